@@ -1,0 +1,42 @@
+# Everything runs in .venv, which is made and filled on first use and again when the dependencies change.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# The first interpreter that runs and is new enough; `make PYTHON=/path/to/python ...` names another.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3.11 python3 python; do $$p -c '$(NEW_ENOUGH)' 2>/dev/null && { echo $$p; break; }; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## make .venv and install the tested versions into it
+demo: $(STAMP) ## the whole way on generated videos: extract, sweep, train, evaluate, report
+	$(BIN)/hcl demo
+test: $(STAMP) ## every test but the benchmarks; TESTS=PATH runs some of them
+	$(BIN)/python -m pytest $(TESTS)
+check: $(STAMP) ## format, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+format: $(STAMP) ## put the code into the one format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+bench: $(STAMP) ## what is timed, by itself
+	$(BIN)/python -m pytest -m bench tests/bench
+clean: ## remove .venv and the tools' caches; never runs/ or data/
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(STAMP): pyproject.toml constraints.txt
+	@'$(PYTHON)' -c '$(NEW_ENOUGH)' 2>/dev/null || { \
+	  echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not (python3: $$(python3 --version 2>&1))." >&2; \
+	  echo "Install it, or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@'$(PYTHON)' -m venv $(VENV) || { \
+	  echo "No virtual environment could be made; Debian and Ubuntu keep that part in the package python3-venv." >&2; exit 1; }
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,lite0]'
+	@touch $@

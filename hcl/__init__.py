@@ -1,0 +1,1 @@
+"""HCL: few-shot action recognition with hierarchical matching and contrastive learning. The method, without Ray."""

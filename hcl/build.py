@@ -1,0 +1,119 @@
+"""From an experiment to modules and to the keyword arguments of plain functions: where configuration ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torchvision.transforms import v2
+
+from hcl import clips
+from hcl.backbone import make_backbone
+from hcl.config import Clips, Experiment
+from hcl.encoder import Encoder
+from hcl.losses import TERMS
+from hcl.model import HCL, MatchingHeads
+
+
+def make_model(experiment: Experiment, n_classes: int, *, random_weights: bool = False) -> HCL:
+    """The model with its initial weights, which depend on the experiment's seed alone.
+
+    Args:
+        n_classes: training classes.
+        random_weights: leave the backbone's pretrained weights out: a checkpoint or a baseline fills them.
+    """
+    model, matching = experiment.model, experiment.matching
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(experiment.seed)
+        backbone = make_backbone(model.backbone, "none" if random_weights else model.weights)
+        encoder = Encoder(
+            backbone.channels,
+            d_model=model.d_model,
+            n_layers=model.n_layers,
+            n_heads=model.n_heads,
+            dim_feedforward=model.dim_feedforward,
+            dropout=model.dropout,
+            pre_norm=model.pre_norm,
+            position_embedding=model.position_embedding,
+            max_positions=model.max_positions,
+        )
+        heads = MatchingHeads(
+            model.d_model,
+            tuple_sizes=matching.tuple_sizes,
+            multi_scale=matching.multi_scale,
+            reproject_per_size=matching.reproject_per_size,
+            mix_scales=matching.mix_scales,
+        )
+        return HCL(
+            backbone,
+            encoder,
+            heads,
+            n_classes=n_classes,
+            train_backbone=model.train_backbone,
+            batch_norm=model.batch_norm,
+        )
+
+
+def sigmas_of_loss(experiment: Experiment) -> dict[str, float]:
+    """The weight of each term of `hcl.losses.TERMS`."""
+    return {term: getattr(experiment.loss, f"sigma_{term}") for term in TERMS}
+
+
+def sigmas_of_fusion(experiment: Experiment) -> dict[str, float]:
+    return experiment.fusion.model_dump()
+
+
+def training_matching(experiment: Experiment) -> dict[str, Any]:
+    """The keyword arguments of `hcl.losses.contrastive_terms`."""
+    matching, loss = experiment.matching, experiment.loss
+    return {
+        "tuple_sizes": matching.tuple_sizes,
+        "top_tuples": matching.top_tuples,
+        "top_patches": matching.top_patches,
+        "zoom_ranks": matching.zoom_ranks_train,
+        "temperature": loss.temperature,
+        "cycle_temperature": loss.cycle_temperature,
+        "keep_anchor": loss.keep_anchor,
+        "renormalise": matching.renormalise,
+        "misplaced_semantics": matching.misplaced_semantics,
+        "spatial": loss.sigma_spatial > 0,
+        "spatial_cycle": loss.sigma_spatial_cycle > 0,
+        "chunk_size": matching.chunk_size,
+    }
+
+
+def test_matching(experiment: Experiment) -> dict[str, Any]:
+    """The keyword arguments of `hcl.scores.score_pairs`."""
+    matching = experiment.matching
+    return {
+        "tuple_sizes": matching.tuple_sizes,
+        "top_tuples": matching.top_tuples,
+        "top_patches": matching.top_patches,
+        "zoom_ranks": matching.zoom_ranks_test,
+        "renormalise": matching.renormalise,
+        "chunk_size": matching.chunk_size,
+    }
+
+
+def mixes_clips(experiment: Experiment, shot: int) -> str | None:
+    """Why the scores of an episode are not made of independent pairs, or None where they are."""
+    matching = experiment.matching
+    if matching.multi_scale and matching.mix_scales:
+        return "multi-scale patches take their frames from other clips of the episode (deviation 3)"
+    if matching.swap_shot_axes and shot > 1:
+        return "tuples are chosen across the supports of the episode (deviation 5)"
+    return None
+
+
+def train_transform(settings: Clips) -> v2.Transform:
+    return clips.train_transform(
+        settings.size,
+        crop_scale=settings.crop_scale,
+        flip=settings.flip,
+        jitter=settings.jitter,
+        grey=settings.grey,
+    )
+
+
+def test_transform(settings: Clips) -> v2.Transform:
+    return clips.test_transform(settings.size, settings.resize)

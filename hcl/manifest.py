@@ -1,0 +1,101 @@
+"""What became of each video of a dataset: one record a video, on disk beside its frames.
+
+`images/<dataset>/manifest.parquet` holds the records of finished runs. While a run goes on, each finished video adds
+a line to `manifest.jsonl`, so that a kill costs at most the video under way; both are read as one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hcl.errors import StorageError
+
+Status = Literal["ok", "broken", "missing", "timeout"]
+
+
+@dataclass(frozen=True)
+class VideoRecord:
+    """What became of one video. Only `ok` has frames; width and height are those of the stored frames."""
+
+    class_name: str
+    video: str
+    status: Status
+    n_frames: int = 0
+    fps: float = 0.0  # as the container says; 0: it does not
+    width: int = 0
+    height: int = 0
+    n_bytes: int = 0  # of all frames
+    error: str = ""  # why there are no frames, or what is odd about those there are
+    source: str = ""
+    source_bytes: int = 0
+    source_mtime_ns: int = 0
+    options_digest: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.class_name}/{self.video}"
+
+
+def read_manifest(images_root: Path) -> dict[str, VideoRecord]:
+    """`class/video` -> record, from manifest.parquet and the journal of a run that has not ended. Empty without both.
+
+    Raises:
+        StorageError: the manifest is damaged.
+    """
+    records: dict[str, VideoRecord] = {}
+    path = images_root / "manifest.parquet"
+    try:
+        # Not read_table: it would take `name=value` folders on the way for partition columns.
+        rows = pq.ParquetFile(path).read().to_pylist() if path.exists() else []
+        records = {record.key: record for record in (VideoRecord(**row) for row in rows)}
+        journal = _journal(images_root)
+        lines = journal.read_bytes().split(b"\n") if journal.exists() else []
+    except (OSError, pa.ArrowException, TypeError) as error:
+        raise StorageError(
+            f"is not a manifest of frames: {error}",
+            where=str(path),
+            remedy="delete it; the next extraction redoes the videos that it described",
+        ) from error
+    for line in lines:
+        try:
+            record = VideoRecord(**json.loads(line))
+        except (ValueError, TypeError):
+            continue  # torn by a kill: that video is redone
+        records[record.key] = record
+    return records
+
+
+def append_record(images_root: Path, record: VideoRecord) -> None:
+    """Add a line to the journal. Not synchronised to disk: a lost line means a video done again."""
+    with _journal(images_root).open("a", encoding="utf-8") as journal:
+        journal.write(json.dumps(asdict(record)) + "\n")
+
+
+def write_manifest(images_root: Path, records: Iterable[VideoRecord]) -> Path:
+    """Write manifest.parquet, sorted by class and video, and drop the journal that it now contains."""
+    rows = sorted(records, key=lambda record: (record.class_name, record.video))
+    path, partial = images_root / "manifest.parquet", images_root / f".manifest.{uuid.uuid4().hex}.partial"
+    try:
+        pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows], schema=_SCHEMA), partial)
+        os.replace(partial, path)
+        _journal(images_root).unlink(missing_ok=True)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _journal(images_root: Path) -> Path:
+    return images_root / "manifest.jsonl"
+
+
+_TYPES = {"str": pa.string(), "Status": pa.string(), "int": pa.int64(), "float": pa.float64()}
+_SCHEMA = pa.schema([pa.field(field.name, _TYPES[str(field.type)], nullable=False) for field in fields(VideoRecord)])

@@ -1,0 +1,98 @@
+"""Optimisers and learning rates.
+
+The learning rate is a pure function of the epoch: a resumed run asks for its epoch's rate, and no scheduler has a
+state that must be saved, restored or kept in step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from hcl.errors import TrainingError
+
+Schedule = Literal["step", "multi_step", "cosine", "constant"]
+
+
+def parameter_groups(
+    model: nn.Module, *, lr: float, backbone_lr_factor: float, weight_decay: float
+) -> list[dict[str, Any]]:
+    """The trainable parameters in groups for an optimiser: `heads` at lr, `backbone` at lr * backbone_lr_factor.
+
+    What lies under `model.backbone` is the backbone, also when `model` is wrapped for data parallelism: the release
+    goes by names, which the wrapper changes (METHOD, deviation 15). Frozen parameters are left out, and a group
+    without any is not there; a model without a backbone is all heads.
+
+    Raises:
+        TrainingError: every parameter is frozen.
+    """
+    bare = getattr(model, "module", model)
+    backbone = {id(parameter) for parameter in getattr(bare, "backbone", nn.Module()).parameters()}
+    trainable = [parameter for parameter in bare.parameters() if parameter.requires_grad]
+    if not trainable:
+        raise TrainingError(
+            f"{type(bare).__name__} has no parameter to train: all are frozen",
+            where="model.train_backbone",
+            remedy="set model.train_backbone=true, or evaluate this model instead of training it",
+        )
+    groups = [
+        {"name": "heads", "lr": lr, "params": [p for p in trainable if id(p) not in backbone]},
+        {"name": "backbone", "lr": lr * backbone_lr_factor, "params": [p for p in trainable if id(p) in backbone]},
+    ]
+    return [{**group, "initial_lr": group["lr"], "weight_decay": weight_decay} for group in groups if group["params"]]
+
+
+def make_optimizer(
+    groups: Iterable[dict[str, Any]], *, name: Literal["adamw", "adam", "sgd"], momentum: float = 0.9
+) -> torch.optim.Optimizer:
+    """An optimiser of `parameter_groups`; momentum concerns sgd alone."""
+    if name == "adamw":
+        return torch.optim.AdamW(groups)
+    if name == "adam":
+        return torch.optim.Adam(groups)
+    if name == "sgd":
+        return torch.optim.SGD(groups, momentum=momentum)
+    raise ValueError(f"optimizer {name!r} is none of adamw, adam, sgd")
+
+
+def learning_rate_factor(
+    schedule: Schedule,
+    epoch: int,
+    *,
+    step_size: int,
+    milestones: Sequence[int],
+    gamma: float,
+    warmup_epochs: int,
+    epochs: int,
+) -> float:
+    """What the initial learning rates are multiplied by during an epoch; epochs count from 0.
+
+    - step: times gamma after every step_size epochs (the release's `default` and `lr_drop`).
+    - multi_step: times gamma from each milestone on.
+    - cosine: half a cosine from 1 after the warm-up towards 0 at `epochs`, which no epoch reaches.
+    - constant: 1.
+
+    Warm-up rises linearly, 1/(w + 1) in epoch 0, and reaches the schedule's own value in epoch w. Drops fall in the
+    same epochs with and without it.
+    """
+    warmup = min(1.0, (epoch + 1) / (warmup_epochs + 1))
+    if schedule == "step":
+        return warmup * gamma ** (epoch // step_size)
+    if schedule == "multi_step":
+        return warmup * gamma ** sum(epoch >= milestone for milestone in milestones)
+    if schedule == "cosine":
+        progress = max(0, epoch - warmup_epochs) / max(1, epochs - warmup_epochs)
+        return warmup * (1 + math.cos(math.pi * min(1.0, progress))) / 2
+    if schedule == "constant":
+        return warmup
+    raise ValueError(f"schedule {schedule!r} is none of step, multi_step, cosine, constant")
+
+
+def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Give every group its initial learning rate times `factor`; calling it again does not compound."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * factor

@@ -1,0 +1,185 @@
+"""Scores of query and support clips at test: every pair once, every episode looked up.
+
+A score table holds, for all pairs of a partition's clips, the inner products of the global features and the temporal
+and spatial similarities at each tuple size and metric. Any episode's scores at any shot follow from it. Two defects
+of the release mix the clips of an episode (deviations 3 and 5): `score_episode` computes those episode by episode,
+and is the oracle of the table for all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hcl.episodes import Episodes
+from hcl.model import ClipFeatures
+from hcl.semantic import misplaced_test_weights, pair_weights
+from hcl.similarity import compare, fuse, global_similarity, match_patches, match_tuples, spatial_means, temporal_means
+
+LEVELS = ("global", "temporal", "spatial")
+METRICS = ("cosine", "euclidean")
+
+
+class Levels(NamedTuple):
+    """Similarity of each query to each class at the three levels."""
+
+    global_: Float[np.ndarray, "*episode query way"]
+    temporal: Float[np.ndarray, "*episode query way"]
+    spatial: Float[np.ndarray, "*episode query way"]
+
+
+def metric_of(metric: str, shot: int) -> str:
+    """`auto` is the published choice: cosine at 1 shot, negative squared Euclidean distance above."""
+    if metric == "auto":
+        return "cosine" if shot == 1 else "euclidean"
+    return metric
+
+
+@torch.no_grad()
+def score_pairs(
+    query: ClipFeatures,
+    support: ClipFeatures,
+    *,
+    tuple_sizes: Sequence[int],
+    metrics: Sequence[str] = METRICS,
+    top_tuples: int = 10,
+    top_patches: int = 40,
+    zoom_ranks: int = 5,
+    renormalise: bool = False,
+    swap_axes: bool = False,
+    misplaced_semantics: Sequence[Tensor] | None = None,
+    chunk_size: int = 16,
+) -> dict[str, Float[Tensor, "query support"]]:
+    """`global` (inner products) and, per size and metric, `temporal_<metric>_<size>` and `spatial_<metric>_<size>`.
+
+    The choice of tuples and patches does not depend on the metric, so several metrics cost little more than one.
+
+    Args:
+        zoom_ranks: kept tuples that the spatial level looks into.
+        swap_axes: deviation 5; then the supports must be those of one episode.
+        misplaced_semantics: deviation 7: per tuple size the embeddings of the batch rows that the release takes.
+        chunk_size: query clips and support clips matched at a time.
+    """
+    blocks: dict[str, list[Tensor]] = {"global": [global_similarity(query.clip, support.clip)]}
+    columns = len(support) if swap_axes or misplaced_semantics is not None else chunk_size
+    for level, size in enumerate(tuple_sizes):
+        for row in range(0, len(query), chunk_size):
+            parts: dict[str, list[Tensor]] = {}
+            q = query[slice(row, row + chunk_size)]
+            for column in range(0, len(support), columns):
+                s = support[slice(column, column + columns)]
+                match = match_tuples(q.tuples[level], s.tuples[level], top_tuples, swap_axes=swap_axes)
+                weight = None
+                if misplaced_semantics is not None:
+                    embeddings = misplaced_semantics[level][row : row + chunk_size, None]
+                    weight = misplaced_test_weights(
+                        pair_weights(q.patches[level], embeddings, match, size=size, ranks=zoom_ranks)
+                    )
+                elif s.semantics is not None:
+                    weight = pair_weights(q.patches[level], s.semantics[level][None], match, size=size, ranks=zoom_ranks)
+                patches = match_patches(
+                    q.patches[level], s.patches[level], match, size=size, ranks=zoom_ranks, top=top_patches, weight=weight
+                )
+                temporal = temporal_means(q.tuples[level], s.tuples[level], match)
+                spatial = spatial_means(q.patches[level], s.patches[level], patches)
+                for metric in metrics:
+                    for name, (x, y) in (("temporal", temporal), ("spatial", spatial)):
+                        value = compare(x, y, metric, renormalise=renormalise)
+                        parts.setdefault(f"{name}_{metric}_{size}", []).append(value)
+            for name, values in parts.items():
+                blocks.setdefault(name, []).append(torch.cat(values, dim=1))
+    return {name: torch.cat(rows, dim=0) for name, rows in blocks.items()}
+
+
+def look_up(
+    table: Mapping[str, np.ndarray], episodes: Episodes, *, metric: str, tuple_sizes: Sequence[int]
+) -> Levels:
+    """The levels of many episodes from a partition's score table; several tuple sizes are averaged.
+
+    Args:
+        table: as `score_pairs` gives for all clips against all.
+        metric: `cosine`, `euclidean`, or `auto`.
+    """
+    metric = metric_of(metric, episodes.shot)
+    query = episodes.query.reshape(len(episodes), -1)
+    support = episodes.support
+
+    def over_shots(values: np.ndarray) -> np.ndarray:
+        return values[query[:, :, None, None], support[:, None]].mean(axis=-1)
+
+    def over_sizes(name: str) -> np.ndarray:
+        return np.mean([over_shots(table[f"{name}_{metric}_{size}"]) for size in tuple_sizes], axis=0)
+
+    gram = table["global"]
+    global_ = over_shots(gram)
+    if metric == "euclidean":
+        within = gram[support[..., :, None], support[..., None, :]].mean(axis=(-1, -2))
+        own = gram[query, query]
+        global_ = -(own[:, :, None] - 2 * global_ + within[:, None])
+    return Levels(global_, over_sizes("temporal"), over_sizes("spatial"))
+
+
+@torch.no_grad()
+def score_episode(
+    features: ClipFeatures,
+    *,
+    way: int,
+    shot: int,
+    metric: str,
+    tuple_sizes: Sequence[int],
+    swap_axes: bool = False,
+    misplaced_semantics: bool = False,
+    **matching,
+) -> Levels:
+    """The levels of one episode, directly.
+
+    Args:
+        features: support clips (class by class), then query clips.
+        swap_axes: deviation 5, of more than one shot.
+        misplaced_semantics: deviation 7.
+        matching: as in `score_pairs`.
+    """
+    metric = metric_of(metric, shot)
+    support, query = features[slice(0, way * shot)], features[slice(way * shot, None)]
+    rows = None
+    if misplaced_semantics and features.semantics is not None:
+        rows = [embeddings[: len(query)] for embeddings in features.semantics]
+    pairs = score_pairs(
+        query,
+        support,
+        tuple_sizes=tuple_sizes,
+        metrics=(metric,),
+        swap_axes=swap_axes and shot > 1,
+        misplaced_semantics=rows,
+        **matching,
+    )
+
+    def level(name: str) -> np.ndarray:
+        sizes = torch.stack([pairs[f"{name}_{metric}_{size}"] for size in tuple_sizes]).mean(dim=0)
+        return rearrange(sizes, "q (w k) -> q w k", w=way).mean(dim=-1).cpu().numpy()
+
+    prototypes = rearrange(support.clip, "(w k) d -> w k d", w=way).mean(dim=1)
+    global_ = compare(query.clip[:, None], prototypes[None], metric).cpu().numpy()
+    return Levels(global_, level("temporal"), level("spatial"))
+
+
+def fused(levels: Levels, sigmas: Mapping[str, float]) -> Float[np.ndarray, "*episode query way"]:
+    """The score of each query and class: `sigma_global`, `sigma_temporal` and `sigma_spatial` weigh the levels."""
+    return fuse(*levels, **sigmas)  # type: ignore[return-value]
+
+
+def accuracies(
+    scores: Float[np.ndarray, "episode query way"], queries: int
+) -> Float[np.ndarray, "episode"]:
+    """Share of each episode's queries whose best class is theirs; queries stand class by class. Ties go to the first."""
+    return (scores.argmax(axis=-1) == query_classes(scores.shape[-1], queries)).mean(axis=-1)
+
+
+def query_classes(way: int, queries: int) -> Int[np.ndarray, "query"]:
+    return np.repeat(np.arange(way), queries)

@@ -1,0 +1,135 @@
+"""The settings of an experiment by dotted path: what exists, and nested sections to paths and back."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from hcl.config import Experiment
+from hcl.errors import ConfigError
+
+
+@cache
+def all_settings() -> dict[str, FieldInfo]:
+    """Every setting by its dotted path (`clips.n_frames`), in the order of hcl/config.py."""
+    return dict(_walk(Experiment, ""))
+
+
+def setting_of(path: str, where: str = "experiment") -> FieldInfo:
+    """Type (`annotation`), bounds (`metadata`), `default` and meaning (`description`) of a setting.
+
+    Raises:
+        ConfigError: there is no such setting, or the path names a section.
+    """
+    if path in all_settings():
+        return all_settings()[path]
+    if path in _sections():
+        raise ConfigError(f"`{path}` is a section, not a setting", where=where, remedy=_listing(path))
+    raise _unknown(path, where)
+
+
+def unit_of(path: str) -> str:
+    """The unit of a setting, or an empty text."""
+    extra = setting_of(path).json_schema_extra
+    return str(extra.get("unit", "")) if isinstance(extra, dict) else ""
+
+
+def flatten(content: Mapping[Any, Any], where: str, prefix: str = "") -> dict[str, Any]:
+    """Nested sections as values by dotted path.
+
+    Raises:
+        ConfigError: a key that does not exist, or a section that is no mapping.
+    """
+    values: dict[str, Any] = {}
+    for key, value in content.items():
+        new = expand(f"{prefix}{key}", value, where)
+        if twice := values.keys() & new.keys():  # `loss.sigma_ce` beside `loss: {sigma_ce: ...}`
+            raise ConfigError(f"`{min(twice)}` stands twice", where=where, remedy="keep one of the two")
+        values |= new
+    return values
+
+
+def expand(path: str, value: Any, where: str) -> dict[str, Any]:
+    """What `path = value` sets, by dotted path: one setting, or those of a whole section."""
+    if path in all_settings():
+        return {path: value}
+    if path not in _sections():
+        raise _unknown(path, where)
+    if value is None:  # `loss:` with every line beneath it commented out
+        return {}
+    if not isinstance(value, Mapping):
+        raise ConfigError(
+            f"`{path}` is a section, got a {type(value).__name__}, expected a mapping",
+            where=where,
+            remedy=_listing(path),
+        )
+    return flatten(value, where, f"{path}.")
+
+
+def nest(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by dotted path as nested sections."""
+    nested: dict[str, Any] = {}
+    for path, value in values.items():
+        *sections, name = path.split(".")
+        place = nested
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = value
+    return nested
+
+
+def below(path: str, section: str) -> str | None:
+    """The rest of a path beneath a section, or None where it does not lie there."""
+    return path.removeprefix(f"{section}.") if path.startswith(f"{section}.") else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`, did you mean X?` or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f", did you mean `{close[0]}`?" if close else ""
+
+
+def _walk(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _walk(kind, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field
+
+
+@cache
+def _sections() -> frozenset[str]:
+    return frozenset(path.rpartition(".")[0] for path in all_settings() if "." in path)
+
+
+def _names_in(section: str) -> list[str]:
+    keys = [below(path, section) if section else path for path in all_settings()]
+    return list(dict.fromkeys(key.partition(".")[0] for key in keys if key))
+
+
+def _listing(section: str) -> str:
+    return f"{f'settings of {section}' if section else 'an experiment holds'}: {', '.join(_names_in(section))}"
+
+
+def _unknown(path: str, where: str) -> ConfigError:
+    section, _, name = path.rpartition(".")
+    while section and section not in _sections():
+        if section in all_settings():
+            return ConfigError(
+                f"`{section}` is a setting and holds nothing beneath it, got `{path}`",
+                where=where,
+                remedy=f"{section}: {all_settings()[section].description}",
+            )
+        section, _, name = section.rpartition(".")
+    hint = did_you_mean(name, _names_in(section))
+    if not hint:  # right name, wrong section: `lr` for `optim.lr`
+        elsewhere = {known.rpartition(".")[2]: known for known in all_settings()}
+        close = difflib.get_close_matches(path.rpartition(".")[2], list(elsewhere), n=1, cutoff=0.75)
+        hint = f", did you mean `{elsewhere[close[0]]}`?" if close else ""
+    return ConfigError(f"unknown setting `{path}`{hint}", where=where, remedy=_listing(section))

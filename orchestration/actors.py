@@ -1,0 +1,206 @@
+"""A stream of items through a pool of Ray actors: back-pressure, time limits, and dead actors replaced."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, TypeVar
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from hcl.errors import ClusterError
+
+Item = TypeVar("Item")
+
+
+class ItemTimeout(ClusterError):
+    """An item that took longer than its limit; its actor was killed."""
+
+
+class ItemCrash(ClusterError):
+    """An item whose actor's process died every time."""
+
+
+def map_actors(
+    make_actor: Callable[[], Any],
+    items: Iterable[Item],
+    call: Callable[[Any, Item], Any],
+    *,
+    n_actors: int,
+    window: int = 2,
+    timeout_s: float | None = None,
+    n_tries: int = 2,
+    start_timeout_s: float = 300.0,
+    on_result: Callable[[Item, Any], None] | None = None,
+) -> Iterator[tuple[Item, Any]]:
+    """Call an actor for each item; yields (item, result or exception) as they finish, in any order.
+
+    At most `window` items an actor are under way, so memory does not grow with the number of items. An actor whose
+    process dies is replaced and its items are called again, so `call` must be idempotent.
+
+    Args:
+        make_actor: creates an actor. Leave its `max_restarts` at 0: Ray's own restarts know neither the time limit
+            nor which item is to blame.
+        call: starts the work on an item, `lambda actor, item: actor.work.remote(item)`. An actor runs one call
+            after another, so the oldest item of a dead actor is the one that it died on.
+        timeout_s: of one item, from the moment that its actor begins it; the actor is killed then.
+        n_tries: actors that an item may cost before it is given up.
+        start_timeout_s: how long to wait while not one actor has started.
+        on_result: called with each pair before it is yielded.
+    Yields:
+        An exception in place of a result is what `call` raised, an ItemTimeout, or an ItemCrash.
+    Raises:
+        ClusterError: no actor can be started.
+    """
+    if n_actors < 1 or window < 1:
+        raise ValueError(f"n_actors={n_actors} and window={window} must be at least 1")
+    pool = _Pool(make_actor, call, iter(items), n_actors, window, timeout_s, n_tries, start_timeout_s)
+    try:
+        while pool.fill():
+            for item, result in pool.step():
+                if on_result:
+                    on_result(item, result)
+                yield item, result
+    finally:
+        for slot in pool.slots:
+            slot.kill()
+
+
+_POLL_S = 1.0  # how often time limits are looked at when nothing finishes
+_MAX_FAILED_STARTS = 3  # in a row
+
+
+@dataclass
+class _Job:
+    item: Any
+    n_crashes: int = 0
+
+
+@dataclass
+class _Slot:
+    """An actor and its calls in the order in which it runs them."""
+
+    actor: Any
+    ready: Any  # reference that resolves once the actor is constructed; None afterwards
+    calls: deque[tuple[Any, _Job]] = field(default_factory=deque)
+    began: float = 0.0  # when the first of the calls began
+
+    def kill(self) -> None:
+        with suppress(Exception):  # dead already, or Ray is shut down
+            ray.kill(self.actor, no_restart=True)
+
+
+@dataclass
+class _Pool:
+    make_actor: Callable[[], Any]
+    call: Callable[[Any, Any], Any]
+    items: Iterator[Any]
+    n_actors: int
+    window: int
+    timeout_s: float | None
+    n_tries: int
+    start_timeout_s: float
+    slots: list[_Slot] = field(default_factory=list)
+    waiting: deque[_Job] = field(default_factory=deque)
+    n_failed_starts: int = 0
+    last_start: float = 0.0
+
+    def fill(self) -> bool:
+        """Give every started actor work, and start actors for what is left. False once nothing is left to do."""
+        for depth in range(self.window):  # one call for each actor before a second for any
+            for slot in self.slots:
+                self._look_ahead()
+                if slot.ready is None and len(slot.calls) == depth and self.waiting:
+                    job = self.waiting.popleft()
+                    slot.began = slot.began if slot.calls else time.monotonic()
+                    slot.calls.append((self.call(slot.actor, job.item), job))
+        self._look_ahead()
+        n_busy = sum(bool(slot.calls) for slot in self.slots)
+        while len(self.slots) < min(self.n_actors, n_busy + len(self.waiting)):
+            actor = self.make_actor()
+            self.slots.append(_Slot(actor, actor.__ray_ready__.remote()))
+            self.last_start = time.monotonic()
+        return bool(self.waiting or n_busy)
+
+    def step(self) -> list[tuple[Any, Any]]:
+        """Wait until something happens; returns what finished."""
+        references = [slot.ready for slot in self.slots if slot.ready is not None]
+        references += [reference for slot in self.slots for reference, _ in slot.calls]
+        ray.wait(references, num_returns=1, timeout=_POLL_S, fetch_local=False)
+        # A second look, because a dead actor fails all its calls at once and results may have come meanwhile.
+        done = set(ray.wait(references, num_returns=len(references), timeout=0, fetch_local=False)[0])
+        results: list[tuple[Any, Any]] = []
+        for slot in list(self.slots):
+            if slot.ready in done:
+                self._note_start(slot)
+            results += self._harvest(slot, done)
+            if slot.calls and self.timeout_s and time.monotonic() - slot.began > self.timeout_s:
+                _, job = slot.calls.popleft()
+                results.append((job.item, ItemTimeout(f"no result within {self.timeout_s:g} s")))
+                self._retire(slot)
+        self._check_start()
+        return results
+
+    def _look_ahead(self) -> None:
+        if len(self.waiting) < self.n_actors:
+            self.waiting += (_Job(item) for item in islice(self.items, self.n_actors - len(self.waiting)))
+
+    def _note_start(self, slot: _Slot) -> None:
+        try:
+            ray.get(slot.ready)
+            slot.ready, self.n_failed_starts = None, 0
+        except RayError as error:
+            self._retire(slot)
+            self.n_failed_starts += 1
+            if self.n_failed_starts >= _MAX_FAILED_STARTS:
+                raise ClusterError(
+                    f"{self.n_failed_starts} actors in a row could not be started: {str(error).strip()}",
+                    remedy="the last lines above say what an actor's process met when it started",
+                ) from error
+
+    def _check_start(self) -> None:
+        is_starting = self.slots and all(slot.ready is not None for slot in self.slots)
+        if is_starting and time.monotonic() - self.last_start > self.start_timeout_s:
+            raise ClusterError(
+                f"no actor could be started within {self.start_timeout_s:g} s; the cluster has "
+                f"{ray.cluster_resources()}, free are {ray.available_resources()}",
+                remedy="free resources, add nodes, or ask for less per actor",
+            )
+
+    def _harvest(self, slot: _Slot, done: set[Any]) -> list[tuple[Any, Any]]:
+        """Results of an actor's finished calls; if it has died, its other items wait for another actor."""
+        results, calls, death = [], slot.calls, None
+        slot.calls = deque()
+        for reference, job in calls:
+            if death is not None or reference not in done:
+                slot.calls.append((reference, job))
+                continue
+            try:
+                results.append((job.item, ray.get(reference)))
+            except RayTaskError as error:  # raised by the call itself; the actor lives
+                results.append((job.item, error.cause if isinstance(error.cause, Exception) else error))
+            except RayError as error:
+                death = error
+                slot.calls.append((reference, job))
+        if results:
+            slot.began = time.monotonic()
+        if death is not None:
+            _, blamed = slot.calls[0]
+            blamed.n_crashes += 1
+            if blamed.n_crashes >= self.n_tries:
+                slot.calls.popleft()
+                problem = f"the process died {blamed.n_crashes} times: {str(death).strip().splitlines()[0]}"
+                results.append((blamed.item, ItemCrash(problem)))
+            self._retire(slot)
+        return results
+
+    def _retire(self, slot: _Slot) -> None:
+        slot.kill()
+        self.slots.remove(slot)
+        self.waiting.extendleft(job for _, job in reversed(slot.calls))
+        slot.calls.clear()

@@ -1,0 +1,169 @@
+"""Everything general about Ray: connecting, how many can work, a pool of actors, and progress while they do."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import ray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from hcl.errors import ClusterError
+from orchestration.actors import ItemCrash, ItemTimeout, map_actors
+
+__all__ = ["ItemCrash", "ItemTimeout", "connect", "map_actors", "n_workers_available", "progress"]
+
+RAY_ENVIRONMENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # how long a report blocks; 2 s by default
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # no line twice
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",  # a request that cannot be met fails instead of waiting
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+N_TRIAL_DRIVERS = 64  # trials of several workers at once; a trial's driver takes one of these instead of a CPU
+
+
+@contextmanager
+def connect(
+    address: str | None = None,
+    *,
+    num_cpus: int | None = None,
+    resources: Mapping[str, float] | None = None,
+    timeout_s: float = 30.0,
+) -> Iterator[None]:
+    """Ray for the duration of a block; one that is connected already is used as it is, and left running.
+
+    Args:
+        address: of a running cluster, `host:port`, `ray://host:port` or `auto`. None: the cluster that this process
+            is a job of, otherwise a local Ray that ends with the block.
+        num_cpus: of the local Ray; None: those of the machine.
+        resources: custom resources of the local Ray, beside `trial_driver`.
+        timeout_s: how long an address may take to answer.
+    Raises:
+        ClusterError: Ray cannot be started or reached.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    for name, value in RAY_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    try:
+        if address:
+            _probe(address, timeout_s)
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            _start(num_cpus, {"trial_driver": N_TRIAL_DRIVERS, **(resources or {})})
+    except ClusterError:
+        raise
+    except Exception as error:  # ConnectionError, RuntimeError, ValueError, OSError and Ray's own
+        ray.shutdown()
+        raise ClusterError(
+            f"Ray cannot be {'reached' if address else 'started'}: {str(error).strip() or type(error).__name__}",
+            where=address or "local Ray",
+            remedy="check the address and, on a cluster with tokens, RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+            if address
+            else "check free memory and the space in /tmp and /dev/shm, or give the address of a running cluster",
+        ) from error
+    _tighten_token()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def n_workers_available() -> int:
+    """How many one-CPU actors find room now; at least 1, so that work can queue for it."""
+    return max(1, int(ray.available_resources().get("CPU", 0)))
+
+
+@contextmanager
+def progress(total: int, description: str, unit: str) -> Iterator[Callable[..., None]]:
+    """A function to call for each `unit` done (or with their number), which shows rate and remaining time.
+
+    On a terminal a bar; elsewhere, such as in a job's log, a line every few seconds. Both go to standard error.
+    """
+    console, began, n_done = Console(stderr=True), time.monotonic(), 0
+    last_line = began
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+    def advance(n: int = 1) -> None:
+        nonlocal n_done, last_line
+        n_done += n
+        now = time.monotonic()
+        rate = n_done / max(now - began, 1e-9)
+        bar.update(task, advance=n, rate=f"{rate:.1f} {unit}/s")
+        if not console.is_terminal and (now - last_line >= _LINE_S or n_done >= total):
+            last_line = now
+            left = f", {max(0, total - n_done) / rate:.0f} s left" if n_done < total else f" in {now - began:.0f} s"
+            print(f"{description}: {n_done} of {total} {unit}, {rate:.1f} {unit}/s{left}", file=sys.stderr, flush=True)
+
+    with bar:
+        task = bar.add_task(description, total=total, rate="")
+        yield advance
+
+
+_LINE_S = 5.0
+
+
+def _start(num_cpus: int | None, resources: dict[str, float]) -> None:
+    ray.init(
+        "local",  # without it Ray would join whatever cluster was last started on this machine
+        num_cpus=num_cpus,
+        resources=resources,
+        include_dashboard=True,  # without it, stopping a Train run leaks its placement group
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+
+
+def _probe(address: str, timeout_s: float) -> None:
+    """Raise ClusterError unless a Ray cluster answers there: `ray.init` itself would wait for minutes."""
+    if address in ("auto", "local"):
+        return
+    remedy = "check that the cluster runs, its address and port, and that no firewall lies between"
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise ClusterError("is not an address", where=address, remedy="give host:port, ray://host:port or auto")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=min(5.0, timeout_s)).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterError(f"nothing answers there: {error}", where=address, remedy=remedy) from error
+    if address.startswith("ray://"):
+        return
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        outcome = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+    except subprocess.TimeoutExpired as error:
+        problem = f"something listens there, but no Ray answered within {timeout_s:g} s"
+        raise ClusterError(problem, where=address, remedy=remedy) from error
+    if outcome.returncode:
+        said = (outcome.stderr or outcome.stdout).strip().splitlines()[-1:] or ["no reason given"]
+        raise ClusterError(
+            f"the cluster refuses: {said[0]}",
+            where=address,
+            remedy="check Ray's version on both sides and, on a cluster with tokens, RAY_AUTH_MODE and RAY_AUTH_TOKEN",
+        )
+
+
+def _tighten_token() -> None:
+    """Ray writes its token for the world to read; whoever reads it can run code on the cluster."""
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    with suppress(OSError, RuntimeError):
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)

@@ -1,0 +1,48 @@
+"""What came out: records on disk, tidy frames, statistics, tables and a report. Neither torch nor Ray.
+
+`results.report` is imported by name: it brings plotly, which a worker that writes a record does not need.
+"""
+
+from results.errors import RecordError
+from results.provenance import collect_provenance, finished
+from results.records import (
+    EvaluationRecord,
+    Provenance,
+    SweepRecord,
+    TrialRecord,
+    append_epoch,
+    read_epochs,
+    read_evaluation,
+    read_provenance,
+    read_sweep,
+    read_trials,
+    write_evaluation,
+    write_provenance,
+    write_sweep,
+)
+from results.statistics import mean_and_ci95, paired_difference
+from results.store import Results, Skipped, load
+
+__all__ = [
+    "EvaluationRecord",
+    "Provenance",
+    "RecordError",
+    "Results",
+    "Skipped",
+    "SweepRecord",
+    "TrialRecord",
+    "append_epoch",
+    "collect_provenance",
+    "finished",
+    "load",
+    "mean_and_ci95",
+    "paired_difference",
+    "read_epochs",
+    "read_evaluation",
+    "read_provenance",
+    "read_sweep",
+    "read_trials",
+    "write_evaluation",
+    "write_provenance",
+    "write_sweep",
+]

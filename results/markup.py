@@ -1,0 +1,77 @@
+"""A frame as Markdown, CSV and LaTeX. Names come from data: each writer escapes what its format would obey."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import pandas as pd
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """A GitHub table between the caption and the footnotes in `table.attrs`; columns padded to read as text."""
+    header = [_markdown(str(name)) for name in table.columns]
+    rows = [[_markdown(str(value)) for value in row] for row in table.itertuples(index=False)]
+    numeric = numeric_columns(table)
+    widths = [max(3, *map(len, column)) for column in zip(header, *rows, strict=True)]
+
+    def line(cells: list[str]) -> str:
+        padded = (c.rjust(w) if n else c.ljust(w) for c, w, n in zip(cells, widths, numeric, strict=True))
+        return "| " + " | ".join(padded) + " |"
+
+    rule = [("-" * (w - 1) + ":") if n else "-" * w for w, n in zip(widths, numeric, strict=True)]
+    parts = ["\n".join(map(line, [header, rule, *rows]))] if header else []
+    if table.attrs.get("caption"):
+        parts.insert(0, table.attrs["caption"])
+    return "\n\n".join([*parts, *table.attrs.get("footnotes", [])]) + "\n"
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """Comma-separated, quoted where needed, one line a row; neither caption nor footnotes."""
+    return table.to_csv(index=False, lineterminator="\n")
+
+
+def to_latex(table: pd.DataFrame) -> str:
+    """A booktabs `tabular` with its caption and footnotes, in a table environment."""
+    columns = "".join("r" if numeric else "l" for numeric in numeric_columns(table))
+    header = " & ".join(_latex(str(name)) for name in table.columns)
+    body = [" & ".join(_latex(str(value)) for value in row) + r" \\" for row in table.itertuples(index=False)]
+    lines = [r"\begin{table}", r"\centering"]
+    if table.attrs.get("caption"):
+        lines.append(rf"\caption{{{_latex(table.attrs['caption'])}}}")
+    lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", header + r" \\", r"\midrule", *body, r"\bottomrule"]
+    lines.append(r"\end{tabular}")
+    lines += [rf"\par\smallskip {{\footnotesize {_latex(note)}}}" for note in table.attrs.get("footnotes", [])]
+    return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+def numeric_columns(table: pd.DataFrame) -> list[bool]:
+    """Columns of accuracies and numbers, which read best right-aligned."""
+    return [
+        all(re.match(_NUMERIC, str(value)) is not None for value in table.iloc[:, index])
+        for index in range(table.shape[1])
+    ]
+
+
+def visible(text: str) -> str:
+    """`text` on one line: breaks become spaces; other control and bidirectional override characters become \\u...."""
+    text = re.sub(r"[\t\n\v\f\r\x85\u2028\u2029]+", " ", text)
+    return "".join(f"\\u{ord(c):04x}" if unicodedata.category(c) in ("Cc", "Cs") or c in _BIDI else c for c in text)
+
+
+_NUMERIC = r"[-+]?\d[\d.,e+-]*( ± [\d.]+)?$|–$"
+_BIDI = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # they would reorder a table's text
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "†": r"$^\dagger$", "–": "--",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''",
+}  # fmt: skip
+
+
+def _markdown(text: str) -> str:
+    text = re.sub(r"([\\|`*\[\]])", r"\\\1", visible(text))
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in visible(text))

@@ -1,0 +1,109 @@
+"""How a run came about: code revision, versions, hardware, seeds, digests."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from results.records import Provenance
+
+PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas", "pyarrow", "opencv-python-headless")
+
+
+def collect_provenance(
+    command: str | Sequence[str],
+    *,
+    seeds: Mapping[str, int] | None = None,
+    digests: Mapping[str, str] | None = None,
+    hardware: Mapping[str, Any] | None = None,
+    packages: Sequence[str] = PACKAGES,
+    code: Path = Path(__file__),
+) -> Provenance:
+    """The provenance of what starts now.
+
+    Args:
+        command: as typed, or its words.
+        hardware: what only the caller can see (GPUs, nodes of a cluster); added to what this machine tells.
+        packages: distributions whose versions count; those not installed are left out.
+        code: a file of the code that runs: its checkout's revision is recorded.
+    """
+    revision, dirty = git_state(code)
+    return Provenance(
+        command=command if isinstance(command, str) else shlex.join(command),
+        revision=revision,
+        dirty=dirty,
+        versions={"python": platform.python_version(), **_versions(packages)},
+        hardware={**this_machine(), **(hardware or {})},
+        seeds=dict(seeds or {}),
+        digests=dict(digests or {}),
+        started=now(),
+    )
+
+
+def finished(provenance: Provenance) -> Provenance:
+    """The same, with the present time as its end."""
+    return replace(provenance, finished=now())
+
+
+def now() -> str:
+    """The present time, UTC, ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def git_state(code: Path) -> tuple[str | None, bool | None]:
+    """Commit and dirtiness of the checkout that tracks `code`; (None, None) outside one or without git.
+
+    A virtual environment may lie inside somebody else's checkout: only one that tracks the file counts.
+    """
+    folder = code.resolve().parent
+    if _git(folder, "ls-files", "--error-unmatch", "--", code.name) is None:
+        return None, None
+    revision = _git(folder, "rev-parse", "HEAD")
+    if revision is None:  # staged, but never committed
+        return None, None
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return revision, None if changes is None else bool(changes)
+
+
+def this_machine() -> dict[str, Any]:
+    """Host, system, usable CPUs and memory in GiB."""
+    affinity = getattr(os, "sched_getaffinity", None)  # absent on macOS
+    facts: dict[str, Any] = {
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "cpus": len(affinity(0)) if affinity else os.cpu_count(),
+    }
+    if sys.platform != "win32":
+        facts["memory_gib"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    return facts
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    versions = {}
+    for name in packages:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """The output of git, or None where git is absent, fails or hangs."""
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}  # reading must not touch the index
+    try:
+        answer = subprocess.run(
+            ["git", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()

@@ -1,0 +1,192 @@
+"""What a run, an evaluation and a sweep leave behind, and the files that hold it.
+
+- `<run>/provenance.json`: how it came about
+- `<run>/metrics.parquet`: one row an epoch
+- `<run>/evaluation/*.json`: one record a (method, data set, partition, way, shot)
+- `<sweep>/sweep.json`, `<sweep>/trials.parquet`: the study and its trials
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from results.codec import SCHEMA, bounded, decode, encode
+from results.errors import RecordError
+from results.files import read_json, read_table, write_json, write_rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRecord:
+    """The accuracy of one method on the episodes of one (data set, partition, way, shot)."""
+
+    KIND: ClassVar[str] = "evaluation"
+
+    run: str
+    method: str  # "hcl", "hcl untrained", "prototype", ...
+    train_dataset: str
+    dataset: str
+    partition: str
+    way: int = bounded(2)
+    shot: int = bounded(1)
+    queries: int = bounded(1)  # clips to classify, a class
+    episodes: int = bounded(1)
+    seed: int
+    accuracy: float = bounded(0, 1)
+    ci95: float | None = bounded(0)  # half width of the interval over episodes; None for a single episode
+    accuracy_std: float | None = bounded(0, default=None)  # deviation of the accuracies of the episodes
+    levels: dict[str, float] = field(default_factory=dict)  # accuracy of the global, temporal, spatial level alone
+    protocol: Literal["standard", "published"] = "standard"
+    mode: str = "corrected"
+    metric: str = ""
+    episodes_digest: str = ""
+    experiment_digest: str = ""
+    checkpoint: str = ""
+    checkpoint_digest: str = ""
+    n_clips: int | None = bounded(0, default=None)
+    n_classes: int | None = bounded(0, default=None)
+    seconds: float | None = bounded(0, default=None)
+    created: str = ""  # ISO 8601
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """One sampled configuration of a study. `params` maps dotted paths to values; `value` is the objective."""
+
+    KIND: ClassVar[str] = "trial"
+
+    trial: str
+    params: dict[str, Any]
+    value: float | None
+    state: Literal["complete", "pruned", "failed", "running"] = "complete"
+    epochs: int = bounded(0, default=0)
+    seconds: float | None = bounded(0, default=None)
+    error: str | None = None
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRecord:
+    """One study: what was searched, for what, and which trial won."""
+
+    KIND: ClassVar[str] = "sweep"
+
+    name: str
+    space: dict[str, Any]
+    objective: str  # the metric's name
+    mode: Literal["max", "min"] = "max"
+    best_trial: str | None = None
+    best_value: float | None = None
+    n_trials: int = bounded(0, default=0)
+    seconds: float | None = bounded(0, default=None)
+    seed: int | None = None
+    experiment_digest: str = ""
+    command: str = ""
+    created: str = ""
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """How a run came about: enough to repeat it. `results.provenance` fills it in."""
+
+    KIND: ClassVar[str] = "provenance"
+
+    command: str
+    revision: str | None = None  # git commit; None outside a checkout
+    dirty: bool | None = None  # tracked files differed from it
+    versions: dict[str, str] = field(default_factory=dict)
+    hardware: dict[str, Any] = field(default_factory=dict)
+    seeds: dict[str, int] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)  # of experiment, data, episodes
+    started: str = ""
+    finished: str | None = None
+    schema: int = SCHEMA
+
+
+def write_evaluation(run_dir: Path | str, record: EvaluationRecord) -> Path:
+    """One file a (method, data set, partition, way, shot); evaluating the same cell again replaces it."""
+    cell = [record.method, record.dataset, record.partition, f"{record.way}way", f"{record.shot}shot"]
+    name = "-".join(_file_name_part(part) for part in cell)
+    return write_json(Path(run_dir) / "evaluation" / f"{name}.json", encode(record))
+
+
+def read_evaluation(path: Path | str) -> EvaluationRecord:
+    return decode(EvaluationRecord, read_json(Path(path)), where=str(path))
+
+
+def write_provenance(run_dir: Path | str, record: Provenance) -> Path:
+    return write_json(Path(run_dir) / "provenance.json", encode(record))
+
+
+def read_provenance(run_dir: Path | str) -> Provenance:
+    path = Path(run_dir) / "provenance.json"
+    return decode(Provenance, read_json(path), where=str(path))
+
+
+def write_sweep(folder: Path | str, sweep: SweepRecord, trials: Iterable[TrialRecord]) -> Path:
+    """`trials.parquet`, then `sweep.json`: who finds the second finds the first of at least the same age."""
+    rows = [encode(trial) for trial in trials]
+    # parameters differ in name and type from study to study: one JSON column keeps the table's shape fixed
+    write_rows(Path(folder) / "trials.parquet", [{**row, "params": json.dumps(row["params"])} for row in rows])
+    return write_json(Path(folder) / "sweep.json", encode(sweep))
+
+
+def read_sweep(folder: Path | str) -> SweepRecord:
+    path = Path(folder) / "sweep.json"
+    return decode(SweepRecord, read_json(path), where=str(path))
+
+
+def read_trials(folder: Path | str) -> list[TrialRecord]:
+    path = Path(folder) / "trials.parquet"
+    trials = []
+    for row in read_table(path).to_pylist():
+        try:
+            row["params"] = json.loads(row["params"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise RecordError("holds no trials: a row's `params` is not JSON", where=str(path)) from error
+        trials.append(decode(TrialRecord, row, where=str(path)))
+    return trials
+
+
+def append_epoch(run_dir: Path | str, row: Mapping[str, Any]) -> Path:
+    """Put one epoch's metrics into `metrics.parquet`; a row of the same `epoch` is replaced, as after a resume.
+
+    Args:
+        row: flat; `epoch` is the key. The report draws names that contain `loss` and `accuracy`.
+
+    Raises:
+        RecordError: no whole-numbered `epoch`, a column of mixed kinds, an unreadable or unwritable file.
+    """
+    path = Path(run_dir) / "metrics.parquet"
+    values = {str(name): value.item() if hasattr(value, "item") else value for name, value in row.items()}
+    epoch = values.get("epoch")
+    if not isinstance(epoch, int) or isinstance(epoch, bool):
+        raise RecordError(f"expected a whole number, got {epoch!r}", where=f"{path}: epoch")
+    for name, value in values.items():
+        if not isinstance(value, (int, float, str, bool, type(None))):
+            raise RecordError(f"expected a number or text, got {type(value).__name__}", where=f"{path}: {name}")
+    earlier = [old for old in read_epochs(run_dir) if old["epoch"] != epoch] if path.exists() else []
+    return write_rows(path, sorted([*earlier, values], key=lambda one: one["epoch"]))
+
+
+def read_epochs(run_dir: Path | str) -> list[dict[str, Any]]:
+    path = Path(run_dir) / "metrics.parquet"
+    rows = read_table(path).to_pylist()
+    if any(not isinstance(row.get("epoch"), int) for row in rows):
+        raise RecordError("holds no epochs: expected a column `epoch` of whole numbers", where=str(path))
+    return rows
+
+
+def _file_name_part(text: str) -> str:
+    """`text` if it can stand in a file name; else what can, and a digest, so that two names never share a file."""
+    if re.fullmatch(r"[A-Za-z0-9_]{1,60}", text):
+        return text
+    kept = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")[:60] or "x"
+    return f"{kept}_{hashlib.sha256(text.encode('utf-8', errors='backslashreplace')).hexdigest()[:6]}"

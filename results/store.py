@@ -1,0 +1,190 @@
+"""Any number of runs and sweeps as tidy frames: `results.load("runs/*")`."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import pandas as pd
+
+from results.errors import RecordError
+from results.records import (
+    EvaluationRecord,
+    SweepRecord,
+    TrialRecord,
+    read_epochs,
+    read_evaluation,
+    read_provenance,
+    read_sweep,
+    read_trials,
+)
+
+T = TypeVar("T")
+
+
+class Skipped(NamedTuple):
+    file: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """Frames with one row a run, epoch, evaluation record, sweep and trial; `run` or `sweep` names the folder.
+
+    Nested values are spread over dotted columns: `versions.torch`, `levels.global`, `params.loss.sigma_ce`.
+    Trials repeat their sweep's `objective` and `mode`.
+    """
+
+    runs: pd.DataFrame
+    epochs: pd.DataFrame
+    evaluations: pd.DataFrame
+    sweeps: pd.DataFrame
+    trials: pd.DataFrame
+    skipped: tuple[Skipped, ...]
+
+
+def load(paths: str | Path | Iterable[str | Path]) -> Results:
+    """Read runs and sweeps from folders or globs; a folder that is neither is searched one level deep.
+
+    Damaged and foreign files are left out and named in `skipped`.
+
+    Raises:
+        RecordError: a path that does not exist, or a pattern without a match.
+    """
+    reader = _Reader()
+    for folder in _folders([paths] if isinstance(paths, (str, Path)) else paths):
+        reader.read(folder)
+    return reader.results()
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in _COLUMNS}
+        self.skipped: list[Skipped] = []
+        self.labels: set[str] = set()
+        self.seen: set[Path] = set()
+
+    def read(self, folder: Path) -> None:
+        if folder.resolve() in self.seen:  # patterns may overlap
+            return
+        self.seen.add(folder.resolve())
+        if not (_is_run(folder) or _is_sweep(folder)):
+            inside = [one for one in sorted(folder.iterdir()) if one.is_dir()] if folder.is_dir() else []
+            found = [one for one in inside if _is_run(one) or _is_sweep(one)]
+            if not found:
+                self.skipped.append(Skipped(str(folder), "neither a run nor a sweep"))
+            for one in found:
+                self.read(one)
+            return
+        name = folder.resolve().name
+        label = name if name not in self.labels else str(folder)
+        self.labels.add(label)
+        if _is_run(folder):
+            self._read_run(label, folder)
+        if _is_sweep(folder):
+            self._read_sweep(label, folder)
+
+    def results(self) -> Results:
+        frames = {
+            name: pd.DataFrame(
+                rows, columns=list(dict.fromkeys([*_COLUMNS[name], *(key for row in rows for key in row)]))
+            )
+            for name, rows in self.rows.items()
+        }
+        return Results(**frames, skipped=tuple(self.skipped))
+
+    def _read_run(self, label: str, folder: Path) -> None:
+        run: dict[str, Any] = {"run": label, "path": str(folder)}
+        if (folder / "provenance.json").exists():
+            provenance = self._try(read_provenance, folder, folder / "provenance.json")
+            run |= _flat(dataclasses.asdict(provenance)) if provenance else {}
+        if (folder / "experiment.yaml").exists():
+            text = self._try(_read_text, folder / "experiment.yaml", folder / "experiment.yaml")
+            run |= {"experiment": text} if text is not None else {}
+        self.rows["runs"].append(run)
+        if (folder / "metrics.parquet").exists():
+            epochs = self._try(read_epochs, folder, folder / "metrics.parquet")
+            self.rows["epochs"] += [{"run": label, **row} for row in epochs or []]
+        for file in sorted((folder / "evaluation").glob("*.json")):
+            record = self._try(read_evaluation, file, file)
+            if record:
+                row = _flat(dataclasses.asdict(record))
+                self.rows["evaluations"].append({**row, "run": label, "path": str(file)})
+
+    def _read_sweep(self, label: str, folder: Path) -> None:
+        sweep = self._try(read_sweep, folder, folder / "sweep.json") if (folder / "sweep.json").exists() else None
+        known = dataclasses.asdict(sweep) if sweep else {}
+        self.rows["sweeps"].append({"sweep": label, "path": str(folder), **known})
+        aim = {"objective": known.get("objective", "objective"), "mode": known.get("mode", "max")}
+        for trial in self._try(read_trials, folder, folder / "trials.parquet") or []:
+            row = dataclasses.asdict(trial)
+            params = {f"params.{name}": value for name, value in row.pop("params").items()}
+            self.rows["trials"].append({"sweep": label, **aim, **row, **params})
+
+    def _try(self, read: Callable[[Path], T], path: Path, file: Path) -> T | None:
+        try:
+            return read(path)
+        except RecordError as error:
+            field = (error.where or "").removeprefix(str(file)).removeprefix(": ")
+            self.skipped.append(Skipped(str(file), f"{field}: {error.problem}" if field else error.problem))
+            return None
+
+
+def _folders(paths: Iterable[str | Path]) -> list[Path]:
+    found: list[Path] = []
+    for path in paths:
+        if Path(path).exists():  # a folder's own name may hold brackets
+            found.append(Path(path))
+            continue
+        matches = sorted(glob.glob(os.path.expanduser(str(path))))
+        if not matches:
+            raise RecordError(
+                "does not exist or matches nothing", where=str(path), remedy="name a run, a sweep or a folder of them"
+            )
+        found += map(Path, matches)
+    return found
+
+
+def _is_run(folder: Path) -> bool:
+    return any(
+        (folder / name).exists() for name in ("provenance.json", "metrics.parquet", "evaluation", "experiment.yaml")
+    )
+
+
+def _is_sweep(folder: Path) -> bool:
+    return (folder / "sweep.json").exists() or (folder / "trials.parquet").exists()
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        raise RecordError(f"cannot be read as text: {error}", where=str(path)) from error
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{key}": item for key, item in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _names(record: type[Any], *, without: tuple[str, ...] = ()) -> list[str]:
+    return [field.name for field in dataclasses.fields(record) if field.name not in without]
+
+
+_COLUMNS: dict[str, list[str]] = {
+    # present even in an empty frame, so that who reads it needs no special case
+    "runs": ["run", "path", "command", "revision", "dirty", "started", "finished", "experiment"],
+    "epochs": ["run", "epoch"],
+    "evaluations": [*_names(EvaluationRecord, without=("levels",)), "path"],
+    "sweeps": ["sweep", "path", *_names(SweepRecord)],
+    "trials": ["sweep", "objective", "mode", *_names(TrialRecord, without=("params",))],
+}

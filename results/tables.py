@@ -1,0 +1,140 @@
+"""Records as the tables of a paper: one row a (training set, method, data set), one column a shot."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from results.files import write_atomically
+from results.markup import to_csv, to_latex, to_markdown
+from results.store import Results
+
+DAGGER = "†"
+FOOTNOTE = f"{DAGGER} published protocol: trained on train and val, checkpoint chosen on test; optimistic."
+MISSING = "–"
+
+
+def accuracy_table(evaluations: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy in percent with its 95% interval, such as `47.7 ± 0.9`.
+
+    Columns that tell rows apart (partition, way, run, ...) appear where they are needed. Rows of the published
+    protocol carry a dagger; `attrs` holds the caption and the footnotes.
+    """
+    keys = row_keys(evaluations)
+    latest = latest_cells(evaluations, keys)
+    shots = sorted(latest["shot"].unique())
+    rows = []
+    for values, cells in latest.groupby(keys, dropna=False, sort=True):
+        row = dict(zip(keys, values, strict=True))
+        row["method"] = f"{row['method']} {DAGGER}" if row.pop("protocol") == "published" else row["method"]
+        by_shot = {cell["shot"]: _cell(cell["accuracy"], cell["ci95"]) for cell in cells.to_dict("records")}
+        row |= {f"{shot}-shot": by_shot.get(shot, MISSING) for shot in shots}
+        rows.append({_HEADINGS.get(name, name): value for name, value in row.items()})
+    headings = [_HEADINGS.get(key, key) for key in keys if key != "protocol"]
+    table = pd.DataFrame(rows, columns=[*headings, *(f"{shot}-shot" for shot in shots)])
+    table.attrs["caption"] = caption(latest)
+    table.attrs["footnotes"] = [FOOTNOTE] if (latest["protocol"] == "published").any() else []
+    return table
+
+
+def levels_table(evaluations: pd.DataFrame) -> pd.DataFrame:
+    """What each level gives alone beside their fusion, in percent; empty where no record holds levels."""
+    levels = [name for name in evaluations.columns if name.startswith("levels.")]
+    latest = latest_cells(evaluations, row_keys(evaluations))
+    with_levels = latest[latest[levels].notna().any(axis=1)] if levels else latest.iloc[:0]
+    keys = [*(key for key in row_keys(evaluations) if key != "protocol"), "shot"]
+    table = with_levels[keys].rename(columns=_HEADINGS)
+    for name in ("accuracy", *levels):
+        heading = "fused" if name == "accuracy" else name.removeprefix("levels.")
+        table[heading] = [_cell(value, None) for value in with_levels[name]]
+    table.attrs["caption"] = "Accuracy in percent of each level alone and of their fusion."
+    return table.sort_values([_HEADINGS.get(key, key) for key in keys]).reset_index(drop=True)
+
+
+def trials_table(trials: pd.DataFrame, n: int = 10) -> pd.DataFrame:
+    """The best `n` trials of each sweep, best first, with the parameters that vary; trials without a value last."""
+    several = trials["sweep"].nunique() > 1
+    varying = varying_parameters(trials)
+    rows: list[dict[str, Any]] = []
+    for name, group in trials.groupby("sweep", sort=False):
+        ascending = bool((group["mode"] == "min").all())
+        for _, trial in (
+            group.sort_values("value", ascending=ascending, na_position="last", kind="stable").head(n).iterrows()
+        ):
+            row = {"sweep": name} if several else {}
+            row |= {"trial": trial["trial"], str(trial["objective"]): number(trial["value"])}
+            row |= {"state": trial["state"], "epochs": number(trial["epochs"])}
+            rows.append(row | {column.removeprefix("params."): number(trial[column]) for column in varying})
+    return pd.DataFrame(rows).fillna(MISSING) if rows else pd.DataFrame(columns=["trial", "state"])
+
+
+def write_tables(results: Results, folder: Path | str) -> list[Path]:
+    """results.md, results.csv and results.tex hold the accuracy table; evaluations.csv every record, unrounded."""
+    folder = Path(folder)
+    table = accuracy_table(results.evaluations)
+    texts = {
+        "results.md": to_markdown(table),
+        "results.csv": to_csv(table),
+        "results.tex": to_latex(table),
+        "evaluations.csv": to_csv(results.evaluations),
+    }
+    return [write_atomically(folder / name, text.encode("utf-8", "backslashreplace")) for name, text in texts.items()]
+
+
+def row_keys(evaluations: pd.DataFrame) -> list[str]:
+    """The columns that tell the table's rows apart: the usual ones, and others where these leave two in one cell."""
+    keys = ["train_dataset", "method", "dataset", "protocol"]
+    keys += [name for name in ("partition", "way") if evaluations[name].nunique() > 1]
+    for name in ("run", "mode", "queries", "episodes", "seed", "metric", "checkpoint", "experiment_digest"):
+        if not evaluations.duplicated([*keys, "shot"]).any():
+            break
+        if (evaluations.groupby([*keys, "shot"], dropna=False)[name].nunique(dropna=False) > 1).any():
+            keys.append(name)
+    return keys
+
+
+def latest_cells(evaluations: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """One record a cell: of several with the same keys and shot, the one created last."""
+    return evaluations.sort_values("created", kind="stable").drop_duplicates([*keys, "shot"], keep="last")
+
+
+def varying_parameters(trials: pd.DataFrame) -> list[str]:
+    return [
+        name
+        for name in trials.columns
+        if name.startswith("params.") and trials[name].dropna().astype(str).nunique() > 1
+    ]
+
+
+def caption(evaluations: pd.DataFrame) -> str:
+    """What the numbers are, as far as all of them have it in common."""
+    if evaluations.empty:
+        return "No evaluation."
+    said = ["Accuracy in percent"]
+    for name, form in (("way", "{}-way"), ("partition", "{} classes"), ("queries", "{} queries a class")):
+        if evaluations[name].nunique() == 1:
+            said.append(form.format(evaluations[name].iloc[0]))
+    low, high = evaluations["episodes"].min(), evaluations["episodes"].max()
+    said.append(f"{low:,} episodes a cell" if low == high else f"{low:,} to {high:,} episodes a cell")
+    return ", ".join([*said, "± half width of the 95% interval over episodes"]) + "."
+
+
+def number(value: Any) -> str:
+    """A value for a table: four significant digits, whole numbers whole, nothing as a dash."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return MISSING
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else f"{value:.4g}"
+
+
+def _cell(accuracy: float, ci95: float | None) -> str:
+    if accuracy is None or math.isnan(accuracy):
+        return MISSING
+    return f"{100 * accuracy:.1f}" if ci95 is None or math.isnan(ci95) else f"{100 * accuracy:.1f} ± {100 * ci95:.1f}"
+
+
+_HEADINGS = {"train_dataset": "trained on", "dataset": "data set", "experiment_digest": "experiment"}

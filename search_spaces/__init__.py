@@ -1,0 +1,22 @@
+"""What is searched: spaces as YAML files and their typed loader. Knows neither torch nor Ray nor the experiment."""
+
+from search_spaces.errors import SpaceError
+from search_spaces.loader import load_space, shipped_spaces
+from search_spaces.parameters import Choice, Fixed, FloatRange, IntRange
+from search_spaces.space import DefineByRun, Objective, Space
+from search_spaces.trials import RandomTrial, Trial
+
+__all__ = [
+    "Choice",
+    "DefineByRun",
+    "Fixed",
+    "FloatRange",
+    "IntRange",
+    "Objective",
+    "RandomTrial",
+    "Space",
+    "SpaceError",
+    "Trial",
+    "load_space",
+    "shipped_spaces",
+]

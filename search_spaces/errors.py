@@ -1,0 +1,48 @@
+"""The one exception of this package: a search space that cannot mean anything."""
+
+from __future__ import annotations
+
+import difflib
+import reprlib
+from collections.abc import Iterable
+from typing import Any
+
+
+class SpaceError(Exception):
+    """A user's mistake in a search space. The command line prints it without a traceback.
+
+    Args:
+        problem: what was wrong: what came and what was expected.
+        where: the file and the entry concerned.
+        remedy: what to do about it.
+    """
+
+    exit_code = 2
+
+    def __init__(self, problem: str, *, where: str | None = None, remedy: str | None = None):
+        self.problem, self.where, self.remedy = problem, where, remedy
+        message = f"{where}: {problem}" if where else problem
+        super().__init__(f"{message}\n  -> {remedy}" if remedy else message)
+
+    def __reduce__(self):  # keyword arguments survive pickling
+        return _rebuild, (self.problem, self.where, self.remedy)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`did you mean X?`, or what there is to choose from."""
+    known = list(known)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
+
+
+def short(value: Any) -> str:
+    """`repr`, cut: YAML's aliases let a few lines stand for gigabytes."""
+    return _SHORT.repr(value)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring = 2, 80
+
+
+def _rebuild(problem: str, where: str | None, remedy: str | None) -> SpaceError:
+    return SpaceError(problem, where=where, remedy=remedy)

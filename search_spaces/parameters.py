@@ -1,0 +1,200 @@
+"""The kinds of parameter: a range of floats, a range of ints, a choice, a fixed value.
+
+Every kind can be suggested by a trial, can say what is wrong with a value, and knows its extremes. A value has two
+forms: as the experiment takes it, and encoded as an Optuna trial stores it. They differ for lists alone, because
+Optuna's categories are scalars: a list is encoded as its JSON text.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
+
+from search_spaces.errors import short
+from search_spaces.trials import Trial
+
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Whole = Annotated[int, Strict()]
+Flag = Annotated[bool, Strict()]
+Path = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$")]
+
+
+class Part(BaseModel):
+    """A part of a space file: frozen, with no other keys than its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Conditional(Part):
+    when: dict[Path, Any] = Field({}, description="values of other parameters under which this one is searched")
+
+
+class FloatRange(Conditional):
+    type: Literal["float"]
+    low: Number
+    high: Number
+    log: Flag = False
+    step: Annotated[Number, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        _check_range(self.low, self.high, self.log, self.step)
+        return self
+
+    def suggest(self, trial: Trial, path: str) -> float:
+        return trial.suggest_float(path, self.low, self.high, step=self.step, log=self.log)
+
+    def problem_with(self, value: Any) -> str | None:
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            return f"{short(value)} is not a number"
+        return _problem_in_range(value, self.low, self.high, self.step)
+
+    def extremes(self) -> list[Any]:
+        return [self.low, self.high]
+
+    def encode(self, value: Any) -> float:
+        return float(value)
+
+    def decode(self, encoded: Any) -> Any:
+        return encoded
+
+
+class IntRange(Conditional):
+    type: Literal["int"]
+    low: Whole
+    high: Whole
+    step: Annotated[Whole, Field(ge=1)] = 1
+    log: Flag = False
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        _check_range(self.low, self.high, self.log, None if self.step == 1 else self.step)
+        return self
+
+    def suggest(self, trial: Trial, path: str) -> int:
+        return trial.suggest_int(path, self.low, self.high, step=self.step, log=self.log)
+
+    def problem_with(self, value: Any) -> str | None:
+        if not isinstance(value, int) or isinstance(value, bool):
+            return f"{short(value)} is not a whole number"
+        return _problem_in_range(value, self.low, self.high, self.step)
+
+    def extremes(self) -> list[Any]:
+        return [self.low, self.high]
+
+    def encode(self, value: Any) -> int:
+        return int(value)
+
+    def decode(self, encoded: Any) -> Any:
+        return encoded
+
+
+class Choice(Conditional):
+    type: Literal["choice"]
+    values: tuple[Any, ...] = Field(min_length=2)
+
+    @field_validator("values")
+    @classmethod
+    def _are_plain_and_distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        for value in values:
+            _check_plain(value)
+        labels = [_label(value) for value in values]
+        # Optuna tells categories apart by ==, under which 1 and True are one.
+        twice = [label for index, label in enumerate(labels) if label in labels[:index]]
+        if twice:
+            raise ValueError(f"{twice[0]!r} stands in values twice")
+        return values
+
+    def suggest(self, trial: Trial, path: str) -> Any:
+        return trial.suggest_categorical(path, [_label(value) for value in self.values])
+
+    def problem_with(self, value: Any) -> str | None:
+        if any(same(value, known) for known in self.values):
+            return None
+        return f"{short(value)} is none of {', '.join(repr(known) for known in self.values)}"
+
+    def extremes(self) -> list[Any]:
+        return [copy.deepcopy(value) for value in self.values]
+
+    def encode(self, value: Any) -> Any:
+        return _label(value)
+
+    def decode(self, encoded: Any) -> Any:
+        for value in self.values:
+            if same(_label(value), encoded):
+                return copy.deepcopy(value)
+        raise ValueError(f"{encoded!r} is none of {', '.join(repr(_label(value)) for value in self.values)}")
+
+
+class Fixed(Conditional):
+    type: Literal["fixed"]
+    value: Any
+
+    @field_validator("value")
+    @classmethod
+    def _is_plain(cls, value: Any) -> Any:
+        _check_plain(value)
+        return value
+
+    def suggest(self, trial: Trial, path: str) -> Any:
+        return self.value
+
+    def problem_with(self, value: Any) -> str | None:
+        return None if same(value, self.value) else f"{short(value)} is not the fixed value {self.value!r}"
+
+    def extremes(self) -> list[Any]:
+        return [copy.deepcopy(self.value)]
+
+    def encode(self, value: Any) -> Any:
+        return value
+
+    def decode(self, encoded: Any) -> Any:
+        return copy.deepcopy(self.value)
+
+
+KINDS: dict[str, type[Conditional]] = {"float": FloatRange, "int": IntRange, "choice": Choice, "fixed": Fixed}
+Parameter = Annotated[FloatRange | IntRange | Choice | Fixed, Field(discriminator="type")]
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal, and not merely because True == 1."""
+    return a == b and isinstance(a, bool) == isinstance(b, bool)
+
+
+def _label(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, (list, tuple)) else value
+
+
+def _check_plain(value: Any) -> None:
+    for item in value if isinstance(value, (list, tuple)) else [value]:
+        if item is not None and not isinstance(item, (bool, int, float, str)):
+            raise ValueError(f"{short(item)} is neither a number, a text, true, false, null nor a list of these")
+        if isinstance(item, float) and not math.isfinite(item):
+            raise ValueError(f"{item!r} is not a finite number")
+
+
+def _check_range(low: float, high: float, log: bool, step: float | None) -> None:
+    if low >= high:
+        raise ValueError(f"low must be smaller than high, got low={low:g}, high={high:g}")
+    if log and low <= 0:
+        raise ValueError(f"log needs low > 0, got low={low:g}")
+    if log and step is not None:
+        raise ValueError("log and step exclude each other")
+    if step is not None and _off_grid(high - low, step):
+        raise ValueError(f"step={step:g} does not lead from low={low:g} to high={high:g}")
+
+
+def _problem_in_range(value: float, low: float, high: float, step: float | None) -> str | None:
+    if not low <= value <= high:
+        return f"{value:g} is outside {low:g} .. {high:g}"
+    if step is not None and _off_grid(value - low, step):
+        return f"{value:g} is not reached from {low:g} in steps of {step:g}"
+    return None
+
+
+def _off_grid(distance: float, step: float) -> bool:
+    return abs(distance / step - round(distance / step)) > 1e-9

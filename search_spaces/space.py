@@ -1,0 +1,195 @@
+"""A search space: which settings of an experiment are searched, over which values, and what is tried first."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from search_spaces.errors import SpaceError, did_you_mean, short
+from search_spaces.parameters import Fixed, Parameter, Part, Path, same
+from search_spaces.trials import RandomTrial, Trial
+
+
+class Objective(Part):
+    """What a trial reports, and whether more of it is better."""
+
+    metric: Annotated[str, Field(min_length=1)] = "val_accuracy"
+    mode: Literal["max", "min"] = "max"
+
+
+class Space(Part):
+    """Dotted paths into the experiment, each with its kind of values, in the order of the file.
+
+    A parameter with `when` is active, and then searched, if each path named there is active and has that value.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    about: str = Field(min_length=1, description="what is searched, and why within these bounds")
+    objective: Objective = Objective()
+    parameters: dict[Path, Parameter] = Field(min_length=1)
+    first_points: tuple[dict[str, Any], ...] = Field((), description="tried first; what a point leaves out is sampled")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        above: list[str] = []
+        for path, parameter in self.parameters.items():
+            for other, value in parameter.when.items():
+                self._check_condition(path, other, value, above)
+            above.append(path)
+        for index, point in enumerate(self.first_points):
+            self._check_point(f"first_points.{index}", point)
+        if not self.searched:
+            raise ValueError("every parameter is fixed: there is nothing to search")
+        return self
+
+    @property
+    def searched(self) -> list[str]:
+        """The paths that vary."""
+        return [path for path, parameter in self.parameters.items() if not isinstance(parameter, Fixed)]
+
+    def suggest(self, trial: Trial) -> dict[str, Any]:
+        """Ask a trial for each active parameter, under its dotted path; gives experiment values."""
+        return self._active_values(lambda path: self.parameters[path].suggest(trial, path))
+
+    def overrides(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The experiment values of a trial's flat configuration, as suggested; its other keys are passed over.
+
+        Raises:
+            SpaceError: a value is missing or impossible: the trial was made with another space.
+        """
+
+        def read(path: str) -> Any:
+            if isinstance(self.parameters[path], Fixed):
+                return None
+            if path not in config:
+                raise SpaceError(f"the trial has no value for {path}", where=f"space {self.name}", remedy=_OTHER_SPACE)
+            return config[path]
+
+        return self._active_values(read)
+
+    def sample(self, seed: int) -> dict[str, Any]:
+        """One random draw of experiment values: the same for the same seed."""
+        return self.suggest(RandomTrial(seed))
+
+    def encoded_first_points(self) -> list[dict[str, Any]]:
+        """The first points as a study takes them (`enqueue_trial`, Ray's `points_to_evaluate`)."""
+        searched = set(self.searched)
+        return [
+            {path: self.parameters[path].encode(value) for path, value in point.items() if path in searched}
+            for point in self.first_points
+        ]
+
+    def pin(self, values: Mapping[str, Any]) -> Space:
+        """This space with some of its parameters fixed to given values, within its bounds or not.
+
+        Paths that are not in the space are passed over; parameters whose `when` contradicts a value fall away.
+
+        Raises:
+            SpaceError: nothing is left to search.
+        """
+        parameters: dict[str, Any] = {}
+        for path, parameter in self.parameters.items():
+            if all(other in parameters and same(values.get(other, v), v) for other, v in parameter.when.items()):
+                pinned = Fixed(type="fixed", value=values[path], when=parameter.when) if path in values else parameter
+                parameters[path] = pinned
+        if all(isinstance(parameter, Fixed) for parameter in parameters.values()):
+            raise SpaceError(
+                f"with {', '.join(values)} set, nothing is left to search",
+                where=f"space {self.name}",
+                remedy="leave one of its parameters free, or train instead of sweeping",
+            )
+        points: list[dict[str, Any]] = []
+        for point in self.first_points:
+            rest = {path: value for path, value in point.items() if path in parameters and path not in values}
+            if rest and rest not in points:
+                points.append(rest)
+        return Space.model_validate({**dict(self), "parameters": parameters, "first_points": points})
+
+    def validate_paths(self, check: Callable[[str], None]) -> None:
+        """Call `check`, which raises for a path that the experiment does not have, for every path.
+
+        Raises:
+            SpaceError: what `check` raised, with the space and the entry; only for errors that carry a `problem`, for
+                any other is a bug and passes.
+        """
+        for path in self.parameters:
+            try:
+                check(path)
+            except Exception as error:
+                if not hasattr(error, "problem"):
+                    raise
+                where = f"space {self.name}, parameters.{path}"
+                raise SpaceError(str(error.problem), where=where, remedy=getattr(error, "remedy", None)) from error
+
+    def probes(self) -> Iterator[dict[str, Any]]:
+        """Overrides that hold the space against a schema: each first point, and each parameter at each extreme.
+
+        A probe carries the fixed values and what a parameter's `when` asks for, and nothing else, so that an
+        experiment that refuses it refuses this parameter's bound.
+        """
+        always = {path: p for path, p in self.parameters.items() if isinstance(p, Fixed) and not p.when}
+        fixed = {path: copy.deepcopy(parameter.value) for path, parameter in always.items()}
+        for point in self.first_points:
+            yield fixed | copy.deepcopy(point)
+        for path, parameter in self.parameters.items():
+            for value in parameter.extremes():
+                yield fixed | self._conditions(path) | {path: value}
+
+    def _active_values(self, read: Callable[[str], Any]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for path, parameter in self.parameters.items():
+            if all(other in values and same(values[other], value) for other, value in parameter.when.items()):
+                try:
+                    values[path] = parameter.decode(read(path))
+                except ValueError as error:
+                    where = f"space {self.name}, parameters.{path}"
+                    raise SpaceError(str(error), where=where, remedy=_OTHER_SPACE) from error
+        return values
+
+    def _conditions(self, path: str) -> dict[str, Any]:
+        wanted: dict[str, Any] = {}
+        for other, value in self.parameters[path].when.items():
+            wanted |= self._conditions(other) | {other: copy.deepcopy(value)}
+        return wanted
+
+    def _check_condition(self, path: str, other: str, value: Any, above: list[str]) -> None:
+        where = f"parameters.{path}.when.{other}"
+        if other not in self.parameters:
+            raise ValueError(f"{where}: no such parameter in this space; {did_you_mean(other, self.parameters)}")
+        if other not in above:
+            raise ValueError(f"{where}: a condition must stand above what depends on it; move {path} below {other}")
+        if problem := self.parameters[other].problem_with(value):
+            raise ValueError(f"{where}: {problem}, so that {path} would never be searched")
+
+    def _check_point(self, where: str, point: dict[str, Any]) -> None:
+        for path, value in point.items():
+            if path not in self.parameters:
+                raise ValueError(f"{where}: {path!r} is not in this space; {did_you_mean(path, self.parameters)}")
+            if problem := self.parameters[path].problem_with(value):
+                raise ValueError(f"{where}.{path}: {problem}")
+            for other, wanted in self._conditions(path).items():
+                if other in point and not same(point[other], wanted):
+                    raise ValueError(
+                        f"{where}: {path} is searched when {other}={wanted!r} only, not {short(point[other])}"
+                    )
+
+
+class DefineByRun:
+    """A space as Ray's OptunaSearch takes it: a picklable callable.
+
+    OptunaSearch notes what is suggested under its name, which is the dotted path, and adds what is returned.
+    """
+
+    def __init__(self, space: Space):
+        self.space = space
+
+    def __call__(self, trial: Trial) -> dict[str, Any]:
+        """The fixed values; all others enter the trial's configuration by being suggested."""
+        values = self.space.suggest(trial)
+        return {path: value for path, value in values.items() if isinstance(self.space.parameters[path], Fixed)}
+
+
+_OTHER_SPACE = "the trial was made with another version of this space: start a new study"

@@ -1,0 +1,64 @@
+"""What every test shares: the environment that Ray reads on import, shape checks, one Ray for the session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Before ray or torch is imported anywhere: both read these once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # sums in one order, and Ray's workers do not fight over the cores
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # how long a report blocks
+os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # no line twice
+os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "30")  # an unmeetable request fails, never hangs
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+# Workers find the packages and the test modules (tests.orchestration.test_train) where pytest found them.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+
+from jaxtyping import install_import_hook  # noqa: E402
+
+# The shapes in the signatures of hcl/ are checked at run time, in tests only.
+CHECKED = [f"hcl.{path.stem}" for path in (ROOT / "hcl").glob("*.py") if "jaxtyping" in path.read_text()]
+install_import_hook(CHECKED, "beartype.beartype")
+
+
+@pytest.hookimpl(tryfirst=True)  # so that `-m 'not bench'` sees the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if ROOT / "tests" / "bench" in item.path.parents:
+            item.add_marker(pytest.mark.bench)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[ModuleType]:
+    """One Ray of four CPUs for the session.
+
+    The dashboard stays on: without it, stopping a Train run leaks its placement group. `trial_driver` is what the
+    driver of a several-worker trial takes instead of a CPU.
+    """
+    import ray
+
+    ray.init(
+        num_cpus=4,
+        num_gpus=0,
+        resources={"trial_driver": 4},
+        include_dashboard=True,
+        log_to_driver=False,
+        object_store_memory=512 * 1024**2,
+    )
+    yield ray
+    ray.shutdown()

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any, get_args
+
+import pytest
+from pydantic import ValidationError
+
+from hcl.config import PUBLISHED, Experiment
+from hcl.resolve import all_settings, override
+
+# Where the type alone does not say which other value fits.
+OTHER: dict[str, Any] = {
+    "name": "another",
+    "data.dataset": "hmdb51",
+    "data.train_partitions": ["train", "val"],
+    "clips.n_frames": 4,
+    "clips.crop_scale": [0.5, 1.0],
+    "model.weights": "none",
+    "model.d_model": 64,
+    "model.dim_feedforward": 64,
+    "evaluation.datasets": ["hmdb51"],
+}
+PUBLISHED_PROTOCOL = {"data.protocol": "published"}
+ALONG = {"data.train_partitions": PUBLISHED_PROTOCOL, "data.selection_partition": PUBLISHED_PROTOCOL}
+
+
+def another_value(path: str) -> Any:
+    """A value of the setting that is not its default."""
+    field = all_settings()[path]
+    choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
+    if path in OTHER:
+        return OTHER[path]
+    if choices:
+        return next(choice for choice in choices if choice != field.default)
+    if isinstance(field.default, bool):
+        return not field.default
+    if isinstance(field.default, tuple):
+        return [3]
+    if isinstance(field.default, int):
+        return field.default * 2 or 1
+    return 0.375
+
+
+@pytest.mark.parametrize("path", [path for path in all_settings() if path != "mode"])
+def test_digest_changes_with_every_value(path: str) -> None:
+    along = ALONG.get(path, {})
+    base = override(Experiment(), along)
+    changed = override(Experiment(), {**along, path: another_value(path)})
+    assert changed.digest() != base.digest()
+
+
+def test_digest_changes_with_the_mode() -> None:
+    assert Experiment(mode="published").digest() != Experiment().digest()
+
+
+def test_digest_does_not_see_the_order_of_keys() -> None:
+    content = Experiment().model_dump(mode="json")
+    backwards = {
+        key: dict(reversed(value.items())) if isinstance(value, dict) else value
+        for key, value in reversed(content.items())
+    }
+    assert json.dumps(backwards) != json.dumps(content)
+    assert Experiment.model_validate(backwards).digest() == Experiment.model_validate(content).digest()
+
+
+def test_digest_is_the_same_in_another_process() -> None:
+    command = [sys.executable, "-c", "from hcl.config import Experiment; print(Experiment().digest())"]
+    environment = {**os.environ, "PYTHONHASHSEED": "12345"}
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+    assert printed == Experiment().digest()
+    assert len(printed) == 12
+
+
+def test_an_experiment_is_frozen() -> None:
+    experiment = Experiment()
+    with pytest.raises(ValidationError, match="frozen"):
+        experiment.seed = 3
+    with pytest.raises(ValidationError, match="frozen"):
+        experiment.loss.sigma_ce = 3.0
+
+
+def test_published_preset_names_settings_and_changes_each() -> None:
+    for path, value in PUBLISHED.items():
+        assert all_settings()[path].default != value, f"{path} is the default already"
+        assert override(Experiment(), {path: value}).digest() != Experiment().digest()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"clips": {"crop_scale": (0.9, 0.2)}}, "crop_scale must satisfy"),
+        ({"model": {"d_model": 100, "n_heads": 8}}, "n_heads=8 does not divide d_model=100"),
+        ({"model": {"d_model": 42, "n_heads": 2, "position_embedding": "2d_sine"}}, "multiple of 4"),
+        ({"model": {"d_model": 15, "n_heads": 3, "position_embedding": "2d_learned"}}, "even d_model"),
+        ({"matching": {"tuple_sizes": (2, 2)}}, "distinct"),
+        ({"fusion": {"sigma_global": 0, "sigma_temporal": 0, "sigma_spatial": 0}}, "nothing would be compared"),
+        ({"train": {"classes_per_batch": 24, "workers": 5}}, "workers=5"),
+        ({"data": {"selection_partition": "test"}}, "data.protocol=published"),
+        ({"data": {"train_partitions": ("train", "val")}}, "classes it must not see"),
+        ({"clips": {"n_frames": 12}}, "exceeds model.max_positions=10"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Experiment.model_validate(changes)
+
+
+def test_protocol_published_may_choose_on_test() -> None:
+    data = {"protocol": "published", "train_partitions": ("train", "val"), "selection_partition": "test"}
+    assert Experiment.model_validate({"data": data}).data.selection_partition == "test"

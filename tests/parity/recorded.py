@@ -1,0 +1,108 @@
+"""The recorded cases, our model filled with the recorded run's weights, and the error between the two."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hcl.checkpoint import from_published
+from tests.golden.sketch import sketch
+from tests.golden.weights import deterministic_state
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+CASES: dict[str, dict] = json.loads((GOLDEN / "cases.json").read_text())
+VALUES, GRADIENTS = 1e-4, 1e-3
+"""Tolerances: relative L2 error in float32."""
+
+largest_errors: dict[str, dict[str, float]] = defaultdict(dict)
+"""Per stage, the largest error of values and of gradients seen in this session: printed at its end."""
+
+
+def names(prefix: str) -> list[str]:
+    return [name for name in CASES if name.startswith(prefix)]
+
+
+def load(name: str) -> dict[str, np.ndarray]:
+    with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as arrays:
+        return {key: arrays[key] for key in arrays}
+
+
+def tensor(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32))
+
+
+def relative_error(ours: Tensor | np.ndarray, recorded: dict[str, np.ndarray], name: str) -> float:
+    """Relative L2 distance to a recorded array, which may be stored as a sketch."""
+    values = ours.detach().cpu().double().numpy() if isinstance(ours, Tensor) else np.asarray(ours, dtype=np.float64)
+    reference = recorded.get(name)
+    if reference is None:
+        values, reference = sketch(values, name), recorded[f"sketch:{name}"]
+    assert values.shape == reference.shape, f"{name}: shape {values.shape}, recorded {reference.shape}"
+    return float(np.linalg.norm(values - reference) / max(np.linalg.norm(reference.astype(np.float64)), 1e-12))
+
+
+def check(stage: str, kind: str, ours, recorded: dict[str, np.ndarray], name: str) -> None:
+    """Hold one array to its tolerance (`values` or `gradients`) and remember the error."""
+    error = relative_error(ours, recorded, name)
+    largest_errors[stage][kind] = max(error, largest_errors[stage].get(kind, 0.0))
+    tolerance = VALUES if kind == "values" else GRADIENTS
+    assert error <= tolerance, f"{name}: relative error {error:.2e} exceeds {tolerance}"
+
+
+PUBLISHED_NAMES = (
+    ("backbone.body.", "encoder."),
+    ("classifier.", "action_classifier."),
+    ("encoder.input_proj.", "st_transformer_encoder.input_proj."),
+    ("encoder.positions.row.", "st_transformer_encoder.pos_encoder.row_embed."),
+    ("encoder.positions.column.", "st_transformer_encoder.pos_encoder.col_embed."),
+    ("encoder.positions.temporal.", "st_transformer_encoder.pos_encoder.temp_embed."),
+    ("encoder.", "st_transformer_encoder.transformer_encoder."),
+    ("heads.tuple_linear.2.", "bi_linear."),
+    ("heads.tuple_linear.3.", "tri_linear."),
+    ("heads.temporal_linear.", "temp_linear."),
+    ("heads.spatial_linear.", "spa_linear."),
+    ("heads.temporal_norm.", "norm_temp."),
+    ("heads.spatial_norm.", "norm_spa."),
+    ("heads.semantic_linear.", "emb_fc."),
+    ("heads.semantic_norm.", "norm_emb."),
+)
+
+
+def published_name(ours: str) -> str:
+    """The released name of one of our parameters."""
+    for prefix, released in PUBLISHED_NAMES:
+        if ours.startswith(prefix):
+            return released + ours.removeprefix(prefix).replace("attention.", "self_attn.")
+    raise KeyError(ours)
+
+
+def fill(module: nn.Module, prefix: str = "", released_prefix: str = "") -> None:
+    """Give a module the recorded run's weights, by way of the released names and of `from_published`.
+
+    Args:
+        prefix: where the module stands in the whole model, such as `encoder.`.
+        released_prefix: what the recorded run left out of the names that the weights are a function of.
+    """
+    state = module.state_dict()
+    shapes = {}
+    for key, value in state.items():
+        name = published_name(prefix + key).removeprefix(released_prefix)
+        shapes[name] = (*value.shape, 1, 1) if key.endswith("input_proj.weight") else tuple(value.shape)
+    filled = {released_prefix + key: torch.from_numpy(value) for key, value in deterministic_state(shapes).items()}
+    ours = {key.removeprefix(prefix): value for key, value in from_published(filled).items()}
+    module.load_state_dict({key: ours[key].to(value.dtype) for key, value in state.items()})
+
+
+def tokens_of(hidden: np.ndarray, n_frames: int = 8) -> Tensor:
+    """Recorded (frame * patch, clip, dim) as (clip, frame, patch, dim), a leaf that takes gradients."""
+    tokens = tensor(hidden).transpose(0, 1).unflatten(1, (n_frames, -1)).contiguous()
+    return tokens.requires_grad_()
+
+
+def hidden_of(tokens: Tensor) -> Tensor:
+    return tokens.flatten(1, 2).transpose(0, 1)
