@@ -5,14 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torchvision.transforms import v2
 
 from hcl import clips
 from hcl.backbone import make_backbone
-from hcl.config import Clips, Experiment
+from hcl.clips import ClipDataset, Frames
+from hcl.config import Experiment
 from hcl.encoder import Encoder
+from hcl.episodes import Episodes, sample_episodes
+from hcl.evaluation import Defects
 from hcl.losses import TERMS
 from hcl.model import HCL, MatchingHeads
+from hcl.splits import Partition
+
+VAL_SEED = 20221023
+"""Of the validation episodes; those of the evaluation have `evaluation.seed`."""
 
 
 def make_model(experiment: Experiment, n_classes: int, *, random_weights: bool = False) -> HCL:
@@ -44,6 +50,8 @@ def make_model(experiment: Experiment, n_classes: int, *, random_weights: bool =
             reproject_per_size=matching.reproject_per_size,
             mix_scales=matching.mix_scales,
         )
+        if experiment.train.channels_last:
+            backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return HCL(
             backbone,
             encoder,
@@ -95,25 +103,48 @@ def test_matching(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def mixes_clips(experiment: Experiment, shot: int) -> str | None:
-    """Why the scores of an episode are not made of independent pairs, or None where they are."""
+def defects(experiment: Experiment) -> Defects:
     matching = experiment.matching
-    if matching.multi_scale and matching.mix_scales:
-        return "multi-scale patches take their frames from other clips of the episode (deviation 3)"
-    if matching.swap_shot_axes and shot > 1:
-        return "tuples are chosen across the supports of the episode (deviation 5)"
-    return None
-
-
-def train_transform(settings: Clips) -> v2.Transform:
-    return clips.train_transform(
-        settings.size,
-        crop_scale=settings.crop_scale,
-        flip=settings.flip,
-        jitter=settings.jitter,
-        grey=settings.grey,
+    return Defects(
+        mix_scales=matching.multi_scale and matching.mix_scales,
+        swap_shot_axes=matching.swap_shot_axes,
+        misplaced_semantics=matching.semantic and matching.misplaced_semantics,
     )
 
 
-def test_transform(settings: Clips) -> v2.Transform:
-    return clips.test_transform(settings.size, settings.resize)
+def val_episodes(experiment: Experiment, partition: Partition) -> Episodes:
+    """The episodes that choose the best epoch: the same after every epoch and in every trial."""
+    evaluation, train = experiment.evaluation, experiment.train
+    return sample_episodes(
+        partition.labels,
+        way=evaluation.way,
+        shot=train.val_shot,
+        queries=evaluation.queries,
+        episodes=train.val_episodes,
+        seed=VAL_SEED,
+        class_names=partition.classes,
+    )
+
+
+def make_dataset(experiment: Experiment, frames: Frames, partition: Partition, *, training: bool) -> ClipDataset:
+    """The partition's clips as training or as test sees them."""
+    settings = experiment.clips
+    if training:
+        transform = clips.train_transform(
+            settings.size,
+            crop_scale=settings.crop_scale,
+            flip=settings.flip,
+            jitter=settings.jitter,
+            grey=settings.grey,
+        )
+    else:
+        transform = clips.test_transform(settings.size, settings.resize)
+    return ClipDataset(
+        frames,
+        partition.videos,
+        n_frames=settings.n_frames,
+        sampling=settings.train_sampling if training else settings.test_sampling,
+        transform=transform,
+        per_frame=training and settings.per_frame,
+        random=training,
+    )

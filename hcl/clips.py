@@ -30,7 +30,7 @@ class Frames(Protocol):
 class Draw(NamedTuple):
     """One reading of one clip: the clip's index, and the numbers that seed what is random about it."""
 
-    index: int
+    clip: int
     seeds: tuple[int, ...] = ()
 
 
@@ -103,8 +103,8 @@ class ClipDataset(Dataset):
 
     def __getitem__(self, draw: Draw | int) -> UInt8[Tensor, "frame 3 size size"]:
         draw = Draw(draw) if isinstance(draw, int) else draw
-        video = self.videos[draw.index]
-        generator = np.random.default_rng([*draw.seeds, draw.index])
+        video = self.videos[draw.clip]
+        generator = np.random.default_rng([*draw.seeds, draw.clip])
         picked = frame_indices(
             self.frames.n_frames(video),
             self.clip_length,

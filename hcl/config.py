@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 def setting(default: Any, meaning: str, *, unit: str | None = None, **bounds: Any) -> Any:
     """A field with its meaning, its unit and its bounds (pydantic's ge, gt, le, lt, min_length)."""
-    extra = {"unit": unit} if unit else None
+    extra: dict[str, Any] | None = {"unit": unit} if unit else None
     return Field(default, description=meaning, json_schema_extra=extra, validate_default=True, **bounds)
 
 
@@ -24,7 +24,9 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    dataset: str = setting("synth_plain", "data set of training and validation: a folder under data/splits", min_length=1)
+    dataset: str = setting(
+        "synth_plain", "data set of training and validation: a folder under data/splits", min_length=1
+    )
     train_partitions: tuple[Literal["train", "val"], ...] = setting(
         ("train",), "partitions whose classes are trained on; the release trains on train and val", min_length=1
     )
@@ -48,7 +50,9 @@ class Clips(Section):
     test_sampling: Literal["segments", "random"] = setting(
         "segments", "the centre of each segment, or a sorted random subset as released (noisy)"
     )
-    crop_scale: tuple[float, float] = setting((0.2, 1.0), "area of the random crop in training, as a share of the frame")
+    crop_scale: tuple[float, float] = setting(
+        (0.2, 1.0), "area of the random crop in training, as a share of the frame"
+    )
     flip: bool = setting(False, "mirror training clips at random; off where left and right are classes")
     jitter: float = setting(0.8, "probability of colour jitter (0.4, 0.4, 0.4, 0.1)", ge=0, le=1)
     grey: float = setting(0.2, "probability of a grey clip", ge=0, le=1)
@@ -66,12 +70,18 @@ class Model(Section):
     backbone: Literal["resnet18", "resnet34", "resnet50", "efficientnet_lite0"] = setting(
         "resnet50", "network that turns a frame into a grid of patches"
     )
-    weights: str = setting("imagenet", "`imagenet`, `none` (random), or the path of a state dict of the backbone", min_length=1)
+    weights: str = setting(
+        "imagenet", "`imagenet`, `none` (random), or the path of a state dict of the backbone", min_length=1
+    )
     train_backbone: bool = setting(
         True, "false freezes the backbone, its batch norm included, and patch grids are encoded once and cached"
     )
     cached_views: int = setting(
-        2, "frozen backbone: frame samplings of each training clip that are encoded and cached", unit="views", ge=1, le=64
+        2,
+        "frozen backbone: frame samplings of each training clip that are encoded and cached",
+        unit="views",
+        ge=1,
+        le=64,
     )
     batch_norm: Literal["train", "frozen", "sync"] = setting(
         "train", "statistics per worker as released, frozen, or synchronised over workers (CUDA only)"
@@ -79,13 +89,17 @@ class Model(Section):
     d_model: int = setting(1152, "width of tokens and features", ge=8, le=4096)
     n_layers: int = setting(1, "transformer encoder layers", ge=1, le=12)
     n_heads: int = setting(8, "attention heads; divides d_model", ge=1, le=64)
-    dim_feedforward: int | None = setting(None, "width of the encoder's feed-forward part; empty: the backbone's channels", ge=1)
+    dim_feedforward: int | None = setting(
+        None, "width of the encoder's feed-forward part; empty: the backbone's channels", ge=1
+    )
     dropout: float = setting(0.1, "dropout in the encoder", ge=0, lt=1)
     pre_norm: bool = setting(False, "normalise before each encoder block, with a final layer norm")
     position_embedding: Literal["3d_learned", "2d_learned", "2d_sine"] = setting(
         "3d_learned", "added to queries and keys; the 2d ones repeat over time"
     )
-    max_positions: int = setting(10, "rows of each learned position table: the most frames and the largest grid side", ge=2, le=256)
+    max_positions: int = setting(
+        10, "rows of each learned position table: the most frames and the largest grid side", ge=2, le=256
+    )
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
@@ -99,23 +113,33 @@ class Model(Section):
 
 
 class Matching(Section):
-    tuple_sizes: tuple[Literal[2, 3], ...] = setting((2,), "frames of a tuple; several sizes are averaged", min_length=1)
+    tuple_sizes: tuple[Literal[2, 3], ...] = setting(
+        (2,), "frames of a tuple; several sizes are averaged", min_length=1
+    )
     top_tuples: int = setting(10, "best-matching query tuples kept (K_T)", unit="tuples", ge=1)
     top_patches: int = setting(40, "best-matching query patches kept (K_P)", unit="patches", ge=1)
     zoom_ranks_train: int = setting(1, "ranks of the kept tuples that the spatial level looks into, in training", ge=1)
     zoom_ranks_test: int = setting(5, "the same at test", ge=1)
     multi_scale: bool = setting(False, "add 2x2 and 4x4 average-pooled patches to each frame")
-    project_at_test: bool = setting(True, "use the matching heads at test as in training; the release skips them (deviation 4)")
+    project_at_test: bool = setting(
+        True, "use the matching heads at test as in training; the release skips them (deviation 4)"
+    )
     renormalise: bool = setting(False, "normalise the means of kept tuples and patches again (deviation 23)")
     metric: Literal["auto", "cosine", "euclidean"] = setting(
         "auto", "test similarity; auto: cosine at 1 shot, negative squared Euclidean above, as published"
     )
     semantic: bool = setting(False, "weigh patch matching by class-name embeddings")
-    reproject_per_size: bool = setting(False, "with several tuple sizes, project the patches once more per size (deviation 2)")
+    reproject_per_size: bool = setting(
+        False, "with several tuple sizes, project the patches once more per size (deviation 2)"
+    )
     mix_scales: bool = setting(False, "multi-scale patches take their frames from other clips (deviation 3)")
     swap_shot_axes: bool = setting(False, "read (support, tuple) as (tuple, support) above 1 shot (deviation 5)")
-    misplaced_semantics: bool = setting(False, "semantic weights of the wrong support, projected per size (deviations 7, 18)")
-    chunk_size: int = setting(16, "query clips matched at a time: bounds memory, never changes a result", unit="clips", ge=1)
+    misplaced_semantics: bool = setting(
+        False, "semantic weights of the wrong support, projected per size (deviations 7, 18)"
+    )
+    chunk_size: int = setting(
+        16, "query clips matched at a time: bounds memory, never changes a result", unit="clips", ge=1
+    )
 
     @model_validator(mode="after")
     def _sizes_are_distinct(self) -> Self:
@@ -179,7 +203,7 @@ class Train(Section):
         if self.classes_per_batch % self.workers:
             raise ValueError(
                 f"classes_per_batch={self.classes_per_batch} cannot be shared evenly by workers={self.workers}: "
-                "every worker takes the same number of classes, so that the mean of their losses is the loss of the batch"
+                "workers take equal shares, so that the mean of their losses is the loss of the batch"
             )
         return self
 
@@ -192,12 +216,16 @@ class Evaluation(Section):
     queries: int = setting(5, "clips to classify, a class", ge=1)
     episodes: int = setting(1000, "episodes of each cell", unit="episodes", ge=1)
     seed: int = setting(0, "seed of the episodes", ge=0)
-    overlapping: bool = setting(False, "draw support and query independently and never class 0, as released (deviations 9, 10)")
+    overlapping: bool = setting(
+        False, "draw support and query independently and never class 0, as released (deviations 9, 10)"
+    )
 
 
 class Experiment(Section):
     name: str = setting("hcl", "name of the run's folder", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
-    mode: Literal["corrected", "published"] = setting("corrected", "`published` presets every deviation of the released code")
+    mode: Literal["corrected", "published"] = setting(
+        "corrected", "`published` presets every deviation of the released code"
+    )
     seed: int = setting(0, "seed of weights, batches and augmentation", ge=0, lt=2**31)
     data: Data = Data()
     clips: Clips = Clips()
@@ -220,13 +248,26 @@ class Experiment(Section):
                 "set data.protocol=published to do it all the same, and every table will mark it"
             )
         if self.clips.n_frames > self.model.max_positions:
-            raise ValueError(f"clips.n_frames={self.clips.n_frames} exceeds model.max_positions={self.model.max_positions}")
+            raise ValueError(
+                f"clips.n_frames={self.clips.n_frames} exceeds model.max_positions={self.model.max_positions}"
+            )
+        if self.model.batch_norm == "sync" and not self.train.use_gpu:
+            raise ValueError(
+                "model.batch_norm=sync needs train.use_gpu=true: torch synchronises statistics on CUDA only"
+            )
         return self
 
     def digest(self) -> str:
-        """Twelve hexadecimal digits that name these settings, whatever file or option they came from."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:12]
+        """Twelve hexadecimal digits that name these settings, whatever file or option they came from.
 
+        The run's name and the settings of the machine are left out: more workers do not make another experiment.
+        """
+        content = self.model_dump(mode="json", exclude=MACHINE_SETTINGS)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+MACHINE_SETTINGS: Any = {"name": True, "train": {"workers", "loader_processes", "use_gpu"}, "matching": {"chunk_size"}}
+"""What changes how an experiment is run and not what comes out."""
 
 PUBLISHED: dict[str, Any] = {
     # What `mode: published` sets beneath the experiment's own values: METHOD's rows marked P.

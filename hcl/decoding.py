@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,11 @@ import cv2
 import numpy as np
 
 from hcl.manifest import VideoRecord
+
+
+def options_digest(*, short_side: int = 256, quality: int = 90, max_frames: int | None = None) -> str:
+    """Names the settings that frames depend on; a change of the way frames are made changes the leading number."""
+    return hashlib.sha256(json.dumps([1, short_side, quality, max_frames]).encode()).hexdigest()[:12]
 
 
 def decode_into(
@@ -22,7 +29,8 @@ def decode_into(
     n_frames, n_bytes, size, note = 0, 0, (0, 0), ""
     try:
         if not capture.isOpened():
-            return replace(record, status="broken", error="not a video, or in no format that OpenCV reads")
+            problem = "not a video, or in no format that OpenCV reads" if record.source_bytes else "the file is empty"
+            return replace(record, status="broken", error=problem)
         fps, n_promised = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
         while n_frames != max_frames:
             is_read, frame = capture.read()

@@ -149,9 +149,7 @@ class Encoder(nn.Module):
             if matrix.dim() > 1:
                 nn.init.xavier_uniform_(matrix)
 
-    def forward(
-        self, grids: Float[Tensor, "clip frame channel row column"]
-    ) -> Float[Tensor, "clip frame patch dim"]:
+    def forward(self, grids: Float[Tensor, "clip frame channel row column"]) -> Float[Tensor, "clip frame patch dim"]:
         _, frames, _, rows, columns = grids.shape
         x = self.input_proj(rearrange(grids, "v t c y x -> v (t y x) c"))
         positions = self.positions(frames, rows, columns)

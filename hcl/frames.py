@@ -6,8 +6,6 @@ classes holds one `VideoRecord` a video. A video's folder is whole or absent at 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -19,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hcl.decoding import decode_into
+from hcl.decoding import decode_into, options_digest
 from hcl.errors import DataError, StorageError
 from hcl.manifest import VideoRecord, read_manifest
 from hcl.splits import Partition, Video
@@ -27,11 +25,6 @@ from hcl.splits import Partition, Video
 VIDEO_EXTENSIONS = frozenset(
     {".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp", ".gif"}
 )
-
-
-def options_digest(*, short_side: int = 256, quality: int = 90, max_frames: int | None = None) -> str:
-    """Names the settings that frames depend on; a change of the way frames are made changes the leading number."""
-    return hashlib.sha256(json.dumps([1, short_side, quality, max_frames]).encode()).hexdigest()[:12]
 
 
 def extract_video(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -72,13 +73,13 @@ Gather = OneProcess | Workers
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, values: Tensor) -> Tensor:
+    def forward(ctx: Any, values: Tensor) -> Tensor:
         parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, values.contiguous())
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         # Every worker's loss depends on every worker's features: the gradients add up where the features came from.
         gradient = gradient.contiguous()
         dist.all_reduce(gradient)

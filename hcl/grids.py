@@ -109,8 +109,8 @@ class GridDataset(Dataset):
 
     def __getitem__(self, draw: Draw | int) -> Tensor:
         draw = Draw(draw) if isinstance(draw, int) else draw
-        view = int(np.random.default_rng([*draw.seeds, draw.index]).integers(self.views)) if draw.seeds else 0
-        return self.store.read(draw.index, view)
+        view = int(np.random.default_rng([*draw.seeds, draw.clip]).integers(self.views)) if draw.seeds else 0
+        return self.store.read(draw.clip, view)
 
 
 def _free_bytes(folder: Path) -> int:

@@ -6,8 +6,8 @@ losses is then the loss of the whole batch in one process.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -17,6 +17,7 @@ from torch.nn import functional
 from hcl.model import ClipFeatures
 from hcl.semantic import misplaced_training_weights, pair_weights
 from hcl.similarity import (
+    TupleMatch,
     compare,
     global_similarity,
     match_patches,
@@ -108,8 +109,8 @@ def contrastive_terms(
         chunk_size: anchors matched at a time.
         The rest as in `hcl.config.Matching` and `hcl.config.Loss`.
     """
-    contrast = {"temperature": temperature, "keep_anchor": keep_anchor}
-    cycle = {"temperature": temperature, "cycle_temperature": cycle_temperature}
+    contrast: dict[str, Any] = {"temperature": temperature, "keep_anchor": keep_anchor}
+    cycle: dict[str, Any] = {"temperature": temperature, "cycle_temperature": cycle_temperature}
     terms = {"global": [contrastive_loss(global_similarity(anchors.clip, everyone.clip), pairs, **contrast)]}
     for level, size in enumerate(tuple_sizes):
         weigh = _semantic_weights(anchors, level, size, zoom_ranks, misplaced_semantics)
@@ -155,7 +156,7 @@ def weighted_total(terms: Mapping[str, Tensor], sigmas: Mapping[str, float]) -> 
 
 
 def _best_tuple_patches(
-    own: Tensor, other: Tensor, match, here: Tensor, positive: Tensor, size: int
+    own: Tensor, other: Tensor, match: TupleMatch, here: Tensor, positive: Tensor, size: int
 ) -> tuple[Tensor, Tensor]:
     """The patches of each anchor and of its positive in the tuple pair that matches best."""
     n_frames, n_patches, dim = own.shape[1:]
@@ -166,12 +167,14 @@ def _best_tuple_patches(
     return chosen[0], chosen[1]
 
 
-def _semantic_weights(anchors: ClipFeatures, level: int, size: int, ranks: int, misplaced: bool):
+def _semantic_weights(
+    anchors: ClipFeatures, level: int, size: int, ranks: int, misplaced: bool
+) -> Callable[[slice, TupleMatch], Tensor] | None:
     if anchors.semantics is None:
         return None
     embeddings = anchors.semantics[level][:, None]
 
-    def weigh(rows: slice, match) -> Tensor:
+    def weigh(rows: slice, match: TupleMatch) -> Tensor:
         weights = pair_weights(anchors.patches[level][rows], embeddings[rows], match, size=size, ranks=ranks)
         return misplaced_training_weights(weights) if misplaced else weights
 

@@ -6,6 +6,7 @@ What follows a model is pure functions of its `ClipFeatures`: `hcl.similarity`, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -187,3 +188,10 @@ class HCL(nn.Module):
         """Features and logits of clips as training sees them; `clips` as in `tokens`."""
         tokens, rows = self.tokens(clips)
         return self.heads(tokens, rows, embeddings=embeddings), self.classifier(tokens.mean(dim=(1, 2)))
+
+
+def autocast(device: torch.device | str, precision: str) -> AbstractContextManager:
+    """The forward pass in `bfloat16` where asked for; matching and losses stay in float32."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)

@@ -9,7 +9,7 @@ and is the oracle of the table for all others.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -82,9 +82,17 @@ def score_pairs(
                         pair_weights(q.patches[level], embeddings, match, size=size, ranks=zoom_ranks)
                     )
                 elif s.semantics is not None:
-                    weight = pair_weights(q.patches[level], s.semantics[level][None], match, size=size, ranks=zoom_ranks)
+                    weight = pair_weights(
+                        q.patches[level], s.semantics[level][None], match, size=size, ranks=zoom_ranks
+                    )
                 patches = match_patches(
-                    q.patches[level], s.patches[level], match, size=size, ranks=zoom_ranks, top=top_patches, weight=weight
+                    q.patches[level],
+                    s.patches[level],
+                    match,
+                    size=size,
+                    ranks=zoom_ranks,
+                    top=top_patches,
+                    weight=weight,
                 )
                 temporal = temporal_means(q.tuples[level], s.tuples[level], match)
                 spatial = spatial_means(q.patches[level], s.patches[level], patches)
@@ -97,9 +105,7 @@ def score_pairs(
     return {name: torch.cat(rows, dim=0) for name, rows in blocks.items()}
 
 
-def look_up(
-    table: Mapping[str, np.ndarray], episodes: Episodes, *, metric: str, tuple_sizes: Sequence[int]
-) -> Levels:
+def look_up(table: Mapping[str, np.ndarray], episodes: Episodes, *, metric: str, tuple_sizes: Sequence[int]) -> Levels:
     """The levels of many episodes from a partition's score table; several tuple sizes are averaged.
 
     Args:
@@ -107,22 +113,28 @@ def look_up(
         metric: `cosine`, `euclidean`, or `auto`.
     """
     metric = metric_of(metric, episodes.shot)
-    query = episodes.query.reshape(len(episodes), -1)
-    support = episodes.support
-
-    def over_shots(values: np.ndarray) -> np.ndarray:
-        return values[query[:, :, None, None], support[:, None]].mean(axis=-1)
 
     def over_sizes(name: str) -> np.ndarray:
-        return np.mean([over_shots(table[f"{name}_{metric}_{size}"]) for size in tuple_sizes], axis=0)
+        return np.mean([_over_shots(table[f"{name}_{metric}_{size}"], episodes) for size in tuple_sizes], axis=0)
 
-    gram = table["global"]
-    global_ = over_shots(gram)
-    if metric == "euclidean":
-        within = gram[support[..., :, None], support[..., None, :]].mean(axis=(-1, -2))
-        own = gram[query, query]
-        global_ = -(own[:, :, None] - 2 * global_ + within[:, None])
-    return Levels(global_, over_sizes("temporal"), over_sizes("spatial"))
+    return Levels(look_up_global(table["global"], episodes, metric), over_sizes("temporal"), over_sizes("spatial"))
+
+
+def look_up_global(
+    gram: Float[np.ndarray, "clip clip"], episodes: Episodes, metric: str
+) -> Float[np.ndarray, "episode query way"]:
+    """Similarity of queries and prototypes from the inner products of all clips."""
+    inner = _over_shots(gram, episodes)
+    if metric_of(metric, episodes.shot) == "cosine":
+        return inner
+    query = episodes.query.reshape(len(episodes), -1)
+    within = gram[episodes.support[..., :, None], episodes.support[..., None, :]].mean(axis=(-1, -2))
+    return -(gram[query, query][:, :, None] - 2 * inner + within[:, None])
+
+
+def _over_shots(values: np.ndarray, episodes: Episodes) -> Float[np.ndarray, "episode query way"]:
+    query = episodes.query.reshape(len(episodes), -1)
+    return values[query[:, :, None, None], episodes.support[:, None]].mean(axis=-1)
 
 
 @torch.no_grad()
@@ -135,7 +147,7 @@ def score_episode(
     tuple_sizes: Sequence[int],
     swap_axes: bool = False,
     misplaced_semantics: bool = False,
-    **matching,
+    **matching: Any,
 ) -> Levels:
     """The levels of one episode, directly.
 
@@ -171,13 +183,11 @@ def score_episode(
 
 def fused(levels: Levels, sigmas: Mapping[str, float]) -> Float[np.ndarray, "*episode query way"]:
     """The score of each query and class: `sigma_global`, `sigma_temporal` and `sigma_spatial` weigh the levels."""
-    return fuse(*levels, **sigmas)  # type: ignore[return-value]
+    return fuse(*levels, **sigmas)  # type: ignore[return-value, arg-type]
 
 
-def accuracies(
-    scores: Float[np.ndarray, "episode query way"], queries: int
-) -> Float[np.ndarray, "episode"]:
-    """Share of each episode's queries whose best class is theirs; queries stand class by class. Ties go to the first."""
+def accuracies(scores: Float[np.ndarray, "episode query way"], queries: int) -> Float[np.ndarray, "episode"]:
+    """Share of each episode's queries whose best class is theirs; queries stand class by class. A tie: the first."""
     return (scores.argmax(axis=-1) == query_classes(scores.shape[-1], queries)).mean(axis=-1)
 
 

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from hcl.tuples import tuple_frames
 
-
 Level = Float[Tensor, "*pair"] | Float[np.ndarray, "*pair"]
 
 
@@ -124,9 +123,7 @@ def match_patches(
     return PatchMatch(query_counts, support_counts, kept=ranks * min(top, size * n_patches))
 
 
-def tuple_places(
-    tuples: Int[Tensor, "*pair"], n_frames: int, n_patches: int, size: int
-) -> Int[Tensor, "*pair place"]:
+def tuple_places(tuples: Int[Tensor, "*pair"], n_frames: int, n_patches: int, size: int) -> Int[Tensor, "*pair place"]:
     """Flat (frame, patch) indices of the patches of each tuple's frames, frame by frame."""
     patch = torch.arange(n_patches, device=tuples.device)
     frames = tuple_frames(n_frames, size, tuples.device)[tuples]

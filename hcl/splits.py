@@ -12,6 +12,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -82,7 +83,7 @@ def read_partition(data_root: Path, dataset: str, partition: str) -> Partition:
             video stands there twice, or a class has no video.
     """
     class_file, list_file = _files(data_root, dataset, partition)
-    return _verified(dataset, partition, class_file, _lines(class_file), list_file, _lines(list_file))
+    return _verified(dataset, partition, (class_file, _lines(class_file)), (list_file, _lines(list_file)))
 
 
 def write_split(data_root: Path, dataset: str, partitions: Mapping[str, Partition]) -> None:
@@ -98,8 +99,8 @@ def write_split(data_root: Path, dataset: str, partitions: Mapping[str, Partitio
         class_file, list_file = _files(data_root, dataset, name)
         content[class_file] = list(partition.classes)
         content[list_file] = [video.key for video in partition.videos]
-        numbered = (enumerate(content[class_file], 1), enumerate(content[list_file], 1))
-        if _verified(dataset, name, class_file, numbered[0], list_file, numbered[1]) != partition:
+        class_lines, video_lines = ((path, enumerate(content[path], 1)) for path in (class_file, list_file))
+        if _verified(dataset, name, class_lines, video_lines) != partition:
             raise SplitError(
                 f"partition {partition.name!r} of {partition.dataset!r} would be written as {name!r} of {dataset!r}",
                 where=str(list_file),
@@ -128,6 +129,9 @@ def merge(partitions: Sequence[Partition], name: str) -> Partition:
         tuple(class_name for partition in partitions for class_name in partition.classes),
         tuple(video for partition in partitions for video in partition.videos),
     )
+
+
+_Lines = tuple[Path, Iterable[tuple[int, str]]]  # a file and its numbered lines
 
 
 def refuse_unsafe_name(name: str, *, what: str, where: str) -> None:
@@ -166,23 +170,17 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     return lines
 
 
-def _verified(
-    dataset: str,
-    name: str,
-    class_file: Path,
-    class_lines: Iterable[tuple[int, str]],
-    list_file: Path,
-    video_lines: Iterable[tuple[int, str]],
-) -> Partition:
-    """The partition that numbered lines describe; the same checks serve reading and writing."""
+def _verified(dataset: str, name: str, class_lines: _Lines, video_lines: _Lines) -> Partition:
+    """The partition that two files describe; the same checks serve reading and writing."""
+    (class_file, classes), (list_file, videos) = class_lines, video_lines
     line_of_class: dict[str, int] = {}
-    for number, line in class_lines:
+    for number, line in classes:
         where = f"{class_file}, line {number}"
         refuse_unsafe_name(line, what="class name", where=where)
         _refuse_repeated(line_of_class.setdefault(line, number), number, what=f"class {line!r}", where=where)
 
     line_of_video: dict[Video, int] = {}
-    for number, line in video_lines:
+    for number, line in videos:
         where = f"{list_file}, line {number}"
         video = _video(line, where)
         if video.class_name not in line_of_class:
@@ -244,7 +242,8 @@ def _write_lines(path: Path, lines: Iterable[str]) -> None:
         temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise StorageError(
             f"cannot be written: {error.strerror or error}", where=str(path), remedy="check permissions and space"
         ) from error

@@ -1,4 +1,4 @@
-"""One step and one epoch of contrastive training; one validation by episodes.
+"""One step and one epoch of contrastive training.
 
 Device, gathering and data are passed in: the same code runs in one process and in every DDP worker.
 """
@@ -8,22 +8,20 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Int
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from hcl.clips import Draw
-from hcl.episodes import Episodes, pair_batch
+from hcl.episodes import pair_batch
 from hcl.errors import TrainingError
 from hcl.gather import Gather, OneProcess
 from hcl.losses import classification_loss, contrastive_terms, neighbouring_pairs, weighted_total
-from hcl.model import HCL, ClipFeatures
-from hcl.scores import Levels, accuracies, fused, look_up, score_episode, score_pairs
+from hcl.model import ClipFeatures, autocast
 
 
 class Batch(NamedTuple):
@@ -62,7 +60,7 @@ def pair_batches(
         prefetch_factor=2 if processes else None,
     )
     for share, clips in zip(shares, loader, strict=True):
-        indices = np.array([draw.index for draw in share])
+        indices = np.array([draw.clip for draw in share])
         yield Batch(clips, torch.from_numpy(labels[indices]), indices)
 
 
@@ -90,7 +88,7 @@ def train_step(
     """
     gather = gather or OneProcess()
     clips, labels = batch.clips.to(device, non_blocking=True), batch.labels.to(device, non_blocking=True)
-    with _autocast(device, precision):
+    with autocast(device, precision):
         features, logits = model(clips)
     features, logits = _float32(features), logits.float()
     pairs = neighbouring_pairs(gather.rank * len(labels), len(labels), logits.device)
@@ -110,7 +108,7 @@ def train_step(
     optimizer.step()
     accuracy = (logits.argmax(dim=-1) == labels).float().mean()
     values = {**terms, "total": total, "train_accuracy": accuracy, "gradient_norm": norm}
-    return {name: float(value) for name, value in values.items()}
+    return {name: float(value.detach()) for name, value in values.items()}
 
 
 def train_epoch(
@@ -137,81 +135,6 @@ def train_epoch(
     seconds = time.perf_counter() - start
     means = {name: value / count for name, value in sums.items()}
     return means | {"clips_per_second": clips / seconds, "data_wait": waited / seconds, "train_seconds": seconds}
-
-
-@torch.no_grad()
-def encode(
-    model: HCL,
-    dataset: Dataset,
-    indices: Sequence[int],
-    *,
-    device: torch.device | str = "cpu",
-    batch_size: int = 16,
-    processes: int = 0,
-    precision: str = "float32",
-) -> tuple[Shaped[Tensor, "clip frame patch dim"], int]:
-    """Tokens of some clips (test view), and the rows of their patch grid."""
-    model.eval()
-    loader = DataLoader(dataset, sampler=list(indices), batch_size=batch_size, num_workers=processes)
-    tokens, rows = [], 0
-    for clips in loader:
-        with _autocast(device, precision):
-            hidden, rows = model.tokens(clips.to(device))
-        tokens.append(hidden.float())
-    return torch.cat(tokens), rows
-
-
-def validate(
-    model: HCL,
-    dataset: Dataset,
-    episodes: Episodes,
-    *,
-    metric: str,
-    sigmas: Mapping[str, float],
-    matching: Mapping[str, Any],
-    project: bool = True,
-    gather: Gather | None = None,
-    **encoding: Any,
-) -> np.ndarray:
-    """Accuracy of each episode; every worker encodes its share of the clips that the episodes need.
-
-    Args:
-        matching: the keyword arguments of `hcl.scores.score_pairs` with tuple_sizes.
-    """
-    gather = gather or OneProcess()
-    needed = np.unique(np.concatenate([episodes.support.ravel(), episodes.query.ravel()]))
-    share = np.array_split(needed, gather.world)[gather.rank]
-    tokens, rows = encode(model, dataset, share.tolist(), **encoding)
-    features = model.heads(gather.rows(tokens), rows, project=project)
-    local = Episodes(
-        episodes.classes, np.searchsorted(needed, episodes.support), np.searchsorted(needed, episodes.query)
-    )
-    levels = episode_levels(features, local, metric=metric, **matching)
-    return accuracies(fused(levels, sigmas), episodes.query.shape[2])
-
-
-@torch.no_grad()
-def episode_levels(features: ClipFeatures, episodes: Episodes, *, metric: str, tuple_sizes, **matching: Any) -> Levels:
-    """Levels of all episodes by the cheaper of two equal ways: all pairs once, or episode by episode."""
-    pairs_of_episodes = episodes.query[0].size * episodes.support[0].size * len(episodes)
-    if len(features) ** 2 <= pairs_of_episodes:
-        table = score_pairs(features, features, tuple_sizes=tuple_sizes, **matching)
-        arrays = {name: values.cpu().numpy() for name, values in table.items()}
-        return look_up(arrays, episodes, metric=metric, tuple_sizes=tuple_sizes)
-    each = []
-    for support, query in zip(episodes.support, episodes.query, strict=True):
-        clips = torch.from_numpy(np.concatenate([support.ravel(), query.ravel()]))
-        levels = score_episode(
-            features[clips], way=episodes.way, shot=episodes.shot, metric=metric, tuple_sizes=tuple_sizes, **matching
-        )
-        each.append(levels)
-    return Levels(*(np.stack(level) for level in zip(*each, strict=True)))
-
-
-def _autocast(device: torch.device | str, precision: str):
-    if precision == "float32":
-        return nullcontext()
-    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
 
 
 def _float32(features: ClipFeatures) -> ClipFeatures:

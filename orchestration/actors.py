@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -37,7 +37,7 @@ def map_actors(
     n_tries: int = 2,
     start_timeout_s: float = 300.0,
     on_result: Callable[[Item, Any], None] | None = None,
-) -> Iterator[tuple[Item, Any]]:
+) -> Generator[tuple[Item, Any], None, None]:
     """Call an actor for each item; yields (item, result or exception) as they finish, in any order.
 
     At most `window` items an actor are under way, so memory does not grow with the number of items. An actor whose
@@ -47,9 +47,9 @@ def map_actors(
         make_actor: creates an actor. Leave its `max_restarts` at 0: Ray's own restarts know neither the time limit
             nor which item is to blame.
         call: starts the work on an item, `lambda actor, item: actor.work.remote(item)`. An actor runs one call
-            after another, so the oldest item of a dead actor is the one that it died on.
+            after another.
         timeout_s: of one item, from the moment that its actor begins it; the actor is killed then.
-        n_tries: actors that an item may cost before it is given up.
+        n_tries: actors that may die on an item, which runs alone after the first, before it is given up.
         start_timeout_s: how long to wait while not one actor has started.
         on_result: called with each pair before it is yielded.
     Yields:
@@ -71,7 +71,7 @@ def map_actors(
             slot.kill()
 
 
-_POLL_S = 1.0  # how often time limits are looked at when nothing finishes
+_POLL_S = 1.0  # how often the start of actors is looked at when nothing finishes
 _MAX_FAILED_STARTS = 3  # in a row
 
 
@@ -79,6 +79,7 @@ _MAX_FAILED_STARTS = 3  # in a row
 class _Job:
     item: Any
     n_crashes: int = 0
+    is_suspect: bool = False  # was under way when an actor died: it runs alone from then on
 
 
 @dataclass
@@ -115,7 +116,7 @@ class _Pool:
         for depth in range(self.window):  # one call for each actor before a second for any
             for slot in self.slots:
                 self._look_ahead()
-                if slot.ready is None and len(slot.calls) == depth and self.waiting:
+                if slot.ready is None and len(slot.calls) == depth and self._may_join(slot):
                     job = self.waiting.popleft()
                     slot.began = slot.began if slot.calls else time.monotonic()
                     slot.calls.append((self.call(slot.actor, job.item), job))
@@ -131,7 +132,7 @@ class _Pool:
         """Wait until something happens; returns what finished."""
         references = [slot.ready for slot in self.slots if slot.ready is not None]
         references += [reference for slot in self.slots for reference, _ in slot.calls]
-        ray.wait(references, num_returns=1, timeout=_POLL_S, fetch_local=False)
+        ray.wait(references, num_returns=1, timeout=self._patience(), fetch_local=False)
         # A second look, because a dead actor fails all its calls at once and results may have come meanwhile.
         done = set(ray.wait(references, num_returns=len(references), timeout=0, fetch_local=False)[0])
         results: list[tuple[Any, Any]] = []
@@ -139,16 +140,30 @@ class _Pool:
             if slot.ready in done:
                 self._note_start(slot)
             results += self._harvest(slot, done)
-            if slot.calls and self.timeout_s and time.monotonic() - slot.began > self.timeout_s:
+            if slot.calls and self.timeout_s and time.monotonic() - slot.began >= self.timeout_s:
                 _, job = slot.calls.popleft()
                 results.append((job.item, ItemTimeout(f"no result within {self.timeout_s:g} s")))
                 self._retire(slot)
         self._check_start()
         return results
 
+    def _may_join(self, slot: _Slot) -> bool:
+        """Whether the next waiting job may be queued on an actor. Suspects stay alone: the last result before a
+        death can be lost with the process, and the job that it belongs to is then blamed for the next one's deed."""
+        if not self.waiting or not slot.calls:
+            return bool(self.waiting)
+        return not self.waiting[0].is_suspect and not any(job.is_suspect for _, job in slot.calls)
+
     def _look_ahead(self) -> None:
         if len(self.waiting) < self.n_actors:
             self.waiting += (_Job(item) for item in islice(self.items, self.n_actors - len(self.waiting)))
+
+    def _patience(self) -> float:
+        """Seconds until something has to be looked at even if nothing finishes."""
+        began = [slot.began for slot in self.slots if slot.calls]
+        if not self.timeout_s or not began:
+            return _POLL_S
+        return min(_POLL_S, max(0.0, min(began) + self.timeout_s - time.monotonic()))
 
     def _note_start(self, slot: _Slot) -> None:
         try:
@@ -190,6 +205,8 @@ class _Pool:
         if results:
             slot.began = time.monotonic()
         if death is not None:
+            for _, job in slot.calls:
+                job.is_suspect = True
             _, blamed = slot.calls[0]
             blamed.n_crashes += 1
             if blamed.n_crashes >= self.n_tries:

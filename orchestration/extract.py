@@ -7,7 +7,7 @@ import os
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,10 +16,11 @@ from typing import Any
 import cv2
 import ray
 
-from hcl.errors import DataError, StorageError
-from hcl.frames import discard_frames, discard_partials, extract_video, find_videos, options_digest
+from hcl.decoding import options_digest
+from hcl.errors import StorageError
+from hcl.frames import discard_frames, discard_partials, extract_video
+from hcl.inventory import ExtractionJob, Inventory, extraction_jobs, settle_missing, take_inventory
 from hcl.manifest import VideoRecord, append_record, read_manifest, write_manifest
-from hcl.splits import read_split, refuse_unsafe_name
 from orchestration.runtime import ItemCrash, ItemTimeout, connect, map_actors, n_workers_available, progress
 
 
@@ -76,13 +77,13 @@ def extract_dataset(
     data_root = Path(data_root).absolute()
     images_root = data_root / "images" / dataset
     options: dict[str, Any] = {"short_side": short_side, "quality": quality, "max_frames": max_frames}
-    inventory = _inventory(data_root, dataset)
+    inventory = take_inventory(data_root, dataset)
     done: list[VideoRecord] = []
     with _held(images_root):
         discard_partials(images_root)
         records = read_manifest(images_root)
-        _settle_missing(images_root, inventory, records)
-        jobs = _jobs(images_root, inventory, records, options_digest(**options), retry_failed)
+        settle_missing(images_root, inventory, records)
+        jobs = extraction_jobs(images_root, inventory, records, options_digest(**options), retry_failed=retry_failed)
         try:
             if jobs:
                 with connect(address), closing(_extracted(jobs, options, actors, time_limit_s, dataset)) as extracted:
@@ -93,9 +94,15 @@ def extract_dataset(
             write_manifest(images_root, (records | {record.key: record for record in done}).values())
             discard_partials(images_root)
     records |= {record.key: record for record in done}
+    return _summary(dataset, inventory, records, done, time.monotonic() - began)
+
+
+def _summary(
+    dataset: str, inventory: Inventory, records: dict[str, VideoRecord], done: list[VideoRecord], seconds: float
+) -> ExtractSummary:
     failed = tuple(records[key] for key in inventory.listed if key in records and records[key].status != "ok")
-    counts = Counter(record.status for record in done)
     n_missing = sum(record.status == "missing" for record in failed)
+    counts = Counter(record.status for record in done)
     return ExtractSummary(
         dataset,
         n_listed=len(inventory.listed),
@@ -106,16 +113,9 @@ def extract_dataset(
         n_missing=n_missing,
         n_frames=sum(record.n_frames for record in done),
         n_bytes=sum(record.n_bytes for record in done),
-        seconds=time.monotonic() - began,
+        seconds=seconds,
         failed=failed,
     )
-
-
-@dataclass(frozen=True)
-class _Job:
-    source: Path
-    relative: str  # of the source to the dataset's videos: the manifest stays true where the data root is moved
-    destination: Path
 
 
 class _Extractor:
@@ -126,7 +126,7 @@ class _Extractor:
         cv2.setNumThreads(1)
         self.options = options
 
-    def extract(self, job: _Job) -> VideoRecord:
+    def extract(self, job: ExtractionJob) -> VideoRecord:
         record = extract_video(job.source, job.destination, **self.options)
         if record.status == "missing":
             raise StorageError(
@@ -138,12 +138,12 @@ class _Extractor:
 
 
 def _extracted(
-    jobs: list[_Job],
+    jobs: list[ExtractionJob],
     options: dict[str, Any],
     actors: int | None,
     time_limit_s: float,
     dataset: str,
-) -> Iterator[VideoRecord]:
+) -> Generator[VideoRecord, None, None]:
     """Records of the jobs as they finish. Raises what is not the video's fault."""
     make_actor = ray.remote(_Extractor).options(num_cpus=1).remote
     results = map_actors(
@@ -164,7 +164,7 @@ def _extracted(
             advance()
 
 
-def _failure(job: _Job, error: ItemTimeout | ItemCrash, digest: str) -> VideoRecord:
+def _failure(job: ExtractionJob, error: ItemTimeout | ItemCrash, digest: str) -> VideoRecord:
     stat = job.source.stat()
     return VideoRecord(
         job.destination.parent.name,
@@ -175,74 +175,6 @@ def _failure(job: _Job, error: ItemTimeout | ItemCrash, digest: str) -> VideoRec
         source_mtime_ns=stat.st_mtime_ns,
         options_digest=digest,
     )
-
-
-@dataclass(frozen=True)
-class _Inventory:
-    listed: list[str]  # `class/video` of all that should have frames, sorted
-    files: dict[str, Path]  # of those that have a video
-    present: frozenset[str]  # those that have a folder of frames
-
-
-def _inventory(data_root: Path, dataset: str) -> _Inventory:
-    refuse_unsafe_name(dataset, what="dataset name", where="dataset")
-    videos_root, images_root = data_root / "videos" / dataset, data_root / "images" / dataset
-    has_split = (data_root / "splits" / dataset).is_dir()
-    files = find_videos(videos_root) if videos_root.is_dir() else {}
-    listed = sorted(files)
-    if has_split:
-        partitions = read_split(data_root, dataset).partitions.values()
-        listed = sorted({video.key for partition in partitions for video in partition.videos})
-    present = frozenset(_present(images_root, {key.partition("/")[0] for key in listed}))
-    if not any(key in files or key in present for key in listed):
-        raise DataError(
-            f"holds none of the {len(listed)} videos that the split lists" if has_split else "holds no videos",
-            where=str(videos_root),
-            remedy=f"put the videos into {videos_root}/<class>/, or check the data root and the name of the dataset",
-        )
-    return _Inventory(listed, files, present)
-
-
-def _present(images_root: Path, classes: Iterable[str]) -> Iterator[str]:
-    for class_name in classes:
-        if (images_root / class_name).is_dir():
-            with os.scandir(images_root / class_name) as entries:
-                yield from (f"{class_name}/{entry.name}" for entry in entries if entry.is_dir())
-
-
-def _settle_missing(images_root: Path, inventory: _Inventory, records: dict[str, VideoRecord]) -> None:
-    """Record listed videos without a file, unless their frames are there: videos may be deleted once extracted."""
-    missing = [key for key in inventory.listed if key not in inventory.files and key not in inventory.present]
-    for key in missing:
-        records[key] = VideoRecord(*key.split("/"), "missing", error="no video file of this name")  # type: ignore[misc]
-    names = images_root / "missing.txt"
-    if missing:
-        partial = images_root / f".missing.{uuid.uuid4().hex}.partial"
-        partial.write_text("".join(f"{key}\n" for key in missing), encoding="utf-8")
-        os.replace(partial, names)
-    else:
-        names.unlink(missing_ok=True)
-
-
-def _jobs(
-    images_root: Path, inventory: _Inventory, records: dict[str, VideoRecord], digest: str, retry_failed: bool
-) -> list[_Job]:
-    """The listed videos whose frames or failure are not on record for this very file and these options."""
-    jobs = []
-    for key in inventory.listed:
-        if key not in inventory.files:
-            continue
-        source = inventory.files[key]
-        relative, record = f"{source.parent.name}/{source.name}", records.get(key)
-        if record is not None:
-            stat = source.stat()
-            stamp = (record.source, record.source_bytes, record.source_mtime_ns, record.options_digest)
-            is_same = stamp == (relative, stat.st_size, stat.st_mtime_ns, digest)
-            is_settled = key in inventory.present if record.status == "ok" else not retry_failed
-            if is_same and is_settled:
-                continue
-        jobs.append(_Job(source, relative, images_root / key))
-    return jobs
 
 
 @contextmanager
@@ -259,11 +191,12 @@ def _held(images_root: Path) -> Iterator[None]:
             f"frames cannot be written: {error.strerror or error}", where=str(images_root), remedy="check permissions"
         ) from error
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StorageError(
+                "another extraction of this dataset is running", where=str(images_root), remedy="wait until it ends"
+            ) from error
         yield
-    except BlockingIOError as error:
-        raise StorageError(
-            "another extraction of this dataset is running", where=str(images_root), remedy="wait until it ends"
-        ) from error
     finally:
         os.close(folder)

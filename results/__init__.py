@@ -4,7 +4,7 @@
 """
 
 from results.errors import RecordError
-from results.provenance import collect_provenance, finished
+from results.provenance import collect_provenance, finished, now
 from results.records import (
     EvaluationRecord,
     Provenance,
@@ -36,6 +36,7 @@ __all__ = [
     "finished",
     "load",
     "mean_and_ci95",
+    "now",
     "paired_difference",
     "read_epochs",
     "read_evaluation",

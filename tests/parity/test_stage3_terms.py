@@ -55,7 +55,7 @@ def test_training_terms_and_gradients(name):
     for key, parameter in heads.named_parameters():
         released = f"grad_{published_name('heads.' + key)}"
         if parameter.grad is not None and (released in recorded or f"sketch:{released}" in recorded):
-            if released.startswith("grad_emb_fc.bias") or released.startswith("grad_norm_emb"):
+            if released.startswith(("grad_emb_fc.bias", "grad_norm_emb")):
                 continue  # 1e-7 of the other gradients: below what float32 sums in another order can hold
             check(STAGE, "gradients", parameter.grad, recorded, released)
             compared += 1

@@ -1,0 +1,81 @@
+"""`hcl demo`: videos to a results page in a few minutes, each step as its own command would do it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import results
+from hcl.resolve import override, resolve
+from hcl.synthetic import ACTIONS, DOMAINS, dataset_name, make_benchmark
+from orchestration.cli import out, print_table, show_epoch, show_record, show_trial, show_trials
+from orchestration.evaluate import evaluate
+from orchestration.extract import extract_dataset
+from orchestration.runtime import connect, progress
+from orchestration.sweep import Study, best_experiment, sweep
+from orchestration.train import train
+from results.report import write_report, write_tables
+from search_spaces import load_space
+
+VIDEOS_PER_CLASS = 14
+TRIALS = 6
+TRAIN_EPOCHS = 10  # of the best trial's settings, trained at length
+METHODS = ("hcl", "untrained", "random", "prototype")
+
+
+def run_demo(*, data_root: Path, runs: Path, seed: int = 0, address: str | None = None, command: str = "") -> None:
+    """Make videos, extract, sweep, train the best, evaluate 5 data sets x 5 shots, report; repeated, it goes on."""
+    began = time.monotonic()
+    data_root, runs = Path(data_root).absolute(), Path(runs).absolute()
+    base = resolve("demo", {"seed": seed}).experiment
+    with _step("videos of 36 actions in five domains"):
+        total = len(DOMAINS) * len(ACTIONS) * VIDEOS_PER_CLASS
+        with progress(total, "make videos", "videos") as advance:
+            make_benchmark(
+                data_root,
+                videos_per_class=VIDEOS_PER_CLASS,
+                size=base.clips.size,
+                seed=seed,
+                on_video=lambda done, total: advance(),
+            )
+    with connect(address):
+        with _step("frames, by Ray actors"):
+            for domain in DOMAINS:
+                summary = extract_dataset(data_root, dataset_name(domain), short_side=base.clips.size)
+                out.print(f"{summary.dataset}: {summary.n_ok} extracted, {summary.n_skipped} there already")
+        with _step(f"{TRIALS} trials by Ray Tune and Optuna"):
+            experiment = override(base, {"name": "demo-sweep"})
+            study = Study(experiment, load_space("sigma"), data_root, runs, TRIALS, seed)
+            record, trials = sweep(study, command=command, on_trial=show_trial)
+            show_trials(trials)
+        with _step("the best trial's settings, trained at length by Ray Train on two workers"):
+            length = {"name": "demo", "train.epochs": TRAIN_EPOCHS, "train.workers": 2}
+            best = override(best_experiment(study, trials), length)
+            run = train(best, data_root=data_root, runs=runs, command=command, on_epoch=show_epoch)
+        with _step("5 data sets x 5 shots, by Ray actors"):
+            evaluate(run.folder, best, data_root=data_root, runs=runs, methods=METHODS, on_record=show_record)
+    loaded = results.load([run.folder, study.folder])
+    page = write_report(loaded, run.folder / "report" / "index.html", title="HCL demo")
+    write_tables(loaded, page.parent)
+    out.print()
+    print_table([run.folder])
+    out.print(f"best trial {record.best_trial}: {', '.join(f'{k}={v:.3g}' for k, v in _best(record, trials).items())}")
+    out.print(f"page:        {page}", soft_wrap=True)
+    out.print(f"tables:      {page.parent}", soft_wrap=True)
+    out.print(f"checkpoints: {run.folder / 'checkpoints'}", soft_wrap=True)
+    out.print(f"study:       {study.folder}", soft_wrap=True)
+    out.print(f"done in {time.monotonic() - began:.0f} s")
+
+
+def _best(record: results.SweepRecord, trials: list[results.TrialRecord]) -> dict[str, float]:
+    return next(trial.params for trial in trials if trial.trial == record.best_trial)
+
+
+@contextmanager
+def _step(title: str) -> Iterator[None]:
+    out.rule(title)
+    began = time.monotonic()
+    yield
+    out.print(f"[dim]{time.monotonic() - began:.0f} s[/]")

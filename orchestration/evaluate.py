@@ -1,0 +1,202 @@
+"""`hcl evaluate`: methods x data sets x shots, encoded and scored by Ray actors, each clip and each pair once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import results
+from hcl import build
+from hcl.config import Experiment
+from hcl.episodes import Episodes, sample_episodes
+from hcl.errors import DataError
+from hcl.frames import FrameStore
+from hcl.scores import Levels, accuracies, fused, look_up, look_up_global, metric_of
+from hcl.splits import Partition, read_partition
+from orchestration.grids import ensure_grids
+from orchestration.runtime import connect
+from orchestration.tables import Cell, ensure_tables, mixed_levels
+from orchestration.worker import BEST
+
+METHODS = {
+    "hcl": "the run's best checkpoint",
+    "untrained": "the same model before training: pretrained backbone, random heads",
+    "random": "the same model with random weights everywhere",
+    "prototype": "the backbone's frame features in order, without learning: nearest class mean",
+}
+"""What can be evaluated of a run. The method's name in records; `hcl` marks what the others are compared with."""
+
+_BLOCK = 1000  # episodes looked up at a time
+
+
+@dataclass(frozen=True)
+class Question:
+    """One cell of the table: a method on the episodes of a data set at one shot."""
+
+    cell: Cell
+    episodes: Episodes
+    record: dict[str, Any]
+
+
+def evaluate(
+    folder: Path,
+    experiment: Experiment,
+    *,
+    data_root: Path,
+    runs: Path,
+    methods: Sequence[str] = ("hcl",),
+    checkpoint: Path | None = None,
+    address: str | None = None,
+    on_record: Callable[[results.EvaluationRecord], None] | None = None,
+) -> list[results.EvaluationRecord]:
+    """Accuracy of a run on `experiment.evaluation`; records are written into the run's folder as they are found.
+
+    Args:
+        folder: of the run.
+        experiment: the run's, with what `--set` changed about the evaluation.
+        methods: keys of `METHODS`.
+        checkpoint: of `hcl`; the run's best by default.
+
+    Raises:
+        DataError, SplitError, EpisodeError: the data sets cannot provide the episodes; nothing has been computed then.
+        CheckpointError: there is none, or it is of another model.
+    """
+    data_root, runs = Path(data_root).absolute(), Path(runs).absolute()
+    questions = list(_questions(Path(folder), experiment, data_root, methods, checkpoint))
+    mixed = list(dict.fromkeys(question.cell for question in questions if _reason(question)))
+    pairwise = list(dict.fromkeys(question.cell for question in questions if not _reason(question)))
+    found = []
+    with connect(address):
+        ensure_grids([job for cell in dict.fromkeys(pairwise + mixed) if (job := cell.grid_job())], runs)
+        ensure_tables(pairwise, runs, mixed=mixed)
+        for question in questions:
+            levels = _levels(question, runs)
+            record = _record(question, levels)
+            results.write_evaluation(folder, record)
+            found.append(record)
+            if on_record is not None:
+                on_record(record)
+    return found
+
+
+def encodings(experiment: Experiment, n_clips: int) -> str:
+    """How many clips are encoded, beside the number that evaluation episode by episode would encode."""
+    evaluation = experiment.evaluation
+    each = evaluation.way * evaluation.episodes
+    naive = sum(each * (shot + evaluation.queries) for shot in evaluation.shots)
+    return f"encoded {n_clips} clips once; episode by episode it would be {naive:,}"
+
+
+def _questions(
+    folder: Path, experiment: Experiment, data_root: Path, methods: Sequence[str], checkpoint: Path | None
+) -> Iterator[Question]:
+    evaluation = experiment.evaluation
+    for dataset in evaluation.datasets or (experiment.data.dataset,):
+        partition = read_partition(data_root, dataset, evaluation.partition)
+        _check_frames(data_root, partition)
+        episodes = {
+            shot: sample_episodes(
+                partition.labels,
+                way=evaluation.way,
+                shot=shot,
+                queries=evaluation.queries,
+                episodes=evaluation.episodes,
+                seed=evaluation.seed,
+                class_names=partition.classes,
+                overlapping=evaluation.overlapping,
+            )
+            for shot in evaluation.shots
+        }
+        for method in methods:
+            weights = (checkpoint or folder / BEST) if method == "hcl" else None
+            cell = Cell(method, experiment, data_root, partition, weights)
+            for shot, questions in episodes.items():
+                yield Question(cell, questions, _known(folder, cell, questions, shot))
+
+
+def _known(folder: Path, cell: Cell, episodes: Episodes, shot: int) -> dict[str, Any]:
+    """What a record says beside its figures."""
+    experiment, evaluation = cell.experiment, cell.experiment.evaluation
+    return {
+        "run": folder.name,
+        "method": cell.method,
+        "train_dataset": experiment.data.dataset,
+        "dataset": cell.partition.dataset,
+        "partition": cell.partition.name,
+        "way": evaluation.way,
+        "shot": shot,
+        "queries": evaluation.queries,
+        "episodes": len(episodes),
+        "seed": evaluation.seed,
+        "protocol": experiment.data.protocol,
+        "mode": experiment.mode,
+        "metric": "euclidean" if cell.method == "prototype" else metric_of(experiment.matching.metric, shot),
+        "episodes_digest": episodes.digest(),
+        "experiment_digest": experiment.digest(),
+        "checkpoint": str(cell.checkpoint or ""),
+        "checkpoint_digest": cell.checkpoint_digest,
+        "n_clips": len(cell.partition.videos),
+        "n_classes": len(cell.partition.classes),
+    }
+
+
+def _check_frames(data_root: Path, partition: Partition) -> None:
+    frames = FrameStore(data_root / "images" / partition.dataset)
+    if missing := frames.missing(partition):
+        raise DataError(
+            f"{len(missing)} of {len(partition.videos)} videos of {partition.dataset} {partition.name} have no frames: "
+            + ", ".join(video.key for video in missing[:3]),
+            where=str(frames.images_root),
+            remedy=f"run `hcl extract {partition.dataset}`; take videos that it reports as broken out of the split",
+        )
+
+
+def _reason(question: Question) -> str | None:
+    """Why a question cannot be answered from pairs; see `hcl.evaluation.Defects`."""
+    if question.cell.method == "prototype":
+        return None
+    return build.defects(question.cell.experiment).reason(question.episodes.shot)
+
+
+def _levels(question: Question, runs: Path) -> Levels:
+    cell, episodes = question.cell, question.episodes
+    if _reason(question):
+        return mixed_levels(cell, episodes, runs)
+    table = cell.table(runs).read()
+    matching = cell.experiment.matching
+    parts = []
+    for start in range(0, len(episodes), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        part = Episodes(episodes.classes[rows], episodes.support[rows], episodes.query[rows])
+        if cell.method == "prototype":
+            global_ = look_up_global(table["global"], part, "euclidean")
+            parts.append(Levels(global_, np.zeros_like(global_), np.zeros_like(global_)))
+        else:
+            parts.append(look_up(table, part, metric=matching.metric, tuple_sizes=matching.tuple_sizes))
+    return Levels(*(np.concatenate(level) for level in zip(*parts, strict=True)))
+
+
+def _record(question: Question, levels: Levels) -> results.EvaluationRecord:
+    queries = question.episodes.query.shape[2]
+    if question.cell.method == "prototype":
+        scores, by_level = levels.global_, {}
+    else:
+        scores = fused(levels, build.sigmas_of_fusion(question.cell.experiment))
+        by_level = {
+            name: float(accuracies(level, queries).mean())
+            for name, level in zip(("global", "temporal", "spatial"), levels, strict=True)
+        }
+    each = accuracies(scores, queries)
+    accuracy, ci95 = results.mean_and_ci95(each)
+    return results.EvaluationRecord(
+        **question.record,
+        accuracy=accuracy,
+        ci95=ci95,
+        accuracy_std=float(each.std(ddof=1)) if len(each) > 1 else None,
+        levels=by_level,
+        created=results.now(),
+    )
