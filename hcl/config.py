@@ -128,15 +128,6 @@ class Matching(Section):
     metric: Literal["auto", "cosine", "euclidean"] = setting(
         "auto", "test similarity; auto: cosine at 1 shot, negative squared Euclidean above, as published"
     )
-    semantic: bool = setting(False, "weigh patch matching by class-name embeddings")
-    reproject_per_size: bool = setting(
-        False, "with several tuple sizes, project the patches once more per size (deviation 2)"
-    )
-    mix_scales: bool = setting(False, "multi-scale patches take their frames from other clips (deviation 3)")
-    swap_shot_axes: bool = setting(False, "read (support, tuple) as (tuple, support) above 1 shot (deviation 5)")
-    misplaced_semantics: bool = setting(
-        False, "semantic weights of the wrong support, projected per size (deviations 7, 18)"
-    )
     chunk_size: int = setting(
         16, "query clips matched at a time: bounds memory, never changes a result", unit="clips", ge=1
     )
@@ -251,6 +242,8 @@ class Experiment(Section):
             raise ValueError(
                 f"clips.n_frames={self.clips.n_frames} exceeds model.max_positions={self.model.max_positions}"
             )
+        if self.clips.n_frames < max(self.matching.tuple_sizes):
+            raise ValueError(f"clips.n_frames={self.clips.n_frames} is too few for tuples of {self.matching.tuple_sizes}")
         if self.model.batch_norm == "sync" and not self.train.use_gpu:
             raise ValueError(
                 "model.batch_norm=sync needs train.use_gpu=true: torch synchronises statistics on CUDA only"
@@ -280,7 +273,6 @@ PUBLISHED: dict[str, Any] = {
     "matching.reproject_per_size": True,
     "matching.mix_scales": True,
     "matching.swap_shot_axes": True,
-    "matching.misplaced_semantics": True,
     "loss.keep_anchor": True,
     "evaluation.overlapping": True,
 }

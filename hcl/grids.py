@@ -59,6 +59,8 @@ class GridStore:
                 where=str(self.folder),
                 remedy="lower clips.size or model.cached_views, or give --runs a larger disk",
             )
+        self._whole.unlink(missing_ok=True)
+        self._array = None
         np.lib.format.open_memmap(self._data, mode="w+", dtype=np.float16, shape=tuple(shape)).flush()
 
     def done(self) -> set[int]:

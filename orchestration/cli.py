@@ -7,14 +7,24 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import pandas as pd
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from hcl.errors import ConfigError, HCLError
 from hcl.resolve import load_resolved, override, resolve, rows, shipped_experiments
-from results import EvaluationRecord, RecordError, TrialRecord
+from orchestration.console import (
+    notes,
+    out,
+    percent,
+    print_rows,
+    print_table,
+    show_epoch,
+    show_records,
+    show_trial,
+    show_trials,
+)
+from results import RecordError
 from search_spaces import SpaceError, load_space, shipped_spaces
 
 if TYPE_CHECKING:
@@ -30,7 +40,6 @@ data_app = typer.Typer(help="Make and inspect data sets.", no_args_is_help=True)
 config_app = typer.Typer(help="Look at experiments.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(config_app, name="config")
-out, notes = Console(), Console(stderr=True)
 
 Data = Annotated[Path, typer.Option("--data", help="Data root: videos/, splits/ and images/ lie in it.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Where runs are written.")]
@@ -127,13 +136,9 @@ def config_show(
 ) -> None:
     """The resolved experiment: each setting with its value, its origin, its unit and its meaning."""
     resolved = resolve(experiment, settings or [])
-    table = Table(
-        "setting", "value", "origin", "unit", "meaning", title=f"{experiment}, digest {resolved.experiment.digest()}"
-    )
-    for row in rows(resolved):
-        if origin in row.origin:
-            table.add_row(row.path, escape(str(row.value)), escape(row.origin), row.unit, row.meaning)
-    (out if out.is_terminal else Console(width=220)).print(table)
+    shown = [row for row in rows(resolved) if origin in row.origin]
+    frame = pd.DataFrame([row._asdict() for row in shown], columns=["path", "value", "origin", "unit", "meaning"])
+    print_rows(frame, title=f"{experiment}, digest {resolved.experiment.digest()}")
 
 
 @app.command()
@@ -221,7 +226,7 @@ def sweep(
     dry_run: DryRun = False,
 ) -> None:
     """Search settings by Ray Tune with Optuna; repeated, it goes on with the trials that are not done."""
-    from orchestration.sweep import Study, check_space
+    from orchestration.sweep import Study, check_study
     from orchestration.sweep import sweep as run_sweep
 
     chosen = _experiment(experiment, settings, workers)
@@ -230,15 +235,15 @@ def sweep(
     searched = load_space(space).pin(values)
     study = Study(chosen, searched, data.absolute(), runs.absolute(), trials, seed, stop_early)
     if dry_run:
-        check_space(study)
+        check_study(study)
         _show_space(study)
         return
     _announce(chosen)
-    record, found = run_sweep(study, address=address, restart=restart, command=_command(), on_trial=show_trial)
-    show_trials(found)
+    record, _ = run_sweep(study, address=address, restart=restart, command=_command(), on_trial=show_trial)
+    show_trials(study.folder)
     best = study.folder / "best.yaml"
     out.print(
-        f"best trial {record.best_trial}: {record.objective} {_percent(record.best_value)}; its experiment: {best}",
+        f"best trial {record.best_trial}: {record.objective} {percent(record.best_value)}; its experiment: {best}",
         soft_wrap=True,
     )
     out.print(
@@ -280,7 +285,7 @@ def evaluate(
             )
         experiment = override(load_resolved(folder / "experiment.yaml"), changes)
         evaluate_run(
-            folder, experiment, data_root=data, runs=runs, methods=methods, address=address, on_record=show_record
+            folder, experiment, data_root=data, runs=runs, methods=methods, address=address, on_cell=show_records
         )
     print_table(folders)
 
@@ -306,70 +311,6 @@ def report(
     out.print(f"page: {page}", soft_wrap=True)
     for skipped in loaded.skipped:
         notes.print(f"  left out {escape(skipped.file)}: {escape(skipped.reason)}", soft_wrap=True)
-
-
-def show_epoch(row: dict[str, Any]) -> None:
-    """One line an epoch."""
-    terms = " ".join(f"{name.removeprefix('loss_')} {row[name]:.3f}" for name in row if name.startswith("loss_"))
-    out.print(
-        f"epoch {row['epoch']}: val {_percent(row['val_accuracy'])} ± {100 * (row['val_ci95'] or 0):.1f}  {terms}  "
-        f"{row['clips_per_second']:.1f} clips/s, {100 * row['data_wait']:.0f}% waiting for data",
-        soft_wrap=True,
-        highlight=False,
-    )
-
-
-def show_trial(trial: TrialRecord) -> None:
-    """One line a trial."""
-    values = " ".join(f"{path}={_short(value)}" for path, value in trial.params.items())
-    outcome = trial.error if trial.error else _percent(trial.value)
-    out.print(
-        f"trial {trial.trial} {trial.state} after {trial.epochs} epochs: {outcome}  {values}",
-        soft_wrap=True,
-        highlight=False,
-    )
-
-
-def show_record(record: EvaluationRecord) -> None:
-    """One line a cell of the table."""
-    notes.print(
-        f"{record.dataset} {record.way}-way {record.shot}-shot, {record.method}: {_percent(record.accuracy)} "
-        f"± {100 * (record.ci95 or 0):.1f}",
-        highlight=False,
-    )
-
-
-def show_trials(trials: list[TrialRecord]) -> None:
-    """The best trials of a study."""
-    import pandas as pd
-
-    from results.tables import trials_table
-
-    flat = [
-        {"trial": t.trial, "value": t.value, "state": t.state, "epochs": t.epochs}
-        | {f"params.{path}": value for path, value in t.params.items()}
-        for t in trials
-    ]
-    _print_frame(trials_table(pd.DataFrame(flat)))
-
-
-def print_table(folders: list[Any]) -> None:
-    import results
-    from results.tables import accuracy_table, caption
-
-    evaluations = results.load(folders).evaluations
-    if evaluations.empty:
-        out.print("no evaluations yet: hcl evaluate RUN")
-        return
-    _print_frame(accuracy_table(evaluations))
-    out.print(caption(evaluations), soft_wrap=True)
-
-
-def _print_frame(frame: Any) -> None:
-    table = Table(*(str(column) for column in frame.columns))
-    for row in frame.itertuples(index=False):
-        table.add_row(*(escape(str(value)) for value in row))
-    (out if out.is_terminal else Console(width=200)).print(table)
 
 
 def _experiment(source: str, settings: list[str] | None, workers: int | None) -> Experiment:
@@ -412,14 +353,6 @@ def _run_folder(run: Path, runs: Path) -> Path:
         where=str(run),
         remedy=f"runs in {runs}: {', '.join(known)}" if known else f"there is no run in {runs}; begin with hcl train",
     )
-
-
-def _percent(value: float | None) -> str:
-    return "no value" if value is None else f"{100 * value:.1f}%"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _command() -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import results
 from hcl.resolve import override, resolve
 from hcl.synthetic import ACTIONS, DOMAINS, dataset_name, make_benchmark
-from orchestration.cli import out, print_table, show_epoch, show_record, show_trial, show_trials
+from orchestration.console import out, print_table, show_epoch, show_records, show_trial, show_trials
 from orchestration.evaluate import evaluate
 from orchestration.extract import extract_dataset
 from orchestration.runtime import connect, progress
@@ -22,7 +22,7 @@ from search_spaces import load_space
 VIDEOS_PER_CLASS = 14
 TRIALS = 6
 TRAIN_EPOCHS = 10  # of the best trial's settings, trained at length
-METHODS = ("hcl", "untrained", "random", "prototype")
+METHODS = ("hcl", "untrained", "prototype")
 
 
 def run_demo(*, data_root: Path, runs: Path, seed: int = 0, address: str | None = None, command: str = "") -> None:
@@ -49,13 +49,13 @@ def run_demo(*, data_root: Path, runs: Path, seed: int = 0, address: str | None 
             experiment = override(base, {"name": "demo-sweep"})
             study = Study(experiment, load_space("sigma"), data_root, runs, TRIALS, seed)
             record, trials = sweep(study, command=command, on_trial=show_trial)
-            show_trials(trials)
+            show_trials(study.folder)
         with _step("the best trial's settings, trained at length by Ray Train on two workers"):
             length = {"name": "demo", "train.epochs": TRAIN_EPOCHS, "train.workers": 2}
             best = override(best_experiment(study, trials), length)
             run = train(best, data_root=data_root, runs=runs, command=command, on_epoch=show_epoch)
         with _step("5 data sets x 5 shots, by Ray actors"):
-            evaluate(run.folder, best, data_root=data_root, runs=runs, methods=METHODS, on_record=show_record)
+            evaluate(run.folder, best, data_root=data_root, runs=runs, methods=METHODS, on_cell=show_records)
     loaded = results.load([run.folder, study.folder])
     page = write_report(loaded, run.folder / "report" / "index.html", title="HCL demo")
     write_tables(loaded, page.parent)

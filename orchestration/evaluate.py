@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ def evaluate(
     methods: Sequence[str] = ("hcl",),
     checkpoint: Path | None = None,
     address: str | None = None,
-    on_record: Callable[[results.EvaluationRecord], None] | None = None,
+    on_cell: Callable[[list[results.EvaluationRecord]], None] | None = None,
 ) -> list[results.EvaluationRecord]:
     """Accuracy of a run on `experiment.evaluation`; records are written into the run's folder as they are found.
 
@@ -59,6 +60,7 @@ def evaluate(
         folder: of the run.
         experiment: the run's, with what `--set` changed about the evaluation.
         methods: keys of `METHODS`.
+        on_cell: called with the records of a method on a data set, all shots, as they are found.
         checkpoint: of `hcl`; the run's best by default.
 
     Raises:
@@ -73,13 +75,13 @@ def evaluate(
     with connect(address):
         ensure_grids([job for cell in dict.fromkeys(pairwise + mixed) if (job := cell.grid_job())], runs)
         ensure_tables(pairwise, runs, mixed=mixed)
-        for question in questions:
-            levels = _levels(question, runs)
-            record = _record(question, levels)
-            results.write_evaluation(folder, record)
-            found.append(record)
-            if on_record is not None:
-                on_record(record)
+        for _, group in itertools.groupby(questions, key=lambda question: question.cell):
+            records = [_record(question, _levels(question, runs)) for question in group]
+            for record in records:
+                results.write_evaluation(folder, record)
+            found += records
+            if on_cell is not None:
+                on_cell(records)
     return found
 
 

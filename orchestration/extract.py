@@ -165,15 +165,17 @@ def _extracted(
 
 
 def _failure(job: ExtractionJob, error: ItemTimeout | ItemCrash, digest: str) -> VideoRecord:
+    is_timeout = isinstance(error, ItemTimeout)
     stat = job.source.stat()
     return VideoRecord(
         job.destination.parent.name,
         job.destination.name,
-        "timeout" if isinstance(error, ItemTimeout) else "broken",
+        "timeout" if is_timeout else "broken",
         error=error.problem,
         source_bytes=stat.st_size,
         source_mtime_ns=stat.st_mtime_ns,
-        options_digest=digest,
+        # Without it the video is taken up again next time: processes also die of other causes, such as little memory.
+        options_digest=digest if is_timeout else "",
     )
 
 

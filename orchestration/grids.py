@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 import torch
 
-from hcl.backbone import make_backbone
+from hcl.backbone import Backbone, make_backbone
 from hcl.build import make_dataset
 from hcl.checkpoint import file_digest
 from hcl.clips import Draw
@@ -21,6 +20,7 @@ from hcl.config import Experiment
 from hcl.errors import HCLError
 from hcl.frames import FrameStore
 from hcl.grids import GridStore
+from hcl.model import autocast
 from hcl.splits import Partition
 from orchestration.runtime import connect, map_actors, n_workers_available, progress
 
@@ -45,6 +45,19 @@ class GridJob:
     def views(self) -> int:
         return self.experiment.model.cached_views if self.training else 1
 
+    def backbone(self) -> Backbone:
+        model = self.experiment.model
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.experiment.seed)
+            return make_backbone(model.backbone, "none" if self.random_backbone else model.weights)
+
+    def clip_shape(self) -> tuple[int, ...]:
+        """(frame, channel, row, column), without computing anything."""
+        clips = self.experiment.clips
+        frame = torch.empty(1, 3, clips.size, clips.size, device="meta")
+        body = make_backbone(self.experiment.model.backbone, "none").to("meta").body
+        return (clips.n_frames, *body(frame).shape[1:])
+
     def store(self, runs: Path) -> GridStore:
         """Where these grids lie: the folder's name is a digest of all that they depend on."""
         key = hashlib.sha256(json.dumps(self.meaning(), sort_keys=True).encode()).hexdigest()[:16]
@@ -58,6 +71,7 @@ class GridJob:
             "backbone": experiment.model.backbone,
             "weights": file_digest(Path(weights)) if weights not in ("none", "imagenet") else weights,
             "clips": experiment.clips.model_dump(mode="json"),
+            "precision": experiment.train.precision,
             "views": self.views,
             "training": self.training,
             "seed": experiment.seed if self.training or weights == "none" else 0,
@@ -70,58 +84,56 @@ class GridJob:
 
 def ensure_grids(jobs: Sequence[GridJob], runs: Path, *, address: str | None = None) -> None:
     """Encode what is not cached yet; repeated or interrupted, it goes on with the blocks that are missing."""
-    for job in jobs:
-        store = job.store(runs)
-        if not store.is_whole():
-            with connect(address):
-                _encode(job, store)
+    missing = {store.folder: (job, store) for job in jobs if not (store := job.store(runs)).is_whole()}
+    if missing:
+        with connect(address):
+            _encode(list(missing.values()))
 
 
-def _encode(job: GridJob, store: GridStore) -> None:
-    actors = n_workers_available()
-    n_clips = len(job.partition.videos)
+def _encode(missing: Sequence[tuple[GridJob, GridStore]]) -> None:
+    blocks = []
+    for job, store in missing:
+        n_clips = len(job.partition.videos)
+        store.create((n_clips, job.views, *job.clip_shape()))
+        done = store.done()
+        blocks += [(job, store, start) for start in range(0, n_clips, _BLOCK) if start not in done]
     encoder: Any = ray.remote(num_cpus=1)(_GridEncoder)
-    first = ray.get(encoder.remote(job, None).shape.remote())
-    store.create((n_clips, job.views, *first))
-    blocks = [start for start in range(0, n_clips, _BLOCK) if start not in store.done()]
-    description = f"encode {job.partition.dataset} {job.partition.name}"
-    with progress(len(blocks) * _BLOCK, description, "clips") as advance:
+    names = ", ".join(dict.fromkeys(f"{job.partition.dataset} {job.partition.name}" for job, _ in missing))
+    with progress(len(blocks) * _BLOCK, f"encode {names}", "clips") as advance:
         results = map_actors(
-            lambda: encoder.remote(job, store),
+            encoder.remote,
             blocks,
-            lambda actor, start: actor.write.remote(start),
-            n_actors=min(actors, max(len(blocks), 1)),
+            lambda actor, block: actor.write.remote(*block),
+            n_actors=min(n_workers_available(), max(len(blocks), 1)),
         )
         for _, outcome in results:
             if isinstance(outcome, Exception):
                 raise outcome if isinstance(outcome, HCLError) else RuntimeError("encoding failed") from outcome
             advance(_BLOCK)
-    store.finish(job.meaning())
+    for job, store in missing:
+        store.finish(job.meaning())
 
 
 class _GridEncoder:
     """An actor: reads clips, runs the frozen backbone, writes half-precision grids."""
 
-    def __init__(self, job: GridJob, store: GridStore | None):
+    def __init__(self) -> None:
         torch.set_num_threads(1)
-        self.job, self.store = job, store
-        frames = FrameStore(job.data_root / "images" / job.partition.dataset)
-        self.clips = make_dataset(job.experiment, frames, job.partition, training=job.training)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(job.experiment.seed)
-            weights = "none" if job.random_backbone else job.experiment.model.weights
-            self.backbone = make_backbone(job.experiment.model.backbone, weights).eval()
+        self.folder: Path | None = None
 
-    def shape(self) -> tuple[int, ...]:
-        return self._grids(0, 0).shape
-
-    def write(self, start: int) -> None:
-        assert self.store is not None
+    def write(self, job: GridJob, store: GridStore, start: int) -> None:
+        """The grids of one block of clips, all views."""
+        if self.folder != store.folder:
+            self.folder, self.backbone = store.folder, job.backbone().eval()
+            frames = FrameStore(job.data_root / "images" / job.partition.dataset)
+            self.clips = make_dataset(job.experiment, frames, job.partition, training=job.training)
+        precision = job.experiment.train.precision
         stop = min(start + _BLOCK, len(self.clips))
-        grids = [np.stack([self._grids(i, view) for view in range(self.job.views)]) for i in range(start, stop)]
-        self.store.write(start, np.stack(grids))
-
-    @torch.no_grad()
-    def _grids(self, index: int, view: int) -> np.ndarray:
-        clip = self.clips[Draw(index, (self.job.experiment.seed, view))]
-        return self.backbone(clip).half().numpy()
+        with torch.no_grad(), autocast("cpu", precision):
+            grids = [
+                torch.stack(
+                    [self.backbone(self.clips[Draw(i, (job.experiment.seed, view))]) for view in range(job.views)]
+                )
+                for i in range(start, stop)
+            ]
+        store.write(start, torch.stack(grids).half().numpy())

@@ -26,6 +26,7 @@ RAY_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # no line twice
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",  # a request that cannot be met fails instead of waiting
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # Tune's own tables; the commands print theirs
 }
 N_TRIAL_DRIVERS = 64  # trials of several workers at once; a trial's driver takes one of these instead of a CPU
 

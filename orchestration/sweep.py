@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import optuna
 import ray
 import torch
 import yaml
@@ -34,8 +36,8 @@ from hcl.errors import ClusterError, ConfigError, HCLError, StorageError
 from hcl.resolve import override, setting_of, to_yaml
 from orchestration.grids import ensure_grids
 from orchestration.runtime import connect
-from orchestration.train import check_data, fit
-from orchestration.worker import Run, run_epochs
+from orchestration.train import STUDY, check_data, check_draws, fit
+from orchestration.worker import METRICS, Run, run_epochs
 from search_spaces import DefineByRun, Space
 
 OBJECTIVE = "objective"
@@ -84,8 +86,7 @@ def sweep(
         ConfigError, SpaceError: the space does not fit the experiment; nothing has been started then.
         HCLError: every trial failed.
     """
-    check_space(study)
-    check_data(Run(study.experiment, study.data_root, study.runs, study.folder))
+    check_study(study)
     if restart:
         shutil.rmtree(study.folder, ignore_errors=True)
     _open_folder(study)
@@ -116,13 +117,37 @@ def sweep(
         created=results.now(),
     )
     results.write_sweep(study.folder, record, trials)
-    (study.folder / _BEST).write_text(to_yaml(best_experiment(study, trials)))
+    partial = study.folder / f".{_BEST}.partial"
+    partial.write_text(to_yaml(best_experiment(study, trials)))
+    os.replace(partial, study.folder / _BEST)
     return record, trials
+
+
+def check_study(study: Study) -> None:
+    """Raise for what can be known to fail without starting anything: the space, the data, the folder."""
+    check_space(study)
+    run = Run(study.experiment, study.data_root, study.runs, study.folder)
+    check_data(run)
+    partitions = run.partitions()
+    for probe in study.space.probes():
+        if not _DRAWN_WITH.isdisjoint(probe):
+            check_draws(override(study.experiment, probe), *partitions)
+    if (study.folder / "experiment.yaml").exists() and not (study.folder / STUDY).exists():
+        raise ConfigError(
+            "holds a run, not a study", where=str(study.folder), remedy="give the study another name (--set name=...)"
+        )
 
 
 def check_space(study: Study) -> None:
     """Hold every path and bound of the space against the experiment's schema."""
     study.space.validate_paths(_require)
+    metric = study.space.objective.metric
+    if metric not in METRICS:
+        raise ConfigError(
+            f"trials do not report {metric!r}",
+            where=f"space {study.space.name}, objective.metric",
+            remedy=f"name one of {', '.join(METRICS)}",
+        )
     for probe in study.space.probes():
         override(study.experiment, probe)
     for path in study.space.searched:
@@ -147,10 +172,12 @@ def best_experiment(study: Study, trials: Sequence[results.TrialRecord]) -> Expe
 
 
 _CACHED_WITH = frozenset(("model.backbone", "model.weights", "model.cached_views", "seed", "data.dataset"))
+_DRAWN_WITH = frozenset(("train.classes_per_batch", "train.val_shot", "evaluation.way", "evaluation.queries"))
 
 
 def _run(study: Study, on_trial: Callable[[results.TrialRecord], None] | None) -> list[results.TrialRecord]:
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial that fails is told by our own line
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     state = study.folder / _STUDY
     trainable = _trainable(study)
     if tune.Tuner.can_restore(str(state)):
@@ -264,12 +291,6 @@ class _Reporter:
         self.best: float | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        if self.metric not in row:
-            raise ConfigError(
-                f"trials do not report {self.metric!r}; they report {', '.join(sorted(row))}",
-                where="the space's objective.metric",
-                remedy="name one of these",
-            )
         value = float(row[self.metric])
         self.best = value if self.best is None else self.pick(self.best, value)
         return {**row, OBJECTIVE: self.best}
@@ -338,7 +359,7 @@ def _open_folder(study: Study) -> None:
         "seed": study.seed,
         "n_trials": study.n_trials,
     }
-    path = study.folder / "study.yaml"
+    path = study.folder / STUDY
     if path.exists() and yaml.safe_load(path.read_text()) != content:
         raise ConfigError(
             "holds a study of another experiment, space, seed or number of trials",

@@ -19,7 +19,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device, prepare_model
 from torch import nn
 
 import results
-from hcl import build
+from hcl import build, errors
 from hcl.config import Experiment
 from hcl.episodes import pair_batch
 from hcl.errors import ClusterError, ConfigError, DataError, HCLError, StorageError, TrainingError
@@ -27,11 +27,13 @@ from hcl.frames import FrameStore
 from hcl.gather import OneProcess, Workers
 from hcl.resolve import load_resolved, to_yaml
 from hcl.settings import flatten
+from hcl.splits import Partition
 from orchestration.grids import ensure_grids
 from orchestration.runtime import connect
 from orchestration.worker import PROGRESS, Run, run_epochs
 
 FAILED = "failed.json"
+STUDY = "study.yaml"  # marks a study's folder
 _RAY_STATE = ".ray_train"  # Ray Train's own files; ours are the checkpoints
 
 
@@ -57,6 +59,8 @@ def train(
         TrainingError, ClusterError: see there.
     """
     run = prepare(experiment, data_root=data_root, runs=runs, restart=restart)
+    if run.is_finished():
+        return run
     provenance = results.collect_provenance(
         command,
         seeds={"experiment": experiment.seed},
@@ -76,6 +80,10 @@ def prepare(experiment: Experiment, *, data_root: Path, runs: Path, restart: boo
     run = Run(experiment, Path(data_root).absolute(), Path(runs).absolute(), Path(runs).absolute() / experiment.name)
     check_data(run)
     settings = run.folder / "experiment.yaml"
+    if (run.folder / STUDY).exists():
+        raise ConfigError(
+            "holds a study, not a run", where=str(run.folder), remedy="give the run another name (--set name=...)"
+        )
     if restart and run.folder.exists():
         shutil.rmtree(run.folder)
     if settings.exists() and (old := load_resolved(settings)).digest() != experiment.digest():
@@ -112,6 +120,11 @@ def check_data(run: Run) -> None:
                 where=str(frames.images_root),
                 remedy=f"run `hcl extract {partition.dataset}`; take videos that it reports as broken out of the split",
             )
+    check_draws(experiment, train_partition, val_partition)
+
+
+def check_draws(experiment: Experiment, train_partition: Partition, val_partition: Partition) -> None:
+    """Raise EpisodeError for batches or validation episodes that the partitions cannot provide."""
     pair_batch(
         train_partition.labels,
         classes_per_batch=experiment.train.classes_per_batch,
@@ -186,9 +199,10 @@ def _train_worker(config: dict[str, Any]) -> None:
             on_epoch=lambda row: ray.train.report(report(row)),
         )
     except HCLError as error:
-        if context.get_world_rank() == 0 or isinstance(error, TrainingError):
-            content = {"kind": type(error).__name__, "problem": error.problem, "where": error.where}
-            (run.folder / FAILED).write_text(json.dumps(content | {"remedy": error.remedy}))
+        content = {"kind": type(error).__name__, "problem": error.problem, "where": error.where}
+        partial = run.folder / f".{FAILED}.{context.get_world_rank()}.partial"
+        partial.write_text(json.dumps(content | {"remedy": error.remedy}))
+        os.replace(partial, run.folder / FAILED)
         raise
 
 
@@ -202,7 +216,8 @@ def _raise_recorded(run: Run) -> None:
     path = run.folder / FAILED
     if path.exists():
         content = json.loads(path.read_text())
-        raise TrainingError(content["problem"], where=content["where"], remedy=content["remedy"])
+        kind = getattr(errors, content["kind"], TrainingError)
+        raise kind(content["problem"], where=content["where"], remedy=content["remedy"])
 
 
 @contextmanager

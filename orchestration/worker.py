@@ -28,6 +28,7 @@ from hcl.evaluation import validate
 from hcl.frames import FrameStore
 from hcl.gather import Gather, OneProcess
 from hcl.grids import GridDataset
+from hcl.losses import TERMS
 from hcl.model import HCL
 from hcl.optimisation import learning_rate_factor, make_optimizer, parameter_groups, set_learning_rates
 from hcl.resolve import to_yaml
@@ -65,6 +66,10 @@ class Run:
             GridJob(self.experiment, self.data_root, train, training=True),
             GridJob(self.experiment, self.data_root, selection, training=False),
         ]
+
+    def is_finished(self) -> bool:
+        """Whether the last epoch is on disk."""
+        return _has_last(self) and load_checkpoint(self.folder / LAST)["epoch"] >= self.experiment.train.epochs
 
 
 def run_epochs(
@@ -170,7 +175,9 @@ def _row(
     }
 
 
-_TERMS = frozenset(("ce", "global", "temporal", "temporal_cycle", "spatial", "spatial_cycle", "total"))
+_TERMS = frozenset((*TERMS, "total"))
+METRICS = ("val_accuracy", "train_accuracy", *(f"loss_{term}" for term in (*TERMS, "total")), "gradient_norm")
+"""What a study may optimise."""
 
 
 def _keep(

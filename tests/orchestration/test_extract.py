@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -18,10 +19,12 @@ from ray.util.state import list_actors
 
 from hcl.errors import DataError, StorageError
 from hcl.frames import FrameStore
+from hcl.inventory import ExtractionJob
 from hcl.manifest import VideoRecord, append_record, read_manifest
 from hcl.splits import Partition, Video, read_split, write_split
 from orchestration import extract
 from orchestration.extract import extract_dataset
+from orchestration.runtime import ItemCrash
 
 pytestmark = pytest.mark.ray
 
@@ -198,6 +201,23 @@ def test_an_interrupted_run_keeps_what_was_done(
     summary = extract_dataset(disturbed, "toy", actors=2)
     assert (summary.n_skipped, summary.n_ok) == (5, 7)
     assert contents(disturbed) == contents(reference)
+
+
+def test_a_video_whose_process_died_is_taken_up_again(
+    local_ray: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_video(tmp_path / "videos" / "toy" / "a" / "x.avi")
+
+    def die(
+        _: object, jobs: list[ExtractionJob], *__: object, **___: object
+    ) -> Iterator[tuple[ExtractionJob, ItemCrash]]:
+        yield jobs[0], ItemCrash("the process died 2 times")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(extract, "map_actors", die)
+        summary = extract_dataset(tmp_path, "toy", actors=1)
+    assert (summary.n_broken, summary.failed[0].error) == (1, "the process died 2 times")
+    assert extract_dataset(tmp_path, "toy", actors=1).n_ok == 1
 
 
 @pytest.mark.slow

@@ -1,0 +1,80 @@
+"""What the commands print: one line an epoch, a trial, a cell of the table; tables; errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+import results
+from results.tables import accuracy_table, caption, trials_table
+
+out, notes = Console(), Console(stderr=True)
+"""What was asked for, and what is said about it."""
+
+
+def show_epoch(row: dict[str, Any]) -> None:
+    """One line an epoch."""
+    terms = " ".join(f"{name.removeprefix('loss_')} {row[name]:.3f}" for name in row if name.startswith("loss_"))
+    out.print(
+        f"epoch {row['epoch']}: val {percent(row['val_accuracy'])} ± {100 * (row['val_ci95'] or 0):.1f}  {terms}  "
+        f"{row['clips_per_second']:.1f} clips/s, {100 * row['data_wait']:.0f}% waiting for data",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def show_trial(trial: results.TrialRecord) -> None:
+    """One line a trial."""
+    values = " ".join(f"{path}={_short(value)}" for path, value in trial.params.items())
+    outcome = trial.error if trial.error else percent(trial.value)
+    out.print(
+        f"trial {trial.trial} {trial.state} after {trial.epochs} epochs: {outcome}  {values}",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def show_records(records: Sequence[results.EvaluationRecord]) -> None:
+    """One line for a method on a data set, all shots."""
+    cells = [f"{one.shot}-shot {percent(one.accuracy)} ± {100 * (one.ci95 or 0):.1f}" for one in records]
+    first = records[0]
+    out.print(
+        f"{first.method} on {first.dataset} {first.partition}: {', '.join(cells)}", soft_wrap=True, highlight=False
+    )
+
+
+def show_trials(folder: Path) -> None:
+    """The best trials of a study."""
+    print_rows(trials_table(results.load(folder).trials))
+
+
+def print_table(folders: Sequence[Any]) -> None:
+    """The accuracies of runs."""
+    evaluations = results.load(folders).evaluations
+    if evaluations.empty:
+        out.print("no evaluations yet: hcl evaluate RUN")
+        return
+    print_rows(accuracy_table(evaluations))
+    out.print(caption(evaluations), soft_wrap=True)
+
+
+def print_rows(frame: pd.DataFrame, title: str | None = None) -> None:
+    """A table; piped into a file it keeps its full width."""
+    table = Table(*(str(column) for column in frame.columns), title=title)
+    for row in frame.itertuples(index=False):
+        table.add_row(*(escape(str(value)) for value in row))
+    (out if out.is_terminal else Console(width=220)).print(table)
+
+
+def percent(value: float | None) -> str:
+    return "no value" if value is None else f"{100 * value:.1f}%"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from hcl.clips import Draw
+from hcl.episodes import sample_episodes
+from hcl.evaluation import Defects, encode, episode_levels, features_of, mixed_levels, validate
+from hcl.scores import Levels, accuracies, fused, look_up, score_pairs
+from tests.hcl.test_model import ROWS, parts_of, pixels, seeded_heads, tiny_model, tokens_like
+
+MATCHING: dict[str, Any] = {"tuple_sizes": (2, 3), "top_tuples": 3, "top_patches": 4, "zoom_ranks": 2}
+LABELS = np.repeat(np.arange(3), 6)
+SIGMAS = {"sigma_global": 1.0, "sigma_temporal": 0.5, "sigma_spatial": 0.5}
+
+
+class Clips(Dataset):
+    """Given clips; remembers which were read."""
+
+    def __init__(self, clips: Tensor):
+        self.clips = clips
+        self.read: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, draw: Draw | int) -> Tensor:
+        index = draw.clip if isinstance(draw, Draw) else draw
+        self.read.append(index)
+        return self.clips[index]
+
+
+def clips_of_classes() -> Clips:
+    """Clips of class 0 dark, of class 2 bright."""
+    clips = pixels(len(LABELS)).float() * 0.5 + torch.from_numpy(LABELS).view(-1, 1, 1, 1, 1) * 60
+    return Clips(clips.to(torch.uint8))
+
+
+def assert_same_levels(one: Levels, other: Levels, **tolerance: float) -> None:
+    for first, second in zip(one, other, strict=True):
+        np.testing.assert_allclose(first, second, **({"rtol": 1e-9, "atol": 1e-12} | tolerance))
+
+
+# --- encoding -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
+def test_encoded_clips_are_the_tokens_of_each_in_the_order_asked_for(batch_size):
+    model, dataset = tiny_model(dropout=0.5).train(), Clips(pixels(5))
+    tokens, rows = encode(model, dataset, [4, 0, 3, 1], batch_size=batch_size)
+    assert rows == ROWS and dataset.read == [4, 0, 3, 1]
+    model.eval()
+    for place, clip in enumerate([4, 0, 3, 1]):
+        torch.testing.assert_close(tokens[place], model.tokens(dataset.clips[clip : clip + 1])[0][0])
+    assert tokens.dtype == torch.float32 and not tokens.requires_grad
+
+
+@pytest.mark.parametrize("settings", [{}, {"multi_scale": True}, {"reproject_per_size": True}], ids=str)
+@pytest.mark.parametrize("project", [True, False])
+def test_features_a_few_clips_at_a_time_are_those_of_all_at_once(project, settings, monkeypatch):
+    monkeypatch.setattr("hcl.evaluation._HEAD_CLIPS", 2)  # does not divide the 5 clips
+    heads, tokens = seeded_heads(**settings), tokens_like(5)
+    ours, whole = features_of(heads, tokens, ROWS, project=project), heads(tokens, ROWS, project=project)
+    for one, other in zip(parts_of(ours), parts_of(whole), strict=True):
+        torch.testing.assert_close(one, other.detach())
+    if "reproject_per_size" not in settings:
+        assert ours.patches[0] is ours.patches[1]  # once in memory
+
+
+def test_projected_test_features_are_the_training_features():
+    model, dataset = tiny_model().eval(), Clips(pixels(5))
+    training, _ = model(dataset.clips)
+    at_test = features_of(model.heads, *encode(model, dataset, range(5)), project=True)
+    for one, other in zip(parts_of(at_test), parts_of(training), strict=True):
+        torch.testing.assert_close(one, other.detach())
+    released = features_of(model.heads, *encode(model, dataset, range(5)), project=False)
+    assert not torch.allclose(released.clip, at_test.clip, atol=1e-3)
+
+
+# --- episodes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean", "auto"])
+@pytest.mark.parametrize("shot", [1, 2, 4])
+def test_both_ways_to_the_levels_agree(shot, metric, monkeypatch):
+    heads, tokens = seeded_heads(), tokens_like(len(LABELS))
+    settings: dict[str, Any] = {"metric": metric, "project": True, **MATCHING}
+    looked_up: list[int] = []
+
+    def watched(table, episodes, **arguments):
+        looked_up.append(len(episodes))
+        return look_up(table, episodes, **arguments)
+
+    monkeypatch.setattr("hcl.evaluation.look_up", watched)
+    many = sample_episodes(LABELS, way=3, shot=shot, queries=2, episodes=20, seed=0)
+    few = sample_episodes(LABELS, way=3, shot=shot, queries=2, episodes=2, seed=0)
+    by_table = episode_levels(heads, tokens, ROWS, many, **settings)
+    assert looked_up == [20]
+    directly = episode_levels(heads, tokens, ROWS, few, **settings)
+    assert looked_up == [20]
+    assert_same_levels(Levels(*(level[:2] for level in by_table)), directly)
+
+
+@pytest.mark.parametrize("multi_scale", [False, True])
+@pytest.mark.parametrize("shot", [1, 3])
+def test_without_defects_cached_tokens_give_what_the_table_gives(shot, multi_scale):
+    heads, tokens = seeded_heads(multi_scale=multi_scale), tokens_like(len(LABELS))
+    episodes = sample_episodes(LABELS, way=2, shot=shot, queries=3, episodes=3, seed=1)
+    settings: dict[str, Any] = {"metric": "auto", "project": False, **MATCHING}
+    mixed = mixed_levels(heads, tokens, ROWS, episodes, defects=Defects(), **settings)
+    features = features_of(heads, tokens, ROWS, project=False)
+    table = {name: value.numpy() for name, value in score_pairs(features, features, **MATCHING).items()}
+    assert_same_levels(mixed, look_up(table, episodes, metric="auto", tuple_sizes=(2, 3)))
+
+
+def test_each_defect_has_its_shots_and_its_reason():
+    assert Defects().reason(1) is None and Defects().reason(5) is None
+    assert "deviation 3" in Defects(mix_scales=True).reason(1)
+    assert Defects(swap_shot_axes=True).reason(1) is None
+    assert "deviation 5" in Defects(swap_shot_axes=True).reason(2)
+    assert "deviation 7" in Defects(misplaced_semantics=True).reason(1)
+
+
+def test_defects_go_episode_by_episode_and_change_the_levels():
+    episodes = sample_episodes(LABELS, way=3, shot=2, queries=2, episodes=20, seed=0)
+    tokens, settings = tokens_like(len(LABELS)), {"metric": "auto", "project": True, **MATCHING}
+    right = episode_levels(seeded_heads(multi_scale=True), tokens, ROWS, episodes, **settings)
+    for heads, defects, level in (
+        (seeded_heads(multi_scale=True, mix_scales=True), Defects(mix_scales=True), "global_"),
+        (seeded_heads(multi_scale=True), Defects(swap_shot_axes=True), "temporal"),
+    ):
+        wrong = episode_levels(heads, tokens, ROWS, episodes, defects=defects, **settings)
+        expected = mixed_levels(heads, tokens, ROWS, episodes, defects=defects, **settings)
+        assert_same_levels(wrong, expected)
+        assert not np.allclose(getattr(wrong, level), getattr(right, level))
+
+
+# --- validation -----------------------------------------------------------------------------------------------------
+
+
+def test_validation_is_the_accuracy_of_the_episodes_and_reads_each_clip_once():
+    model, dataset = tiny_model().eval(), clips_of_classes()
+    episodes = sample_episodes(LABELS, way=3, shot=1, queries=2, episodes=3, seed=5)
+    settings: dict[str, Any] = {"metric": "auto", "project": True}
+    ours = validate(model, dataset, episodes, sigmas=SIGMAS, matching=MATCHING, **settings)
+    needed = np.unique(np.concatenate([episodes.support.ravel(), episodes.query.ravel()]))
+    assert sorted(dataset.read) == needed.tolist()
+    tokens, rows = encode(model, dataset, range(len(LABELS)))
+    levels = episode_levels(model.heads, tokens, rows, episodes, **settings, **MATCHING)
+    assert ours.tolist() == accuracies(fused(levels, SIGMAS), 2).tolist()
+    assert ours.mean() > 0.5  # brightness tells the classes apart

@@ -1,0 +1,213 @@
+"""W workers compute what one computes: losses, gradients and updates, in real process groups.
+
+Four processes are started once. They form a group of four, and then two of them a group of two; each group computes
+everything that is compared and writes it down. The same functions run here for the one worker.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from hcl.episodes import sample_episodes
+from hcl.evaluation import validate
+from hcl.gather import Gather, OneProcess, Workers
+from hcl.losses import TERMS, classification_loss, contrastive_terms, neighbouring_pairs, weighted_total
+from hcl.training import Batch, pair_batches, train_step
+from tests.hcl.test_evaluation import LABELS as VALIDATION_LABELS
+from tests.hcl.test_evaluation import SIGMAS as FUSION
+from tests.hcl.test_evaluation import Clips
+from tests.hcl.test_model import pixels, tiny_model
+from tests.hcl.test_training import LABELS, MATCHING, SIGMAS, Stripes
+
+CLASSES_PER_BATCH = 4  # eight clips: four for each of two workers, a pair for each of four
+EMBEDDING = 5
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {"matching": {}, "model": {}},
+    "released": {"matching": {"keep_anchor": True, "zoom_ranks": 2}, "model": {"multi_scale": True}},
+    "semantic": {"matching": {"chunk_size": 1}, "model": {"embedding_dim": EMBEDDING}},
+}
+WORLDS = (4, 2)
+
+
+# --- what each group computes ---------------------------------------------------------------------------------------
+
+
+def wrapped(model: nn.Module, gather: Gather) -> nn.Module:
+    return model if isinstance(gather, OneProcess) else DistributedDataParallel(model)
+
+
+def batches(gather: Gather, count: int) -> list[Batch]:
+    settings: dict[str, Any] = {"classes_per_batch": CLASSES_PER_BATCH, "batches": count, "seed": 0, "epoch": 0}
+    return list(pair_batches(Stripes(), LABELS, rank=gather.rank, world=gather.world, **settings))
+
+
+def gradients_of(model: nn.Module) -> dict[str, Tensor]:
+    bare = getattr(model, "module", model)
+    return {name: parameter.grad.clone() for name, parameter in bare.named_parameters() if parameter.grad is not None}
+
+
+def terms_and_gradients(gather: Gather, variant: str) -> dict[str, tuple[dict[str, float], dict[str, Tensor]]]:
+    """In float64: the terms, and the gradients of each term alone and of the weighted total."""
+    settings = VARIANTS[variant]
+    model = wrapped(tiny_model(**settings["model"]).double(), gather)
+    (batch,) = batches(gather, 1)
+    embeddings = None
+    if variant == "semantic":
+        of_class = torch.randn(4, EMBEDDING, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        embeddings = of_class[batch.labels]
+    results = {}
+    for name in (*TERMS, "total"):
+        model.zero_grad(set_to_none=True)
+        features, logits = model(batch.clips, embeddings)
+        pairs = neighbouring_pairs(gather.rank * len(batch.labels), len(batch.labels))
+        terms = {"ce": classification_loss(logits, batch.labels)}
+        terms |= contrastive_terms(features, gather.features(features), pairs, **(MATCHING | settings["matching"]))
+        sigmas = SIGMAS if name == "total" else {term: float(term == name) for term in TERMS}
+        weighted_total(terms, sigmas).backward()
+        results[name] = gather.mean({key: float(value.detach()) for key, value in terms.items()}), gradients_of(model)
+    return results
+
+
+def three_steps(gather: Gather) -> tuple[list[dict[str, float]], dict[str, Tensor], dict[str, Tensor]]:
+    """In float32, by `train_step`: what it returns, the last gradients, the weights afterwards."""
+    model = wrapped(tiny_model(), gather).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    settings: dict[str, Any] = {"sigmas": SIGMAS, "matching": MATCHING, "clip_norm": 1.0, "gather": gather}
+    values = [gather.mean(train_step(model, optimizer, batch, **settings)) for batch in batches(gather, 3)]
+    return values, gradients_of(model), dict(getattr(model, "module", model).state_dict())
+
+
+def validated(gather: Gather) -> np.ndarray:
+    episodes = sample_episodes(VALIDATION_LABELS, way=3, shot=2, queries=2, episodes=5, seed=1)
+    matching = {"tuple_sizes": (2, 3), "top_tuples": 3, "top_patches": 4, "zoom_ranks": 2}
+    model = tiny_model().eval()
+    settings: dict[str, Any] = {"metric": "auto", "project": True, "sigmas": FUSION, "matching": matching}
+    return validate(model, Clips(pixels(len(VALIDATION_LABELS))), episodes, gather=gather, **settings)
+
+
+def everything(gather: Gather) -> dict[str, Any]:
+    uneven = torch.arange(20.0).view(10, 2)[gather.rank : 2 * gather.rank + 1]  # rank + 1 rows
+    return {
+        "terms": {variant: terms_and_gradients(gather, variant) for variant in VARIANTS},
+        "steps": three_steps(gather),
+        "validation": validated(gather).tolist(),
+        "rows": gather.rows(uneven),
+        "mean": gather.mean({"a": float(gather.rank), "b": 1.5}),
+    }
+
+
+# --- processes ------------------------------------------------------------------------------------------------------
+
+
+def worker(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
+    for world in WORLDS:
+        if rank >= world:
+            return
+        dist.init_process_group("gloo", init_method=f"file://{folder}/store{world}", rank=rank, world_size=world)
+        torch.save(everything(Workers()), f"{folder}/of_{world}_rank_{rank}.pt")
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str, Any]]]:
+    """By the number of workers: what each rank computed."""
+    folder = tmp_path_factory.mktemp("group")
+    context: ForkServerContext = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # torch is imported once, not in every process
+    processes = [context.Process(target=worker, args=(rank, str(folder)), daemon=True) for rank in range(max(WORLDS))]
+    for process in processes:
+        process.start()
+    deadline = time.monotonic() + 120
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+    for process in processes:
+        if process.is_alive():
+            process.kill()
+    assert [process.exitcode for process in processes] == [0] * len(processes)
+    return {1: [everything(OneProcess())]} | {world: read(folder, world) for world in WORLDS}
+
+
+def read(folder: Path, world: int) -> list[dict[str, Any]]:
+    return [torch.load(folder / f"of_{world}_rank_{rank}.pt", weights_only=True) for rank in range(world)]
+
+
+def error_of(ours: Tensor, one: Tensor, at_least: float = 0.0) -> float:
+    """Relative L2 error; what should vanish is held to `at_least`."""
+    return float((ours - one).double().norm() / max(float(one.double().norm()), at_least))
+
+
+def joined(tensors: dict[str, Tensor]) -> Tensor:
+    return torch.cat([value.flatten() for _, value in sorted(tensors.items())]).double()
+
+
+# --- what must be equal ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("term", [*TERMS, "total"])
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("world", WORLDS)
+def test_terms_and_gradients_are_those_of_one_worker(results, world, variant, term):
+    values, gradients = results[1][0]["terms"][variant][term]
+    assert max(float(gradient.abs().max()) for gradient in gradients.values()) > 1e-3
+    for rank in range(world):
+        ours, our_gradients = results[world][rank]["terms"][variant][term]
+        assert ours == pytest.approx(values, rel=1e-10)
+        assert our_gradients.keys() == gradients.keys()
+        at_least = 1e-3 * float(joined(gradients).norm())
+        errors = {name: error_of(our_gradients[name], value, at_least) for name, value in gradients.items()}
+        assert max(errors.values()) <= 1e-10, errors
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_train_steps_are_those_of_one_worker(results, world):
+    values, gradients, weights = results[1][0]["steps"]
+    assert len(values) == 3
+    for rank in range(world):
+        ours, our_gradients, our_weights = results[world][rank]["steps"]
+        for step, expected in zip(ours, values, strict=True):
+            assert step == pytest.approx(expected, rel=1e-5)
+        assert our_gradients.keys() == gradients.keys() and our_weights.keys() == weights.keys()
+        assert error_of(joined(our_gradients), joined(gradients)) <= 1e-5
+        assert error_of(joined(our_weights), joined(weights)) <= 1e-5
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_validation_is_that_of_one_worker_and_every_worker_knows_it(results, world):
+    assert len(set(results[1][0]["validation"])) > 1
+    for rank in range(world):
+        assert results[world][rank]["validation"] == results[1][0]["validation"]
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_uneven_rows_come_in_rank_order(results, world):
+    expected = torch.cat([torch.arange(20.0).view(10, 2)[rank : 2 * rank + 1] for rank in range(world)])
+    assert [len(results[world][rank]["rows"]) for rank in range(world)] == [world * (world + 1) // 2] * world
+    assert all(torch.equal(results[world][rank]["rows"], expected) for rank in range(world))
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_the_mean_is_over_workers(results, world):
+    assert all(results[world][rank]["mean"] == {"a": (world - 1) / 2, "b": 1.5} for rank in range(world))
+
+
+def test_one_process_has_everything():
+    values = {"a": 2.0}
+    mean = OneProcess().mean(values)
+    assert mean == values and mean is not values
+    assert (OneProcess().rank, OneProcess().world) == (0, 1)

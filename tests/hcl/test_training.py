@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from hcl.clips import Draw
+from hcl.episodes import pair_batch
+from hcl.errors import EpisodeError, TrainingError
+from hcl.losses import TERMS
+from hcl.optimisation import make_optimizer, parameter_groups
+from hcl.training import Batch, pair_batches, train_epoch, train_step
+from tests.hcl.test_model import FRAMES, HEIGHT, WIDTH, tiny_model
+
+LABELS = np.repeat(np.arange(4), 5)
+SIGMAS = {"ce": 1.0, "global": 1.0, "temporal": 0.5, "temporal_cycle": 0.25, "spatial": 0.5, "spatial_cycle": 0.25}
+MATCHING: dict[str, Any] = {
+    "tuple_sizes": (2, 3),
+    "top_tuples": 3,
+    "top_patches": 5,
+    "spatial_cycle": True,
+    "chunk_size": 3,
+}
+BATCHES: dict[str, Any] = {"classes_per_batch": 3, "batches": 10, "seed": 0, "epoch": 0}
+
+
+class Stripes(Dataset):
+    """Clips that tell their class by the place of a bright column, with noise of their own and of their draw."""
+
+    def __getitem__(self, draw: Draw | int) -> Tensor:
+        draw = draw if isinstance(draw, Draw) else Draw(draw)
+        generator = np.random.default_rng([*draw.seeds, draw.clip])
+        frames = generator.integers(0, 120, (FRAMES, 3, HEIGHT, WIDTH), np.uint8)
+        frames[..., 3 * LABELS[draw.clip] : 3 * LABELS[draw.clip] + 3] += 130
+        return torch.from_numpy(frames)
+
+    def __len__(self) -> int:
+        return len(LABELS)
+
+
+def optimizer_of(model, lr: float = 3e-3) -> torch.optim.Optimizer:
+    return make_optimizer(parameter_groups(model, lr=lr, backbone_lr_factor=0.1, weight_decay=1e-4), name="adamw")
+
+
+def one_batch(**changes) -> Batch:
+    return next(pair_batches(Stripes(), LABELS, **(BATCHES | {"batches": 1} | changes)))
+
+
+def step(model, optimizer=None, batch: Batch | None = None, **changes) -> dict[str, float]:
+    settings: dict[str, Any] = {"sigmas": SIGMAS, "matching": MATCHING, "clip_norm": 0.1} | changes
+    return train_step(model, optimizer or optimizer_of(model), batch or one_batch(), **settings)
+
+
+# --- batches --------------------------------------------------------------------------------------------------------
+
+
+def test_batches_are_the_pair_batches_of_their_steps():
+    batches = list(pair_batches(Stripes(), LABELS, **BATCHES))
+    assert len(batches) == 10
+    for number, batch in enumerate(batches):
+        expected = pair_batch(LABELS, classes_per_batch=3, seed=0, epoch=0, step=number)
+        assert batch.indices.tolist() == expected.tolist()
+        assert batch.labels.tolist() == LABELS[expected].tolist()
+        for clip, index in zip(batch.clips, expected, strict=True):
+            assert torch.equal(clip, Stripes()[Draw(int(index), (0, 0, number))])
+
+
+@pytest.mark.parametrize("world", [2, 3, 6])  # 3 gives each worker a pair, 2 and 6 tear pairs apart
+def test_the_shares_of_the_workers_are_the_batch_of_one(world):
+    whole = list(pair_batches(Stripes(), LABELS, **BATCHES))
+    shares = [list(pair_batches(Stripes(), LABELS, rank=rank, world=world, **BATCHES)) for rank in range(world)]
+    for number, batch in enumerate(whole):
+        parts = [share[number] for share in shares]
+        assert torch.equal(torch.cat([part.clips for part in parts]), batch.clips)
+        assert torch.equal(torch.cat([part.labels for part in parts]), batch.labels)
+        assert np.array_equal(np.concatenate([part.indices for part in parts]), batch.indices)
+
+
+def test_loader_processes_change_no_batch():
+    one, other = (list(pair_batches(Stripes(), LABELS, processes=n, **BATCHES | {"batches": 2})) for n in (0, 2))
+    for first, second in zip(one, other, strict=True):
+        assert torch.equal(first.clips, second.clips) and torch.equal(first.labels, second.labels)
+
+
+def test_epochs_and_seeds_have_batches_of_their_own():
+    drawn = [tuple(one_batch(seed=seed, epoch=epoch).indices) for seed in range(2) for epoch in range(3)]
+    assert len(set(drawn)) == 6
+
+
+def test_a_batch_that_cannot_be_drawn_names_the_class():
+    labels = np.array([0, 0, 1, 2, 2])
+    with pytest.raises(EpisodeError, match="class 'jump' has 1 clips"):
+        next(pair_batches(Stripes(), labels, **BATCHES, class_names=["fold", "jump", "lift"]))
+
+
+# --- one step -------------------------------------------------------------------------------------------------------
+
+
+def test_a_step_returns_every_term_their_weighted_total_and_the_accuracy():
+    model = tiny_model().train()
+    batch = one_batch()
+    _, logits = model(batch.clips)
+    values = step(model, batch=batch)
+    assert set(values) == {*TERMS, "total", "train_accuracy", "gradient_norm"}
+    assert values["total"] == pytest.approx(sum(SIGMAS[name] * values[name] for name in TERMS), rel=1e-6)
+    assert values["train_accuracy"] == pytest.approx(float((logits.argmax(-1) == batch.labels).float().mean()))
+
+
+def test_a_step_moves_every_parameter_that_learns():
+    model = tiny_model().train()
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    step(model)
+    unmoved = [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])]
+    assert unmoved == []
+
+
+def test_a_frozen_backbone_does_not_move():
+    model = tiny_model(train_backbone=False).train()
+    before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
+    step(model)
+    assert all(torch.equal(value, before[name]) for name, value in model.backbone.state_dict().items())
+
+
+@pytest.mark.parametrize("clip_norm", [0.1, 0.0, 1e6])
+def test_the_gradient_is_clipped_to_its_norm_and_0_does_not_clip(clip_norm):
+    model = tiny_model().train()
+    norm = step(model, clip_norm=clip_norm)["gradient_norm"]
+    after = math.sqrt(sum(float(p.grad.square().sum()) for p in model.parameters()))
+    assert norm > 1
+    assert after == pytest.approx(0.1 if clip_norm == 0.1 else norm, rel=1e-4)
+
+
+def test_gradients_do_not_add_up_over_steps():
+    model, batch = tiny_model().train(), one_batch()
+    still = torch.optim.SGD(model.parameters(), lr=0.0)
+    first = step(model, still, batch)
+    assert step(model, still, batch) == first
+
+
+def test_bfloat16_stays_close_and_matches_in_float32():
+    exact, rough = (step(tiny_model().train(), precision=p) for p in ("float32", "bfloat16"))
+    assert exact["total"] != rough["total"]
+    assert rough["global"] == pytest.approx(exact["global"], rel=0.05)
+
+
+def test_a_loss_that_is_not_finite_names_its_term_and_clips_and_changes_nothing():
+    model, batch = tiny_model().train(), one_batch()
+    with torch.no_grad():
+        model.classifier.weight.fill_(float("nan"))
+    before = {name: value.clone() for name, value in model.heads.state_dict().items()}
+    with pytest.raises(TrainingError, match=r"the loss is not finite: ce \(clips") as caught:
+        step(model, batch=batch)
+    assert str(batch.indices.tolist()) in str(caught.value) and "optim.lr" in caught.value.remedy
+    assert all(torch.equal(value, before[name]) for name, value in model.heads.state_dict().items())
+
+
+def test_broken_features_name_the_contrastive_terms():
+    model = tiny_model().train()
+    with torch.no_grad():
+        model.heads.spatial_norm.bias.fill_(float("inf"))
+    with pytest.raises(TrainingError, match="not finite: global, spatial, spatial_cycle "):
+        step(model)
+
+
+def test_a_total_that_overflows_is_told_from_its_terms():
+    with pytest.raises(TrainingError, match="not finite: total"):
+        step(tiny_model().train(), sigmas=SIGMAS | {"ce": float("inf")})
+
+
+# --- ten steps ------------------------------------------------------------------------------------------------------
+
+GOLDEN = [5.6830, 5.7515, 5.6549, 5.5409, 4.7533, 4.5106, 4.1250, 4.3044, 4.1566, 3.5707]
+"""Totals of ten steps, recorded in float32; weights off by 1e-6 change them by 2e-6."""
+
+
+def ten_steps(**changes) -> list[float]:
+    model, totals = tiny_model().train(), []
+    train_epoch(
+        model,
+        optimizer_of(model, lr=1e-2),
+        pair_batches(Stripes(), LABELS, **BATCHES | changes),
+        on_step=lambda number, values: totals.append(values["total"]),
+        sigmas=SIGMAS,
+        matching=MATCHING,
+        clip_norm=1.0,
+    )
+    return totals
+
+
+def test_ten_steps_follow_the_recorded_curve_and_learn():
+    totals = ten_steps()
+    assert totals == pytest.approx(GOLDEN, rel=1e-4)
+    assert np.mean(totals[-3:]) < 0.75 * np.mean(totals[:3])
+
+
+def test_ten_steps_can_be_repeated_exactly():
+    assert ten_steps() == ten_steps()
+
+
+def test_an_epoch_gives_the_means_of_its_steps():
+    seen: list[tuple[int, dict[str, float]]] = []
+    model = tiny_model().eval()
+    means = train_epoch(
+        model,
+        optimizer_of(model),
+        pair_batches(Stripes(), LABELS, **BATCHES | {"batches": 3}),
+        on_step=lambda number, values: seen.append((number, values)),
+        sigmas=SIGMAS,
+        matching=MATCHING,
+        clip_norm=0.1,
+    )
+    assert model.training
+    assert [number for number, _ in seen] == [1, 2, 3]
+    for name in (*TERMS, "total", "train_accuracy", "gradient_norm"):
+        assert means[name] == pytest.approx(np.mean([values[name] for _, values in seen]))
+    assert means["clips_per_second"] == pytest.approx(18 / means["train_seconds"])
+    assert 0 < means["data_wait"] < 1

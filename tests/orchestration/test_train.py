@@ -1,0 +1,177 @@
+"""Training by Ray Train: two gloo workers, killed ones, and errors that reach the caller."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+import results
+from hcl.checkpoint import load_checkpoint
+from hcl.errors import ConfigError, DataError, TrainingError
+from hcl.resolve import load_resolved
+from orchestration import train as training
+from orchestration.train import FAILED, fit, prepare, train
+from orchestration.worker import BEST, LAST, Run, run_epochs
+from tests.orchestration.conftest import TWO, tiny_experiment, tree
+
+TIMED = {"clips_per_second", "data_wait", "train_seconds", "val_seconds"}
+
+
+def untimed(run: Run) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name not in TIMED} for row in results.read_epochs(run.folder)]
+
+
+def assert_same_checkpoints(one: Run, other: Run) -> None:
+    for name in (LAST, BEST):
+        found, expected = (load_checkpoint(run.folder / name) for run in (one, other))
+        assert found["epoch"] == expected["epoch"]
+        for key, values in found["model"].items():
+            assert torch.equal(values, expected["model"][key]), f"{name}: {key}"
+
+
+@pytest.mark.ray
+def test_a_run_leaves_its_settings_provenance_metrics_and_checkpoints(
+    trained: Run, epochs_of_trained: list[dict[str, Any]]
+) -> None:
+    assert {str(path.relative_to(trained.folder)) for path in trained.folder.rglob("*")} == {
+        "experiment.yaml",
+        "provenance.json",
+        "metrics.parquet",
+        "checkpoints",
+        LAST,
+        BEST,
+    }
+    assert load_resolved(trained.folder / "experiment.yaml") == trained.experiment
+    provenance = results.read_provenance(trained.folder)
+    assert provenance.command == "hcl train tiny.yaml"
+    assert provenance.finished and provenance.finished >= provenance.started
+    train_part, val_part = trained.partitions()
+    assert provenance.digests == {
+        "experiment": trained.experiment.digest(),
+        "train": train_part.digest(),
+        "val": val_part.digest(),
+    }
+    rows = results.read_epochs(trained.folder)
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert epochs_of_trained == rows
+    last, best = (load_checkpoint(trained.folder / name) for name in (LAST, BEST))
+    assert last["epoch"] == 3
+    assert best["epoch"] == max(rows, key=lambda row: row["val_accuracy"])["epoch"]
+
+
+@pytest.mark.ray
+def test_one_process_has_the_losses_and_accuracies_of_two_workers(
+    trained: Run, data_root: Path, tmp_path: Path
+) -> None:
+    """With frozen batch norm and no dropout the number of workers shows in the rounding alone."""
+    experiment = tiny_experiment(**TWO | {"train__workers": 1})
+    alone = Run(experiment, data_root, trained.runs, tmp_path)
+    run_epochs(alone)
+    ours, theirs = untimed(alone), untimed(trained)
+    assert experiment.digest() == trained.experiment.digest()
+    for name, value in ours[0].items():
+        assert theirs[0][name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+
+
+@pytest.mark.ray
+def test_the_same_command_again_does_nothing(
+    trained: Run, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "connect", lambda *_: pytest.fail("Ray must not be started"))
+    shutil.copytree(trained.folder, tmp_path / "tiny")
+    before = tree(tmp_path)
+    again = train(trained.experiment, data_root=data_root, runs=tmp_path, command="another")
+    assert again.folder == tmp_path / "tiny"
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.ray
+def test_other_settings_are_refused_with_their_difference_and_restart_begins_anew(
+    trained: Run, data_root: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained.folder, tmp_path / "tiny")
+    before = tree(tmp_path)
+    longer = tiny_experiment(**TWO | {"train__epochs": 5})
+    with pytest.raises(ConfigError, match="train.epochs 3 there, 5 now") as caught:
+        prepare(longer, data_root=data_root, runs=tmp_path)
+    assert "--restart" in caught.value.remedy
+    assert tree(tmp_path) == before
+    run = prepare(longer, data_root=data_root, runs=tmp_path, restart=True)
+    assert list(tree(run.folder)) == ["experiment.yaml"]
+    assert load_resolved(run.folder / "experiment.yaml") == longer
+
+
+def test_restart_keeps_the_old_run_while_the_new_one_cannot_be(data_root: Path, tmp_path: Path) -> None:
+    run = prepare(tiny_experiment(), data_root=data_root, runs=tmp_path)
+    with pytest.raises(DataError):
+        prepare(tiny_experiment(), data_root=tmp_path / "nowhere", runs=tmp_path, restart=True)
+    assert list(tree(run.folder)) == ["experiment.yaml"]
+
+
+class KillOnce:
+    """Kills one worker with SIGKILL: in its second epoch, or as it reports the first."""
+
+    def __init__(self, mark: Path):
+        self.mark = mark
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        is_victim = torch.distributed.get_rank() == 1
+        if row["epoch"] == 1 and is_victim and not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return row
+
+
+@pytest.mark.ray
+def test_kill_9_of_a_worker_changes_no_weight(trained: Run, data_root: Path, tmp_path: Path) -> None:
+    run = prepare(tiny_experiment(**TWO, name="killed"), data_root=data_root, runs=trained.runs)
+    fit(run, report=KillOnce(tmp_path / "killed"))
+    assert (tmp_path / "killed").exists()
+    assert untimed(run) == untimed(trained)
+    assert_same_checkpoints(run, trained)
+
+
+@pytest.mark.ray
+def test_an_error_of_any_worker_reaches_the_caller_and_a_later_command_goes_on(
+    local_ray: ModuleType, data_root: Path, tmp_path: Path
+) -> None:
+    """A damaged frame, which one of the two workers meets; once it is whole again the same command succeeds."""
+    data = tmp_path / "data"
+    shutil.copytree(data_root, data)
+    experiment = tiny_experiment(name="damaged", model__train_backbone=True, train__workers=2, train__epochs=1)
+    broken = sorted((data / "images" / "toy").glob("eel/*/*.jpg"))
+    whole = {path: path.read_bytes() for path in broken}
+    for path in broken:
+        path.write_bytes(b"no image")
+    began = time.monotonic()
+    with pytest.raises(DataError, match=r"eel_\d/\d.jpg: is not an image") as caught:
+        train(experiment, data_root=data, runs=tmp_path / "runs")
+    assert "extract the dataset again" in caught.value.remedy
+    assert time.monotonic() - began < 90  # not retried again and again
+    folder = tmp_path / "runs" / "damaged"
+    assert not (folder / LAST).exists()
+    assert list(folder.glob(".ray_train")) == []
+    for path, content in whole.items():
+        path.write_bytes(content)
+    train(experiment, data_root=data, runs=tmp_path / "runs")
+    assert load_checkpoint(folder / LAST)["epoch"] == 1
+    assert not (folder / FAILED).exists()
+
+
+@pytest.mark.ray
+def test_a_loss_that_is_not_finite_reaches_the_caller_as_a_training_error(
+    trained: Run, data_root: Path
+) -> None:
+    experiment = tiny_experiment(name="diverged", optim__lr=1e30)
+    with pytest.raises(TrainingError, match="the loss is not finite") as caught:
+        train(experiment, data_root=data_root, runs=trained.runs)
+    assert "optim.lr" in caught.value.remedy
+    assert results.read_provenance(trained.runs / "diverged").finished is None

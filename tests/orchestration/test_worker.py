@@ -1,0 +1,209 @@
+"""What a training worker does, in this process: epochs, checkpoints, going on, and what it never reads."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import results
+from hcl.checkpoint import load_checkpoint
+from hcl.config import Experiment
+from hcl.errors import CheckpointError, TrainingError
+from hcl.frames import FrameStore
+from hcl.splits import Video, read_split
+from orchestration import worker
+from orchestration.worker import BEST, LAST, Run, run_epochs
+from tests.orchestration.conftest import CLASSES, tiny_experiment, tree
+
+
+def new_run(data_root: Path, runs: Path, experiment: Experiment | None = None) -> Run:
+    experiment = experiment or tiny_experiment(model__train_backbone=True, train__epochs=3)
+    run = Run(experiment, data_root, runs, runs / experiment.name)
+    run.folder.mkdir(parents=True)
+    return run
+
+
+def states(run: Run) -> dict[str, Any]:
+    return {name: load_checkpoint(run.folder / name) for name in (LAST, BEST)}
+
+
+def assert_same_weights(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert one["model"].keys() == other["model"].keys()
+    for name, values in one["model"].items():
+        assert torch.equal(values, other["model"][name]), name
+
+
+@pytest.fixture(scope="module")
+def whole(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Three epochs without an interruption, backbone trained."""
+    run = new_run(data_root, tmp_path_factory.mktemp("whole"))
+    run_epochs(run)
+    return run
+
+
+def test_one_row_an_epoch_and_two_checkpoints(whole: Run) -> None:
+    rows = results.read_epochs(whole.folder)
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert all(np.isfinite(row["loss_total"]) and 0 <= row["val_accuracy"] <= 1 for row in rows)
+    found = states(whole)
+    assert found[LAST]["epoch"] == 3
+    assert found[LAST]["classes"] == list(CLASSES["train"])
+    assert found[LAST]["experiment_digest"] == whole.experiment.digest()
+    assert "optimizer" in found[LAST] and "optimizer" not in found[BEST]
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "best"), [((0.5, 0.9, 0.7), 2), ((0.9, 0.5, 0.7), 1), ((0.5, 0.7, 0.7), 2), ((0.2, 0.3, 0.4), 3)]
+)
+def test_best_is_the_epoch_with_the_highest_accuracy_and_of_equals_the_first(
+    accuracies: tuple[float, ...], best: int, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run(data_root, tmp_path, tiny_experiment(model__train_backbone=True, train__epochs=3))
+    values = iter(accuracies)
+    monkeypatch.setattr(worker, "validate", lambda *_, **__: np.full(20, next(values)))
+    monkeypatch.setattr(worker, "train_epoch", lambda *_, **__: {"total": 1.0})
+    assert run_epochs(run)["epoch"] == best
+    found = states(run)
+    assert (found[BEST]["epoch"], found[LAST]["epoch"]) == (best, 3)
+    assert found[LAST]["best"]["epoch"] == best
+    assert found[BEST]["metrics"]["val_accuracy"] == pytest.approx(max(accuracies))
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("moment", ["after an epoch", "in an epoch", "between metrics and checkpoint"])
+def test_an_interrupted_run_ends_with_the_weights_of_a_whole_one(
+    moment: str, whole: Run, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run(data_root, tmp_path)
+    with monkeypatch.context() as patched:
+        options: dict[str, Any] = {}
+        if moment == "after an epoch":
+            options["on_epoch"] = stop_at(1)
+        elif moment == "in an epoch":
+            patched.setattr(worker._Progress, "__call__", stop_in_step(4))  # the second step of the second epoch
+        else:
+            patched.setattr(worker, "save_checkpoint", stop_saving_last(2))
+        with pytest.raises(Killed):
+            run_epochs(run, **options)
+    assert load_checkpoint(run.folder / LAST)["epoch"] == 1
+    seen: list[int] = []
+    run_epochs(run, on_epoch=lambda row: seen.append(row["epoch"]))
+    assert seen == [2, 3]
+    for name, state in states(run).items():
+        assert_same_weights(state, states(whole)[name])
+        assert state["epoch"] == states(whole)[name]["epoch"]
+    timed = {"clips_per_second", "data_wait", "train_seconds", "val_seconds"}
+    rows, expected = (
+        [{k: v for k, v in row.items() if k not in timed} for row in results.read_epochs(one.folder)]
+        for one in (run, whole)
+    )
+    assert rows == expected
+
+
+def stop_at(epoch: int) -> Any:
+    def on_epoch(row: dict[str, Any]) -> None:
+        if row["epoch"] == epoch:
+            raise Killed
+
+    return on_epoch
+
+
+def stop_in_step(n_steps: int) -> Any:
+    n_seen = 0
+
+    def step(*_: Any) -> None:
+        nonlocal n_seen
+        n_seen += 1
+        if n_seen == n_steps:
+            raise Killed
+
+    return step
+
+
+def stop_saving_last(epoch: int) -> Any:
+    save = worker.save_checkpoint
+
+    def save_or_stop(path: Path, **content: Any) -> None:
+        if path.name == "last.pt" and content["state"]["epoch"] == epoch:
+            raise Killed
+        save(path, **content)
+
+    return save_or_stop
+
+
+def test_a_finished_run_is_left_as_it_is(whole: Run, data_root: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(whole.folder, folder)
+    before = tree(folder)
+    best = run_epochs(Run(whole.experiment, data_root, tmp_path, folder), on_epoch=lambda row: pytest.fail("trained"))
+    assert best == states(whole)[LAST]["best"]
+    assert tree(folder) == before
+
+
+def test_only_videos_of_train_and_val_are_read(
+    whole: Run, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Selection never sees test: not one frame of it is opened, and without its frames the run is the same."""
+    bare = tmp_path / "data"
+    shutil.copytree(data_root, bare)
+    for class_name in CLASSES["test"]:
+        shutil.rmtree(bare / "images" / "toy" / class_name)
+    read: set[str] = set()
+    original = FrameStore.read
+
+    def note(self: FrameStore, video: Video, indices: Any) -> np.ndarray:
+        read.add(video.class_name)
+        return original(self, video, indices)
+
+    monkeypatch.setattr(FrameStore, "read", note)
+    run = new_run(bare, tmp_path / "runs")
+    run_epochs(run)
+    assert read == {*CLASSES["train"], *CLASSES["val"]}
+    assert_same_weights(states(run)[BEST], states(whole)[BEST])
+
+
+def test_cached_grids_are_of_train_and_val_alone(data_root: Path, tmp_path: Path) -> None:
+    jobs = Run(tiny_experiment(), data_root, tmp_path, tmp_path / "tiny").grid_jobs()
+    assert [(job.partition.name, job.training) for job in jobs] == [("train", True), ("val", False)]
+    assert Run(tiny_experiment(model__train_backbone=True), data_root, tmp_path, tmp_path).grid_jobs() == []
+
+
+def test_the_published_protocol_trains_on_train_and_val_and_selects_on_test(data_root: Path, tmp_path: Path) -> None:
+    experiment = tiny_experiment(
+        data__protocol="published", data__train_partitions=["train", "val"], data__selection_partition="test"
+    )
+    train, selection = Run(experiment, data_root, tmp_path, tmp_path / "tiny").partitions()
+    parts = read_split(data_root, "toy").partitions
+    assert train.classes == CLASSES["train"] + CLASSES["val"]
+    assert len(train.videos) == len(parts["train"].videos) + len(parts["val"].videos)
+    assert selection == parts["test"]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_no_checkpoint_of_that_epoch(
+    data_root: Path, tmp_path: Path
+) -> None:
+    run = new_run(data_root, tmp_path, tiny_experiment(model__train_backbone=True, optim__lr=1e30))
+    with pytest.raises(TrainingError, match="the loss is not finite: ") as caught:
+        run_epochs(run)
+    assert "optim.lr" in caught.value.remedy
+    assert not (run.folder / LAST).exists() and not (run.folder / BEST).exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", b"\x80\x02cos\nsystem\n(S'true'\ntR."])
+def test_a_damaged_last_checkpoint_is_named_and_not_overwritten(
+    content: bytes, data_root: Path, tmp_path: Path
+) -> None:
+    run = new_run(data_root, tmp_path)
+    (run.folder / "checkpoints").mkdir()
+    (run.folder / LAST).write_bytes(content)
+    with pytest.raises(CheckpointError, match="last.pt: cannot be read"):
+        run_epochs(run)
+    assert tree(run.folder) == {LAST: content}
