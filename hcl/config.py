@@ -128,6 +128,11 @@ class Matching(Section):
     metric: Literal["auto", "cosine", "euclidean"] = setting(
         "auto", "test similarity; auto: cosine at 1 shot, negative squared Euclidean above, as published"
     )
+    reproject_per_size: bool = setting(
+        False, "with several tuple sizes, project the patches once more per size (deviation 2)"
+    )
+    mix_scales: bool = setting(False, "multi-scale patches take their frames from other clips (deviation 3)")
+    swap_shot_axes: bool = setting(False, "read (support, tuple) as (tuple, support) above 1 shot (deviation 5)")
     chunk_size: int = setting(
         16, "query clips matched at a time: bounds memory, never changes a result", unit="clips", ge=1
     )

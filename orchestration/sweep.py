@@ -198,7 +198,9 @@ def _run(study: Study, on_trial: Callable[[results.TrialRecord], None] | None) -
         ) from error
     finally:
         _listeners.pop(study.folder, None)
-    return [_record(study, grid[index]) for index in range(len(grid))]
+    # The grid's results are in no order, and after going on those of failed trials have lost their configuration.
+    trials = sorted(grid._experiment_analysis.trials, key=lambda trial: int(trial.experiment_tag.split("_")[0]))
+    return [_record(study, trial) for trial in trials]
 
 
 def _new_tuner(study: Study, trainable: Any) -> tune.Tuner:
@@ -310,7 +312,7 @@ class _Watcher(Callback):
         self._tell(trial, None)
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._tell(trial, "failed")
+        self._tell(trial, _in_short(trial.get_error()))
 
     def _tell(self, trial: Any, error: str | None) -> None:
         if listener := _listeners.get(self.study.folder):
@@ -318,14 +320,18 @@ class _Watcher(Callback):
             listener(_trial_record(self.study, trial.trial_id, trial.config, metrics, error))
 
 
-def _record(study: Study, result: Any) -> results.TrialRecord:
-    error = None
-    if result.error is not None:
-        lines = [line for line in str(result.error).strip().splitlines() if line.strip()]
-        error = lines[-1].strip() if lines else type(result.error).__name__
-    metrics = result.metrics or {}
-    trial_id = metrics.get("trial_id") or Path(result.path).name.split("_")[1]
-    return _trial_record(study, trial_id, result.config or metrics.get("config", {}), metrics, error)
+def _record(study: Study, trial: Any) -> results.TrialRecord:
+    error = _in_short(trial.get_error()) if trial.status == "ERROR" else None
+    return _trial_record(study, trial.trial_id, trial.config or {}, trial.last_result or {}, error)
+
+
+def _in_short(error: Exception | None) -> str:
+    """Our errors as they are, without the remedy; of others the last line, without the traceback."""
+    cause = getattr(error, "cause", None) or error
+    if isinstance(cause, HCLError):
+        return f"{cause.where}: {cause.problem}" if cause.where else cause.problem
+    lines = [line.strip() for line in str(cause or "").splitlines() if line.strip()]
+    return lines[-1] if lines else "failed"
 
 
 def _trial_record(
