@@ -13,7 +13,6 @@ from hcl.config import Experiment
 from hcl.encoder import Encoder
 from hcl.episodes import Episodes, sample_episodes
 from hcl.evaluation import Defects
-from hcl.losses import TERMS
 from hcl.model import HCL, MatchingHeads
 from hcl.splits import Partition
 
@@ -64,7 +63,15 @@ def make_model(experiment: Experiment, n_classes: int, *, random_weights: bool =
 
 def sigmas_of_loss(experiment: Experiment) -> dict[str, float]:
     """The weight of each term of `hcl.losses.TERMS`."""
-    return {term: getattr(experiment.loss, f"sigma_{term}") for term in TERMS}
+    loss = experiment.loss
+    return {
+        "ce": loss.sigma_ce,
+        "global": loss.sigma_global,
+        "temporal": loss.sigma_temporal,
+        "temporal_cycle": loss.sigma_temporal_cycle,
+        "spatial": loss.sigma_spatial,
+        "spatial_cycle": loss.sigma_spatial_cycle,
+    }
 
 
 def sigmas_of_fusion(experiment: Experiment) -> dict[str, float]:

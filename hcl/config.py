@@ -248,7 +248,7 @@ class Experiment(Section):
                 f"clips.n_frames={self.clips.n_frames} exceeds model.max_positions={self.model.max_positions}"
             )
         if self.clips.n_frames < max(self.matching.tuple_sizes):
-            raise ValueError(f"clips.n_frames={self.clips.n_frames} is too few for tuples of {self.matching.tuple_sizes}")
+            raise ValueError(f"clips.n_frames={self.clips.n_frames} is too few for tuples {self.matching.tuple_sizes}")
         if self.model.batch_norm == "sync" and not self.train.use_gpu:
             raise ValueError(
                 "model.batch_norm=sync needs train.use_gpu=true: torch synchronises statistics on CUDA only"
