@@ -69,9 +69,10 @@ def main() -> None:
         notes.print(f"[bold red]error[/] {escape(str(error.filename))}: no permission ({escape(str(error.strerror))})")
         notes.print("  -> give --data and --runs folders that you may write", soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        notes.print("stopped; repeat the command to go on where it was")
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == 130:  # typer's for an interrupt
+            notes.print("stopped; repeat the command to go on where it was")
+        raise
 
 
 @app.command()

@@ -67,8 +67,8 @@ def evaluate(
         DataError, SplitError, EpisodeError: the data sets cannot provide the episodes; nothing has been computed then.
         CheckpointError: there is none, or it is of another model.
     """
-    data_root, runs = Path(data_root).absolute(), Path(runs).absolute()
-    questions = list(_questions(Path(folder), experiment, data_root, methods, checkpoint))
+    folder, data_root, runs = (Path(one).absolute() for one in (folder, data_root, runs))  # actors work elsewhere
+    questions = list(_questions(folder, experiment, data_root, methods, checkpoint))
     mixed = list(dict.fromkeys(question.cell for question in questions if _reason(question)))
     pairwise = list(dict.fromkeys(question.cell for question in questions if not _reason(question)))
     found = []

@@ -22,8 +22,6 @@ import ray
 import torch
 import yaml
 from optuna.samplers import TPESampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from ray import tune
 from ray.tune import Callback
 from ray.tune.integration.ray_train import TuneReportCallback
@@ -211,7 +209,7 @@ def _new_tuner(study: Study, trainable: Any) -> tune.Tuner:
         mode=study.space.objective.mode,
         points_to_evaluate=study.space.encoded_first_points(),
         sampler=TPESampler(seed=study.seed, multivariate=True, n_startup_trials=min(10, max(4, study.n_trials // 3))),
-        storage=JournalStorage(JournalFileBackend(str(study.folder / "optuna.log"))),
+        storage=None,  # in memory: saved with Tune's own state, where a file would run ahead of it when killed
         study_name=study.experiment.name,
     )
     scheduler = (
@@ -264,25 +262,28 @@ def _concurrency(study: Study) -> int:
 
 def _train_here(config: dict[str, Any], study: Study) -> None:
     """A trial of one worker, in this process."""
-    run = _open_trial(study, config)
+    run, report = _open_trial(study, config)
     device = torch.device("cuda" if study.experiment.train.use_gpu else "cpu")
     torch.set_num_threads(1)
-    report = _Reporter(study)
     run_epochs(run, device=device, wrap=lambda model: model.to(device), on_epoch=lambda row: tune.report(report(row)))
 
 
 def _train_by_workers(config: dict[str, Any], study: Study) -> None:
     """The driver of a trial of several workers; rank 0's metrics go to Tune as they come."""
-    run = _open_trial(study, config)
-    report = _Reporter(study)
+    run, report = _open_trial(study, config)
     fit(run, callbacks=[TuneReportCallback()], report=report)
 
 
-def _open_trial(study: Study, config: dict[str, Any]) -> Run:
+def _open_trial(study: Study, config: dict[str, Any]) -> tuple[Run, _Reporter]:
+    """A trial's run, new or gone on with. Tune is told of what was trained when it, but not the trial, was killed."""
     run = study.trial_run(tune.get_context().get_trial_id(), config)
     run.folder.mkdir(parents=True, exist_ok=True)
     (run.folder / "experiment.yaml").write_text(to_yaml(run.experiment))
-    return run
+    report, done = _Reporter(study), run.epochs_done()
+    known = [report(row) for row in (results.read_epochs(run.folder) if done else []) if row["epoch"] <= done]
+    if known:
+        tune.report(known[-1])
+    return run, report
 
 
 class _Reporter:
@@ -326,12 +327,10 @@ def _record(study: Study, trial: Any) -> results.TrialRecord:
 
 
 def _in_short(error: Exception | None) -> str:
-    """Our errors as they are, without the remedy; of others the last line, without the traceback."""
-    cause = getattr(error, "cause", None) or error
-    if isinstance(cause, HCLError):
-        return f"{cause.where}: {cause.problem}" if cause.where else cause.problem
-    lines = [line.strip() for line in str(cause or "").splitlines() if line.strip()]
-    return lines[-1] if lines else "failed"
+    """What went wrong in one line: neither traceback nor remedy. Tune keeps the text of an error only."""
+    lines = [line.strip() for line in str(error or "").splitlines() if line.strip()]
+    ours = [line.partition(": ")[2] for line in lines if line.startswith("hcl.errors.")]
+    return (ours or lines or ["failed"])[-1]
 
 
 def _trial_record(

@@ -59,7 +59,7 @@ def train(
         TrainingError, ClusterError: see there.
     """
     run = prepare(experiment, data_root=data_root, runs=runs, restart=restart)
-    if run.is_finished():
+    if run.epochs_done() >= experiment.train.epochs:
         return run
     provenance = results.collect_provenance(
         command,

@@ -67,9 +67,9 @@ class Run:
             GridJob(self.experiment, self.data_root, selection, training=False),
         ]
 
-    def is_finished(self) -> bool:
-        """Whether the last epoch is on disk."""
-        return _has_last(self) and load_checkpoint(self.folder / LAST)["epoch"] >= self.experiment.train.epochs
+    def epochs_done(self) -> int:
+        """Epochs whose checkpoint is on disk."""
+        return load_checkpoint(self.folder / LAST)["epoch"] if _has_last(self) else 0
 
 
 def run_epochs(

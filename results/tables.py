@@ -1,4 +1,4 @@
-"""Records as the tables of a paper: one row a (training set, method, data set), one column a shot."""
+"""Records as the tables of a paper: one row a (training set, data set, method), one column a shot."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def write_tables(results: Results, folder: Path | str) -> list[Path]:
 
 def row_keys(evaluations: pd.DataFrame) -> list[str]:
     """The columns that tell the table's rows apart: the usual ones, and others where these leave two in one cell."""
-    keys = ["train_dataset", "method", "dataset", "protocol"]
+    keys = ["train_dataset", "dataset", "method", "protocol"]
     keys += [name for name in ("partition", "way") if evaluations[name].nunique() > 1]
     for name in ("run", "mode", "queries", "episodes", "seed", "metric", "checkpoint", "experiment_digest"):
         if not evaluations.duplicated([*keys, "shot"]).any():

@@ -57,7 +57,12 @@ def test_a_study_with_a_trial_that_fails(trained: Run, data_root: Path) -> None:
     rates = {"type": "choice", "values": [1e-3, 1e30]}
     first, second = {"loss.sigma_ce": 0.25, "optim.lr": 1e-3}, {"loss.sigma_ce": 0.5, "optim.lr": 1e30}
     space = space_of(
-        first, second, {"loss.sigma_ce": 0.75, "optim.lr": 1e-3}, {"optim.lr": 1e-3}, loss__sigma_ce=FLOAT, optim__lr=rates
+        first,
+        second,
+        {"loss.sigma_ce": 0.75, "optim.lr": 1e-3},
+        {"optim.lr": 1e-3},
+        loss__sigma_ce=FLOAT,
+        optim__lr=rates,
     )
     study = study_of(data_root, trained.runs, space, 4)
     told: list[results.TrialRecord] = []
@@ -127,7 +132,10 @@ def interrupted_study(data_root: Path, runs: Path) -> Study:
 def test_kill_9_of_the_driver_keeps_finished_trials(trained: Run, data_root: Path) -> None:
     study = interrupted_study(data_root, trained.runs)
     address = ray.get_runtime_context().gcs_address
-    driver = subprocess.Popen([sys.executable, "-c", SCRIPT, str(data_root), str(trained.runs), address])
+    driver = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(data_root), str(trained.runs), address],
+        env=os.environ | {"TUNE_GLOBAL_CHECKPOINT_S": "1"},  # how often Tune writes its state
+    )
     try:
         finished = wait_for_trials(study, 3, driver)
     finally:
@@ -149,13 +157,14 @@ def test_kill_9_of_the_driver_keeps_finished_trials(trained: Run, data_root: Pat
 
 
 def wait_for_trials(study: Study, n_trials: int, driver: subprocess.Popen[bytes]) -> list[str]:
-    """Names of trials that have ended by their own checkpoint."""
+    """Names of trials that have ended by their own checkpoint, most of them by Tune's state too."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         assert driver.poll() is None, "the study ended before it could be killed"
         paths = list((study.folder / "trials").glob(f"*/{LAST}"))
         done = [path.parent.parent.name for path in paths if load_checkpoint(path)["epoch"] == 4]
-        if len(done) >= n_trials:
+        snapshots = sorted((study.folder / "study").glob("experiment_state-*.json"))
+        if len(done) >= n_trials and snapshots and snapshots[-1].read_text().count("TERMINATED") >= n_trials:
             return done
         time.sleep(0.2)
     pytest.fail("no trial ended in time")
@@ -218,7 +227,9 @@ def test_another_study_in_the_folder_is_refused_and_left_alone(
 def test_no_trial_waits_for_workers_that_there_can_never_be(
     local_ray: ModuleType, data_root: Path, tmp_path: Path
 ) -> None:
-    study = study_of(data_root, tmp_path, space_of(loss__sigma_ce=FLOAT), 4, train__workers=8, train__classes_per_batch=8)
+    study = study_of(
+        data_root, tmp_path, space_of(loss__sigma_ce=FLOAT), 4, train__workers=8, train__classes_per_batch=8
+    )
     with pytest.raises(HCLError, match="a trial needs 8 CPUs, the cluster has 4") as caught:
         sweeping._concurrency(study)
     assert caught.value.where == "train.workers"

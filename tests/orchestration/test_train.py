@@ -26,7 +26,9 @@ TIMED = {"clips_per_second", "data_wait", "train_seconds", "val_seconds"}
 
 
 def untimed(run: Run) -> list[dict[str, Any]]:
-    return [{name: value for name, value in row.items() if name not in TIMED} for row in results.read_epochs(run.folder)]
+    return [
+        {name: value for name, value in row.items() if name not in TIMED} for row in results.read_epochs(run.folder)
+    ]
 
 
 def assert_same_checkpoints(one: Run, other: Run) -> None:
@@ -167,9 +169,7 @@ def test_an_error_of_any_worker_reaches_the_caller_and_a_later_command_goes_on(
 
 
 @pytest.mark.ray
-def test_a_loss_that_is_not_finite_reaches_the_caller_as_a_training_error(
-    trained: Run, data_root: Path
-) -> None:
+def test_a_loss_that_is_not_finite_reaches_the_caller_as_a_training_error(trained: Run, data_root: Path) -> None:
     experiment = tiny_experiment(name="diverged", optim__lr=1e30)
     with pytest.raises(TrainingError, match="the loss is not finite") as caught:
         train(experiment, data_root=data_root, runs=trained.runs)

@@ -31,10 +31,10 @@ def test_cells_hold_percent_and_interval(load, evaluation):
             evaluation(method="prototype", accuracy=0.2, ci95=None),
         )
     )
-    assert list(table.columns) == ["trained on", "method", "data set", "1-shot", "5-shot"]
+    assert list(table.columns) == ["trained on", "data set", "method", "1-shot", "5-shot"]
     assert table.values.tolist() == [
-        ["plain", "hcl", "plain", "47.7 ± 0.9", "64.9 ± 1.0"],
-        ["plain", "prototype", "plain", "20.0", "–"],
+        ["plain", "plain", "hcl", "47.7 ± 0.9", "64.9 ± 1.0"],
+        ["plain", "plain", "prototype", "20.0", "–"],
     ]
     assert table.attrs["footnotes"] == []
     assert "5-way" in table.attrs["caption"] and "700 episodes" in table.attrs["caption"]
