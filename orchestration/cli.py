@@ -227,7 +227,7 @@ def sweep(
     dry_run: DryRun = False,
 ) -> None:
     """Search settings by Ray Tune with Optuna; repeated, it goes on with the trials that are not done."""
-    from orchestration.sweep import Study, check_study
+    from orchestration.study import Study, check_study
     from orchestration.sweep import sweep as run_sweep
 
     chosen = _experiment(experiment, settings, workers)

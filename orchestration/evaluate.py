@@ -20,7 +20,8 @@ from hcl.scores import Levels, accuracies, fused, look_up, look_up_global, metri
 from hcl.splits import Partition, read_partition
 from orchestration.grids import ensure_grids
 from orchestration.runtime import connect
-from orchestration.tables import Cell, ensure_tables, mixed_levels
+from orchestration.scoring import ensure_tables, mixed_levels
+from orchestration.tables import Cell
 from orchestration.worker import BEST
 
 METHODS = {

@@ -88,7 +88,7 @@ def test_only_the_shaking_camera_moves_a_still_scene() -> None:
 
 
 @pytest.mark.parametrize("domain", ["plain", "textured", "cluttered"])
-@pytest.mark.parametrize("forward,backward,family", PAIRS)
+@pytest.mark.parametrize(("forward", "backward", "family"), PAIRS)
 def test_twins_show_the_same_frames_backwards(domain: str, forward: str, backward: str, family: Family) -> None:
     """From equal draws the twins are exact reversals, so neither frames nor their unordered set tell them apart."""
     for seed in range(2):

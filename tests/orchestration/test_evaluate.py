@@ -27,7 +27,7 @@ from hcl.resolve import override
 from hcl.scores import Levels, accuracies, fused, score_episode
 from hcl.splits import Partition, read_partition
 from orchestration import evaluate as evaluating
-from orchestration import tables
+from orchestration import scoring, tables
 from orchestration.evaluate import METHODS, evaluate
 from orchestration.worker import BEST, Run
 from tests.orchestration.conftest import tiny_experiment, tree
@@ -169,7 +169,7 @@ def frozen_clips(trained: Run, experiment: Experiment, data_root: Path) -> Any:
     def clips(method: str, dataset: str) -> Any:
         partition = read_partition(data_root, dataset, "test")
         cell = tables.Cell(method, experiment, data_root, partition)
-        return tables.GridDataset(cell.grid_job().store(trained.runs))
+        return scoring.GridDataset(cell.grid_job().store(trained.runs))
 
     return clips
 
@@ -203,7 +203,7 @@ def test_the_same_command_again_reads_the_tables(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nor do other sigmas, another metric or other episodes score a pair again."""
-    monkeypatch.setattr(tables, "map_actors", lambda *_, **__: pytest.fail("an actor was started"))
+    monkeypatch.setattr(scoring, "map_actors", lambda *_, **__: pytest.fail("an actor was started"))
     monkeypatch.setattr("orchestration.grids.map_actors", lambda *_, **__: pytest.fail("an actor was started"))
     options: dict[str, Any] = {"data_root": data_root, "runs": trained.runs, "methods": tuple(METHODS)}
     again = evaluate(run_folder, experiment, **options)
@@ -218,7 +218,7 @@ def test_the_same_command_again_reads_the_tables(
     assert {one.shot for one in other} == {2} and {one.metric for one in other} == {"euclidean"}
 
 
-class Mortal(tables._Scorer):
+class Mortal(scoring.Scorer):
     """A scorer whose process dies once, in the middle of the work."""
 
     def work(self, kind: str, item: tuple) -> Any:
@@ -239,9 +239,9 @@ def test_neither_a_killed_actor_nor_their_number_changes_a_byte(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tables, "n_workers_available", lambda: 1)
-    monkeypatch.setattr(tables, "_Scorer", Mortal)
-    monkeypatch.setattr(tables, "_PAIRS", 60)  # several blocks of rows
+    monkeypatch.setattr(scoring, "n_workers_available", lambda: 1)
+    monkeypatch.setattr(scoring, "Scorer", Mortal)
+    monkeypatch.setattr(tables, "PAIRS", 60)  # several blocks of rows
     shutil.copytree(trained.runs / "cache" / "grids", tmp_path / "cache" / "grids")
     found = evaluate(run_folder, experiment, data_root=data_root, runs=tmp_path)
     assert (tmp_path / "killed").exists()

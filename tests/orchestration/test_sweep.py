@@ -21,7 +21,8 @@ from hcl.checkpoint import load_checkpoint
 from hcl.errors import ConfigError, EpisodeError, HCLError
 from hcl.resolve import load_resolved
 from orchestration import sweep as sweeping
-from orchestration.sweep import Study, best_experiment, check_space, sweep
+from orchestration.study import Study, best_experiment, check_space, open_folder
+from orchestration.sweep import sweep
 from orchestration.worker import LAST, Run
 from search_spaces import Space, SpaceError
 from tests.orchestration.conftest import tiny_experiment, tree
@@ -214,7 +215,7 @@ def test_another_study_in_the_folder_is_refused_and_left_alone(
 ) -> None:
     no_ray(monkeypatch)
     study = study_of(data_root, tmp_path, space_of(loss__sigma_ce=FLOAT), 4)
-    sweeping._open_folder(study)
+    open_folder(study)
     before = tree(tmp_path)
     assert yaml.safe_load(before["study/study.yaml"])["n_trials"] == 4
     other = study_of(data_root, tmp_path, space_of(loss__sigma_global=FLOAT), 4)

@@ -1,0 +1,124 @@
+"""What a study is: which experiment, which space, how many trials, and what its folder holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import results
+from hcl.config import Experiment
+from hcl.errors import ConfigError, StorageError
+from hcl.resolve import override, setting_of, to_yaml
+from orchestration.train import STUDY, check_data, check_draws
+from orchestration.worker import METRICS, Run
+from search_spaces import Space
+
+
+@dataclass(frozen=True)
+class Study:
+    """A search: what varies, around which experiment, and how long."""
+
+    experiment: Experiment
+    space: Space
+    data_root: Path
+    runs: Path
+    n_trials: int
+    seed: int = 0
+    stop_early: bool = True
+
+    @property
+    def folder(self) -> Path:
+        return self.runs / self.experiment.name
+
+    def trial_run(self, trial_id: str, config: dict[str, Any]) -> Run:
+        """The run of one trial; raises ConfigError where its values contradict each other."""
+        experiment = override(self.experiment, self.space.overrides(config))
+        return Run(experiment, self.data_root, self.runs, self.folder / "trials" / trial_id)
+
+
+def check_study(study: Study) -> None:
+    """Raise for what can be known to fail without starting anything: the space, the data, the folder."""
+    check_space(study)
+    run = Run(study.experiment, study.data_root, study.runs, study.folder)
+    check_data(run)
+    partitions = run.partitions()
+    for probe in study.space.probes():
+        if not _DRAWN_WITH.isdisjoint(probe):
+            check_draws(override(study.experiment, probe), *partitions)
+    if (study.folder / "experiment.yaml").exists() and not (study.folder / STUDY).exists():
+        raise ConfigError(
+            "holds a run, not a study", where=str(study.folder), remedy="give the study another name (--set name=...)"
+        )
+
+
+def check_space(study: Study) -> None:
+    """Hold every path and bound of the space against the experiment's schema."""
+    study.space.validate_paths(_require)
+    metric = study.space.objective.metric
+    if metric not in METRICS:
+        raise ConfigError(
+            f"trials do not report {metric!r}",
+            where=f"space {study.space.name}, objective.metric",
+            remedy=f"name one of {', '.join(METRICS)}",
+        )
+    for probe in study.space.probes():
+        override(study.experiment, probe)
+    for path in study.space.searched:
+        is_cached = path.startswith("clips.") or path in _CACHED_WITH
+        if is_cached and not study.experiment.model.train_backbone:
+            raise ConfigError(
+                "cannot be searched with a frozen backbone, whose grids are encoded once for all trials",
+                where=f"space {study.space.name}, {path}",
+                remedy="leave it out of the space, or set model.train_backbone=true",
+            )
+
+
+def _require(path: str) -> None:
+    setting_of(path)
+
+
+def best_experiment(study: Study, trials: Sequence[results.TrialRecord]) -> Experiment:
+    """The study's experiment with the best trial's values, under the name `<study>-best`."""
+    best = best_trial(study, trials)
+    assert best is not None
+    return override(study.experiment, {**best.params, "name": f"{study.experiment.name}-best"})
+
+
+def best_trial(study: Study, trials: Sequence[results.TrialRecord]) -> results.TrialRecord | None:
+    """The trial with the best value among those that did not fail."""
+    pick = max if study.space.objective.mode == "max" else min
+    scored = [(trial.value, trial) for trial in trials if trial.value is not None and trial.state != "failed"]
+    return pick(scored, key=lambda one: one[0])[1] if scored else None
+
+
+def open_folder(study: Study) -> None:
+    """Make or reopen the study's folder; raises ConfigError where it holds another study."""
+    content = {
+        "experiment": study.experiment.digest(),
+        "space": study.space.model_dump(mode="json"),
+        "seed": study.seed,
+        "n_trials": study.n_trials,
+    }
+    path = study.folder / STUDY
+    if path.exists() and yaml.safe_load(path.read_text()) != content:
+        raise ConfigError(
+            "holds a study of another experiment, space, seed or number of trials",
+            where=str(study.folder),
+            remedy="give this one another name (--set name=...), or begin anew with --restart",
+        )
+    try:
+        study.folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+        (study.folder / "experiment.yaml").write_text(to_yaml(study.experiment))
+    except OSError as error:
+        raise StorageError(
+            f"cannot be written: {error.strerror}", where=str(study.folder), remedy="give --runs a folder of yours"
+        ) from error
+
+
+_CACHED_WITH = frozenset(("model.backbone", "model.weights", "model.cached_views", "seed", "data.dataset"))
+_DRAWN_WITH = frozenset(("train.classes_per_batch", "train.val_shot", "evaluation.way", "evaluation.queries"))
