@@ -56,6 +56,14 @@ ExperimentName = Annotated[
 ]
 
 _DATA, _RUNS = Path("data"), Path("runs")
+_OF_EVALUATION = (
+    "evaluation.",
+    "fusion.",
+    "matching.metric",
+    "matching.chunk_size",
+    "train.use_gpu",
+    "train.loader_processes",
+)
 
 
 def main() -> None:
@@ -204,6 +212,7 @@ def train(
         steps = chosen.train.epochs * chosen.train.batches_per_epoch
         out.print(f"{steps} steps, {2 * steps * chosen.train.classes_per_batch} clips; nothing was started")
         return
+    _tell_left_out(data, chosen.data.dataset)
     run = train_run(
         chosen, data_root=data, runs=runs, restart=restart, address=address, command=_command(), on_epoch=show_epoch
     )
@@ -277,14 +286,16 @@ def evaluate(
         changes: list[str] = list(settings or [])
         if dataset:
             changes.append(f"evaluation.datasets=[{', '.join(dataset)}]")
-        wrong = [change for change in changes if not change.startswith(("evaluation.", "fusion.", "matching.metric"))]
+        wrong = [change for change in changes if not change.startswith(_OF_EVALUATION)]
         if wrong:
             raise ConfigError(
                 f"{wrong[0]!r} would evaluate another model than the one that was trained",
                 where="--set",
-                remedy="an evaluation may change evaluation.*, fusion.* and matching.metric",
+                remedy="an evaluation may change evaluation.*, fusion.*, matching.metric and settings of the machine",
             )
         experiment = override(load_resolved(folder / "experiment.yaml"), changes)
+        for one in experiment.evaluation.datasets or (experiment.data.dataset,):
+            _tell_left_out(data, one)
         evaluate_run(
             folder, experiment, data_root=data, runs=runs, methods=methods, address=address, on_cell=show_records
         )
@@ -317,6 +328,20 @@ def report(
 def _experiment(source: str, settings: list[str] | None, workers: int | None) -> Experiment:
     changes = list(settings or []) + ([f"train.workers={workers}"] if workers else [])
     return resolve(source, changes).experiment
+
+
+def _tell_left_out(data: Path, dataset: str) -> None:
+    """Name the videos that nothing will use, because they could not be decoded."""
+    from hcl.effective import left_out
+    from hcl.splits import read_split
+
+    for partition in read_split(data, dataset).partitions.values():
+        if broken := left_out(data, partition):
+            names = ", ".join(video.key for video in list(broken)[:3])
+            text = f"{dataset} {partition.name}: {len(broken)} of {len(partition.videos)} videos are left out as broken"
+            notes.print(
+                f"[yellow]note[/] {escape(text)}: {escape(names)}{', ...' if len(broken) > 3 else ''}", soft_wrap=True
+            )
 
 
 def _flat(experiment: Experiment) -> dict[str, Any]:

@@ -13,11 +13,10 @@ import numpy as np
 import results
 from hcl import build
 from hcl.config import Experiment
+from hcl.effective import effective_partition
 from hcl.episodes import Episodes, sample_episodes
-from hcl.errors import DataError
-from hcl.frames import FrameStore
 from hcl.scores import Levels, accuracies, fused, look_up, look_up_global, metric_of
-from hcl.splits import Partition, read_partition
+from hcl.splits import read_partition
 from orchestration.grids import ensure_grids
 from orchestration.runtime import connect
 from orchestration.scoring import ensure_tables, mixed_levels
@@ -99,8 +98,7 @@ def _questions(
 ) -> Iterator[Question]:
     evaluation = experiment.evaluation
     for dataset in evaluation.datasets or (experiment.data.dataset,):
-        partition = read_partition(data_root, dataset, evaluation.partition)
-        _check_frames(data_root, partition)
+        partition = effective_partition(data_root, read_partition(data_root, dataset, evaluation.partition))
         episodes = {
             shot: sample_episodes(
                 partition.labels,
@@ -145,17 +143,6 @@ def _known(folder: Path, cell: Cell, episodes: Episodes, shot: int) -> dict[str,
         "n_clips": len(cell.partition.videos),
         "n_classes": len(cell.partition.classes),
     }
-
-
-def _check_frames(data_root: Path, partition: Partition) -> None:
-    frames = FrameStore(data_root / "images" / partition.dataset)
-    if missing := frames.missing(partition):
-        raise DataError(
-            f"{len(missing)} of {len(partition.videos)} videos of {partition.dataset} {partition.name} have no frames: "
-            + ", ".join(video.key for video in missing[:3]),
-            where=str(frames.images_root),
-            remedy=f"run `hcl extract {partition.dataset}`; take videos that it reports as broken out of the split",
-        )
 
 
 def _reason(question: Question) -> str | None:

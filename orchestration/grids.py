@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
 import torch
+from torch import Tensor
 
 from hcl.backbone import Backbone, make_backbone
 from hcl.build import make_dataset
@@ -22,7 +22,7 @@ from hcl.frames import FrameStore
 from hcl.grids import GridStore
 from hcl.model import autocast
 from hcl.splits import Partition
-from orchestration.runtime import connect, map_actors, n_workers_available, progress
+from orchestration.runtime import compute_actor, connect, device_of_actor, map_actors, n_workers_available, progress
 
 _BLOCK = 8  # clips of a call: small enough to balance, large enough to fill a batch
 
@@ -97,14 +97,15 @@ def _encode(missing: Sequence[tuple[GridJob, GridStore]]) -> None:
         store.create((n_clips, job.views, *job.clip_shape()))
         done = store.done()
         blocks += [(job, store, start) for start in range(0, n_clips, _BLOCK) if start not in done]
-    encoder: Any = ray.remote(num_cpus=1)(_GridEncoder)
+    use_gpu = missing[0][0].experiment.train.use_gpu
+    encoder = compute_actor(_GridEncoder, use_gpu=use_gpu)
     names = ", ".join(dict.fromkeys(f"{job.partition.dataset} {job.partition.name}" for job, _ in missing))
     with progress(len(blocks) * _BLOCK, f"encode {names}", "clips") as advance:
         results = map_actors(
             encoder.remote,
             blocks,
             lambda actor, block: actor.write.remote(*block),
-            n_actors=min(n_workers_available(), max(len(blocks), 1)),
+            n_actors=min(n_workers_available(use_gpu=use_gpu), max(len(blocks), 1)),
         )
         for _, outcome in results:
             if isinstance(outcome, Exception):
@@ -119,21 +120,23 @@ class _GridEncoder:
 
     def __init__(self) -> None:
         torch.set_num_threads(1)
+        self.device = device_of_actor()
         self.folder: Path | None = None
 
     def write(self, job: GridJob, store: GridStore, start: int) -> None:
         """The grids of one block of clips, all views."""
         if self.folder != store.folder:
-            self.folder, self.backbone = store.folder, job.backbone().eval()
+            self.folder, self.backbone = store.folder, job.backbone().eval().to(self.device)
             frames = FrameStore(job.data_root / "images" / job.partition.dataset)
             self.clips = make_dataset(job.experiment, frames, job.partition, training=job.training)
         precision = job.experiment.train.precision
         stop = min(start + _BLOCK, len(self.clips))
-        with torch.no_grad(), autocast("cpu", precision):
+        with torch.no_grad(), autocast(self.device, precision):
             grids = [
-                torch.stack(
-                    [self.backbone(self.clips[Draw(i, (job.experiment.seed, view))]) for view in range(job.views)]
-                )
+                torch.stack([self._grid(Draw(i, (job.experiment.seed, view))) for view in range(job.views)])
                 for i in range(start, stop)
             ]
-        store.write(start, torch.stack(grids).half().numpy())
+        store.write(start, torch.stack(grids).half().cpu().numpy())
+
+    def _grid(self, draw: Draw) -> Tensor:
+        return self.backbone(self.clips[draw].to(self.device))

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import ray
 from rich.console import Console
@@ -19,7 +20,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from hcl.errors import ClusterError
 from orchestration.actors import ItemCrash, ItemTimeout, map_actors
 
-__all__ = ["ItemCrash", "ItemTimeout", "connect", "map_actors", "n_workers_available", "progress"]
+__all__ = [
+    "ItemCrash",
+    "ItemTimeout",
+    "compute_actor",
+    "connect",
+    "device_of_actor",
+    "map_actors",
+    "n_workers_available",
+    "progress",
+]
 
 RAY_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # how long a report blocks; 2 s by default
@@ -80,9 +90,20 @@ def connect(
         ray.shutdown()
 
 
-def n_workers_available() -> int:
-    """How many one-CPU actors find room now; at least 1, so that work can queue for it."""
-    return max(1, int(ray.available_resources().get("CPU", 0)))
+def n_workers_available(*, use_gpu: bool = False) -> int:
+    """How many actors of one CPU (and one GPU) find room now; at least 1, so that work can queue for it."""
+    free = ray.available_resources()
+    return max(1, int(min(free.get("CPU", 0), free.get("GPU", 0)) if use_gpu else free.get("CPU", 0)))
+
+
+def compute_actor(kind: type, *, use_gpu: bool) -> Any:
+    """`kind` as an actor of one CPU and, where asked for, one GPU; without it Ray hides the GPUs from its process."""
+    return ray.remote(num_cpus=1, num_gpus=int(use_gpu))(kind)
+
+
+def device_of_actor() -> str:
+    """`cuda` in an actor that has a GPU."""
+    return "cuda" if ray.get_gpu_ids() else "cpu"
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray
 import torch
 
 from hcl import build
@@ -22,7 +21,7 @@ from hcl.frames import FrameStore
 from hcl.grids import GridDataset
 from hcl.model import HCL, ClipFeatures
 from hcl.scores import Levels, score_pairs
-from orchestration.runtime import map_actors, n_workers_available, progress
+from orchestration.runtime import compute_actor, device_of_actor, map_actors, n_workers_available, progress
 from orchestration.tables import CLIPS, PAIRS, Cell, save_arrays
 
 
@@ -71,14 +70,15 @@ def mixed_levels(cell: Cell, episodes: Episodes, runs: Path) -> Levels:
 def _run(items: Sequence[Any], description: str, n_each: int, runs: Path, parts: dict | None = None) -> None:
     if not items:
         return
-    scorer = ray.remote(num_cpus=1)(Scorer)
+    use_gpu = items[0][0].experiment.train.use_gpu
+    scorer = compute_actor(Scorer, use_gpu=use_gpu)
     unit = {"encode clips": "clips", "score pairs": "pairs"}.get(description, "episodes")
     with progress(len(items) * n_each, description, unit) as advance:
         answers = map_actors(
             lambda: scorer.remote(runs),
             items,
             lambda actor, item: actor.work.remote(description, item),
-            n_actors=min(n_workers_available(), len(items)),
+            n_actors=min(n_workers_available(use_gpu=use_gpu), len(items)),
         )
         for item, answer in answers:
             if isinstance(answer, Exception):
@@ -104,7 +104,7 @@ class Scorer:
 
     def __init__(self, runs: Path):
         torch.set_num_threads(1)
-        self.runs = runs
+        self.runs, self.device = runs, device_of_actor()
         self.loaded: _Loaded | None = None
 
     def work(self, kind: str, item: tuple) -> Any:
@@ -123,7 +123,7 @@ class Scorer:
             else:
                 frames = FrameStore(cell.data_root / "images" / cell.partition.dataset)
                 dataset = build.make_dataset(cell.experiment, frames, cell.partition, training=False)
-            self.loaded = _Loaded(cell, _model(cell), dataset)
+            self.loaded = _Loaded(cell, _model(cell).to(self.device), dataset)
         return self.loaded
 
     def _encode(self, loaded: _Loaded, start: int, path: Path) -> None:
@@ -132,12 +132,13 @@ class Scorer:
             frames = torch.stack([loaded.dataset[i].float().mean(dim=(-1, -2)).flatten() for i in clips])
             values, rows = torch.nn.functional.normalize(frames, dim=-1)[:, None, None], 1
         else:
-            values, rows = encode(loaded.model, loaded.dataset, clips, precision=loaded.cell.experiment.train.precision)
-        partial = path.with_name(f".{path.name}.partial")
+            precision = loaded.cell.experiment.train.precision
+            values, rows = encode(loaded.model, loaded.dataset, clips, device=self.device, precision=precision)
+        (path.parent / "patch_rows").write_text(str(rows))  # before the tokens, which say that the block is done
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         with partial.open("wb") as file:
-            np.save(file, values.numpy())
+            np.save(file, values.cpu().numpy())
         os.replace(partial, path)
-        (path.parent / "patch_rows").write_text(str(rows))
 
     def _score(self, loaded: _Loaded, start: int, stop: int) -> None:
         cell = loaded.cell
@@ -151,7 +152,7 @@ class Scorer:
                 loaded.features = features_of(loaded.model.heads, tokens, self._rows(cell), project=project)
             rows = loaded.features[slice(start, stop)]
             table = score_pairs(rows, loaded.features, **build.test_matching(cell.experiment))
-        save_arrays(cell.table(self.runs).block(start), {name: values.numpy() for name, values in table.items()})
+        save_arrays(cell.table(self.runs).block(start), {name: values.cpu().numpy() for name, values in table.items()})
 
     def _episodes(self, loaded: _Loaded, episodes: Episodes) -> Levels:
         experiment = loaded.cell.experiment
@@ -169,7 +170,8 @@ class Scorer:
     def _tokens(self, loaded: _Loaded) -> torch.Tensor:
         if loaded.tokens is None:
             paths = loaded.cell.table(self.runs).tokens()
-            loaded.tokens = torch.from_numpy(np.concatenate([np.load(path) for path in paths]))
+            tokens = torch.from_numpy(np.concatenate([np.load(path) for path in paths]))
+            loaded.tokens = tokens.to(self.device)
         return loaded.tokens
 
     def _rows(self, cell: Cell) -> int:

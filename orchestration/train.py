@@ -22,8 +22,7 @@ import results
 from hcl import build, errors
 from hcl.config import Experiment
 from hcl.episodes import pair_batch
-from hcl.errors import ClusterError, ConfigError, DataError, HCLError, StorageError, TrainingError
-from hcl.frames import FrameStore
+from hcl.errors import ClusterError, ConfigError, HCLError, StorageError, TrainingError
 from hcl.gather import OneProcess, Workers
 from hcl.resolve import load_resolved, to_yaml
 from hcl.settings import flatten
@@ -107,20 +106,8 @@ def prepare(experiment: Experiment, *, data_root: Path, runs: Path, restart: boo
 
 def check_data(run: Run) -> None:
     """Raise for what would stop the run later: frames that are missing, batches or episodes that cannot be drawn."""
-    experiment = run.experiment
     train_partition, val_partition = run.partitions()
-    frames = FrameStore(run.data_root / "images" / experiment.data.dataset)
-    for partition in (train_partition, val_partition):
-        missing = frames.missing(partition)
-        if missing:
-            names = ", ".join(video.key for video in missing[:3])
-            raise DataError(
-                f"{len(missing)} of {len(partition.videos)} videos of {partition.dataset} {partition.name} have no "
-                f"frames: {names}{', ...' if len(missing) > 3 else ''}",
-                where=str(frames.images_root),
-                remedy=f"run `hcl extract {partition.dataset}`; take videos that it reports as broken out of the split",
-            )
-    check_draws(experiment, train_partition, val_partition)
+    check_draws(run.experiment, train_partition, val_partition)
 
 
 def check_draws(experiment: Experiment, train_partition: Partition, val_partition: Partition) -> None:

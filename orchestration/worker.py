@@ -24,6 +24,7 @@ import results
 from hcl import build
 from hcl.checkpoint import load_checkpoint, load_model, save_checkpoint
 from hcl.config import Experiment
+from hcl.effective import effective_partition
 from hcl.evaluation import validate
 from hcl.frames import FrameStore
 from hcl.gather import Gather, OneProcess
@@ -50,12 +51,12 @@ class Run:
     folder: Path
 
     def partitions(self) -> tuple[Partition, Partition]:
-        """Those of training (merged) and of selection."""
+        """Those of training (merged) and of selection, without videos that could not be decoded."""
         data = self.experiment.data
         split = read_split(self.data_root, data.dataset).partitions
-        train = [split[name] for name in data.train_partitions]
+        train = [effective_partition(self.data_root, split[name]) for name in data.train_partitions]
         merged = train[0] if len(train) == 1 else merge(train, "+".join(data.train_partitions))
-        return merged, split[data.selection_partition]
+        return merged, effective_partition(self.data_root, split[data.selection_partition])
 
     def grid_jobs(self) -> list[GridJob]:
         """What a frozen backbone encodes before the run."""
@@ -139,7 +140,9 @@ def run_epochs(
             processes=experiment.train.loader_processes,
             precision=experiment.train.precision,
         )
-        row = _row(epoch, gather.mean(metrics), accuracies, optimizer, time.perf_counter() - began)
+        means = gather.mean(metrics)
+        means["clips_per_second"] *= gather.world
+        row = _row(epoch, means, accuracies, optimizer, time.perf_counter() - began)
         best = max(best, row, key=lambda one: one["val_accuracy"]) if best else row  # of equals the earlier
         if gather.rank == 0:
             _keep(run, model, optimizer, train_partition, row, best)

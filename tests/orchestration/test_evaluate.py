@@ -239,7 +239,7 @@ def test_neither_a_killed_actor_nor_their_number_changes_a_byte(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(scoring, "n_workers_available", lambda: 1)
+    monkeypatch.setattr(scoring, "n_workers_available", lambda **_: 1)
     monkeypatch.setattr(scoring, "Scorer", Mortal)
     monkeypatch.setattr(tables, "PAIRS", 60)  # several blocks of rows
     shutil.copytree(trained.runs / "cache" / "grids", tmp_path / "cache" / "grids")
