@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from hcl import clips
 from hcl.backbone import make_backbone
+from hcl.checkpoint import file_digest
 from hcl.clips import ClipDataset, Frames
 from hcl.config import Experiment
 from hcl.encoder import Encoder
 from hcl.episodes import Episodes, sample_episodes
+from hcl.errors import BackboneError
 from hcl.evaluation import Defects
 from hcl.model import HCL, MatchingHeads
 from hcl.splits import Partition
@@ -59,6 +62,18 @@ def make_model(experiment: Experiment, n_classes: int, *, random_weights: bool =
             train_backbone=model.train_backbone,
             batch_norm=model.batch_norm,
         )
+
+
+def weights_identity(weights: str) -> str:
+    """What `model.weights` names: itself, or the content of the file. Raises BackboneError for a missing file."""
+    if weights in ("imagenet", "none"):
+        return weights
+    try:
+        return file_digest(Path(weights))
+    except OSError as error:
+        raise BackboneError(
+            f"cannot be read: {error.strerror}", where=f"model.weights={weights}", remedy="check the path"
+        ) from error
 
 
 def sigmas_of_loss(experiment: Experiment) -> dict[str, float]:
@@ -128,6 +143,7 @@ def val_episodes(experiment: Experiment, partition: Partition) -> Episodes:
         episodes=train.val_episodes,
         seed=VAL_SEED,
         class_names=partition.classes,
+        overlapping=evaluation.overlapping,
     )
 
 

@@ -247,6 +247,12 @@ class Experiment(Section):
             raise ValueError(
                 f"clips.n_frames={self.clips.n_frames} exceeds model.max_positions={self.model.max_positions}"
             )
+        side = -(-self.clips.size // 32)  # every backbone here shrinks a frame by 32
+        if side > self.model.max_positions and self.model.position_embedding != "2d_sine":
+            raise ValueError(
+                f"clips.size={self.clips.size} gives {side} x {side} patches, more than model.max_positions="
+                f"{self.model.max_positions}"
+            )
         if self.clips.n_frames < max(self.matching.tuple_sizes):
             raise ValueError(f"clips.n_frames={self.clips.n_frames} is too few for tuples {self.matching.tuple_sizes}")
         if self.model.batch_norm == "sync" and not self.train.use_gpu:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from hcl.model import ClipFeatures
 
@@ -25,6 +25,9 @@ class OneProcess:
 
     def mean(self, values: Mapping[str, float]) -> dict[str, float]:
         return dict(values)
+
+    def share_buffers(self, model: nn.Module) -> None:
+        pass
 
 
 class Workers:
@@ -66,6 +69,11 @@ class Workers:
             tensor = tensor.cuda()
         dist.all_reduce(tensor)
         return dict(zip(values, (tensor / self.world).tolist(), strict=True))
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every worker the batch-norm statistics of rank 0, those that a checkpoint keeps."""
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
 
 
 Gather = OneProcess | Workers

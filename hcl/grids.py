@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,7 +62,9 @@ class GridStore:
             )
         self._whole.unlink(missing_ok=True)
         self._array = None
-        np.lib.format.open_memmap(self._data, mode="w+", dtype=np.float16, shape=tuple(shape)).flush()
+        partial = self.folder / f".{uuid.uuid4().hex}.partial.npy"
+        np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=tuple(shape)).flush()
+        os.replace(partial, self._data)
 
     def done(self) -> set[int]:
         """First clip of every block that has been written whole."""

@@ -99,7 +99,7 @@ def match_patches(
 
     Args:
         size: frames of a tuple.
-        weight: multiplies each query patch's affinities (see `hcl.semantic.patch_weights`).
+        weight: multiplies each query patch's affinities (see `hcl.semantic.pair_weights`).
     """
     n_frames, n_patches = query.shape[1:3]
     query_flat, support_flat = query.flatten(1, 2), support.flatten(1, 2)

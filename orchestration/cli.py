@@ -213,9 +213,19 @@ def train(
         out.print(f"{steps} steps, {2 * steps * chosen.train.classes_per_batch} clips; nothing was started")
         return
     _tell_left_out(data, chosen.data.dataset)
-    run = train_run(
-        chosen, data_root=data, runs=runs, restart=restart, address=address, command=_command(), on_epoch=show_epoch
-    )
+    with out.status("starting") as status:
+        run = train_run(
+            chosen,
+            data_root=data,
+            runs=runs,
+            restart=restart,
+            address=address,
+            command=_command(),
+            on_epoch=show_epoch,
+            on_progress=lambda now: status.update(
+                f"epoch {now['epoch']}/{now['epochs']}, step {now['step']}/{now['steps']}, loss {now['total']:.3f}"
+            ),
+        )
     out.print(f"best and last checkpoint: {run.folder / 'checkpoints'}", soft_wrap=True)
     out.print(f"next: hcl evaluate {shlex.quote(str(run.folder))} --data {shlex.quote(str(data))}", soft_wrap=True)
 
@@ -275,7 +285,9 @@ def evaluate(
     address: Address = None,
 ) -> None:
     """Few-shot accuracies of runs: data sets x shots, with 95% intervals. Each clip is encoded once."""
-    from orchestration.evaluate import METHODS
+    from hcl.effective import effective_partition
+    from hcl.splits import read_partition
+    from orchestration.evaluate import METHODS, encodings
     from orchestration.evaluate import evaluate as evaluate_run
 
     methods = tuple(method or ("hcl",))
@@ -299,6 +311,11 @@ def evaluate(
         evaluate_run(
             folder, experiment, data_root=data, runs=runs, methods=methods, address=address, on_cell=show_records
         )
+        partitions = [
+            effective_partition(data, read_partition(data, one, experiment.evaluation.partition))
+            for one in experiment.evaluation.datasets or (experiment.data.dataset,)
+        ]
+        notes.print(encodings(experiment, sum(len(partition.videos) for partition in partitions), len(methods)))
     print_table(folders)
 
 

@@ -85,12 +85,12 @@ def evaluate(
     return found
 
 
-def encodings(experiment: Experiment, n_clips: int) -> str:
+def encodings(experiment: Experiment, n_clips: int, n_methods: int) -> str:
     """How many clips are encoded, beside the number that evaluation episode by episode would encode."""
     evaluation = experiment.evaluation
-    each = evaluation.way * evaluation.episodes
+    each = evaluation.way * evaluation.episodes * max(1, len(evaluation.datasets)) * n_methods
     naive = sum(each * (shot + evaluation.queries) for shot in evaluation.shots)
-    return f"encoded {n_clips} clips once; episode by episode it would be {naive:,}"
+    return f"{n_clips * n_methods:,} clips encoded, each once; episode by episode it would be {naive:,}"
 
 
 def _questions(

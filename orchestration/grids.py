@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hcl.backbone import Backbone, make_backbone
-from hcl.build import make_dataset
+from hcl.build import make_dataset, weights_identity
 from hcl.checkpoint import file_digest
 from hcl.clips import Draw
 from hcl.config import Experiment
@@ -24,6 +24,7 @@ from hcl.model import autocast
 from hcl.splits import Partition
 from orchestration.runtime import compute_actor, connect, device_of_actor, map_actors, n_workers_available, progress
 
+REVISION = 1  # raise it when the same settings give other grids than before: caches of old code are left alone then
 _BLOCK = 8  # clips of a call: small enough to balance, large enough to fill a batch
 
 
@@ -58,6 +59,12 @@ class GridJob:
         body = make_backbone(self.experiment.model.backbone, "none").to("meta").body
         return (clips.n_frames, *body(frame).shape[1:])
 
+    def draws(self, clip: int) -> list[Draw]:
+        """The views of a clip: random ones for training, the one test view without seeds."""
+        if not self.training:
+            return [Draw(clip)]
+        return [Draw(clip, (self.experiment.seed, view)) for view in range(self.views)]
+
     def store(self, runs: Path) -> GridStore:
         """Where these grids lie: the folder's name is a digest of all that they depend on."""
         key = hashlib.sha256(json.dumps(self.meaning(), sort_keys=True).encode()).hexdigest()[:16]
@@ -68,8 +75,9 @@ class GridJob:
         manifest = self.data_root / "images" / self.partition.dataset / "manifest.parquet"
         weights = "none" if self.random_backbone else experiment.model.weights
         return {
+            "revision": REVISION,
             "backbone": experiment.model.backbone,
-            "weights": file_digest(Path(weights)) if weights not in ("none", "imagenet") else weights,
+            "weights": weights_identity(weights),
             "clips": experiment.clips.model_dump(mode="json"),
             "precision": experiment.train.precision,
             "views": self.views,
@@ -132,10 +140,7 @@ class _GridEncoder:
         precision = job.experiment.train.precision
         stop = min(start + _BLOCK, len(self.clips))
         with torch.no_grad(), autocast(self.device, precision):
-            grids = [
-                torch.stack([self._grid(Draw(i, (job.experiment.seed, view))) for view in range(job.views)])
-                for i in range(start, stop)
-            ]
+            grids = [torch.stack([self._grid(draw) for draw in job.draws(i)]) for i in range(start, stop)]
         store.write(start, torch.stack(grids).half().cpu().numpy())
 
     def _grid(self, draw: Draw) -> Tensor:

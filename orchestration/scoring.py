@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +136,7 @@ class Scorer:
             precision = loaded.cell.experiment.train.precision
             values, rows = encode(loaded.model, loaded.dataset, clips, device=self.device, precision=precision)
         (path.parent / "patch_rows").write_text(str(rows))  # before the tokens, which say that the block is done
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
         with partial.open("wb") as file:
             np.save(file, values.cpu().numpy())
         os.replace(partial, path)

@@ -15,6 +15,7 @@ from hcl.errors import ConfigError, StorageError
 from hcl.resolve import override, setting_of, to_yaml
 from orchestration.train import STUDY, check_data, check_draws
 from orchestration.worker import METRICS, Run
+from results.files import write_atomically
 from search_spaces import Space
 
 
@@ -67,7 +68,19 @@ def check_space(study: Study) -> None:
         )
     for probe in study.space.probes():
         override(study.experiment, probe)
+    if study.experiment.data.selection_partition == "test":
+        raise ConfigError(
+            "a study would choose settings on the test classes",
+            where="data.selection_partition",
+            remedy="sweep with data.protocol=standard; train the best settings with protocol published, if you must",
+        )
     for path in study.space.searched:
+        if path.startswith(_SAME_FOR_ALL):
+            raise ConfigError(
+                "would give each trial other questions or other data: their values could not be compared",
+                where=f"space {study.space.name}, {path}",
+                remedy="fix it, and make one study for each value",
+            )
         is_cached = path.startswith("clips.") or path in _CACHED_WITH
         if is_cached and not study.experiment.model.train_backbone:
             raise ConfigError(
@@ -112,13 +125,14 @@ def open_folder(study: Study) -> None:
         )
     try:
         study.folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(content, sort_keys=False))
-        (study.folder / "experiment.yaml").write_text(to_yaml(study.experiment))
+        write_atomically(path, yaml.safe_dump(content, sort_keys=False).encode())
+        write_atomically(study.folder / "experiment.yaml", to_yaml(study.experiment).encode())
     except OSError as error:
         raise StorageError(
             f"cannot be written: {error.strerror}", where=str(study.folder), remedy="give --runs a folder of yours"
         ) from error
 
 
-_CACHED_WITH = frozenset(("model.backbone", "model.weights", "model.cached_views", "seed", "data.dataset"))
+_SAME_FOR_ALL = ("data.", "evaluation.", "name", "mode", "train.val_", "train.workers", "train.use_gpu")
+_CACHED_WITH = frozenset(("model.backbone", "model.weights", "model.cached_views", "seed", "train.precision"))
 _DRAWN_WITH = frozenset(("train.classes_per_batch", "train.val_shot", "evaluation.way", "evaluation.queries"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from orchestration.runtime import connect
 from orchestration.study import Study, best_experiment, best_trial, check_study, open_folder
 from orchestration.trials import LISTENERS, OBJECTIVE, Watcher, record_of, trainable
 from orchestration.worker import Run
+from results.files import write_atomically
 from search_spaces import DefineByRun
 
 _STUDY = "study"  # Ray Tune's own state, for going on
@@ -53,6 +53,10 @@ def sweep(
         shutil.rmtree(study.folder, ignore_errors=True)
     open_folder(study)
     began = time.monotonic()
+    provenance = results.collect_provenance(
+        command, seeds={"sampler": study.seed}, digests={"experiment": study.experiment.digest()}
+    )
+    results.write_provenance(study.folder, provenance)
     with connect(address):
         ensure_grids(Run(study.experiment, study.data_root, study.runs, study.folder).grid_jobs(), study.runs)
         trials = _run(study, on_trial)
@@ -79,9 +83,8 @@ def sweep(
         created=results.now(),
     )
     results.write_sweep(study.folder, record, trials)
-    partial = study.folder / f".{_BEST}.partial"
-    partial.write_text(to_yaml(best_experiment(study, trials)))
-    os.replace(partial, study.folder / _BEST)
+    results.write_provenance(study.folder, results.finished(provenance))
+    write_atomically(study.folder / _BEST, to_yaml(best_experiment(study, trials)).encode())
     return record, trials
 
 

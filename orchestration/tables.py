@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,12 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
+from hcl import build
 from hcl.checkpoint import file_digest
 from hcl.config import Experiment
 from hcl.errors import CheckpointError
 from hcl.splits import Partition
 from orchestration.grids import GridJob
 
+REVISION = 1  # raise it when the same settings give other scores than before: tables of old code are left alone then
 CLIPS = 16  # a block of encoding
 PAIRS = 4096  # a block of scoring: about so many pairs
 
@@ -56,11 +59,13 @@ class Cell:
         experiment = self.experiment
         manifest = self.data_root / "images" / self.partition.dataset / "manifest.parquet"
         meaning = {
+            "revision": REVISION,
             "method": self.method,
             "checkpoint": self.checkpoint_digest,
             "seed": experiment.seed,
             "clips": experiment.clips.model_dump(mode="json"),
             "model": experiment.model.model_dump(mode="json"),
+            "weights": build.weights_identity(experiment.model.weights),
             "matching": experiment.matching.model_dump(mode="json", exclude={"chunk_size", "metric"}),
             "precision": experiment.train.precision,
             "videos": self.partition.digest(),
@@ -124,7 +129,7 @@ class Table:
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """An archive, whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     with partial.open("wb") as file:
         np.savez(file, **dict(arrays))  # type: ignore[arg-type]
     os.replace(partial, path)

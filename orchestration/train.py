@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import threading
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ray.train
+from ray.exceptions import RayError
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device, prepare_model
 from torch import nn
@@ -30,6 +30,7 @@ from hcl.splits import Partition
 from orchestration.grids import ensure_grids
 from orchestration.runtime import connect
 from orchestration.worker import PROGRESS, Run, run_epochs
+from results.files import write_atomically
 
 FAILED = "failed.json"
 STUDY = "study.yaml"  # marks a study's folder
@@ -45,12 +46,14 @@ def train(
     address: str | None = None,
     command: str = "",
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    on_progress: Callable[[dict[str, Any]], None] | None = None,
 ) -> Run:
     """Train, or go on with, the run `runs/<experiment.name>`; a finished one is left as it is.
 
     Args:
         restart: begin anew instead.
         on_epoch: called here, in the driver, with each epoch's metrics as they appear.
+        on_progress: called about once a second with the epoch and step under way.
 
     Raises:
         ConfigError: the folder holds a run of another experiment.
@@ -60,15 +63,11 @@ def train(
     run = prepare(experiment, data_root=data_root, runs=runs, restart=restart)
     if run.epochs_done() >= experiment.train.epochs:
         return run
-    provenance = results.collect_provenance(
-        command,
-        seeds={"experiment": experiment.seed},
-        digests={"experiment": experiment.digest()} | {p.name: p.digest() for p in run.partitions()},
-    )
+    provenance = _provenance(run, command)
     results.write_provenance(run.folder, provenance)
     with connect(address):
         ensure_grids(run.grid_jobs(), run.runs)
-        with _watching(run, on_epoch):
+        with _watching(run, on_epoch, on_progress):
             fit(run)
     results.write_provenance(run.folder, results.finished(provenance))
     return run
@@ -94,14 +93,30 @@ def prepare(experiment: Experiment, *, data_root: Path, runs: Path, restart: boo
         )
     try:
         run.folder.mkdir(parents=True, exist_ok=True)
-        partial = run.folder / ".experiment.yaml.partial"
-        partial.write_text(to_yaml(experiment))
-        os.replace(partial, settings)
+        write_atomically(settings, to_yaml(experiment).encode())
     except OSError as error:
         raise StorageError(
             f"cannot be written: {error.strerror}", where=str(run.folder), remedy="give --runs a folder of yours"
         ) from error
     return run
+
+
+def _provenance(run: Run, command: str) -> results.Provenance:
+    """That of the run's first call; raises ConfigError where its data have changed since."""
+    data = {partition.name: partition.digest() for partition in run.partitions()}
+    known: results.Provenance | None = None
+    with suppress(results.RecordError):
+        known = results.read_provenance(run.folder)
+    if known is None:
+        digests = {"experiment": run.experiment.digest(), **data}
+        return results.collect_provenance(command, seeds={"experiment": run.experiment.seed}, digests=digests)
+    if changed := [name for name, digest in data.items() if known.digests.get(name, digest) != digest]:
+        raise ConfigError(
+            f"was begun with other videos in {', '.join(changed)}",
+            where=str(run.folder),
+            remedy="give this run another name (--set name=...), or begin anew with --restart",
+        )
+    return known
 
 
 def check_data(run: Run) -> None:
@@ -157,6 +172,9 @@ def fit(run: Run, *, callbacks: Sequence[Any] = (), report: Callable[[dict], dic
         raise
     except Exception as error:
         _raise_recorded(run)
+        failures = getattr(error, "worker_failures", {}).values()
+        if failures and not any(isinstance(one, RayError) for one in failures):
+            raise  # a bug in our own code, which wants its traceback
         raise ClusterError(
             f"training stopped: {str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__}",
             where=str(run.folder),
@@ -187,9 +205,7 @@ def _train_worker(config: dict[str, Any]) -> None:
         )
     except HCLError as error:
         content = {"kind": type(error).__name__, "problem": error.problem, "where": error.where}
-        partial = run.folder / f".{FAILED}.{context.get_world_rank()}.partial"
-        partial.write_text(json.dumps(content | {"remedy": error.remedy}))
-        os.replace(partial, run.folder / FAILED)
+        write_atomically(run.folder / FAILED, json.dumps(content | {"remedy": error.remedy}).encode())
         raise
 
 
@@ -208,8 +224,12 @@ def _raise_recorded(run: Run) -> None:
 
 
 @contextmanager
-def _watching(run: Run, on_epoch: Callable[[dict[str, Any]], None] | None) -> Iterator[None]:
-    """Hand each new row of the run's metrics to `on_epoch` while the workers write them."""
+def _watching(
+    run: Run,
+    on_epoch: Callable[[dict[str, Any]], None] | None,
+    on_progress: Callable[[dict[str, Any]], None] | None,
+) -> Iterator[None]:
+    """Hand on each new row of the run's metrics, and how far the epoch is, while the workers write them."""
     stop = threading.Event()
     seen: set[int] = {row["epoch"] for row in _rows(run)}
 
@@ -223,6 +243,9 @@ def _watching(run: Run, on_epoch: Callable[[dict[str, Any]], None] | None) -> It
     def watch() -> None:
         while not stop.wait(1.0):
             look()
+            if on_progress is not None:
+                with suppress(OSError, ValueError):
+                    on_progress(json.loads((run.folder / PROGRESS).read_text()))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

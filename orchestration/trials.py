@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import ray
 import torch
 from ray import tune
 from ray.tune import Callback
@@ -22,6 +23,7 @@ from hcl.resolve import to_yaml
 from orchestration.study import Study
 from orchestration.train import fit
 from orchestration.worker import Run, run_epochs
+from results.files import write_atomically
 
 OBJECTIVE = "objective"
 """What schedulers and the sampler see: the best value of the space's metric so far in the trial."""
@@ -33,7 +35,9 @@ def trainable(study: Study) -> Any:
     if settings.workers == 1:
         resources: dict[str, float] = {"cpu": 1, "gpu": 1} if settings.use_gpu else {"cpu": 1}
         return tune.with_resources(functools.partial(_train_here, study=study), resources)
-    return tune.with_resources(functools.partial(_train_by_workers, study=study), {"trial_driver": 1})
+    # A driver that took a CPU could leave its own workers without one. Clusters may declare a resource for it.
+    resources = {"trial_driver": 1.0} if ray.cluster_resources().get("trial_driver") else {"cpu": 0.01}
+    return tune.with_resources(functools.partial(_train_by_workers, study=study), resources)
 
 
 def _train_here(config: dict[str, Any], study: Study) -> None:
@@ -53,9 +57,8 @@ def _train_by_workers(config: dict[str, Any], study: Study) -> None:
 def _open_trial(study: Study, config: dict[str, Any]) -> tuple[Run, _Reporter]:
     """A trial's run, new or gone on with. Tune is told of what was trained when it, but not the trial, was killed."""
     run = study.trial_run(tune.get_context().get_trial_id(), config)
-    run.folder.mkdir(parents=True, exist_ok=True)
-    (run.folder / "experiment.yaml").write_text(to_yaml(run.experiment))
-    report, done = _Reporter(study), run.epochs_done()
+    write_atomically(run.folder / "experiment.yaml", to_yaml(run.experiment).encode())
+    report, done = _Reporter(study, run.folder), run.epochs_done()
     known = [report(row) for row in (results.read_epochs(run.folder) if done else []) if row["epoch"] <= done]
     if known:
         tune.report(known[-1])
@@ -63,16 +66,16 @@ def _open_trial(study: Study, config: dict[str, Any]) -> tuple[Run, _Reporter]:
 
 
 class _Reporter:
-    """Adds the objective to an epoch's metrics: the best value so far."""
+    """Adds the objective to an epoch's metrics: the best value so far, which a restarted process reads again."""
 
-    def __init__(self, study: Study):
+    def __init__(self, study: Study, folder: Path):
         self.metric, self.pick = study.space.objective.metric, max if study.space.objective.mode == "max" else min
-        self.best: float | None = None
+        self.folder = folder
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        value = float(row[self.metric])
-        self.best = value if self.best is None else self.pick(self.best, value)
-        return {**row, OBJECTIVE: self.best}
+        earlier = results.read_epochs(self.folder) if (self.folder / "metrics.parquet").exists() else []
+        values = [float(one[self.metric]) for one in earlier if one["epoch"] < row["epoch"]]
+        return {**row, OBJECTIVE: self.pick([*values, float(row[self.metric])])}
 
 
 LISTENERS: dict[Path, Callable[[results.TrialRecord], None]] = {}

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import Dataset
+from torch.utils.tensorboard import SummaryWriter
 
 import results
 from hcl import build
@@ -126,6 +127,7 @@ def run_epochs(
             on_step=_Progress(run, epoch) if gather.rank == 0 else None,
         )
         began = time.perf_counter()
+        gather.share_buffers(model)
         accuracies = validate(
             model,
             val_clips,
@@ -198,6 +200,9 @@ def _keep(
     if best["epoch"] == row["epoch"]:
         save_checkpoint(run.folder / BEST, model=model, state=state)
     results.append_epoch(run.folder, row)
+    with SummaryWriter(run.folder / "tensorboard", purge_step=row["epoch"]) as events:
+        for name, value in row.items():
+            events.add_scalar(name, value, row["epoch"])
     save_checkpoint(run.folder / LAST, model=model, state={**state, "optimizer": optimizer.state_dict()})
 
 

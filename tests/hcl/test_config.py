@@ -25,7 +25,11 @@ OTHER: dict[str, Any] = {
     "evaluation.datasets": ["hmdb51"],
 }
 PUBLISHED_PROTOCOL = {"data.protocol": "published"}
-ALONG = {"data.train_partitions": PUBLISHED_PROTOCOL, "data.selection_partition": PUBLISHED_PROTOCOL}
+ALONG = {
+    "clips.size": {"model.max_positions": 32},
+    "data.train_partitions": PUBLISHED_PROTOCOL,
+    "data.selection_partition": PUBLISHED_PROTOCOL,
+}
 
 
 def another_value(path: str) -> Any:
