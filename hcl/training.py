@@ -133,6 +133,7 @@ def train_epoch(
             on_step(count, values)
         ready = time.perf_counter()
     seconds = time.perf_counter() - start
+    clips *= (step.get("gather") or OneProcess()).world  # equal shares: what all workers did
     means = {name: value / count for name, value in sums.items()}
     return means | {"clips_per_second": clips / seconds, "data_wait": waited / seconds, "train_seconds": seconds}
 

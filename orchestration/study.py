@@ -75,7 +75,7 @@ def check_space(study: Study) -> None:
             remedy="sweep with data.protocol=standard; train the best settings with protocol published, if you must",
         )
     for path in study.space.searched:
-        if path.startswith(_SAME_FOR_ALL):
+        if path.startswith(_SECTIONS_FOR_ALL) or path in _SETTINGS_FOR_ALL:
             raise ConfigError(
                 "would give each trial other questions or other data: their values could not be compared",
                 where=f"space {study.space.name}, {path}",
@@ -133,6 +133,7 @@ def open_folder(study: Study) -> None:
         ) from error
 
 
-_SAME_FOR_ALL = ("data.", "evaluation.", "name", "mode", "train.val_", "train.workers", "train.use_gpu")
+_SECTIONS_FOR_ALL = ("data.", "evaluation.", "train.val_")
+_SETTINGS_FOR_ALL = frozenset(("name", "mode", "train.workers", "train.use_gpu"))
 _CACHED_WITH = frozenset(("model.backbone", "model.weights", "model.cached_views", "seed", "train.precision"))
-_DRAWN_WITH = frozenset(("train.classes_per_batch", "train.val_shot", "evaluation.way", "evaluation.queries"))
+_DRAWN_WITH = frozenset(("train.classes_per_batch",))

@@ -142,9 +142,7 @@ def run_epochs(
             processes=experiment.train.loader_processes,
             precision=experiment.train.precision,
         )
-        means = gather.mean(metrics)
-        means["clips_per_second"] *= gather.world
-        row = _row(epoch, means, accuracies, optimizer, time.perf_counter() - began)
+        row = _row(epoch, gather.mean(metrics), accuracies, optimizer, time.perf_counter() - began)
         best = max(best, row, key=lambda one: one["val_accuracy"]) if best else row  # of equals the earlier
         if gather.rank == 0:
             _keep(run, model, optimizer, train_partition, row, best)

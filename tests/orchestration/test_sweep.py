@@ -19,7 +19,7 @@ import yaml
 import results
 from hcl.checkpoint import load_checkpoint
 from hcl.errors import ConfigError, EpisodeError, HCLError
-from hcl.resolve import load_resolved
+from hcl.resolve import load_resolved, override
 from orchestration import sweep as sweeping
 from orchestration.study import Study, best_experiment, check_space, open_folder
 from orchestration.sweep import sweep
@@ -182,6 +182,13 @@ def test_values_that_contradict_each_other_fail_their_trial_alone(data_root: Pat
         study.trial_run("b", {"model.d_model": 20, "model.n_heads": 3})
 
 
+def test_a_study_never_chooses_on_test_classes(data_root: Path, tmp_path: Path) -> None:
+    study = study_of(data_root, tmp_path, space_of(optim__lr={"type": "float", "low": 1e-4, "high": 1e-3}), 2)
+    published = {"data.protocol": "published", "data.selection_partition": "test"}
+    with pytest.raises(ConfigError, match="choose settings on the test classes"):
+        check_space(replace(study, experiment=override(study.experiment, published)))
+
+
 @pytest.mark.parametrize(
     ("parameters", "kind", "message"),
     [
@@ -195,7 +202,16 @@ def test_values_that_contradict_each_other_fail_their_trial_alone(data_root: Pat
             EpisodeError,
             "a pair batch of 8 classes cannot be drawn from 4 classes",
         ),
-        ({"train__val_shot": {"type": "int", "low": 1, "high": 9}}, EpisodeError, "an episode needs 11 of each class"),
+        (
+            {"train__val_shot": {"type": "int", "low": 1, "high": 9}},
+            ConfigError,
+            "would give each trial other questions",
+        ),
+        (
+            {"evaluation__way": {"type": "int", "low": 2, "high": 3}},
+            ConfigError,
+            "would give each trial other questions",
+        ),
         ({"loss__sigma_ce": FLOAT, "objective": "accuracy"}, ConfigError, "trials do not report 'accuracy'"),
     ],
 )

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -93,6 +94,16 @@ def test_the_same_command_again_does_nothing(
     again = train(trained.experiment, data_root=data_root, runs=tmp_path, command="another")
     assert again.folder == tmp_path / "tiny"
     assert tree(tmp_path) == before
+
+
+@pytest.mark.ray
+def test_a_run_is_not_gone_on_with_on_other_videos(trained: Run, data_root: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained.folder, tmp_path / "tiny")
+    known = results.read_provenance(tmp_path / "tiny")
+    results.write_provenance(tmp_path / "tiny", replace(known, digests={**known.digests, "val": "0"}))
+    run = Run(trained.experiment, data_root, tmp_path, tmp_path / "tiny")
+    with pytest.raises(ConfigError, match="was begun with other videos in val"):
+        training._provenance(run, "hcl train tiny")
 
 
 @pytest.mark.ray
