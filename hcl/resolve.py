@@ -96,7 +96,7 @@ def override(experiment: Experiment, overrides: Overrides) -> Experiment:
 
 def to_yaml(experiment: Experiment) -> str:
     """Every setting as YAML; `load_resolved` reads it back."""
-    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=False, width=110)
 
 
 def load_resolved(path: str | Path) -> Experiment:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -352,13 +353,15 @@ def _tell_left_out(data: Path, dataset: str) -> None:
     from hcl.effective import left_out
     from hcl.splits import read_split
 
-    for partition in read_split(data, dataset).partitions.values():
-        if broken := left_out(data, partition):
-            names = ", ".join(video.key for video in list(broken)[:3])
-            text = f"{dataset} {partition.name}: {len(broken)} of {len(partition.videos)} videos are left out as broken"
-            notes.print(
-                f"[yellow]note[/] {escape(text)}: {escape(names)}{', ...' if len(broken) > 3 else ''}", soft_wrap=True
-            )
+    with suppress(HCLError):  # the command itself says what is wrong with the data
+        for partition in read_split(data, dataset).partitions.values():
+            if broken := left_out(data, partition):
+                names = ", ".join(video.key for video in list(broken)[:3])
+                text = f"{dataset} {partition.name}: {len(broken)} of {len(partition.videos)} videos left out as broken"
+                notes.print(
+                    f"[yellow]note[/] {escape(text)}: {escape(names)}{', ...' if len(broken) > 3 else ''}",
+                    soft_wrap=True,
+                )
 
 
 def _flat(experiment: Experiment) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from search_spaces import load_space
 VIDEOS_PER_CLASS = 14
 TRIALS = 6
 TRAIN_EPOCHS = 10  # of the best trial's settings, trained at length
-METHODS = ("hcl", "untrained", "prototype")
+METHODS = ("hcl", "untrained", "random", "prototype")
 
 
 def run_demo(*, data_root: Path, runs: Path, seed: int = 0, address: str | None = None, command: str = "") -> None:

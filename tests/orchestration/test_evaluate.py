@@ -52,7 +52,7 @@ def records(
 ) -> Iterator[list[results.EvaluationRecord]]:
     """All methods on two data sets at 1 and 3 shots."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(tables, "n_workers_available", lambda: 2)
+        patched.setattr(scoring, "n_workers_available", lambda **_: 2)
         yield evaluate(run_folder, experiment, data_root=data_root, runs=trained.runs, methods=tuple(METHODS))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import results
 from hcl.checkpoint import load_checkpoint
@@ -44,14 +45,9 @@ def assert_same_checkpoints(one: Run, other: Run) -> None:
 def test_a_run_leaves_its_settings_provenance_metrics_and_checkpoints(
     trained: Run, epochs_of_trained: list[dict[str, Any]]
 ) -> None:
-    assert {str(path.relative_to(trained.folder)) for path in trained.folder.rglob("*")} == {
-        "experiment.yaml",
-        "provenance.json",
-        "metrics.parquet",
-        "checkpoints",
-        LAST,
-        BEST,
-    }
+    files = {str(path.relative_to(trained.folder)) for path in trained.folder.rglob("*") if path.is_file()}
+    events = {name for name in files if name.startswith("tensorboard/")}
+    assert files - events == {"experiment.yaml", "provenance.json", "metrics.parquet", LAST, BEST}
     assert load_resolved(trained.folder / "experiment.yaml") == trained.experiment
     provenance = results.read_provenance(trained.folder)
     assert provenance.command == "hcl train tiny.yaml"
@@ -65,6 +61,9 @@ def test_a_run_leaves_its_settings_provenance_metrics_and_checkpoints(
     rows = results.read_epochs(trained.folder)
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert epochs_of_trained == rows
+    drawn = EventAccumulator(str(trained.folder / "tensorboard")).Reload().Scalars("val_accuracy")
+    assert [one.step for one in drawn] == [1, 2, 3]
+    assert [one.value for one in drawn] == pytest.approx([row["val_accuracy"] for row in rows])
     last, best = (load_checkpoint(trained.folder / name) for name in (LAST, BEST))
     assert last["epoch"] == 3
     assert best["epoch"] == max(rows, key=lambda row: row["val_accuracy"])["epoch"]
