@@ -21,7 +21,12 @@ os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 # Workers find the packages and the test modules (tests.orchestration.test_train) where pytest found them.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
+from hypothesis import settings  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
+
+# The same examples in every run, however slow the machine: a find is kept as a test of its own.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 # The shapes in the signatures of hcl/ are checked at run time, in tests only.
 CHECKED = [f"hcl.{path.stem}" for path in (ROOT / "hcl").glob("*.py") if "jaxtyping" in path.read_text()]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hcl.config import PUBLISHED, Experiment
@@ -146,6 +146,7 @@ def test_yaml_round_trip(tmp_path: Path) -> None:
         assert load_resolved(path).digest() == experiment.digest()
 
 
+@example(lr=1.0, weights="\x85", shots=[1])  # a line break in YAML, were it not escaped
 @given(
     lr=st.floats(min_value=1e-300, max_value=1e300),
     weights=st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
