@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hcl.resolve import load_resolved
-from orchestration import cli
+from orchestration.cli.options import command_line
 from orchestration.worker import Run
 from tests.orchestration.conftest import Command, tree
 
@@ -133,4 +133,4 @@ def test_exit_statuses_of_the_process(arguments: str, code: int, tmp_path: Path)
 
 def test_the_command_that_provenance_notes_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/usr/bin/hcl", "train", "a b.yaml", "--set", "name=x"])
-    assert cli._command() == "hcl train 'a b.yaml' --set name=x"
+    assert command_line() == "hcl train 'a b.yaml' --set name=x"

@@ -1,0 +1,42 @@
+"""The command line: `hcl --help`. Exit status 0 done, 1 failed, 2 misused. One module a group of commands."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.markup import escape
+
+from hcl.errors import HCLError
+from orchestration.cli import config, data, demo, evaluate, report, sweep, train
+from orchestration.console import notes
+from results import RecordError
+from search_spaces import SpaceError
+
+app = typer.Typer(
+    help="Few-shot action recognition with HCL: from videos to a table of accuracies, on a laptop or a Ray cluster.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (demo.demo, data.extract, train.train, sweep.sweep, evaluate.evaluate, report.report):
+    app.command()(command)
+app.add_typer(data.app, name="data")
+app.add_typer(config.app, name="config")
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one message, never in a traceback."""
+    try:
+        app()
+    except (HCLError, SpaceError, RecordError) as error:
+        notes.print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(error.exit_code)
+    except PermissionError as error:
+        notes.print(f"[bold red]error[/] {escape(str(error.filename))}: no permission ({escape(str(error.strerror))})")
+        notes.print("  -> give --data and --runs folders that you may write", soft_wrap=True)
+        sys.exit(1)
+    except SystemExit as stop:
+        if stop.code == 130:  # typer's for an interrupt
+            notes.print("stopped; repeat the command to go on where it was")
+        raise

@@ -1,0 +1,35 @@
+"""`hcl config ...`: experiments, their settings and where each came from."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import pandas as pd
+import typer
+
+from hcl.resolve import resolve, rows, shipped_experiments
+from orchestration.cli.options import ExperimentName, Set
+from orchestration.console import out, print_rows
+from search_spaces import shipped_spaces
+
+app = typer.Typer(help="Look at experiments.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_shipped() -> None:
+    """The experiments and search spaces that the program ships."""
+    out.print("experiments: " + ", ".join(shipped_experiments()))
+    out.print("spaces:      " + ", ".join(shipped_spaces()))
+
+
+@app.command("show")
+def show(
+    experiment: ExperimentName,
+    settings: Set = None,
+    origin: Annotated[str, typer.Option(help="Only values whose origin holds this text, such as `--set`.")] = "",
+) -> None:
+    """The resolved experiment: each setting with its value, its origin, its unit and its meaning."""
+    resolved = resolve(experiment, settings or [])
+    shown = [row for row in rows(resolved) if origin in row.origin]
+    frame = pd.DataFrame([row._asdict() for row in shown], columns=["path", "value", "origin", "unit", "meaning"])
+    print_rows(frame, title=f"{experiment}, digest {resolved.experiment.digest()}")

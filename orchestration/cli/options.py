@@ -1,0 +1,85 @@
+"""What the commands share: their options, and how an experiment and a run are named."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from hcl.config import Experiment
+from hcl.errors import ConfigError, HCLError
+from hcl.resolve import resolve
+from orchestration.console import notes, out
+
+Data = Annotated[Path, typer.Option("--data", help="Data root: videos/, splits/ and images/ lie in it.")]
+Runs = Annotated[Path, typer.Option("--runs", help="Where runs are written.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Override a setting; repeatable.", show_default=False),
+]
+Address = Annotated[str | None, typer.Option(help="A running Ray cluster (host:port or auto); default: local Ray.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="DDP workers of a run: short for --set train.workers=N.")]
+Restart = Annotated[bool, typer.Option("--restart", help="Begin anew: what the run's folder holds is deleted.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would run, and stop.")]
+ExperimentName = Annotated[
+    str, typer.Argument(metavar="EXPERIMENT", help="A YAML file, or a shipped one (`hcl config list`).")
+]
+
+DATA, RUNS = Path("data"), Path("runs")
+
+
+def experiment_of(source: str, settings: list[str] | None, workers: int | None) -> Experiment:
+    """The resolved experiment of a command. Raises ConfigError."""
+    changes = list(settings or []) + ([f"train.workers={workers}"] if workers else [])
+    return resolve(source, changes).experiment
+
+
+def run_folder(run: Path, runs: Path) -> Path:
+    """The folder of a run given by path or by name under `runs`. Raises ConfigError."""
+    for folder in (run, runs / run):
+        if (folder / "experiment.yaml").exists():
+            return folder
+    known = sorted(path.parent.name for path in runs.glob("*/experiment.yaml"))
+    raise ConfigError(
+        "is not a run: it has no experiment.yaml",
+        where=str(run),
+        remedy=f"runs in {runs}: {', '.join(known)}" if known else f"there is no run in {runs}; begin with hcl train",
+    )
+
+
+def tell_left_out(data: Path, dataset: str) -> None:
+    """Name the videos that nothing will use, because they could not be decoded."""
+    from hcl.effective import left_out
+    from hcl.splits import read_split
+
+    with suppress(HCLError):  # the command itself says what is wrong with the data
+        for partition in read_split(data, dataset).partitions.values():
+            if broken := left_out(data, partition):
+                names = ", ".join(video.key for video in list(broken)[:3])
+                text = f"{dataset} {partition.name}: {len(broken)} of {len(partition.videos)} videos left out as broken"
+                notes.print(
+                    f"[yellow]note[/] {escape(text)}: {escape(names)}{', ...' if len(broken) > 3 else ''}",
+                    soft_wrap=True,
+                )
+
+
+def announce(experiment: Experiment) -> None:
+    """One line: what is about to run."""
+    train = experiment.train
+    out.print(
+        f"{experiment.name} ({experiment.mode}, digest {experiment.digest()}): {experiment.model.backbone} on "
+        f"{experiment.data.dataset}, {train.epochs} epochs of {train.batches_per_epoch} batches of "
+        f"{train.classes_per_batch} x 2 clips, {train.workers} worker(s) on {'GPU' if train.use_gpu else 'CPU'}",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def command_line() -> str:
+    """What was typed, as it can be repeated."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
