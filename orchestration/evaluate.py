@@ -15,9 +15,12 @@ from hcl import build
 from hcl.config import Experiment
 from hcl.effective import effective_partition
 from hcl.episodes import Episodes, sample_episodes
+from hcl.frame_matchers import FRAME_MATCHERS, shot_rule
 from hcl.scores import Levels, accuracies, fused, look_up, look_up_global, metric_of
 from hcl.splits import read_partition
+from orchestration import outcomes
 from orchestration.grids import ensure_grids
+from orchestration.matchers import ensure_matchers, matcher_scores
 from orchestration.runtime import connect
 from orchestration.scoring import ensure_tables, mixed_levels
 from orchestration.tables import Cell
@@ -28,6 +31,7 @@ METHODS = {
     "untrained": "the same model before training: pretrained backbone, random heads",
     "random": "the same model with random weights everywhere",
     "prototype": "the backbone's frame features in order, without learning: nearest class mean",
+    **FRAME_MATCHERS,
 }
 """What can be evaluated of a run. The method's name in records; `hcl` marks what the others are compared with."""
 
@@ -69,16 +73,17 @@ def evaluate(
     """
     folder, data_root, runs = (Path(one).absolute() for one in (folder, data_root, runs))  # actors work elsewhere
     questions = list(_questions(folder, experiment, data_root, methods, checkpoint))
-    mixed = list(dict.fromkeys(question.cell for question in questions if _reason(question)))
-    pairwise = list(dict.fromkeys(question.cell for question in questions if not _reason(question)))
+    matched = list(dict.fromkeys(question.cell for question in questions if question.cell.method in FRAME_MATCHERS))
+    of_levels = [question for question in questions if question.cell.method not in FRAME_MATCHERS]
+    mixed = list(dict.fromkeys(question.cell for question in of_levels if _reason(question)))
+    pairwise = list(dict.fromkeys(question.cell for question in of_levels if not _reason(question)))
     found = []
     with connect(address):
-        ensure_grids([job for cell in dict.fromkeys(pairwise + mixed) if (job := cell.grid_job())], runs)
+        ensure_grids([job for cell in dict.fromkeys(pairwise + mixed + matched) if (job := cell.grid_job())], runs)
         ensure_tables(pairwise, runs, mixed=mixed)
+        ensure_matchers(matched, runs)
         for _, group in itertools.groupby(questions, key=lambda question: question.cell):
-            records = [_record(question, _levels(question, runs)) for question in group]
-            for record in records:
-                results.write_evaluation(folder, record)
+            records = [_answer(question, _levels(question, runs), folder) for question in group]
             found += records
             if on_cell is not None:
                 on_cell(records)
@@ -113,7 +118,7 @@ def _questions(
             for shot in evaluation.shots
         }
         for method in methods:
-            weights = (checkpoint or folder / BEST) if method == "hcl" else None
+            weights = (checkpoint or folder / BEST) if method == "hcl" or method in FRAME_MATCHERS else None
             cell = Cell(method, experiment, data_root, partition, weights)
             for shot, questions in episodes.items():
                 yield Question(cell, questions, _known(folder, cell, questions, shot))
@@ -135,7 +140,7 @@ def _known(folder: Path, cell: Cell, episodes: Episodes, shot: int) -> dict[str,
         "seed": evaluation.seed,
         "protocol": experiment.data.protocol,
         "mode": experiment.mode,
-        "metric": "euclidean" if cell.method == "prototype" else metric_of(experiment.matching.metric, shot),
+        "metric": _metric(cell, shot),
         "episodes_digest": episodes.digest(),
         "experiment_digest": experiment.digest(),
         "checkpoint": str(cell.checkpoint or ""),
@@ -143,6 +148,12 @@ def _known(folder: Path, cell: Cell, episodes: Episodes, shot: int) -> dict[str,
         "n_clips": len(cell.partition.videos),
         "n_classes": len(cell.partition.classes),
     }
+
+
+def _metric(cell: Cell, shot: int) -> str:
+    if cell.method in FRAME_MATCHERS:
+        return shot_rule(cell.method)
+    return "euclidean" if cell.method == "prototype" else metric_of(cell.experiment.matching.metric, shot)
 
 
 def _reason(question: Question) -> str | None:
@@ -154,6 +165,9 @@ def _reason(question: Question) -> str | None:
 
 def _levels(question: Question, runs: Path) -> Levels:
     cell, episodes = question.cell, question.episodes
+    if cell.method in FRAME_MATCHERS:
+        scores = matcher_scores(cell, episodes, runs)
+        return Levels(scores, np.zeros_like(scores), np.zeros_like(scores))
     if _reason(question):
         return mixed_levels(cell, episodes, runs)
     table = cell.table(runs).read()
@@ -170,9 +184,10 @@ def _levels(question: Question, runs: Path) -> Levels:
     return Levels(*(np.concatenate(level) for level in zip(*parts, strict=True)))
 
 
-def _record(question: Question, levels: Levels) -> results.EvaluationRecord:
+def _answer(question: Question, levels: Levels, folder: Path) -> results.EvaluationRecord:
+    """The record of a cell, written with the answers behind it."""
     queries = question.episodes.query.shape[2]
-    if question.cell.method == "prototype":
+    if question.cell.method == "prototype" or question.cell.method in FRAME_MATCHERS:
         scores, by_level = levels.global_, {}
     else:
         scores = fused(levels, build.sigmas_of_fusion(question.cell.experiment))
@@ -180,13 +195,9 @@ def _record(question: Question, levels: Levels) -> results.EvaluationRecord:
             name: float(accuracies(level, queries).mean())
             for name, level in zip(("global", "temporal", "spatial"), levels, strict=True)
         }
-    each = accuracies(scores, queries)
-    accuracy, ci95 = results.mean_and_ci95(each)
-    return results.EvaluationRecord(
-        **question.record,
-        accuracy=accuracy,
-        ci95=ci95,
-        accuracy_std=float(each.std(ddof=1)) if len(each) > 1 else None,
-        levels=by_level,
-        created=results.now(),
+    answered = outcomes.outcomes_of(scores, question.episodes, question.cell.partition.classes)
+    record = results.EvaluationRecord(
+        **question.record, **outcomes.figures_of(answered), levels=by_level, created=results.now()
     )
+    outcomes.write(folder, record, answered)
+    return record

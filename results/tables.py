@@ -18,7 +18,7 @@ MISSING = "–"
 
 
 def accuracy_table(evaluations: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy in percent with its 95% interval, such as `47.7 ± 0.9`.
+    """Accuracy in percent with its 95% intervals, such as `47.7 ± 0.9 (± 3.1)`: over episodes, and over classes.
 
     Columns that tell rows apart (partition, way, run, ...) appear where they are needed. Rows of the published
     protocol carry a dagger; `attrs` holds the caption and the footnotes.
@@ -30,7 +30,10 @@ def accuracy_table(evaluations: pd.DataFrame) -> pd.DataFrame:
     for values, cells in latest.groupby(keys, dropna=False, sort=True):
         row = dict(zip(keys, values, strict=True))
         row["method"] = f"{row['method']} {DAGGER}" if row.pop("protocol") == "published" else row["method"]
-        by_shot = {cell["shot"]: _cell(cell["accuracy"], cell["ci95"]) for cell in cells.to_dict("records")}
+        by_shot = {
+            cell["shot"]: _cell(cell["accuracy"], cell["ci95"], cell["ci95_classes"])
+            for cell in cells.to_dict("records")
+        }
         row |= {f"{shot}-shot": by_shot.get(shot, MISSING) for shot in shots}
         rows.append({_HEADINGS.get(name, name): value for name, value in row.items()})
     headings = [_HEADINGS.get(key, key) for key in keys if key != "protocol"]
@@ -49,7 +52,7 @@ def levels_table(evaluations: pd.DataFrame) -> pd.DataFrame:
     table = with_levels[keys].rename(columns=_HEADINGS)
     for name in ("accuracy", *levels):
         heading = "fused" if name == "accuracy" else name.removeprefix("levels.")
-        table[heading] = [_cell(value, None) for value in with_levels[name]]
+        table[heading] = [_cell(value) for value in with_levels[name]]
     table.attrs["caption"] = "Accuracy in percent of each level alone and of their fusion."
     return table.sort_values([_HEADINGS.get(key, key) for key in keys]).reset_index(drop=True)
 
@@ -119,7 +122,10 @@ def caption(evaluations: pd.DataFrame) -> str:
             said.append(form.format(evaluations[name].iloc[0]))
     low, high = evaluations["episodes"].min(), evaluations["episodes"].max()
     said.append(f"{low:,} episodes a cell" if low == high else f"{low:,} to {high:,} episodes a cell")
-    return ", ".join([*said, "± half width of the 95% interval over episodes"]) + "."
+    said.append("± half width of the 95% interval over episodes")
+    if evaluations["ci95_classes"].notna().any():
+        said.append("in brackets that over classes and their videos")
+    return ", ".join(said) + "."
 
 
 def number(value: Any) -> str:
@@ -131,10 +137,15 @@ def number(value: Any) -> str:
     return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else f"{value:.4g}"
 
 
-def _cell(accuracy: float, ci95: float | None) -> str:
+def _cell(accuracy: float, ci95: float | None = None, ci95_classes: float | None = None) -> str:
     if accuracy is None or math.isnan(accuracy):
         return MISSING
-    return f"{100 * accuracy:.1f}" if ci95 is None or math.isnan(ci95) else f"{100 * accuracy:.1f} ± {100 * ci95:.1f}"
+    said = [f"{100 * accuracy:.1f}"]
+    if ci95 is not None and not math.isnan(ci95):
+        said.append(f"± {100 * ci95:.1f}")
+    if ci95_classes is not None and not math.isnan(ci95_classes):
+        said.append(f"(± {100 * ci95_classes:.1f})")
+    return " ".join(said)
 
 
 _HEADINGS = {"train_dataset": "trained on", "dataset": "data set", "experiment_digest": "experiment"}

@@ -27,7 +27,11 @@ def evaluate(
     data: Data = DATA,
     runs: Runs = RUNS,
     method: Annotated[
-        list[str] | None, typer.Option(help="hcl, untrained, random or prototype; repeatable. Default: hcl.")
+        list[str] | None,
+        typer.Option(
+            help="Repeatable; default hcl. Also untrained, random, prototype, otam, bimhm, chamfer, protonet, cosine, "
+            "matching: all on the same episodes."
+        ),
     ] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="Evaluate on these data sets; repeatable.")] = None,
     settings: Set = None,
