@@ -90,7 +90,19 @@ def sigmas_of_loss(experiment: Experiment) -> dict[str, float]:
 
 
 def sigmas_of_fusion(experiment: Experiment) -> dict[str, float]:
-    return experiment.fusion.model_dump()
+    """The keyword arguments of `hcl.similarity.fuse`."""
+    return experiment.fusion.model_dump(include={"sigma_global", "sigma_temporal", "sigma_spatial"})
+
+
+def looking_up(experiment: Experiment) -> dict[str, Any]:
+    """The keyword arguments of `hcl.scores.look_up`."""
+    matching, fusion = experiment.matching, experiment.fusion
+    return {
+        "metric": matching.metric,
+        "tuple_sizes": matching.tuple_sizes,
+        "triples": fusion.triples,
+        "over_shots": fusion.over_shots,
+    }
 
 
 def training_matching(experiment: Experiment) -> dict[str, Any]:

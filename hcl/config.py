@@ -160,6 +160,12 @@ class Fusion(Section):
     sigma_global: float = setting(1.0, "weight of the global similarity", ge=0)
     sigma_temporal: float = setting(0.5, "weight of the temporal similarity", ge=0)
     sigma_spatial: float = setting(0.5, "weight of the spatial similarity", ge=0)
+    triples: float = setting(
+        0.5, "share of tuples of three beside those of two, where both are matched; half is their mean", ge=0, le=1
+    )
+    over_shots: Literal["mean", "max"] = setting(
+        "mean", "a class's similarity from its shots: their mean, or the nearest; `max` concerns `hcl evaluate` alone"
+    )
 
     @model_validator(mode="after")
     def _something_counts(self) -> Self:

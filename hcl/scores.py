@@ -105,36 +105,62 @@ def score_pairs(
     return {name: torch.cat(rows, dim=0) for name, rows in blocks.items()}
 
 
-def look_up(table: Mapping[str, np.ndarray], episodes: Episodes, *, metric: str, tuple_sizes: Sequence[int]) -> Levels:
-    """The levels of many episodes from a partition's score table; several tuple sizes are averaged.
+def look_up(
+    table: Mapping[str, np.ndarray],
+    episodes: Episodes,
+    *,
+    metric: str,
+    tuple_sizes: Sequence[int],
+    triples: float = 0.5,
+    over_shots: str = "mean",
+) -> Levels:
+    """The levels of many episodes from a partition's score table.
 
     Args:
         table: as `score_pairs` gives for all clips against all.
         metric: `cosine`, `euclidean`, or `auto`.
+        triples: share of tuples of three where both sizes are matched.
+        over_shots: `mean` or `max` of a class's shots.
     """
     metric = metric_of(metric, episodes.shot)
+    weights = size_weights(tuple_sizes, triples)
 
     def over_sizes(name: str) -> np.ndarray:
-        return np.mean([_over_shots(table[f"{name}_{metric}_{size}"], episodes) for size in tuple_sizes], axis=0)
+        each = [_over_shots(table[f"{name}_{metric}_{size}"], episodes, over_shots) for size in tuple_sizes]
+        return np.sum([weight * values for weight, values in zip(weights, each, strict=True)], axis=0)
 
-    return Levels(look_up_global(table["global"], episodes, metric), over_sizes("temporal"), over_sizes("spatial"))
+    return Levels(
+        look_up_global(table["global"], episodes, metric, over_shots), over_sizes("temporal"), over_sizes("spatial")
+    )
+
+
+def size_weights(tuple_sizes: Sequence[int], triples: float) -> list[float]:
+    """The weight of each tuple size: `triples` of size 3 where both sizes are matched, 1 of a single size."""
+    return [1.0] if len(tuple_sizes) == 1 else [triples if size == 3 else 1 - triples for size in tuple_sizes]
 
 
 def look_up_global(
-    gram: Float[np.ndarray, "clip clip"], episodes: Episodes, metric: str
+    gram: Float[np.ndarray, "clip clip"], episodes: Episodes, metric: str, over_shots: str = "mean"
 ) -> Float[np.ndarray, "episode query way"]:
-    """Similarity of queries and prototypes from the inner products of all clips."""
-    inner = _over_shots(gram, episodes)
+    """Similarity of queries and prototypes, or the nearest shots, from the inner products of all clips."""
     if metric_of(metric, episodes.shot) == "cosine":
-        return inner
+        return _over_shots(gram, episodes, over_shots)
     query = episodes.query.reshape(len(episodes), -1)
+    own = gram[query, query][:, :, None]
+    if over_shots == "max":
+        support = gram[episodes.support, episodes.support]
+        between = gram[query[:, :, None, None], episodes.support[:, None]]
+        return -(own[..., None] - 2 * between + support[:, None]).min(axis=-1)
     within = gram[episodes.support[..., :, None], episodes.support[..., None, :]].mean(axis=(-1, -2))
-    return -(gram[query, query][:, :, None] - 2 * inner + within[:, None])
+    return -(own - 2 * _over_shots(gram, episodes) + within[:, None])
 
 
-def _over_shots(values: np.ndarray, episodes: Episodes) -> Float[np.ndarray, "episode query way"]:
+def _over_shots(
+    values: np.ndarray, episodes: Episodes, over_shots: str = "mean"
+) -> Float[np.ndarray, "episode query way"]:
     query = episodes.query.reshape(len(episodes), -1)
-    return values[query[:, :, None, None], episodes.support[:, None]].mean(axis=-1)
+    shots = values[query[:, :, None, None], episodes.support[:, None]]
+    return shots.max(axis=-1) if over_shots == "max" else shots.mean(axis=-1)
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from hcl import build
 from hcl.config import Experiment
 from hcl.effective import effective_partition
 from hcl.episodes import Episodes, sample_episodes
+from hcl.errors import ConfigError
 from hcl.frame_matchers import FRAME_MATCHERS, shot_rule
 from hcl.scores import Levels, accuracies, fused, look_up, look_up_global, metric_of
 from hcl.splits import read_partition
@@ -55,6 +56,7 @@ def evaluate(
     runs: Path,
     methods: Sequence[str] = ("hcl",),
     checkpoint: Path | None = None,
+    label: str | None = None,
     address: str | None = None,
     on_cell: Callable[[list[results.EvaluationRecord]], None] | None = None,
 ) -> list[results.EvaluationRecord]:
@@ -64,6 +66,7 @@ def evaluate(
         folder: of the run.
         experiment: the run's, with what `--set` changed about the evaluation.
         methods: keys of `METHODS`.
+        label: the method's name in the records of `hcl`, where its fusion is another than the run's.
         on_cell: called with the records of a method on a data set, all shots, as they are found.
         checkpoint: of `hcl`; the run's best by default.
 
@@ -72,7 +75,7 @@ def evaluate(
         CheckpointError: there is none, or it is of another model.
     """
     folder, data_root, runs = (Path(one).absolute() for one in (folder, data_root, runs))  # actors work elsewhere
-    questions = list(_questions(folder, experiment, data_root, methods, checkpoint))
+    questions = list(_questions(folder, experiment, data_root, methods, checkpoint, label))
     matched = list(dict.fromkeys(question.cell for question in questions if question.cell.method in FRAME_MATCHERS))
     of_levels = [question for question in questions if question.cell.method not in FRAME_MATCHERS]
     mixed = list(dict.fromkeys(question.cell for question in of_levels if _reason(question)))
@@ -99,7 +102,12 @@ def encodings(experiment: Experiment, n_clips: int, n_methods: int) -> str:
 
 
 def _questions(
-    folder: Path, experiment: Experiment, data_root: Path, methods: Sequence[str], checkpoint: Path | None
+    folder: Path,
+    experiment: Experiment,
+    data_root: Path,
+    methods: Sequence[str],
+    checkpoint: Path | None,
+    label: str | None,
 ) -> Iterator[Question]:
     evaluation = experiment.evaluation
     for dataset in evaluation.datasets or (experiment.data.dataset,):
@@ -121,7 +129,8 @@ def _questions(
             weights = (checkpoint or folder / BEST) if method == "hcl" or method in FRAME_MATCHERS else None
             cell = Cell(method, experiment, data_root, partition, weights)
             for shot, questions in episodes.items():
-                yield Question(cell, questions, _known(folder, cell, questions, shot))
+                name = label if label and method == "hcl" else method
+                yield Question(cell, questions, {**_known(folder, cell, questions, shot), "method": name})
 
 
 def _known(folder: Path, cell: Cell, episodes: Episodes, shot: int) -> dict[str, Any]:
@@ -160,7 +169,15 @@ def _reason(question: Question) -> str | None:
     """Why a question cannot be answered from pairs; see `hcl.evaluation.Defects`."""
     if question.cell.method == "prototype":
         return None
-    return build.defects(question.cell.experiment).reason(question.episodes.shot)
+    experiment = question.cell.experiment
+    reason = build.defects(experiment).reason(question.episodes.shot)
+    if reason and (experiment.fusion.over_shots, experiment.fusion.triples) != ("mean", 0.5):
+        raise ConfigError(
+            f"episodes scored one by one take the mean over shots and tuple sizes ({reason})",
+            where="fusion.over_shots and fusion.triples",
+            remedy="leave both at their defaults",
+        )
+    return reason
 
 
 def _levels(question: Question, runs: Path) -> Levels:
@@ -171,7 +188,6 @@ def _levels(question: Question, runs: Path) -> Levels:
     if _reason(question):
         return mixed_levels(cell, episodes, runs)
     table = cell.table(runs).read()
-    matching = cell.experiment.matching
     parts = []
     for start in range(0, len(episodes), _BLOCK):
         rows = slice(start, start + _BLOCK)
@@ -180,7 +196,7 @@ def _levels(question: Question, runs: Path) -> Levels:
             global_ = look_up_global(table["global"], part, "euclidean")
             parts.append(Levels(global_, np.zeros_like(global_), np.zeros_like(global_)))
         else:
-            parts.append(look_up(table, part, metric=matching.metric, tuple_sizes=matching.tuple_sizes))
+            parts.append(look_up(table, part, **build.looking_up(cell.experiment)))
     return Levels(*(np.concatenate(level) for level in zip(*parts, strict=True)))
 
 

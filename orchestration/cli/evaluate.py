@@ -34,6 +34,7 @@ def evaluate(
         ),
     ] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="Evaluate on these data sets; repeatable.")] = None,
+    fused: Annotated[bool, typer.Option("--fused", help="With the fusion that `hcl fuse` chose on val.")] = False,
     settings: Set = None,
     address: Address = None,
 ) -> None:
@@ -42,6 +43,7 @@ def evaluate(
     from hcl.splits import read_partition
     from orchestration.evaluate import METHODS, encodings
     from orchestration.evaluate import evaluate as evaluate_run
+    from orchestration.fuse import FUSED, chosen_fusion
 
     methods = tuple(method or ("hcl",))
     if unknown := [name for name in methods if name not in METHODS]:
@@ -51,18 +53,22 @@ def evaluate(
         changes: list[str] = list(settings or [])
         if dataset:
             changes.append(f"evaluation.datasets=[{', '.join(dataset)}]")
-        wrong = [change for change in changes if not change.startswith(_OF_EVALUATION)]
-        if wrong:
-            raise ConfigError(
-                f"{wrong[0]!r} would evaluate another model than the one that was trained",
-                where="--set",
-                remedy="an evaluation may change evaluation.*, fusion.*, matching.metric and settings of the machine",
-            )
-        experiment = override(load_resolved(folder / "experiment.yaml"), changes)
+        check_changes(changes)
+        experiment = load_resolved(folder / "experiment.yaml")
+        if fused:
+            experiment = override(experiment, chosen_fusion(folder))
+        experiment = override(experiment, changes)
         for one in experiment.evaluation.datasets or (experiment.data.dataset,):
             tell_left_out(data, one)
         evaluate_run(
-            folder, experiment, data_root=data, runs=runs, methods=methods, address=address, on_cell=show_records
+            folder,
+            experiment,
+            data_root=data,
+            runs=runs,
+            methods=methods,
+            label=FUSED if fused else None,
+            address=address,
+            on_cell=show_records,
         )
         partitions = [
             effective_partition(data, read_partition(data, one, experiment.evaluation.partition))
@@ -70,3 +76,13 @@ def evaluate(
         ]
         notes.print(encodings(experiment, sum(len(partition.videos) for partition in partitions), len(methods)))
     print_table(folders)
+
+
+def check_changes(changes: list[str]) -> None:
+    """Raise ConfigError for a setting that an evaluation of a trained run cannot change."""
+    if wrong := [change for change in changes if not change.startswith(_OF_EVALUATION)]:
+        raise ConfigError(
+            f"{wrong[0]!r} would evaluate another model than the one that was trained",
+            where="--set",
+            remedy="an evaluation may change evaluation.*, fusion.*, matching.metric and settings of the machine",
+        )
