@@ -40,8 +40,8 @@ class Panel:
 def draw(panels: Sequence[Panel], path: Path, *, heading: str, n_lines: int = 3) -> Path:
     """Write the panels below each other as a PNG.
 
-    A patch's outline is the stronger, the more of the zoomed tuples kept it; lines join the frames of the best
-    `n_lines` tuples, a colour each, as thick as they are alike.
+    A patch's outline is the stronger, the more of the zoomed tuples kept it, compared with the others of its clip;
+    lines join the frames of the best `n_lines` tuples, a colour each, with their similarities in the second line.
 
     Raises:
         StorageError: the picture cannot be encoded.
@@ -63,12 +63,12 @@ def _panel(panel: Panel, n_lines: int) -> np.ndarray:
     _write(image, panel.title, 24, _INK, 0.62)
     _write(image, panel.figures, 46, _SOFT, 0.48)
     above, below = _TITLE, _TITLE + _SIDE + _BETWEEN
-    strongest = max(panel.match.query_patches.max(), panel.match.support_patches.max(), 1e-9)
     rows = ((above, panel.query, panel.match.query_patches), (below, panel.support, panel.match.support_patches))
-    for top, frames, strengths in rows:
+    for top, frames, shares in rows:
+        strengths = shares / max(float(shares.max()), 1e-9)
         for index, frame in enumerate(frames):
             left = _left(index)
-            image[top : top + _SIDE, left : left + _SIDE] = _outlined(frame, strengths[index] / strongest, panel.grid)
+            image[top : top + _SIDE, left : left + _SIDE] = _outlined(frame, strengths[index], panel.grid)
             cv2.rectangle(image, (left, top), (left + _SIDE - 1, top + _SIDE - 1), _SOFT, 1)
     _lines(image, panel.match, n_lines, above + _SIDE, below)
     return image
@@ -101,9 +101,9 @@ def _lines(image: np.ndarray, match: PairMatch, n_lines: int, top: int, bottom: 
             cv2.line(image, *ends, _RANKS[rank], 2 + (rank == 0), cv2.LINE_AA)
             for end in ends:
                 cv2.circle(image, end, 5, _RANKS[rank], -1, cv2.LINE_AA)
+        x = image.shape[1] - _MARGIN - 84 * (min(n_lines, len(match.tuples)) - rank)
         label = f"{rank + 1}: {pair.similarity:.2f}"
-        x = round(_left(pair.query[0]) + _SIDE / 2 + shift) + 8
-        cv2.putText(image, label, (x, top + 22 + 15 * rank), _FONT, 0.42, _RANKS[rank], 1, cv2.LINE_AA)
+        cv2.putText(image, label, (x, _TITLE - 10), _FONT, 0.48, _RANKS[rank], 1, cv2.LINE_AA)
 
 
 def _heading(text: str, width: int) -> np.ndarray:

@@ -116,7 +116,7 @@ def explain(
 def _figures(levels: Levels, scores: np.ndarray, way: int, experiment: Experiment) -> str:
     sigmas = build.sigmas_of_fusion(experiment)
     terms = [
-        f"{name} {sigmas[f'sigma_{name}']:g} x {values[0, way]:.3f}"
+        f"{name} {sigmas[f'sigma_{name}']:.3g} x {values[0, way]:.3f}"
         for name, values in zip(("global", "temporal", "spatial"), levels, strict=True)
     ]
     return f"score {scores[way]:.3f} = {' + '.join(terms)}"
