@@ -19,7 +19,7 @@ from torch import Tensor
 from hcl.episodes import Episodes
 from hcl.scores import look_up, query_classes, size_weights
 
-_CHUNK = 1 << 21  # fused margins computed at a time: a few caches full
+_CHUNK = 1 << 16  # fused margins computed at a time: what a cache holds
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def contested(
     others = np.array([[way for way in range(episodes.way) if way != one] for one in range(episodes.way)])[own]
     margins = np.take_along_axis(values, own[None, :, None], axis=2) - np.take_along_axis(values, others[None], axis=2)
     always = (margins > 0).all(axis=(0, 2))
-    never = (margins < 0).all(axis=0).any(axis=1)
+    never = np.any((margins < 0).all(axis=0), axis=1)
     open_ = torch.from_numpy(np.ascontiguousarray(margins[:, ~(always | never)]))
     return Contested(open_, int(always.sum()), len(own))
 

@@ -98,7 +98,7 @@ def _lines(image: np.ndarray, match: PairMatch, n_lines: int, top: int, bottom: 
         for query_frame, support_frame in zip(pair.query, pair.support, strict=True):
             ends = [(round(_left(frame) + _SIDE / 2 + shift), y) for frame, y in
                     ((query_frame, top + 6), (support_frame, bottom - 6))]  # fmt: skip
-            cv2.line(image, *ends, _RANKS[rank], 2 + (rank == 0), cv2.LINE_AA)
+            cv2.line(image, ends[0], ends[1], _RANKS[rank], 2 + (rank == 0), cv2.LINE_AA)
             for end in ends:
                 cv2.circle(image, end, 5, _RANKS[rank], -1, cv2.LINE_AA)
         x = image.shape[1] - _MARGIN - 84 * (min(n_lines, len(match.tuples)) - rank)

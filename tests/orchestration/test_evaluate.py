@@ -28,9 +28,11 @@ from hcl.scores import Levels, accuracies, fused, score_episode
 from hcl.splits import Partition, read_partition
 from orchestration import evaluate as evaluating
 from orchestration import scoring, tables
-from orchestration.evaluate import METHODS, evaluate
+from orchestration.evaluate import evaluate
 from orchestration.worker import BEST, Run
 from tests.orchestration.conftest import tiny_experiment, tree
+
+METHODS = ("hcl", "untrained", "random", "prototype")  # other matchers: test_matchers.py
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,7 @@ def records(
     """All methods on two data sets at 1 and 3 shots."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(scoring, "n_workers_available", lambda **_: 2)
-        yield evaluate(run_folder, experiment, data_root=data_root, runs=trained.runs, methods=tuple(METHODS))
+        yield evaluate(run_folder, experiment, data_root=data_root, runs=trained.runs, methods=METHODS)
 
 
 def episodes_of(experiment: Experiment, partition: Partition, shot: int) -> Episodes:
@@ -205,7 +207,7 @@ def test_the_same_command_again_reads_the_tables(
     """Nor do other sigmas, another metric or other episodes score a pair again."""
     monkeypatch.setattr(scoring, "map_actors", lambda *_, **__: pytest.fail("an actor was started"))
     monkeypatch.setattr("orchestration.grids.map_actors", lambda *_, **__: pytest.fail("an actor was started"))
-    options: dict[str, Any] = {"data_root": data_root, "runs": trained.runs, "methods": tuple(METHODS)}
+    options: dict[str, Any] = {"data_root": data_root, "runs": trained.runs, "methods": METHODS}
     again = evaluate(run_folder, experiment, **options)
     assert [one.accuracy for one in again] == [one.accuracy for one in records]
     changes = {

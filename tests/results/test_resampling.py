@@ -101,9 +101,7 @@ def test_equal_accuracies_have_no_width():
     assert over_classes(np.full(90, 0.4), classes).half_width == pytest.approx(0, abs=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("freedom", "exact"), [(3, 3.1824), (7, 2.3646), (23, 2.0687), (1e9, 1.95996)]
-)
+@pytest.mark.parametrize(("freedom", "exact"), [(3, 3.1824), (7, 2.3646), (23, 2.0687), (1e9, 1.95996)])
 def test_t_quantiles(freedom, exact):
     assert t_quantile(0.975, freedom) == pytest.approx(exact, abs=0.02)
     assert math.isclose(t_quantile(0.025, freedom), -t_quantile(0.975, freedom), rel_tol=1e-9)
