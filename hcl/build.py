@@ -10,12 +10,12 @@ import torch
 from hcl import clips
 from hcl.backbone import make_backbone
 from hcl.checkpoint import file_digest
-from hcl.clips import ClipDataset, Frames
+from hcl.clips import ClipDataset, Draw, Frames
 from hcl.config import Experiment
 from hcl.encoder import Encoder
 from hcl.episodes import Episodes, sample_episodes
 from hcl.errors import BackboneError
-from hcl.evaluation import Defects
+from hcl.evaluation import Defects, Matcher
 from hcl.model import HCL, MatchingHeads
 from hcl.splits import Partition
 
@@ -121,7 +121,14 @@ def test_matching(experiment: Experiment) -> dict[str, Any]:
         "zoom_ranks": matching.zoom_ranks_test,
         "renormalise": matching.renormalise,
         "chunk_size": matching.chunk_size,
+        "precision": experiment.evaluation.precision,
     }
+
+
+def test_matcher(experiment: Experiment) -> Matcher:
+    """How episodes are compared, in validation and in evaluation."""
+    matching = experiment.matching
+    return Matcher(matching.metric, matching.project_at_test, test_matching(experiment), defects(experiment))
 
 
 def defects(experiment: Experiment) -> Defects:
@@ -147,8 +154,19 @@ def val_episodes(experiment: Experiment, partition: Partition) -> Episodes:
     )
 
 
-def make_dataset(experiment: Experiment, frames: Frames, partition: Partition, *, training: bool) -> ClipDataset:
-    """The partition's clips as training or as test sees them."""
+def test_draws(clip: int, views: int) -> list[Draw]:
+    """The readings of a clip that an evaluation averages over: the one test view, or random ones named by number."""
+    return [Draw(clip)] if views == 1 else [Draw(clip, (view,)) for view in range(views)]
+
+
+def make_dataset(
+    experiment: Experiment, frames: Frames, partition: Partition, *, training: bool, random_views: bool = False
+) -> ClipDataset:
+    """The partition's clips as training or as test sees them.
+
+    Args:
+        random_views: at test, readings that the seeds of a draw name (`test_draws`), in place of the one view.
+    """
     settings = experiment.clips
     if training:
         transform = clips.train_transform(
@@ -167,5 +185,5 @@ def make_dataset(experiment: Experiment, frames: Frames, partition: Partition, *
         sampling=settings.train_sampling if training else settings.test_sampling,
         transform=transform,
         per_frame=training and settings.per_frame,
-        random=training,
+        random=training or random_views,
     )

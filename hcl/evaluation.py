@@ -5,15 +5,17 @@ Training validates with it after each epoch. `orchestration.evaluate` spreads th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from hcl.clips import Draw
 from hcl.episodes import Episodes
 from hcl.gather import Gather, OneProcess
 from hcl.model import HCL, ClipFeatures, MatchingHeads, autocast
@@ -40,14 +42,27 @@ class Defects(NamedTuple):
         return None
 
 
-NO_DEFECTS = Defects()
+@dataclass(frozen=True)
+class Matcher:
+    """How episodes are compared.
+
+    Attributes:
+        metric: `cosine`, `euclidean` or `auto`.
+        project: apply the matching heads as in training.
+        options: the keyword arguments of `hcl.scores.score_pairs`.
+    """
+
+    metric: str
+    project: bool
+    options: Mapping[str, Any]
+    defects: Defects = field(default_factory=Defects)
 
 
 @torch.no_grad()
 def encode(
     model: HCL,
     dataset: Dataset,
-    indices: Sequence[int],
+    draws: Sequence[Draw] | Sequence[int],
     *,
     device: torch.device | str = "cpu",
     batch_size: int = 16,
@@ -56,7 +71,7 @@ def encode(
 ) -> tuple[Float[Tensor, "clip frame patch dim"], int]:
     """Tokens of some clips in float32, and the rows of their patch grid."""
     model.eval()
-    loader = DataLoader(dataset, sampler=list(indices), batch_size=batch_size, num_workers=processes)  # type: ignore[arg-type]
+    loader = DataLoader(dataset, sampler=list(draws), batch_size=batch_size, num_workers=processes)  # type: ignore[arg-type]
     tokens, rows = [], 0
     for clips in loader:
         with autocast(device, precision):
@@ -82,64 +97,63 @@ def features_of(
 
 @torch.no_grad()
 def episode_levels(
-    heads: MatchingHeads,
-    tokens: Float[Tensor, "clip frame patch dim"],
-    rows: int,
-    episodes: Episodes,
-    *,
-    metric: str,
-    project: bool,
-    defects: Defects = NO_DEFECTS,
-    **matching: Any,
+    heads: MatchingHeads, tokens: Float[Tensor, "clip frame patch dim"], rows: int, episodes: Episodes, matcher: Matcher
 ) -> Levels:
-    """The levels of all episodes, by the cheapest way that is exact: all pairs once, or episode by episode.
-
-    Args:
-        matching: the keyword arguments of `hcl.scores.score_pairs`.
-    """
-    if defects.reason(episodes.shot):
-        return mixed_levels(heads, tokens, rows, episodes, metric=metric, project=project, defects=defects, **matching)
-    features = features_of(heads, tokens, rows, project=project)
+    """The levels of all episodes, by the cheapest way that is exact: all pairs once, or episode by episode."""
+    if matcher.defects.reason(episodes.shot):
+        return mixed_levels(heads, tokens, rows, episodes, matcher)
+    features = features_of(heads, tokens, rows, project=matcher.project)
     n_episode_pairs = episodes.query[0].size * episodes.support[0].size * len(episodes)
     if len(features) ** 2 > n_episode_pairs:
-        return _each(episodes, lambda clips: features[clips], metric=metric, **matching)
-    table = {name: values.cpu().numpy() for name, values in score_pairs(features, features, **matching).items()}
-    return look_up(table, episodes, metric=metric, tuple_sizes=matching["tuple_sizes"])
+        return levels_one_by_one(episodes, lambda clips: features[clips], matcher)
+    table = score_pairs(features, features, **matcher.options)
+    return look_up(
+        {name: values.cpu().numpy() for name, values in table.items()},
+        episodes,
+        metric=matcher.metric,
+        tuple_sizes=matcher.options["tuple_sizes"],
+    )
+
+
+def mixed_levels(
+    heads: MatchingHeads, tokens: Float[Tensor, "clip frame patch dim"], rows: int, episodes: Episodes, matcher: Matcher
+) -> Levels:
+    """Episode by episode from cached tokens, as the release's defects need it."""
+    return levels_one_by_one(episodes, lambda clips: heads(tokens[clips], rows, project=matcher.project), matcher)
 
 
 @torch.no_grad()
-def mixed_levels(
-    heads: MatchingHeads,
-    tokens: Float[Tensor, "clip frame patch dim"],
-    rows: int,
-    episodes: Episodes,
-    *,
-    metric: str,
-    project: bool,
-    defects: Defects,
-    **matching: Any,
+def levels_one_by_one(
+    episodes: Episodes, features: Callable[[Int[Tensor, "clip"]], ClipFeatures], matcher: Matcher
 ) -> Levels:
-    """Episode by episode from cached tokens, as the release's defects need it."""
-    return _each(
-        episodes,
-        lambda clips: heads(tokens[clips], rows, project=project),
-        metric=metric,
-        swap_axes=defects.swap_shot_axes,
-        misplaced_semantics=defects.misplaced_semantics,
-        **matching,
-    )
+    """Each episode scored by itself, its defects included.
+
+    Args:
+        features: of some clips by index, the support of an episode before its queries.
+    """
+    each = []
+    for support, query in zip(episodes.support, episodes.query, strict=True):
+        clips = torch.from_numpy(np.concatenate([support.ravel(), query.ravel()]))
+        levels = score_episode(
+            features(clips),
+            way=episodes.way,
+            shot=episodes.shot,
+            metric=matcher.metric,
+            swap_axes=matcher.defects.swap_shot_axes,
+            misplaced_semantics=matcher.defects.misplaced_semantics,
+            **matcher.options,
+        )
+        each.append(levels)
+    return Levels(*(np.stack(level) for level in zip(*each, strict=True)))
 
 
 def validate(
     model: HCL,
     dataset: Dataset,
     episodes: Episodes,
+    matcher: Matcher,
     *,
-    metric: str,
-    project: bool,
     sigmas: Mapping[str, float],
-    matching: Mapping[str, Any],
-    defects: Defects = NO_DEFECTS,
     gather: Gather | None = None,
     **encoding: Any,
 ) -> Float[np.ndarray, "episode"]:
@@ -151,22 +165,5 @@ def validate(
     local = Episodes(
         episodes.classes, np.searchsorted(needed, episodes.support), np.searchsorted(needed, episodes.query)
     )
-    levels = episode_levels(
-        model.heads,
-        gather.rows(tokens),
-        rows,
-        local,
-        metric=metric,
-        project=project,
-        defects=defects,
-        **matching,
-    )
+    levels = episode_levels(model.heads, gather.rows(tokens), rows, local, matcher)
     return accuracies(fused(levels, sigmas), episodes.query.shape[2])
-
-
-def _each(episodes: Episodes, features: Any, **scoring: Any) -> Levels:
-    each = []
-    for support, query in zip(episodes.support, episodes.query, strict=True):
-        clips = torch.from_numpy(np.concatenate([support.ravel(), query.ravel()]))
-        each.append(score_episode(features(clips), way=episodes.way, shot=episodes.shot, **scoring))
-    return Levels(*(np.stack(level) for level in zip(*each, strict=True)))

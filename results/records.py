@@ -41,7 +41,8 @@ class EvaluationRecord:
     ci95: float | None = bounded(0)  # half width of the interval over episodes; None for a single episode
     accuracy_std: float | None = bounded(0, default=None)  # deviation of the accuracies of the episodes
     levels: dict[str, float] = field(default_factory=dict)  # accuracy of the global, temporal, spatial level alone
-    protocol: Literal["standard", "published"] = "standard"
+    protocol: Literal["standard", "published"] = "standard"  # of training and selection
+    evaluation_protocol: Literal["standard", "published"] = "standard"  # of the episodes and their frames
     mode: str = "corrected"
     metric: str = ""
     episodes_digest: str = ""
@@ -50,7 +51,6 @@ class EvaluationRecord:
     checkpoint_digest: str = ""
     n_clips: int | None = bounded(0, default=None)
     n_classes: int | None = bounded(0, default=None)
-    seconds: float | None = bounded(0, default=None)
     created: str = ""  # ISO 8601
     schema: int = SCHEMA
 
@@ -111,8 +111,9 @@ class Provenance:
 
 
 def write_evaluation(run_dir: Path | str, record: EvaluationRecord) -> Path:
-    """One file a (method, data set, partition, way, shot); evaluating the same cell again replaces it."""
+    """One file a (method, data set, partition, way, shot, protocol); evaluating the same cell again replaces it."""
     cell = [record.method, record.dataset, record.partition, f"{record.way}way", f"{record.shot}shot"]
+    cell += ["published"] if record.evaluation_protocol == "published" else []
     name = "-".join(_file_name_part(part) for part in cell)
     return write_json(Path(run_dir) / "evaluation" / f"{name}.json", encode(record))
 

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from hcl.clips import Draw
 from hcl.episodes import sample_episodes
-from hcl.evaluation import Defects, encode, episode_levels, features_of, mixed_levels, validate
+from hcl.evaluation import Defects, Matcher, encode, episode_levels, features_of, mixed_levels, validate
 from hcl.scores import Levels, accuracies, fused, look_up, score_pairs
 from tests.hcl.test_model import ROWS, parts_of, pixels, seeded_heads, tiny_model, tokens_like
 
@@ -89,7 +89,7 @@ def test_projected_test_features_are_the_training_features():
 @pytest.mark.parametrize("shot", [1, 2, 4])
 def test_both_ways_to_the_levels_agree(shot, metric, monkeypatch):
     heads, tokens = seeded_heads(), tokens_like(len(LABELS))
-    settings: dict[str, Any] = {"metric": metric, "project": True, **MATCHING}
+    matcher = Matcher(metric, True, MATCHING)
     looked_up: list[int] = []
 
     def watched(table, episodes, **arguments):
@@ -99,9 +99,9 @@ def test_both_ways_to_the_levels_agree(shot, metric, monkeypatch):
     monkeypatch.setattr("hcl.evaluation.look_up", watched)
     many = sample_episodes(LABELS, way=3, shot=shot, queries=2, episodes=20, seed=0)
     few = sample_episodes(LABELS, way=3, shot=shot, queries=2, episodes=2, seed=0)
-    by_table = episode_levels(heads, tokens, ROWS, many, **settings)
+    by_table = episode_levels(heads, tokens, ROWS, many, matcher)
     assert looked_up == [20]
-    directly = episode_levels(heads, tokens, ROWS, few, **settings)
+    directly = episode_levels(heads, tokens, ROWS, few, matcher)
     assert looked_up == [20]
     assert_same_levels(Levels(*(level[:2] for level in by_table)), directly)
 
@@ -111,8 +111,7 @@ def test_both_ways_to_the_levels_agree(shot, metric, monkeypatch):
 def test_without_defects_cached_tokens_give_what_the_table_gives(shot, multi_scale):
     heads, tokens = seeded_heads(multi_scale=multi_scale), tokens_like(len(LABELS))
     episodes = sample_episodes(LABELS, way=2, shot=shot, queries=3, episodes=3, seed=1)
-    settings: dict[str, Any] = {"metric": "auto", "project": False, **MATCHING}
-    mixed = mixed_levels(heads, tokens, ROWS, episodes, defects=Defects(), **settings)
+    mixed = mixed_levels(heads, tokens, ROWS, episodes, Matcher("auto", False, MATCHING))
     features = features_of(heads, tokens, ROWS, project=False)
     table = {name: value.numpy() for name, value in score_pairs(features, features, **MATCHING).items()}
     assert_same_levels(mixed, look_up(table, episodes, metric="auto", tuple_sizes=(2, 3)))
@@ -128,14 +127,15 @@ def test_each_defect_has_its_shots_and_its_reason():
 
 def test_defects_go_episode_by_episode_and_change_the_levels():
     episodes = sample_episodes(LABELS, way=3, shot=2, queries=2, episodes=20, seed=0)
-    tokens, settings = tokens_like(len(LABELS)), {"metric": "auto", "project": True, **MATCHING}
-    right = episode_levels(seeded_heads(multi_scale=True), tokens, ROWS, episodes, **settings)
+    tokens = tokens_like(len(LABELS))
+    right = episode_levels(seeded_heads(multi_scale=True), tokens, ROWS, episodes, Matcher("auto", True, MATCHING))
     for heads, defects, level in (
         (seeded_heads(multi_scale=True, mix_scales=True), Defects(mix_scales=True), "global_"),
         (seeded_heads(multi_scale=True), Defects(swap_shot_axes=True), "temporal"),
     ):
-        wrong = episode_levels(heads, tokens, ROWS, episodes, defects=defects, **settings)
-        expected = mixed_levels(heads, tokens, ROWS, episodes, defects=defects, **settings)
+        matcher = Matcher("auto", True, MATCHING, defects)
+        wrong = episode_levels(heads, tokens, ROWS, episodes, matcher)
+        expected = mixed_levels(heads, tokens, ROWS, episodes, matcher)
         assert_same_levels(wrong, expected)
         assert not np.allclose(getattr(wrong, level), getattr(right, level))
 
@@ -146,11 +146,11 @@ def test_defects_go_episode_by_episode_and_change_the_levels():
 def test_validation_is_the_accuracy_of_the_episodes_and_reads_each_clip_once():
     model, dataset = tiny_model().eval(), clips_of_classes()
     episodes = sample_episodes(LABELS, way=3, shot=1, queries=2, episodes=3, seed=5)
-    settings: dict[str, Any] = {"metric": "auto", "project": True}
-    ours = validate(model, dataset, episodes, sigmas=SIGMAS, matching=MATCHING, **settings)
+    matcher = Matcher("auto", True, MATCHING)
+    ours = validate(model, dataset, episodes, matcher, sigmas=SIGMAS)
     needed = np.unique(np.concatenate([episodes.support.ravel(), episodes.query.ravel()]))
     assert sorted(dataset.read) == needed.tolist()
     tokens, rows = encode(model, dataset, range(len(LABELS)))
-    levels = episode_levels(model.heads, tokens, rows, episodes, **settings, **MATCHING)
+    levels = episode_levels(model.heads, tokens, rows, episodes, matcher)
     assert ours.tolist() == accuracies(fused(levels, SIGMAS), 2).tolist()
     assert ours.mean() > 0.5  # brightness tells the classes apart

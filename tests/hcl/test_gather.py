@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hcl.episodes import sample_episodes
-from hcl.evaluation import validate
+from hcl.evaluation import Matcher, validate
 from hcl.gather import Gather, OneProcess, Workers
 from hcl.losses import TERMS, classification_loss, contrastive_terms, neighbouring_pairs, weighted_total
 from hcl.training import Batch, pair_batches, train_step
@@ -94,8 +94,8 @@ def validated(gather: Gather) -> np.ndarray:
     episodes = sample_episodes(VALIDATION_LABELS, way=3, shot=2, queries=2, episodes=5, seed=1)
     matching = {"tuple_sizes": (2, 3), "top_tuples": 3, "top_patches": 4, "zoom_ranks": 2}
     model = tiny_model().eval()
-    settings: dict[str, Any] = {"metric": "auto", "project": True, "sigmas": FUSION, "matching": matching}
-    return validate(model, Clips(pixels(len(VALIDATION_LABELS))), episodes, gather=gather, **settings)
+    clips = Clips(pixels(len(VALIDATION_LABELS)))
+    return validate(model, clips, episodes, Matcher("auto", True, matching), sigmas=FUSION, gather=gather)
 
 
 def everything(gather: Gather) -> dict[str, Any]:

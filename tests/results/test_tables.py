@@ -10,7 +10,15 @@ import pytest
 
 import results
 from results.markup import to_csv, to_latex, to_markdown
-from results.tables import DAGGER, FOOTNOTE, accuracy_table, levels_table, trials_table, write_tables
+from results.tables import (
+    ASKED_AS_PUBLISHED,
+    DAGGER,
+    FOOTNOTE,
+    accuracy_table,
+    levels_table,
+    trials_table,
+    write_tables,
+)
 
 
 @pytest.fixture
@@ -43,6 +51,14 @@ def test_cells_hold_percent_and_interval(load, evaluation):
 def test_shots_are_ordered_as_numbers(load, evaluation):
     table = accuracy_table(load(*(evaluation(shot=shot) for shot in (10, 2, 1))))
     assert list(table.columns[3:]) == ["1-shot", "2-shot", "10-shot"]
+
+
+def test_episodes_asked_as_published_are_marked_beside_the_others(load, evaluation):
+    records = load(evaluation(), evaluation(evaluation_protocol="published", episodes=3000, accuracy=0.55))
+    table = accuracy_table(records)
+    assert sorted(table[["method", "1-shot"]].values.tolist()) == [["hcl", "47.7 ± 0.9"], ["hcl ‡", "55.0 ± 0.9"]]
+    assert table.attrs["footnotes"] == [ASKED_AS_PUBLISHED]
+    assert r"$^\ddagger$ asked as the printed" in to_latex(table)
 
 
 def test_published_protocol_is_marked_in_every_format(load, evaluation, tmp_path):
