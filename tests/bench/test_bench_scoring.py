@@ -24,13 +24,13 @@ SIGMAS = {"sigma_global": 1.0, "sigma_temporal": 0.5, "sigma_spatial": 0.5}
 
 
 def seconds(work: Callable[[], object], repeats: int = 3) -> float:
-    """The fastest of some runs, after one to warm up."""
+    """Processor time of the fastest of some runs, after one to warm up: whoever else uses the machine is left out."""
     work()
     times = []
     for _ in range(repeats):
-        began = time.perf_counter()
+        began = time.process_time()
         work()
-        times.append(time.perf_counter() - began)
+        times.append(time.process_time() - began)
     return min(times)
 
 
@@ -49,7 +49,7 @@ def features_like(labels: np.ndarray, d_model: int = D_MODEL, patches: int = PAT
     parts = []
     for label in labels:  # one clip at a time: the noise of all is larger than what is kept of it
         noise = torch.randn(1, FRAMES, patches, d_model, generator=generator)
-        parts.append(heads(0.12 * pattern[label] + noise, rows=int(patches**0.5)))
+        parts.append(heads(0.09 * pattern[label] + noise, rows=int(patches**0.5)))
     tensors = [(part.patches[0], part.tuples[0], part.clip) for part in parts]
     kept, tuples, clip = (torch.cat(each) for each in zip(*tensors, strict=True))
     return ClipFeatures((kept,), (tuples,), clip)
@@ -76,7 +76,7 @@ def test_pairs_against_the_matrix_product(capsys):
 
 def test_half_precision_predicts_the_same(capsys):
     """The same episodes from both precisions, features kept in half for the second."""
-    labels = np.repeat(np.arange(8), 12)
+    labels = np.repeat(np.arange(6), 11)
     single = features_like(labels)
     half = ClipFeatures((single.patches[0].half(),), single.tuples, single.clip)
     tables = [
@@ -144,13 +144,13 @@ def test_the_table_against_episode_by_episode(capsys):
             scores.append(fused(levels, SIGMAS))
         return accuracies(np.stack(scores), 5)
 
-    began = time.perf_counter()
+    began = time.process_time()
     ours = by_table()
-    took, naive = time.perf_counter() - began, 0.0
+    took, naive = time.process_time() - began, 0.0
     for shot, n in ((1, 60), (5, 20)):
-        began = time.perf_counter()
+        began = time.process_time()
         direct = one_by_one(shot, n)
-        naive += (time.perf_counter() - began) * 1000 / n
+        naive += (time.process_time() - began) * 1000 / n
         np.testing.assert_allclose(ours[shot][:n], direct, atol=1e-6)
     tell(
         capsys, f"1,000 episodes at 1 and 5 shots: {took:.1f} s by table, {naive:.0f} s one by one, {naive / took:.0f}x"

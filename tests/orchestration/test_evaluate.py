@@ -304,7 +304,7 @@ def test_a_killed_driver_goes_on_with_what_is_on_disk(
     program = [sys.executable, "-c", "from orchestration.cli import main; main()", *map(str, words)]
     driver = subprocess.Popen(program, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not (kept := tiles_in(runs)) and driver.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)
     finally:
