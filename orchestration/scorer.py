@@ -12,9 +12,8 @@ import torch
 from hcl import build
 from hcl.arrays import save_arrays
 from hcl.checkpoint import load_checkpoint, load_model
-from hcl.clips import Draw
 from hcl.episodes import Episodes
-from hcl.evaluation import encode, features_of, levels_one_by_one
+from hcl.evaluation import encode, features_of, frames_in_order, levels_one_by_one
 from hcl.features import pack, unpack
 from hcl.frames import FrameStore
 from hcl.grids import GridDataset
@@ -39,10 +38,11 @@ class Scorer:
         views = []
         for view in range(cell.views):
             draws = [build.test_draws(clip, cell.views)[view] for clip in range(start, stop)]
+            options: dict[str, Any] = {"device": self.device, "precision": cell.experiment.train.precision}
             if cell.method == "prototype":
-                views.append(pack(_pooled(dataset, draws)))
+                views.append(pack(ClipFeatures((), (), frames_in_order(model, dataset, draws, **options))))
                 continue
-            tokens, rows = encode(model, dataset, draws, device=self.device, precision=cell.experiment.train.precision)
+            tokens, rows = encode(model, dataset, draws, **options)
             if _mixes_scales(cell):
                 views.append({"tokens": tokens.cpu().numpy(), "rows": np.full(len(tokens), rows)})
             else:
@@ -96,12 +96,6 @@ class Scorer:
 def _mixes_scales(cell: Cell) -> bool:
     """Whether features depend on the other clips of an episode (deviation 3), so that tokens are kept instead."""
     return cell.method != "prototype" and build.defects(cell.experiment).mix_scales
-
-
-def _pooled(dataset: Any, draws: list[Draw]) -> ClipFeatures:
-    """The backbone's frame features in order, as one unit vector a clip."""
-    frames = torch.stack([dataset[draw].float().mean(dim=(-1, -2)).flatten() for draw in draws])
-    return ClipFeatures((), (), torch.nn.functional.normalize(frames, dim=-1))
 
 
 def _model(cell: Cell) -> HCL:

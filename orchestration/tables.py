@@ -101,8 +101,8 @@ class Cell:
         return len(self.partition.videos)
 
     def grid_job(self) -> GridJob | None:
-        """The cached grids that a frozen backbone reads instead of frames."""
-        if self.experiment.model.train_backbone and self.method != "prototype":
+        """The cached grids that are read instead of frames, where stages of the backbone are frozen."""
+        if not build.caches_grids(self.experiment):
             return None
         is_random = self.method == "random"
         return GridJob(
