@@ -279,7 +279,8 @@ def test_a_killed_actor_costs_its_tile_alone_and_changes_no_byte(
     found = answers_of(run_folder, experiment, data_root, tmp_path).records
     assert (tmp_path / "killed").exists()
     scored = (tmp_path / "scored").read_text().splitlines()
-    assert len(set(scored)) == 16 and len(scored) == 2 * 16 + 1  # two data sets, and the tile that was under way
+    # Two data sets; again the tile that was under way, and the one before it where its answer died with the actor.
+    assert len(set(scored)) == 16 and len(scored) - 2 * 16 in (1, 2)
     for one in found:
         expected = one_of(records, method="hcl", dataset=one.dataset, shot=one.shot)
         assert (one.accuracy, one.levels) == (expected.accuracy, expected.levels)
