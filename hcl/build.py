@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from hcl import clips
 from hcl.backbone import make_backbone
-from hcl.checkpoint import file_digest
+from hcl.checkpoint import file_digest, load_checkpoint, load_model
 from hcl.clips import ClipDataset, Frames
 from hcl.config import Experiment
+from hcl.embeddings import read_embeddings
 from hcl.encoder import Encoder
 from hcl.episodes import Episodes, sample_episodes
 from hcl.errors import BackboneError
@@ -51,6 +54,8 @@ def make_model(experiment: Experiment, n_classes: int, *, random_weights: bool =
             multi_scale=matching.multi_scale,
             reproject_per_size=matching.reproject_per_size,
             mix_scales=matching.mix_scales,
+            embedding_dim=model.embedding_dim if matching.semantic else None,
+            learn_semantics=experiment.loss.sigma_spatial_cycle > 0,
         )
         if experiment.train.channels_last:
             backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -64,6 +69,14 @@ def make_model(experiment: Experiment, n_classes: int, *, random_weights: bool =
         )
 
 
+def trained_model(experiment: Experiment, checkpoint: Path) -> HCL:
+    """The model with a checkpoint's weights, to evaluate. Raises CheckpointError where the two do not fit."""
+    content = load_checkpoint(checkpoint)
+    model = make_model(experiment, len(content["classes"]), random_weights=True)
+    load_model(model, content["model"], source=str(checkpoint))
+    return model.eval()
+
+
 def weights_identity(weights: str) -> str:
     """What `model.weights` names: itself, or the content of the file. Raises BackboneError for a missing file."""
     if weights in ("imagenet", "none"):
@@ -74,6 +87,30 @@ def weights_identity(weights: str) -> str:
         raise BackboneError(
             f"cannot be read: {error.strerror}", where=f"model.weights={weights}", remedy="check the path"
         ) from error
+
+
+def embeddings_file(experiment: Experiment, data_root: Path, dataset: str) -> Path | None:
+    """The class-name embeddings of a data set; None without `matching.semantic`."""
+    if not experiment.matching.semantic:
+        return None
+    return data_root / experiment.data.embeddings.replace("{dataset}", dataset)
+
+
+def embeddings_identity(experiment: Experiment, data_root: Path, dataset: str) -> str:
+    """The digest of the class-name embeddings that an experiment reads; empty where it reads none."""
+    path = embeddings_file(experiment, data_root, dataset)
+    return file_digest(path) if path is not None and path.exists() else ""
+
+
+def clip_embeddings(
+    experiment: Experiment, data_root: Path, partition: Partition
+) -> Float[Tensor, "clip embedding"] | None:
+    """The embedding of each clip's class name; None without `matching.semantic`. Raises DataError."""
+    path = embeddings_file(experiment, data_root, partition.dataset)
+    if path is None:
+        return None
+    of_class = read_embeddings(path, partition.classes, dataset=partition.dataset, dim=experiment.model.embedding_dim)
+    return of_class[torch.from_numpy(partition.labels)]
 
 
 def sigmas_of_loss(experiment: Experiment) -> dict[str, float]:
@@ -105,6 +142,7 @@ def training_matching(experiment: Experiment) -> dict[str, Any]:
         "cycle_temperature": loss.cycle_temperature,
         "keep_anchor": loss.keep_anchor,
         "renormalise": matching.renormalise,
+        "misplaced_semantics": matching.misplaced_training_semantics,
         "spatial": loss.sigma_spatial > 0,
         "spatial_cycle": loss.sigma_spatial_cycle > 0,
         "chunk_size": matching.chunk_size,
@@ -129,6 +167,7 @@ def defects(experiment: Experiment) -> Defects:
     return Defects(
         mix_scales=matching.multi_scale and matching.mix_scales,
         swap_shot_axes=matching.swap_shot_axes,
+        misplaced_semantics=matching.semantic and matching.leaking_semantics,
     )
 
 

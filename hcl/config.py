@@ -36,6 +36,11 @@ class Data(Section):
     protocol: Literal["standard", "published"] = setting(
         "standard", "`published` trains on train+val and selects on test as the release does, and every table marks it"
     )
+    embeddings: str = setting(
+        "embeddings/{dataset}.npz",
+        "matching.semantic: file of class-name embeddings under the data root; {dataset} stands for a data set's name",
+        min_length=1,
+    )
 
 
 class Clips(Section):
@@ -101,6 +106,8 @@ class Model(Section):
         10, "rows of each learned position table: the most frames and the largest grid side", ge=2, le=256
     )
 
+    embedding_dim: int = setting(768, "width of class-name embeddings, read only with matching.semantic", ge=1, le=8192)
+
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
         if self.d_model % self.n_heads:
@@ -133,6 +140,19 @@ class Matching(Section):
     )
     mix_scales: bool = setting(False, "multi-scale patches take their frames from other clips (deviation 3)")
     swap_shot_axes: bool = setting(False, "read (support, tuple) as (tuple, support) above 1 shot (deviation 5)")
+    semantic: bool = setting(
+        False,
+        "class-name embeddings weigh the patches that the spatial level chooses from; they learn through the spatial "
+        "cycle term alone (loss.sigma_spatial_cycle), because choosing has no gradient",
+    )
+    misplaced_training_semantics: bool = setting(
+        False, "in training the patches chosen for the first clip weigh all others (deviation 18)"
+    )
+    leaking_semantics: bool = setting(
+        False,
+        "at test the embeddings of an episode's first clips weigh its queries, at 5 shots those of the queries' own "
+        "classes: a leak, only in mode published (deviation 7)",
+    )
     chunk_size: int = setting(
         16, "query clips matched at a time: bounds memory, never changes a result", unit="clips", ge=1
     )
@@ -261,6 +281,38 @@ class Experiment(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _semantics_can_be_computed(self) -> Self:
+        matching = self.matching
+        if not matching.semantic:
+            return self
+        several = len(matching.tuple_sizes) > 1
+        if several and matching.reproject_per_size and self.model.d_model != self.model.embedding_dim:
+            raise ValueError(
+                "matching.reproject_per_size projects the embeddings once more per tuple size, which needs "
+                f"model.d_model={self.model.d_model} to equal model.embedding_dim={self.model.embedding_dim} "
+                "(deviation 18); set matching.reproject_per_size=false, or one of matching.tuple_sizes"
+            )
+        if not matching.leaking_semantics:
+            return self
+        if self.mode != "published":
+            raise ValueError(
+                "matching.leaking_semantics reads the classes of the queries: it stands in mode published only, "
+                f"mode is {self.mode}"
+            )
+        if several:
+            raise ValueError(
+                f"matching.leaking_semantics cannot be computed with matching.tuple_sizes={matching.tuple_sizes}: the "
+                "release raises; set matching.leaking_semantics=false, or one size"
+            )
+        fewest = self.evaluation.way * min(*self.evaluation.shots, self.train.val_shot)
+        if fewest < matching.zoom_ranks_test:
+            raise ValueError(
+                f"matching.leaking_semantics needs as many support clips as matching.zoom_ranks_test="
+                f"{matching.zoom_ranks_test}, an episode has {fewest}"
+            )
+        return self
+
     def digest(self) -> str:
         """Twelve hexadecimal digits that name these settings, whatever file or option they came from.
 
@@ -284,6 +336,8 @@ PUBLISHED: dict[str, Any] = {
     "matching.reproject_per_size": True,
     "matching.mix_scales": True,
     "matching.swap_shot_axes": True,
+    "matching.misplaced_training_semantics": True,
+    "matching.leaking_semantics": True,
     "loss.keep_anchor": True,
     "evaluation.overlapping": True,
 }

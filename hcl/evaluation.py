@@ -67,17 +67,29 @@ def encode(
 
 @torch.no_grad()
 def features_of(
-    heads: MatchingHeads, tokens: Float[Tensor, "clip frame patch dim"], rows: int, *, project: bool
+    heads: MatchingHeads,
+    tokens: Float[Tensor, "clip frame patch dim"],
+    rows: int,
+    *,
+    project: bool,
+    embeddings: Float[Tensor, "clip embedding"] | None = None,
 ) -> ClipFeatures:
     """Matching features of many clips, a few at a time; not for heads that mix clips."""
-    parts = [heads(part, rows, project=project) for part in tokens.split(_HEAD_CLIPS)]
+    names = [None] * len(tokens) if embeddings is None else embeddings.to(tokens.device).split(_HEAD_CLIPS)
+    parts = [
+        heads(part, rows, project=project, embeddings=of_part)
+        for part, of_part in zip(tokens.split(_HEAD_CLIPS), names, strict=False)
+    ]
     levels = range(len(heads.tuple_sizes))
     patches: list[Tensor] = []
     for level in levels:
         is_new = heads.reproject_per_size or level == 0
         patches.append(torch.cat([part.patches[level] for part in parts]) if is_new else patches[0])
     tuples = tuple(torch.cat([part.tuples[level] for part in parts]) for level in levels)
-    return ClipFeatures(tuple(patches), tuples, torch.cat([part.clip for part in parts]))
+    semantics = None
+    if embeddings is not None:
+        semantics = tuple(torch.cat([part.semantics[level] for part in parts]) for level in levels)
+    return ClipFeatures(tuple(patches), tuples, torch.cat([part.clip for part in parts]), semantics)
 
 
 @torch.no_grad()
@@ -90,16 +102,20 @@ def episode_levels(
     metric: str,
     project: bool,
     defects: Defects = NO_DEFECTS,
+    embeddings: Float[Tensor, "clip embedding"] | None = None,
     **matching: Any,
 ) -> Levels:
     """The levels of all episodes, by the cheapest way that is exact: all pairs once, or episode by episode.
 
     Args:
+        embeddings: of each clip's class name, for heads with semantics. Those of support clips alone are read,
+            unless a defect is asked for that leaks the queries' (deviation 7).
         matching: the keyword arguments of `hcl.scores.score_pairs`.
     """
+    how: dict[str, Any] = {"project": project, "embeddings": embeddings}
     if defects.reason(episodes.shot):
-        return mixed_levels(heads, tokens, rows, episodes, metric=metric, project=project, defects=defects, **matching)
-    features = features_of(heads, tokens, rows, project=project)
+        return mixed_levels(heads, tokens, rows, episodes, metric=metric, defects=defects, **how, **matching)
+    features = features_of(heads, tokens, rows, **how)
     n_episode_pairs = episodes.query[0].size * episodes.support[0].size * len(episodes)
     if len(features) ** 2 > n_episode_pairs:
         return _each(episodes, lambda clips: features[clips], metric=metric, **matching)
@@ -117,12 +133,18 @@ def mixed_levels(
     metric: str,
     project: bool,
     defects: Defects,
+    embeddings: Float[Tensor, "clip embedding"] | None = None,
     **matching: Any,
 ) -> Levels:
     """Episode by episode from cached tokens, as the release's defects need it."""
+
+    def features(clips: Tensor) -> ClipFeatures:
+        names = None if embeddings is None else embeddings[clips].to(tokens.device)
+        return heads(tokens[clips], rows, project=project, embeddings=names)
+
     return _each(
         episodes,
-        lambda clips: heads(tokens[clips], rows, project=project),
+        features,
         metric=metric,
         swap_axes=defects.swap_shot_axes,
         misplaced_semantics=defects.misplaced_semantics,
@@ -140,10 +162,15 @@ def validate(
     sigmas: Mapping[str, float],
     matching: Mapping[str, Any],
     defects: Defects = NO_DEFECTS,
+    embeddings: Float[Tensor, "clip embedding"] | None = None,
     gather: Gather | None = None,
     **encoding: Any,
 ) -> Float[np.ndarray, "episode"]:
-    """Accuracy of each episode; every worker encodes its share of the clips that the episodes need."""
+    """Accuracy of each episode; every worker encodes its share of the clips that the episodes need.
+
+    Args:
+        embeddings: of each clip's class name, as in `episode_levels`; those of the whole data set.
+    """
     gather = gather or OneProcess()
     needed = np.unique(np.concatenate([episodes.support.ravel(), episodes.query.ravel()]))
     share = np.array_split(needed, gather.world)[gather.rank]
@@ -159,6 +186,7 @@ def validate(
         metric=metric,
         project=project,
         defects=defects,
+        embeddings=None if embeddings is None else embeddings[torch.from_numpy(needed)],
         **matching,
     )
     return accuracies(fused(levels, sigmas), episodes.query.shape[2])

@@ -59,6 +59,8 @@ class MatchingHeads(nn.Module):
     Args:
         tuple_sizes: the sizes matched; each has a linear layer of its own.
         embedding_dim: width of class-name embeddings; None leaves the semantic branch out.
+        learn_semantics: false freezes the embeddings' projection, which learns through the spatial cycle term alone
+            and would otherwise be waited for by data parallelism.
         temporal_projection: the older release trained without `temporal_linear`.
         multi_scale, reproject_per_size, mix_scales: as in `hcl.config.Matching`.
     """
@@ -69,6 +71,7 @@ class MatchingHeads(nn.Module):
         *,
         tuple_sizes: Sequence[int] = (2,),
         embedding_dim: int | None = None,
+        learn_semantics: bool = True,
         temporal_projection: bool = True,
         multi_scale: bool = False,
         reproject_per_size: bool = False,
@@ -85,6 +88,8 @@ class MatchingHeads(nn.Module):
         if embedding_dim is not None:
             self.semantic_linear = nn.Linear(embedding_dim, d_model)
             self.semantic_norm = nn.LayerNorm(d_model, eps=HEAD_NORM_EPS)
+            self.semantic_linear.requires_grad_(learn_semantics)
+            self.semantic_norm.requires_grad_(learn_semantics)
 
     def forward(
         self,

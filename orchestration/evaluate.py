@@ -115,6 +115,7 @@ def _questions(
         for method in methods:
             weights = (checkpoint or folder / BEST) if method == "hcl" else None
             cell = Cell(method, experiment, data_root, partition, weights)
+            cell.embeddings()  # a class without a name's embedding is told now
             for shot, questions in episodes.items():
                 yield Question(cell, questions, _known(folder, cell, questions, shot))
 
@@ -135,6 +136,7 @@ def _known(folder: Path, cell: Cell, episodes: Episodes, shot: int) -> dict[str,
         "seed": evaluation.seed,
         "protocol": experiment.data.protocol,
         "mode": experiment.mode,
+        "leaks_labels": cell.method != "prototype" and build.defects(experiment).misplaced_semantics,
         "metric": "euclidean" if cell.method == "prototype" else metric_of(experiment.matching.metric, shot),
         "episodes_digest": episodes.digest(),
         "experiment_digest": experiment.digest(),

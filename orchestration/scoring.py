@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from hcl import build
-from hcl.checkpoint import load_checkpoint, load_model
 from hcl.episodes import Episodes
 from hcl.errors import HCLError
 from hcl.evaluation import encode, features_of
@@ -96,6 +95,7 @@ class _Loaded:
     cell: Cell
     model: HCL
     dataset: Any
+    embeddings: torch.Tensor | None = None
     tokens: torch.Tensor | None = None
     features: ClipFeatures | None = None
 
@@ -124,7 +124,7 @@ class Scorer:
             else:
                 frames = FrameStore(cell.data_root / "images" / cell.partition.dataset)
                 dataset = build.make_dataset(cell.experiment, frames, cell.partition, training=False)
-            self.loaded = _Loaded(cell, _model(cell).to(self.device), dataset)
+            self.loaded = _Loaded(cell, _model(cell).to(self.device), dataset, cell.embeddings())
         return self.loaded
 
     def _encode(self, loaded: _Loaded, start: int, path: Path) -> None:
@@ -149,8 +149,13 @@ class Scorer:
             table = {"global": vectors[start:stop] @ vectors.T}
         else:
             if loaded.features is None:
-                project = cell.experiment.matching.project_at_test
-                loaded.features = features_of(loaded.model.heads, tokens, self._rows(cell), project=project)
+                loaded.features = features_of(
+                    loaded.model.heads,
+                    tokens,
+                    self._rows(cell),
+                    project=cell.experiment.matching.project_at_test,
+                    embeddings=loaded.embeddings,
+                )
             rows = loaded.features[slice(start, stop)]
             table = score_pairs(rows, loaded.features, **build.test_matching(cell.experiment))
         save_arrays(cell.table(self.runs).block(start), {name: values.cpu().numpy() for name, values in table.items()})
@@ -165,6 +170,7 @@ class Scorer:
             metric=experiment.matching.metric,
             project=experiment.matching.project_at_test,
             defects=build.defects(experiment),
+            embeddings=loaded.embeddings,
             **build.test_matching(experiment),
         )
 
@@ -182,7 +188,4 @@ class Scorer:
 def _model(cell: Cell) -> HCL:
     if cell.checkpoint is None:
         return build.make_model(cell.experiment, n_classes=2, random_weights=cell.method == "random").eval()
-    state = load_checkpoint(cell.checkpoint)
-    model = build.make_model(cell.experiment, len(state["classes"]), random_weights=True)
-    load_model(model, state["model"], source=str(cell.checkpoint))
-    return model.eval()
+    return build.trained_model(cell.experiment, cell.checkpoint)

@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from hcl import build
 from hcl.checkpoint import file_digest
@@ -70,6 +71,7 @@ class Cell:
             "precision": experiment.train.precision,
             "videos": self.partition.digest(),
             "frames": file_digest(manifest) if manifest.exists() else "no manifest",
+            "embeddings": build.embeddings_identity(experiment, self.data_root, self.partition.dataset),
         }
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -85,6 +87,12 @@ class Cell:
             return None
         is_random = self.method == "random"
         return GridJob(self.experiment, self.data_root, self.partition, training=False, random_backbone=is_random)
+
+    def embeddings(self) -> Tensor | None:
+        """The class-name embedding of each clip, where the method reads them. Raises DataError."""
+        if self.method == "prototype":
+            return None
+        return build.clip_embeddings(self.experiment, self.data_root, self.partition)
 
     def table(self, runs: Path) -> Table:
         return Table(Path(runs) / "cache" / "scores" / self.key, len(self.partition.videos))

@@ -27,6 +27,7 @@ from hcl.gather import OneProcess, Workers
 from hcl.resolve import load_resolved, to_yaml
 from hcl.settings import flatten
 from hcl.splits import Partition
+from orchestration.checkpoints import IMPORTED
 from orchestration.grids import ensure_grids
 from orchestration.runtime import connect
 from orchestration.worker import PROGRESS, Run, run_epochs
@@ -81,6 +82,10 @@ def prepare(experiment: Experiment, *, data_root: Path, runs: Path, restart: boo
     if (run.folder / STUDY).exists():
         raise ConfigError(
             "holds a study, not a run", where=str(run.folder), remedy="give the run another name (--set name=...)"
+        )
+    if (run.folder / IMPORTED).exists():
+        raise ConfigError(
+            "holds imported weights, not a run", where=str(run.folder), remedy="give the run another name"
         )
     if restart and run.folder.exists():
         shutil.rmtree(run.folder)

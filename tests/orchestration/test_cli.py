@@ -15,6 +15,7 @@ from orchestration.worker import Run
 from tests.orchestration.conftest import Command, tree
 
 COMMANDS = ["demo", "extract", "train", "sweep", "evaluate", "report", "data synth", "config list", "config show"]
+COMMANDS += ["checkpoint import", "checkpoint show"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
