@@ -17,6 +17,7 @@ from hcl.episodes import Episodes, sample_episodes
 from hcl.errors import BackboneError
 from hcl.evaluation import Defects
 from hcl.model import HCL, MatchingHeads
+from hcl.recomputing import recompute_blocks
 from hcl.splits import Partition
 
 VAL_SEED = 20221023
@@ -62,6 +63,16 @@ def make_model(experiment: Experiment, n_classes: int, *, random_weights: bool =
             train_backbone=model.train_backbone,
             batch_norm=model.batch_norm,
         )
+
+
+def prepare_training(experiment: Experiment, model: HCL) -> None:
+    """What training alone does to a model: parts that are computed twice, parts that are compiled."""
+    if experiment.train.recompute_backbone:
+        recompute_blocks(model.backbone)
+    if experiment.train.compile:
+        # In place, so that the names of the weights stay. Matching is left as it is: what it chooses depends on data.
+        model.backbone.compile()
+        model.encoder.compile()
 
 
 def weights_identity(weights: str) -> str:

@@ -20,11 +20,13 @@ from hcl.checkpoint import load_checkpoint
 from hcl.errors import ConfigError, DataError, TrainingError
 from hcl.resolve import load_resolved
 from orchestration import train as training
-from orchestration.train import FAILED, fit, prepare, train
-from orchestration.worker import BEST, LAST, Run, run_epochs
+from orchestration.fitting import fit
+from orchestration.runs import BEST, FAILED, LAST, Run
+from orchestration.train import prepare, train
+from orchestration.worker import run_epochs
 from tests.orchestration.conftest import TWO, tiny_experiment, tree
 
-TIMED = {"clips_per_second", "data_wait", "train_seconds", "val_seconds"}
+TIMED = {"clips_per_second", "data_wait", "train_seconds", "val_seconds", "memory_gb"}
 
 
 def untimed(run: Run) -> list[dict[str, Any]]:
