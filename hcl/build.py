@@ -20,6 +20,7 @@ from hcl.episodes import Episodes, sample_episodes
 from hcl.errors import BackboneError
 from hcl.evaluation import Defects
 from hcl.model import HCL, MatchingHeads
+from hcl.recomputing import recompute_blocks
 from hcl.splits import Partition
 
 VAL_SEED = 20221023
@@ -77,6 +78,16 @@ def trained_model(experiment: Experiment, checkpoint: Path) -> HCL:
     return model.eval()
 
 
+def prepare_training(experiment: Experiment, model: HCL) -> None:
+    """What training alone does to a model: parts that are computed twice, parts that are compiled."""
+    if experiment.train.recompute_backbone:
+        recompute_blocks(model.backbone)
+    if experiment.train.compile:
+        # In place, so that the names of the weights stay. Matching is left as it is: what it chooses depends on data.
+        model.backbone.compile()
+        model.encoder.compile()
+
+
 def weights_identity(weights: str) -> str:
     """What `model.weights` names: itself, or the content of the file. Raises BackboneError for a missing file."""
     if weights in ("imagenet", "none"):
@@ -102,15 +113,22 @@ def embeddings_identity(experiment: Experiment, data_root: Path, dataset: str) -
     return file_digest(path) if path is not None and path.exists() else ""
 
 
+def class_embeddings(
+    experiment: Experiment, data_root: Path, partition: Partition
+) -> Float[Tensor, "class_index embedding"] | None:
+    """The embedding of each class name of a partition; None without `matching.semantic`. Raises DataError."""
+    path = embeddings_file(experiment, data_root, partition.dataset)
+    if path is None:
+        return None
+    return read_embeddings(path, partition.classes, dataset=partition.dataset, dim=experiment.model.embedding_dim)
+
+
 def clip_embeddings(
     experiment: Experiment, data_root: Path, partition: Partition
 ) -> Float[Tensor, "clip embedding"] | None:
     """The embedding of each clip's class name; None without `matching.semantic`. Raises DataError."""
-    path = embeddings_file(experiment, data_root, partition.dataset)
-    if path is None:
-        return None
-    of_class = read_embeddings(path, partition.classes, dataset=partition.dataset, dim=experiment.model.embedding_dim)
-    return of_class[torch.from_numpy(partition.labels)]
+    of_class = class_embeddings(experiment, data_root, partition)
+    return None if of_class is None else of_class[torch.from_numpy(partition.labels)]
 
 
 def sigmas_of_loss(experiment: Experiment) -> dict[str, float]:

@@ -18,14 +18,27 @@ from torch import Tensor, nn
 from hcl.errors import CheckpointError
 
 FORMAT = "hcl-checkpoint-1"
+_PARTIAL = ".partial"  # ends the name of a file that is being written
 _REMEDY = "name a run's folder or one of its files under checkpoints/"
 
 
 def save_checkpoint(path: Path, *, model: nn.Module, state: dict[str, Any]) -> None:
-    """Write whole or not at all: the model's tensors beside `state` (tensors, numbers, strings, lists, dicts)."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    torch.save({"format": FORMAT, "model": model.state_dict(), **state}, partial)
+    """Write whole or not at all: the model's tensors beside `state` (tensors, numbers, strings, lists, dicts).
+
+    The content reaches the disk before the name does, so that a machine that goes down leaves the old file or the new.
+    """
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_PARTIAL}")
+    with partial.open("xb") as file:
+        torch.save({"format": FORMAT, "model": model.state_dict(), **state}, file)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(partial, path)
+
+
+def remove_partial_checkpoints(folder: Path) -> None:
+    """What writers that were killed left behind; only for who is the folder's one writer."""
+    for partial in folder.glob(f".*{_PARTIAL}"):
+        partial.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path, *, map_location: str | torch.device = "cpu") -> dict[str, Any]:

@@ -89,7 +89,9 @@ class Model(Section):
         le=64,
     )
     batch_norm: Literal["train", "frozen", "sync"] = setting(
-        "train", "statistics per worker as released, frozen, or synchronised over workers (CUDA only)"
+        "train",
+        "statistics of a worker's own frames, as released; frozen: the pretrained ones, which do not depend on the "
+        "number of workers; sync: of all workers' frames (CUDA only)",
     )
     d_model: int = setting(1152, "width of tokens and features", ge=8, le=4096)
     n_layers: int = setting(1, "transformer encoder layers", ge=1, le=12)
@@ -208,9 +210,22 @@ class Train(Section):
     classes_per_batch: int = setting(24, "classes of a pair batch, two clips each, over all workers", ge=2)
     workers: int = setting(1, "DDP workers", ge=1, le=4096)
     use_gpu: bool = setting(False, "one GPU a worker (NCCL); false: CPU (gloo)")
-    precision: Literal["float32", "bfloat16"] = setting("float32", "autocast of the forward pass")
+    precision: Literal["float32", "bfloat16", "float16"] = setting(
+        "float32", "autocast of the forward pass; float16 scales the loss, so that small gradients survive"
+    )
     channels_last: bool = setting(False, "memory format of the backbone: faster on recent GPUs")
+    compile: bool = setting(False, "torch.compile of backbone and encoder: minutes at the start, faster steps after")
+    recompute_backbone: bool = setting(
+        False, "compute the backbone's blocks again in the backward pass instead of keeping them: memory for time"
+    )
     loader_processes: int = setting(0, "processes that read and transform clips, per worker", ge=0, le=128)
+    prefetch: int = setting(2, "batches that each of these processes reads ahead", unit="batches", ge=1, le=64)
+    checkpoint_every: int = setting(
+        100,
+        "steps between checkpoints inside an epoch, what a crash may cost; 0: after epochs only",
+        unit="batches",
+        ge=0,
+    )
     val_episodes: int = setting(200, "episodes of the selection partition after each epoch", unit="episodes", ge=1)
     val_shot: int = setting(1, "shots of these episodes", ge=1)
 
@@ -322,8 +337,16 @@ class Experiment(Section):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-MACHINE_SETTINGS: Any = {"name": True, "train": {"workers", "loader_processes", "use_gpu"}, "matching": {"chunk_size"}}
-"""What changes how an experiment is run and not what comes out."""
+MACHINE_SETTINGS: Any = {
+    "name": True,
+    "train": {"workers", "loader_processes", "prefetch", "use_gpu", "recompute_backbone", "checkpoint_every"},
+    "matching": {"chunk_size"},
+}
+"""What changes how an experiment is run and not what comes out.
+
+Recomputing the backbone gives the same gradients bit for bit, so it stands here. `train.precision`, `channels_last` and
+`compile` do not: they round differently, which after a thousand steps is another model.
+"""
 
 PUBLISHED: dict[str, Any] = {
     # What `mode: published` sets beneath the experiment's own values: METHOD's rows marked P.

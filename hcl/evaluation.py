@@ -174,13 +174,16 @@ def validate(
     gather = gather or OneProcess()
     needed = np.unique(np.concatenate([episodes.support.ravel(), episodes.query.ravel()]))
     share = np.array_split(needed, gather.world)[gather.rank]
-    tokens, rows = encode(model, dataset, share.tolist(), **encoding)
+    encoded = (
+        share if len(share) else needed[:1]
+    )  # more workers than clips: one more than is asked of it, for its shape
+    tokens, rows = encode(model, dataset, encoded.tolist(), **encoding)
     local = Episodes(
         episodes.classes, np.searchsorted(needed, episodes.support), np.searchsorted(needed, episodes.query)
     )
     levels = episode_levels(
         model.heads,
-        gather.rows(tokens),
+        gather.rows(tokens[: len(share)]),
         rows,
         local,
         metric=metric,

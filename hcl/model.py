@@ -196,7 +196,7 @@ class HCL(nn.Module):
 
 
 def autocast(device: torch.device | str, precision: str) -> AbstractContextManager:
-    """The forward pass in `bfloat16` where asked for; matching and losses stay in float32."""
+    """The forward pass in `bfloat16` or `float16` where asked for; matching and losses stay in float32."""
     if precision == "float32":
         return nullcontext()
-    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
+    return torch.autocast(torch.device(device).type, dtype=getattr(torch, precision))

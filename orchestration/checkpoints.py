@@ -19,7 +19,7 @@ from hcl.config import Experiment
 from hcl.errors import CheckpointError, StorageError
 from hcl.published import fit_published, read_published, was_never_trained
 from hcl.resolve import override, to_yaml
-from orchestration.worker import BEST
+from orchestration.runs import BEST
 from results.files import write_atomically
 
 IMPORTED = "imported.json"  # marks a folder whose weights came from elsewhere: nothing trains into it

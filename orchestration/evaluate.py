@@ -18,10 +18,10 @@ from hcl.episodes import Episodes, sample_episodes
 from hcl.scores import Levels, accuracies, fused, look_up, look_up_global, metric_of
 from hcl.splits import read_partition
 from orchestration.grids import ensure_grids
+from orchestration.runs import BEST
 from orchestration.runtime import connect
 from orchestration.scoring import ensure_tables, mixed_levels
 from orchestration.tables import Cell
-from orchestration.worker import BEST
 
 METHODS = {
     "hcl": "the run's best checkpoint",

@@ -34,9 +34,9 @@ def train(
     dry_run: DryRun = False,
 ) -> None:
     """Train one run by Ray Train; repeated, it goes on from the last checkpoint."""
+    from orchestration.runs import Run
     from orchestration.train import check_data
     from orchestration.train import train as train_run
-    from orchestration.worker import Run
 
     chosen = experiment_of(experiment, settings, workers)
     announce(chosen)

@@ -21,11 +21,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from hcl.batches import Batch, pair_batches
 from hcl.episodes import sample_episodes
 from hcl.evaluation import validate
 from hcl.gather import Gather, OneProcess, Workers
 from hcl.losses import TERMS, classification_loss, contrastive_terms, neighbouring_pairs, weighted_total
-from hcl.training import Batch, pair_batches, train_step
+from hcl.training import PairLoss, train_step
 from tests.hcl.test_evaluation import LABELS as VALIDATION_LABELS
 from tests.hcl.test_evaluation import SIGMAS as FUSION
 from tests.hcl.test_evaluation import Clips
@@ -85,8 +86,9 @@ def three_steps(gather: Gather) -> tuple[list[dict[str, float]], dict[str, Tenso
     """In float32, by `train_step`: what it returns, the last gradients, the weights afterwards."""
     model = wrapped(tiny_model(), gather).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    settings: dict[str, Any] = {"sigmas": SIGMAS, "matching": MATCHING, "clip_norm": 1.0, "gather": gather}
-    values = [gather.mean(train_step(model, optimizer, batch, **settings)) for batch in batches(gather, 3)]
+    loss = PairLoss(model, SIGMAS, MATCHING, gather)
+    settings: dict[str, Any] = {"loss": loss, "clip_norm": 1.0, "gather": gather}
+    values = [train_step(model, optimizer, batch, **settings) for batch in batches(gather, 3)]
     return values, gradients_of(model), dict(getattr(model, "module", model).state_dict())
 
 

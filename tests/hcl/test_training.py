@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from hcl.batches import Batch, pair_batches
 from hcl.clips import Draw
 from hcl.episodes import pair_batch
 from hcl.errors import EpisodeError, TrainingError
 from hcl.losses import TERMS
 from hcl.optimisation import make_optimizer, parameter_groups
-from hcl.training import Batch, pair_batches, train_epoch, train_step
+from hcl.training import PairLoss, train_epoch, train_step
 from tests.hcl.test_model import FRAMES, HEIGHT, WIDTH, tiny_model
 
 LABELS = np.repeat(np.arange(4), 5)
@@ -52,8 +53,13 @@ def one_batch(**changes) -> Batch:
 
 
 def step(model, optimizer=None, batch: Batch | None = None, **changes) -> dict[str, float]:
-    settings: dict[str, Any] = {"sigmas": SIGMAS, "matching": MATCHING, "clip_norm": 0.1} | changes
-    return train_step(model, optimizer or optimizer_of(model), batch or one_batch(), **settings)
+    settings: dict[str, Any] = {"clip_norm": 0.1} | {k: changes.pop(k) for k in ("clip_norm", "scaler") if k in changes}
+    loss = loss_of(model, **changes)
+    return train_step(model, optimizer or optimizer_of(model), batch or one_batch(), loss=loss, **settings)
+
+
+def loss_of(model, **changes) -> PairLoss:
+    return PairLoss(model, **{"sigmas": SIGMAS, "matching": MATCHING} | changes)
 
 
 # --- batches --------------------------------------------------------------------------------------------------------
@@ -184,9 +190,8 @@ def ten_steps(**changes) -> list[float]:
         model,
         optimizer_of(model, lr=1e-2),
         pair_batches(Stripes(), LABELS, **BATCHES | changes),
-        on_step=lambda number, values: totals.append(values["total"]),
-        sigmas=SIGMAS,
-        matching=MATCHING,
+        on_step=lambda sums, values: totals.append(values["total"]),
+        loss=loss_of(model),
         clip_norm=1.0,
     )
     return totals
@@ -209,9 +214,8 @@ def test_an_epoch_gives_the_means_of_its_steps():
         model,
         optimizer_of(model),
         pair_batches(Stripes(), LABELS, **BATCHES | {"batches": 3}),
-        on_step=lambda number, values: seen.append((number, values)),
-        sigmas=SIGMAS,
-        matching=MATCHING,
+        on_step=lambda sums, values: seen.append((sums.steps, values)),
+        loss=loss_of(model),
         clip_norm=0.1,
     )
     assert model.training

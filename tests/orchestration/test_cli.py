@@ -11,7 +11,7 @@ import pytest
 
 from hcl.resolve import load_resolved
 from orchestration.cli.options import command_line
-from orchestration.worker import Run
+from orchestration.runs import Run
 from tests.orchestration.conftest import Command, tree
 
 COMMANDS = ["demo", "extract", "train", "sweep", "evaluate", "report", "data synth", "config list", "config show"]

@@ -20,7 +20,7 @@ from hcl.model import HCL
 from hcl.resolve import load_resolved, resolve
 from hcl.scores import fused
 from orchestration.checkpoints import import_published
-from orchestration.worker import BEST
+from orchestration.runs import BEST
 from tests.golden.weights import deterministic_state
 from tests.parity.recorded import check, hidden_of, load, published_name
 from tests.parity.test_stage6_images import images, terms_of
