@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from einops import rearrange
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from hcl.errors import BackboneError
@@ -52,6 +53,29 @@ def make_backbone(name: str, weights: str = "imagenet") -> Backbone:
     if name == "efficientnet_lite0":
         return _make_lite0(weights)
     return _make_resnet(name, weights)
+
+
+def clip_grids(
+    backbone: Backbone, clips: Num[Tensor, "clip frame channel _height _width"], *, train_backbone: bool
+) -> Float[Tensor, "clip frame grid_channel row column"]:
+    """The backbone's features of every frame; without gradients where it is frozen.
+
+    Args:
+        clips: frames (uint8, or float and normalised), or grids that the backbone has encoded before, which are
+            handed on.
+    """
+    if clips.shape[2] != 3:
+        return clips.to(backbone.mean.dtype)
+    with torch.set_grad_enabled(train_backbone and torch.is_grad_enabled()):
+        return rearrange(backbone(clips.flatten(0, 1)), "(v t) c y x -> v t c y x", v=clips.shape[0])
+
+
+def hold_still(backbone: Backbone, *, train_backbone: bool, batch_norm: str) -> None:
+    """Undo what `train()` does to a frozen backbone, or to batch norms that keep their statistics."""
+    if not train_backbone:
+        backbone.eval()
+    elif batch_norm == "frozen":
+        freeze_batch_norm(backbone)
 
 
 def freeze_batch_norm(module: nn.Module) -> None:

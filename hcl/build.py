@@ -7,70 +7,128 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from hcl import clips
 from hcl.backbone import make_backbone
+from hcl.baselines import Classifier, CosineNet, MatchingNet, ProtoNet, RelationNet
+from hcl.batches import EpisodeSampler, PairSampler
 from hcl.checkpoint import file_digest, load_checkpoint, load_model
 from hcl.clips import ClipDataset, Frames
-from hcl.config import Experiment
+from hcl.config import EPISODIC, Experiment
 from hcl.embeddings import read_embeddings
 from hcl.encoder import Encoder
 from hcl.episodes import Episodes, sample_episodes
 from hcl.errors import BackboneError
 from hcl.evaluation import Defects
 from hcl.model import HCL, MatchingHeads
+from hcl.pooled import PooledModel
 from hcl.recomputing import recompute_blocks
+from hcl.regimes import Classification, Contrastive, Episodic, Regime
 from hcl.splits import Partition
 
 VAL_SEED = 20221023
 """Of the validation episodes; those of the evaluation have `evaluation.seed`."""
 
 
-def make_model(experiment: Experiment, n_classes: int, *, random_weights: bool = False) -> HCL:
-    """The model with its initial weights, which depend on the experiment's seed alone.
+Model = HCL | PooledModel
+
+
+def make_model(experiment: Experiment, n_classes: int, *, random_weights: bool = False) -> Model:
+    """The regime's model with its initial weights, which depend on the experiment's seed alone.
 
     Args:
         n_classes: training classes.
         random_weights: leave the backbone's pretrained weights out: a checkpoint or a baseline fills them.
     """
-    model, matching = experiment.model, experiment.matching
+    settings = experiment.model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
-        backbone = make_backbone(model.backbone, "none" if random_weights else model.weights)
-        encoder = Encoder(
-            backbone.channels,
-            d_model=model.d_model,
-            n_layers=model.n_layers,
-            n_heads=model.n_heads,
-            dim_feedforward=model.dim_feedforward,
-            dropout=model.dropout,
-            pre_norm=model.pre_norm,
-            position_embedding=model.position_embedding,
-            max_positions=model.max_positions,
-        )
-        heads = MatchingHeads(
-            model.d_model,
-            tuple_sizes=matching.tuple_sizes,
-            multi_scale=matching.multi_scale,
-            reproject_per_size=matching.reproject_per_size,
-            mix_scales=matching.mix_scales,
-            embedding_dim=model.embedding_dim if matching.semantic else None,
-            learn_semantics=experiment.loss.sigma_spatial_cycle > 0,
-        )
+        backbone = make_backbone(settings.backbone, "none" if random_weights else settings.weights)
         if experiment.train.channels_last:
             backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return HCL(
-            backbone,
-            encoder,
-            heads,
-            n_classes=n_classes,
-            train_backbone=model.train_backbone,
-            batch_norm=model.batch_norm,
-        )
+        how: dict[str, Any] = {"train_backbone": settings.train_backbone, "batch_norm": settings.batch_norm}
+        if experiment.train.regime == "hcl":
+            encoder, heads = _encoder(experiment, backbone.channels), _matching_heads(experiment)
+            return HCL(backbone, encoder, heads, n_classes=n_classes, **how)
+        pooled_encoder = _encoder(experiment, backbone.channels) if settings.pooled_from == "encoder" else None
+        channels = backbone.channels if pooled_encoder is None else settings.d_model
+        return PooledModel(backbone, pooled_encoder, _pooled_head(experiment, channels, n_classes), **how)
 
 
-def trained_model(experiment: Experiment, checkpoint: Path) -> HCL:
+def _encoder(experiment: Experiment, channels: int) -> Encoder:
+    model = experiment.model
+    return Encoder(
+        channels,
+        d_model=model.d_model,
+        n_layers=model.n_layers,
+        n_heads=model.n_heads,
+        dim_feedforward=model.dim_feedforward,
+        dropout=model.dropout,
+        pre_norm=model.pre_norm,
+        position_embedding=model.position_embedding,
+        max_positions=model.max_positions,
+    )
+
+
+def _matching_heads(experiment: Experiment) -> MatchingHeads:
+    model, matching = experiment.model, experiment.matching
+    return MatchingHeads(
+        model.d_model,
+        tuple_sizes=matching.tuple_sizes,
+        multi_scale=matching.multi_scale,
+        reproject_per_size=matching.reproject_per_size,
+        mix_scales=matching.mix_scales,
+        embedding_dim=model.embedding_dim if matching.semantic else None,
+        learn_semantics=experiment.loss.sigma_spatial_cycle > 0,
+    )
+
+
+def _pooled_head(experiment: Experiment, channels: int, n_classes: int) -> nn.Module:
+    match experiment.train.regime:
+        case "classification":
+            return Classifier(channels, n_classes)
+        case "protonet":
+            return ProtoNet()
+        case "cosine":
+            return CosineNet(experiment.loss.temperature)
+        case "matching":
+            return MatchingNet(channels)
+        case "relation":
+            return RelationNet(channels, chunk_size=experiment.matching.chunk_size)
+    raise ValueError(f"regime {experiment.train.regime!r} has no pooled head")
+
+
+def make_regime(
+    experiment: Experiment,
+    *,
+    class_embeddings: Tensor | None = None,
+    val_embeddings: Tensor | None = None,
+) -> Regime:
+    """What a run's steps are made of, what it minimises and how it validates.
+
+    Args:
+        class_embeddings: of the training classes' names, with `matching.semantic`.
+        val_embeddings: of the validation clips' class names.
+    """
+    train, seed = experiment.train, experiment.seed
+    if train.regime in EPISODIC:
+        shape = (train.episode_way, train.episode_shot, train.episode_queries)
+        return Episodic(EpisodeSampler(*shape, train.episodes_per_step, seed))
+    sampler = PairSampler(train.classes_per_batch, seed)
+    if train.regime == "classification":
+        return Classification(sampler)
+    return Contrastive(
+        sampler,
+        sigmas=sigmas_of_loss(experiment),
+        matching=training_matching(experiment),
+        test=validation_matching(experiment),
+        class_embeddings=class_embeddings,
+        clip_embeddings=val_embeddings,
+    )
+
+
+def trained_model(experiment: Experiment, checkpoint: Path) -> Model:
     """The model with a checkpoint's weights, to evaluate. Raises CheckpointError where the two do not fit."""
     content = load_checkpoint(checkpoint)
     model = make_model(experiment, len(content["classes"]), random_weights=True)
@@ -78,14 +136,15 @@ def trained_model(experiment: Experiment, checkpoint: Path) -> HCL:
     return model.eval()
 
 
-def prepare_training(experiment: Experiment, model: HCL) -> None:
+def prepare_training(experiment: Experiment, model: Model) -> None:
     """What training alone does to a model: parts that are computed twice, parts that are compiled."""
     if experiment.train.recompute_backbone:
         recompute_blocks(model.backbone)
     if experiment.train.compile:
         # In place, so that the names of the weights stay. Matching is left as it is: what it chooses depends on data.
         model.backbone.compile()
-        model.encoder.compile()
+        if model.encoder is not None:
+            model.encoder.compile()
 
 
 def weights_identity(weights: str) -> str:
@@ -177,6 +236,17 @@ def test_matching(experiment: Experiment) -> dict[str, Any]:
         "zoom_ranks": matching.zoom_ranks_test,
         "renormalise": matching.renormalise,
         "chunk_size": matching.chunk_size,
+    }
+
+
+def validation_matching(experiment: Experiment) -> dict[str, Any]:
+    """The keyword arguments of `hcl.evaluation.validate` that say how episodes are scored."""
+    return {
+        "metric": experiment.matching.metric,
+        "project": experiment.matching.project_at_test,
+        "sigmas": sigmas_of_fusion(experiment),
+        "matching": test_matching(experiment),
+        "defects": defects(experiment),
     }
 
 

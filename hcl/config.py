@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -108,6 +108,10 @@ class Model(Section):
         10, "rows of each learned position table: the most frames and the largest grid side", ge=2, le=256
     )
 
+    pooled_from: Literal["backbone", "encoder"] = setting(
+        "backbone",
+        "what the regimes other than hcl pool and compare: the backbone's grids, as released, or the encoder's tokens",
+    )
     embedding_dim: int = setting(768, "width of class-name embeddings, read only with matching.semantic", ge=1, le=8192)
 
     @model_validator(mode="after")
@@ -204,7 +208,24 @@ class Optim(Section):
     clip_norm: float = setting(0.1, "largest norm of the gradient; 0 does not clip", ge=0)
 
 
+RegimeName = Literal["hcl", "classification", "protonet", "cosine", "matching", "relation"]
+REGIMES: tuple[str, ...] = get_args(RegimeName)
+EPISODIC = REGIMES[2:]
+"""Regimes whose steps are episodes; the other two learn from pair batches."""
+
+
 class Train(Section):
+    regime: RegimeName = setting(
+        "hcl",
+        "how a run learns: HCL's pair batches, a plain classifier of pooled features, or one of four baselines that "
+        "learn from episodes",
+    )
+    episodes_per_step: int = setting(
+        4, "episodic regimes: episodes whose gradients are added up in a step, over all workers", unit="episodes", ge=1
+    )
+    episode_way: int = setting(5, "classes of a training episode", ge=2)
+    episode_shot: int = setting(1, "labelled clips a class of a training episode", ge=1)
+    episode_queries: int = setting(5, "clips to classify, a class of a training episode", ge=1)
     epochs: int = setting(15, "epochs", unit="epochs", ge=1)
     batches_per_epoch: int = setting(1000, "optimiser steps an epoch", unit="batches", ge=1)
     classes_per_batch: int = setting(24, "classes of a pair batch, two clips each, over all workers", ge=2)
@@ -231,6 +252,12 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _workers_share_evenly(self) -> Self:
+        if self.regime in EPISODIC:
+            if self.episodes_per_step % self.workers:
+                raise ValueError(
+                    f"episodes_per_step={self.episodes_per_step} cannot be shared evenly by workers={self.workers}"
+                )
+            return self
         if self.classes_per_batch % self.workers:
             raise ValueError(
                 f"classes_per_batch={self.classes_per_batch} cannot be shared evenly by workers={self.workers}: "
@@ -294,6 +321,23 @@ class Experiment(Section):
             raise ValueError(
                 "model.batch_norm=sync needs train.use_gpu=true: torch synchronises statistics on CUDA only"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _regime_can_learn(self) -> Self:
+        regime, model = self.train.regime, self.model
+        if regime in ("protonet", "cosine") and model.pooled_from == "backbone" and not model.train_backbone:
+            raise ValueError(
+                f"train.regime={regime} learns nothing on a frozen backbone: it has no weights of its own; "
+                "set model.pooled_from=encoder or model.train_backbone=true"
+            )
+        if regime == "relation" and (side := -(-self.clips.size // 32)) < 4:
+            raise ValueError(
+                f"train.regime=relation halves the feature grid twice and needs 4 cells a side, clips.size="
+                f"{self.clips.size} gives {side}; set clips.size=128 or more"
+            )
+        if self.matching.semantic and regime != "hcl":
+            raise ValueError(f"matching.semantic concerns train.regime=hcl alone, got {regime}")
         return self
 
     @model_validator(mode="after")

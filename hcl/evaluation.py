@@ -5,7 +5,7 @@ Training validates with it after each epoch. `orchestration.evaluate` spreads th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from hcl.episodes import Episodes
 from hcl.gather import Gather, OneProcess
 from hcl.model import HCL, ClipFeatures, MatchingHeads, autocast
+from hcl.pooled import PooledModel
 from hcl.scores import Levels, accuracies, fused, look_up, score_episode, score_pairs
 
 _HEAD_CLIPS = 64  # clips that go through the matching heads at a time
@@ -45,7 +46,7 @@ NO_DEFECTS = Defects()
 
 @torch.no_grad()
 def encode(
-    model: HCL,
+    model: HCL | PooledModel,
     dataset: Dataset,
     indices: Sequence[int],
     *,
@@ -53,8 +54,8 @@ def encode(
     batch_size: int = 16,
     processes: int = 0,
     precision: str = "float32",
-) -> tuple[Float[Tensor, "clip frame patch dim"], int]:
-    """Tokens of some clips in float32, and the rows of their patch grid."""
+) -> tuple[Float[Tensor, "clip ..."], int]:
+    """Tokens of some clips in float32, or what another model keeps of them, and the rows of their patch grid."""
     model.eval()
     loader = DataLoader(dataset, sampler=list(indices), batch_size=batch_size, num_workers=processes)  # type: ignore[arg-type]
     tokens, rows = [], 0
@@ -171,21 +172,12 @@ def validate(
     Args:
         embeddings: of each clip's class name, as in `episode_levels`; those of the whole data set.
     """
-    gather = gather or OneProcess()
-    needed = np.unique(np.concatenate([episodes.support.ravel(), episodes.query.ravel()]))
-    share = np.array_split(needed, gather.world)[gather.rank]
-    encoded = (
-        share if len(share) else needed[:1]
-    )  # more workers than clips: one more than is asked of it, for its shape
-    tokens, rows = encode(model, dataset, encoded.tolist(), **encoding)
-    local = Episodes(
-        episodes.classes, np.searchsorted(needed, episodes.support), np.searchsorted(needed, episodes.query)
-    )
+    needed, tokens, rows = _encode_needed(model, dataset, episodes, gather or OneProcess(), encoding)
     levels = episode_levels(
         model.heads,
-        gather.rows(tokens[: len(share)]),
+        tokens,
         rows,
-        local,
+        _renumbered(episodes, needed),
         metric=metric,
         project=project,
         defects=defects,
@@ -195,9 +187,52 @@ def validate(
     return accuracies(fused(levels, sigmas), episodes.query.shape[2])
 
 
-def _each(episodes: Episodes, features: Any, **scoring: Any) -> Levels:
-    each = []
+def validate_pooled(
+    model: PooledModel, dataset: Dataset, episodes: Episodes, *, gather: Gather | None = None, **encoding: Any
+) -> Float[np.ndarray, "episode"]:
+    """The same for the regimes whose head compares pooled features."""
+    needed, pooled, _ = _encode_needed(model, dataset, episodes, gather or OneProcess(), encoding)
+    scores = pooled_episode_scores(model, pooled, _renumbered(episodes, needed))
+    return accuracies(scores, episodes.query.shape[2])
+
+
+@torch.no_grad()
+def pooled_episode_scores(
+    model: PooledModel, pooled: Float[Tensor, "clip ..."], episodes: Episodes
+) -> Float[np.ndarray, "episode query way"]:
+    """Scores of episodes from their clips' pooled features, episode by episode."""
+    model.eval()
+    scores = [
+        model.scores(pooled[clips], episodes.way, episodes.shot).float().cpu().numpy() for clips in _clips_of(episodes)
+    ]
+    return np.stack(scores)
+
+
+def _encode_needed(
+    model: HCL | PooledModel, dataset: Dataset, episodes: Episodes, gather: Gather, encoding: Mapping[str, Any]
+) -> tuple[np.ndarray, Tensor, int]:
+    """Every clip of some episodes once, each worker its share: their indices, what `encode` makes of them, the rows."""
+    needed = np.unique(np.concatenate([episodes.support.ravel(), episodes.query.ravel()]))
+    share = np.array_split(needed, gather.world)[gather.rank]
+    encoded = share if len(share) else needed[:1]  # more workers than clips: one more than asked for, for its shape
+    tokens, rows = encode(model, dataset, encoded.tolist(), **encoding)
+    return needed, gather.rows(tokens[: len(share)]), rows
+
+
+def _renumbered(episodes: Episodes, needed: np.ndarray) -> Episodes:
+    """The episodes on clips that were numbered anew, in the order of `needed`."""
+    support, query = (np.searchsorted(needed, clips) for clips in (episodes.support, episodes.query))
+    return Episodes(episodes.classes, support, query)
+
+
+def _clips_of(episodes: Episodes) -> Iterator[Tensor]:
+    """The clips of each episode, support first."""
     for support, query in zip(episodes.support, episodes.query, strict=True):
-        clips = torch.from_numpy(np.concatenate([support.ravel(), query.ravel()]))
-        each.append(score_episode(features(clips), way=episodes.way, shot=episodes.shot, **scoring))
+        yield torch.from_numpy(np.concatenate([support.ravel(), query.ravel()]))
+
+
+def _each(episodes: Episodes, features: Callable[[Tensor], ClipFeatures], **scoring: Any) -> Levels:
+    each = [
+        score_episode(features(clips), way=episodes.way, shot=episodes.shot, **scoring) for clips in _clips_of(episodes)
+    ]
     return Levels(*(np.stack(level) for level in zip(*each, strict=True)))

@@ -10,12 +10,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hcl.backbone import Backbone, freeze_batch_norm
+from hcl.backbone import Backbone, clip_grids, hold_still
 from hcl.encoder import Encoder
 from hcl.tuples import concatenated_frames, multi_scale_patches
 
@@ -165,16 +164,14 @@ class HCL(nn.Module):
 
     def train(self, mode: bool = True) -> HCL:
         super().train(mode)
-        if not self.train_backbone:
-            self.backbone.eval()
-        elif self.batch_norm == "frozen":
-            freeze_batch_norm(self.backbone)
+        hold_still(self.backbone, train_backbone=self.train_backbone, batch_norm=self.batch_norm)
         return self
 
-    def grids(self, clips: Num[Tensor, "clip frame 3 height width"]) -> Float[Tensor, "clip frame channel row column"]:
-        """The backbone's features of every frame; without gradients where it is frozen."""
-        with torch.set_grad_enabled(self.train_backbone and torch.is_grad_enabled()):
-            return rearrange(self.backbone(clips.flatten(0, 1)), "(v t) c y x -> v t c y x", v=clips.shape[0])
+    def grids(
+        self, clips: Num[Tensor, "clip frame channel _height _width"]
+    ) -> Float[Tensor, "clip frame grid_channel row column"]:
+        """The backbone's features of every frame; see `hcl.backbone.clip_grids`."""
+        return clip_grids(self.backbone, clips, train_backbone=self.train_backbone)
 
     def tokens(
         self, clips: Num[Tensor, "clip frame channel _height _width"]
@@ -184,7 +181,7 @@ class HCL(nn.Module):
         Args:
             clips: frames (uint8, or float and normalised), or grids that the backbone has encoded before.
         """
-        grids = self.grids(clips) if clips.shape[2] == 3 else clips.to(self.classifier.weight.dtype)
+        grids = self.grids(clips)
         return self.encoder(grids), grids.shape[-2]
 
     def forward(

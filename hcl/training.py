@@ -7,8 +7,10 @@ random about a step follows from what names it, so that an epoch gone on with in
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -16,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
+from torch.nn.parallel import DistributedDataParallel
 
 from hcl.batches import Batch
 from hcl.errors import NonFiniteLossError
@@ -72,18 +75,20 @@ class PairLoss:
 def train_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    batch: Batch,
+    batches: Sequence[Batch],
     *,
     loss: Loss,
     clip_norm: float,
     gather: Gather | None = None,
     scaler: GradScaler | None = None,
 ) -> dict[str, float]:
-    """Forward, backward and one update; returns the batch's unweighted terms, their total and the accuracy.
+    """Forward and backward of each batch and one update; returns the means of terms, total and accuracy.
 
     All workers know the terms of all before anything is updated: they stop together, none waits for another.
 
     Args:
+        batches: their gradients are added up, so that the step minimises the mean of their losses and only one of
+            them is in memory.
         clip_norm: largest norm of the gradient; 0 does not clip.
         scaler: for float16: scales the loss, and leaves out a step whose gradients overflow. Such a step has no
             `gradient_norm`.
@@ -92,22 +97,30 @@ def train_step(
         NonFiniteLossError: a term is not finite, at any worker.
     """
     gather, scaler = gather or OneProcess(), scaler or GradScaler(enabled=False)
-    result = loss(batch)
-    named = {**result.terms, "total": result.total, "train_accuracy": result.accuracy}
-    numbers = torch.stack([value.detach() for value in named.values()]).tolist()  # one wait for the device
+    optimizer.zero_grad(set_to_none=True)
+    found = []
+    for number, batch in enumerate(batches, start=1):
+        with _gradients_shared(model, number == len(batches)):
+            result = loss(batch)
+            scaler.scale(result.total / len(batches)).backward()
+        named = {**result.terms, "total": result.total, "train_accuracy": result.accuracy}
+        found.append(torch.stack([value.detach() for value in named.values()]))
+    numbers = torch.stack(found).mean(dim=0).tolist()  # one wait for the device
     values = gather.mean(dict(zip(named, numbers, strict=True)))
     if wrong := [name for name, value in values.items() if not np.isfinite(value)]:
         # Every worker comes here, with the same terms: the mean of a NaN and anything is NaN.
-        raise NonFiniteLossError(
-            [name for name in wrong if name != "total"] or wrong, gather.numbers(batch.indices.tolist())
-        )
-    optimizer.zero_grad(set_to_none=True)
-    scaler.scale(result.total).backward()
+        clips = [int(index) for batch in batches for index in batch.indices]
+        raise NonFiniteLossError([name for name in wrong if name != "total"] or wrong, gather.numbers(clips))
     scaler.unscale_(optimizer)
     norm = float(nn.utils.clip_grad_norm_(model.parameters(), clip_norm or float("inf")))
     scaler.step(optimizer)
     scaler.update()
     return values if scaler.is_enabled() and not np.isfinite(norm) else {**values, "gradient_norm": norm}
+
+
+def _gradients_shared(model: nn.Module, is_last: bool) -> AbstractContextManager[None]:
+    """Under data parallelism the workers share the sum of their gradients once, with the last batch of a step."""
+    return nullcontext() if is_last or not isinstance(model, DistributedDataParallel) else model.no_sync()
 
 
 @dataclass
@@ -143,6 +156,7 @@ def train_epoch(
     optimizer: torch.optim.Optimizer,
     batches: Iterable[Batch],
     *,
+    batches_per_step: int = 1,
     sums: EpochSums | None = None,
     seeds: tuple[int, ...] | None = None,
     on_step: Callable[[EpochSums, dict[str, float]], None] | None = None,
@@ -152,6 +166,7 @@ def train_epoch(
 
     Args:
         batches: those that are still to do.
+        batches_per_step: so many consecutive ones make a step.
         sums: of the steps that were done before; they are added to.
         seeds: name the epoch and the worker. Before each step torch's generator is seeded with them and the step's
             number, so that dropout does not depend on what was drawn before; None leaves the generator alone.
@@ -163,13 +178,14 @@ def train_epoch(
     world = (step.get("gather") or OneProcess()).world  # equal shares: what all workers did
     before, began = sums.seconds, time.perf_counter()
     ready = began
-    for batch in batches:
+    batches = iter(batches)
+    while step_batches := list(itertools.islice(batches, batches_per_step)):
         sums.waited += time.perf_counter() - ready
         if seeds is not None:
             torch.manual_seed(_seed(*seeds, sums.steps))
-        values = train_step(model, optimizer, batch, **step)
+        values = train_step(model, optimizer, step_batches, **step)
         sums.add(values)
-        sums.steps, sums.clips = sums.steps + 1, sums.clips + world * len(batch.indices)
+        sums.steps, sums.clips = sums.steps + 1, sums.clips + world * sum(len(batch.indices) for batch in step_batches)
         sums.seconds = before + time.perf_counter() - began
         if on_step is not None:
             on_step(sums, values)

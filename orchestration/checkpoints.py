@@ -16,7 +16,8 @@ import results
 from hcl import build
 from hcl.checkpoint import FORMAT, file_digest, read_tensors_only, save_checkpoint, tensors_in
 from hcl.config import Experiment
-from hcl.errors import CheckpointError, StorageError
+from hcl.errors import CheckpointError, ConfigError, StorageError
+from hcl.model import HCL
 from hcl.published import fit_published, read_published, was_never_trained
 from hcl.resolve import override, to_yaml
 from orchestration.runs import BEST
@@ -44,6 +45,7 @@ def import_published(file: Path, experiment: Experiment, folder: Path, *, comman
         experiment: the settings that the file was trained with; its name becomes the folder's.
 
     Raises:
+        ConfigError: the experiment is of another regime.
         CheckpointError: the file does not fit the experiment, or `matching.project_at_test` is asked of a projection
             that was never trained.
         StorageError: the folder exists, or cannot be written.
@@ -56,6 +58,12 @@ def import_published(file: Path, experiment: Experiment, folder: Path, *, comman
     n_classes = 1 if classifier is None else len(classifier)  # missing: the comparison below says so
     with torch.device("meta"):
         wanted = build.make_model(experiment, n_classes, random_weights=True)
+    if not isinstance(wanted, HCL):
+        raise ConfigError(
+            f"a released checkpoint is of train.regime=hcl, got {experiment.train.regime}",
+            where=experiment.name,
+            remedy="import it with --experiment published, or an experiment made from it",
+        )
     state, ignored = fit_published(released, wanted, source=str(file))
     trained = not was_never_trained(state["heads.temporal_linear.weight"])
     if experiment.matching.project_at_test and not trained:

@@ -19,9 +19,9 @@ from torch.optim import Optimizer
 from torch.utils.tensorboard import SummaryWriter
 
 import results
+from hcl.build import Model
 from hcl.checkpoint import load_checkpoint, load_model, remove_partial_checkpoints, save_checkpoint
 from hcl.errors import NonFiniteLossError, TrainingError
-from hcl.model import HCL
 from hcl.resolve import to_yaml
 from hcl.splits import Partition
 from hcl.training import EpochSums
@@ -36,7 +36,7 @@ _PROGRESS_S = 1.0
 class Trained:
     """All that learns. Learning rates and random numbers have no state: they follow from epoch, step and seed."""
 
-    model: HCL
+    model: Model
     optimizer: Optimizer
     scaler: GradScaler
 

@@ -15,11 +15,12 @@ import torch
 from hcl import build
 from hcl.episodes import Episodes
 from hcl.errors import HCLError
-from hcl.evaluation import encode, features_of
+from hcl.evaluation import encode, features_of, pooled_episode_scores
 from hcl.evaluation import mixed_levels as levels_of_mixed
 from hcl.frames import FrameStore
 from hcl.grids import GridDataset
-from hcl.model import HCL, ClipFeatures
+from hcl.model import ClipFeatures
+from hcl.pooled import PooledModel
 from hcl.scores import Levels, score_pairs
 from orchestration.runtime import compute_actor, device_of_actor, map_actors, n_workers_available, progress
 from orchestration.tables import CLIPS, PAIRS, Cell, save_arrays
@@ -93,7 +94,7 @@ class _Loaded:
     """What an actor keeps of the cell that it works on."""
 
     cell: Cell
-    model: HCL
+    model: Any  # HCL or PooledModel
     dataset: Any
     embeddings: torch.Tensor | None = None
     tokens: torch.Tensor | None = None
@@ -162,6 +163,9 @@ class Scorer:
 
     def _episodes(self, loaded: _Loaded, episodes: Episodes) -> Levels:
         experiment = loaded.cell.experiment
+        if isinstance(loaded.model, PooledModel):
+            scores = pooled_episode_scores(loaded.model, self._tokens(loaded), episodes)
+            return Levels(scores, np.zeros_like(scores), np.zeros_like(scores))
         return levels_of_mixed(
             loaded.model.heads,
             self._tokens(loaded),
@@ -185,7 +189,7 @@ class Scorer:
         return int((cell.table(self.runs).folder / "patch_rows").read_text())
 
 
-def _model(cell: Cell) -> HCL:
+def _model(cell: Cell) -> build.Model:
     if cell.checkpoint is None:
         return build.make_model(cell.experiment, n_classes=2, random_weights=cell.method == "random").eval()
     return build.trained_model(cell.experiment, cell.checkpoint)

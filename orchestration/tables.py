@@ -69,6 +69,7 @@ class Cell:
             "weights": build.weights_identity(experiment.model.weights),
             "matching": experiment.matching.model_dump(mode="json", exclude={"chunk_size", "metric"}),
             "precision": experiment.train.precision,
+            "regime": experiment.train.regime,
             "videos": self.partition.digest(),
             "frames": file_digest(manifest) if manifest.exists() else "no manifest",
             "embeddings": build.embeddings_identity(experiment, self.data_root, self.partition.dataset),
@@ -87,6 +88,11 @@ class Cell:
             return None
         is_random = self.method == "random"
         return GridJob(self.experiment, self.data_root, self.partition, training=False, random_backbone=is_random)
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether a regime's head compares pooled features, episode by episode, in place of HCL's matching."""
+        return self.method != "prototype" and self.experiment.train.regime != "hcl"
 
     def embeddings(self) -> Tensor | None:
         """The class-name embedding of each clip, where the method reads them. Raises DataError."""

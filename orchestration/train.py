@@ -11,7 +11,6 @@ from typing import Any
 import results
 from hcl import build
 from hcl.config import Experiment
-from hcl.episodes import pair_batch
 from hcl.errors import ConfigError, StorageError
 from hcl.resolve import load_resolved, to_yaml
 from hcl.settings import flatten
@@ -133,14 +132,8 @@ def check_data(run: Run) -> None:
 
 def check_draws(experiment: Experiment, train_partition: Partition, val_partition: Partition) -> None:
     """Raise EpisodeError for batches or validation episodes that the partitions cannot provide."""
-    pair_batch(
-        train_partition.labels,
-        classes_per_batch=experiment.train.classes_per_batch,
-        seed=0,
-        epoch=0,
-        step=0,
-        class_names=train_partition.classes,
-    )
+    sampler = build.make_regime(experiment).sampler
+    sampler.draw(train_partition.labels, epoch=0, step=0, class_names=train_partition.classes)
     build.val_episodes(experiment, val_partition)
 
 

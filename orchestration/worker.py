@@ -21,17 +21,17 @@ from torch.utils.data import Dataset
 
 import results
 from hcl import build
-from hcl.batches import Batch, pair_batches
+from hcl.batches import Batch, sampled_batches
+from hcl.build import Model
 from hcl.config import Experiment
 from hcl.episodes import Episodes
 from hcl.errors import NonFiniteLossError
-from hcl.evaluation import validate
 from hcl.gather import Gather, OneProcess
 from hcl.losses import TERMS
-from hcl.model import HCL
 from hcl.optimisation import learning_rate_factor, make_optimizer, parameter_groups, set_learning_rates
+from hcl.regimes import Regime
 from hcl.splits import Partition
-from hcl.training import PairLoss, train_epoch
+from hcl.training import train_epoch
 from orchestration.keeping import Keeper, Position, Trained
 from orchestration.runs import Run
 
@@ -41,7 +41,7 @@ def run_epochs(
     *,
     gather: Gather | None = None,
     device: torch.device | str = "cpu",
-    wrap: Callable[[HCL], nn.Module] = lambda model: model,
+    wrap: Callable[[Model], nn.Module] = lambda model: model,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Train from the last checkpoint, or from the beginning, to the last epoch; returns the best epoch's metrics.
@@ -57,15 +57,13 @@ def run_epochs(
     model = build.make_model(experiment, len(partition.classes), random_weights=run.has_last())
     build.prepare_training(experiment, model)
     wrapped = wrap(model)
-    trained = Trained(model, _optimizer(experiment, model), _scaler(experiment, device))
-    loss = PairLoss(
-        wrapped,
-        sigmas=build.sigmas_of_loss(experiment),
-        matching=build.training_matching(experiment),
-        gather=gather,
-        device=device,
-        precision=experiment.train.precision,
+    regime = build.make_regime(
+        experiment,
+        class_embeddings=build.class_embeddings(experiment, run.data_root, partition),
+        val_embeddings=build.clip_embeddings(experiment, run.data_root, val_partition),
     )
+    trained = Trained(model, _optimizer(experiment, model), _scaler(experiment, device))
+    loss = regime.loss(wrapped, gather=gather, device=device, precision=experiment.train.precision)
     keeper = Keeper(run, trained, partition, is_writer=gather.rank == 0)
     with keeper.writing():
         position = keeper.restore(device)
@@ -75,7 +73,8 @@ def run_epochs(
                 metrics = train_epoch(
                     wrapped,
                     trained.optimizer,
-                    _batches(experiment, train_clips, partition, position, gather, device),
+                    _batches(experiment, regime, train_clips, partition, position, gather, device),
+                    batches_per_step=regime.sampler.batches_per_step(gather.world),
                     sums=position.sums,
                     seeds=(experiment.seed, position.epoch, gather.rank),
                     on_step=lambda _, values: keeper.after_step(position, values),
@@ -87,10 +86,10 @@ def run_epochs(
             except NonFiniteLossError as error:
                 raise keeper.non_finite(error, position) from error
             began = time.perf_counter()
-            accuracies = _validate(experiment, model, val_clips, episodes, gather, device)
+            accuracies = _validate(experiment, regime, model, val_clips, episodes, gather, device)
             seconds = time.perf_counter() - began
             metrics = gather.mean({**metrics, "memory_gb": _peak_memory(device) / 1e9})
-            position.finish(_row(position.epoch + 1, metrics, accuracies, trained.optimizer, seconds))
+            position.finish(_row(position.epoch + 1, regime, metrics, accuracies, trained.optimizer, seconds))
             keeper.after_epoch(position)
             if on_epoch is not None:
                 on_epoch(position.row)
@@ -99,6 +98,7 @@ def run_epochs(
 
 def _batches(
     experiment: Experiment,
+    regime: Regime,
     clips: Dataset,
     partition: Partition,
     position: Position,
@@ -107,12 +107,11 @@ def _batches(
 ) -> Iterator[Batch]:
     """This worker's share of what is left of the epoch."""
     train = experiment.train
-    return pair_batches(
+    return sampled_batches(
+        regime.sampler,
         clips,
         partition.labels,
-        classes_per_batch=train.classes_per_batch,
-        batches=train.batches_per_epoch,
-        seed=experiment.seed,
+        steps=train.batches_per_epoch,
         epoch=position.epoch,
         first_step=position.sums.steps,
         rank=gather.rank,
@@ -125,19 +124,20 @@ def _batches(
 
 
 def _validate(
-    experiment: Experiment, model: HCL, clips: Dataset, episodes: Episodes, gather: Gather, device: torch.device
+    experiment: Experiment,
+    regime: Regime,
+    model: Model,
+    clips: Dataset,
+    episodes: Episodes,
+    gather: Gather,
+    device: torch.device,
 ) -> np.ndarray:
     """The accuracy of each validation episode, of the weights and batch-norm statistics that a checkpoint keeps."""
     gather.share_buffers(model)
-    return validate(
+    return regime.validate(
         model,
         clips,
         episodes,
-        metric=experiment.matching.metric,
-        project=experiment.matching.project_at_test,
-        sigmas=build.sigmas_of_fusion(experiment),
-        matching=build.test_matching(experiment),
-        defects=build.defects(experiment),
         gather=gather,
         device=device,
         processes=experiment.train.loader_processes,
@@ -145,7 +145,7 @@ def _validate(
     )
 
 
-def _optimizer(experiment: Experiment, model: HCL) -> Optimizer:
+def _optimizer(experiment: Experiment, model: Model) -> Optimizer:
     optim = experiment.optim
     groups = parameter_groups(
         model, lr=optim.lr, backbone_lr_factor=optim.backbone_lr_factor, weight_decay=optim.weight_decay
@@ -158,15 +158,20 @@ def _scaler(experiment: Experiment, device: torch.device) -> GradScaler:
 
 
 def _row(
-    epoch: int, metrics: dict[str, float], accuracies: np.ndarray, optimizer: Optimizer, seconds: float
+    epoch: int,
+    regime: Regime,
+    metrics: dict[str, float],
+    accuracies: np.ndarray,
+    optimizer: Optimizer,
+    seconds: float,
 ) -> dict[str, Any]:
     accuracy, ci95 = results.mean_and_ci95(accuracies)
-    terms = {f"loss_{name}" if name in _TERMS else name: value for name, value in metrics.items()}
+    losses = {*regime.terms, "total"}
+    terms = {f"loss_{name}" if name in losses else name: value for name, value in metrics.items()}
     lr = optimizer.param_groups[0]["lr"]
     return {"epoch": epoch, "val_accuracy": accuracy, "val_ci95": ci95, **terms, "lr": lr, "val_seconds": seconds}
 
 
-_TERMS = frozenset((*TERMS, "total"))
 METRICS = ("val_accuracy", "train_accuracy", *(f"loss_{term}" for term in (*TERMS, "total")), "gradient_norm")
 """What a study may optimise."""
 

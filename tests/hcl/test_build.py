@@ -102,6 +102,7 @@ def test_training_arguments_are_those_of_the_terms():
         matching__zoom_ranks_train=2,
         matching__chunk_size=3,
         matching__renormalise=True,
+        matching__misplaced_training_semantics=True,
         loss__temperature=0.1,
         loss__cycle_temperature=0.5,
         loss__keep_anchor=True,
@@ -112,7 +113,6 @@ def test_training_arguments_are_those_of_the_terms():
         "anchors",
         "everyone",
         "pairs",
-        "misplaced_semantics",  # there is no experiment with semantics yet
     }
     assert arguments == {
         "tuple_sizes": (2, 3),
@@ -123,6 +123,7 @@ def test_training_arguments_are_those_of_the_terms():
         "cycle_temperature": 0.5,
         "keep_anchor": True,
         "renormalise": True,
+        "misplaced_semantics": True,
         "spatial": True,
         "spatial_cycle": True,
         "chunk_size": 3,

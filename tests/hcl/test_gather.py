@@ -88,7 +88,7 @@ def three_steps(gather: Gather) -> tuple[list[dict[str, float]], dict[str, Tenso
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     loss = PairLoss(model, SIGMAS, MATCHING, gather)
     settings: dict[str, Any] = {"loss": loss, "clip_norm": 1.0, "gather": gather}
-    values = [train_step(model, optimizer, batch, **settings) for batch in batches(gather, 3)]
+    values = [train_step(model, optimizer, [batch], **settings) for batch in batches(gather, 3)]
     return values, gradients_of(model), dict(getattr(model, "module", model).state_dict())
 
 

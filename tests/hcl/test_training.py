@@ -55,7 +55,7 @@ def one_batch(**changes) -> Batch:
 def step(model, optimizer=None, batch: Batch | None = None, **changes) -> dict[str, float]:
     settings: dict[str, Any] = {"clip_norm": 0.1} | {k: changes.pop(k) for k in ("clip_norm", "scaler") if k in changes}
     loss = loss_of(model, **changes)
-    return train_step(model, optimizer or optimizer_of(model), batch or one_batch(), loss=loss, **settings)
+    return train_step(model, optimizer or optimizer_of(model), [batch or one_batch()], loss=loss, **settings)
 
 
 def loss_of(model, **changes) -> PairLoss:
