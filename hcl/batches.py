@@ -21,7 +21,9 @@ from hcl.clips import Draw
 from hcl.episodes import pair_batch, training_episode
 from hcl.errors import ConfigError
 
-Clips = Int[np.ndarray, "clip"]
+Labels = Int[np.ndarray, "clip"]
+Part = Int[np.ndarray, "_part"]
+"""Indices of the clips of which one loss is computed."""
 
 
 class Batch(NamedTuple):
@@ -39,11 +41,11 @@ class Sampler(Protocol):
     @property
     def seed(self) -> int: ...
 
-    def draw(self, labels: Clips, *, epoch: int, step: int, class_names: Sequence[str] | None = None) -> list[Clips]:
+    def draw(self, labels: Labels, *, epoch: int, step: int, class_names: Sequence[str] | None = None) -> list[Part]:
         """The whole step's clips, in the parts whose gradients are added up. Raises EpisodeError."""
         ...
 
-    def share(self, parts: list[Clips], rank: int, world: int) -> list[Clips]:
+    def share(self, parts: list[Part], rank: int, world: int) -> list[Part]:
         """One worker's part of them; the workers' shares are equal."""
         ...
 
@@ -59,11 +61,11 @@ class PairSampler:
     classes_per_batch: int
     seed: int
 
-    def draw(self, labels: Clips, *, epoch: int, step: int, class_names: Sequence[str] | None = None) -> list[Clips]:
+    def draw(self, labels: Labels, *, epoch: int, step: int, class_names: Sequence[str] | None = None) -> list[Part]:
         where = {"seed": self.seed, "epoch": epoch, "step": step}
         return [pair_batch(labels, classes_per_batch=self.classes_per_batch, class_names=class_names, **where)]
 
-    def share(self, parts: list[Clips], rank: int, world: int) -> list[Clips]:
+    def share(self, parts: list[Part], rank: int, world: int) -> list[Part]:
         return [np.split(part, world)[rank] for part in parts]
 
     def batches_per_step(self, world: int) -> int:
@@ -87,12 +89,12 @@ class EpisodeSampler:
     episodes: int
     seed: int
 
-    def draw(self, labels: Clips, *, epoch: int, step: int, class_names: Sequence[str] | None = None) -> list[Clips]:
+    def draw(self, labels: Labels, *, epoch: int, step: int, class_names: Sequence[str] | None = None) -> list[Part]:
         one = partial(training_episode, labels, way=self.way, shot=self.shot, queries=self.queries)
         where = {"seed": self.seed, "epoch": epoch, "step": step}
         return [one(number=number, class_names=class_names, **where) for number in range(self.episodes)]
 
-    def share(self, parts: list[Clips], rank: int, world: int) -> list[Clips]:
+    def share(self, parts: list[Part], rank: int, world: int) -> list[Part]:
         each = self.batches_per_step(world)
         return parts[rank * each : (rank + 1) * each]
 
@@ -109,7 +111,7 @@ class EpisodeSampler:
 def sampled_batches(
     sampler: Sampler,
     dataset: Dataset,
-    labels: Clips,
+    labels: Labels,
     *,
     steps: int,
     epoch: int,
@@ -156,7 +158,7 @@ def sampled_batches(
 
 
 def pair_batches(
-    dataset: Dataset, labels: Clips, *, classes_per_batch: int, batches: int, seed: int, epoch: int, **reading: Any
+    dataset: Dataset, labels: Labels, *, classes_per_batch: int, batches: int, seed: int, epoch: int, **reading: Any
 ) -> Iterator[Batch]:
     """One epoch of pair batches; `reading` as in `sampled_batches`."""
     sampler = PairSampler(classes_per_batch, seed)

@@ -34,7 +34,6 @@ from hcl.training import EpochSums, train_epoch
 
 CLASSES, CLIPS_A_CLASS, FRAMES, SIDE, CHANNELS = 5, 4, 3, 16, 8  # four patches a side, as RelationNet needs
 LABELS = np.repeat(np.arange(CLASSES), CLIPS_A_CLASS)
-STEPS = 12
 
 SMALL: dict[str, Any] = {
     "clips.n_frames": FRAMES,
@@ -50,12 +49,11 @@ SMALL: dict[str, Any] = {
     "train.episode_way": 3,
     "train.episode_queries": 2,
     "train.episodes_per_step": 2,
-    "optim.lr": 3e-3,
 }
 
 
 class Spots(Dataset):
-    """Clips whose class shows as the place of a bright square, with noise of their own and of their draw."""
+    """Clips whose class shows as the colour and place of a square, with noise of their own and of their draw."""
 
     def __len__(self) -> int:
         return len(LABELS)
@@ -64,8 +62,9 @@ class Spots(Dataset):
         draw = draw if isinstance(draw, Draw) else Draw(draw)
         generator = np.random.default_rng([*draw.seeds, draw.clip])
         frames = generator.integers(0, 100, (FRAMES, 3, SIDE, SIDE), np.uint8)
-        row, column = divmod(int(LABELS[draw.clip]), 3)
-        frames[..., 5 * row : 5 * row + 5, 5 * column : 5 * column + 5] += 120
+        label = int(LABELS[draw.clip])
+        row, column = divmod(label, 3)
+        frames[:, label % 3, 8 * row : 8 * row + 8, 5 * column : 5 * column + 5] += 120 if label < 3 else 60
         return torch.from_numpy(frames)
 
 
@@ -88,7 +87,7 @@ def make(name: str, **changes: Any) -> tuple[Regime, nn.Module]:
 
 
 def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
-    groups = parameter_groups(model, lr=3e-3, backbone_lr_factor=1.0, weight_decay=1e-4)
+    groups = parameter_groups(model, lr=1e-2, backbone_lr_factor=1.0, weight_decay=1e-4)
     return make_optimizer(groups, name="adamw")
 
 
@@ -97,7 +96,7 @@ def train(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     *,
-    steps: int = STEPS,
+    steps: int,
     sums: EpochSums | None = None,
     gather: Gather | None = None,
 ) -> list[dict[str, float]]:
@@ -122,16 +121,18 @@ def train(
 # --- the contract ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("features", ["backbone", "encoder"])
 @pytest.mark.parametrize("name", REGIMES)
-def test_it_learns_and_every_weight_moves(name: str, features: str) -> None:
-    regime, model = make(name, model__pooled_from=features)
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    values = train(regime, model, optimizer_of(model), steps=30)
-    assert all({*regime.terms, "total", "train_accuracy", "gradient_norm"} >= set(step) for step in values)
+def test_it_learns_and_validation_sees_it(name: str) -> None:
+    regime, model = make(name, model__pooled_from="encoder")
+    values = train(regime, model, optimizer_of(model), steps=25)
+    assert all(set(step) <= {*regime.terms, "total", "train_accuracy", "gradient_norm"} for step in values)
     totals = [step["total"] for step in values]
-    assert np.mean(totals[-5:]) < 0.9 * np.mean(totals[:5])
-    assert [key for key, value in model.named_parameters() if torch.equal(value, before[key])] == []
+    assert np.mean(totals[-5:]) < 0.8 * np.mean(totals[:5])
+    for shot in (1, 2):
+        episodes = sample_episodes(LABELS, way=4, shot=shot, queries=2, episodes=15, seed=3)
+        accuracy = regime.validate(model, Spots(), episodes, gather=OneProcess())
+        assert accuracy.shape == (15,) and bool(((accuracy >= 0) & (accuracy <= 1)).all())
+        assert accuracy.mean() > 0.4  # chance is 0.25
 
 
 @pytest.mark.parametrize("name", REGIMES)
@@ -150,23 +151,15 @@ def test_an_interrupted_epoch_goes_on_bit_for_bit(name: str) -> None:
         assert torch.equal(second.state_dict()[key], value), key
 
 
-@pytest.mark.parametrize("shot", [1, 2])
+@pytest.mark.parametrize("features", ["backbone", "encoder"])
 @pytest.mark.parametrize("name", REGIMES)
-def test_validation_gives_the_accuracy_of_each_episode_and_sees_what_was_learnt(name: str, shot: int) -> None:
-    regime, model = make(name)
-    episodes = sample_episodes(LABELS, way=4, shot=shot, queries=2, episodes=25, seed=3)
-    train(regime, model, optimizer_of(model), steps=40)
-    accuracy = regime.validate(model, Spots(), episodes, gather=OneProcess())
-    assert accuracy.shape == (25,) and bool(((accuracy >= 0) & (accuracy <= 1)).all())
-    assert accuracy.mean() > 0.6  # chance is 0.25
-
-
-@pytest.mark.parametrize("name", REGIMES)
-def test_no_parameter_is_left_out_of_a_step(name: str) -> None:
-    """Data parallelism would wait for it."""
-    regime, model = make(name)
+def test_a_step_moves_every_weight(name: str, features: str) -> None:
+    """Data parallelism would wait for one without a gradient."""
+    regime, model = make(name, model__pooled_from=features)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
     train(regime, model, optimizer_of(model), steps=1)
-    assert [key for key, value in model.named_parameters() if value.requires_grad and value.grad is None] == []
+    assert [key for key, value in model.named_parameters() if value.grad is None] == []
+    assert [key for key, value in model.named_parameters() if torch.equal(value, before[key])] == []
 
 
 # --- two workers ----------------------------------------------------------------------------------------------------
@@ -177,7 +170,10 @@ def everything(gather: Gather) -> dict[str, Any]:
 
 
 def three_steps(name: str, gather: Gather) -> dict[str, Any]:
-    """In float64: what the steps return, the last gradients, the weights, and the validation."""
+    """What the steps return, the last gradients, the weights, and the validation.
+
+    Weights and features are float64; losses are computed in float32, as always.
+    """
     regime, model = make(name, model__pooled_from="encoder")
     model = model.double()
     wrapped = model if isinstance(gather, OneProcess) else DistributedDataParallel(model)
@@ -230,12 +226,12 @@ def test_two_workers_give_the_losses_gradients_and_weights_of_one(
     for rank in range(2):
         ours = workers[rank][name]
         for step, one in zip(ours["values"], expected["values"], strict=True):
-            assert step == pytest.approx(one, rel=1e-9, abs=1e-12)
+            assert step == pytest.approx(one, rel=1e-5)
         for kind in ("gradients", "weights"):
             assert ours[kind].keys() == expected[kind].keys()
+            whole = float(torch.cat([value.flatten() for value in expected[kind].values()]).norm())
             for key, value in expected[kind].items():
-                scale = max(float(value.norm()), 1e-6)
-                assert float((ours[kind][key] - value).norm()) <= 1e-9 * scale, f"{kind} of {key}"
+                assert float((ours[kind][key] - value).norm()) <= 1e-5 * max(float(value.norm()), 1e-2 * whole), key
         if name != "relation":  # its batch norm keeps the running statistics of rank 0's episodes
             assert ours["accuracy"] == expected["accuracy"]
     assert workers[0][name]["accuracy"] == workers[1][name]["accuracy"]
