@@ -33,7 +33,7 @@ def read_embeddings(
             names, vectors = [str(name) for name in arrays["classes"]], np.asarray(arrays["vectors"], np.float32)
     except FileNotFoundError as error:
         raise DataError("no such file of class-name embeddings", where=str(path), remedy=remedy) from error
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         problem = f"cannot be read as class-name embeddings ({error})"
         raise DataError(problem, where=str(path), remedy=remedy) from error
     if vectors.ndim != 2 or len(vectors) != len(names):

@@ -46,17 +46,17 @@ class PairLoss:
         model: `HCL`, or DDP around it.
         sigmas: weight of each term by its name in `hcl.losses.TERMS`.
         matching: the keyword arguments of `hcl.losses.contrastive_terms`.
-        embeddings: of each class's name, for heads with semantics.
         precision: of the forward pass; matching and losses stay in float32.
+        embeddings: of each class's name, for heads with semantics.
     """
 
     model: nn.Module
     sigmas: Mapping[str, float]
     matching: Mapping[str, Any]
-    embeddings: Tensor | None = None
     gather: Gather = field(default_factory=OneProcess)
     device: torch.device | str = "cpu"
     precision: str = "float32"
+    embeddings: Tensor | None = None
 
     def __call__(self, batch: Batch) -> BatchLoss:
         clips = batch.clips.to(self.device, non_blocking=True)

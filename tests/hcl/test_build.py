@@ -92,6 +92,34 @@ def test_channels_last_changes_no_number():
     torch.testing.assert_close(one(clips())[1], other(clips())[1], rtol=1e-4, atol=1e-5)
 
 
+def test_names_learn_only_where_a_term_has_a_gradient_for_them():
+    """Otherwise data parallelism would wait for gradients that never come."""
+    for sigma, learns in ((0.25, True), (0.0, False)):
+        settings = experiment(
+            matching__semantic=True, matching__tuple_sizes=[2], model__embedding_dim=6, loss__sigma_spatial_cycle=sigma
+        )
+        model = build.make_model(settings, 3)
+        assert model.heads.semantic_linear.in_features == 6
+        features, logits = model(clips(), torch.ones(4, 6))
+        terms = contrastive_terms(features, features, neighbouring_pairs(0, 4), **build.training_matching(settings))
+        (sum(terms.values()) + logits.sum()).backward()
+        assert [key for key, value in model.named_parameters() if value.requires_grad and value.grad is None] == []
+        assert (model.heads.semantic_linear.weight.grad is not None) == learns
+
+
+def test_embeddings_are_those_of_the_data_set(tmp_path):
+    partition = Partition(
+        "toy", "val", ("eel", "fox"), tuple(Video(c, f"{c}{i}") for c in ("eel", "fox") for i in "ab")
+    )
+    settings = experiment(matching__semantic=True, matching__tuple_sizes=[2], model__embedding_dim=2)
+    assert build.clip_embeddings(experiment(), tmp_path, partition) is None
+    assert build.embeddings_identity(experiment(), tmp_path, "toy") == ""
+    (tmp_path / "embeddings").mkdir()
+    np.savez(tmp_path / "embeddings/toy.npz", classes=np.array(["fox", "eel"]), vectors=np.eye(2, dtype=np.float32))
+    assert build.clip_embeddings(settings, tmp_path, partition).tolist() == [[0, 1], [0, 1], [1, 0], [1, 0]]
+    assert len(build.embeddings_identity(settings, tmp_path, "toy")) == 12
+
+
 # --- keyword arguments ----------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from hcl.batches import Batch, pair_batches
 from hcl.clips import Draw
 from hcl.episodes import pair_batch
 from hcl.errors import EpisodeError, TrainingError
-from hcl.losses import TERMS
+from hcl.losses import TERMS, contrastive_terms, neighbouring_pairs
 from hcl.optimisation import make_optimizer, parameter_groups
 from hcl.training import PairLoss, train_epoch, train_step
 from tests.hcl.test_model import FRAMES, HEIGHT, WIDTH, tiny_model
@@ -176,6 +176,19 @@ def test_broken_features_name_the_contrastive_terms():
 def test_a_total_that_overflows_is_told_from_its_terms():
     with pytest.raises(TrainingError, match="not finite: total"):
         step(tiny_model().train(), sigmas=SIGMAS | {"ce": float("inf")})
+
+
+def test_a_batch_is_trained_with_the_names_of_its_own_classes():
+    names = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    model, batch = tiny_model(embedding_dim=5).train(), one_batch()
+    before = model.heads.semantic_linear.weight.detach().clone()
+    features, _ = model(batch.clips, names[batch.labels])
+    pairs = neighbouring_pairs(0, len(features))
+    expected = contrastive_terms(features, features, pairs, **MATCHING)
+    values = step(model, batch=batch, embeddings=names)
+    assert values["spatial"] == pytest.approx(float(expected["spatial"]), rel=1e-5)
+    assert values["spatial"] != pytest.approx(step(tiny_model(), batch=batch)["spatial"], rel=1e-5)
+    assert not torch.equal(model.heads.semantic_linear.weight, before)  # through the spatial cycle term
 
 
 # --- ten steps ------------------------------------------------------------------------------------------------------
