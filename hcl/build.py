@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hcl import clips
-from hcl.backbone import make_backbone
+from hcl.backbone import N_STAGES, make_backbone
 from hcl.baselines import Classifier, CosineNet, MatchingNet, ProtoNet, RelationNet
 from hcl.batches import EpisodeSampler, PairSampler
 from hcl.checkpoint import file_digest, load_checkpoint, load_model
@@ -47,7 +47,7 @@ def make_model(experiment: Experiment, n_classes: int, *, random_weights: bool =
         backbone = make_backbone(settings.backbone, "none" if random_weights else settings.weights)
         if experiment.train.channels_last:
             backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        how: dict[str, Any] = {"train_backbone": settings.train_backbone, "batch_norm": settings.batch_norm}
+        how: dict[str, Any] = {"frozen_stages": frozen_stages(experiment), "batch_norm": settings.batch_norm}
         if experiment.train.regime == "hcl":
             encoder, heads = _encoder(experiment, backbone.channels), _matching_heads(experiment)
             return HCL(backbone, encoder, heads, n_classes=n_classes, **how)
@@ -145,6 +145,16 @@ def prepare_training(experiment: Experiment, model: Model) -> None:
         model.backbone.compile()
         if model.encoder is not None:
             model.encoder.compile()
+
+
+def frozen_stages(experiment: Experiment) -> int:
+    """Lowest stages of the backbone that are not trained: none, some, or all."""
+    return experiment.model.frozen_stages if experiment.model.train_backbone else N_STAGES
+
+
+def caches_grids(experiment: Experiment) -> bool:
+    """Whether what the frozen stages make of every clip is encoded once and kept."""
+    return frozen_stages(experiment) > 0 and experiment.model.cached_views > 0
 
 
 def weights_identity(weights: str) -> str:

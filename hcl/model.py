@@ -142,8 +142,8 @@ class HCL(nn.Module):
         encoder: from the backbone's grid to tokens of width d_model.
         heads: from tokens to features.
         n_classes: training classes of the classification term.
-        train_backbone: false freezes it, its batch norm included.
-        batch_norm: `train` or `frozen` statistics of the backbone.
+        frozen_stages: lowest stages of the backbone that are not trained, their batch norm included; None: all.
+        batch_norm: `train` or `frozen` statistics of the stages that are trained.
     """
 
     def __init__(
@@ -153,25 +153,26 @@ class HCL(nn.Module):
         heads: MatchingHeads,
         *,
         n_classes: int,
-        train_backbone: bool = True,
+        frozen_stages: int | None = 0,
         batch_norm: str = "train",
     ):
         super().__init__()
         self.backbone, self.encoder, self.heads = backbone, encoder, heads
         self.classifier = nn.Linear(heads.spatial_linear.out_features, n_classes)
-        self.train_backbone, self.batch_norm = train_backbone, batch_norm
-        self.backbone.requires_grad_(train_backbone)
+        self.frozen_stages = backbone.n_stages if frozen_stages is None else frozen_stages
+        self.batch_norm = batch_norm
+        self.backbone.freeze(self.frozen_stages)
 
     def train(self, mode: bool = True) -> HCL:
         super().train(mode)
-        hold_still(self.backbone, train_backbone=self.train_backbone, batch_norm=self.batch_norm)
+        hold_still(self.backbone, frozen_stages=self.frozen_stages, batch_norm=self.batch_norm)
         return self
 
     def grids(
         self, clips: Num[Tensor, "clip frame channel _height _width"]
     ) -> Float[Tensor, "clip frame grid_channel row column"]:
         """The backbone's features of every frame; see `hcl.backbone.clip_grids`."""
-        return clip_grids(self.backbone, clips, train_backbone=self.train_backbone)
+        return clip_grids(self.backbone, clips, frozen_stages=self.frozen_stages)
 
     def tokens(
         self, clips: Num[Tensor, "clip frame channel _height _width"]
@@ -179,7 +180,7 @@ class HCL(nn.Module):
         """The encoder's tokens, and the rows of their patch grid.
 
         Args:
-            clips: frames (uint8, or float and normalised), or grids that the backbone has encoded before.
+            clips: frames (uint8, or float and normalised), or what the backbone's frozen stages have made of them.
         """
         grids = self.grids(clips)
         return self.encoder(grids), grids.shape[-2]

@@ -22,7 +22,7 @@ class PooledModel(nn.Module):
         backbone: see `hcl.backbone`.
         encoder: tokens are pooled instead of the backbone's grids; None as released.
         head: a module of `hcl.baselines`.
-        train_backbone, batch_norm: as in `hcl.model.HCL`.
+        frozen_stages, batch_norm: as in `hcl.model.HCL`.
     """
 
     def __init__(
@@ -31,27 +31,34 @@ class PooledModel(nn.Module):
         encoder: Encoder | None,
         head: nn.Module,
         *,
-        train_backbone: bool = True,
+        frozen_stages: int | None = 0,
         batch_norm: str = "train",
     ):
         super().__init__()
         self.backbone, self.encoder = backbone, encoder
         self.head: Any = head  # no class of its own: `pool`, and `classify` or a call, are all that is asked of it
-        self.train_backbone, self.batch_norm = train_backbone, batch_norm
-        self.backbone.requires_grad_(train_backbone)
+        self.frozen_stages = backbone.n_stages if frozen_stages is None else frozen_stages
+        self.batch_norm = batch_norm
+        self.backbone.freeze(self.frozen_stages)
 
     def train(self, mode: bool = True) -> PooledModel:
         super().train(mode)
-        hold_still(self.backbone, train_backbone=self.train_backbone, batch_norm=self.batch_norm)
+        hold_still(self.backbone, frozen_stages=self.frozen_stages, batch_norm=self.batch_norm)
         return self
+
+    def grids(
+        self, clips: Num[Tensor, "clip frame channel _height _width"]
+    ) -> Float[Tensor, "clip frame grid_channel row column"]:
+        """The backbone's features of every frame; see `hcl.backbone.clip_grids`."""
+        return clip_grids(self.backbone, clips, frozen_stages=self.frozen_stages)
 
     def tokens(self, clips: Num[Tensor, "clip frame channel _height _width"]) -> tuple[Pooled, int]:
         """All that the head needs of each clip, to be kept for any number of episodes, and the rows of the grid.
 
         Args:
-            clips: frames, or grids that the backbone has encoded before.
+            clips: frames, or what the backbone's frozen stages have made of them.
         """
-        grids = clip_grids(self.backbone, clips, train_backbone=self.train_backbone)
+        grids = self.grids(clips)
         rows = grids.shape[-2]
         if self.encoder is not None:
             grids = rearrange(self.encoder(grids), "v t (y x) d -> v t d y x", y=rows)
