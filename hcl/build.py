@@ -65,11 +65,15 @@ def make_model(experiment: Experiment, n_classes: int, *, random_weights: bool =
         )
 
 
-def prepare_training(experiment: Experiment, model: HCL) -> None:
-    """What training alone does to a model: parts that are computed twice, parts that are compiled."""
+def prepare_training(experiment: Experiment, model: HCL, *, compile_parts: bool = True) -> None:
+    """What training alone does to a model: parts that are computed twice, parts that are compiled.
+
+    Args:
+        compile_parts: false leaves `train.compile` out: a dry run has nothing to compile.
+    """
     if experiment.train.recompute_backbone:
         recompute_blocks(model.backbone)
-    if experiment.train.compile:
+    if experiment.train.compile and compile_parts:
         # In place, so that the names of the weights stay. Matching is left as it is: what it chooses depends on data.
         model.backbone.compile()
         model.encoder.compile()
