@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim import Optimizer
 
 from hcl import clips
 from hcl.backbone import make_backbone
@@ -17,6 +18,7 @@ from hcl.episodes import Episodes, sample_episodes
 from hcl.errors import BackboneError
 from hcl.evaluation import Defects
 from hcl.model import HCL, MatchingHeads
+from hcl.optimisation import learning_rate_factor, make_optimizer, parameter_groups
 from hcl.recomputing import recompute_blocks
 from hcl.splits import Partition
 
@@ -77,6 +79,29 @@ def prepare_training(experiment: Experiment, model: HCL, *, compile_parts: bool 
         # In place, so that the names of the weights stay. Matching is left as it is: what it chooses depends on data.
         model.backbone.compile()
         model.encoder.compile()
+
+
+def optimizer_of(experiment: Experiment, model: HCL) -> Optimizer:
+    """The optimiser with its groups. Raises TrainingError where nothing is to be trained."""
+    optim = experiment.optim
+    groups = parameter_groups(
+        model, lr=optim.lr, backbone_lr_factor=optim.backbone_lr_factor, weight_decay=optim.weight_decay
+    )
+    return make_optimizer(groups, name=optim.optimizer, momentum=optim.momentum)
+
+
+def rate_factor(experiment: Experiment, epoch: int) -> float:
+    """What the initial learning rates are multiplied by during an epoch, counted from 0."""
+    optim = experiment.optim
+    return learning_rate_factor(
+        optim.schedule,
+        epoch,
+        step_size=optim.step_size,
+        milestones=optim.milestones,
+        gamma=optim.gamma,
+        warmup_epochs=optim.warmup_epochs,
+        epochs=experiment.train.epochs,
+    )
 
 
 def weights_identity(weights: str) -> str:

@@ -10,7 +10,6 @@ import torch
 from hcl import build
 from hcl.batches import Batch
 from hcl.memory import CopiesOfWorkers, dry_step, matching_bytes, state_bytes, without_content
-from hcl.optimisation import make_optimizer, parameter_groups
 from hcl.training import PairLoss
 from orchestration.runs import Run
 
@@ -35,9 +34,6 @@ def estimate_memory(run: Run, n_classes: int) -> Estimate:
     with without_content() as peak:
         model = build.make_model(experiment, n_classes, random_weights=True).train()
         build.prepare_training(experiment, model, compile_parts=False)
-        groups = parameter_groups(
-            model, lr=optim.lr, backbone_lr_factor=optim.backbone_lr_factor, weight_decay=optim.weight_decay
-        )
         loss = PairLoss(
             model,
             sigmas=build.sigmas_of_loss(experiment),
@@ -52,7 +48,7 @@ def estimate_memory(run: Run, n_classes: int) -> Estimate:
         step = dry_step(
             peak,
             model,
-            make_optimizer(groups, name=optim.optimizer, momentum=optim.momentum),
+            build.optimizer_of(experiment, model),
             loss,
             lambda: Batch(
                 torch.zeros(n_clips, *clip_shape, dtype=dtype),

@@ -92,6 +92,19 @@ def test_channels_last_changes_no_number():
     torch.testing.assert_close(one(clips())[1], other(clips())[1], rtol=1e-4, atol=1e-5)
 
 
+def test_compiling_and_recomputing_leave_the_names_of_the_weights(monkeypatch):
+    compiled: list[object] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: compiled.append(self))
+    settings = experiment(train__compile=True, train__recompute_backbone=True)
+    model = build.make_model(settings, 3)
+    names = list(model.state_dict())
+    build.prepare_training(settings, model, compile_parts=False)
+    assert compiled == []
+    build.prepare_training(settings, model)
+    assert compiled == [model.backbone, model.encoder]
+    assert list(model.state_dict()) == names
+
+
 # --- keyword arguments ----------------------------------------------------------------------------------------------
 
 
