@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from hcl import clips
 from hcl.backbone import N_STAGES, make_backbone
@@ -22,6 +23,7 @@ from hcl.episodes import Episodes, sample_episodes
 from hcl.errors import BackboneError
 from hcl.evaluation import Defects
 from hcl.model import HCL, MatchingHeads
+from hcl.optimisation import learning_rate_factor, make_optimizer, parameter_groups
 from hcl.pooled import PooledModel
 from hcl.recomputing import recompute_blocks
 from hcl.regimes import Classification, Contrastive, Episodic, Regime
@@ -136,11 +138,15 @@ def trained_model(experiment: Experiment, checkpoint: Path) -> Model:
     return model.eval()
 
 
-def prepare_training(experiment: Experiment, model: Model) -> None:
-    """What training alone does to a model: parts that are computed twice, parts that are compiled."""
+def prepare_training(experiment: Experiment, model: Model, *, compile_parts: bool = True) -> None:
+    """What training alone does to a model: parts that are computed twice, parts that are compiled.
+
+    Args:
+        compile_parts: false leaves `train.compile` out: a dry run has nothing to compile.
+    """
     if experiment.train.recompute_backbone:
         recompute_blocks(model.backbone)
-    if experiment.train.compile:
+    if experiment.train.compile and compile_parts:
         # In place, so that the names of the weights stay. Matching is left as it is: what it chooses depends on data.
         model.backbone.compile()
         if model.encoder is not None:
@@ -155,6 +161,29 @@ def frozen_stages(experiment: Experiment) -> int:
 def caches_grids(experiment: Experiment) -> bool:
     """Whether what the frozen stages make of every clip is encoded once and kept."""
     return frozen_stages(experiment) > 0 and experiment.model.cached_views > 0
+
+
+def optimizer_of(experiment: Experiment, model: Model) -> Optimizer:
+    """The optimiser with its groups. Raises TrainingError where nothing is to be trained."""
+    optim = experiment.optim
+    groups = parameter_groups(
+        model, lr=optim.lr, backbone_lr_factor=optim.backbone_lr_factor, weight_decay=optim.weight_decay
+    )
+    return make_optimizer(groups, name=optim.optimizer, momentum=optim.momentum)
+
+
+def rate_factor(experiment: Experiment, epoch: int) -> float:
+    """What the initial learning rates are multiplied by during an epoch, counted from 0."""
+    optim = experiment.optim
+    return learning_rate_factor(
+        optim.schedule,
+        epoch,
+        step_size=optim.step_size,
+        milestones=optim.milestones,
+        gamma=optim.gamma,
+        warmup_epochs=optim.warmup_epochs,
+        epochs=experiment.train.epochs,
+    )
 
 
 def weights_identity(weights: str) -> str:

@@ -38,13 +38,13 @@ def _recomputed(block: nn.Module, *inputs: Any, **options: Any) -> Tensor:
 
 @contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    """Batch norms use the batch's statistics, as before, and add nothing to the running ones a second time."""
+    """Let the second pass count into copies of the batch norms' running statistics: the first has counted already."""
     norms = [child for child in block.modules() if isinstance(child, nn.modules.batchnorm._BatchNorm)]
-    training = [norm for norm in norms if norm.training and norm.track_running_stats]
-    for norm in training:
-        norm.track_running_stats = False
+    kept = [dict(norm._buffers) for norm in norms]
+    for norm in norms:
+        norm._buffers.update({name: None if value is None else value.clone() for name, value in norm._buffers.items()})
     try:
         yield
     finally:
-        for norm in training:
-            norm.track_running_stats = True
+        for norm, buffers in zip(norms, kept, strict=True):
+            norm._buffers.update(buffers)

@@ -28,7 +28,7 @@ from hcl.episodes import Episodes
 from hcl.errors import NonFiniteLossError
 from hcl.gather import Gather, OneProcess
 from hcl.losses import TERMS
-from hcl.optimisation import learning_rate_factor, make_optimizer, parameter_groups, set_learning_rates
+from hcl.optimisation import set_learning_rates
 from hcl.regimes import Regime
 from hcl.splits import Partition
 from hcl.training import train_epoch
@@ -62,13 +62,13 @@ def run_epochs(
         class_embeddings=build.class_embeddings(experiment, run.data_root, partition),
         val_embeddings=build.clip_embeddings(experiment, run.data_root, val_partition),
     )
-    trained = Trained(model, _optimizer(experiment, model), _scaler(experiment, device))
+    trained = Trained(model, build.optimizer_of(experiment, model), _scaler(experiment, device))
     loss = regime.loss(wrapped, gather=gather, device=device, precision=experiment.train.precision)
     keeper = Keeper(run, trained, partition, is_writer=gather.rank == 0)
     with keeper.writing():
         position = keeper.restore(device)
         while position.epoch < experiment.train.epochs:
-            set_learning_rates(trained.optimizer, _factor(experiment, position.epoch))
+            set_learning_rates(trained.optimizer, build.rate_factor(experiment, position.epoch))
             try:
                 metrics = train_epoch(
                     wrapped,
@@ -145,14 +145,6 @@ def _validate(
     )
 
 
-def _optimizer(experiment: Experiment, model: Model) -> Optimizer:
-    optim = experiment.optim
-    groups = parameter_groups(
-        model, lr=optim.lr, backbone_lr_factor=optim.backbone_lr_factor, weight_decay=optim.weight_decay
-    )
-    return make_optimizer(groups, name=optim.optimizer, momentum=optim.momentum)
-
-
 def _scaler(experiment: Experiment, device: torch.device) -> GradScaler:
     return GradScaler(device.type, enabled=experiment.train.precision == "float16")
 
@@ -182,16 +174,3 @@ def _peak_memory(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
-
-
-def _factor(experiment: Experiment, epoch: int) -> float:
-    optim = experiment.optim
-    return learning_rate_factor(
-        optim.schedule,
-        epoch,
-        step_size=optim.step_size,
-        milestones=optim.milestones,
-        gamma=optim.gamma,
-        warmup_epochs=optim.warmup_epochs,
-        epochs=experiment.train.epochs,
-    )

@@ -120,6 +120,19 @@ def test_embeddings_are_those_of_the_data_set(tmp_path):
     assert len(build.embeddings_identity(settings, tmp_path, "toy")) == 12
 
 
+def test_compiling_and_recomputing_leave_the_names_of_the_weights(monkeypatch):
+    compiled: list[object] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: compiled.append(self))
+    settings = experiment(train__compile=True, train__recompute_backbone=True)
+    model = build.make_model(settings, 3)
+    names = list(model.state_dict())
+    build.prepare_training(settings, model, compile_parts=False)
+    assert compiled == []
+    build.prepare_training(settings, model)
+    assert compiled == [model.backbone, model.encoder]
+    assert list(model.state_dict()) == names
+
+
 # --- keyword arguments ----------------------------------------------------------------------------------------------
 
 
