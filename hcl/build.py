@@ -130,6 +130,14 @@ def make_regime(
     )
 
 
+def clips_per_step(experiment: Experiment) -> int:
+    """Clips of one step of all workers."""
+    train = experiment.train
+    if train.regime in EPISODIC:
+        return train.episodes_per_step * train.episode_way * (train.episode_shot + train.episode_queries)
+    return 2 * train.classes_per_batch
+
+
 def trained_model(experiment: Experiment, checkpoint: Path) -> Model:
     """The model with a checkpoint's weights, to evaluate. Raises CheckpointError where the two do not fit."""
     content = load_checkpoint(checkpoint)

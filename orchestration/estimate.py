@@ -9,7 +9,6 @@ import torch
 
 from hcl import build
 from hcl.batches import Batch
-from hcl.config import EPISODIC, Experiment
 from hcl.memory import CopiesOfWorkers, dry_step, matching_bytes, state_bytes, without_content
 from hcl.model import HCL
 from orchestration.runs import Run
@@ -29,7 +28,8 @@ def estimate_memory(run: Run, n_classes: int) -> Estimate:
     """Of a step as the run would do it, in the precision and with the chunks that it names; nothing is computed."""
     experiment = run.experiment
     train, matching, optim = experiment.train, experiment.matching, experiment.optim
-    n_clips = _clips_of_a_batch(experiment)
+    batches = build.make_regime(experiment).sampler.batches_per_step(train.workers)
+    n_clips = build.clips_per_step(experiment) // train.workers // batches  # only one batch of a step is in memory
     jobs = run.grid_jobs()
     clip_shape = jobs[0].clip_shape() if jobs else (experiment.clips.n_frames, 3, *[experiment.clips.size] * 2)
     with without_content() as peak:
@@ -71,11 +71,3 @@ def estimate_memory(run: Run, n_classes: int) -> Estimate:
         )
     buckets = sum(value for name, value in parts.items() if "buckets" in name)
     return Estimate(parts, step.peak + buckets)
-
-
-def _clips_of_a_batch(experiment: Experiment) -> int:
-    """A worker's share of a pair batch, or a whole episode: only one of a step's episodes is in memory."""
-    train = experiment.train
-    if train.regime in EPISODIC:
-        return train.episode_way * (train.episode_shot + train.episode_queries)
-    return 2 * train.classes_per_batch // train.workers

@@ -9,7 +9,6 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from hcl.losses import TERMS
 from orchestration.console import out, percent, show_epoch
 
 if TYPE_CHECKING:
@@ -60,7 +59,8 @@ class EpochTable:
 
     def table(self) -> Table:
         """One row an epoch; a column for each term that the run has."""
-        terms = [term for term in (*TERMS, "total") if any(f"loss_{term}" in row for row in self.rows)]
+        names = dict.fromkeys(name for row in self.rows for name in row if name.startswith("loss_"))
+        terms = [name.removeprefix("loss_") for name in names]
         table = Table("epoch", *terms, "classified", "val", "clips/s", "data wait", "GB")
         for row in self.rows:
             table.add_row(

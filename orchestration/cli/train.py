@@ -70,6 +70,7 @@ def train(
 
 def _show_plan(run: Run) -> None:
     """What would be trained on, how much, and what it takes of each worker's memory."""
+    from hcl import build
     from orchestration.estimate import estimate_memory
     from orchestration.train import check_data
 
@@ -79,6 +80,6 @@ def _show_plan(run: Run) -> None:
         out.print(f"{partition.name}: {len(partition.videos)} clips of {len(partition.classes)} classes")
     train = run.experiment.train
     steps = train.epochs * train.batches_per_epoch
-    out.print(f"{steps} steps, {2 * steps * train.classes_per_batch} clips")
+    out.print(f"{steps} steps, {steps * build.clips_per_step(run.experiment)} clips")
     show_memory(estimate_memory(run, len(partitions[0].classes)), train.workers)
     out.print("nothing was started")
