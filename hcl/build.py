@@ -9,7 +9,7 @@ import torch
 from torch.optim import Optimizer
 
 from hcl import clips
-from hcl.backbone import make_backbone
+from hcl.backbone import N_STAGES, make_backbone
 from hcl.checkpoint import file_digest
 from hcl.clips import ClipDataset, Frames
 from hcl.config import Experiment
@@ -62,9 +62,19 @@ def make_model(experiment: Experiment, n_classes: int, *, random_weights: bool =
             encoder,
             heads,
             n_classes=n_classes,
-            train_backbone=model.train_backbone,
+            frozen_stages=frozen_stages(experiment),
             batch_norm=model.batch_norm,
         )
+
+
+def frozen_stages(experiment: Experiment) -> int:
+    """Lowest stages of the backbone that are not trained: none, some, or all."""
+    return experiment.model.frozen_stages if experiment.model.train_backbone else N_STAGES
+
+
+def caches_grids(experiment: Experiment) -> bool:
+    """Whether what the frozen stages make of every clip is encoded once and kept."""
+    return frozen_stages(experiment) > 0 and experiment.model.cached_views > 0
 
 
 def prepare_training(experiment: Experiment, model: HCL, *, compile_parts: bool = True) -> None:
@@ -77,8 +87,8 @@ def prepare_training(experiment: Experiment, model: HCL, *, compile_parts: bool 
         recompute_blocks(model.backbone)
     if experiment.train.compile and compile_parts:
         # In place, so that the names of the weights stay. Matching is left as it is: what it chooses depends on data.
-        model.backbone.compile()
-        model.encoder.compile()
+        for part in (*model.backbone.body, model.encoder):
+            part.compile()
 
 
 def optimizer_of(experiment: Experiment, model: HCL) -> Optimizer:

@@ -40,8 +40,8 @@ class Run:
         return merged, effective_partition(self.data_root, split[data.selection_partition])
 
     def grid_jobs(self) -> list[GridJob]:
-        """What a frozen backbone encodes before the run."""
-        if self.experiment.model.train_backbone:
+        """What frozen stages encode before the run."""
+        if not build.caches_grids(self.experiment):
             return []
         train, selection = self.partitions()
         return [
@@ -50,7 +50,7 @@ class Run:
         ]
 
     def datasets(self, train: Partition, selection: Partition) -> tuple[Dataset, Dataset]:
-        """The clips of both partitions, or the cached grids of a frozen backbone."""
+        """The clips of both partitions, or what the frozen stages have made of them."""
         jobs = self.grid_jobs()
         if jobs:
             train_grids, selection_grids = (GridDataset(job.store(self.runs)) for job in jobs)
