@@ -5,6 +5,7 @@ A backbone takes frames as uint8 and normalises them its own way, so that no cal
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -91,11 +92,8 @@ def clip_grids(
     Args:
         clips: frames (uint8, or float and normalised), or what the frozen stages have made of them before.
     """
-    if clips.shape[2] == 3 and not frozen_stages:
-        grids = backbone(clips.flatten(0, 1))  # called as a module, which `compile` and hooks need
-        return rearrange(grids, "(v t) c y x -> v t c y x", v=clips.shape[0])
     if clips.shape[2] == 3:
-        with torch.no_grad():
+        with torch.no_grad() if frozen_stages else nullcontext():
             below = backbone.below(clips.flatten(0, 1), frozen_stages)
     else:
         below = clips.flatten(0, 1).to(backbone.mean.dtype)

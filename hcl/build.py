@@ -156,9 +156,9 @@ def prepare_training(experiment: Experiment, model: Model, *, compile_parts: boo
         recompute_blocks(model.backbone)
     if experiment.train.compile and compile_parts:
         # In place, so that the names of the weights stay. Matching is left as it is: what it chooses depends on data.
-        model.backbone.compile()
-        if model.encoder is not None:
-            model.encoder.compile()
+        encoder = () if model.encoder is None else (model.encoder,)
+        for part in (*model.backbone.body, *encoder):
+            part.compile()
 
 
 def frozen_stages(experiment: Experiment) -> int:

@@ -27,7 +27,7 @@ class StepMemory(NamedTuple):
     """Bytes, while a step runs.
 
     Attributes:
-        backbone: what the backbone's forward pass leaves behind for the backward one.
+        backbone: what the backbone's forward pass leaves behind for the backward one, its result included.
         forward: live when the loss is known: weights and all that the backward pass needs.
         peak: the most at any moment of forward, backward and update.
     """
@@ -91,19 +91,18 @@ def dry_step(
     peak: Peak, model: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, batch: Callable[[], Batch]
 ) -> StepMemory:
     """Forward, backward and update inside `without_content` (or on real tensors, under a `Peak`)."""
-    left: list[int] = []
-    backbone = model.get_submodule("backbone")
-    hooks = [
-        backbone.register_forward_pre_hook(lambda *_: left.append(-peak.live)),
-        backbone.register_forward_hook(lambda *_: left.append(peak.live)),
-    ]
-    result = loss(batch())
+    reached: list[int] = []
+    for name, part in model.named_children():
+        if name == "encoder":
+            part.register_forward_pre_hook(lambda *_: reached.append(peak.live))
+    clips = batch()
+    before = peak.live
+    result = loss(clips)
     forward = peak.live
+    reached.append(forward)  # without an encoder nearly all that is left is the backbone's
     result.total.backward()
     optimizer.step()
-    for hook in hooks:
-        hook.remove()
-    return StepMemory(sum(left), forward, peak.peak)
+    return StepMemory(reached[0] - before, forward, peak.peak)
 
 
 def state_bytes(model: nn.Module, *, optimizer: str, workers: int) -> dict[str, int]:

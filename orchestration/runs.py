@@ -50,7 +50,7 @@ class Run:
         ]
 
     def datasets(self, train: Partition, selection: Partition) -> tuple[Dataset, Dataset]:
-        """The clips of both partitions, or what is cached of frozen stages."""
+        """The clips of both partitions, or what the frozen stages have made of them."""
         jobs = self.grid_jobs()
         if jobs:
             train_grids, selection_grids = (GridDataset(job.store(self.runs)) for job in jobs)

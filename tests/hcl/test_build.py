@@ -129,7 +129,7 @@ def test_compiling_and_recomputing_leave_the_names_of_the_weights(monkeypatch):
     build.prepare_training(settings, model, compile_parts=False)
     assert compiled == []
     build.prepare_training(settings, model)
-    assert compiled == [model.backbone, model.encoder]
+    assert compiled == [*model.backbone.body, model.encoder]
     assert list(model.state_dict()) == names
 
 
