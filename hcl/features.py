@@ -92,37 +92,27 @@ class FeatureStore:
             ) from error
 
 
-def pack(features: ClipFeatures, *, half: bool = False) -> dict[str, np.ndarray]:
-    """Features as named arrays; a tensor that serves several tuple sizes is kept once.
+def pack(features: ClipFeatures, *, half: bool = False) -> dict[str, Tensor]:
+    """Features as named tensors; one that serves several tuple sizes is kept once.
 
     Args:
         half: patches in half precision: they are all but a few hundredths of the bytes.
     """
-    return {name: values.cpu().numpy() for name, values in _named(features, half).items()}
-
-
-def unpack(arrays: Mapping[str, Tensor], device: torch.device | str = "cpu") -> ClipFeatures:
-    """The features that `pack` named."""
-    moved = {name: values.to(device) for name, values in arrays.items()}
-    levels = range(sum(name.startswith("tuples-") for name in moved))
-    semantics = tuple(moved[f"semantics-{level}"] for level in levels if f"semantics-{level}" in moved)
-    patches = tuple(moved.get(f"patches-{level}", moved.get("patches-0")) for level in levels)
-    tuples = tuple(moved[f"tuples-{level}"] for level in levels)
-    return ClipFeatures(patches, tuples, moved["clip"], semantics or None)  # type: ignore[arg-type]
-
-
-def feature_bytes(features: ClipFeatures, *, half: bool = False) -> int:
-    """What `pack` makes of features, in bytes; tensors on the meta device will do."""
-    return sum(values.nbytes for values in _named(features, half).values())
-
-
-def _named(features: ClipFeatures, half: bool) -> dict[str, Tensor]:
     named = {"clip": features.clip}
     for level, patches in enumerate(features.patches):
         if level == 0 or patches is not features.patches[0]:
             named[f"patches-{level}"] = patches.half() if half else patches
     named |= {f"tuples-{level}": tuples for level, tuples in enumerate(features.tuples)}
     return named | {f"semantics-{level}": one for level, one in enumerate(features.semantics or ())}
+
+
+def unpack(named: Mapping[str, Tensor]) -> ClipFeatures:
+    """The features that `pack` named."""
+    levels = range(sum(name.startswith("tuples-") for name in named))
+    semantics = tuple(named[f"semantics-{level}"] for level in levels if f"semantics-{level}" in named)
+    patches = tuple(named.get(f"patches-{level}", named["patches-0"]) for level in levels)
+    tuples = tuple(named[f"tuples-{level}"] for level in levels)
+    return ClipFeatures(patches, tuples, named["clip"], semantics or None)
 
 
 def _files(block: Path) -> list[Path]:

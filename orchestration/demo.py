@@ -11,8 +11,9 @@ import results
 from hcl.resolve import override, resolve
 from hcl.synthetic import ACTIONS, DOMAINS, dataset_name, make_benchmark
 from orchestration.console import out, print_table, show_epoch, show_records, show_trial, show_trials
-from orchestration.evaluate import Target, encodings, evaluate, questions_of
+from orchestration.evaluate import evaluate
 from orchestration.extract import extract_dataset
+from orchestration.questions import Target, encodings, questions_of
 from orchestration.runtime import connect, progress
 from orchestration.study import Study, best_experiment
 from orchestration.sweep import sweep

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from functools import partial
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hcl import build
 from hcl.arrays import save_arrays
-from hcl.checkpoint import load_checkpoint, load_model
 from hcl.episodes import Episodes
-from hcl.evaluation import encode, features_of, frames_in_order, levels_one_by_one
-from hcl.features import pack, unpack
 from hcl.frames import FrameStore
 from hcl.grids import GridDataset
-from hcl.model import HCL, ClipFeatures
-from hcl.scores import Levels, score_pairs
+from hcl.methods import ByEpisode, Kept, Scores
 from orchestration.runtime import device_of_actor
 from orchestration.tables import Cell, Tile
+
+ENCODE, SCORE, ONE_BY_ONE = "encode clips", "score pairs", "score episodes one by one"
+
+
+class Done(NamedTuple):
+    """What came of a call, and the seconds that it took."""
+
+    answer: Any
+    seconds: float
 
 
 class Scorer:
@@ -31,77 +37,70 @@ class Scorer:
         self.runs, self.device = runs, device_of_actor()
         self.cell: Cell | None = None
 
-    def encode(self, cell: Cell, start: int, stop: int) -> None:
-        """All views of some clips, into the cell's feature store."""
-        model, dataset = self._load(cell)
-        half = cell.experiment.evaluation.precision == "bfloat16"
+    def work(self, phase: str, cell: Cell, what: Any) -> Done:
+        """One piece of a phase: clips (start, stop), a tile, or episodes."""
+        began = time.perf_counter()
+        answer = {ENCODE: self.encode, SCORE: self.score, ONE_BY_ONE: self.episodes}[phase](cell, what)  # type: ignore[operator]
+        return Done(answer, time.perf_counter() - began)
+
+    @torch.no_grad()
+    def encode(self, cell: Cell, clips: tuple[int, int]) -> None:
+        """All views of some clips that follow each other, into the cell's feature store."""
+        start, stop = clips
+        self._load(cell)
+        names = None if self.embeddings is None else self.embeddings[start:stop].to(self.device)
         views = []
         for view in range(cell.views):
-            draws = [build.test_draws(clip, cell.views)[view] for clip in range(start, stop)]
-            options: dict[str, Any] = {"device": self.device, "precision": cell.experiment.train.precision}
-            if cell.method == "prototype":
-                views.append(pack(ClipFeatures((), (), frames_in_order(model, dataset, draws, **options))))
-                continue
-            tokens, rows = encode(model, dataset, draws, **options)
-            if _mixes_scales(cell):
-                views.append({"tokens": tokens.cpu().numpy(), "rows": np.full(len(tokens), rows)})
-            else:
-                project = cell.experiment.matching.project_at_test
-                views.append(pack(features_of(model.heads, tokens, rows, project=project), half=half))
+            frames = torch.stack(
+                [self.dataset[build.test_draws(clip, cell.views)[view]] for clip in range(start, stop)]
+            )
+            precision = cell.experiment.train.precision
+            kept = cell.how.keep(self.model, frames.to(self.device), names, precision=precision)
+            views.append({name: values.cpu().numpy() for name, values in kept.items()})
         cell.features(self.runs).write(start, {name: np.stack([one[name] for one in views]) for name in views[0]})
 
     def score(self, cell: Cell, tile: Tile) -> None:
         """The similarities of a tile's pairs, averaged over views."""
         store = cell.features(self.runs)
-        options = build.test_matching(cell.experiment)
-        if cell.method == "prototype":
-            options["tuple_sizes"] = ()
-        total: dict[str, torch.Tensor] = {}
+        total: dict[str, Tensor] = {}
         for view in range(cell.views):
-            query = unpack(store.read(tile.row, tile.row_end, view), self.device)
-            support = unpack(store.read(tile.column, tile.column_end, view), self.device)
-            for name, values in score_pairs(query, support, **options).items():
+            query = self._moved(store.read(tile.row, tile.row_end, view))
+            support = self._moved(store.read(tile.column, tile.column_end, view))
+            for name, values in cell.pairwise.pairs(query, support).items():
                 total[name] = total[name] + values if name in total else values
         arrays = {name: (values / cell.views).cpu().numpy() for name, values in total.items()}
         save_arrays(cell.table(self.runs).tile(tile), arrays)
 
-    def episodes(self, cell: Cell, episodes: Episodes) -> Levels:
-        """Levels of episodes whose clips mix, averaged over views."""
-        matcher = build.test_matcher(cell.experiment)
-        each = [levels_one_by_one(episodes, partial(self._take, cell, view), matcher) for view in range(cell.views)]
-        return Levels(*(np.mean(level, axis=0) for level in zip(*each, strict=True)))
+    @torch.no_grad()
+    def episodes(self, cell: Cell, episodes: Episodes) -> Scores:
+        """Scores of episodes whose clips have to be seen together, averaged over views."""
+        self._load(cell)
+        store, how = cell.features(self.runs), cast(ByEpisode, cell.how)
+        each = [
+            how.one_by_one(self.model, lambda clips, v=view: self._moved(store.take(clips.numpy(), v)), episodes)  # type: ignore[misc]
+            for view in range(cell.views)
+        ]
+        return {name: np.mean([one[name] for one in each], axis=0) for name in each[0]}
 
-    def _take(self, cell: Cell, view: int, clips: torch.Tensor) -> ClipFeatures:
-        arrays = cell.features(self.runs).take(clips.numpy(), view)
-        if not _mixes_scales(cell):
-            return unpack(arrays, self.device)
-        model, _ = self._load(cell)
-        tokens = arrays["tokens"].to(self.device)
-        return model.heads(tokens, int(arrays["rows"][0]), project=cell.experiment.matching.project_at_test)
+    def _moved(self, kept: Kept) -> Kept:
+        return {name: values.to(self.device) for name, values in kept.items()}
 
-    def _load(self, cell: Cell) -> tuple[HCL, Any]:
-        if self.cell != cell:
-            job = cell.grid_job()
-            if job is not None:
-                self.dataset: Any = GridDataset(job.store(self.runs), by_number=True)
-            else:
-                frames = FrameStore(cell.data_root / "images" / cell.partition.dataset)
-                self.dataset = build.make_dataset(
-                    cell.experiment, frames, cell.partition, training=False, random_views=cell.views > 1
-                )
-            self.cell, self.model = cell, _model(cell).to(self.device)
-        return self.model, self.dataset
-
-
-def _mixes_scales(cell: Cell) -> bool:
-    """Whether features depend on the other clips of an episode (deviation 3), so that tokens are kept instead."""
-    return cell.method != "prototype" and build.defects(cell.experiment).mix_scales
+    def _load(self, cell: Cell) -> None:
+        """The cell's model, clips and class names, unless they are at hand."""
+        if self.cell == cell:
+            return
+        job = cell.grid_job()
+        if job is not None:
+            self.dataset: Any = GridDataset(job.store(self.runs), by_number=True)
+        else:
+            frames = FrameStore(cell.data_root / "images" / cell.partition.dataset)
+            self.dataset = build.make_dataset(
+                cell.experiment, frames, cell.partition, training=False, random_views=cell.views > 1
+            )
+        self.cell, self.model, self.embeddings = cell, _model(cell).to(self.device), cell.embeddings()
 
 
-def _model(cell: Cell) -> HCL:
+def _model(cell: Cell) -> build.Model:
     if cell.checkpoint is None:
-        return build.make_model(cell.experiment, n_classes=2, random_weights=cell.method == "random").eval()
-    state = load_checkpoint(cell.checkpoint)
-    model = build.make_model(cell.experiment, len(state["classes"]), random_weights=True)
-    load_model(model, state["model"], source=str(cell.checkpoint))
-    return model.eval()
+        return build.make_model(cell.experiment, n_classes=2, random_weights=cell.has_random_weights).eval()
+    return build.trained_model(cell.experiment, cell.checkpoint)

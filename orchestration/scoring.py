@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,26 +13,34 @@ import ray
 
 from hcl.episodes import Episodes
 from hcl.errors import HCLError, StorageError
-from hcl.scores import Levels
+from hcl.methods import Scores
 from orchestration.actors import BARRIER, Barrier
 from orchestration.runtime import compute_actor, map_actors, n_workers_available, phases
-from orchestration.scorer import Scorer
+from orchestration.scorer import ENCODE, ONE_BY_ONE, SCORE, Done, Scorer
 from orchestration.tables import Cell
 
-ENCODE, SCORE, ONE_BY_ONE = "encode clips", "score pairs", "score episodes one by one"
 _SHARD = 50  # episodes that an actor scores one by one in a call
 
 
 class Mixed(NamedTuple):
-    """Episodes whose clips mix (the release's defects), so that no pair answers them."""
+    """Episodes whose clips have to be seen together, so that no pair answers them."""
 
     cell: Cell
     episodes: Episodes
 
 
 class Outcome(NamedTuple):
-    n_encoded: int  # views of clips
-    mixed: list[Levels]  # of each question that went episode by episode
+    """What the actors did.
+
+    Attributes:
+        n_encoded: views of clips.
+        mixed: of each question that went episode by episode.
+        seconds: of all actors together, by cell.
+    """
+
+    n_encoded: int
+    mixed: list[Scores]
+    seconds: dict[Cell, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,19 +79,24 @@ def ensure_tables(cells: Sequence[Cell], runs: Path, *, mixed: Sequence[Mixed] =
     ]
     _check_room(encode, runs)
     work = {ENCODE: ("clips", encode), SCORE: ("pairs", score), ONE_BY_ONE: ("episodes", one_by_one)}
-    answers: dict[_Job, Levels] = {}
+    answers: dict[_Job, Scores] = {}
+    seconds: dict[Cell, float] = {}
     with phases({name: (sum(job.size for job in jobs), unit) for name, (unit, jobs) in work.items()}) as advance:
-        for job, answer in _run([jobs for _, jobs in work.values()], runs):
-            answers[job] = answer
+        for job, done in _run([jobs for _, jobs in work.values()], runs):
+            answers[job] = done.answer
+            seconds[job.cell] = seconds.get(job.cell, 0.0) + done.seconds
             advance(job.phase, job.size)
     for cell in cells:
         cell.table(runs).assemble()
     for cell in encoded.values():
         if not cell.experiment.evaluation.keep_features:
             cell.features(runs).discard()
-    levels = [[answers[job] for job in one_by_one if job.question == question] for question in range(len(mixed))]
-    n_encoded = sum(job.size for job in encode)
-    return Outcome(n_encoded, [Levels(*map(np.concatenate, zip(*parts, strict=True))) for parts in levels])
+    parts = [[answers[job] for job in one_by_one if job.question == question] for question in range(len(mixed))]
+    return Outcome(sum(job.size for job in encode), [_joined(one) for one in parts], seconds)
+
+
+def _joined(parts: Sequence[Scores]) -> Scores:
+    return {name: np.concatenate([one[name] for one in parts]) for name in parts[0]}
 
 
 def _check_room(encode: Sequence[_Job], runs: Path) -> None:
@@ -102,26 +115,21 @@ def _check_room(encode: Sequence[_Job], runs: Path) -> None:
         )
 
 
-def _run(phases_of_jobs: Sequence[Sequence[_Job]], runs: Path) -> Iterator[tuple[_Job, Any]]:
-    """Each job with its answer, as they are done, phase after phase on the same actors. Raises what a job raised."""
+def _run(phases_of_jobs: Sequence[Sequence[_Job]], runs: Path) -> Iterator[tuple[_Job, Done]]:
+    """Each job and what came of it, as they end, phase after phase on the same actors. Raises what a job raised."""
     jobs = [job for phase in phases_of_jobs for job in phase]
     if not jobs:
         return
     use_gpu = jobs[0].cell.experiment.train.use_gpu
     scorer = compute_actor(Scorer, use_gpu=use_gpu)
     cells = {cell: ray.put(cell) for cell in dict.fromkeys(job.cell for job in jobs)}  # sent once, not with each job
-    calls: dict[str, Callable[[Any, _Job], Any]] = {
-        ENCODE: lambda actor, job: actor.encode.remote(cells[job.cell], *job.what),
-        SCORE: lambda actor, job: actor.score.remote(cells[job.cell], job.what),
-        ONE_BY_ONE: lambda actor, job: actor.episodes.remote(cells[job.cell], job.what),
-    }
     items: list[_Job | Barrier] = []
     for phase in phases_of_jobs:
         items += [*phase, BARRIER]
     answers = map_actors(
         lambda: scorer.remote(runs),
         items,
-        lambda actor, job: calls[job.phase](actor, job),
+        lambda actor, job: actor.work.remote(job.phase, cells[job.cell], job.what),
         n_actors=min(n_workers_available(use_gpu=use_gpu), len(jobs)),
     )
     for job, answer in answers:

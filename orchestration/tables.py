@@ -14,22 +14,25 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from hcl import build
 from hcl.arrays import load_arrays, save_arrays
-from hcl.backbone import make_backbone
 from hcl.checkpoint import file_digest
 from hcl.config import Experiment
 from hcl.errors import CheckpointError, StorageError
-from hcl.features import FeatureStore, feature_bytes
+from hcl.features import FeatureStore
+from hcl.methods import Method, Pairwise
 from hcl.splits import Partition
 from orchestration.grids import GridJob
+from orchestration.methods import method_of
 
-REVISION = 2  # raise it when the same settings give other scores than before: tables of old code are left alone then
+REVISION = 3  # raise it when the same settings give other scores than before: tables of old code are left alone then
 SIDE = 64  # clips along a tile: an actor holds the features of two sides
 N_SIDES = 4  # into which fewer clips are cut at least, so that several actors share them
 
@@ -39,8 +42,8 @@ class Cell:
     """One method on one partition: what a score table is about.
 
     Attributes:
-        method: a key of `orchestration.evaluate.METHODS`.
-        checkpoint: of the trained method; None for the others.
+        method: one of `orchestration.methods.methods_of(experiment)`.
+        checkpoint: of a trained method; None for the others.
     """
 
     method: str
@@ -48,6 +51,19 @@ class Cell:
     data_root: Path
     partition: Partition
     checkpoint: Path | None = None
+
+    @cached_property
+    def how(self) -> Method:
+        return method_of(self.method, self.experiment)
+
+    @property
+    def pairwise(self) -> Pairwise:
+        """`how`, of a cell whose questions are answered from pairs."""
+        return cast(Pairwise, self.how)
+
+    @property
+    def has_random_weights(self) -> bool:
+        return self.method == "random"
 
     @cached_property
     def checkpoint_digest(self) -> str:
@@ -64,23 +80,26 @@ class Cell:
         manifest = self.data_root / "images" / self.partition.dataset / "manifest.parquet"
         return {
             "revision": REVISION,
-            "method": self.method,
+            "kept": self.how.kept,
+            "random": self.has_random_weights,
             "checkpoint": self.checkpoint_digest,
             "seed": experiment.seed,
             "clips": experiment.clips.model_dump(mode="json"),
             "model": experiment.model.model_dump(mode="json"),
+            "regime": experiment.train.regime,
             "weights": build.weights_identity(experiment.model.weights),
             "matching": matching.model_dump(mode="json", exclude={"chunk_size", "metric", *_OF_PAIRS}),
             "precision": [experiment.train.precision, experiment.evaluation.precision],
             "views": self.views,
             "videos": self.partition.digest(),
             "frames": file_digest(manifest) if manifest.exists() else "no manifest",
+            "embeddings": build.embeddings_identity(experiment, self.data_root, self.partition.dataset),
         }
 
     @cached_property
     def meaning(self) -> dict[str, Any]:
         """All that the table depends on."""
-        return {**self.encoding, "pairs": self.experiment.matching.model_dump(mode="json", include=_OF_PAIRS)}
+        return {**self.encoding, "pairs": dict(self.how.of_pairs)}
 
     @cached_property
     def key(self) -> str:
@@ -104,37 +123,40 @@ class Cell:
         """The cached grids that are read instead of frames, where stages of the backbone are frozen."""
         if not build.caches_grids(self.experiment):
             return None
-        is_random = self.method == "random"
         return GridJob(
             self.experiment,
             self.data_root,
             self.partition,
             training=False,
-            random_backbone=is_random,
+            random_backbone=self.has_random_weights,
             test_views=self.views,
         )
 
+    def embeddings(self) -> Float[Tensor, "clip embedding"] | None:
+        """Of each clip's class name, where the method reads them. Raises DataError."""
+        return build.clip_embeddings(self.experiment, self.data_root, self.partition) if self.how.reads_names else None
+
     def features(self, runs: Path) -> FeatureStore:
-        """Features, or the tokens before them where a defect makes features depend on the episode."""
+        """What the method keeps of each clip."""
         return FeatureStore(Path(runs) / "cache" / "features" / _digest(self.encoding), self.n_clips)
 
     def feature_bytes(self) -> int:
         """On disk, of all clips and views; found from shapes, with nothing computed."""
         clips = self.experiment.clips
-        with torch.device("meta"):
-            if self.method == "prototype":
-                channels = make_backbone(self.experiment.model.backbone, "none").channels
-                return self.n_clips * self.views * clips.n_frames * channels * 4
+        names = torch.empty(1, self.experiment.model.embedding_dim, device="meta")
+        reads_names = self.how.reads_names and self.experiment.matching.semantic
+        with torch.no_grad(), torch.device("meta"):
             model = build.make_model(self.experiment, 2, random_weights=True)
-            features, _ = model(torch.empty(1, clips.n_frames, 3, clips.size, clips.size))
-        half = self.experiment.evaluation.precision == "bfloat16"
-        return self.n_clips * self.views * feature_bytes(features, half=half)
+            frames = torch.empty(1, clips.n_frames, 3, clips.size, clips.size)
+            kept = self.how.keep(model, frames, names if reads_names else None, precision="float32")
+        return self.n_clips * self.views * sum(values.nbytes for values in kept.values())
 
     def table(self, runs: Path) -> Table:
         return Table(Path(runs) / "cache" / "scores" / self.key, self.n_clips, self.meaning)
 
 
-_OF_PAIRS = {"top_tuples", "top_patches", "zoom_ranks_test", "renormalise"}
+_OF_PAIRS = {"top_tuples", "top_patches", "zoom_ranks_train", "zoom_ranks_test", "renormalise"}
+"""Settings of matching that no feature depends on; those of test are among `Pairwise.of_pairs`."""
 
 
 class Tile(NamedTuple):
@@ -163,7 +185,7 @@ class Table:
         return self.folder.with_suffix(".npz")
 
     def read(self) -> dict[str, np.ndarray]:
-        """`hcl.scores.score_pairs` of all clips with all, averaged over views.
+        """`hcl.methods.Pairwise.pairs` of all clips with all, averaged over views.
 
         Raises StorageError where the file is missing, damaged (each array has a checksum) or about something else.
         """

@@ -44,6 +44,7 @@ class EvaluationRecord:
     protocol: Literal["standard", "published"] = "standard"  # of training and selection
     evaluation_protocol: Literal["standard", "published"] = "standard"  # of the episodes and their frames
     mode: str = "corrected"
+    leaks_labels: bool = False  # the matcher read the queries' classes, as the release does with semantics
     metric: str = ""
     episodes_digest: str = ""
     experiment_digest: str = ""
@@ -51,6 +52,7 @@ class EvaluationRecord:
     checkpoint_digest: str = ""
     n_clips: int | None = bounded(0, default=None)
     n_classes: int | None = bounded(0, default=None)
+    seconds: float | None = bounded(0, default=None)  # of all actors and of looking up; a table's are shared by shots
     created: str = ""  # ISO 8601
     schema: int = SCHEMA
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
-from hcl.config import PUBLISHED_EVALUATION
+from hcl.config import PUBLISHED_EVALUATION, REGIMES
 from hcl.errors import ConfigError
 from hcl.resolve import load_resolved, override
 from hcl.settings import expand
@@ -28,7 +28,7 @@ from orchestration.cli.options import (
 from orchestration.console import notes, out, print_table, show_records
 
 if TYPE_CHECKING:
-    from orchestration.evaluate import Question, Target
+    from orchestration.questions import Question, Target
 
 _OF_EVALUATION = (
     "evaluation.",
@@ -55,7 +55,11 @@ def evaluate(
     data: Data = DATA,
     runs: Runs = RUNS,
     method: Annotated[
-        list[str] | None, typer.Option(help="hcl, untrained, random or prototype; repeatable. Default: hcl.")
+        list[str] | None,
+        typer.Option(
+            help="The run's own regime (hcl, protonet, ...), untrained, random or prototype; repeatable. Default: the "
+            "run's own, by the matcher that it was trained with."
+        ),
     ] = None,
     dataset: Annotated[
         list[str] | None, typer.Option(help="Evaluate the runs named above on these data sets; repeatable.")
@@ -80,12 +84,13 @@ def evaluate(
     RUNS/cache: the same command again, or one with other episodes, shots or fusion weights, only looks up. Repeat the
     command after an interruption and it does what is missing.
     """
-    from orchestration import evaluate as evaluating
+    from orchestration.evaluate import evaluate as answer
+    from orchestration.methods import METHODS
+    from orchestration.questions import encodings, one_by_one_notes, plan, questions_of
 
-    methods = tuple(method or ("hcl",))
-    if unknown := [name for name in methods if name not in evaluating.METHODS]:
-        remedy = f"one of {', '.join(evaluating.METHODS)}"
-        raise ConfigError(f"unknown method {unknown[0]!r}", where="--method", remedy=remedy)
+    methods, known = tuple(method or ()), dict.fromkeys((*METHODS, *REGIMES))
+    if unknown := [name for name in methods if name not in known]:
+        raise ConfigError(f"unknown method {unknown[0]!r}", where="--method", remedy=f"one of {', '.join(known)}")
     changes = {**(PUBLISHED_EVALUATION if protocol == "published" else {}), **_settings(settings)}
     here = {"evaluation.datasets": dataset} if dataset else {}
     targets = [_target(one, runs, methods, {**changes, **here}) for one in run or []]
@@ -99,18 +104,18 @@ def evaluate(
         from hcl.episode_files import read_episodes
 
         lists = read_episodes(episodes)
-    questions = evaluating.questions_of(targets, data, episodes=lists)
+    questions = questions_of(targets, data, episodes=lists)
     if write_episodes is not None:
         _write(write_episodes, questions)
         return
-    for note in evaluating.one_by_one_notes(questions):
+    for note in one_by_one_notes(questions):
         notes.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)
     if dry_run:
-        for line in evaluating.plan(questions, runs):
+        for line in plan(questions, runs):
             out.print(line, soft_wrap=True, highlight=False)
         return
-    answers = evaluating.evaluate(questions, runs=runs, address=address, on_cell=show_records)
-    notes.print(evaluating.encodings(questions, answers.n_encoded))
+    answers = answer(questions, runs=runs, address=address, on_cell=show_records)
+    notes.print(encodings(questions, answers.n_encoded))
     print_table(list(dict.fromkeys(target.folder for target in targets)))
 
 
@@ -136,7 +141,7 @@ def _check_settings(values: Mapping[str, Any], where: str) -> None:
 
 
 def _target(run: Path, runs: Path, methods: tuple[str, ...], changes: Mapping[str, Any]) -> Target:
-    from orchestration.evaluate import Target
+    from orchestration.questions import Target
 
     folder, checkpoint = run_and_checkpoint(run, runs)
     return Target(folder, override(load_resolved(folder / "experiment.yaml"), changes), checkpoint, methods)

@@ -167,7 +167,7 @@ def test_two_actors_against_one(local_ray: ModuleType, capsys, tmp_path: Path):
     features, table = features_like(np.arange(96) % 4), Table(tmp_path / "table", 96, {})
     store = FeatureStore(tmp_path / "features", 96)
     for start, stop in store.missing():
-        store.write(start, {name: values[None] for name, values in pack(features[start:stop]).items()})
+        store.write(start, {name: values[None].numpy() for name, values in pack(features[start:stop]).items()})
     rates = {}
     for n_actors in (1, 2):
         actors = [ray.remote(_Tiles).options(num_cpus=1).remote(store) for _ in range(n_actors)]

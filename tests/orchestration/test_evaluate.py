@@ -30,10 +30,11 @@ from hcl.model import HCL
 from hcl.resolve import override
 from hcl.scores import Levels, accuracies, fused, score_episode
 from hcl.splits import Partition, read_partition
-from orchestration import evaluate as evaluating
 from orchestration import scorer, scoring, tables
-from orchestration.evaluate import METHODS, Answers, Target, evaluate, questions_of
-from orchestration.worker import BEST, LAST, Run
+from orchestration.evaluate import Answers, evaluate
+from orchestration.methods import METHODS
+from orchestration.questions import Target, encodings, one_by_one_notes, plan, questions_of
+from orchestration.runs import BEST, LAST, Run
 from tests.orchestration.conftest import tiny_experiment, tree
 
 
@@ -243,11 +244,11 @@ def test_other_numbers_of_kept_tuples_score_again_without_encoding(
 ) -> None:
     fewer = override(experiment, {"matching.top_patches": 2, "evaluation.datasets": ["toy"], "evaluation.shots": [1]})
     questions = questions_of([Target(run_folder, fewer)], data_root)
-    lines = evaluating.plan(questions, trained.runs)
+    lines = plan(questions, trained.runs)
     assert len(lines) == 1 and "0 to encode" in lines[0] and "225 pairs to score" in lines[0]
     answers = evaluate(questions, runs=trained.runs)
     assert answers.n_encoded == 0
-    said = evaluating.encodings(questions, answers.n_encoded)
+    said = encodings(questions, answers.n_encoded)
     assert said == "encoded 0 of 15 clips, the episode-by-episode way would encode 180"  # 30 x 2 x (1 + 2)
 
 
@@ -412,7 +413,7 @@ def test_defects_that_mix_clips_go_episode_by_episode(
     assert reason in build.defects(experiment).reason(2)
     (tmp_path / "tiny").mkdir()
     questions = questions_of([Target(tmp_path / "tiny", experiment, methods=("untrained",))], data_root)
-    notes = evaluating.one_by_one_notes(questions)
+    notes = one_by_one_notes(questions)
     assert notes and all("untrained on toy, 2-shot goes episode by episode" in note for note in notes)
     answers = evaluate(questions, runs=tmp_path / "runs")
     assert answers.n_encoded == 15

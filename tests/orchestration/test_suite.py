@@ -10,7 +10,7 @@ import pytest
 import results
 from hcl.errors import ConfigError
 from orchestration.suite import Entry, read_suite
-from orchestration.worker import LAST, Run
+from orchestration.runs import LAST, Run
 from tests.orchestration.conftest import Command
 
 
