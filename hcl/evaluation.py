@@ -5,22 +5,22 @@ Training validates with it after each epoch. `orchestration.evaluate` spreads th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
+from hcl.encoding import encode, features_of
 from hcl.episodes import Episodes
 from hcl.gather import Gather, OneProcess
-from hcl.model import HCL, ClipFeatures, MatchingHeads, autocast
+from hcl.model import HCL, ClipFeatures, MatchingHeads
+from hcl.pooled import PooledModel
 from hcl.scores import Levels, accuracies, fused, look_up, score_episode, score_pairs
-
-_HEAD_CLIPS = 64  # clips that go through the matching heads at a time
 
 
 class Defects(NamedTuple):
@@ -41,64 +41,20 @@ class Defects(NamedTuple):
         return None
 
 
-NO_DEFECTS = Defects()
+@dataclass(frozen=True)
+class Matcher:
+    """How episodes are compared.
 
+    Attributes:
+        metric: `cosine`, `euclidean` or `auto`.
+        project: apply the matching heads as in training.
+        options: the keyword arguments of `hcl.scores.score_pairs`.
+    """
 
-@torch.no_grad()
-def encode(
-    model: HCL,
-    dataset: Dataset,
-    indices: Sequence[int],
-    *,
-    device: torch.device | str = "cpu",
-    batch_size: int = 16,
-    processes: int = 0,
-    precision: str = "float32",
-) -> tuple[Float[Tensor, "clip frame patch dim"], int]:
-    """Tokens of some clips in float32, and the rows of their patch grid."""
-    model.eval()
-    loader = DataLoader(dataset, sampler=list(indices), batch_size=batch_size, num_workers=processes)  # type: ignore[arg-type]
-    tokens, rows = [], 0
-    for clips in loader:
-        with autocast(device, precision):
-            hidden, rows = model.tokens(clips.to(device))
-        tokens.append(hidden.float())
-    return torch.cat(tokens), rows
-
-
-@torch.no_grad()
-def frames_in_order(
-    model: HCL,
-    dataset: Dataset,
-    indices: Sequence[int],
-    *,
-    device: torch.device | str = "cpu",
-    batch_size: int = 16,
-    precision: str = "float32",
-) -> Float[Tensor, "clip frame_channel"]:
-    """Unit vectors of the ordered prototype: the backbone's mean of every frame, one frame after the other."""
-    model.eval()
-    vectors = []
-    for clips in DataLoader(dataset, sampler=list(indices), batch_size=batch_size):  # type: ignore[arg-type]
-        with autocast(device, precision):
-            grids = model.grids(clips.to(device))
-        vectors.append(functional.normalize(grids.float().mean(dim=(-1, -2)).flatten(1), dim=-1))
-    return torch.cat(vectors)
-
-
-@torch.no_grad()
-def features_of(
-    heads: MatchingHeads, tokens: Float[Tensor, "clip frame patch dim"], rows: int, *, project: bool
-) -> ClipFeatures:
-    """Matching features of many clips, a few at a time; not for heads that mix clips."""
-    parts = [heads(part, rows, project=project) for part in tokens.split(_HEAD_CLIPS)]
-    levels = range(len(heads.tuple_sizes))
-    patches: list[Tensor] = []
-    for level in levels:
-        is_new = heads.reproject_per_size or level == 0
-        patches.append(torch.cat([part.patches[level] for part in parts]) if is_new else patches[0])
-    tuples = tuple(torch.cat([part.tuples[level] for part in parts]) for level in levels)
-    return ClipFeatures(tuple(patches), tuples, torch.cat([part.clip for part in parts]))
+    metric: str
+    project: bool
+    options: Mapping[str, Any]
+    defects: Defects = field(default_factory=Defects)
 
 
 @torch.no_grad()
@@ -107,87 +63,138 @@ def episode_levels(
     tokens: Float[Tensor, "clip frame patch dim"],
     rows: int,
     episodes: Episodes,
+    matcher: Matcher,
     *,
-    metric: str,
-    project: bool,
-    defects: Defects = NO_DEFECTS,
-    **matching: Any,
+    embeddings: Float[Tensor, "clip embedding"] | None = None,
 ) -> Levels:
     """The levels of all episodes, by the cheapest way that is exact: all pairs once, or episode by episode.
 
     Args:
-        matching: the keyword arguments of `hcl.scores.score_pairs`.
+        embeddings: of each clip's class name, for heads with semantics. Those of support clips alone are read,
+            unless a defect is asked for that leaks the queries' (deviation 7).
     """
-    if defects.reason(episodes.shot):
-        return mixed_levels(heads, tokens, rows, episodes, metric=metric, project=project, defects=defects, **matching)
-    features = features_of(heads, tokens, rows, project=project)
+    if matcher.defects.reason(episodes.shot):
+        return mixed_levels(heads, tokens, rows, episodes, matcher, embeddings=embeddings)
+    features = features_of(heads, tokens, rows, project=matcher.project, embeddings=embeddings)
     n_episode_pairs = episodes.query[0].size * episodes.support[0].size * len(episodes)
     if len(features) ** 2 > n_episode_pairs:
-        return _each(episodes, lambda clips: features[clips], metric=metric, **matching)
-    table = {name: values.cpu().numpy() for name, values in score_pairs(features, features, **matching).items()}
-    return look_up(table, episodes, metric=metric, tuple_sizes=matching["tuple_sizes"])
+        return levels_one_by_one(episodes, lambda clips: features[clips], matcher)
+    table = score_pairs(features, features, **matcher.options)
+    return look_up(
+        {name: values.cpu().numpy() for name, values in table.items()},
+        episodes,
+        metric=matcher.metric,
+        tuple_sizes=matcher.options["tuple_sizes"],
+    )
 
 
-@torch.no_grad()
 def mixed_levels(
     heads: MatchingHeads,
     tokens: Float[Tensor, "clip frame patch dim"],
     rows: int,
     episodes: Episodes,
+    matcher: Matcher,
     *,
-    metric: str,
-    project: bool,
-    defects: Defects,
-    **matching: Any,
+    embeddings: Float[Tensor, "clip embedding"] | None = None,
 ) -> Levels:
     """Episode by episode from cached tokens, as the release's defects need it."""
-    return _each(
-        episodes,
-        lambda clips: heads(tokens[clips], rows, project=project),
-        metric=metric,
-        swap_axes=defects.swap_shot_axes,
-        misplaced_semantics=defects.misplaced_semantics,
-        **matching,
-    )
+
+    def features(clips: Int[Tensor, "clip"]) -> ClipFeatures:
+        names = None if embeddings is None else embeddings[clips].to(tokens.device)
+        return heads(tokens[clips], rows, project=matcher.project, embeddings=names)
+
+    return levels_one_by_one(episodes, features, matcher)
+
+
+@torch.no_grad()
+def levels_one_by_one(
+    episodes: Episodes, features: Callable[[Int[Tensor, "clip"]], ClipFeatures], matcher: Matcher
+) -> Levels:
+    """Each episode scored by itself, its defects included.
+
+    Args:
+        features: of some clips by index, the support of an episode before its queries.
+    """
+    each = [
+        score_episode(
+            features(clips),
+            way=episodes.way,
+            shot=episodes.shot,
+            metric=matcher.metric,
+            swap_axes=matcher.defects.swap_shot_axes,
+            misplaced_semantics=matcher.defects.misplaced_semantics,
+            **matcher.options,
+        )
+        for clips in _clips_of(episodes)
+    ]
+    return Levels(*(np.stack(level) for level in zip(*each, strict=True)))
+
+
+@torch.no_grad()
+def pooled_scores(
+    model: PooledModel, pooled: Callable[[Int[Tensor, "clip"]], Float[Tensor, "clip ..."]], episodes: Episodes
+) -> Float[np.ndarray, "episode query way"]:
+    """Scores of episodes by the head of a regime, episode by episode.
+
+    Args:
+        pooled: features of some clips by index, the support of an episode before its queries.
+    """
+    model.eval()
+    scores = [
+        model.scores(pooled(clips), episodes.way, episodes.shot).float().cpu().numpy() for clips in _clips_of(episodes)
+    ]
+    return np.stack(scores)
 
 
 def validate(
     model: HCL,
     dataset: Dataset,
     episodes: Episodes,
+    matcher: Matcher,
     *,
-    metric: str,
-    project: bool,
     sigmas: Mapping[str, float],
-    matching: Mapping[str, Any],
-    defects: Defects = NO_DEFECTS,
+    embeddings: Float[Tensor, "clip embedding"] | None = None,
     gather: Gather | None = None,
     **encoding: Any,
 ) -> Float[np.ndarray, "episode"]:
-    """Accuracy of each episode; every worker encodes its share of the clips that the episodes need."""
-    gather = gather or OneProcess()
+    """Accuracy of each episode; every worker encodes its share of the clips that the episodes need.
+
+    Args:
+        embeddings: of each clip's class name, as in `episode_levels`; those of the whole data set.
+    """
+    needed, tokens, rows = _encode_needed(model, dataset, episodes, gather or OneProcess(), encoding)
+    names = None if embeddings is None else embeddings[torch.from_numpy(needed)]
+    levels = episode_levels(model.heads, tokens, rows, _renumbered(episodes, needed), matcher, embeddings=names)
+    return accuracies(fused(levels, sigmas), episodes.n_queries)
+
+
+def validate_pooled(
+    model: PooledModel, dataset: Dataset, episodes: Episodes, *, gather: Gather | None = None, **encoding: Any
+) -> Float[np.ndarray, "episode"]:
+    """The same for the regimes whose head compares pooled features."""
+    needed, pooled, _ = _encode_needed(model, dataset, episodes, gather or OneProcess(), encoding)
+    scores = pooled_scores(model, lambda clips: pooled[clips], _renumbered(episodes, needed))
+    return accuracies(scores, episodes.n_queries)
+
+
+def _encode_needed(
+    model: HCL | PooledModel, dataset: Dataset, episodes: Episodes, gather: Gather, encoding: Mapping[str, Any]
+) -> tuple[np.ndarray, Tensor, int]:
+    """Every clip of some episodes once, each worker its share: their indices, what `encode` makes of them, the rows."""
     needed = np.unique(np.concatenate([episodes.support.ravel(), episodes.query.ravel()]))
     share = np.array_split(needed, gather.world)[gather.rank]
-    tokens, rows = encode(model, dataset, share.tolist(), **encoding)
-    local = Episodes(
-        episodes.classes, np.searchsorted(needed, episodes.support), np.searchsorted(needed, episodes.query)
-    )
-    levels = episode_levels(
-        model.heads,
-        gather.rows(tokens),
-        rows,
-        local,
-        metric=metric,
-        project=project,
-        defects=defects,
-        **matching,
-    )
-    return accuracies(fused(levels, sigmas), episodes.query.shape[2])
+    encoded = share if len(share) else needed[:1]  # more workers than clips: one more than asked for, for its shape
+    tokens, rows = encode(model, dataset, encoded.tolist(), **encoding)
+    return needed, gather.rows(tokens[: len(share)]), rows
 
 
-def _each(episodes: Episodes, features: Any, **scoring: Any) -> Levels:
-    each = []
+def _renumbered(episodes: Episodes, needed: np.ndarray) -> Episodes:
+    """The episodes on clips that were numbered anew, in the order of `needed`."""
+    support, query = (np.searchsorted(needed, clips) for clips in (episodes.support, episodes.query))
+    return Episodes(episodes.classes, support, query)
+
+
+def _clips_of(episodes: Episodes) -> Iterator[Int[Tensor, "clip"]]:
+    """The clips of each episode, support first."""
     for support, query in zip(episodes.support, episodes.query, strict=True):
-        clips = torch.from_numpy(np.concatenate([support.ravel(), query.ravel()]))
-        each.append(score_episode(features(clips), way=episodes.way, shot=episodes.shot, **scoring))
-    return Levels(*(np.stack(level) for level in zip(*each, strict=True)))
+        yield torch.from_numpy(np.concatenate([support.ravel(), query.ravel()]))

@@ -15,15 +15,27 @@ import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
-from torch import Tensor
 
 from hcl.episodes import Episodes
 from hcl.model import ClipFeatures
-from hcl.semantic import misplaced_test_weights, pair_weights
-from hcl.similarity import compare, fuse, global_similarity, match_patches, match_tuples, spatial_means, temporal_means
+from hcl.pairs import METRICS, score_pairs
+from hcl.similarity import compare, fuse
+
+__all__ = [
+    "LEVELS",
+    "METRICS",
+    "Levels",
+    "accuracies",
+    "fused",
+    "look_up",
+    "look_up_global",
+    "metric_of",
+    "query_classes",
+    "score_episode",
+    "score_pairs",
+]
 
 LEVELS = ("global", "temporal", "spatial")
-METRICS = ("cosine", "euclidean")
 
 
 class Levels(NamedTuple):
@@ -39,70 +51,6 @@ def metric_of(metric: str, shot: int) -> str:
     if metric == "auto":
         return "cosine" if shot == 1 else "euclidean"
     return metric
-
-
-@torch.no_grad()
-def score_pairs(
-    query: ClipFeatures,
-    support: ClipFeatures,
-    *,
-    tuple_sizes: Sequence[int],
-    metrics: Sequence[str] = METRICS,
-    top_tuples: int = 10,
-    top_patches: int = 40,
-    zoom_ranks: int = 5,
-    renormalise: bool = False,
-    swap_axes: bool = False,
-    misplaced_semantics: Sequence[Tensor] | None = None,
-    chunk_size: int = 16,
-) -> dict[str, Float[Tensor, "query support"]]:
-    """`global` (inner products) and, per size and metric, `temporal_<metric>_<size>` and `spatial_<metric>_<size>`.
-
-    The choice of tuples and patches does not depend on the metric, so several metrics cost little more than one.
-
-    Args:
-        zoom_ranks: kept tuples that the spatial level looks into.
-        swap_axes: deviation 5; then the supports must be those of one episode.
-        misplaced_semantics: deviation 7: per tuple size the embeddings of the batch rows that the release takes.
-        chunk_size: query clips and support clips matched at a time.
-    """
-    blocks: dict[str, list[Tensor]] = {"global": [global_similarity(query.clip, support.clip)]}
-    columns = len(support) if swap_axes or misplaced_semantics is not None else chunk_size
-    for level, size in enumerate(tuple_sizes):
-        for row in range(0, len(query), chunk_size):
-            parts: dict[str, list[Tensor]] = {}
-            q = query[slice(row, row + chunk_size)]
-            for column in range(0, len(support), columns):
-                s = support[slice(column, column + columns)]
-                match = match_tuples(q.tuples[level], s.tuples[level], top_tuples, swap_axes=swap_axes)
-                weight = None
-                if misplaced_semantics is not None:
-                    embeddings = misplaced_semantics[level][row : row + chunk_size, None]
-                    weight = misplaced_test_weights(
-                        pair_weights(q.patches[level], embeddings, match, size=size, ranks=zoom_ranks)
-                    )
-                elif s.semantics is not None:
-                    weight = pair_weights(
-                        q.patches[level], s.semantics[level][None], match, size=size, ranks=zoom_ranks
-                    )
-                patches = match_patches(
-                    q.patches[level],
-                    s.patches[level],
-                    match,
-                    size=size,
-                    ranks=zoom_ranks,
-                    top=top_patches,
-                    weight=weight,
-                )
-                temporal = temporal_means(q.tuples[level], s.tuples[level], match)
-                spatial = spatial_means(q.patches[level], s.patches[level], patches)
-                for metric in metrics:
-                    for name, (x, y) in (("temporal", temporal), ("spatial", spatial)):
-                        value = compare(x, y, metric, renormalise=renormalise)
-                        parts.setdefault(f"{name}_{metric}_{size}", []).append(value)
-            for name, values in parts.items():
-                blocks.setdefault(name, []).append(torch.cat(values, dim=1))
-    return {name: torch.cat(rows, dim=0) for name, rows in blocks.items()}
 
 
 def look_up(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,16 +13,16 @@ import torch
 from hcl import build
 from hcl.config import Experiment
 from hcl.effective import effective_partition
+from hcl.encoding import encode, features_of
+from hcl.episodes import Episodes
 from hcl.errors import ConfigError, EpisodeError
-from hcl.evaluation import encode
 from hcl.explain import explain_pair
 from hcl.frames import FrameStore
-from hcl.scores import Levels, fused, score_episode
+from hcl.model import HCL, ClipFeatures
+from hcl.scores import Levels, fused, look_up, score_pairs
 from hcl.splits import Partition, read_partition
 from orchestration.drawing import Panel, draw
-from orchestration.loading import model_of
-from orchestration.tables import Cell
-from orchestration.worker import BEST
+from orchestration.runs import BEST
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,12 @@ def explain(
         ConfigError: no such video, support clips that make no episode, a mode whose clips mix.
     """
     folder = folder.absolute()
+    if experiment.train.regime != "hcl":
+        raise ConfigError(
+            f"was trained as {experiment.train.regime}, which matches no tuples and patches",
+            where=str(folder),
+            remedy="explain a run of train.regime: hcl",
+        )
     if reason := build.defects(experiment).reason(shot):
         raise ConfigError(f"no pair can be explained by itself: {reason}", where="mode", remedy="use mode: corrected")
     dataset = (experiment.evaluation.datasets or (experiment.data.dataset,))[0]
@@ -73,16 +80,21 @@ def explain(
     by_class = _given(support, partition, asked) if support else _drawn(partition, asked, experiment, shot, seed)
     names, clips = list(by_class), [clip for shots in by_class.values() for clip in shots]
     shot = len(clips) // len(names)
-    cell = Cell("hcl", experiment, data_root, partition, folder / BEST)
-    model = model_of(cell)
+    model = cast(HCL, build.trained_model(experiment, folder / BEST))
     frames = FrameStore(data_root / "images" / dataset)
     dataset_clips = build.make_dataset(experiment, frames, partition, training=False)
     tokens, rows = encode(model, dataset_clips, [*clips, asked])
-    with torch.no_grad():
-        features = model.heads(tokens, rows, project=experiment.matching.project_at_test)
+    of_names = build.clip_embeddings(experiment, data_root, partition)
+    features = features_of(
+        model.heads,
+        tokens,
+        rows,
+        project=experiment.matching.project_at_test,
+        embeddings=None if of_names is None else of_names[[*clips, asked]],
+    )
     matching = build.test_matching(experiment)
-    levels = score_episode(features, way=len(names), shot=shot, metric=experiment.matching.metric, **matching)
-    scores = fused(levels, build.sigmas_of_fusion(experiment))[0]
+    levels = _levels(features, len(names), shot, experiment)
+    scores = fused(levels, build.sigmas_of_fusion(experiment))[0, 0]
     own = names.index(partition.videos[asked].class_name)
     rival = int(np.argmax(np.where(np.arange(len(names)) == own, -np.inf, scores)))
     grid = rows, tokens.shape[2] // rows
@@ -113,10 +125,20 @@ def explain(
     return Explained(path, key, tuple(ranked))
 
 
+def _levels(features: ClipFeatures, way: int, shot: int, experiment: Experiment) -> Levels:
+    """Of the last clip, which stands for a query of any class, and the supports before it."""
+    n_support = way * shot
+    episode = Episodes(
+        np.arange(way)[None], np.arange(n_support).reshape(1, way, shot), np.full((1, way, 1), n_support)
+    )
+    table = score_pairs(features, features, **build.test_matching(experiment))
+    return look_up({name: one.numpy() for name, one in table.items()}, episode, **build.looking_up(experiment))
+
+
 def _figures(levels: Levels, scores: np.ndarray, way: int, experiment: Experiment) -> str:
     sigmas = build.sigmas_of_fusion(experiment)
     terms = [
-        f"{name} {sigmas[f'sigma_{name}']:.3g} x {values[0, way]:.3f}"
+        f"{name} {sigmas[f'sigma_{name}']:.3g} x {values[0, 0, way]:.3f}"
         for name, values in zip(("global", "temporal", "spatial"), levels, strict=True)
     ]
     return f"score {scores[way]:.3f} = {' + '.join(terms)}"

@@ -32,10 +32,11 @@ from hcl.splits import read_partition
 from hcl.strict_yaml import read_yaml
 from orchestration.evaluate import evaluate
 from orchestration.grids import ensure_grids
+from orchestration.questions import Target, questions_of
+from orchestration.runs import BEST
 from orchestration.runtime import connect
 from orchestration.scoring import ensure_tables
 from orchestration.tables import Cell
-from orchestration.worker import BEST
 from results.files import write_atomically
 from search_spaces import Space
 
@@ -83,8 +84,8 @@ def search_fusion(
     Repeated with the same question it reads the answer.
 
     Raises:
-        ConfigError: val was trained on, clips of an episode mix, the space searches other settings, or another fusion
-            has been chosen before, so that test would be looked at twice.
+        ConfigError: val was trained on, the run has no levels, clips of an episode mix, the space searches other
+            settings, or another fusion has been chosen before, so that test would be looked at twice.
     """
     folder, data_root, runs = (Path(one).absolute() for one in (folder, data_root, runs))
     experiment = override(experiment, {"evaluation.partition": "val"})
@@ -92,7 +93,7 @@ def search_fusion(
     partition = effective_partition(data_root, read_partition(data_root, experiment.data.dataset, "val"))
     cell = Cell("hcl", experiment, data_root, partition, folder / BEST)
     asked = {"table": cell.key, "space": space.model_dump(mode="json"), "n_trials": n_trials, "seed": seed}
-    asked["evaluation"] = experiment.evaluation.model_dump(mode="json", exclude={"datasets"})
+    asked["evaluation"] = experiment.evaluation.model_dump(mode="json", exclude={"datasets", "keep_features"})
     record = folder / "fusion" / "search.yaml"
     if record.exists() and not restart:
         return _repeated(record, asked)
@@ -125,18 +126,12 @@ def evaluate_fusion(
     }
     for level in _LEVELS:
         fusions[f"hcl {level} only"] = {f"fusion.sigma_{one}": float(one == level) for one in _LEVELS}
-    with connect(address):
-        return {
-            label: evaluate(
-                folder,
-                override(experiment, {**settings, "evaluation.partition": "test"}),
-                data_root=data_root,
-                runs=runs,
-                label=label,
-                on_cell=on_cell,
-            )
-            for label, settings in fusions.items()
-        }
+    targets = [
+        Target(folder, override(experiment, {**settings, "evaluation.partition": "test"}), label=label)
+        for label, settings in fusions.items()
+    ]
+    answers = evaluate(questions_of(targets, data_root), runs=runs, address=address, on_cell=on_cell)
+    return {label: [one for one in answers.records if one.method == label] for label in fusions}
 
 
 def chosen_fusion(folder: Path) -> dict[str, Any]:
@@ -163,6 +158,12 @@ def _checked(space: Space, experiment: Experiment) -> Space:
             "the model was trained on val: what fits val would be chosen for what it has learnt by heart",
             where="data.train_partitions",
             remedy="fuse a run that was trained on train alone",
+        )
+    if experiment.train.regime != "hcl":
+        raise ConfigError(
+            f"was trained as {experiment.train.regime}, which has no levels to be weighed",
+            where="train.regime",
+            remedy="fuse a run of train.regime: hcl",
         )
     reasons = [build.defects(experiment).reason(shot) for shot in experiment.evaluation.shots]
     if reason := next(filter(None, reasons), None):

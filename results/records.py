@@ -43,8 +43,10 @@ class EvaluationRecord:
     ci95_classes: float | None = bounded(0, default=None)  # half width for other classes and their videos
     ci95_videos: float | None = bounded(0, default=None)  # half width for other videos of the same classes
     levels: dict[str, float] = field(default_factory=dict)  # accuracy of the global, temporal, spatial level alone
-    protocol: Literal["standard", "published"] = "standard"
+    protocol: Literal["standard", "published"] = "standard"  # of training and selection
+    evaluation_protocol: Literal["standard", "published"] = "standard"  # of the episodes and their frames
     mode: str = "corrected"
+    leaks_labels: bool = False  # the matcher read the queries' classes, as the release does with semantics
     metric: str = ""
     episodes_digest: str = ""
     experiment_digest: str = ""
@@ -52,7 +54,7 @@ class EvaluationRecord:
     checkpoint_digest: str = ""
     n_clips: int | None = bounded(0, default=None)
     n_classes: int | None = bounded(0, default=None)
-    seconds: float | None = bounded(0, default=None)
+    seconds: float | None = bounded(0, default=None)  # of all actors and of looking up; a table's are shared by shots
     created: str = ""  # ISO 8601
     schema: int = SCHEMA
 
@@ -113,8 +115,9 @@ class Provenance:
 
 
 def evaluation_file(run_dir: Path | str, record: EvaluationRecord) -> Path:
-    """Where a record lies: one file a (method, data set, partition, way, shot)."""
+    """Where a record lies: one file a (method, data set, partition, way, shot, protocol)."""
     cell = [record.method, record.dataset, record.partition, f"{record.way}way", f"{record.shot}shot"]
+    cell += ["published"] if record.evaluation_protocol == "published" else []
     name = "-".join(_file_name_part(part) for part in cell)
     return Path(run_dir) / "evaluation" / f"{name}.json"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -12,8 +12,29 @@ from results.files import write_atomically
 from results.markup import to_csv, to_latex, to_markdown
 from results.store import Results
 
-DAGGER = "†"
+DAGGER, DOUBLE_DAGGER, SECTION = "†", "‡", "§"
 FOOTNOTE = f"{DAGGER} published protocol: trained on train and val, checkpoint chosen on test; optimistic."
+ASKED_AS_PUBLISHED = (
+    f"{DOUBLE_DAGGER} asked as the printed results were: 3,000 episodes of random frames, which may share a clip "
+    "between support and query and never draw the first class."
+)
+LEAK_FOOTNOTE = f"{SECTION} the matcher read the class names of the queries, as released: no few-shot result."
+
+
+class Mark(NamedTuple):
+    """A sign behind a method's name where a column has a value, and what it means."""
+
+    value: object
+    sign: str
+    note: str
+
+
+MARKED = {
+    "protocol": Mark("published", DAGGER, FOOTNOTE),
+    "evaluation_protocol": Mark("published", DOUBLE_DAGGER, ASKED_AS_PUBLISHED),
+    "leaks_labels": Mark(True, SECTION, LEAK_FOOTNOTE),
+}
+"""Columns that tell rows apart by a mark behind the method's name instead of by a column of their own."""
 MISSING = "–"
 
 
@@ -21,7 +42,8 @@ def accuracy_table(evaluations: pd.DataFrame) -> pd.DataFrame:
     """Accuracy in percent with its 95% intervals, such as `47.7 ± 0.9 (± 3.1)`: over episodes, and over classes.
 
     Columns that tell rows apart (partition, way, run, ...) appear where they are needed. Rows of the published
-    protocol carry a dagger; `attrs` holds the caption and the footnotes.
+    protocols carry a dagger (training) or a double dagger (episodes), those that saw the queries' labels a section
+    sign; `attrs` holds the caption and the footnotes.
     """
     keys = row_keys(evaluations)
     latest = latest_cells(evaluations, keys)
@@ -29,18 +51,23 @@ def accuracy_table(evaluations: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for values, cells in latest.groupby(keys, dropna=False, sort=True):
         row = dict(zip(keys, values, strict=True))
-        row["method"] = f"{row['method']} {DAGGER}" if row.pop("protocol") == "published" else row["method"]
+        row["method"] = f"{row['method']} {marks(*(row.pop(key) for key in MARKED))}".rstrip()
         by_shot = {
             cell["shot"]: _cell(cell["accuracy"], cell["ci95"], cell["ci95_classes"])
             for cell in cells.to_dict("records")
         }
         row |= {f"{shot}-shot": by_shot.get(shot, MISSING) for shot in shots}
         rows.append({_HEADINGS.get(name, name): value for name, value in row.items()})
-    headings = [_HEADINGS.get(key, key) for key in keys if key != "protocol"]
+    headings = [_HEADINGS.get(key, key) for key in keys if key not in MARKED]
     table = pd.DataFrame(rows, columns=[*headings, *(f"{shot}-shot" for shot in shots)])
     table.attrs["caption"] = caption(latest)
-    table.attrs["footnotes"] = [FOOTNOTE] if (latest["protocol"] == "published").any() else []
+    table.attrs["footnotes"] = [mark.note for key, mark in MARKED.items() if (latest[key] == mark.value).any()]
     return table
+
+
+def marks(*values: object) -> str:
+    """What stands behind a method's name for the values of the `MARKED` columns."""
+    return "".join(mark.sign for mark, value in zip(MARKED.values(), values, strict=True) if value == mark.value)
 
 
 def levels_table(evaluations: pd.DataFrame) -> pd.DataFrame:
@@ -48,8 +75,12 @@ def levels_table(evaluations: pd.DataFrame) -> pd.DataFrame:
     levels = [name for name in evaluations.columns if name.startswith("levels.")]
     latest = latest_cells(evaluations, row_keys(evaluations))
     with_levels = latest[latest[levels].notna().any(axis=1)] if levels else latest.iloc[:0]
-    keys = [*(key for key in row_keys(evaluations) if key != "protocol"), "shot"]
+    keys = [*(key for key in row_keys(evaluations) if key not in MARKED), "shot"]
     table = with_levels[keys].rename(columns=_HEADINGS)
+    table["method"] = [
+        f"{method} {marks(*values)}".rstrip()
+        for method, *values in with_levels[["method", *MARKED]].itertuples(index=False, name=None)
+    ]
     for name in ("accuracy", *levels):
         heading = "fused" if name == "accuracy" else name.removeprefix("levels.")
         table[heading] = [_cell(value) for value in with_levels[name]]
@@ -89,7 +120,7 @@ def write_tables(results: Results, folder: Path | str) -> list[Path]:
 
 def row_keys(evaluations: pd.DataFrame) -> list[str]:
     """The columns that tell the table's rows apart: the usual ones, and others where these leave two in one cell."""
-    keys = ["train_dataset", "dataset", "method", "protocol"]
+    keys = ["train_dataset", "dataset", "method", *MARKED]
     keys += [name for name in ("partition", "way") if evaluations[name].nunique() > 1]
     for name in ("run", "mode", "queries", "episodes", "seed", "metric", "checkpoint", "experiment_digest"):
         if not evaluations.duplicated([*keys, "shot"]).any():

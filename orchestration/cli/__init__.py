@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from hcl.errors import HCLError
-from orchestration.cli import config, data, demo, evaluate, explain, fuse, report, results, sweep, train
+from orchestration.cli import checkpoint, config, data, demo, evaluate, explain, fuse, report, results, sweep, train
 from orchestration.console import notes
 from results import RecordError
 from search_spaces import SpaceError
@@ -32,6 +32,7 @@ for command in (
     app.command()(command)
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
+app.add_typer(checkpoint.app, name="checkpoint")
 app.add_typer(results.app, name="results")
 
 

@@ -32,12 +32,11 @@ def explain(
     red by how many of the zoomed tuples kept them; the rest is dimmed. Lines join the frames of the three best tuples,
     with their similarity. --set evaluation.partition=val explains a validation video.
     """
-    from orchestration.cli.evaluate import check_changes
+    from orchestration.cli.evaluate import evaluation_settings
     from orchestration.explain import explain as explain_query
 
     folder = run_folder(run, runs)
-    check_changes(settings or [])
-    experiment = override(load_resolved(folder / "experiment.yaml"), settings or [])
+    experiment = override(load_resolved(folder / "experiment.yaml"), evaluation_settings(settings))
     found = explain_query(
         folder, experiment, query, data_root=data, runs=runs, support=support or (), shot=shot, seed=seed, to=to
     )

@@ -34,14 +34,13 @@ def fuse(
 
     --set takes evaluation.* (the shots to choose for: --set evaluation.shots=[5]) and settings of the machine.
     """
-    from orchestration.cli.evaluate import check_changes
+    from orchestration.cli.evaluate import evaluation_settings
     from orchestration.fuse import FUSED, evaluate_fusion, search_fusion
     from results.comparison import comparison_table
     from results.store import load
 
     folder = run_folder(run, runs)
-    check_changes(settings or [])
-    experiment = override(load_resolved(folder / "experiment.yaml"), settings or [])
+    experiment = override(load_resolved(folder / "experiment.yaml"), evaluation_settings(settings))
     found = search_fusion(
         folder, experiment, data_root=data, runs=runs, space=load_space(space), n_trials=trials, seed=seed,
         restart=restart, address=address,

@@ -9,7 +9,8 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
-from hcl.config import PUBLISHED, Experiment
+from hcl.config import PUBLISHED, PUBLISHED_EVALUATION, Experiment
+from hcl.errors import ConfigError
 from hcl.resolve import all_settings, override
 
 # Where the type alone does not say which other value fits.
@@ -17,6 +18,7 @@ OTHER: dict[str, Any] = {
     "name": "another",
     "data.dataset": "hmdb51",
     "data.train_partitions": ["train", "val"],
+    "data.embeddings": "names.npz",
     "clips.n_frames": 4,
     "clips.crop_scale": [0.5, 1.0],
     "model.weights": "none",
@@ -29,6 +31,9 @@ ALONG = {
     "clips.size": {"model.max_positions": 32},
     "data.train_partitions": PUBLISHED_PROTOCOL,
     "data.selection_partition": PUBLISHED_PROTOCOL,
+    "evaluation.protocol": {
+        path: value for path, value in PUBLISHED_EVALUATION.items() if path != "evaluation.protocol"
+    },
 }
 
 
@@ -49,7 +54,17 @@ def another_value(path: str) -> Any:
     return 0.375
 
 
-OF_THE_MACHINE = {"name", "train.workers", "train.loader_processes", "train.use_gpu", "matching.chunk_size"}
+OF_THE_MACHINE = {
+    "name",
+    "train.workers",
+    "train.loader_processes",
+    "train.prefetch",
+    "train.use_gpu",
+    "train.recompute_backbone",
+    "train.checkpoint_every",
+    "matching.chunk_size",
+    "evaluation.keep_features",
+}
 
 
 @pytest.mark.parametrize("path", [path for path in all_settings() if path != "mode"])
@@ -96,6 +111,9 @@ def test_published_preset_names_settings_and_changes_each() -> None:
         assert override(Experiment(), {path: value}).digest() != Experiment().digest()
 
 
+LEAK = {"semantic": True, "leaking_semantics": True}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -109,6 +127,13 @@ def test_published_preset_names_settings_and_changes_each() -> None:
         ({"data": {"selection_partition": "test"}}, "data.protocol=published"),
         ({"data": {"train_partitions": ("train", "val")}}, "classes it must not see"),
         ({"clips": {"n_frames": 12}}, "exceeds model.max_positions=10"),
+        ({"matching": {"semantic": True, "leaking_semantics": True}}, "mode published only, mode is corrected"),
+        ({"mode": "published", "matching": LEAK | {"tuple_sizes": (2, 3)}}, "the release raises"),
+        ({"mode": "published", "matching": LEAK | {"zoom_ranks_test": 6}}, "test=6, an episode has 5"),
+        (
+            {"matching": {"semantic": True, "tuple_sizes": (2, 3), "reproject_per_size": True}},
+            "d_model=1152 to equal model.embedding_dim=768",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -119,3 +144,10 @@ def test_what_does_not_fit_together_is_refused(changes: dict[str, Any], message:
 def test_protocol_published_may_choose_on_test() -> None:
     data = {"protocol": "published", "train_partitions": ("train", "val"), "selection_partition": "test"}
     assert Experiment.model_validate({"data": data}).data.selection_partition == "test"
+
+
+def test_the_published_protocol_is_all_of_it_or_nothing() -> None:
+    asked = override(Experiment(), PUBLISHED_EVALUATION).evaluation
+    assert (asked.episodes, asked.queries, asked.overlapping, asked.protocol) == (3000, 5, True, "published")
+    with pytest.raises(ConfigError, match=r"protocol=published means evaluation\.episodes=3000, not 100"):
+        override(Experiment(), {**PUBLISHED_EVALUATION, "evaluation.episodes": 100})

@@ -21,17 +21,19 @@ from hcl.frames import FrameStore
 from hcl.resolve import override, to_yaml
 from hcl.splits import read_partition
 from orchestration import evaluate as evaluating
-from orchestration import fuse, grids, matchers, scoring
+from orchestration import fuse, grids, scorer, scoring
 from orchestration.evaluate import evaluate
 from orchestration.explain import explain
 from orchestration.fuse import FUSED, chosen_fusion, evaluate_fusion, search_fusion
-from orchestration.worker import BEST
+from orchestration.questions import Target, questions_of
+from orchestration.runs import BEST
 from results.comparison import comparison_table
 from search_spaces import load_space
 from tests.orchestration.conftest import Command, tiny_experiment
 from tests.orchestration.inline import without_ray
 
 SHOTS, LEVELS = (1, 3), ("global", "temporal", "spatial")
+METHODS = ("hcl", "otam", "bimhm", "chamfer", "frames-protonet", "frames-cosine", "frames-matching")
 
 
 @pytest.fixture(scope="module")
@@ -53,23 +55,22 @@ def folder(experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="module", autouse=True)
 def _inline() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
-        without_ray(patched, evaluating, fuse, grids, matchers, scoring)
+        without_ray(patched, evaluating, fuse, grids, scorer, scoring)
         yield
 
 
 @pytest.fixture(scope="module")
 def records(folder: Path, experiment: Experiment, data_root: Path) -> list[results.EvaluationRecord]:
-    methods = ("hcl", "otam", "protonet", "matching")
-    return evaluate(folder, experiment, data_root=data_root, runs=folder.parent, methods=methods)
+    answers = evaluate(questions_of([Target(folder, experiment, methods=METHODS)], data_root), runs=folder.parent)
+    assert answers.n_encoded == 2 * 15  # HCL's features, and frames once for all other matchers
+    return answers.records
 
 
 def test_methods_answer_the_same_episodes(records: list[results.EvaluationRecord]) -> None:
-    assert {(one.method, one.shot) for one in records} == {
-        (method, shot) for method in ("hcl", "otam", "protonet", "matching") for shot in SHOTS
-    }
+    assert {(one.method, one.shot) for one in records} == {(method, shot) for method in METHODS for shot in SHOTS}
     for shot in SHOTS:
         assert len({one.episodes_digest for one in records if one.shot == shot}) == 1
-    assert {one.metric for one in records if one.method == "protonet"} == {"euclidean"}
+    assert {one.metric for one in records if one.method == "frames-protonet"} == {"euclidean"}
 
 
 def test_protonet_on_the_encoders_frames(
@@ -81,7 +82,7 @@ def test_protonet_on_the_encoders_frames(
     with torch.no_grad():
         tokens, _ = model.tokens(torch.stack([clips[index] for index in range(len(clips))]))
     vectors = tokens.mean(dim=(1, 2))
-    for record in (one for one in records if one.method == "protonet"):
+    for record in (one for one in records if one.method == "frames-protonet"):
         episodes = sample_episodes(partition.labels, way=2, shot=record.shot, queries=2, episodes=40, seed=0)
         right = [
             prototype_scores(vectors[query.ravel()], vectors[support]).argmax(dim=1).reshape(query.shape)
@@ -113,7 +114,7 @@ def test_a_fusion_is_chosen_on_val_and_told_on_test(folder: Path, experiment: Ex
         search_fusion(folder, experiment, **where, **options, seed=1)  # type: ignore[arg-type]
     # the very same accuracy by the usual way, on the same val episodes
     on_val = override(experiment, {**found.settings, "evaluation.partition": "val"})
-    again = evaluate(folder, on_val, **where, label="check")
+    again = evaluate(questions_of([Target(folder, on_val, label="check")], data_root), runs=folder.parent).records
     assert np.mean([one.accuracy for one in again]) == pytest.approx(found.value, abs=1e-6)
     told = evaluate_fusion(folder, experiment, **where)
     assert {one.partition for records in told.values() for one in records} == {"test"}
