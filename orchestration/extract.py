@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 import ray
 
+from hcl.catalogue import frames_folder
 from hcl.decoding import options_digest
 from hcl.errors import StorageError
 from hcl.frames import discard_frames, discard_partials, extract_video
@@ -75,7 +76,7 @@ def extract_dataset(
     """
     began = time.monotonic()
     data_root = Path(data_root).absolute()
-    images_root = data_root / "images" / dataset
+    images_root = frames_folder(data_root, dataset)
     options: dict[str, Any] = {"short_side": short_side, "quality": quality, "max_frames": max_frames}
     inventory = take_inventory(data_root, dataset)
     done: list[VideoRecord] = []

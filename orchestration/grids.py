@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hcl.backbone import Backbone, make_backbone
 from hcl.build import make_dataset, weights_identity
+from hcl.catalogue import frames_folder
 from hcl.checkpoint import file_digest
 from hcl.clips import Draw
 from hcl.config import Experiment
@@ -72,7 +73,7 @@ class GridJob:
 
     def meaning(self) -> dict[str, Any]:
         experiment = self.experiment
-        manifest = self.data_root / "images" / self.partition.dataset / "manifest.parquet"
+        manifest = frames_folder(self.data_root, self.partition.dataset) / "manifest.parquet"
         weights = "none" if self.random_backbone else experiment.model.weights
         return {
             "revision": REVISION,
@@ -135,7 +136,7 @@ class _GridEncoder:
         """The grids of one block of clips, all views."""
         if self.folder != store.folder:
             self.folder, self.backbone = store.folder, job.backbone().eval().to(self.device)
-            frames = FrameStore(job.data_root / "images" / job.partition.dataset)
+            frames = FrameStore(frames_folder(job.data_root, job.partition.dataset))
             self.clips = make_dataset(job.experiment, frames, job.partition, training=job.training)
         precision = job.experiment.train.precision
         stop = min(start + _BLOCK, len(self.clips))

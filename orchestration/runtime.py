@@ -15,6 +15,7 @@ from typing import Any
 
 import ray
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hcl.errors import ClusterError
@@ -136,7 +137,7 @@ def progress(total: int, description: str, unit: str) -> Iterator[Callable[..., 
             print(f"{description}: {n_done} of {total} {unit}, {rate:.1f} {unit}/s{left}", file=sys.stderr, flush=True)
 
     with bar:
-        task = bar.add_task(description, total=total, rate="")
+        task = bar.add_task(escape(description), total=total, rate="")
         yield advance
 
 

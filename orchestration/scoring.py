@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from hcl import build
+from hcl.catalogue import frames_folder
 from hcl.checkpoint import load_checkpoint, load_model
 from hcl.episodes import Episodes
 from hcl.errors import HCLError
@@ -122,7 +123,7 @@ class Scorer:
             if job is not None:
                 dataset: Any = GridDataset(job.store(self.runs))
             else:
-                frames = FrameStore(cell.data_root / "images" / cell.partition.dataset)
+                frames = FrameStore(frames_folder(cell.data_root, cell.partition.dataset))
                 dataset = build.make_dataset(cell.experiment, frames, cell.partition, training=False)
             self.loaded = _Loaded(cell, _model(cell).to(self.device), dataset)
         return self.loaded

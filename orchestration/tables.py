@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from hcl import build
+from hcl.catalogue import frames_folder
 from hcl.checkpoint import file_digest
 from hcl.config import Experiment
 from hcl.errors import CheckpointError
@@ -57,7 +58,7 @@ class Cell:
     def key(self) -> str:
         """A digest of all that the table depends on."""
         experiment = self.experiment
-        manifest = self.data_root / "images" / self.partition.dataset / "manifest.parquet"
+        manifest = frames_folder(self.data_root, self.partition.dataset) / "manifest.parquet"
         meaning = {
             "revision": REVISION,
             "method": self.method,

@@ -23,6 +23,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 import results
 from hcl import build
+from hcl.catalogue import frames_folder
 from hcl.checkpoint import load_checkpoint, load_model, save_checkpoint
 from hcl.config import Experiment
 from hcl.effective import effective_partition
@@ -156,7 +157,7 @@ def _datasets(run: Run, train: Partition, val: Partition) -> tuple[Dataset, Data
     if jobs:
         train_grids, val_grids = (GridDataset(job.store(run.runs)) for job in jobs)
         return train_grids, val_grids
-    frames = FrameStore(run.data_root / "images" / run.experiment.data.dataset)
+    frames = FrameStore(frames_folder(run.data_root, run.experiment.data.dataset))
     return (
         build.make_dataset(run.experiment, frames, train, training=True),
         build.make_dataset(run.experiment, frames, val, training=False),

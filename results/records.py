@@ -44,6 +44,7 @@ class EvaluationRecord:
     protocol: Literal["standard", "published"] = "standard"
     mode: str = "corrected"
     metric: str = ""
+    split_digest: str = ""  # of the effective split: the classes and videos that the episodes come from
     episodes_digest: str = ""
     experiment_digest: str = ""
     checkpoint: str = ""

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from hcl.errors import HCLError
-from orchestration.cli import config, data, demo, evaluate, report, sweep, train
+from orchestration.cli import check, config, data, demo, evaluate, report, sweep, train
 from orchestration.console import notes
 from results import RecordError
 from search_spaces import SpaceError
@@ -21,6 +21,8 @@ app = typer.Typer(
 )
 for command in (demo.demo, data.extract, train.train, sweep.sweep, evaluate.evaluate, report.report):
     app.command()(command)
+data.app.command("list")(check.list_datasets)
+data.app.command("check")(check.check)
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 
