@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from hcl.errors import HCLError
-from orchestration.cli import check, config, data, demo, embed, evaluate, report, splits, sweep, train
+from orchestration.cli import check, config, data, demo, embed, evaluate, report, show, splits, sweep, train
 from orchestration.console import notes
 from results import RecordError
 from search_spaces import SpaceError
@@ -23,6 +23,7 @@ for command in (demo.demo, data.extract, train.train, sweep.sweep, evaluate.eval
     app.command()(command)
 data.app.command("list")(check.list_datasets)
 data.app.command("check")(check.check)
+data.app.command("show")(show.show)
 data.app.command("embed")(embed.embed)
 data.app.add_typer(splits.app, name="splits")
 app.add_typer(data.app, name="data")
