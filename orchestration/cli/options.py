@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from hcl.catalogue import card_of
 from hcl.config import Experiment
 from hcl.errors import ConfigError, HCLError
 from hcl.names import some
@@ -64,6 +65,14 @@ def tell_left_out(data: Path, dataset: str) -> None:
                 examples = some([video.key for video in reasons], 3)
                 text = f"{dataset} {partition.name}: {len(reasons):,} of {len(partition.videos):,} videos are left out"
                 notes.print(f"[yellow]note[/] {escape(f'{text} as missing or broken: {examples}')}", soft_wrap=True)
+
+
+def tell_flips(data: Path, experiment: Experiment) -> None:
+    """Say so where training would mirror clips of a data set in which left and right are classes."""
+    card = card_of(data, experiment.data.dataset)
+    if experiment.clips.flip and card.flips_are_safe is False:
+        text = f"clips.flip mirrors clips, and left and right are classes of {card.name}"
+        notes.print(f"[yellow]note[/] {escape(text)}: --set clips.flip=false", soft_wrap=True)
 
 
 def announce(experiment: Experiment) -> None:

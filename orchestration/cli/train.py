@@ -18,6 +18,7 @@ from orchestration.cli.options import (
     announce,
     command_line,
     experiment_of,
+    tell_flips,
     tell_left_out,
 )
 from orchestration.console import out, show_epoch
@@ -40,6 +41,7 @@ def train(
 
     chosen = experiment_of(experiment, settings, workers)
     announce(chosen)
+    tell_flips(data, chosen)
     if dry_run:
         run = Run(chosen, data.absolute(), runs.absolute(), runs.absolute() / chosen.name)
         check_data(run)

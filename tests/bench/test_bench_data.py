@@ -1,4 +1,4 @@
-"""Seventy thousand videos: what a check, the effective split and the decision to resume cost. `make bench` prints it."""
+"""Seventy thousand videos: what a check, the effective split and the decision to resume cost."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from hcl.contact_sheet import CELL, COLUMNS, GAP, MARK, MAX_FRAMES, RecordingFra
 from hcl.splits import Video
 
 VIDEO = Video("größer [a]", "v (1)")
+AS_IT_IS = v2.Identity()
 
 
 class Stripes:
@@ -31,7 +32,7 @@ class Stripes:
         return np.stack([np.full((20, 40, 3), 3 * index, np.uint8) for index in indices])
 
 
-def dataset(frames: RecordingFrames, *, random: bool, videos=(VIDEO,), transform=v2.Identity()) -> ClipDataset:
+def dataset(frames: RecordingFrames, *, random: bool, videos=(VIDEO,), transform=AS_IT_IS) -> ClipDataset:
     return ClipDataset(frames, videos, n_frames=4, sampling="segments", transform=transform, random=random)
 
 

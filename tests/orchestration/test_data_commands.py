@@ -77,11 +77,14 @@ def test_files_that_cannot_be_opened_are_found_before_extraction(local_ray, hcl:
     assert (data / "splits" / "toy" / "broken.txt").read_text().startswith("ant/ant_2\tnot a video")
 
 
-def test_the_list_names_data_sets_of_ones_own(hcl: Command, data: Path) -> None:
+def test_data_sets_of_ones_own_are_listed_and_flips_warned_of(hcl: Command, data: Path) -> None:
     (data / "datasets").mkdir()
     (data / "datasets" / "mine [red].yaml").write_text("name: mine [red]\nflips_are_safe: false\n")
     listed = hcl("data", "list", "--data", data)
     assert listed.code == 0
+    assert "flip" not in hcl("train", "ssv2_100_otam", "--data", data, "--dry-run").err
+    mirrored = hcl("train", "ssv2_100_otam", "--data", data, "--dry-run", "--set", "clips.flip=true")
+    assert "left and right are classes of ssv2_100_otam: --set clips.flip=false" in mirrored.err
     for text in ("ssv2_100_otam", "train 64 / 67,013", "mine [red]", "left and right are classes", "toy: videos/toy/"):
         assert text in listed.out
 
