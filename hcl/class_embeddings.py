@@ -1,10 +1,11 @@
-"""Class-name embeddings on disk: `embeddings/<dataset>.npz`, one float32 vector a class, and which model made it."""
+"""Writing class-name embeddings: `embeddings/<dataset>.npz`, one float32 vector a class, and which model made it.
+
+`hcl.embeddings` reads them.
+"""
 
 from __future__ import annotations
 
 import io
-import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from hcl.atomic import write_atomically
-from hcl.errors import DataError
-from hcl.names import refuse_unsafe_name, some
+from hcl.names import refuse_unsafe_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,17 +32,6 @@ class ClassEmbeddings:
     vectors: Float32[np.ndarray, "class dim"]
     model: str
 
-    def of(self, classes: Sequence[str]) -> Float32[np.ndarray, "class dim"]:
-        """The vectors of these classes, in their order. Raises DataError for a class without one."""
-        row = {class_name: index for index, class_name in enumerate(self.classes)}
-        if unknown := [class_name for class_name in classes if class_name not in row]:
-            raise DataError(
-                f"{len(unknown)} of {len(classes)} classes have no embedding: {some(unknown)}",
-                where="class embeddings",
-                remedy="make them for this data set: hcl data embed",
-            )
-        return self.vectors[[row[class_name] for class_name in classes]]
-
 
 def embeddings_file(data_root: Path, dataset: str) -> Path:
     refuse_unsafe_name(dataset, what="dataset name", where="dataset")
@@ -60,35 +49,3 @@ def write_embeddings(path: Path, embeddings: ClassEmbeddings) -> Path:
         model=np.array(embeddings.model, dtype=np.str_),
     )
     return write_atomically(path, buffer.getvalue())
-
-
-def read_embeddings(path: Path) -> ClassEmbeddings:
-    """What `write_embeddings` wrote; nothing in the file is executed.
-
-    Raises:
-        DataError: the file is missing, damaged, or holds something else.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            classes, names, vectors, model = (arrays[name] for name in ("classes", "names", "vectors", "model"))
-    except FileNotFoundError:
-        raise DataError("no such file", where=str(path), remedy=f"make it: hcl data embed {Path(path).stem}") from None
-    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"is no file of class embeddings: {error}", where=str(path), remedy="make it anew: hcl data embed"
-        ) from error
-    shapes = [array.shape for array in (classes, names, vectors, model)]
-    is_text = all(array.dtype.kind == "U" for array in (classes, names, model))
-    if not is_text or vectors.dtype != np.float32 or vectors.ndim != 2 or model.ndim:
-        problem = (
-            f"arrays of shapes {shapes}, expected classes and names (class), float32 vectors (class, dim), a model"
-        )
-    elif not classes.shape == names.shape == vectors.shape[:1]:
-        problem = f"{classes.size} classes, {names.size} names and {len(vectors)} vectors"
-    elif len(set(classes.tolist())) != classes.size:
-        problem = "a class stands there twice"
-    elif not np.isfinite(vectors).all():
-        problem = "values that are not finite"
-    else:
-        return ClassEmbeddings(tuple(classes.tolist()), tuple(names.tolist()), vectors, str(model))
-    raise DataError(f"holds {problem}", where=str(path), remedy="make it anew: hcl data embed --overwrite")

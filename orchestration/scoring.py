@@ -14,14 +14,14 @@ import torch
 
 from hcl import build
 from hcl.catalogue import frames_folder
-from hcl.checkpoint import load_checkpoint, load_model
 from hcl.episodes import Episodes
 from hcl.errors import HCLError
-from hcl.evaluation import encode, features_of
+from hcl.evaluation import encode, features_of, frames_in_order, pooled_episode_scores
 from hcl.evaluation import mixed_levels as levels_of_mixed
 from hcl.frames import FrameStore
 from hcl.grids import GridDataset
-from hcl.model import HCL, ClipFeatures
+from hcl.model import ClipFeatures
+from hcl.pooled import PooledModel
 from hcl.scores import Levels, score_pairs
 from orchestration.runtime import compute_actor, device_of_actor, map_actors, n_workers_available, progress
 from orchestration.tables import CLIPS, PAIRS, Cell, save_arrays
@@ -95,8 +95,9 @@ class _Loaded:
     """What an actor keeps of the cell that it works on."""
 
     cell: Cell
-    model: HCL
+    model: Any  # HCL or PooledModel
     dataset: Any
+    embeddings: torch.Tensor | None = None
     tokens: torch.Tensor | None = None
     features: ClipFeatures | None = None
 
@@ -125,16 +126,16 @@ class Scorer:
             else:
                 frames = FrameStore(frames_folder(cell.data_root, cell.partition.dataset))
                 dataset = build.make_dataset(cell.experiment, frames, cell.partition, training=False)
-            self.loaded = _Loaded(cell, _model(cell).to(self.device), dataset)
+            self.loaded = _Loaded(cell, _model(cell).to(self.device), dataset, cell.embeddings())
         return self.loaded
 
     def _encode(self, loaded: _Loaded, start: int, path: Path) -> None:
         clips = range(start, min(start + CLIPS, loaded.cell.table(self.runs).n_clips))
+        precision = loaded.cell.experiment.train.precision
         if loaded.cell.method == "prototype":
-            frames = torch.stack([loaded.dataset[i].float().mean(dim=(-1, -2)).flatten() for i in clips])
-            values, rows = torch.nn.functional.normalize(frames, dim=-1)[:, None, None], 1
+            vectors = frames_in_order(loaded.model, loaded.dataset, clips, device=self.device, precision=precision)
+            values, rows = vectors[:, None, None], 1  # one token a clip
         else:
-            precision = loaded.cell.experiment.train.precision
             values, rows = encode(loaded.model, loaded.dataset, clips, device=self.device, precision=precision)
         (path.parent / "patch_rows").write_text(str(rows))  # before the tokens, which say that the block is done
         partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
@@ -150,14 +151,22 @@ class Scorer:
             table = {"global": vectors[start:stop] @ vectors.T}
         else:
             if loaded.features is None:
-                project = cell.experiment.matching.project_at_test
-                loaded.features = features_of(loaded.model.heads, tokens, self._rows(cell), project=project)
+                loaded.features = features_of(
+                    loaded.model.heads,
+                    tokens,
+                    self._rows(cell),
+                    project=cell.experiment.matching.project_at_test,
+                    embeddings=loaded.embeddings,
+                )
             rows = loaded.features[slice(start, stop)]
             table = score_pairs(rows, loaded.features, **build.test_matching(cell.experiment))
         save_arrays(cell.table(self.runs).block(start), {name: values.cpu().numpy() for name, values in table.items()})
 
     def _episodes(self, loaded: _Loaded, episodes: Episodes) -> Levels:
         experiment = loaded.cell.experiment
+        if isinstance(loaded.model, PooledModel):
+            scores = pooled_episode_scores(loaded.model, self._tokens(loaded), episodes)
+            return Levels(scores, np.zeros_like(scores), np.zeros_like(scores))
         return levels_of_mixed(
             loaded.model.heads,
             self._tokens(loaded),
@@ -166,6 +175,7 @@ class Scorer:
             metric=experiment.matching.metric,
             project=experiment.matching.project_at_test,
             defects=build.defects(experiment),
+            embeddings=loaded.embeddings,
             **build.test_matching(experiment),
         )
 
@@ -180,10 +190,7 @@ class Scorer:
         return int((cell.table(self.runs).folder / "patch_rows").read_text())
 
 
-def _model(cell: Cell) -> HCL:
+def _model(cell: Cell) -> build.Model:
     if cell.checkpoint is None:
         return build.make_model(cell.experiment, n_classes=2, random_weights=cell.method == "random").eval()
-    state = load_checkpoint(cell.checkpoint)
-    model = build.make_model(cell.experiment, len(state["classes"]), random_weights=True)
-    load_model(model, state["model"], source=str(cell.checkpoint))
-    return model.eval()
+    return build.trained_model(cell.experiment, cell.checkpoint)

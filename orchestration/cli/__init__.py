@@ -8,7 +8,20 @@ import typer
 from rich.markup import escape
 
 from hcl.errors import HCLError
-from orchestration.cli import check, config, data, demo, embed, evaluate, report, show, splits, sweep, train
+from orchestration.cli import (
+    check,
+    checkpoint,
+    config,
+    data,
+    demo,
+    embed,
+    evaluate,
+    report,
+    show,
+    splits,
+    sweep,
+    train,
+)
 from orchestration.console import notes
 from results import RecordError
 from search_spaces import SpaceError
@@ -28,6 +41,7 @@ data.app.command("embed")(embed.embed)
 data.app.add_typer(splits.app, name="splits")
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
+app.add_typer(checkpoint.app, name="checkpoint")
 
 
 def main() -> None:

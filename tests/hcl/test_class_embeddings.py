@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hcl.class_embeddings import ClassEmbeddings, embeddings_file, read_embeddings, write_embeddings
+from hcl.class_embeddings import ClassEmbeddings, embeddings_file, write_embeddings
 from hcl.class_names import lines_of_names, read_names, spelled_out
+from hcl.embeddings import read_embeddings
 from hcl.errors import DataError, SplitError
 from hcl.published_embeddings import import_published, read_pickle
 
@@ -33,34 +34,12 @@ def pickled(path: Path, value: object, protocol: int = 3) -> Path:
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     path = write_embeddings(embeddings_file(tmp_path, "toy"), EMBEDDINGS)
     assert path == tmp_path / "embeddings" / "toy.npz"
-    read = read_embeddings(path)
-    assert (read.classes, read.names, read.model) == (CLASSES, EMBEDDINGS.names, "toy, mean")
-    np.testing.assert_array_equal(read.of(CLASSES[::-2]), VECTORS[::-2])
-    with pytest.raises(DataError, match=r"1 of 2 classes have no embedding: 'sit'"):
-        read.of(["kick", "sit"])
-
-
-def test_a_file_that_holds_something_else_is_named(tmp_path: Path) -> None:
-    whole = {"classes": np.array(CLASSES), "names": np.array(CLASSES), "vectors": VECTORS, "model": np.array("m")}
-    wrong = [
-        ({"vectors": VECTORS.astype(np.float64)}, "expected classes and names"),
-        ({"vectors": VECTORS[:5]}, "6 classes, 6 names and 5 vectors"),
-        ({"classes": np.array([*CLASSES[:5], "kick"])}, "a class stands there twice"),
-        ({"vectors": np.full_like(VECTORS, np.nan)}, "not finite"),
-        ({"classes": np.array(CLASSES, dtype=object)}, "is no file of class embeddings"),
-        ({"model": np.array(["m"])}, "expected classes and names"),
-    ]
-    path = tmp_path / "toy.npz"
-    for changes, message in wrong:
-        np.savez(path, **(whole | changes))
-        with pytest.raises(DataError, match=message):
-            read_embeddings(path)
-    for content in (b"", b"PK\x03\x04", path.read_bytes()[:200], pickle.dumps({"a": 1})):
-        path.write_bytes(content)
-        with pytest.raises(DataError, match="is no file of class embeddings"):
-            read_embeddings(path)
-    with pytest.raises(DataError, match="no such file"):
-        read_embeddings(tmp_path / "none.npz")
+    read = read_embeddings(path, CLASSES[::-2], dataset="toy", dim=5)
+    np.testing.assert_array_equal(read.numpy(), VECTORS[::-2])
+    with np.load(path, allow_pickle=False) as arrays:
+        assert arrays["names"].tolist() == list(EMBEDDINGS.names) and str(arrays["model"]) == "toy, mean"
+    with pytest.raises(SplitError, match="dataset name"):
+        embeddings_file(tmp_path, "../toy")
 
 
 # -- names

@@ -14,7 +14,7 @@ from hcl.contact_sheet import CELL, COLUMNS, GAP, MARK, MAX_FRAMES, RecordingFra
 from hcl.splits import Video
 
 VIDEO = Video("größer [a]", "v (1)")
-AS_IT_IS = v2.Identity()
+SQUARE = v2.Resize((20, 20))
 
 
 class Stripes:
@@ -29,10 +29,10 @@ class Stripes:
 
     def read(self, video: Video, indices, **options) -> np.ndarray:
         self.asked += list(indices)
-        return np.stack([np.full((20, 40, 3), 3 * index, np.uint8) for index in indices])
+        return np.stack([np.full((20, 40, 3), 3 * index % 256, np.uint8) for index in indices])
 
 
-def dataset(frames: RecordingFrames, *, random: bool, videos=(VIDEO,), transform=AS_IT_IS) -> ClipDataset:
+def dataset(frames: RecordingFrames, *, random: bool, videos=(VIDEO,), transform=SQUARE) -> ClipDataset:
     return ClipDataset(frames, videos, n_frames=4, sampling="segments", transform=transform, random=random)
 
 
@@ -40,7 +40,7 @@ def sheet(n: int, **options) -> tuple[np.ndarray, Stripes]:
     store = Stripes(n)
     frames = RecordingFrames(store)
     test = dataset(frames, random=False)
-    training = dataset(frames, random=True, transform=v2.Lambda(lambda images: 255 - images))
+    training = dataset(frames, random=True, transform=v2.Compose([SQUARE, v2.Lambda(lambda images: 255 - images)]))
     return video_sheet(frames, test, training, **({"n_views": 2, "seed": 0} | options)), store
 
 
@@ -84,4 +84,4 @@ def test_a_class_has_a_row_a_video(tmp_path: Path) -> None:
     path = write_png(tmp_path / "größer.png", image)
     read = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB)
     np.testing.assert_array_equal(read, image)
-    assert image.shape[0] == 34 + 3 * (24 + CELL // 2 + 24) + GAP
+    assert image.shape[0] == 34 + 3 * (24 + CELL + 24) + GAP

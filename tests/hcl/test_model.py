@@ -38,7 +38,11 @@ def tiny_model(*, seed: int = 0, dropout: float = 0.0, batch_norm_layer: bool = 
     body: list[nn.Module] = [nn.Conv2d(3, CHANNELS, 4, stride=4), nn.Tanh()]
     if batch_norm_layer:
         body.insert(1, nn.BatchNorm2d(CHANNELS))
-    heads = {name: settings.pop(name) for name in ("multi_scale", "embedding_dim", "mix_scales") if name in settings}
+    heads = {
+        name: settings.pop(name)
+        for name in ("multi_scale", "embedding_dim", "mix_scales", "global_pooling")
+        if name in settings
+    }
     return HCL(
         Backbone(nn.Sequential(*body), CHANNELS, (0.5,) * 3, (0.25,) * 3),
         Encoder(CHANNELS, d_model=DIM, n_heads=2, dropout=dropout),
@@ -231,6 +235,22 @@ def test_logits_come_from_the_mean_over_all_tokens():
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize(("pooling", "places"), [("frames", FRAMES), ("patches", FRAMES * ROWS * COLUMNS)])
+def test_tokens_side_by_side_keep_their_places_and_are_not_projected(pooling, places):
+    model = tiny_model(global_pooling=pooling).eval()
+    tokens, rows = model.tokens(pixels())
+    clips = model.heads(tokens, rows).clip
+    assert clips.shape == (CLIPS, places * DIM)
+    assert torch.equal(clips, model.heads(tokens, rows, project=False).clip)
+    for clip in range(CLIPS):
+        parts = [token for frame in tokens[clip] for token in (frame if pooling == "patches" else [frame.mean(dim=0)])]
+        torch.testing.assert_close(clips[clip], naive_normalise(torch.cat(parts)))
+    backwards = model.heads(tokens.flip(1), rows).clip
+    assert not torch.allclose(backwards, clips) and torch.allclose(
+        tiny_model().heads(tokens.flip(1), rows).clip, tiny_model().heads(tokens, rows).clip
+    )
+
+
 def test_grids_are_each_frame_by_itself_in_its_place():
     model = tiny_model()
     grids = model.grids(pixels())
@@ -241,7 +261,7 @@ def test_grids_are_each_frame_by_itself_in_its_place():
 
 
 def test_cached_grids_give_what_their_frames_give():
-    model = tiny_model(train_backbone=False).eval()
+    model = tiny_model(frozen_stages=None).eval()
     grids = model.grids(pixels())
     (from_frames, first), (from_grids, second) = model(pixels()), model(grids)
     assert torch.equal(first, second)
@@ -257,8 +277,8 @@ def test_the_model_takes_embeddings():
 
 
 def test_a_frozen_backbone_has_no_gradients_and_stays_in_eval_mode():
-    model = tiny_model(batch_norm_layer=True, train_backbone=False).train()
-    assert model.encoder.training and not any(module.training for module in model.backbone.modules())
+    model = tiny_model(batch_norm_layer=True, frozen_stages=None).train()
+    assert model.encoder.training and not any(layer.training for layer in model.backbone.body)
     before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
     features, logits = model(pixels())
     assert not model.grids(pixels()).requires_grad
