@@ -51,6 +51,7 @@ def make_model(experiment: Experiment, n_classes: int, *, random_weights: bool =
         heads = MatchingHeads(
             model.d_model,
             tuple_sizes=matching.tuple_sizes,
+            global_pooling=matching.global_pooling,
             multi_scale=matching.multi_scale,
             reproject_per_size=matching.reproject_per_size,
             mix_scales=matching.mix_scales,

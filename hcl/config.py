@@ -94,7 +94,7 @@ class Model(Section):
         "number of workers; sync: of all workers' frames (CUDA only)",
     )
     d_model: int = setting(1152, "width of tokens and features", ge=8, le=4096)
-    n_layers: int = setting(1, "transformer encoder layers", ge=1, le=12)
+    n_layers: int = setting(1, "transformer encoder layers; 0: tokens are the projected patches", ge=0, le=12)
     n_heads: int = setting(8, "attention heads; divides d_model", ge=1, le=64)
     dim_feedforward: int | None = setting(
         None, "width of the encoder's feed-forward part; empty: the backbone's channels", ge=1
@@ -122,6 +122,11 @@ class Model(Section):
 class Matching(Section):
     tuple_sizes: tuple[Literal[2, 3], ...] = setting(
         (2,), "frames of a tuple; several sizes are averaged", min_length=1
+    )
+    global_pooling: Literal["mean", "frames", "patches"] = setting(
+        "mean",
+        "what the global level compares: the mean of all patches, as published, or the frames' mean tokens, or all "
+        "tokens, side by side: they keep when, and where, something is",
     )
     top_tuples: int = setting(10, "best-matching query tuples kept (K_T)", unit="tuples", ge=1)
     top_patches: int = setting(40, "best-matching query patches kept (K_P)", unit="patches", ge=1)

@@ -25,13 +25,13 @@ HEAD_NORM_EPS = 1e-12
 
 @dataclass(frozen=True)
 class ClipFeatures:
-    """What matching compares, all unit vectors but `clip`, which is a mean of unit vectors.
+    """What matching compares, all unit vectors but `clip`, which is a mean of unit vectors as published.
 
     Attributes:
         patches: per tuple size, (clip, frame, patch, dim); the same tensor for every size unless deviation 2 is asked
             for.
         tuples: per tuple size, (clip, tuple, dim).
-        clip: (clip, dim).
+        clip: (clip, dim), or wider where frames or patches stand side by side.
         semantics: per tuple size, class-name embeddings (clip, dim), or None.
     """
 
@@ -60,7 +60,7 @@ class MatchingHeads(nn.Module):
         tuple_sizes: the sizes matched; each has a linear layer of its own.
         embedding_dim: width of class-name embeddings; None leaves the semantic branch out.
         temporal_projection: the older release trained without `temporal_linear`.
-        multi_scale, reproject_per_size, mix_scales: as in `hcl.config.Matching`.
+        global_pooling, multi_scale, reproject_per_size, mix_scales: as in `hcl.config.Matching`.
     """
 
     def __init__(
@@ -70,12 +70,13 @@ class MatchingHeads(nn.Module):
         tuple_sizes: Sequence[int] = (2,),
         embedding_dim: int | None = None,
         temporal_projection: bool = True,
+        global_pooling: str = "mean",
         multi_scale: bool = False,
         reproject_per_size: bool = False,
         mix_scales: bool = False,
     ):
         super().__init__()
-        self.tuple_sizes = tuple(tuple_sizes)
+        self.tuple_sizes, self.global_pooling = tuple(tuple_sizes), global_pooling
         self.multi_scale, self.reproject_per_size, self.mix_scales = multi_scale, reproject_per_size, mix_scales
         self.tuple_linear = nn.ModuleDict({str(size): nn.Linear(size * d_model, d_model) for size in tuple_sizes})
         self.temporal_linear = nn.Linear(d_model, d_model) if temporal_projection else nn.Identity()
@@ -119,9 +120,16 @@ class MatchingHeads(nn.Module):
         return ClipFeatures(
             tuple(patches),
             tuple(tuples),
-            scaled.mean(dim=(1, 2)),
+            self._clip(tokens, scaled),
             tuple(e for e in semantics if e is not None) or None,
         )
+
+    def _clip(self, tokens: Tensor, patches: Tensor) -> Tensor:
+        """What the global level compares; side by side, tokens stand in place and are not projected."""
+        if self.global_pooling == "mean":
+            return patches.mean(dim=(1, 2))
+        placed = tokens if self.global_pooling == "patches" else tokens.mean(dim=2)
+        return functional.normalize(placed.flatten(1), dim=-1)
 
     def _activate(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
         return functional.normalize(norm(functional.gelu(x)), dim=-1)
