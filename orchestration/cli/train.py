@@ -80,5 +80,5 @@ def _show_plan(run: Run) -> None:
     train = run.experiment.train
     steps = train.epochs * train.batches_per_epoch
     out.print(f"{steps} steps, {2 * steps * train.classes_per_batch} clips")
-    show_memory(estimate_memory(run, len(partitions[0].classes)), train.workers)
+    show_memory(estimate_memory(run, len(partitions[0].classes)))
     out.print("nothing was started")
