@@ -56,8 +56,6 @@ def test_outside_a_terminal_an_epoch_is_a_line(capsys: pytest.CaptureFixture[str
 def test_more_than_a_small_gpu_comes_with_what_helps(
     peak: float, is_much: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    peak: float, is_much: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
     console = Console(width=200, record=True, file=io.StringIO())
     monkeypatch.setattr(live, "out", console)
     show_memory(Estimate({"weights": 170_000_000}, int(peak)))
