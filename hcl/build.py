@@ -235,7 +235,7 @@ def clip_embeddings(
 ) -> Float[Tensor, "clip embedding"] | None:
     """The embedding of each clip's class name; None without `matching.semantic`. Raises DataError."""
     of_class = class_embeddings(experiment, data_root, partition)
-    return None if of_class is None else of_class[torch.from_numpy(partition.labels)]
+    return None if of_class is None else of_class[torch.tensor(partition.labels)]
 
 
 def sigmas_of_loss(experiment: Experiment) -> dict[str, float]:

@@ -83,5 +83,5 @@ def _show_plan(run: Run) -> None:
     train = run.experiment.train
     steps = train.epochs * train.batches_per_epoch
     out.print(f"{steps} steps, {steps * build.clips_per_step(run.experiment)} clips")
-    show_memory(estimate_memory(run, len(partitions[0].classes)), train.workers)
+    show_memory(estimate_memory(run, len(partitions[0].classes)))
     out.print("nothing was started")
