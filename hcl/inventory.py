@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hcl.errors import DataError
-from hcl.frames import find_videos
+from hcl.extraction import find_videos
+from hcl.frames import packed_keys
 from hcl.manifest import VideoRecord
 from hcl.splits import read_split, refuse_unsafe_name
 
@@ -20,7 +21,7 @@ class Inventory:
 
     listed: list[str]  # all that should have frames, sorted
     files: dict[str, Path]  # those that have a video file
-    present: frozenset[str]  # those of the listed classes that have a folder of frames
+    present: frozenset[str]  # those of the listed classes that have a folder of frames, and all that are packed
 
     @property
     def missing(self) -> list[str]:
@@ -49,7 +50,7 @@ def take_inventory(data_root: Path, dataset: str) -> Inventory:
     if has_split:
         partitions = read_split(data_root, dataset).partitions.values()
         listed = sorted({video.key for partition in partitions for video in partition.videos})
-    present = frozenset(_present(images_root, {key.partition("/")[0] for key in listed}))
+    present = frozenset(_present(images_root, {key.partition("/")[0] for key in listed})) | packed_keys(images_root)
     if not any(key in files or key in present for key in listed):
         raise DataError(
             f"holds none of the {len(listed)} videos that the split lists" if has_split else "holds no videos",

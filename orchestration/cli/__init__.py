@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from hcl.errors import HCLError
-from orchestration.cli import config, data, demo, evaluate, report, sweep, train
+from orchestration.cli import config, data, demo, evaluate, frames, report, sweep, train
 from orchestration.console import notes
 from results import RecordError
 from search_spaces import SpaceError
@@ -19,8 +19,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo.demo, data.extract, train.train, sweep.sweep, evaluate.evaluate, report.report):
+for command in (demo.demo, frames.extract, train.train, sweep.sweep, evaluate.evaluate, report.report):
     app.command()(command)
+data.app.command()(frames.pack)
+data.app.command()(frames.unpack)
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 

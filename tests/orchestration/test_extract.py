@@ -20,6 +20,7 @@ from ray.util.state import list_actors
 from hcl.errors import DataError, StorageError
 from hcl.frames import FrameStore
 from hcl.inventory import ExtractionJob
+from hcl.locking import exclusive
 from hcl.manifest import VideoRecord, append_record, read_manifest
 from hcl.splits import Partition, Video, read_split, write_split
 from orchestration import extract
@@ -279,5 +280,5 @@ def test_images_that_cannot_be_written_end_it_before_any_work(tmp_path: Path, mo
 
 def test_two_extractions_of_one_dataset_do_not_meet(tmp_path: Path) -> None:
     benchmark(tmp_path)
-    with extract._held(tmp_path / "images" / "toy"), pytest.raises(StorageError, match="another extraction"):
+    with exclusive(tmp_path / "images" / "toy"), pytest.raises(StorageError, match="another command extracts"):
         extract_dataset(tmp_path, "toy", actors=1)
