@@ -11,7 +11,7 @@ from hcl import clips
 from hcl.backbone import make_backbone
 from hcl.checkpoint import file_digest
 from hcl.clips import ClipDataset, Frames
-from hcl.config import Experiment
+from hcl.config import Clips, Experiment
 from hcl.encoder import Encoder
 from hcl.episodes import Episodes, sample_episodes
 from hcl.errors import BackboneError
@@ -168,4 +168,9 @@ def make_dataset(experiment: Experiment, frames: Frames, partition: Partition, *
         transform=transform,
         per_frame=training and settings.per_frame,
         random=training,
+        min_side=_min_side(settings, training) if settings.reduced_decoding else 0,
     )
+
+
+def _min_side(settings: Clips, training: bool) -> int:
+    return clips.train_min_side(settings.size, settings.crop_scale) if training else settings.size
