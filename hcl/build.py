@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from hcl import clips
-from hcl.backbone import make_backbone
+from hcl.backbone import N_STAGES, make_backbone
 from hcl.checkpoint import file_digest
 from hcl.clips import ClipDataset, Frames
 from hcl.config import Clips, Experiment
@@ -59,9 +59,19 @@ def make_model(experiment: Experiment, n_classes: int, *, random_weights: bool =
             encoder,
             heads,
             n_classes=n_classes,
-            train_backbone=model.train_backbone,
+            frozen_stages=frozen_stages(experiment),
             batch_norm=model.batch_norm,
         )
+
+
+def frozen_stages(experiment: Experiment) -> int:
+    """Lowest stages of the backbone that are not trained: none, some, or all."""
+    return experiment.model.frozen_stages if experiment.model.train_backbone else N_STAGES
+
+
+def caches_grids(experiment: Experiment) -> bool:
+    """Whether what the frozen stages make of every clip is encoded once and kept."""
+    return frozen_stages(experiment) > 0 and experiment.model.cached_views > 0
 
 
 def weights_identity(weights: str) -> str:

@@ -76,14 +76,19 @@ class Model(Section):
     weights: str = setting(
         "imagenet", "`imagenet`, `none` (random), or the path of a state dict of the backbone", min_length=1
     )
-    train_backbone: bool = setting(
-        True, "false freezes the backbone, its batch norm included, and patch grids are encoded once and cached"
+    train_backbone: bool = setting(True, "false freezes the whole backbone, its batch norm included")
+    frozen_stages: int = setting(
+        0,
+        "lowest of the backbone's five stages that stay frozen while the others are trained",
+        unit="stages",
+        ge=0,
+        le=4,
     )
     cached_views: int = setting(
         2,
-        "frozen backbone: frame samplings of each training clip that are encoded and cached",
+        "frozen stages: augmented views of each training clip that they encode once, and cache; 0 encodes every batch",
         unit="views",
-        ge=1,
+        ge=0,
         le=64,
     )
     batch_norm: Literal["train", "frozen", "sync"] = setting(

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from hcl.episodes import Episodes
@@ -63,6 +64,26 @@ def encode(
             hidden, rows = model.tokens(clips.to(device))
         tokens.append(hidden.float())
     return torch.cat(tokens), rows
+
+
+@torch.no_grad()
+def frames_in_order(
+    model: HCL,
+    dataset: Dataset,
+    indices: Sequence[int],
+    *,
+    device: torch.device | str = "cpu",
+    batch_size: int = 16,
+    precision: str = "float32",
+) -> Float[Tensor, "clip frame_channel"]:
+    """Unit vectors of the ordered prototype: the backbone's mean of every frame, one frame after the other."""
+    model.eval()
+    vectors = []
+    for clips in DataLoader(dataset, sampler=list(indices), batch_size=batch_size):  # type: ignore[arg-type]
+        with autocast(device, precision):
+            grids = model.grids(clips.to(device))
+        vectors.append(functional.normalize(grids.float().mean(dim=(-1, -2)).flatten(1), dim=-1))
+    return torch.cat(vectors)
 
 
 @torch.no_grad()

@@ -138,8 +138,8 @@ class HCL(nn.Module):
         encoder: from the backbone's grid to tokens of width d_model.
         heads: from tokens to features.
         n_classes: training classes of the classification term.
-        train_backbone: false freezes it, its batch norm included.
-        batch_norm: `train` or `frozen` statistics of the backbone.
+        frozen_stages: lowest stages of the backbone that are not trained, their batch norm included; None: all.
+        batch_norm: `train` or `frozen` statistics of the stages that are trained.
     """
 
     def __init__(
@@ -149,27 +149,33 @@ class HCL(nn.Module):
         heads: MatchingHeads,
         *,
         n_classes: int,
-        train_backbone: bool = True,
+        frozen_stages: int | None = 0,
         batch_norm: str = "train",
     ):
         super().__init__()
         self.backbone, self.encoder, self.heads = backbone, encoder, heads
         self.classifier = nn.Linear(heads.spatial_linear.out_features, n_classes)
-        self.train_backbone, self.batch_norm = train_backbone, batch_norm
-        self.backbone.requires_grad_(train_backbone)
+        self.frozen_stages = backbone.n_stages if frozen_stages is None else frozen_stages
+        self.batch_norm = batch_norm
+        self.backbone.freeze(self.frozen_stages)
 
     def train(self, mode: bool = True) -> HCL:
         super().train(mode)
-        if not self.train_backbone:
-            self.backbone.eval()
-        elif self.batch_norm == "frozen":
+        self.backbone.freeze(self.frozen_stages)
+        if self.batch_norm == "frozen":
             freeze_batch_norm(self.backbone)
         return self
 
-    def grids(self, clips: Num[Tensor, "clip frame 3 height width"]) -> Float[Tensor, "clip frame channel row column"]:
-        """The backbone's features of every frame; without gradients where it is frozen."""
-        with torch.set_grad_enabled(self.train_backbone and torch.is_grad_enabled()):
-            return rearrange(self.backbone(clips.flatten(0, 1)), "(v t) c y x -> v t c y x", v=clips.shape[0])
+    def grids(
+        self, clips: Num[Tensor, "clip frame _channel _height _width"]
+    ) -> Float[Tensor, "clip frame channel row column"]:
+        """The backbone's features of every frame; `clips` as in `tokens`. Frozen stages have no gradients."""
+        if clips.shape[2] == 3:
+            with torch.no_grad() if self.frozen_stages else nullcontext():
+                below = self.backbone.below(clips.flatten(0, 1), self.frozen_stages)
+        else:
+            below = clips.flatten(0, 1).to(self.classifier.weight.dtype)
+        return rearrange(self.backbone.above(below, self.frozen_stages), "(v t) c y x -> v t c y x", v=clips.shape[0])
 
     def tokens(
         self, clips: Num[Tensor, "clip frame channel _height _width"]
@@ -177,9 +183,9 @@ class HCL(nn.Module):
         """The encoder's tokens, and the rows of their patch grid.
 
         Args:
-            clips: frames (uint8, or float and normalised), or grids that the backbone has encoded before.
+            clips: frames (uint8, or float and normalised), or what the backbone's frozen stages have made of them.
         """
-        grids = self.grids(clips) if clips.shape[2] == 3 else clips.to(self.classifier.weight.dtype)
+        grids = self.grids(clips)
         return self.encoder(grids), grids.shape[-2]
 
     def forward(

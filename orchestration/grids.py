@@ -1,4 +1,4 @@
-"""With a frozen backbone: the grids of whole partitions, encoded once by Ray actors and shared by every run."""
+"""What the frozen stages of a backbone make of whole partitions: encoded once by Ray actors, shared by every run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hcl.backbone import Backbone, make_backbone
-from hcl.build import make_dataset, weights_identity
+from hcl.build import frozen_stages, make_dataset, weights_identity
 from hcl.checkpoint import file_digest
 from hcl.clips import Draw
 from hcl.config import Experiment
@@ -56,8 +56,8 @@ class GridJob:
         """(frame, channel, row, column), without computing anything."""
         clips = self.experiment.clips
         frame = torch.empty(1, 3, clips.size, clips.size, device="meta")
-        body = make_backbone(self.experiment.model.backbone, "none").to("meta").body
-        return (clips.n_frames, *body(frame).shape[1:])
+        backbone = make_backbone(self.experiment.model.backbone, "none").to("meta")
+        return (clips.n_frames, *backbone.below(frame, frozen_stages(self.experiment)).shape[1:])
 
     def draws(self, clip: int) -> list[Draw]:
         """The views of a clip: random ones for training, the one test view without seeds."""
@@ -78,6 +78,7 @@ class GridJob:
             "revision": REVISION,
             "backbone": experiment.model.backbone,
             "weights": weights_identity(weights),
+            "stages": frozen_stages(experiment),
             "clips": experiment.clips.model_dump(mode="json"),
             "precision": experiment.train.precision,
             "views": self.views,
@@ -124,7 +125,7 @@ def _encode(missing: Sequence[tuple[GridJob, GridStore]]) -> None:
 
 
 class _GridEncoder:
-    """An actor: reads clips, runs the frozen backbone, writes half-precision grids."""
+    """An actor: reads clips, runs the frozen stages, writes half-precision grids."""
 
     def __init__(self) -> None:
         torch.set_num_threads(1)
@@ -140,8 +141,9 @@ class _GridEncoder:
         precision = job.experiment.train.precision
         stop = min(start + _BLOCK, len(self.clips))
         with torch.no_grad(), autocast(self.device, precision):
-            grids = [torch.stack([self._grid(draw) for draw in job.draws(i)]) for i in range(start, stop)]
+            stages = frozen_stages(job.experiment)
+            grids = [torch.stack([self._grid(draw, stages) for draw in job.draws(i)]) for i in range(start, stop)]
         store.write(start, torch.stack(grids).half().cpu().numpy())
 
-    def _grid(self, draw: Draw) -> Tensor:
-        return self.backbone(self.clips[draw].to(self.device))
+    def _grid(self, draw: Draw, stages: int) -> Tensor:
+        return self.backbone.below(self.clips[draw].to(self.device), stages)

@@ -16,7 +16,7 @@ from hcl import build
 from hcl.checkpoint import load_checkpoint, load_model
 from hcl.episodes import Episodes
 from hcl.errors import HCLError
-from hcl.evaluation import encode, features_of
+from hcl.evaluation import encode, features_of, frames_in_order
 from hcl.evaluation import mixed_levels as levels_of_mixed
 from hcl.frames import FrameStore
 from hcl.grids import GridDataset
@@ -129,11 +129,11 @@ class Scorer:
 
     def _encode(self, loaded: _Loaded, start: int, path: Path) -> None:
         clips = range(start, min(start + CLIPS, loaded.cell.table(self.runs).n_clips))
+        precision = loaded.cell.experiment.train.precision
         if loaded.cell.method == "prototype":
-            frames = torch.stack([loaded.dataset[i].float().mean(dim=(-1, -2)).flatten() for i in clips])
-            values, rows = torch.nn.functional.normalize(frames, dim=-1)[:, None, None], 1
+            vectors = frames_in_order(loaded.model, loaded.dataset, clips, device=self.device, precision=precision)
+            values, rows = vectors[:, None, None], 1  # one token a clip
         else:
-            precision = loaded.cell.experiment.train.precision
             values, rows = encode(loaded.model, loaded.dataset, clips, device=self.device, precision=precision)
         (path.parent / "patch_rows").write_text(str(rows))  # before the tokens, which say that the block is done
         partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 import results
+from hcl.build import caches_grids
 from hcl.config import Experiment
 from hcl.errors import ConfigError, StorageError
 from hcl.resolve import override, setting_of, to_yaml
@@ -82,11 +83,11 @@ def check_space(study: Study) -> None:
                 remedy="fix it, and make one study for each value",
             )
         is_cached = path.startswith("clips.") or path in _CACHED_WITH
-        if is_cached and not study.experiment.model.train_backbone:
+        if is_cached and caches_grids(study.experiment):
             raise ConfigError(
-                "cannot be searched with a frozen backbone, whose grids are encoded once for all trials",
+                "cannot be searched where frozen stages of the backbone are encoded once for all trials",
                 where=f"space {study.space.name}, {path}",
-                remedy="leave it out of the space, or set model.train_backbone=true",
+                remedy="leave it out of the space, or set model.cached_views=0",
             )
 
 
@@ -135,5 +136,7 @@ def open_folder(study: Study) -> None:
 
 _SECTIONS_FOR_ALL = ("data.", "evaluation.", "train.val_")
 _SETTINGS_FOR_ALL = frozenset(("name", "mode", "train.workers", "train.use_gpu"))
-_CACHED_WITH = frozenset(("model.backbone", "model.weights", "model.cached_views", "seed", "train.precision"))
+_CACHED_WITH = frozenset(
+    f"model.{name}" for name in ("backbone", "weights", "train_backbone", "frozen_stages", "cached_views")
+) | {"seed", "train.precision"}
 _DRAWN_WITH = frozenset(("train.classes_per_batch",))

@@ -80,8 +80,8 @@ class Cell:
         return isinstance(other, Cell) and other.key == self.key
 
     def grid_job(self) -> GridJob | None:
-        """The cached grids that a frozen backbone reads instead of frames."""
-        if self.experiment.model.train_backbone and self.method != "prototype":
+        """The cached grids that are read instead of frames, where stages of the backbone are frozen."""
+        if not build.caches_grids(self.experiment):
             return None
         is_random = self.method == "random"
         return GridJob(self.experiment, self.data_root, self.partition, training=False, random_backbone=is_random)

@@ -60,8 +60,8 @@ class Run:
         return merged, effective_partition(self.data_root, split[data.selection_partition])
 
     def grid_jobs(self) -> list[GridJob]:
-        """What a frozen backbone encodes before the run."""
-        if self.experiment.model.train_backbone:
+        """What frozen stages encode before the run."""
+        if not build.caches_grids(self.experiment):
             return []
         train, selection = self.partitions()
         return [

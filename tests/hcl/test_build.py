@@ -72,7 +72,7 @@ def test_every_setting_of_the_model_reaches_it():
     assert (layer.attention.num_heads, layer.linear1.out_features, layer.dropout.p) == (3, 40, 0.25)
     assert layer.pre_norm and model.encoder.positions.row.num_embeddings == 9
     assert model.classifier.out_features == 7
-    assert not model.train_backbone and model.batch_norm == "frozen"
+    assert model.frozen_stages == 5 and model.batch_norm == "frozen"
     assert model.heads.tuple_sizes == (2, 3)
     assert model.heads.multi_scale and model.heads.reproject_per_size and model.heads.mix_scales
     flat = build.make_model(experiment(model__position_embedding="2d_learned"), 7)

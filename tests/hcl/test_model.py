@@ -241,7 +241,7 @@ def test_grids_are_each_frame_by_itself_in_its_place():
 
 
 def test_cached_grids_give_what_their_frames_give():
-    model = tiny_model(train_backbone=False).eval()
+    model = tiny_model(frozen_stages=None).eval()
     grids = model.grids(pixels())
     (from_frames, first), (from_grids, second) = model(pixels()), model(grids)
     assert torch.equal(first, second)
@@ -257,8 +257,8 @@ def test_the_model_takes_embeddings():
 
 
 def test_a_frozen_backbone_has_no_gradients_and_stays_in_eval_mode():
-    model = tiny_model(batch_norm_layer=True, train_backbone=False).train()
-    assert model.encoder.training and not any(module.training for module in model.backbone.modules())
+    model = tiny_model(batch_norm_layer=True, frozen_stages=None).train()
+    assert model.encoder.training and not any(layer.training for layer in model.backbone.body)
     before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
     features, logits = model(pixels())
     assert not model.grids(pixels()).requires_grad

@@ -120,7 +120,7 @@ def test_a_step_moves_every_parameter_that_learns():
 
 
 def test_a_frozen_backbone_does_not_move():
-    model = tiny_model(train_backbone=False).train()
+    model = tiny_model(frozen_stages=None).train()
     before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
     step(model)
     assert all(torch.equal(value, before[name]) for name, value in model.backbone.state_dict().items())
