@@ -1,6 +1,8 @@
-"""Colour jitter of whole clips: torchvision's, with a change of hue that does not cost more than all the rest."""
+"""Colour jitter of whole clips: torchvision's, on OpenCV, for on tensors it costs more than all else about a clip."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -8,14 +10,12 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional
 
 
 class ColourJitter(nn.Module):
     """Brightness, contrast, saturation and hue of a clip, by one draw and in a random order.
 
-    The factors are drawn from the same ranges as those of `torchvision.transforms.v2.ColorJitter`, which spends
-    three quarters of its time on the hue, in floating point.
+    What `torchvision.transforms.v2.ColorJitter` does on 8-bit images, up to rounding, in a sixth of its time.
 
     Args:
         brightness, contrast, saturation: factors come from 1 - value to 1 + value.
@@ -24,27 +24,70 @@ class ColourJitter(nn.Module):
 
     def __init__(self, brightness: float, contrast: float, saturation: float, hue: float):
         super().__init__()
-        self.factors = v2.ColorJitter(brightness, contrast, saturation)  # its checks, its ranges
-        self.hue = hue
+        self.ranges = v2.ColorJitter(brightness, contrast, saturation, hue)  # its checks of what makes sense
 
     def forward(self, images: UInt8[Tensor, "*frame 3 height width"]) -> UInt8[Tensor, "*frame 3 height width"]:
         """Any number of images, changed alike. Draws from torch's global generator."""
         changes = (
-            (functional.adjust_brightness, self.factors.brightness),
-            (functional.adjust_contrast, self.factors.contrast),
-            (functional.adjust_saturation, self.factors.saturation),
-            (shift_hue, (-self.hue, self.hue)),
+            (change_brightness, self.ranges.brightness),
+            (change_contrast, self.ranges.contrast),
+            (change_saturation, self.ranges.saturation),
+            (shift_hue, self.ranges.hue),
         )
+        channels_last = images.movedim(-3, -1).contiguous()  # OpenCV's order, and that in which resizing leaves them
+        frames = channels_last.numpy().reshape(-1, *channels_last.shape[-3:])
         for index in torch.randperm(len(changes)).tolist():
-            change, (low, high) = changes[index]
-            images = change(images, float(torch.empty(()).uniform_(low, high)))
-        return images
+            change, limits = changes[index]
+            if limits is not None:  # torchvision's word for a strength of 0
+                frames = change(frames, float(torch.empty(()).uniform_(*limits)))
+        return torch.from_numpy(frames).reshape(channels_last.shape).movedim(-1, -3)
 
 
-def shift_hue(images: UInt8[Tensor, "*frame 3 height width"], shift: float) -> UInt8[Tensor, "*frame 3 height width"]:
+def change_brightness(
+    frames: UInt8[np.ndarray, "frame height width 3"], factor: float
+) -> UInt8[np.ndarray, "frame height width 3"]:
+    """Every value times the factor."""
+    return _of_tall(lambda tall: cv2.LUT(tall, _table(factor, 0.0)), frames)
+
+
+def change_contrast(
+    frames: UInt8[np.ndarray, "frame height width 3"], factor: float
+) -> UInt8[np.ndarray, "frame height width 3"]:
+    """Every value's distance from the mean grey of its frame times the factor."""
+    means = [cv2.mean(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY))[0] for frame in frames]
+    return np.stack([cv2.LUT(frame, _table(factor, mean)) for frame, mean in zip(frames, means, strict=True)])
+
+
+def change_saturation(
+    frames: UInt8[np.ndarray, "frame height width 3"], factor: float
+) -> UInt8[np.ndarray, "frame height width 3"]:
+    """Every pixel's distance from its own grey times the factor."""
+
+    def change(tall: np.ndarray) -> np.ndarray:
+        grey = cv2.cvtColor(cv2.cvtColor(tall, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        return cv2.addWeighted(tall, factor, grey, 1 - factor, 0)
+
+    return _of_tall(change, frames)
+
+
+def shift_hue(
+    frames: UInt8[np.ndarray, "frame height width 3"], shift: float
+) -> UInt8[np.ndarray, "frame height width 3"]:
     """Turn the colour circle by a share of it. Hues have 256 steps, as in PIL, on which the release augments."""
-    frames = images.movedim(-3, -1).contiguous()  # channels last: OpenCV's order, and resizing leaves it so
-    tall = cv2.cvtColor(frames.reshape(-1, frames.shape[-2], 3).numpy(), cv2.COLOR_RGB2HSV_FULL)
-    tall[..., 0] += np.uint8(round(shift * 256) % 256)  # wraps around, as the circle does
-    turned = torch.from_numpy(cv2.cvtColor(tall, cv2.COLOR_HSV2RGB_FULL))
-    return turned.reshape(frames.shape).movedim(-1, -3)
+
+    def change(tall: np.ndarray) -> np.ndarray:
+        hsv = cv2.cvtColor(tall, cv2.COLOR_RGB2HSV_FULL)
+        hsv[..., 0] += np.uint8(round(shift * 256) % 256)  # wraps around, as the circle does
+        return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+
+    return _of_tall(change, frames)
+
+
+def _of_tall(change: Callable[[np.ndarray], np.ndarray], frames: np.ndarray) -> np.ndarray:
+    """What treats each pixel by itself, done to all frames at once, one above the other."""
+    return change(frames.reshape(-1, *frames.shape[2:])).reshape(frames.shape)
+
+
+def _table(factor: float, centre: float) -> np.ndarray:
+    """What becomes of the 256 values whose distance from a centre is multiplied."""
+    return np.clip(np.rint(centre + factor * (np.arange(256) - centre)), 0, 255).astype(np.uint8)

@@ -120,9 +120,9 @@ def test_train_transforms_hold_what_is_asked_for():
     crop, jitter, grey = train_transform(8, crop_scale=(0.3, 0.9), flip=False, jitter=0.5, grey=0.1).transforms
     assert crop.scale == (0.3, 0.9) and jitter.p == 0.5 and grey.p == 0.1
     (colours,) = jitter.transforms
-    factors = colours.factors
-    assert (factors.brightness, factors.contrast, factors.saturation) == ((0.6, 1.4),) * 3
-    assert colours.hue == 0.1
+    ranges = colours.ranges
+    assert (ranges.brightness, ranges.contrast, ranges.saturation) == ((0.6, 1.4),) * 3
+    assert ranges.hue == (-0.1, 0.1)
 
 
 # --- the data set ---------------------------------------------------------------------------------------------------
