@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -15,12 +17,14 @@ from hcl.extraction import extract_video
 from hcl.manifest import VideoRecord
 
 
-def write_video(path: Path, n_frames: int, *, size: tuple[int, int] = (32, 24), codec: str = "MJPG") -> Path:
-    """The i-th frame has level 4 i."""
+def write_video(
+    path: Path, n_frames: int, *, size: tuple[int, int] = (32, 24), codec: str = "MJPG", step: int = 4
+) -> Path:
+    """The i-th frame has level `step` i."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), 10.0, size)
     assert writer.isOpened()
     for index in range(n_frames):
-        writer.write(np.full((size[1], size[0], 3), 4 * index, np.uint8))
+        writer.write(np.full((size[1], size[0], 3), step * index, np.uint8))
     writer.release()
     return path
 
@@ -161,3 +165,23 @@ def test_a_header_that_claims_huge_frames_costs_no_memory(tmp_path: Path) -> Non
     source.write_bytes(content)
     record, _ = extracted(source)
     assert (record.status, record.error) == ("broken", "the header claims frames of 144000000 pixels")
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path: Path) -> None:
+    for n_frames in (300, 4000):
+        write_video(tmp_path / f"{n_frames}.mp4", n_frames, size=(64, 48), codec="mp4v", step=0)
+    script = """
+import resource, sys
+from pathlib import Path
+from hcl.decoding import FrameOptions
+from hcl.extraction import extract_video
+for n_frames in (300, 4000):
+    for options in (FrameOptions(), FrameOptions(n_frames=8)):
+        record = extract_video(Path(sys.argv[1]) / f"{n_frames}.mp4", Path(sys.argv[1]) / "c" / str(n_frames), options)
+        assert record.n_decoded == n_frames
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    outcome = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    short, long = (int(line) / 1024 for line in outcome.stdout.split())  # MiB
+    assert long - short < 15  # the frames themselves are 35

@@ -12,9 +12,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from torch.utils.data import DataLoader
 
 from hcl import packing
+from hcl.clips import ClipDataset
+from hcl.clips import test_transform as make_test_transform
 from hcl.decoding import frames_digest
+from hcl.effective import effective_partition
 from hcl.errors import DataError, SplitError, StorageError
 from hcl.extraction import discard_folder
 from hcl.frames import FrameStore, packed_keys
@@ -108,6 +112,20 @@ def test_new_changed_and_broken_videos_join_the_shards(images: Path) -> None:
     assert (images / "shard-00002.tar").stat().st_mtime_ns == untouched
     held = [[packed.video for packed in Shard.opened(path).videos()] for path in sorted(images.glob("shard-*"))]
     assert held == [VIDEOS[:4], [VIDEOS[4], *VIDEOS[6:8]], VIDEOS[8:], [new]]
+
+
+def test_what_trains_and_evaluates_sees_no_difference(tmp_path: Path, images: Path) -> None:
+    partition = Partition("toy", "train", ("open", "put #1", "zip"), (*VIDEOS, Video("zip", "bad")))
+    transform = make_test_transform(8, "crop")
+    views = []
+    for pack in (False, True):
+        if pack:
+            pack_dataset(images, videos_per_shard=2)
+        used = effective_partition(tmp_path, partition)
+        assert used.videos == tuple(VIDEOS)
+        clips = ClipDataset(FrameStore(images), used.videos, n_frames=4, sampling="segments", transform=transform)
+        views.append([clip.numpy() for clip in DataLoader(clips, num_workers=2)])
+    assert np.array_equal(*views)
 
 
 def test_frames_of_other_tools_are_packed_as_they_are(tmp_path: Path) -> None:
