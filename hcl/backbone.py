@@ -5,10 +5,12 @@ A backbone takes frames as uint8 and normalises them its own way, so that no cal
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from einops import rearrange
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from hcl.errors import BackboneError
@@ -80,6 +82,29 @@ def make_backbone(name: str, weights: str = "imagenet") -> Backbone:
     if name == "efficientnet_lite0":
         return _make_lite0(weights)
     return _make_resnet(name, weights)
+
+
+def clip_grids(
+    backbone: Backbone, clips: Num[Tensor, "clip frame channel _height _width"], *, frozen_stages: int
+) -> Float[Tensor, "clip frame grid_channel row column"]:
+    """The backbone's features of every frame of clips; frozen stages have no gradients.
+
+    Args:
+        clips: frames (uint8, or float and normalised), or what the frozen stages have made of them before.
+    """
+    if clips.shape[2] == 3:
+        with torch.no_grad() if frozen_stages else nullcontext():
+            below = backbone.below(clips.flatten(0, 1), frozen_stages)
+    else:
+        below = clips.flatten(0, 1).to(backbone.mean.dtype)
+    return rearrange(backbone.above(below, frozen_stages), "(v t) c y x -> v t c y x", v=clips.shape[0])
+
+
+def hold_still(backbone: Backbone, *, frozen_stages: int, batch_norm: str) -> None:
+    """Undo what `train()` does to frozen stages, and to batch norms that keep their statistics."""
+    backbone.freeze(frozen_stages)
+    if batch_norm == "frozen":
+        freeze_batch_norm(backbone)
 
 
 def freeze_batch_norm(module: nn.Module) -> None:

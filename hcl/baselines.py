@@ -1,17 +1,16 @@
 """Other ways to classify the clips of an episode, on the same frame features (METHOD, section Baselines).
 
 Each takes the query clips and the support clips of one episode, for any way, shot and number of queries, and gives
-one score for each (query, class): the larger, the likelier.
+one score for each (query, class): the larger, the likelier. The modules are the heads of `hcl.pooled.PooledModel`:
+`pool` says what of a clip they compare, `loss` what they minimise.
 """
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hcl.errors import ConfigError
@@ -46,23 +45,66 @@ def cosine_scores(
     return F.normalize(query, dim=-1) @ F.normalize(support, dim=-1).mean(dim=1).T
 
 
-def ordered_prototype_scores(
-    query: Float[Tensor, "query frame dim"],
-    support: Float[Tensor, "way shot frame dim"],
-    *,
-    metric: Literal["cosine", "euclidean"] = "cosine",
-) -> Float[Tensor, "query way"]:
-    """Prototypes that keep the order of the frames, with nothing to train.
+class ProtoNet(nn.Module):
+    """Prototypes: nothing learns but the features themselves."""
 
-    A clip is the concatenation of its frames' pooled features in order, L2-normalised; a class is the mean of its
-    shots; the score is the cosine to it or the negative squared Euclidean distance from it.
+    def pool(self, frames: Float[Tensor, "clip frame channel row column"]) -> Float[Tensor, "clip channel"]:
+        return clip_vectors(frames)
+
+    def forward(
+        self, query: Float[Tensor, "query dim"], support: Float[Tensor, "way shot dim"]
+    ) -> Float[Tensor, "query way"]:
+        return prototype_scores(query, support)
+
+    def loss(self, scores: Float[Tensor, "query way"], target: Int[Tensor, "query"]) -> Float[Tensor, ""]:
+        return F.cross_entropy(scores, target)
+
+
+class CosineNet(nn.Module):
+    """Cosines, whose softmax has a temperature in the loss: cosines alone differ by 2 at most.
+
+    Args:
+        temperature: of the loss; it changes no decision.
     """
-    clips = F.normalize(rearrange(query, "query frame dim -> query (frame dim)"), dim=-1)
-    shots = F.normalize(rearrange(support, "way shot frame dim -> way shot (frame dim)"), dim=-1)
-    prototypes = shots.mean(dim=1)
-    if metric == "euclidean":
-        return _negative_squared_distance(clips, prototypes)
-    return clips @ F.normalize(prototypes, dim=-1).T
+
+    def __init__(self, temperature: float):
+        super().__init__()
+        self.temperature = temperature
+
+    def pool(self, frames: Float[Tensor, "clip frame channel row column"]) -> Float[Tensor, "clip channel"]:
+        return clip_vectors(frames)
+
+    def forward(
+        self, query: Float[Tensor, "query dim"], support: Float[Tensor, "way shot dim"]
+    ) -> Float[Tensor, "query way"]:
+        return cosine_scores(query, support)
+
+    def loss(self, scores: Float[Tensor, "query way"], target: Int[Tensor, "query"]) -> Float[Tensor, ""]:
+        return F.cross_entropy(scores / self.temperature, target)
+
+
+class Classifier(nn.Module):
+    """A linear classifier of the training classes; new classes are told apart by the cosine of the features under it.
+
+    Args:
+        channels: of the pooled features.
+        n_classes: training classes.
+    """
+
+    def __init__(self, channels: int, n_classes: int):
+        super().__init__()
+        self.linear = nn.Linear(channels, n_classes)
+
+    def pool(self, frames: Float[Tensor, "clip frame channel row column"]) -> Float[Tensor, "clip channel"]:
+        return clip_vectors(frames)
+
+    def classify(self, vectors: Float[Tensor, "clip channel"]) -> Float[Tensor, "clip class"]:
+        return self.linear(vectors)
+
+    def forward(
+        self, query: Float[Tensor, "query dim"], support: Float[Tensor, "way shot dim"]
+    ) -> Float[Tensor, "query way"]:
+        return cosine_scores(query, support)
 
 
 class MatchingNet(nn.Module):
@@ -76,6 +118,9 @@ class MatchingNet(nn.Module):
         super().__init__()
         self.lstm = nn.LSTM(dim, dim // 4, bidirectional=True)
 
+    def pool(self, frames: Float[Tensor, "clip frame channel row column"]) -> Float[Tensor, "clip channel"]:
+        return clip_vectors(frames)
+
     def forward(
         self, query: Float[Tensor, "query dim"], support: Float[Tensor, "way shot dim"]
     ) -> Float[Tensor, "query way"]:
@@ -87,6 +132,10 @@ class MatchingNet(nn.Module):
         asked, _ = self.lstm(rearrange(query, "query dim -> 1 query dim"), state)
         similarity = asked[0] @ F.normalize(read[:, 0], dim=-1).T
         return reduce(similarity.softmax(dim=-1), "query (way shot) -> query way", "sum", way=way, shot=shot)
+
+    def loss(self, scores: Float[Tensor, "query way"], target: Int[Tensor, "query"]) -> Float[Tensor, ""]:
+        """The negative log likelihood; the scores are probabilities already."""
+        return F.nll_loss(scores.clamp_min(torch.finfo(scores.dtype).tiny).log(), target)
 
 
 class RelationNet(nn.Module):
@@ -108,6 +157,9 @@ class RelationNet(nn.Module):
         self.hidden = nn.Linear(channels // 8, channels // 8)
         self.out = nn.Linear(channels // 8, 1)
 
+    def pool(self, frames: Float[Tensor, "clip frame channel row column"]) -> Float[Tensor, "clip channel row column"]:
+        return clip_maps(frames)
+
     def forward(
         self,
         query: Float[Tensor, "query channel row column"],
@@ -127,6 +179,10 @@ class RelationNet(nn.Module):
         chunks = [queries] if self.training else queries.split(self.chunk_size)
         relations = torch.cat([self._relations(chunk, supports) for chunk in chunks])
         return reduce(relations, "query (way shot) -> query way", "max", way=way, shot=shot)
+
+    def loss(self, scores: Float[Tensor, "query way"], target: Int[Tensor, "query"]) -> Float[Tensor, ""]:
+        """Squared distance from 1 for the right class and 0 for the others (Sung et al. 2018, equation 2)."""
+        return F.mse_loss(scores, F.one_hot(target, scores.shape[1]).to(scores.dtype))
 
     def _relations(
         self,

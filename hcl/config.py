@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -35,6 +35,11 @@ class Data(Section):
     )
     protocol: Literal["standard", "published"] = setting(
         "standard", "`published` trains on train+val and selects on test as the release does, and every table marks it"
+    )
+    embeddings: str = setting(
+        "embeddings/{dataset}.npz",
+        "matching.semantic: file of class-name embeddings under the data root; {dataset} stands for a data set's name",
+        min_length=1,
     )
 
 
@@ -92,10 +97,12 @@ class Model(Section):
         le=64,
     )
     batch_norm: Literal["train", "frozen", "sync"] = setting(
-        "train", "statistics per worker as released, frozen, or synchronised over workers (CUDA only)"
+        "train",
+        "statistics of a worker's own frames, as released; frozen: the pretrained ones, which do not depend on the "
+        "number of workers; sync: of all workers' frames (CUDA only)",
     )
     d_model: int = setting(1152, "width of tokens and features", ge=8, le=4096)
-    n_layers: int = setting(1, "transformer encoder layers", ge=1, le=12)
+    n_layers: int = setting(1, "transformer encoder layers; 0: tokens are the projected patches", ge=0, le=12)
     n_heads: int = setting(8, "attention heads; divides d_model", ge=1, le=64)
     dim_feedforward: int | None = setting(
         None, "width of the encoder's feed-forward part; empty: the backbone's channels", ge=1
@@ -108,6 +115,12 @@ class Model(Section):
     max_positions: int = setting(
         10, "rows of each learned position table: the most frames and the largest grid side", ge=2, le=256
     )
+
+    pooled_from: Literal["backbone", "encoder"] = setting(
+        "backbone",
+        "what the regimes other than hcl pool and compare: the backbone's grids, as released, or the encoder's tokens",
+    )
+    embedding_dim: int = setting(768, "width of class-name embeddings, read only with matching.semantic", ge=1, le=8192)
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
@@ -123,6 +136,11 @@ class Model(Section):
 class Matching(Section):
     tuple_sizes: tuple[Literal[2, 3], ...] = setting(
         (2,), "frames of a tuple; several sizes are averaged", min_length=1
+    )
+    global_pooling: Literal["mean", "frames", "patches"] = setting(
+        "mean",
+        "what the global level compares: the mean of all patches, as published, or the frames' mean tokens, or all "
+        "tokens, side by side: they keep when, and where, something is",
     )
     top_tuples: int = setting(10, "best-matching query tuples kept (K_T)", unit="tuples", ge=1)
     top_patches: int = setting(40, "best-matching query patches kept (K_P)", unit="patches", ge=1)
@@ -141,6 +159,19 @@ class Matching(Section):
     )
     mix_scales: bool = setting(False, "multi-scale patches take their frames from other clips (deviation 3)")
     swap_shot_axes: bool = setting(False, "read (support, tuple) as (tuple, support) above 1 shot (deviation 5)")
+    semantic: bool = setting(
+        False,
+        "class-name embeddings weigh the patches that the spatial level chooses from; they learn through the spatial "
+        "cycle term alone (loss.sigma_spatial_cycle), because choosing has no gradient",
+    )
+    misplaced_training_semantics: bool = setting(
+        False, "in training the patches chosen for the first clip weigh all others (deviation 18)"
+    )
+    leaking_semantics: bool = setting(
+        False,
+        "at test the embeddings of an episode's first clips weigh its queries, at 5 shots those of the queries' own "
+        "classes: a leak, only in mode published (deviation 7)",
+    )
     chunk_size: int = setting(
         16, "query clips matched at a time: bounds memory, never changes a result", unit="clips", ge=1
     )
@@ -190,20 +221,56 @@ class Optim(Section):
     clip_norm: float = setting(0.1, "largest norm of the gradient; 0 does not clip", ge=0)
 
 
+RegimeName = Literal["hcl", "classification", "protonet", "cosine", "matching", "relation"]
+REGIMES: tuple[str, ...] = get_args(RegimeName)
+EPISODIC = REGIMES[2:]
+"""Regimes whose steps are episodes; the other two learn from pair batches."""
+
+
 class Train(Section):
+    regime: RegimeName = setting(
+        "hcl",
+        "how a run learns: HCL's pair batches, a plain classifier of pooled features, or one of four baselines that "
+        "learn from episodes",
+    )
+    episodes_per_step: int = setting(
+        4, "episodic regimes: episodes whose gradients are added up in a step, over all workers", unit="episodes", ge=1
+    )
+    episode_way: int = setting(5, "classes of a training episode", ge=2)
+    episode_shot: int = setting(1, "labelled clips a class of a training episode", ge=1)
+    episode_queries: int = setting(5, "clips to classify, a class of a training episode", ge=1)
     epochs: int = setting(15, "epochs", unit="epochs", ge=1)
     batches_per_epoch: int = setting(1000, "optimiser steps an epoch", unit="batches", ge=1)
     classes_per_batch: int = setting(24, "classes of a pair batch, two clips each, over all workers", ge=2)
     workers: int = setting(1, "DDP workers", ge=1, le=4096)
     use_gpu: bool = setting(False, "one GPU a worker (NCCL); false: CPU (gloo)")
-    precision: Literal["float32", "bfloat16"] = setting("float32", "autocast of the forward pass")
+    precision: Literal["float32", "bfloat16", "float16"] = setting(
+        "float32", "autocast of the forward pass; float16 scales the loss, so that small gradients survive"
+    )
     channels_last: bool = setting(False, "memory format of the backbone: faster on recent GPUs")
+    compile: bool = setting(False, "torch.compile of backbone and encoder: minutes at the start, faster steps after")
+    recompute_backbone: bool = setting(
+        False, "compute the backbone's blocks again in the backward pass instead of keeping them: memory for time"
+    )
     loader_processes: int = setting(0, "processes that read and transform clips, per worker", ge=0, le=128)
+    prefetch: int = setting(2, "batches that each of these processes reads ahead", unit="batches", ge=1, le=64)
+    checkpoint_every: int = setting(
+        100,
+        "steps between checkpoints inside an epoch, what a crash may cost; 0: after epochs only",
+        unit="batches",
+        ge=0,
+    )
     val_episodes: int = setting(200, "episodes of the selection partition after each epoch", unit="episodes", ge=1)
     val_shot: int = setting(1, "shots of these episodes", ge=1)
 
     @model_validator(mode="after")
     def _workers_share_evenly(self) -> Self:
+        if self.regime in EPISODIC:
+            if self.episodes_per_step % self.workers:
+                raise ValueError(
+                    f"episodes_per_step={self.episodes_per_step} cannot be shared evenly by workers={self.workers}"
+                )
+            return self
         if self.classes_per_batch % self.workers:
             raise ValueError(
                 f"classes_per_batch={self.classes_per_batch} cannot be shared evenly by workers={self.workers}: "
@@ -269,6 +336,55 @@ class Experiment(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _regime_can_learn(self) -> Self:
+        regime, model = self.train.regime, self.model
+        if regime in ("protonet", "cosine") and model.pooled_from == "backbone" and not model.train_backbone:
+            raise ValueError(
+                f"train.regime={regime} learns nothing on a frozen backbone: it has no weights of its own; "
+                "set model.pooled_from=encoder or model.train_backbone=true"
+            )
+        if regime == "relation" and (side := -(-self.clips.size // 32)) < 4:
+            raise ValueError(
+                f"train.regime=relation halves the feature grid twice and needs 4 cells a side, clips.size="
+                f"{self.clips.size} gives {side}; set clips.size=128 or more"
+            )
+        if self.matching.semantic and regime != "hcl":
+            raise ValueError(f"matching.semantic concerns train.regime=hcl alone, got {regime}")
+        return self
+
+    @model_validator(mode="after")
+    def _semantics_can_be_computed(self) -> Self:
+        matching = self.matching
+        if not matching.semantic:
+            return self
+        several = len(matching.tuple_sizes) > 1
+        if several and matching.reproject_per_size and self.model.d_model != self.model.embedding_dim:
+            raise ValueError(
+                "matching.reproject_per_size projects the embeddings once more per tuple size, which needs "
+                f"model.d_model={self.model.d_model} to equal model.embedding_dim={self.model.embedding_dim} "
+                "(deviation 18); set matching.reproject_per_size=false, or one of matching.tuple_sizes"
+            )
+        if not matching.leaking_semantics:
+            return self
+        if self.mode != "published":
+            raise ValueError(
+                "matching.leaking_semantics reads the classes of the queries: it stands in mode published only, "
+                f"mode is {self.mode}"
+            )
+        if several:
+            raise ValueError(
+                f"matching.leaking_semantics cannot be computed with matching.tuple_sizes={matching.tuple_sizes}: the "
+                "release raises; set matching.leaking_semantics=false, or one size"
+            )
+        fewest = self.evaluation.way * min(*self.evaluation.shots, self.train.val_shot)
+        if fewest < matching.zoom_ranks_test:
+            raise ValueError(
+                f"matching.leaking_semantics needs as many support clips as matching.zoom_ranks_test="
+                f"{matching.zoom_ranks_test}, an episode has {fewest}"
+            )
+        return self
+
     def digest(self) -> str:
         """Twelve hexadecimal digits that name these settings, whatever file or option they came from.
 
@@ -278,8 +394,16 @@ class Experiment(Section):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-MACHINE_SETTINGS: Any = {"name": True, "train": {"workers", "loader_processes", "use_gpu"}, "matching": {"chunk_size"}}
-"""What changes how an experiment is run and not what comes out."""
+MACHINE_SETTINGS: Any = {
+    "name": True,
+    "train": {"workers", "loader_processes", "prefetch", "use_gpu", "recompute_backbone", "checkpoint_every"},
+    "matching": {"chunk_size"},
+}
+"""What changes how an experiment is run and not what comes out.
+
+Recomputing the backbone gives the same gradients bit for bit, so it stands here. `train.precision`, `channels_last` and
+`compile` do not: they round differently, which after a thousand steps is another model.
+"""
 
 PUBLISHED: dict[str, Any] = {
     # What `mode: published` sets beneath the experiment's own values: METHOD's rows marked P.
@@ -292,6 +416,8 @@ PUBLISHED: dict[str, Any] = {
     "matching.reproject_per_size": True,
     "matching.mix_scales": True,
     "matching.swap_shot_axes": True,
+    "matching.misplaced_training_semantics": True,
+    "matching.leaking_semantics": True,
     "loss.keep_anchor": True,
     "evaluation.overlapping": True,
 }

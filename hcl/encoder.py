@@ -120,6 +120,7 @@ class Encoder(nn.Module):
 
     Args:
         channels: channels of the backbone's grid.
+        n_layers: 0 leaves tokens that never look at each other, and no position embedding.
         dim_feedforward: width inside each layer; the release uses the backbone's channels.
         The rest as in `hcl.config.Model`.
     """
@@ -139,7 +140,7 @@ class Encoder(nn.Module):
     ):
         super().__init__()
         self.input_proj = nn.Linear(channels, d_model)  # a 1x1 convolution, applied to tokens
-        self.positions = make_positions(position_embedding, d_model, max_positions)
+        self.positions = make_positions(position_embedding, d_model, max_positions) if n_layers else None
         self.layers = nn.ModuleList(
             EncoderLayer(d_model, n_heads, dim_feedforward or channels, dropout, pre_norm=pre_norm)
             for _ in range(n_layers)
@@ -152,7 +153,8 @@ class Encoder(nn.Module):
     def forward(self, grids: Float[Tensor, "clip frame channel row column"]) -> Float[Tensor, "clip frame patch dim"]:
         _, frames, _, rows, columns = grids.shape
         x = self.input_proj(rearrange(grids, "v t c y x -> v (t y x) c"))
-        positions = self.positions(frames, rows, columns)
-        for layer in self.layers:
-            x = layer(x, positions)
+        if self.positions is not None:
+            positions = self.positions(frames, rows, columns)
+            for layer in self.layers:
+                x = layer(x, positions)
         return rearrange(self.norm(x), "v (t p) d -> v t p d", t=frames)

@@ -124,6 +124,30 @@ def pair_batch(
     return np.concatenate([generator.choice(members[index], 2, replace=False) for index in classes])
 
 
+def training_episode(
+    labels: Int[np.ndarray, "clip"],
+    *,
+    way: int,
+    shot: int,
+    queries: int,
+    seed: int,
+    epoch: int,
+    step: int,
+    number: int,
+    class_names: Sequence[str] | None = None,
+) -> Int[np.ndarray, "episode_clip"]:
+    """The clips of one episode of a training step: all support clips, class after class, then all query clips.
+
+    Raises EpisodeError where the partition has too few classes, or a class too few clips.
+    """
+    members = [np.flatnonzero(labels == index) for index in range(int(labels.max(initial=-1)) + 1)]
+    _check(members, way, shot + queries, class_names, what="a training episode", setting="train.episode_way")
+    generator = np.random.default_rng([seed, epoch, step, number])
+    classes = generator.permutation(len(members))[:way]
+    clips = np.stack([generator.choice(members[index], shot + queries, replace=False) for index in classes])
+    return np.concatenate([clips[:, :shot].ravel(), clips[:, shot:].ravel()])
+
+
 def _check(members, way, clips, names, *, skip=0, what="an episode", setting="evaluation.way"):
     if len(members) - skip < way:
         raise EpisodeError(

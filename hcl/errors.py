@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+NON_FINITE_REMEDY = "lower optim.lr, raise loss.temperature, or train in float32 (train.precision)"
+
 
 class HCLError(Exception):
     """A failure with a cause outside the code. The command line prints it without a traceback.
@@ -59,6 +63,26 @@ class CheckpointError(HCLError):
 
 class TrainingError(HCLError):
     """A run that cannot go on, such as a loss that is not finite."""
+
+
+class NonFiniteLossError(TrainingError):
+    """A loss that is not finite, which would end in weights that are not.
+
+    Args:
+        terms: names of those that are not finite.
+        clips: indices into the training partition of the whole batch, in the order of the workers.
+    """
+
+    def __init__(self, terms: Sequence[str], clips: Sequence[int]):
+        self.terms, self.clips = list(terms), list(clips)
+        super().__init__(
+            f"the loss is not finite: {', '.join(terms)} (clips {list(clips)} of the training partition)",
+            where="training",
+            remedy=NON_FINITE_REMEDY,
+        )
+
+    def __reduce__(self):
+        return NonFiniteLossError, (self.terms, self.clips)
 
 
 class ClusterError(HCLError):

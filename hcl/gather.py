@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +25,9 @@ class OneProcess:
 
     def mean(self, values: Mapping[str, float]) -> dict[str, float]:
         return dict(values)
+
+    def numbers(self, numbers: Sequence[int]) -> list[int]:
+        return list(numbers)
 
     def share_buffers(self, model: nn.Module) -> None:
         pass
@@ -69,6 +72,12 @@ class Workers:
             tensor = tensor.cuda()
         dist.all_reduce(tensor)
         return dict(zip(values, (tensor / self.world).tolist(), strict=True))
+
+    def numbers(self, numbers: Sequence[int]) -> list[int]:
+        """All workers' numbers, in rank order."""
+        parts: list[list[int]] = [[]] * self.world
+        dist.all_gather_object(parts, list(numbers))
+        return [number for part in parts for number in part]
 
     def share_buffers(self, model: nn.Module) -> None:
         """Give every worker the batch-norm statistics of rank 0, those that a checkpoint keeps."""

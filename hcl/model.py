@@ -10,12 +10,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hcl.backbone import Backbone, freeze_batch_norm
+from hcl.backbone import Backbone, clip_grids, hold_still
 from hcl.encoder import Encoder
 from hcl.tuples import concatenated_frames, multi_scale_patches
 
@@ -25,13 +24,13 @@ HEAD_NORM_EPS = 1e-12
 
 @dataclass(frozen=True)
 class ClipFeatures:
-    """What matching compares, all unit vectors but `clip`, which is a mean of unit vectors.
+    """What matching compares, all unit vectors but `clip`, which is a mean of unit vectors as published.
 
     Attributes:
         patches: per tuple size, (clip, frame, patch, dim); the same tensor for every size unless deviation 2 is asked
             for.
         tuples: per tuple size, (clip, tuple, dim).
-        clip: (clip, dim).
+        clip: (clip, dim), or wider where frames or patches stand side by side.
         semantics: per tuple size, class-name embeddings (clip, dim), or None.
     """
 
@@ -59,8 +58,10 @@ class MatchingHeads(nn.Module):
     Args:
         tuple_sizes: the sizes matched; each has a linear layer of its own.
         embedding_dim: width of class-name embeddings; None leaves the semantic branch out.
+        learn_semantics: false freezes the embeddings' projection, which learns through the spatial cycle term alone
+            and would otherwise be waited for by data parallelism.
         temporal_projection: the older release trained without `temporal_linear`.
-        multi_scale, reproject_per_size, mix_scales: as in `hcl.config.Matching`.
+        global_pooling, multi_scale, reproject_per_size, mix_scales: as in `hcl.config.Matching`.
     """
 
     def __init__(
@@ -69,13 +70,15 @@ class MatchingHeads(nn.Module):
         *,
         tuple_sizes: Sequence[int] = (2,),
         embedding_dim: int | None = None,
+        learn_semantics: bool = True,
         temporal_projection: bool = True,
+        global_pooling: str = "mean",
         multi_scale: bool = False,
         reproject_per_size: bool = False,
         mix_scales: bool = False,
     ):
         super().__init__()
-        self.tuple_sizes = tuple(tuple_sizes)
+        self.tuple_sizes, self.global_pooling = tuple(tuple_sizes), global_pooling
         self.multi_scale, self.reproject_per_size, self.mix_scales = multi_scale, reproject_per_size, mix_scales
         self.tuple_linear = nn.ModuleDict({str(size): nn.Linear(size * d_model, d_model) for size in tuple_sizes})
         self.temporal_linear = nn.Linear(d_model, d_model) if temporal_projection else nn.Identity()
@@ -85,6 +88,8 @@ class MatchingHeads(nn.Module):
         if embedding_dim is not None:
             self.semantic_linear = nn.Linear(embedding_dim, d_model)
             self.semantic_norm = nn.LayerNorm(d_model, eps=HEAD_NORM_EPS)
+            self.semantic_linear.requires_grad_(learn_semantics)
+            self.semantic_norm.requires_grad_(learn_semantics)
 
     def forward(
         self,
@@ -119,9 +124,16 @@ class MatchingHeads(nn.Module):
         return ClipFeatures(
             tuple(patches),
             tuple(tuples),
-            scaled.mean(dim=(1, 2)),
+            self._clip(tokens, scaled),
             tuple(e for e in semantics if e is not None) or None,
         )
+
+    def _clip(self, tokens: Tensor, patches: Tensor) -> Tensor:
+        """What the global level compares; side by side, tokens stand in place and are not projected."""
+        if self.global_pooling == "mean":
+            return patches.mean(dim=(1, 2))
+        placed = tokens if self.global_pooling == "patches" else tokens.mean(dim=2)
+        return functional.normalize(placed.flatten(1), dim=-1)
 
     def _activate(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
         return functional.normalize(norm(functional.gelu(x)), dim=-1)
@@ -161,21 +173,14 @@ class HCL(nn.Module):
 
     def train(self, mode: bool = True) -> HCL:
         super().train(mode)
-        self.backbone.freeze(self.frozen_stages)
-        if self.batch_norm == "frozen":
-            freeze_batch_norm(self.backbone)
+        hold_still(self.backbone, frozen_stages=self.frozen_stages, batch_norm=self.batch_norm)
         return self
 
     def grids(
-        self, clips: Num[Tensor, "clip frame _channel _height _width"]
-    ) -> Float[Tensor, "clip frame channel row column"]:
-        """The backbone's features of every frame; `clips` as in `tokens`. Frozen stages have no gradients."""
-        if clips.shape[2] == 3:
-            with torch.no_grad() if self.frozen_stages else nullcontext():
-                below = self.backbone.below(clips.flatten(0, 1), self.frozen_stages)
-        else:
-            below = clips.flatten(0, 1).to(self.classifier.weight.dtype)
-        return rearrange(self.backbone.above(below, self.frozen_stages), "(v t) c y x -> v t c y x", v=clips.shape[0])
+        self, clips: Num[Tensor, "clip frame channel _height _width"]
+    ) -> Float[Tensor, "clip frame grid_channel row column"]:
+        """The backbone's features of every frame; see `hcl.backbone.clip_grids`."""
+        return clip_grids(self.backbone, clips, frozen_stages=self.frozen_stages)
 
     def tokens(
         self, clips: Num[Tensor, "clip frame channel _height _width"]
@@ -197,7 +202,7 @@ class HCL(nn.Module):
 
 
 def autocast(device: torch.device | str, precision: str) -> AbstractContextManager:
-    """The forward pass in `bfloat16` where asked for; matching and losses stay in float32."""
+    """The forward pass in `bfloat16` or `float16` where asked for; matching and losses stay in float32."""
     if precision == "float32":
         return nullcontext()
-    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
+    return torch.autocast(torch.device(device).type, dtype=getattr(torch, precision))

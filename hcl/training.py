@@ -1,114 +1,154 @@
-"""One step and one epoch of contrastive training.
+"""One step and one epoch of training.
 
-Device, gathering and data are passed in: the same code runs in one process and in every DDP worker.
+Device, gathering, loss and data are passed in: the same code runs in one process and in every DDP worker. What is
+random about a step follows from what names it, so that an epoch gone on with in its middle is the epoch.
 """
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.amp import GradScaler
+from torch.nn.parallel import DistributedDataParallel
 
-from hcl.clips import Draw
-from hcl.episodes import pair_batch
-from hcl.errors import TrainingError
+from hcl.batches import Batch
+from hcl.errors import NonFiniteLossError
 from hcl.gather import Gather, OneProcess
 from hcl.losses import classification_loss, contrastive_terms, neighbouring_pairs, weighted_total
 from hcl.model import ClipFeatures, autocast
 
 
-class Batch(NamedTuple):
-    """This worker's share of a pair batch."""
+class BatchLoss(NamedTuple):
+    """What a loss makes of a batch: the unweighted terms, what is minimised, the accuracy of this worker's clips."""
 
-    clips: Tensor
-    labels: Tensor
-    indices: Int[np.ndarray, "clip"]
-
-
-def pair_batches(
-    dataset: Dataset,
-    labels: Int[np.ndarray, "clip"],
-    *,
-    classes_per_batch: int,
-    batches: int,
-    seed: int,
-    epoch: int,
-    rank: int = 0,
-    world: int = 1,
-    processes: int = 0,
-    class_names: Sequence[str] | None = None,
-) -> Iterator[Batch]:
-    """One epoch of pair batches; worker `rank` gets its share of each, the same clips whatever `world` is."""
-    shares = []
-    for step in range(batches):
-        indices = pair_batch(
-            labels, classes_per_batch=classes_per_batch, seed=seed, epoch=epoch, step=step, class_names=class_names
-        )
-        shares.append([Draw(int(i), (seed, epoch, step)) for i in np.split(indices, world)[rank]])
-    loader = DataLoader(
-        dataset,
-        batch_sampler=shares,
-        num_workers=processes,
-        pin_memory=torch.cuda.is_available(),
-        prefetch_factor=2 if processes else None,
-    )
-    for share, clips in zip(shares, loader, strict=True):
-        indices = np.array([draw.clip for draw in share])
-        yield Batch(clips, torch.from_numpy(labels[indices]), indices)
+    terms: dict[str, Tensor]
+    total: Tensor
+    accuracy: Tensor
 
 
-def train_step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    *,
-    sigmas: Mapping[str, float],
-    matching: Mapping[str, Any],
-    clip_norm: float,
-    gather: Gather | None = None,
-    device: torch.device | str = "cpu",
-    precision: str = "float32",
-) -> dict[str, float]:
-    """Forward, backward and one update; returns the unweighted terms, their total and the accuracy of the logits.
+Loss = Callable[[Batch], BatchLoss]
+
+
+@dataclass(frozen=True)
+class PairLoss:
+    """HCL's loss of a pair batch: classification and the contrastive terms of all workers' features.
 
     Args:
         model: `HCL`, or DDP around it.
         sigmas: weight of each term by its name in `hcl.losses.TERMS`.
         matching: the keyword arguments of `hcl.losses.contrastive_terms`.
+        precision: of the forward pass; matching and losses stay in float32.
+        embeddings: of each class's name, for heads with semantics.
+    """
+
+    model: nn.Module
+    sigmas: Mapping[str, float]
+    matching: Mapping[str, Any]
+    gather: Gather = field(default_factory=OneProcess)
+    device: torch.device | str = "cpu"
+    precision: str = "float32"
+    embeddings: Tensor | None = None
+
+    def __call__(self, batch: Batch) -> BatchLoss:
+        clips = batch.clips.to(self.device, non_blocking=True)
+        labels = batch.labels.to(self.device, non_blocking=True)
+        names = None if self.embeddings is None else self.embeddings[batch.labels].to(self.device)
+        with autocast(self.device, self.precision):
+            features, logits = self.model(clips, names)
+        features, logits = _float32(features), logits.float()
+        pairs = neighbouring_pairs(self.gather.rank * len(labels), len(labels), logits.device)
+        terms = {"ce": classification_loss(logits, labels)}
+        terms |= contrastive_terms(features, self.gather.features(features), pairs, **self.matching)
+        accuracy = (logits.detach().argmax(dim=-1) == labels).float().mean()
+        return BatchLoss(terms, weighted_total(terms, self.sigmas), accuracy)
+
+
+def train_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Sequence[Batch],
+    *,
+    loss: Loss,
+    clip_norm: float,
+    gather: Gather | None = None,
+    scaler: GradScaler | None = None,
+) -> dict[str, float]:
+    """Forward and backward of each batch and one update; returns the means of terms, total and accuracy.
+
+    All workers know the terms of all before anything is updated: they stop together, none waits for another.
+
+    Args:
+        batches: their gradients are added up, so that the step minimises the mean of their losses and only one of
+            them is in memory.
+        clip_norm: largest norm of the gradient; 0 does not clip.
+        scaler: for float16: scales the loss, and leaves out a step whose gradients overflow. Such a step has no
+            `gradient_norm`.
 
     Raises:
-        TrainingError: a term is not finite.
+        NonFiniteLossError: a term is not finite, at any worker.
     """
-    gather = gather or OneProcess()
-    clips, labels = batch.clips.to(device, non_blocking=True), batch.labels.to(device, non_blocking=True)
-    with autocast(device, precision):
-        features, logits = model(clips)
-    features, logits = _float32(features), logits.float()
-    pairs = neighbouring_pairs(gather.rank * len(labels), len(labels), logits.device)
-    terms = {"ce": classification_loss(logits, labels)}
-    terms |= contrastive_terms(features, gather.features(features), pairs, **matching)
-    total = weighted_total(terms, sigmas)
-    if not torch.isfinite(total):
-        wrong = [name for name, value in terms.items() if not torch.isfinite(value)] or ["total"]
-        raise TrainingError(
-            f"the loss is not finite: {', '.join(wrong)} (clips {batch.indices.tolist()} of this worker)",
-            where="training",
-            remedy="lower optim.lr, raise loss.temperature, or train in float32 (train.precision)",
-        )
+    gather, scaler = gather or OneProcess(), scaler or GradScaler(enabled=False)
     optimizer.zero_grad(set_to_none=True)
-    total.backward()
-    norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm or float("inf"))
-    optimizer.step()
-    accuracy = (logits.argmax(dim=-1) == labels).float().mean()
-    values = {**terms, "total": total, "train_accuracy": accuracy, "gradient_norm": norm}
-    return {name: float(value.detach()) for name, value in values.items()}
+    found = []
+    for number, batch in enumerate(batches, start=1):
+        with _gradients_shared(model, number == len(batches)):
+            result = loss(batch)
+            scaler.scale(result.total / len(batches)).backward()
+        named = {**result.terms, "total": result.total, "train_accuracy": result.accuracy}
+        found.append(torch.stack([value.detach() for value in named.values()]))
+    numbers = torch.stack(found).mean(dim=0).tolist()  # one wait for the device
+    values = gather.mean(dict(zip(named, numbers, strict=True)))
+    if wrong := [name for name, value in values.items() if not np.isfinite(value)]:
+        # Every worker comes here, with the same terms: the mean of a NaN and anything is NaN.
+        clips = [int(index) for batch in batches for index in batch.indices]
+        raise NonFiniteLossError([name for name in wrong if name != "total"] or wrong, gather.numbers(clips))
+    scaler.unscale_(optimizer)
+    norm = float(nn.utils.clip_grad_norm_(model.parameters(), clip_norm or float("inf")))
+    scaler.step(optimizer)
+    scaler.update()
+    return values if scaler.is_enabled() and not np.isfinite(norm) else {**values, "gradient_norm": norm}
+
+
+def _gradients_shared(model: nn.Module, is_last: bool) -> AbstractContextManager[None]:
+    """Under data parallelism the workers share the sum of their gradients once, with the last batch of a step."""
+    return nullcontext() if is_last or not isinstance(model, DistributedDataParallel) else model.no_sync()
+
+
+@dataclass
+class EpochSums:
+    """What an epoch has added up so far: enough to go on in its middle. A checkpoint keeps `state`."""
+
+    steps: int = 0
+    clips: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+    totals: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def add(self, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self.totals[name] = self.totals.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def means(self) -> dict[str, float]:
+        """Of the values, with the clips a second and the share of time spent waiting for data."""
+        means = {name: total / self.counts[name] for name, total in self.totals.items()}
+        seconds = max(self.seconds, 1e-9)
+        speed = {"clips_per_second": self.clips / seconds, "data_wait": self.waited / seconds}
+        return means | speed | {"train_seconds": self.seconds}
 
 
 def train_epoch(
@@ -116,26 +156,45 @@ def train_epoch(
     optimizer: torch.optim.Optimizer,
     batches: Iterable[Batch],
     *,
-    on_step: Callable[[int, dict[str, float]], None] | None = None,
+    batches_per_step: int = 1,
+    sums: EpochSums | None = None,
+    seeds: tuple[int, ...] | None = None,
+    on_step: Callable[[EpochSums, dict[str, float]], None] | None = None,
     **step: Any,
 ) -> dict[str, float]:
-    """All steps of an epoch; means over them, with the clips a second and the share of time spent waiting for data."""
+    """All steps of an epoch; means over them, as `EpochSums.means` gives them.
+
+    Args:
+        batches: those that are still to do.
+        batches_per_step: so many consecutive ones make a step.
+        sums: of the steps that were done before; they are added to.
+        seeds: name the epoch and the worker. Before each step torch's generator is seeded with them and the step's
+            number, so that dropout does not depend on what was drawn before; None leaves the generator alone.
+        on_step: called after each step.
+        step: the keyword arguments of `train_step`.
+    """
     model.train()
-    sums: dict[str, float] = defaultdict(float)
-    count, clips, waited = 0, 0, 0.0
-    start = ready = time.perf_counter()
-    for batch in batches:
-        waited += time.perf_counter() - ready
-        for name, value in (values := train_step(model, optimizer, batch, **step)).items():
-            sums[name] += value
-        count, clips = count + 1, clips + len(batch.indices)
+    sums = sums or EpochSums()
+    world = (step.get("gather") or OneProcess()).world  # equal shares: what all workers did
+    before, began = sums.seconds, time.perf_counter()
+    ready = began
+    batches = iter(batches)
+    while step_batches := list(itertools.islice(batches, batches_per_step)):
+        sums.waited += time.perf_counter() - ready
+        if seeds is not None:
+            torch.manual_seed(_seed(*seeds, sums.steps))
+        values = train_step(model, optimizer, step_batches, **step)
+        sums.add(values)
+        sums.steps, sums.clips = sums.steps + 1, sums.clips + world * sum(len(batch.indices) for batch in step_batches)
+        sums.seconds = before + time.perf_counter() - began
         if on_step is not None:
-            on_step(count, values)
+            on_step(sums, values)
         ready = time.perf_counter()
-    seconds = time.perf_counter() - start
-    clips *= (step.get("gather") or OneProcess()).world  # equal shares: what all workers did
-    means = {name: value / count for name, value in sums.items()}
-    return means | {"clips_per_second": clips / seconds, "data_wait": waited / seconds, "train_seconds": seconds}
+    return sums.means()
+
+
+def _seed(*names: int) -> int:
+    return int.from_bytes(hashlib.sha256(repr(names).encode()).digest()[:7], "big")
 
 
 def _float32(features: ClipFeatures) -> ClipFeatures:

@@ -19,11 +19,12 @@ out, notes = Console(), Console(stderr=True)
 
 
 def show_epoch(row: dict[str, Any]) -> None:
-    """One line an epoch."""
+    """One line an epoch: for a log; a terminal gets `orchestration.live`."""
     terms = " ".join(f"{name.removeprefix('loss_')} {row[name]:.3f}" for name in row if name.startswith("loss_"))
     out.print(
-        f"epoch {row['epoch']}: val {percent(row['val_accuracy'])} ± {100 * (row['val_ci95'] or 0):.1f}  {terms}  "
-        f"{row['clips_per_second']:.1f} clips/s, {100 * row['data_wait']:.0f}% waiting for data",
+        f"epoch {row['epoch']}: val {percent(row['val_accuracy'])} ± {100 * (row['val_ci95'] or 0):.1f}  "
+        f"classified {percent(row['train_accuracy'])}  {terms}  {row['clips_per_second']:.1f} clips/s, "
+        f"{100 * row['data_wait']:.0f}% waiting for data, {row['memory_gb']:.2f} GB",
         soft_wrap=True,
         highlight=False,
     )

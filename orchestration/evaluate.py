@@ -15,13 +15,14 @@ from hcl import build
 from hcl.config import Experiment
 from hcl.effective import effective_partition
 from hcl.episodes import Episodes, sample_episodes
+from hcl.errors import ConfigError
 from hcl.scores import Levels, accuracies, fused, look_up, look_up_global, metric_of
 from hcl.splits import read_partition
 from orchestration.grids import ensure_grids
+from orchestration.runs import BEST
 from orchestration.runtime import connect
 from orchestration.scoring import ensure_tables, mixed_levels
 from orchestration.tables import Cell
-from orchestration.worker import BEST
 
 METHODS = {
     "hcl": "the run's best checkpoint",
@@ -29,7 +30,16 @@ METHODS = {
     "random": "the same model with random weights everywhere",
     "prototype": "the backbone's frame features in order, without learning: nearest class mean",
 }
-"""What can be evaluated of a run. The method's name in records; `hcl` marks what the others are compared with."""
+"""What can be evaluated of a run. The method's name in records; `hcl` marks what the others are compared with.
+
+A run of another regime has that regime's name in the place of `hcl`: see `methods_of`.
+"""
+
+
+def methods_of(experiment: Experiment) -> tuple[str, ...]:
+    """What can be evaluated of a run of this experiment; first its best checkpoint by its own regime's matcher."""
+    return (experiment.train.regime, *(name for name in METHODS if name != "hcl"))
+
 
 _BLOCK = 1000  # episodes looked up at a time
 
@@ -49,7 +59,7 @@ def evaluate(
     *,
     data_root: Path,
     runs: Path,
-    methods: Sequence[str] = ("hcl",),
+    methods: Sequence[str] = (),
     checkpoint: Path | None = None,
     address: str | None = None,
     on_cell: Callable[[list[results.EvaluationRecord]], None] | None = None,
@@ -59,16 +69,24 @@ def evaluate(
     Args:
         folder: of the run.
         experiment: the run's, with what `--set` changed about the evaluation.
-        methods: keys of `METHODS`.
+        methods: of `methods_of(experiment)`; none: the run's own.
         on_cell: called with the records of a method on a data set, all shots, as they are found.
-        checkpoint: of `hcl`; the run's best by default.
+        checkpoint: of the run's own method; the run's best by default.
 
     Raises:
+        ConfigError: a method that this run does not have.
         DataError, SplitError, EpisodeError: the data sets cannot provide the episodes; nothing has been computed then.
         CheckpointError: there is none, or it is of another model.
     """
     folder, data_root, runs = (Path(one).absolute() for one in (folder, data_root, runs))  # actors work elsewhere
-    questions = list(_questions(folder, experiment, data_root, methods, checkpoint))
+    known = methods_of(experiment)
+    if unknown := [method for method in methods if method not in known]:
+        raise ConfigError(
+            f"method {unknown[0]!r} cannot be evaluated of this run, which was trained as {experiment.train.regime}",
+            where=str(folder),
+            remedy=f"one of {', '.join(known)}",
+        )
+    questions = list(_questions(folder, experiment, data_root, methods or known[:1], checkpoint))
     mixed = list(dict.fromkeys(question.cell for question in questions if _reason(question)))
     pairwise = list(dict.fromkeys(question.cell for question in questions if not _reason(question)))
     found = []
@@ -113,8 +131,9 @@ def _questions(
             for shot in evaluation.shots
         }
         for method in methods:
-            weights = (checkpoint or folder / BEST) if method == "hcl" else None
+            weights = (checkpoint or folder / BEST) if method == experiment.train.regime else None
             cell = Cell(method, experiment, data_root, partition, weights)
+            cell.embeddings()  # a class without a name's embedding is told now
             for shot, questions in episodes.items():
                 yield Question(cell, questions, _known(folder, cell, questions, shot))
 
@@ -135,7 +154,8 @@ def _known(folder: Path, cell: Cell, episodes: Episodes, shot: int) -> dict[str,
         "seed": evaluation.seed,
         "protocol": experiment.data.protocol,
         "mode": experiment.mode,
-        "metric": "euclidean" if cell.method == "prototype" else metric_of(experiment.matching.metric, shot),
+        "leaks_labels": cell.method != "prototype" and build.defects(experiment).misplaced_semantics,
+        "metric": _metric(cell, shot),
         "episodes_digest": episodes.digest(),
         "experiment_digest": experiment.digest(),
         "checkpoint": str(cell.checkpoint or ""),
@@ -145,10 +165,19 @@ def _known(folder: Path, cell: Cell, episodes: Episodes, shot: int) -> dict[str,
     }
 
 
+def _metric(cell: Cell, shot: int) -> str:
+    """What similarities are compared by; a regime's head has a way of its own."""
+    if cell.is_pooled:
+        return ""
+    return "euclidean" if cell.method == "prototype" else metric_of(cell.experiment.matching.metric, shot)
+
+
 def _reason(question: Question) -> str | None:
     """Why a question cannot be answered from pairs; see `hcl.evaluation.Defects`."""
     if question.cell.method == "prototype":
         return None
+    if question.cell.is_pooled:
+        return "a regime's head sees all supports of an episode at once"
     return build.defects(question.cell.experiment).reason(question.episodes.shot)
 
 
@@ -172,7 +201,7 @@ def _levels(question: Question, runs: Path) -> Levels:
 
 def _record(question: Question, levels: Levels) -> results.EvaluationRecord:
     queries = question.episodes.query.shape[2]
-    if question.cell.method == "prototype":
+    if question.cell.method == "prototype" or question.cell.is_pooled:
         scores, by_level = levels.global_, {}
     else:
         scores = fused(levels, build.sigmas_of_fusion(question.cell.experiment))

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 
 from hcl import build
-from hcl.checkpoint import load_checkpoint, load_model
 from hcl.episodes import Episodes
 from hcl.errors import HCLError
-from hcl.evaluation import encode, features_of, frames_in_order
+from hcl.evaluation import encode, features_of, frames_in_order, pooled_episode_scores
 from hcl.evaluation import mixed_levels as levels_of_mixed
 from hcl.frames import FrameStore
 from hcl.grids import GridDataset
-from hcl.model import HCL, ClipFeatures
+from hcl.model import ClipFeatures
+from hcl.pooled import PooledModel
 from hcl.scores import Levels, score_pairs
 from orchestration.runtime import compute_actor, device_of_actor, map_actors, n_workers_available, progress
 from orchestration.tables import CLIPS, PAIRS, Cell, save_arrays
@@ -94,8 +94,9 @@ class _Loaded:
     """What an actor keeps of the cell that it works on."""
 
     cell: Cell
-    model: HCL
+    model: Any  # HCL or PooledModel
     dataset: Any
+    embeddings: torch.Tensor | None = None
     tokens: torch.Tensor | None = None
     features: ClipFeatures | None = None
 
@@ -124,7 +125,7 @@ class Scorer:
             else:
                 frames = FrameStore(cell.data_root / "images" / cell.partition.dataset)
                 dataset = build.make_dataset(cell.experiment, frames, cell.partition, training=False)
-            self.loaded = _Loaded(cell, _model(cell).to(self.device), dataset)
+            self.loaded = _Loaded(cell, _model(cell).to(self.device), dataset, cell.embeddings())
         return self.loaded
 
     def _encode(self, loaded: _Loaded, start: int, path: Path) -> None:
@@ -149,14 +150,22 @@ class Scorer:
             table = {"global": vectors[start:stop] @ vectors.T}
         else:
             if loaded.features is None:
-                project = cell.experiment.matching.project_at_test
-                loaded.features = features_of(loaded.model.heads, tokens, self._rows(cell), project=project)
+                loaded.features = features_of(
+                    loaded.model.heads,
+                    tokens,
+                    self._rows(cell),
+                    project=cell.experiment.matching.project_at_test,
+                    embeddings=loaded.embeddings,
+                )
             rows = loaded.features[slice(start, stop)]
             table = score_pairs(rows, loaded.features, **build.test_matching(cell.experiment))
         save_arrays(cell.table(self.runs).block(start), {name: values.cpu().numpy() for name, values in table.items()})
 
     def _episodes(self, loaded: _Loaded, episodes: Episodes) -> Levels:
         experiment = loaded.cell.experiment
+        if isinstance(loaded.model, PooledModel):
+            scores = pooled_episode_scores(loaded.model, self._tokens(loaded), episodes)
+            return Levels(scores, np.zeros_like(scores), np.zeros_like(scores))
         return levels_of_mixed(
             loaded.model.heads,
             self._tokens(loaded),
@@ -165,6 +174,7 @@ class Scorer:
             metric=experiment.matching.metric,
             project=experiment.matching.project_at_test,
             defects=build.defects(experiment),
+            embeddings=loaded.embeddings,
             **build.test_matching(experiment),
         )
 
@@ -179,10 +189,7 @@ class Scorer:
         return int((cell.table(self.runs).folder / "patch_rows").read_text())
 
 
-def _model(cell: Cell) -> HCL:
+def _model(cell: Cell) -> build.Model:
     if cell.checkpoint is None:
         return build.make_model(cell.experiment, n_classes=2, random_weights=cell.method == "random").eval()
-    state = load_checkpoint(cell.checkpoint)
-    model = build.make_model(cell.experiment, len(state["classes"]), random_weights=True)
-    load_model(model, state["model"], source=str(cell.checkpoint))
-    return model.eval()
+    return build.trained_model(cell.experiment, cell.checkpoint)

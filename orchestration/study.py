@@ -14,8 +14,9 @@ from hcl.build import caches_grids
 from hcl.config import Experiment
 from hcl.errors import ConfigError, StorageError
 from hcl.resolve import override, setting_of, to_yaml
+from orchestration.runs import Run
 from orchestration.train import STUDY, check_data, check_draws
-from orchestration.worker import METRICS, Run
+from orchestration.worker import METRICS
 from results.files import write_atomically
 from search_spaces import Space
 

@@ -20,10 +20,10 @@ import results
 from hcl.errors import ClusterError, HCLError
 from hcl.resolve import to_yaml
 from orchestration.grids import ensure_grids
+from orchestration.runs import Run
 from orchestration.runtime import connect
 from orchestration.study import Study, best_experiment, best_trial, check_study, open_folder
 from orchestration.trials import LISTENERS, OBJECTIVE, Watcher, record_of, trainable
-from orchestration.worker import Run
 from results.files import write_atomically
 from search_spaces import DefineByRun
 

@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from hcl import build
 from hcl.checkpoint import file_digest
@@ -68,8 +69,10 @@ class Cell:
             "weights": build.weights_identity(experiment.model.weights),
             "matching": experiment.matching.model_dump(mode="json", exclude={"chunk_size", "metric"}),
             "precision": experiment.train.precision,
+            "regime": experiment.train.regime,
             "videos": self.partition.digest(),
             "frames": file_digest(manifest) if manifest.exists() else "no manifest",
+            "embeddings": build.embeddings_identity(experiment, self.data_root, self.partition.dataset),
         }
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -85,6 +88,17 @@ class Cell:
             return None
         is_random = self.method == "random"
         return GridJob(self.experiment, self.data_root, self.partition, training=False, random_backbone=is_random)
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether a regime's head compares pooled features, episode by episode, in place of HCL's matching."""
+        return self.method != "prototype" and self.experiment.train.regime != "hcl"
+
+    def embeddings(self) -> Tensor | None:
+        """The class-name embedding of each clip, where the method reads them. Raises DataError."""
+        if self.method == "prototype":
+            return None
+        return build.clip_embeddings(self.experiment, self.data_root, self.partition)
 
     def table(self, runs: Path) -> Table:
         return Table(Path(runs) / "cache" / "scores" / self.key, len(self.partition.videos))

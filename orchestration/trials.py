@@ -20,9 +20,10 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 import results
 from hcl.resolve import to_yaml
+from orchestration.fitting import fit
+from orchestration.runs import Run
 from orchestration.study import Study
-from orchestration.train import fit
-from orchestration.worker import Run, run_epochs
+from orchestration.worker import run_epochs
 from results.files import write_atomically
 
 OBJECTIVE = "objective"

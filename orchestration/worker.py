@@ -1,77 +1,39 @@
-"""What one training worker does: open the data, build the model, run the epochs, keep checkpoints.
+"""What one training worker does: open the data, build the model, run the epochs.
 
-The same code runs inside Ray Train's workers and inside a Tune trial of one worker; nothing here knows Ray.
+The same code runs inside Ray Train's workers and inside a Tune trial of one worker; nothing here knows Ray. What it
+writes and how it goes on: `orchestration.keeping`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
+import resource
+import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.utils.data import Dataset
-from torch.utils.tensorboard import SummaryWriter
 
 import results
 from hcl import build
-from hcl.checkpoint import load_checkpoint, load_model, save_checkpoint
+from hcl.batches import Batch, sampled_batches
+from hcl.build import Model
 from hcl.config import Experiment
-from hcl.effective import effective_partition
-from hcl.evaluation import validate
-from hcl.frames import FrameStore
+from hcl.episodes import Episodes
+from hcl.errors import NonFiniteLossError
 from hcl.gather import Gather, OneProcess
-from hcl.grids import GridDataset
 from hcl.losses import TERMS
-from hcl.model import HCL
-from hcl.optimisation import learning_rate_factor, make_optimizer, parameter_groups, set_learning_rates
-from hcl.resolve import to_yaml
-from hcl.splits import Partition, merge, read_split
-from hcl.training import pair_batches, train_epoch
-from orchestration.grids import GridJob
-
-LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"
-PROGRESS = "progress.json"
-
-
-@dataclass(frozen=True)
-class Run:
-    """A training run: what, from where, to where. `runs` also holds the cache of grids."""
-
-    experiment: Experiment
-    data_root: Path
-    runs: Path
-    folder: Path
-
-    def partitions(self) -> tuple[Partition, Partition]:
-        """Those of training (merged) and of selection, without videos that could not be decoded."""
-        data = self.experiment.data
-        split = read_split(self.data_root, data.dataset).partitions
-        train = [effective_partition(self.data_root, split[name]) for name in data.train_partitions]
-        merged = train[0] if len(train) == 1 else merge(train, "+".join(data.train_partitions))
-        return merged, effective_partition(self.data_root, split[data.selection_partition])
-
-    def grid_jobs(self) -> list[GridJob]:
-        """What frozen stages encode before the run."""
-        if not build.caches_grids(self.experiment):
-            return []
-        train, selection = self.partitions()
-        return [
-            GridJob(self.experiment, self.data_root, train, training=True),
-            GridJob(self.experiment, self.data_root, selection, training=False),
-        ]
-
-    def epochs_done(self) -> int:
-        """Epochs whose checkpoint is on disk."""
-        return load_checkpoint(self.folder / LAST)["epoch"] if _has_last(self) else 0
+from hcl.optimisation import set_learning_rates
+from hcl.regimes import Regime
+from hcl.splits import Partition
+from hcl.training import train_epoch
+from orchestration.keeping import Keeper, Position, Trained
+from orchestration.runs import Run
 
 
 def run_epochs(
@@ -79,7 +41,7 @@ def run_epochs(
     *,
     gather: Gather | None = None,
     device: torch.device | str = "cpu",
-    wrap: Callable[[HCL], nn.Module] = lambda model: model,
+    wrap: Callable[[Model], nn.Module] = lambda model: model,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Train from the last checkpoint, or from the beginning, to the last epoch; returns the best epoch's metrics.
@@ -88,167 +50,127 @@ def run_epochs(
         wrap: puts the model under data parallelism and on its device.
         on_epoch: called with each epoch's metrics by every worker, once they are on disk.
     """
-    experiment, gather = run.experiment, gather or OneProcess()
-    train_partition, val_partition = run.partitions()
-    train_clips, val_clips = _datasets(run, train_partition, val_partition)
+    experiment, gather, device = run.experiment, gather or OneProcess(), torch.device(device)
+    partition, val_partition = run.partitions()
+    train_clips, val_clips = run.datasets(partition, val_partition)
     episodes = build.val_episodes(experiment, val_partition)
-    model = build.make_model(experiment, len(train_partition.classes), random_weights=_has_last(run))
+    model = build.make_model(experiment, len(partition.classes), random_weights=run.has_last())
+    build.prepare_training(experiment, model)
     wrapped = wrap(model)
-    optim = experiment.optim
-    groups = parameter_groups(
-        model, lr=optim.lr, backbone_lr_factor=optim.backbone_lr_factor, weight_decay=optim.weight_decay
+    regime = build.make_regime(
+        experiment,
+        class_embeddings=build.class_embeddings(experiment, run.data_root, partition),
+        val_embeddings=build.clip_embeddings(experiment, run.data_root, val_partition),
     )
-    optimizer = make_optimizer(groups, name=optim.optimizer, momentum=optim.momentum)
-    done, best = _restore(run, model, optimizer, device)
-    for epoch in range(done, experiment.train.epochs):
-        set_learning_rates(optimizer, _factor(experiment, epoch))
-        torch.manual_seed(_seed(experiment.seed, epoch, gather.rank))  # dropout: a resumed run draws the same
-        metrics = train_epoch(
-            wrapped,
-            optimizer,
-            pair_batches(
-                train_clips,
-                train_partition.labels,
-                classes_per_batch=experiment.train.classes_per_batch,
-                batches=experiment.train.batches_per_epoch,
-                seed=experiment.seed,
-                epoch=epoch,
-                rank=gather.rank,
-                world=gather.world,
-                processes=experiment.train.loader_processes,
-                class_names=train_partition.classes,
-            ),
-            sigmas=build.sigmas_of_loss(experiment),
-            matching=build.training_matching(experiment),
-            clip_norm=optim.clip_norm,
-            gather=gather,
-            device=device,
-            precision=experiment.train.precision,
-            on_step=_Progress(run, epoch) if gather.rank == 0 else None,
-        )
-        began = time.perf_counter()
-        gather.share_buffers(model)
-        accuracies = validate(
-            model,
-            val_clips,
-            episodes,
-            metric=experiment.matching.metric,
-            project=experiment.matching.project_at_test,
-            sigmas=build.sigmas_of_fusion(experiment),
-            matching=build.test_matching(experiment),
-            defects=build.defects(experiment),
-            gather=gather,
-            device=device,
-            processes=experiment.train.loader_processes,
-            precision=experiment.train.precision,
-        )
-        row = _row(epoch, gather.mean(metrics), accuracies, optimizer, time.perf_counter() - began)
-        best = max(best, row, key=lambda one: one["val_accuracy"]) if best else row  # of equals the earlier
-        if gather.rank == 0:
-            _keep(run, model, optimizer, train_partition, row, best)
-        if on_epoch is not None:
-            on_epoch(row)
-    return best
+    trained = Trained(model, build.optimizer_of(experiment, model), _scaler(experiment, device))
+    loss = regime.loss(wrapped, gather=gather, device=device, precision=experiment.train.precision)
+    keeper = Keeper(run, trained, partition, is_writer=gather.rank == 0)
+    with keeper.writing():
+        position = keeper.restore(device)
+        while position.epoch < experiment.train.epochs:
+            set_learning_rates(trained.optimizer, build.rate_factor(experiment, position.epoch))
+            try:
+                metrics = train_epoch(
+                    wrapped,
+                    trained.optimizer,
+                    _batches(experiment, regime, train_clips, partition, position, gather, device),
+                    batches_per_step=regime.sampler.batches_per_step(gather.world),
+                    sums=position.sums,
+                    seeds=(experiment.seed, position.epoch, gather.rank),
+                    on_step=lambda _, values: keeper.after_step(position, values),
+                    loss=loss,
+                    clip_norm=experiment.optim.clip_norm,
+                    gather=gather,
+                    scaler=trained.scaler,
+                )
+            except NonFiniteLossError as error:
+                raise keeper.non_finite(error, position) from error
+            began = time.perf_counter()
+            accuracies = _validate(experiment, regime, model, val_clips, episodes, gather, device)
+            seconds = time.perf_counter() - began
+            metrics = gather.mean({**metrics, "memory_gb": _peak_memory(device) / 1e9})
+            position.finish(_row(position.epoch + 1, regime, metrics, accuracies, trained.optimizer, seconds))
+            keeper.after_epoch(position)
+            if on_epoch is not None:
+                on_epoch(position.row)
+    return position.best
 
 
-def _datasets(run: Run, train: Partition, val: Partition) -> tuple[Dataset, Dataset]:
-    jobs = run.grid_jobs()
-    if jobs:
-        train_grids, val_grids = (GridDataset(job.store(run.runs)) for job in jobs)
-        return train_grids, val_grids
-    frames = FrameStore(run.data_root / "images" / run.experiment.data.dataset)
-    return (
-        build.make_dataset(run.experiment, frames, train, training=True),
-        build.make_dataset(run.experiment, frames, val, training=False),
+def _batches(
+    experiment: Experiment,
+    regime: Regime,
+    clips: Dataset,
+    partition: Partition,
+    position: Position,
+    gather: Gather,
+    device: torch.device,
+) -> Iterator[Batch]:
+    """This worker's share of what is left of the epoch."""
+    train = experiment.train
+    return sampled_batches(
+        regime.sampler,
+        clips,
+        partition.labels,
+        steps=train.batches_per_epoch,
+        epoch=position.epoch,
+        first_step=position.sums.steps,
+        rank=gather.rank,
+        world=gather.world,
+        processes=train.loader_processes,
+        prefetch=train.prefetch,
+        pin_memory=device.type == "cuda",
+        class_names=partition.classes,
     )
+
+
+def _validate(
+    experiment: Experiment,
+    regime: Regime,
+    model: Model,
+    clips: Dataset,
+    episodes: Episodes,
+    gather: Gather,
+    device: torch.device,
+) -> np.ndarray:
+    """The accuracy of each validation episode, of the weights and batch-norm statistics that a checkpoint keeps."""
+    gather.share_buffers(model)
+    return regime.validate(
+        model,
+        clips,
+        episodes,
+        gather=gather,
+        device=device,
+        processes=experiment.train.loader_processes,
+        precision=experiment.train.precision,
+    )
+
+
+def _scaler(experiment: Experiment, device: torch.device) -> GradScaler:
+    return GradScaler(device.type, enabled=experiment.train.precision == "float16")
 
 
 def _row(
-    epoch: int, metrics: dict[str, float], accuracies: np.ndarray, optimizer: Optimizer, seconds: float
+    epoch: int,
+    regime: Regime,
+    metrics: dict[str, float],
+    accuracies: np.ndarray,
+    optimizer: Optimizer,
+    seconds: float,
 ) -> dict[str, Any]:
     accuracy, ci95 = results.mean_and_ci95(accuracies)
-    terms = {f"loss_{name}" if name in _TERMS else name: value for name, value in metrics.items()}
-    return {
-        "epoch": epoch + 1,
-        "val_accuracy": accuracy,
-        "val_ci95": ci95,
-        **terms,
-        "lr": optimizer.param_groups[0]["lr"],
-        "val_seconds": seconds,
-    }
+    losses = {*regime.terms, "total"}
+    terms = {f"loss_{name}" if name in losses else name: value for name, value in metrics.items()}
+    lr = optimizer.param_groups[0]["lr"]
+    return {"epoch": epoch, "val_accuracy": accuracy, "val_ci95": ci95, **terms, "lr": lr, "val_seconds": seconds}
 
 
-_TERMS = frozenset((*TERMS, "total"))
 METRICS = ("val_accuracy", "train_accuracy", *(f"loss_{term}" for term in (*TERMS, "total")), "gradient_norm")
 """What a study may optimise."""
 
 
-def _keep(
-    run: Run, model: HCL, optimizer: Optimizer, partition: Partition, row: dict[str, Any], best: dict[str, Any]
-) -> None:
-    state = {
-        "epoch": row["epoch"],
-        "metrics": row,
-        "best": best,
-        "experiment": to_yaml(run.experiment),
-        "experiment_digest": run.experiment.digest(),
-        "classes": list(partition.classes),
-    }
-    (run.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    if best["epoch"] == row["epoch"]:
-        save_checkpoint(run.folder / BEST, model=model, state=state)
-    results.append_epoch(run.folder, row)
-    with SummaryWriter(run.folder / "tensorboard", purge_step=row["epoch"]) as events:
-        for name, value in row.items():
-            events.add_scalar(name, value, row["epoch"])
-    save_checkpoint(run.folder / LAST, model=model, state={**state, "optimizer": optimizer.state_dict()})
-
-
-def _has_last(run: Run) -> bool:
-    return (run.folder / LAST).exists()
-
-
-def _restore(run: Run, model: HCL, optimizer: Optimizer, device: torch.device | str) -> tuple[int, dict[str, Any]]:
-    """Epochs done and the best so far."""
-    if not _has_last(run):
-        return 0, {}
-    path = run.folder / LAST
-    state = load_checkpoint(path, map_location=device)
-    load_model(model, state["model"], source=str(path))
-    optimizer.load_state_dict(state["optimizer"])
-    return state["epoch"], state["best"]
-
-
-def _factor(experiment: Experiment, epoch: int) -> float:
-    optim = experiment.optim
-    return learning_rate_factor(
-        optim.schedule,
-        epoch,
-        step_size=optim.step_size,
-        milestones=optim.milestones,
-        gamma=optim.gamma,
-        warmup_epochs=optim.warmup_epochs,
-        epochs=experiment.train.epochs,
-    )
-
-
-def _seed(*names: int) -> int:
-    return int.from_bytes(hashlib.sha256(repr(names).encode()).digest()[:7], "big")
-
-
-class _Progress:
-    """Writes how far an epoch is, at most once a second, for whoever watches the run's folder."""
-
-    def __init__(self, run: Run, epoch: int):
-        self.run, self.epoch, self.written = run, epoch, 0.0
-
-    def __call__(self, step: int, values: dict[str, float]) -> None:
-        now = time.monotonic()
-        if now - self.written < 1.0:
-            return
-        self.written = now
-        train = self.run.experiment.train
-        content = {"epoch": self.epoch + 1, "epochs": train.epochs, "step": step, "steps": train.batches_per_epoch}
-        partial = self.run.folder / f".{PROGRESS}.partial"
-        partial.write_text(json.dumps(content | {"total": values["total"]}))
-        os.replace(partial, self.run.folder / PROGRESS)
+def _peak_memory(device: torch.device) -> int:
+    """Bytes that this worker has taken at most: of the GPU's memory, or of the process where it has no GPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

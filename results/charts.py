@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from results.markup import visible
-from results.tables import DAGGER, latest_cells, row_keys, varying_parameters
+from results.tables import MARKED, latest_cells, marks, row_keys, varying_parameters
 
 COLOURS = ("#2f7fd1", "#e07b00", "#1f9e77", "#c2559d", "#8b6fd6", "#b08a00", "#d1495b", "#5f8f9b")
 """Told apart by colour-blind readers, and readable on white and on near black."""
@@ -26,16 +26,15 @@ def accuracy_chart(evaluations: pd.DataFrame) -> go.Figure:
     """Accuracy over shots with intervals: one panel a data set, one line a row of the table, chance dotted."""
     keys = row_keys(evaluations)
     cells = latest_cells(evaluations, keys)
-    series_keys = _told_apart(cells, [key for key in keys if key not in ("dataset", "protocol")], always="method")
+    series_keys = _told_apart(cells, [key for key in keys if key not in ("dataset", *MARKED)], always="method")
     datasets = sorted(cells["dataset"].unique())
     figure, places = _panels(datasets, "accuracy (%)", "shots")
-    names = {
-        values: index for index, values in enumerate(cells.groupby([*series_keys, "protocol"], dropna=False).groups)
-    }
+    names = {values: index for index, values in enumerate(cells.groupby([*series_keys, *MARKED], dropna=False).groups)}
     shown = set()
-    for (dataset, *values), line in cells.groupby(["dataset", *series_keys, "protocol"], dropna=False):
+    for (dataset, *values), line in cells.groupby(["dataset", *series_keys, *MARKED], dropna=False):
         index, line = names[tuple(values)], line.sort_values("shot")
-        label = " · ".join(str(value) for value in values[:-1]) + (f" {DAGGER}" if values[-1] == "published" else "")
+        named, (protocol, leaks) = values[: len(series_keys)], values[len(series_keys) :]
+        label = f"{' · '.join(str(value) for value in named)} {marks(protocol, leaks)}".rstrip()
         row, column = places[str(dataset)]
         figure.add_scatter(
             x=line["shot"], y=100 * line["accuracy"], mode="lines+markers",

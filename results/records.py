@@ -43,6 +43,7 @@ class EvaluationRecord:
     levels: dict[str, float] = field(default_factory=dict)  # accuracy of the global, temporal, spatial level alone
     protocol: Literal["standard", "published"] = "standard"
     mode: str = "corrected"
+    leaks_labels: bool = False  # the matcher read the queries' classes, as the release does with semantics
     metric: str = ""
     episodes_digest: str = ""
     experiment_digest: str = ""

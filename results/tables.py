@@ -14,6 +14,10 @@ from results.store import Results
 
 DAGGER = "†"
 FOOTNOTE = f"{DAGGER} published protocol: trained on train and val, checkpoint chosen on test; optimistic."
+DOUBLE_DAGGER = "‡"
+LEAK_FOOTNOTE = f"{DOUBLE_DAGGER} the matcher read the class names of the queries, as released: no few-shot result."
+MARKED = ("protocol", "leaks_labels")
+"""Columns that tell rows apart by a mark behind the method's name instead of by a column of their own."""
 MISSING = "–"
 
 
@@ -21,7 +25,8 @@ def accuracy_table(evaluations: pd.DataFrame) -> pd.DataFrame:
     """Accuracy in percent with its 95% interval, such as `47.7 ± 0.9`.
 
     Columns that tell rows apart (partition, way, run, ...) appear where they are needed. Rows of the published
-    protocol carry a dagger; `attrs` holds the caption and the footnotes.
+    protocol carry a dagger, those that saw the queries' labels a double dagger; `attrs` holds the caption and the
+    footnotes.
     """
     keys = row_keys(evaluations)
     latest = latest_cells(evaluations, keys)
@@ -29,15 +34,21 @@ def accuracy_table(evaluations: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for values, cells in latest.groupby(keys, dropna=False, sort=True):
         row = dict(zip(keys, values, strict=True))
-        row["method"] = f"{row['method']} {DAGGER}" if row.pop("protocol") == "published" else row["method"]
+        row["method"] = f"{row['method']} {marks(*(row.pop(key) for key in MARKED))}".rstrip()
         by_shot = {cell["shot"]: _cell(cell["accuracy"], cell["ci95"]) for cell in cells.to_dict("records")}
         row |= {f"{shot}-shot": by_shot.get(shot, MISSING) for shot in shots}
         rows.append({_HEADINGS.get(name, name): value for name, value in row.items()})
-    headings = [_HEADINGS.get(key, key) for key in keys if key != "protocol"]
+    headings = [_HEADINGS.get(key, key) for key in keys if key not in MARKED]
     table = pd.DataFrame(rows, columns=[*headings, *(f"{shot}-shot" for shot in shots)])
     table.attrs["caption"] = caption(latest)
-    table.attrs["footnotes"] = [FOOTNOTE] if (latest["protocol"] == "published").any() else []
+    notes = {FOOTNOTE: latest["protocol"] == "published", LEAK_FOOTNOTE: latest["leaks_labels"].astype(bool)}
+    table.attrs["footnotes"] = [note for note, rows_marked in notes.items() if rows_marked.any()]
     return table
+
+
+def marks(protocol: object, leaks_labels: object) -> str:
+    """What stands behind a method's name for its protocol and for reading the queries' labels."""
+    return (DAGGER if protocol == "published" else "") + (DOUBLE_DAGGER if leaks_labels else "")
 
 
 def levels_table(evaluations: pd.DataFrame) -> pd.DataFrame:
@@ -45,7 +56,7 @@ def levels_table(evaluations: pd.DataFrame) -> pd.DataFrame:
     levels = [name for name in evaluations.columns if name.startswith("levels.")]
     latest = latest_cells(evaluations, row_keys(evaluations))
     with_levels = latest[latest[levels].notna().any(axis=1)] if levels else latest.iloc[:0]
-    keys = [*(key for key in row_keys(evaluations) if key != "protocol"), "shot"]
+    keys = [*(key for key in row_keys(evaluations) if key not in MARKED), "shot"]
     table = with_levels[keys].rename(columns=_HEADINGS)
     for name in ("accuracy", *levels):
         heading = "fused" if name == "accuracy" else name.removeprefix("levels.")
@@ -86,7 +97,7 @@ def write_tables(results: Results, folder: Path | str) -> list[Path]:
 
 def row_keys(evaluations: pd.DataFrame) -> list[str]:
     """The columns that tell the table's rows apart: the usual ones, and others where these leave two in one cell."""
-    keys = ["train_dataset", "dataset", "method", "protocol"]
+    keys = ["train_dataset", "dataset", "method", *MARKED]
     keys += [name for name in ("partition", "way") if evaluations[name].nunique() > 1]
     for name in ("run", "mode", "queries", "episodes", "seed", "metric", "checkpoint", "experiment_digest"):
         if not evaluations.duplicated([*keys, "shot"]).any():

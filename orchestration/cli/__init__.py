@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from hcl.errors import HCLError
-from orchestration.cli import config, data, demo, evaluate, frames, report, sweep, train
+from orchestration.cli import checkpoint, config, data, demo, evaluate, frames, report, sweep, train
 from orchestration.console import notes
 from results import RecordError
 from search_spaces import SpaceError
@@ -25,6 +25,7 @@ data.app.command()(frames.pack)
 data.app.command()(frames.unpack)
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
+app.add_typer(checkpoint.app, name="checkpoint")
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from hcl.config import REGIMES
 from hcl.errors import ConfigError
 from hcl.resolve import load_resolved, override
 from orchestration.cli.options import DATA, RUNS, Address, Data, Runs, Set, run_folder, tell_left_out
@@ -27,7 +28,11 @@ def evaluate(
     data: Data = DATA,
     runs: Runs = RUNS,
     method: Annotated[
-        list[str] | None, typer.Option(help="hcl, untrained, random or prototype; repeatable. Default: hcl.")
+        list[str] | None,
+        typer.Option(
+            help="The run's own regime (hcl, protonet, ...), untrained, random or prototype; repeatable. Default: the "
+            "run's own, by the matcher that it was trained with."
+        ),
     ] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="Evaluate on these data sets; repeatable.")] = None,
     settings: Set = None,
@@ -39,9 +44,9 @@ def evaluate(
     from orchestration.evaluate import METHODS, encodings
     from orchestration.evaluate import evaluate as evaluate_run
 
-    methods = tuple(method or ("hcl",))
-    if unknown := [name for name in methods if name not in METHODS]:
-        raise ConfigError(f"unknown method {unknown[0]!r}", where="--method", remedy=f"one of {', '.join(METHODS)}")
+    methods, known = tuple(method or ()), dict.fromkeys((*METHODS, *REGIMES))
+    if unknown := [name for name in methods if name not in known]:
+        raise ConfigError(f"unknown method {unknown[0]!r}", where="--method", remedy=f"one of {', '.join(known)}")
     folders = [run_folder(one, runs) for one in run]
     for folder in folders:
         changes: list[str] = list(settings or [])
@@ -64,5 +69,5 @@ def evaluate(
             effective_partition(data, read_partition(data, one, experiment.evaluation.partition))
             for one in experiment.evaluation.datasets or (experiment.data.dataset,)
         ]
-        notes.print(encodings(experiment, sum(len(partition.videos) for partition in partitions), len(methods)))
+        notes.print(encodings(experiment, sum(len(partition.videos) for partition in partitions), len(methods) or 1))
     print_table(folders)

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from hcl.config import Experiment
+from hcl.config import EPISODIC, Experiment
 from hcl.errors import ConfigError, HCLError
 from hcl.resolve import resolve
 from orchestration.console import notes, out
@@ -71,10 +71,14 @@ def tell_left_out(data: Path, dataset: str) -> None:
 def announce(experiment: Experiment) -> None:
     """One line: what is about to run."""
     train = experiment.train
+    step = f"{train.classes_per_batch} x 2 clips"
+    if train.regime in EPISODIC:
+        step = f"{train.episodes_per_step} episodes ({train.episode_way}-way, {train.episode_shot}-shot)"
     out.print(
-        f"{experiment.name} ({experiment.mode}, digest {experiment.digest()}): {experiment.model.backbone} on "
+        f"{experiment.name} ({train.regime}, {experiment.mode}, digest {experiment.digest()}): "
+        f"{experiment.model.backbone} on "
         f"{experiment.data.dataset}, {train.epochs} epochs of {train.batches_per_epoch} batches of "
-        f"{train.classes_per_batch} x 2 clips, {train.workers} worker(s) on {'GPU' if train.use_gpu else 'CPU'}",
+        f"{step}, {train.workers} worker(s) on {'GPU' if train.use_gpu else 'CPU'}",
         soft_wrap=True,
         highlight=False,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from typing import TYPE_CHECKING
 
 from orchestration.cli.options import (
     DATA,
@@ -20,7 +21,11 @@ from orchestration.cli.options import (
     experiment_of,
     tell_left_out,
 )
-from orchestration.console import out, show_epoch
+from orchestration.console import out
+from orchestration.live import EpochTable, show_memory
+
+if TYPE_CHECKING:
+    from orchestration.runs import Run
 
 
 def train(
@@ -33,23 +38,22 @@ def train(
     address: Address = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Train one run by Ray Train; repeated, it goes on from the last checkpoint."""
-    from orchestration.train import check_data
+    """Train one run by Ray Train; repeated, it goes on from the last checkpoint.
+
+    A checkpoint is kept every train.checkpoint_every steps and after every epoch: what is killed loses no more than
+    that, and ends with the weights of a run that was not. A second command on the same run is refused while the first
+    one lives. --dry-run also says what a step takes of memory, and by which settings it takes less.
+    """
+    from orchestration.runs import Run
     from orchestration.train import train as train_run
-    from orchestration.worker import Run
 
     chosen = experiment_of(experiment, settings, workers)
     announce(chosen)
     if dry_run:
-        run = Run(chosen, data.absolute(), runs.absolute(), runs.absolute() / chosen.name)
-        check_data(run)
-        for partition in run.partitions():
-            out.print(f"{partition.name}: {len(partition.videos)} clips of {len(partition.classes)} classes")
-        steps = chosen.train.epochs * chosen.train.batches_per_epoch
-        out.print(f"{steps} steps, {2 * steps * chosen.train.classes_per_batch} clips; nothing was started")
+        _show_plan(Run(chosen, data.absolute(), runs.absolute(), runs.absolute() / chosen.name))
         return
     tell_left_out(data, chosen.data.dataset)
-    with out.status("starting") as status:
+    with EpochTable() as table:
         run = train_run(
             chosen,
             data_root=data,
@@ -57,10 +61,25 @@ def train(
             restart=restart,
             address=address,
             command=command_line(),
-            on_epoch=show_epoch,
-            on_progress=lambda now: status.update(
-                f"epoch {now['epoch']}/{now['epochs']}, step {now['step']}/{now['steps']}, loss {now['total']:.3f}"
-            ),
+            on_epoch=table.add,
+            on_progress=table.progress,
         )
     out.print(f"best and last checkpoint: {run.folder / 'checkpoints'}", soft_wrap=True)
     out.print(f"next: hcl evaluate {shlex.quote(str(run.folder))} --data {shlex.quote(str(data))}", soft_wrap=True)
+
+
+def _show_plan(run: Run) -> None:
+    """What would be trained on, how much, and what it takes of each worker's memory."""
+    from hcl import build
+    from orchestration.estimate import estimate_memory
+    from orchestration.train import check_data
+
+    check_data(run)
+    partitions = run.partitions()
+    for partition in partitions:
+        out.print(f"{partition.name}: {len(partition.videos)} clips of {len(partition.classes)} classes")
+    train = run.experiment.train
+    steps = train.epochs * train.batches_per_epoch
+    out.print(f"{steps} steps, {steps * build.clips_per_step(run.experiment)} clips")
+    show_memory(estimate_memory(run, len(partitions[0].classes)), train.workers)
+    out.print("nothing was started")

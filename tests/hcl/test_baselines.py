@@ -6,17 +6,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hcl.baselines import (
+    CosineNet,
     MatchingNet,
+    ProtoNet,
     RelationNet,
     clip_maps,
     clip_vectors,
     cosine_scores,
-    ordered_prototype_scores,
     prototype_scores,
 )
 from hcl.errors import ConfigError
 
-QUERIES, WAY, SHOT, FRAMES, DIM = 7, 3, 2, 5, 16
+QUERIES, WAY, SHOT, DIM = 7, 3, 2, 16
 GRID = (5, 4)
 
 
@@ -26,10 +27,6 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 def vectors(shot: int = SHOT) -> tuple[Tensor, Tensor]:
     return noise(QUERIES, DIM), noise(WAY, shot, DIM, seed=1)
-
-
-def frames(shot: int = SHOT) -> tuple[Tensor, Tensor]:
-    return noise(QUERIES, FRAMES, DIM), noise(WAY, shot, FRAMES, DIM, seed=1)
 
 
 def maps(shot: int = SHOT) -> tuple[Tensor, Tensor]:
@@ -65,18 +62,6 @@ def naive_prototype(query: Tensor, support: Tensor) -> Tensor:
 
 def naive_cosine(query: Tensor, support: Tensor) -> Tensor:
     return by_pair(query, support, lambda q, shots: sum(cosine(q, s) for s in shots) / len(shots))
-
-
-def naive_ordered(query: Tensor, support: Tensor, metric: str) -> Tensor:
-    def clip(frames: Tensor) -> Tensor:
-        joined = torch.cat(list(frames))
-        return joined / torch.sqrt((joined * joined).sum())
-
-    def score(q: Tensor, shots: Tensor) -> Tensor:
-        prototype = sum(clip(s) for s in shots) / len(shots)
-        return cosine(clip(q), prototype) if metric == "cosine" else -((clip(q) - prototype) ** 2).sum()
-
-    return by_pair(query, support, score)
 
 
 def naive_matching(net: MatchingNet, query: Tensor, support: Tensor) -> Tensor:
@@ -116,12 +101,6 @@ def cases(shot: int = SHOT):
     return {
         "prototype": (prototype_scores, naive_prototype, vectors(shot)),
         "cosine": (cosine_scores, naive_cosine, vectors(shot)),
-        "ordered cosine": (ordered_prototype_scores, lambda q, s: naive_ordered(q, s, "cosine"), frames(shot)),
-        "ordered euclidean": (
-            lambda q, s: ordered_prototype_scores(q, s, metric="euclidean"),
-            lambda q, s: naive_ordered(q, s, "euclidean"),
-            frames(shot),
-        ),
         "matching": (matching, lambda q, s: naive_matching(matching, q, s), vectors(shot)),
         "relation": (relation, lambda q, s: naive_relation(relation, q, s), maps(shot)),
     }
@@ -171,21 +150,6 @@ def test_gradient_of_a_distance_of_zero_is_zero():
     assert torch.equal(query.grad, torch.zeros_like(query))
 
 
-def test_only_the_ordered_prototype_sees_the_order_of_the_frames():
-    query, support = frames()
-    backwards = query.flip(1)
-    assert not torch.allclose(ordered_prototype_scores(backwards, support), ordered_prototype_scores(query, support))
-    pooled = prototype_scores(backwards.mean(1), support.mean(2)), prototype_scores(query.mean(1), support.mean(2))
-    torch.testing.assert_close(*pooled)
-
-
-def test_ordered_prototype_ignores_the_length_of_a_clips_features():
-    query, support = frames()
-    torch.testing.assert_close(
-        ordered_prototype_scores(query * 7, support * 3), ordered_prototype_scores(query, support)
-    )
-
-
 def test_matching_gives_probabilities():
     scores = seeded(MatchingNet)(*vectors())
     torch.testing.assert_close(scores.sum(dim=1), torch.ones(QUERIES, dtype=torch.float64))
@@ -218,12 +182,32 @@ def test_a_few_steps_learn_an_episode(module, inputs):
     optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
     losses = []
     for _ in range(30):
-        loss = F.nll_loss(torch.log(net(query, support).clamp_min(1e-9)), labels)
+        loss = net.loss(net(query, support), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_losses_are_those_of_their_definitions():
+    scores, target = noise(QUERIES, WAY), torch.arange(QUERIES) % WAY
+    rows = range(QUERIES)
+    of_softmax = [-scores[q].log_softmax(0)[target[q]] for q in rows]
+    assert float(ProtoNet().loss(scores, target)) == pytest.approx(float(sum(of_softmax)) / QUERIES)
+    sharper = [-(scores[q] / 0.1).log_softmax(0)[target[q]] for q in rows]
+    assert float(CosineNet(0.1).loss(scores, target)) == pytest.approx(float(sum(sharper)) / QUERIES)
+    probabilities = scores.softmax(dim=1)
+    assert float(seeded(MatchingNet).loss(probabilities, target)) == pytest.approx(float(sum(of_softmax)) / QUERIES)
+    squares = [(scores[q, c] - float(target[q] == c)) ** 2 for q in rows for c in range(WAY)]
+    assert float(seeded(RelationNet).loss(scores, target)) == pytest.approx(float(sum(squares)) / len(squares))
+
+
+def test_a_class_without_probability_costs_much_and_not_everything():
+    scores = torch.tensor([[0.0, 1.0]], requires_grad=True)
+    loss = seeded(MatchingNet).loss(scores, torch.tensor([0]))
+    loss.backward()
+    assert 50 < float(loss) < 100 and bool(torch.isfinite(scores.grad).all())
 
 
 def gradients(scores: Tensor, weights: Tensor, inputs: list[Tensor]) -> tuple[Tensor, ...]:

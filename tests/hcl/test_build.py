@@ -92,6 +92,47 @@ def test_channels_last_changes_no_number():
     torch.testing.assert_close(one(clips())[1], other(clips())[1], rtol=1e-4, atol=1e-5)
 
 
+def test_names_learn_only_where_a_term_has_a_gradient_for_them():
+    """Otherwise data parallelism would wait for gradients that never come."""
+    for sigma, learns in ((0.25, True), (0.0, False)):
+        settings = experiment(
+            matching__semantic=True, matching__tuple_sizes=[2], model__embedding_dim=6, loss__sigma_spatial_cycle=sigma
+        )
+        model = build.make_model(settings, 3)
+        assert model.heads.semantic_linear.in_features == 6
+        features, logits = model(clips(), torch.ones(4, 6))
+        terms = contrastive_terms(features, features, neighbouring_pairs(0, 4), **build.training_matching(settings))
+        (sum(terms.values()) + logits.sum()).backward()
+        assert [key for key, value in model.named_parameters() if value.requires_grad and value.grad is None] == []
+        assert (model.heads.semantic_linear.weight.grad is not None) == learns
+
+
+def test_embeddings_are_those_of_the_data_set(tmp_path):
+    partition = Partition(
+        "toy", "val", ("eel", "fox"), tuple(Video(c, f"{c}{i}") for c in ("eel", "fox") for i in "ab")
+    )
+    settings = experiment(matching__semantic=True, matching__tuple_sizes=[2], model__embedding_dim=2)
+    assert build.clip_embeddings(experiment(), tmp_path, partition) is None
+    assert build.embeddings_identity(experiment(), tmp_path, "toy") == ""
+    (tmp_path / "embeddings").mkdir()
+    np.savez(tmp_path / "embeddings/toy.npz", classes=np.array(["fox", "eel"]), vectors=np.eye(2, dtype=np.float32))
+    assert build.clip_embeddings(settings, tmp_path, partition).tolist() == [[0, 1], [0, 1], [1, 0], [1, 0]]
+    assert len(build.embeddings_identity(settings, tmp_path, "toy")) == 12
+
+
+def test_compiling_and_recomputing_leave_the_names_of_the_weights(monkeypatch):
+    compiled: list[object] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: compiled.append(self))
+    settings = experiment(train__compile=True, train__recompute_backbone=True)
+    model = build.make_model(settings, 3)
+    names = list(model.state_dict())
+    build.prepare_training(settings, model, compile_parts=False)
+    assert compiled == []
+    build.prepare_training(settings, model)
+    assert compiled == [*model.backbone.body, model.encoder]
+    assert list(model.state_dict()) == names
+
+
 # --- keyword arguments ----------------------------------------------------------------------------------------------
 
 
@@ -102,6 +143,7 @@ def test_training_arguments_are_those_of_the_terms():
         matching__zoom_ranks_train=2,
         matching__chunk_size=3,
         matching__renormalise=True,
+        matching__misplaced_training_semantics=True,
         loss__temperature=0.1,
         loss__cycle_temperature=0.5,
         loss__keep_anchor=True,
@@ -112,7 +154,6 @@ def test_training_arguments_are_those_of_the_terms():
         "anchors",
         "everyone",
         "pairs",
-        "misplaced_semantics",  # there is no experiment with semantics yet
     }
     assert arguments == {
         "tuple_sizes": (2, 3),
@@ -123,6 +164,7 @@ def test_training_arguments_are_those_of_the_terms():
         "cycle_temperature": 0.5,
         "keep_anchor": True,
         "renormalise": True,
+        "misplaced_semantics": True,
         "spatial": True,
         "spatial_cycle": True,
         "chunk_size": 3,

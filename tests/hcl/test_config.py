@@ -17,6 +17,7 @@ OTHER: dict[str, Any] = {
     "name": "another",
     "data.dataset": "hmdb51",
     "data.train_partitions": ["train", "val"],
+    "data.embeddings": "names.npz",
     "clips.n_frames": 4,
     "clips.crop_scale": [0.5, 1.0],
     "model.weights": "none",
@@ -96,6 +97,9 @@ def test_published_preset_names_settings_and_changes_each() -> None:
         assert override(Experiment(), {path: value}).digest() != Experiment().digest()
 
 
+LEAK = {"semantic": True, "leaking_semantics": True}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -109,6 +113,13 @@ def test_published_preset_names_settings_and_changes_each() -> None:
         ({"data": {"selection_partition": "test"}}, "data.protocol=published"),
         ({"data": {"train_partitions": ("train", "val")}}, "classes it must not see"),
         ({"clips": {"n_frames": 12}}, "exceeds model.max_positions=10"),
+        ({"matching": {"semantic": True, "leaking_semantics": True}}, "mode published only, mode is corrected"),
+        ({"mode": "published", "matching": LEAK | {"tuple_sizes": (2, 3)}}, "the release raises"),
+        ({"mode": "published", "matching": LEAK | {"zoom_ranks_test": 6}}, "test=6, an episode has 5"),
+        (
+            {"matching": {"semantic": True, "tuple_sizes": (2, 3), "reproject_per_size": True}},
+            "d_model=1152 to equal model.embedding_dim=768",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -181,3 +181,12 @@ def test_every_kind_of_positions_makes_a_place_count(kind):
     same[..., 0, 0] = 2.0
     moved = same.flip(-1)  # the odd patch stands elsewhere: without positions its token would be the same
     assert not torch.isclose(model(same)[0, :, 0], model(moved)[0, :, COLUMNS - 1], rtol=1e-3).all()
+
+
+def test_without_layers_tokens_are_the_projected_patches_and_nothing_is_left_unused():
+    encoder = Encoder(5, d_model=8, n_layers=0).double()
+    grids = noise(2, FRAMES, 5, ROWS, COLUMNS)
+    tokens = encoder(grids)
+    for (t, y, x), token in zip(places(), tokens[1].flatten(0, 1), strict=True):
+        torch.testing.assert_close(token, encoder.input_proj(grids[1, t, :, y, x]))
+    assert {name.split(".")[0] for name, _ in encoder.named_parameters()} == {"input_proj"}

@@ -154,3 +154,76 @@ def test_validation_is_the_accuracy_of_the_episodes_and_reads_each_clip_once():
     levels = episode_levels(model.heads, tokens, rows, episodes, **settings, **MATCHING)
     assert ours.tolist() == accuracies(fused(levels, SIGMAS), 2).tolist()
     assert ours.mean() > 0.5  # brightness tells the classes apart
+
+
+# --- semantics ------------------------------------------------------------------------------------------------------
+
+EMBEDDING = 5
+
+
+def named_clips() -> tuple[Any, Tensor, Tensor]:
+    """Heads with semantics, the tokens of all clips, and the embedding of each clip's class name."""
+    heads = seeded_heads(embedding_dim=EMBEDDING, tuple_sizes=(2,))
+    of_class = torch.randn(3, EMBEDDING, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return heads, tokens_like(len(LABELS)).detach(), of_class[torch.from_numpy(LABELS)]
+
+
+SEMANTIC: dict[str, Any] = MATCHING | {"tuple_sizes": (2,), "metric": "cosine", "project": True}
+
+
+def test_features_a_few_clips_at_a_time_carry_each_clips_own_name(monkeypatch):
+    monkeypatch.setattr("hcl.evaluation._HEAD_CLIPS", 4)
+    heads, tokens, names = named_clips()
+    ours = features_of(heads, tokens, ROWS, project=True, embeddings=names)
+    whole = heads(tokens, ROWS, embeddings=names)
+    torch.testing.assert_close(ours.semantics[0], whole.semantics[0].detach())
+
+
+@pytest.mark.parametrize("episodes_count", [1, 400])  # episode by episode, and from a table of all pairs
+def test_names_change_the_spatial_level_and_a_querys_own_name_changes_nothing(episodes_count):
+    """Only the support's class names are known at test."""
+    heads, tokens, names = named_clips()
+    episodes = sample_episodes(LABELS, way=3, shot=1, queries=2, episodes=episodes_count, seed=0)
+    plain = episode_levels(heads, tokens, ROWS, episodes, **SEMANTIC)
+    named = episode_levels(heads, tokens, ROWS, episodes, embeddings=names, **SEMANTIC)
+    assert not np.allclose(named.spatial, plain.spatial)
+    assert_same_levels(Levels(named.global_, named.temporal, plain.spatial), plain)
+    if episodes_count > 1:
+        return
+    unknown = names.clone()
+    unknown[torch.from_numpy(episodes.query.ravel())] = 1e3  # had it been read, the weights would be others
+    assert_same_levels(episode_levels(heads, tokens, ROWS, episodes, embeddings=unknown, **SEMANTIC), named)
+
+
+def test_the_table_and_the_episodes_weigh_pairs_alike():
+    heads, tokens, names = named_clips()
+    episodes = sample_episodes(LABELS, way=3, shot=2, queries=2, episodes=400, seed=0)
+    by_table = episode_levels(heads, tokens, ROWS, episodes, embeddings=names, **SEMANTIC)
+    one_by_one = mixed_levels(heads, tokens, ROWS, episodes, embeddings=names, defects=Defects(), **SEMANTIC)
+    assert_same_levels(by_table, one_by_one)
+
+
+def test_the_releases_defect_reads_the_names_of_queries():
+    """Deviation 7: with more queries than supports, the batch rows that weigh them are queries themselves."""
+    heads, tokens, names = named_clips()
+    episodes = sample_episodes(LABELS, way=3, shot=1, queries=2, episodes=1, seed=0)
+    leaking: dict[str, Any] = SEMANTIC | {"defects": Defects(misplaced_semantics=True)}
+    released = episode_levels(heads, tokens, ROWS, episodes, embeddings=names, **leaking)
+    other = names.clone()
+    other[torch.from_numpy(episodes.query.ravel())] = -names[torch.from_numpy(episodes.query.ravel())]
+    assert not np.allclose(
+        episode_levels(heads, tokens, ROWS, episodes, embeddings=other, **leaking).spatial, released.spatial
+    )
+
+
+def test_validation_hands_each_clip_its_own_name():
+    model = tiny_model(embedding_dim=EMBEDDING, tuple_sizes=(2,)).eval()
+    names = torch.randn(3, EMBEDDING, generator=torch.Generator().manual_seed(0))[torch.from_numpy(LABELS)]
+    dataset = Clips(pixels(len(LABELS)))
+    episodes = sample_episodes(LABELS, way=2, shot=1, queries=2, episodes=8, seed=1)  # not every clip is needed
+    tokens, rows = encode(model, dataset, range(len(LABELS)))
+    levels = episode_levels(model.heads, tokens, rows, episodes, embeddings=names, **SEMANTIC)
+    matching = MATCHING | {"tuple_sizes": (2,)}
+    settings: dict[str, Any] = {"metric": "cosine", "project": True, "sigmas": SIGMAS, "matching": matching}
+    ours = validate(model, dataset, episodes, embeddings=names, **settings)
+    assert ours.tolist() == accuracies(fused(levels, SIGMAS), 2).tolist()

@@ -6,6 +6,7 @@ everything that is compared and writes it down. The same functions run here for 
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import sys
@@ -21,11 +22,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from hcl.batches import Batch, pair_batches
 from hcl.episodes import sample_episodes
+from hcl.errors import NonFiniteLossError
 from hcl.evaluation import validate
 from hcl.gather import Gather, OneProcess, Workers
 from hcl.losses import TERMS, classification_loss, contrastive_terms, neighbouring_pairs, weighted_total
-from hcl.training import Batch, pair_batches, train_step
+from hcl.training import BatchLoss, PairLoss, train_step
 from tests.hcl.test_evaluation import LABELS as VALIDATION_LABELS
 from tests.hcl.test_evaluation import SIGMAS as FUSION
 from tests.hcl.test_evaluation import Clips
@@ -59,14 +62,16 @@ def gradients_of(model: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.grad.clone() for name, parameter in bare.named_parameters() if parameter.grad is not None}
 
 
-def terms_and_gradients(gather: Gather, variant: str) -> dict[str, tuple[dict[str, float], dict[str, Tensor]]]:
-    """In float64: the terms, and the gradients of each term alone and of the weighted total."""
+def terms_and_gradients(
+    gather: Gather, variant: str, dtype: torch.dtype = torch.float64
+) -> dict[str, tuple[dict[str, float], dict[str, Tensor]]]:
+    """The terms, and the gradients of each term alone and of the weighted total."""
     settings = VARIANTS[variant]
-    model = wrapped(tiny_model(**settings["model"]).double(), gather)
+    model = wrapped(tiny_model(**settings["model"]).to(dtype), gather)
     (batch,) = batches(gather, 1)
     embeddings = None
     if variant == "semantic":
-        of_class = torch.randn(4, EMBEDDING, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        of_class = torch.randn(4, EMBEDDING, generator=torch.Generator().manual_seed(0), dtype=dtype)
         embeddings = of_class[batch.labels]
     results = {}
     for name in (*TERMS, "total"):
@@ -85,25 +90,46 @@ def three_steps(gather: Gather) -> tuple[list[dict[str, float]], dict[str, Tenso
     """In float32, by `train_step`: what it returns, the last gradients, the weights afterwards."""
     model = wrapped(tiny_model(), gather).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    settings: dict[str, Any] = {"sigmas": SIGMAS, "matching": MATCHING, "clip_norm": 1.0, "gather": gather}
-    values = [gather.mean(train_step(model, optimizer, batch, **settings)) for batch in batches(gather, 3)]
+    loss = PairLoss(model, SIGMAS, MATCHING, gather)
+    settings: dict[str, Any] = {"loss": loss, "clip_norm": 1.0, "gather": gather}
+    values = [train_step(model, optimizer, [batch], **settings) for batch in batches(gather, 3)]
     return values, gradients_of(model), dict(getattr(model, "module", model).state_dict())
 
 
-def validated(gather: Gather) -> np.ndarray:
-    episodes = sample_episodes(VALIDATION_LABELS, way=3, shot=2, queries=2, episodes=5, seed=1)
+def not_finite(gather: Gather) -> tuple[list[str], list[int]]:
+    """The terms and clips that a worker names where the classification of the last worker's clips is not finite."""
+    model = wrapped(tiny_model(), gather).train()
+    finite = PairLoss(model, SIGMAS, MATCHING, gather)
+
+    def loss(batch: Batch) -> BatchLoss:
+        result = finite(batch)
+        is_broken = gather.rank == gather.world - 1
+        return result._replace(terms=result.terms | {"ce": result.terms["ce"] * (math.nan if is_broken else 1.0)})
+
+    (batch,) = batches(gather, 1)
+    with pytest.raises(NonFiniteLossError) as caught:
+        train_step(model, torch.optim.SGD(model.parameters()), [batch], loss=loss, clip_norm=1.0, gather=gather)
+    return caught.value.terms, caught.value.clips
+
+
+def validated(gather: Gather, **episode: int) -> np.ndarray:
+    settings = {"way": 3, "shot": 2, "queries": 2, "episodes": 5} | episode
+    episodes = sample_episodes(VALIDATION_LABELS, seed=1, **settings)
     matching = {"tuple_sizes": (2, 3), "top_tuples": 3, "top_patches": 4, "zoom_ranks": 2}
     model = tiny_model().eval()
-    settings: dict[str, Any] = {"metric": "auto", "project": True, "sigmas": FUSION, "matching": matching}
-    return validate(model, Clips(pixels(len(VALIDATION_LABELS))), episodes, gather=gather, **settings)
+    scoring: dict[str, Any] = {"metric": "auto", "project": True, "sigmas": FUSION, "matching": matching}
+    return validate(model, Clips(pixels(len(VALIDATION_LABELS))), episodes, gather=gather, **scoring)
 
 
 def everything(gather: Gather) -> dict[str, Any]:
     uneven = torch.arange(20.0).view(10, 2)[gather.rank : 2 * gather.rank + 1]  # rank + 1 rows
     return {
         "terms": {variant: terms_and_gradients(gather, variant) for variant in VARIANTS},
+        "terms in float32": {v: terms_and_gradients(gather, v, torch.float32) for v in VARIANTS},
         "steps": three_steps(gather),
+        "not finite": not_finite(gather),
         "validation": validated(gather).tolist(),
+        "validation of two clips": validated(gather, way=1, shot=1, queries=1, episodes=1).tolist(),
         "rows": gather.rows(uneven),
         "mean": gather.mean({"a": float(gather.rank), "b": 1.5}),
     }
@@ -172,6 +198,30 @@ def test_terms_and_gradients_are_those_of_one_worker(results, world, variant, te
         at_least = 1e-3 * float(joined(gradients).norm())
         errors = {name: error_of(our_gradients[name], value, at_least) for name, value in gradients.items()}
         assert max(errors.values()) <= 1e-10, errors
+
+
+@pytest.mark.parametrize("term", [*TERMS, "total"])
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("world", WORLDS)
+def test_terms_and_gradients_in_float32(results, world, variant, term):
+    values, gradients = results[1][0]["terms in float32"][variant][term]
+    for rank in range(world):
+        ours, our_gradients = results[world][rank]["terms in float32"][variant][term]
+        assert ours == pytest.approx(values, rel=1e-5)
+        assert error_of(joined(our_gradients), joined(gradients)) <= 1e-5
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_loss_that_one_worker_cannot_compute_stops_all_with_the_clips_of_all(results, world):
+    (batch,) = batches(OneProcess(), 1)
+    assert results[1][0]["not finite"] == (["ce"], batch.indices.tolist())
+    assert all(results[world][rank]["not finite"] == results[1][0]["not finite"] for rank in range(world))
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_validation_works_with_more_workers_than_clips(results, world):
+    expected = results[1][0]["validation of two clips"]
+    assert all(results[world][rank]["validation of two clips"] == expected for rank in range(world))
 
 
 @pytest.mark.parametrize("world", WORLDS)

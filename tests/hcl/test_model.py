@@ -38,7 +38,11 @@ def tiny_model(*, seed: int = 0, dropout: float = 0.0, batch_norm_layer: bool = 
     body: list[nn.Module] = [nn.Conv2d(3, CHANNELS, 4, stride=4), nn.Tanh()]
     if batch_norm_layer:
         body.insert(1, nn.BatchNorm2d(CHANNELS))
-    heads = {name: settings.pop(name) for name in ("multi_scale", "embedding_dim", "mix_scales") if name in settings}
+    heads = {
+        name: settings.pop(name)
+        for name in ("multi_scale", "embedding_dim", "mix_scales", "global_pooling")
+        if name in settings
+    }
     return HCL(
         Backbone(nn.Sequential(*body), CHANNELS, (0.5,) * 3, (0.25,) * 3),
         Encoder(CHANNELS, d_model=DIM, n_heads=2, dropout=dropout),
@@ -229,6 +233,22 @@ def test_logits_come_from_the_mean_over_all_tokens():
         torch.testing.assert_close(logits[clip], naive_affine(model.classifier, mean))
     for one, other in zip(parts_of(features), parts_of(model.heads(tokens, rows)), strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(("pooling", "places"), [("frames", FRAMES), ("patches", FRAMES * ROWS * COLUMNS)])
+def test_tokens_side_by_side_keep_their_places_and_are_not_projected(pooling, places):
+    model = tiny_model(global_pooling=pooling).eval()
+    tokens, rows = model.tokens(pixels())
+    clips = model.heads(tokens, rows).clip
+    assert clips.shape == (CLIPS, places * DIM)
+    assert torch.equal(clips, model.heads(tokens, rows, project=False).clip)
+    for clip in range(CLIPS):
+        parts = [token for frame in tokens[clip] for token in (frame if pooling == "patches" else [frame.mean(dim=0)])]
+        torch.testing.assert_close(clips[clip], naive_normalise(torch.cat(parts)))
+    backwards = model.heads(tokens.flip(1), rows).clip
+    assert not torch.allclose(backwards, clips) and torch.allclose(
+        tiny_model().heads(tokens.flip(1), rows).clip, tiny_model().heads(tokens, rows).clip
+    )
 
 
 def test_grids_are_each_frame_by_itself_in_its_place():

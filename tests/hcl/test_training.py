@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.amp import GradScaler
 from torch.utils.data import Dataset
 
+from hcl.batches import Batch, pair_batches
 from hcl.clips import Draw
 from hcl.episodes import pair_batch
-from hcl.errors import EpisodeError, TrainingError
-from hcl.losses import TERMS
+from hcl.errors import ConfigError, EpisodeError, TrainingError
+from hcl.losses import TERMS, contrastive_terms, neighbouring_pairs
 from hcl.optimisation import make_optimizer, parameter_groups
-from hcl.training import Batch, pair_batches, train_epoch, train_step
+from hcl.training import EpochSums, PairLoss, train_epoch, train_step
 from tests.hcl.test_model import FRAMES, HEIGHT, WIDTH, tiny_model
 
 LABELS = np.repeat(np.arange(4), 5)
@@ -52,8 +54,13 @@ def one_batch(**changes) -> Batch:
 
 
 def step(model, optimizer=None, batch: Batch | None = None, **changes) -> dict[str, float]:
-    settings: dict[str, Any] = {"sigmas": SIGMAS, "matching": MATCHING, "clip_norm": 0.1} | changes
-    return train_step(model, optimizer or optimizer_of(model), batch or one_batch(), **settings)
+    settings: dict[str, Any] = {"clip_norm": 0.1} | {k: changes.pop(k) for k in ("clip_norm", "scaler") if k in changes}
+    loss = loss_of(model, **changes)
+    return train_step(model, optimizer or optimizer_of(model), [batch or one_batch()], loss=loss, **settings)
+
+
+def loss_of(model, **changes) -> PairLoss:
+    return PairLoss(model, **{"sigmas": SIGMAS, "matching": MATCHING} | changes)
 
 
 # --- batches --------------------------------------------------------------------------------------------------------
@@ -85,6 +92,28 @@ def test_loader_processes_change_no_batch():
     one, other = (list(pair_batches(Stripes(), LABELS, processes=n, **BATCHES | {"batches": 2})) for n in (0, 2))
     for first, second in zip(one, other, strict=True):
         assert torch.equal(first.clips, second.clips) and torch.equal(first.labels, second.labels)
+
+
+def test_an_epoch_can_begin_at_any_step():
+    whole, rest = (list(pair_batches(Stripes(), LABELS, first_step=first, **BATCHES)) for first in (0, 7))
+    assert len(rest) == 3
+    for ours, expected in zip(rest, whole[7:], strict=True):
+        assert torch.equal(ours.clips, expected.clips) and np.array_equal(ours.indices, expected.indices)
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_reading_batches_draws_nothing_from_the_generator_of_dropout(processes):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    one_batch(processes=processes)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_workers_that_cannot_take_equal_shares_are_refused():
+    with pytest.raises(ConfigError, match="3 classes cannot be shared evenly by 4 workers") as caught:
+        one_batch(world=4)
+    assert caught.value.where == "train.classes_per_batch"
 
 
 def test_epochs_and_seeds_have_batches_of_their_own():
@@ -148,6 +177,22 @@ def test_bfloat16_stays_close_and_matches_in_float32():
     assert rough["global"] == pytest.approx(exact["global"], rel=0.05)
 
 
+def test_float16_scales_the_loss_and_not_the_gradients():
+    exact = step(tiny_model().train())
+    rough = step(tiny_model().train(), precision="float16", scaler=GradScaler("cpu", init_scale=256.0))
+    assert rough["total"] == pytest.approx(exact["total"], rel=0.02)
+    assert rough["gradient_norm"] == pytest.approx(exact["gradient_norm"], rel=0.05)
+
+
+def test_a_step_whose_scaled_gradients_overflow_is_left_out_and_the_scale_falls():
+    model, scaler = tiny_model().train(), GradScaler("cpu", init_scale=2.0**127)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    values = step(model, precision="float16", scaler=scaler)
+    assert math.isfinite(values["total"]) and "gradient_norm" not in values
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert scaler.get_scale() == 2.0**126
+
+
 def test_a_loss_that_is_not_finite_names_its_term_and_clips_and_changes_nothing():
     model, batch = tiny_model().train(), one_batch()
     with torch.no_grad():
@@ -172,6 +217,62 @@ def test_a_total_that_overflows_is_told_from_its_terms():
         step(tiny_model().train(), sigmas=SIGMAS | {"ce": float("inf")})
 
 
+def test_a_batch_is_trained_with_the_names_of_its_own_classes():
+    names = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    model, batch = tiny_model(embedding_dim=5).train(), one_batch()
+    before = model.heads.semantic_linear.weight.detach().clone()
+    features, _ = model(batch.clips, names[batch.labels])
+    pairs = neighbouring_pairs(0, len(features))
+    expected = contrastive_terms(features, features, pairs, **MATCHING)
+    values = step(model, batch=batch, embeddings=names)
+    assert values["spatial"] == pytest.approx(float(expected["spatial"]), rel=1e-5)
+    assert values["spatial"] != pytest.approx(step(tiny_model(), batch=batch)["spatial"], rel=1e-5)
+    assert not torch.equal(model.heads.semantic_linear.weight, before)  # through the spatial cycle term
+
+
+# --- an epoch in parts ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_an_epoch_in_two_parts_is_the_epoch(processes):
+    """With dropout: its random numbers follow from the step, not from what was drawn before."""
+
+    def train(parts: list[tuple[int, int]]) -> tuple[dict[str, Tensor], dict[str, float]]:
+        model, sums = tiny_model(dropout=0.3).train(), EpochSums()
+        optimizer, means = optimizer_of(model), {}
+        for first, last in parts:
+            torch.manual_seed(first)  # another process has drawn other numbers
+            sums = EpochSums(**sums.state)
+            settings = BATCHES | {"batches": last, "first_step": first, "processes": processes}
+            means = train_epoch(
+                model,
+                optimizer,
+                pair_batches(Stripes(), LABELS, **settings),
+                sums=sums,
+                seeds=(0, 0, 0),
+                loss=loss_of(model),
+                clip_norm=0.1,
+            )
+        return model.state_dict(), means
+
+    weights, means = train([(0, 5)])
+    in_parts, means_in_parts = train([(0, 2), (2, 5)])
+    assert all(torch.equal(in_parts[name], value) for name, value in weights.items())
+    timed = {"clips_per_second", "data_wait", "train_seconds"}
+    assert {k: v for k, v in means.items() if k not in timed} == {
+        k: v for k, v in means_in_parts.items() if k not in timed
+    }
+
+
+def test_a_mean_is_over_the_steps_that_have_the_value():
+    sums = EpochSums(steps=2, clips=12, seconds=3.0, waited=1.5)
+    sums.add({"total": 1.0, "gradient_norm": 5.0})
+    sums.add({"total": 3.0})  # a step that was left out
+    means = sums.means()
+    assert (means["total"], means["gradient_norm"]) == (2.0, 5.0)
+    assert (means["clips_per_second"], means["data_wait"], means["train_seconds"]) == (4.0, 0.5, 3.0)
+
+
 # --- ten steps ------------------------------------------------------------------------------------------------------
 
 GOLDEN = [5.6830, 5.7515, 5.6549, 5.5409, 4.7533, 4.5106, 4.1250, 4.3044, 4.1566, 3.5707]
@@ -184,9 +285,8 @@ def ten_steps(**changes) -> list[float]:
         model,
         optimizer_of(model, lr=1e-2),
         pair_batches(Stripes(), LABELS, **BATCHES | changes),
-        on_step=lambda number, values: totals.append(values["total"]),
-        sigmas=SIGMAS,
-        matching=MATCHING,
+        on_step=lambda sums, values: totals.append(values["total"]),
+        loss=loss_of(model),
         clip_norm=1.0,
     )
     return totals
@@ -209,9 +309,8 @@ def test_an_epoch_gives_the_means_of_its_steps():
         model,
         optimizer_of(model),
         pair_batches(Stripes(), LABELS, **BATCHES | {"batches": 3}),
-        on_step=lambda number, values: seen.append((number, values)),
-        sigmas=SIGMAS,
-        matching=MATCHING,
+        on_step=lambda sums, values: seen.append((sums.steps, values)),
+        loss=loss_of(model),
         clip_norm=0.1,
     )
     assert model.training

@@ -16,8 +16,8 @@ from hcl.config import Experiment
 from hcl.resolve import resolve, to_yaml
 from hcl.splits import Partition, Video, write_split
 from orchestration.cli import main
+from orchestration.runs import Run
 from orchestration.train import train
-from orchestration.worker import Run
 
 CLASSES = {"train": ("ant", "bee", "cat", "dog"), "val": ("eel", "fox", "gnu"), "test": ("hen", "ibis", "jay")}
 N_VIDEOS, N_FRAMES, SIDE = 5, 5, 48

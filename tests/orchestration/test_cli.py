@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -11,22 +12,11 @@ import pytest
 
 from hcl.resolve import load_resolved
 from orchestration.cli.options import command_line
-from orchestration.worker import Run
+from orchestration.runs import Run
 from tests.orchestration.conftest import Command, tree
 
-COMMANDS = [
-    "demo",
-    "extract",
-    "train",
-    "sweep",
-    "evaluate",
-    "report",
-    "data synth",
-    "data pack",
-    "data unpack",
-    "config list",
-    "config show",
-]
+COMMANDS = ["demo", "extract", "train", "sweep", "evaluate", "report", "data synth", "config list", "config show"]
+COMMANDS += ["data pack", "data unpack", "checkpoint import", "checkpoint show"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -71,7 +61,8 @@ def test_a_dry_run_says_what_would_run_and_leaves_nothing(
     code, out, _ = hcl("train", experiment_file, "--data", data_root, "--dry-run")
     assert code == 0
     assert "train: 20 clips of 4 classes" in out and "val: 15 clips of 3 classes" in out
-    assert "4 steps, 32 clips; nothing was started" in out
+    assert "4 steps, 32 clips" in out and "nothing was started" in out
+    assert re.search(r"weights.+0\.04", out) and re.search(r"most at once \(dry run\).+0\.\d\d", out)
     code, out, _ = hcl("sweep", experiment_file, "--data", data_root, "--trials", "7", "--dry-run")
     assert code == 0 and "7 trials of 2 epochs over space sigma" in out
     assert list(tmp_path.iterdir()) == [experiment_file]

@@ -29,7 +29,7 @@ from hcl.splits import Partition, read_partition
 from orchestration import evaluate as evaluating
 from orchestration import scoring, tables
 from orchestration.evaluate import METHODS, evaluate
-from orchestration.worker import BEST, Run
+from orchestration.runs import BEST, Run
 from tests.orchestration.conftest import tiny_experiment, tree
 
 

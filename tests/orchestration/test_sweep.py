@@ -21,9 +21,9 @@ from hcl.checkpoint import load_checkpoint
 from hcl.errors import ConfigError, EpisodeError, HCLError
 from hcl.resolve import load_resolved, override
 from orchestration import sweep as sweeping
+from orchestration.runs import LAST, Run
 from orchestration.study import Study, best_experiment, check_space, open_folder
 from orchestration.sweep import sweep
-from orchestration.worker import LAST, Run
 from search_spaces import Space, SpaceError
 from tests.orchestration.conftest import tiny_experiment, tree
 

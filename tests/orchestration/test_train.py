@@ -20,11 +20,13 @@ from hcl.checkpoint import load_checkpoint
 from hcl.errors import ConfigError, DataError, TrainingError
 from hcl.resolve import load_resolved
 from orchestration import train as training
-from orchestration.train import FAILED, fit, prepare, train
-from orchestration.worker import BEST, LAST, Run, run_epochs
+from orchestration.fitting import fit
+from orchestration.runs import BEST, FAILED, LAST, Run
+from orchestration.train import prepare, train
+from orchestration.worker import run_epochs
 from tests.orchestration.conftest import TWO, tiny_experiment, tree
 
-TIMED = {"clips_per_second", "data_wait", "train_seconds", "val_seconds"}
+TIMED = {"clips_per_second", "data_wait", "train_seconds", "val_seconds", "memory_gb"}
 
 
 def untimed(run: Run) -> list[dict[str, Any]]:
@@ -101,7 +103,7 @@ def test_a_run_is_not_gone_on_with_on_other_videos(trained: Run, data_root: Path
     known = results.read_provenance(tmp_path / "tiny")
     results.write_provenance(tmp_path / "tiny", replace(known, digests={**known.digests, "val": "0"}))
     run = Run(trained.experiment, data_root, tmp_path, tmp_path / "tiny")
-    with pytest.raises(ConfigError, match="was begun with other videos in val"):
+    with pytest.raises(ConfigError, match="was begun with other data in val"):
         training._provenance(run, "hcl train tiny")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ import torch
 import results
 from hcl.checkpoint import load_checkpoint
 from hcl.config import Experiment
+from hcl.episodes import pair_batch
 from hcl.errors import CheckpointError, TrainingError
 from hcl.frames import FrameStore
 from hcl.splits import Video, read_split
-from orchestration import worker
-from orchestration.worker import BEST, LAST, Run, run_epochs
+from orchestration import keeping, worker
+from orchestration.keeping import Keeper, Position
+from orchestration.runs import BEST, LAST, NON_FINITE, Run
+from orchestration.worker import run_epochs
 from tests.orchestration.conftest import CLASSES, tiny_experiment, tree
 
 
@@ -78,34 +82,73 @@ class Killed(Exception):
     pass
 
 
+TIMED = {"clips_per_second", "data_wait", "train_seconds", "val_seconds", "memory_gb"}
+
+
+def assert_as_if_whole(run: Run, whole: Run) -> None:
+    """The same weights in both checkpoints, bit for bit, and the same metrics but times and memory."""
+    for name, state in states(run).items():
+        assert_same_weights(state, states(whole)[name])
+        assert state["epoch"] == states(whole)[name]["epoch"]
+    rows, expected = (
+        [{k: v for k, v in row.items() if k not in TIMED} for row in results.read_epochs(one.folder)]
+        for one in (run, whole)
+    )
+    assert rows == expected
+
+
 @pytest.mark.parametrize("moment", ["after an epoch", "in an epoch", "between metrics and checkpoint"])
-def test_an_interrupted_run_ends_with_the_weights_of_a_whole_one(
+def test_a_run_without_checkpoints_inside_epochs_goes_on_with_the_epoch(
     moment: str, whole: Run, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = new_run(data_root, tmp_path)
+    run = new_run(data_root, tmp_path, interruptible(train__checkpoint_every=0))
     with monkeypatch.context() as patched:
         options: dict[str, Any] = {}
         if moment == "after an epoch":
             options["on_epoch"] = stop_at(1)
         elif moment == "in an epoch":
-            patched.setattr(worker._Progress, "__call__", stop_in_step(4))  # the second step of the second epoch
+            patched.setattr(Keeper, "after_step", stop_in_step(4))  # the second step of the second epoch
         else:
-            patched.setattr(worker, "save_checkpoint", stop_saving_last(2))
+            patched.setattr(keeping, "save_checkpoint", stop_saving_last(2))
         with pytest.raises(Killed):
             run_epochs(run, **options)
     assert load_checkpoint(run.folder / LAST)["epoch"] == 1
     seen: list[int] = []
     run_epochs(run, on_epoch=lambda row: seen.append(row["epoch"]))
     assert seen == [2, 3]
-    for name, state in states(run).items():
-        assert_same_weights(state, states(whole)[name])
-        assert state["epoch"] == states(whole)[name]["epoch"]
-    timed = {"clips_per_second", "data_wait", "train_seconds", "val_seconds"}
-    rows, expected = (
-        [{k: v for k, v in row.items() if k not in timed} for row in results.read_epochs(one.folder)]
-        for one in (run, whole)
-    )
-    assert rows == expected
+    assert_as_if_whole(run, whole)
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_an_epoch_goes_on_in_its_middle_as_if_nothing_had_happened(
+    processes: int, whole: Run, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With dropout, augmentation, and clips read here or by loader processes."""
+    experiment = interruptible(train__checkpoint_every=1, train__loader_processes=processes)
+    assert experiment.model.dropout > 0 and experiment.clips.jitter > 0
+    assert experiment.digest() == whole.experiment.digest()
+    run = new_run(data_root, tmp_path, experiment)
+    keep = Keeper.after_step
+    with monkeypatch.context() as patched:
+        patched.setattr(Keeper, "after_step", stop_in_step(4, first=keep))
+        with pytest.raises(Killed):
+            run_epochs(run)
+    last = load_checkpoint(run.folder / LAST)
+    assert (last["epoch"], last["step"], last["sums"]["steps"]) == (1, 1, 1)
+    steps: list[int] = []
+
+    def note(self: Keeper, position: Position, values: dict[str, float]) -> None:
+        steps.append(position.sums.steps)
+        keep(self, position, values)
+
+    monkeypatch.setattr(Keeper, "after_step", note)
+    run_epochs(run)
+    assert steps == [2, 1, 2]  # the rest of the second epoch, and the third
+    assert_as_if_whole(run, whole)
+
+
+def interruptible(**changes: Any) -> Experiment:
+    return tiny_experiment(model__train_backbone=True, train__epochs=3, **changes)
 
 
 def stop_at(epoch: int) -> Any:
@@ -116,20 +159,22 @@ def stop_at(epoch: int) -> Any:
     return on_epoch
 
 
-def stop_in_step(n_steps: int) -> Any:
+def stop_in_step(n_steps: int, first: Any = None) -> Any:
     n_seen = 0
 
-    def step(*_: Any) -> None:
+    def step(*arguments: Any) -> None:
         nonlocal n_seen
         n_seen += 1
         if n_seen == n_steps:
             raise Killed
+        if first is not None:
+            first(*arguments)
 
     return step
 
 
 def stop_saving_last(epoch: int) -> Any:
-    save = worker.save_checkpoint
+    save = keeping.save_checkpoint
 
     def save_or_stop(path: Path, **content: Any) -> None:
         if path.name == "last.pt" and content["state"]["epoch"] == epoch:
@@ -191,10 +236,15 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_no_checkpoint_of_that
     data_root: Path, tmp_path: Path
 ) -> None:
     run = new_run(data_root, tmp_path, tiny_experiment(model__train_backbone=True, optim__lr=1e30))
-    with pytest.raises(TrainingError, match="the loss is not finite: ") as caught:
+    with pytest.raises(TrainingError, match="the loss is not finite in epoch 1, step 2: ce, global") as caught:
         run_epochs(run)
     assert "optim.lr" in caught.value.remedy
     assert not (run.folder / LAST).exists() and not (run.folder / BEST).exists()
+    kept = json.loads((run.folder / NON_FINITE).read_text())
+    partition, _ = run.partitions()
+    clips = pair_batch(partition.labels, classes_per_batch=4, seed=0, epoch=0, step=1)
+    assert kept["clips"] == [partition.videos[clip].key for clip in clips]
+    assert (kept["epoch"], kept["step"]) == (1, 2) and "ce" in kept["terms"]
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", b"\x80\x02cos\nsystem\n(S'true'\ntR."])

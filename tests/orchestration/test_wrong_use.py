@@ -13,7 +13,7 @@ import pytest
 from hcl.frames import FrameStore
 from hcl.resolve import to_yaml
 from orchestration import runtime
-from orchestration.worker import BEST, LAST, Run
+from orchestration.runs import BEST, LAST, Run
 from tests.orchestration.conftest import Command, Outcome, tiny_experiment, tree, write_data
 
 

@@ -3,12 +3,13 @@ import pytest
 import torch
 
 from hcl.backbone import make_backbone
+from hcl.batches import Batch
 from hcl.encoder import Encoder
 from hcl.losses import contrastive_terms, neighbouring_pairs
 from hcl.model import HCL, MatchingHeads
 from hcl.optimisation import make_optimizer, parameter_groups
 from hcl.scores import fused, score_episode
-from hcl.training import Batch, train_step
+from hcl.training import PairLoss, train_step
 from tests.golden.weights import upsample_tiles
 from tests.parity.recorded import CASES, check, fill, hidden_of, load, published_name, tensor
 
@@ -115,9 +116,8 @@ def test_training_step(name, backbone_factor):
     values = train_step(
         model,
         optimizer,
-        Batch(images("s6_images_B3"), torch.from_numpy(labels), np.arange(6)),
-        sigmas=sigmas,
-        matching={"keep_anchor": True},
+        [Batch(images("s6_images_B3"), torch.from_numpy(labels), np.arange(6))],
+        loss=PairLoss(model, sigmas, {"keep_anchor": True}),
         clip_norm=case["clip_max_norm"],
     )
     assert values["total"] == pytest.approx(case["loss"], rel=1e-5)

@@ -10,18 +10,19 @@ import torch
 import torchvision
 from torch import nn
 
-from hcl.optimisation import learning_rate_factor, make_optimizer, parameter_groups, set_learning_rates
+from hcl import build
+from hcl.optimisation import make_optimizer, parameter_groups, set_learning_rates
+from hcl.resolve import resolve
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 RATES = json.loads((GOLDEN / "s8_lr_schedules.json").read_text())
 GROUPS = json.loads((GOLDEN / "s8_param_groups.json").read_text())
-UNUSED = {"step_size": 1, "milestones": (), "gamma": 1.0, "warmup_epochs": 0, "epochs": 20}
-SCHEDULES = {
-    "default": ("step", {"step_size": 4, "gamma": 0.5}),
-    "multi_step": ("multi_step", {"milestones": (5, 8, 11, 13, 15), "gamma": 0.5}),
-    "lr_drop": ("step", {"step_size": 5, "gamma": 0.5}),
-    "train_sh": ("step", {"step_size": 10, "gamma": 0.1}),
-    "default_3_0p7": ("step", {"step_size": 3, "gamma": 0.7}),
+SCHEDULES = {  # the release's `default` and `lr_drop` are both StepLR, of different options
+    "default": {"schedule": "step", "step_size": 4, "gamma": 0.5},
+    "multi_step": {"schedule": "multi_step", "milestones": [5, 8, 11, 13, 15], "gamma": 0.5},
+    "lr_drop": {"schedule": "step", "step_size": 5, "gamma": 0.5},
+    "train_sh": {"schedule": "step", "step_size": 10, "gamma": 0.1},
+    "default_3_0p7": {"schedule": "step", "step_size": 3, "gamma": 0.7},
 }
 
 
@@ -30,11 +31,12 @@ def test_every_recorded_schedule_is_compared():
 
 
 @pytest.mark.parametrize("case", SCHEDULES)
-def test_learning_rate_of_each_epoch(case):
-    schedule, settings = SCHEDULES[case]
-    optimizer = make_optimizer(parameter_groups(StandIn(), **rates()), name="adamw")
+def test_learning_rate_of_each_epoch_as_configured(case):
+    settings = {f"optim.{name}": value for name, value in SCHEDULES[case].items()}
+    experiment = resolve("published", settings | {"train.epochs": 20}).experiment
+    optimizer = build.optimizer_of(experiment, StandIn())
     for epoch, recorded in enumerate(RATES[case]["lr_per_epoch"]):
-        set_learning_rates(optimizer, learning_rate_factor(schedule, epoch, **{**UNUSED, **settings}))
+        set_learning_rates(optimizer, build.rate_factor(experiment, epoch))
         assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(recorded, rel=1e-12, abs=0)
 
 

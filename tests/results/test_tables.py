@@ -10,7 +10,16 @@ import pytest
 
 import results
 from results.markup import to_csv, to_latex, to_markdown
-from results.tables import DAGGER, FOOTNOTE, accuracy_table, levels_table, trials_table, write_tables
+from results.tables import (
+    DAGGER,
+    DOUBLE_DAGGER,
+    FOOTNOTE,
+    LEAK_FOOTNOTE,
+    accuracy_table,
+    levels_table,
+    trials_table,
+    write_tables,
+)
 
 
 @pytest.fixture
@@ -51,6 +60,16 @@ def test_published_protocol_is_marked_in_every_format(load, evaluation, tmp_path
     assert to_markdown(table).rstrip().endswith(FOOTNOTE)
     assert r"$^\dagger$ published protocol" in to_latex(table)
     assert DAGGER in to_csv(table)
+
+
+def test_a_matcher_that_saw_the_labels_is_marked_and_told_apart(load, evaluation):
+    leaking = evaluation(mode="published", protocol="published", leaks_labels=True, accuracy=0.99, run="leaks")
+    table = accuracy_table(load(evaluation(), leaking))
+    assert sorted(table["method"]) == ["hcl", f"hcl {DAGGER}{DOUBLE_DAGGER}"]
+    assert table.attrs["footnotes"] == [FOOTNOTE, LEAK_FOOTNOTE]
+    [honest] = accuracy_table(load(evaluation())[lambda found: ~found["leaks_labels"]])["method"]
+    assert honest == "hcl"
+    assert r"$^\ddagger$" in to_latex(table)
 
 
 @pytest.mark.parametrize(

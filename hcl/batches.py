@@ -1,0 +1,165 @@
+"""Batches of clips for training: the same ones for any number of workers, from any step of an epoch on.
+
+A sampler says which clips a step is made of, as a function of (seed, epoch, step), and how workers share them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from hcl.clips import Draw
+from hcl.episodes import pair_batch, training_episode
+from hcl.errors import ConfigError
+
+Labels = Int[np.ndarray, "clip"]
+Part = Int[np.ndarray, "_part"]
+"""Indices of the clips of which one loss is computed."""
+
+
+class Batch(NamedTuple):
+    """The clips of which a worker computes one loss: its share of a pair batch, or a whole episode."""
+
+    clips: Tensor
+    labels: Tensor
+    indices: Int[np.ndarray, "clip"]
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Which clips a step is made of; `seed` is that of the draws and of the clips' augmentation."""
+
+    @property
+    def seed(self) -> int: ...
+
+    def draw(self, labels: Labels, *, epoch: int, step: int, class_names: Sequence[str] | None = None) -> list[Part]:
+        """The whole step's clips, in the parts whose gradients are added up. Raises EpisodeError."""
+        ...
+
+    def share(self, parts: list[Part], rank: int, world: int) -> list[Part]:
+        """One worker's part of them; the workers' shares are equal."""
+        ...
+
+    def batches_per_step(self, world: int) -> int:
+        """How many batches a worker's share is. Raises ConfigError where equal shares are impossible."""
+        ...
+
+
+@dataclass(frozen=True)
+class PairSampler:
+    """Two clips of each class; every worker takes a part of one batch."""
+
+    classes_per_batch: int
+    seed: int
+
+    def draw(self, labels: Labels, *, epoch: int, step: int, class_names: Sequence[str] | None = None) -> list[Part]:
+        where = {"seed": self.seed, "epoch": epoch, "step": step}
+        return [pair_batch(labels, classes_per_batch=self.classes_per_batch, class_names=class_names, **where)]
+
+    def share(self, parts: list[Part], rank: int, world: int) -> list[Part]:
+        return [np.split(part, world)[rank] for part in parts]
+
+    def batches_per_step(self, world: int) -> int:
+        if 2 * self.classes_per_batch % world:
+            raise ConfigError(
+                f"2 clips of each of {self.classes_per_batch} classes cannot be shared evenly by {world} workers",
+                where="train.classes_per_batch",
+                remedy="make it a multiple of train.workers: with unequal shares the mean of the workers' losses is "
+                "not the loss of the batch",
+            )
+        return 1
+
+
+@dataclass(frozen=True)
+class EpisodeSampler:
+    """Whole episodes, each with its own loss; every worker takes some of them."""
+
+    way: int
+    shot: int
+    queries: int
+    episodes: int
+    seed: int
+
+    def draw(self, labels: Labels, *, epoch: int, step: int, class_names: Sequence[str] | None = None) -> list[Part]:
+        one = partial(training_episode, labels, way=self.way, shot=self.shot, queries=self.queries)
+        where = {"seed": self.seed, "epoch": epoch, "step": step}
+        return [one(number=number, class_names=class_names, **where) for number in range(self.episodes)]
+
+    def share(self, parts: list[Part], rank: int, world: int) -> list[Part]:
+        each = self.batches_per_step(world)
+        return parts[rank * each : (rank + 1) * each]
+
+    def batches_per_step(self, world: int) -> int:
+        if self.episodes % world:
+            raise ConfigError(
+                f"{self.episodes} episodes cannot be shared evenly by {world} workers",
+                where="train.episodes_per_step",
+                remedy="make it a multiple of train.workers",
+            )
+        return self.episodes // world
+
+
+def sampled_batches(
+    sampler: Sampler,
+    dataset: Dataset,
+    labels: Labels,
+    *,
+    steps: int,
+    epoch: int,
+    first_step: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    processes: int = 0,
+    prefetch: int = 2,
+    pin_memory: bool = False,
+    class_names: Sequence[str] | None = None,
+) -> Iterator[Batch]:
+    """One epoch of worker `rank`: its batches of every step, one step after another.
+
+    Args:
+        first_step: steps that were done before.
+        processes: that read clips, this many beside the worker; none: the worker reads them itself.
+        prefetch: batches that each of them reads ahead.
+        pin_memory: put clips where a GPU can fetch them while it computes.
+
+    Raises:
+        ConfigError: the workers cannot take equal shares.
+        EpisodeError: the partition cannot provide a step.
+    """
+    sampler.batches_per_step(world)
+
+    def shares() -> Iterator[list[Draw]]:
+        for step in range(first_step, steps):
+            parts = sampler.draw(labels, epoch=epoch, step=step, class_names=class_names)
+            for part in sampler.share(parts, rank, world):
+                yield [Draw(int(i), (sampler.seed, epoch, step)) for i in part]
+
+    ahead, here = itertools.tee(shares())  # the loader asks for batches before they are due
+    loader = DataLoader(
+        dataset,
+        batch_sampler=ahead,  # type: ignore[arg-type]  # an iterator does: nobody asks for its length
+        num_workers=processes,
+        pin_memory=pin_memory,
+        prefetch_factor=prefetch if processes else None,
+        generator=torch.Generator().manual_seed(0),  # its own: it would draw from the one that dropout uses
+    )
+    for clips, share in zip(loader, here, strict=True):
+        indices = np.array([draw.clip for draw in share])
+        yield Batch(clips, torch.from_numpy(labels[indices]), indices)
+
+
+def pair_batches(
+    dataset: Dataset, labels: Labels, *, classes_per_batch: int, batches: int, seed: int, epoch: int, **reading: Any
+) -> Iterator[Batch]:
+    """One epoch of pair batches; `reading` as in `sampled_batches`."""
+    sampler = PairSampler(classes_per_batch, seed)
+    return sampled_batches(sampler, dataset, labels, steps=batches, epoch=epoch, **reading)

@@ -1,0 +1,56 @@
+"""Class-name embeddings on disk: one vector a class of a data set, which `hcl data embed` writes."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hcl.errors import DataError
+
+
+def read_embeddings(
+    path: Path, classes: Sequence[str], *, dataset: str, dim: int
+) -> Float[Tensor, "class_index embedding"]:
+    """The vectors of some classes in their order, float32.
+
+    Args:
+        path: an archive of `classes` (names) and `vectors` (class, dim); nothing in it is unpickled.
+        dataset: for messages.
+        dim: the width that the model was made for.
+
+    Raises:
+        DataError: a missing or damaged file, a class that it does not hold, or vectors of another width.
+    """
+    remedy = f"run `hcl data embed {dataset}`"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            names, vectors = [str(name) for name in arrays["classes"]], np.asarray(arrays["vectors"], np.float32)
+    except FileNotFoundError as error:
+        raise DataError("no such file of class-name embeddings", where=str(path), remedy=remedy) from error
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        problem = f"cannot be read as class-name embeddings ({error})"
+        raise DataError(problem, where=str(path), remedy=remedy) from error
+    if vectors.ndim != 2 or len(vectors) != len(names):
+        raise DataError(
+            f"holds {len(names)} classes and vectors of shape {vectors.shape}", where=str(path), remedy=remedy
+        )
+    place = {name: row for row, name in enumerate(names)}
+    if missing := [name for name in classes if name not in place]:
+        raise DataError(
+            f"has no embedding of class {missing[0]!r} ({len(missing)} of {len(classes)} classes of {dataset} missing)",
+            where=str(path),
+            remedy=remedy,
+        )
+    if vectors.shape[1] != dim:
+        raise DataError(
+            f"holds embeddings of width {vectors.shape[1]}, the model expects {dim}",
+            where=str(path),
+            remedy=f"set model.embedding_dim={vectors.shape[1]}, or make them with another model: {remedy}",
+        )
+    return torch.from_numpy(vectors[[place[name] for name in classes]])

@@ -1,0 +1,77 @@
+"""The model of every regime but `hcl`: backbone, encoder where asked for, and a head that compares pooled features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from einops import rearrange
+from jaxtyping import Float, Num
+from torch import Tensor, nn
+
+from hcl.backbone import Backbone, clip_grids, hold_still
+from hcl.encoder import Encoder
+
+Pooled = Float[Tensor, "clip ..."]
+"""What a head compares of each clip: a vector, or a map for RelationNet."""
+
+
+class PooledModel(nn.Module):
+    """Clips to scores of an episode or to logits of the training classes.
+
+    Args:
+        backbone: see `hcl.backbone`.
+        encoder: tokens are pooled instead of the backbone's grids; None as released.
+        head: a module of `hcl.baselines`.
+        frozen_stages, batch_norm: as in `hcl.model.HCL`.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        encoder: Encoder | None,
+        head: nn.Module,
+        *,
+        frozen_stages: int | None = 0,
+        batch_norm: str = "train",
+    ):
+        super().__init__()
+        self.backbone, self.encoder = backbone, encoder
+        self.head: Any = head  # no class of its own: `pool`, and `classify` or a call, are all that is asked of it
+        self.frozen_stages = backbone.n_stages if frozen_stages is None else frozen_stages
+        self.batch_norm = batch_norm
+        self.backbone.freeze(self.frozen_stages)
+
+    def train(self, mode: bool = True) -> PooledModel:
+        super().train(mode)
+        hold_still(self.backbone, frozen_stages=self.frozen_stages, batch_norm=self.batch_norm)
+        return self
+
+    def grids(
+        self, clips: Num[Tensor, "clip frame channel _height _width"]
+    ) -> Float[Tensor, "clip frame grid_channel row column"]:
+        """The backbone's features of every frame; see `hcl.backbone.clip_grids`."""
+        return clip_grids(self.backbone, clips, frozen_stages=self.frozen_stages)
+
+    def tokens(self, clips: Num[Tensor, "clip frame channel _height _width"]) -> tuple[Pooled, int]:
+        """All that the head needs of each clip, to be kept for any number of episodes, and the rows of the grid.
+
+        Args:
+            clips: frames, or what the backbone's frozen stages have made of them.
+        """
+        grids = self.grids(clips)
+        rows = grids.shape[-2]
+        if self.encoder is not None:
+            grids = rearrange(self.encoder(grids), "v t (y x) d -> v t d y x", y=rows)
+        return self.head.pool(grids), rows
+
+    def scores(self, pooled: Pooled, way: int, shot: int) -> Float[Tensor, "query way"]:
+        """Of an episode's clips: support class by class, then the queries."""
+        support, query = pooled[: way * shot], pooled[way * shot :]
+        return self.head(query, support.unflatten(0, (way, shot)))
+
+    def forward(
+        self, clips: Num[Tensor, "clip frame channel _height _width"], way: int | None = None, shot: int = 1
+    ) -> Float[Tensor, "clip_or_query class_or_way"]:
+        """Scores of an episode of `way` classes, or, without it, logits of the training classes."""
+        pooled, _ = self.tokens(clips)
+        return self.head.classify(pooled) if way is None else self.scores(pooled, way, shot)

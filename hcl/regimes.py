@@ -1,0 +1,140 @@
+"""How a run learns: what a step is made of, what is minimised, and how an episode of validation is scored.
+
+HCL's pair batches, four baselines that learn from episodes, and a plain classifier stand behind one protocol; nothing
+above it asks which of them it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from hcl.batches import Batch, EpisodeSampler, PairSampler, Sampler
+from hcl.episodes import Episodes
+from hcl.evaluation import validate, validate_pooled
+from hcl.gather import Gather
+from hcl.losses import TERMS
+from hcl.model import HCL, autocast
+from hcl.pooled import PooledModel
+from hcl.training import BatchLoss, Loss, PairLoss
+
+
+@runtime_checkable
+class Regime(Protocol):
+    """Everything that training asks of a way to learn."""
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Names of the loss terms of a batch."""
+        ...
+
+    @property
+    def sampler(self) -> Sampler:
+        """What a step is made of."""
+        ...
+
+    def loss(self, model: nn.Module, *, gather: Gather, device: torch.device | str, precision: str) -> Loss:
+        """What a batch costs. `model` is the regime's own, or DDP around it."""
+        ...
+
+    def validate(
+        self, model: Any, dataset: Dataset, episodes: Episodes, *, gather: Gather, **encoding: Any
+    ) -> Float[np.ndarray, "episode"]:
+        """The accuracy of each episode by the regime's own matcher; `encoding` as in `hcl.evaluation.encode`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Contrastive:
+    """HCL: contrastive terms and classification of pair batches (METHOD "Training terms").
+
+    Args:
+        sigmas: weight of each term.
+        matching: the keyword arguments of `hcl.losses.contrastive_terms`.
+        test: the keyword arguments of `hcl.evaluation.validate` that say how episodes are scored.
+        class_embeddings, clip_embeddings: of the training classes' names and of the validation clips' class names.
+    """
+
+    sampler: PairSampler
+    sigmas: Mapping[str, float]
+    matching: Mapping[str, Any]
+    test: Mapping[str, Any]
+    class_embeddings: Tensor | None = None
+    clip_embeddings: Tensor | None = None
+    terms: tuple[str, ...] = TERMS
+
+    def loss(self, model: nn.Module, *, gather: Gather, device: torch.device | str, precision: str) -> Loss:
+        return PairLoss(
+            model,
+            sigmas=self.sigmas,
+            matching=self.matching,
+            embeddings=self.class_embeddings,
+            gather=gather,
+            device=device,
+            precision=precision,
+        )
+
+    def validate(
+        self, model: HCL, dataset: Dataset, episodes: Episodes, *, gather: Gather, **encoding: Any
+    ) -> Float[np.ndarray, "episode"]:
+        names = self.clip_embeddings
+        return validate(model, dataset, episodes, embeddings=names, gather=gather, **self.test, **encoding)
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Cross entropy of the training classes on pooled features; episodes by the cosine to each class."""
+
+    sampler: PairSampler
+    terms: tuple[str, ...] = ("ce",)
+
+    def loss(self, model: nn.Module, *, gather: Gather, device: torch.device | str, precision: str) -> Loss:
+        def of_batch(batch: Batch) -> BatchLoss:
+            labels = batch.labels.to(device, non_blocking=True)
+            with autocast(device, precision):
+                logits = model(batch.clips.to(device, non_blocking=True))
+            return _outcome("ce", nn.functional.cross_entropy(logits.float(), labels), logits, labels)
+
+        return of_batch
+
+    def validate(
+        self, model: PooledModel, dataset: Dataset, episodes: Episodes, *, gather: Gather, **encoding: Any
+    ) -> Float[np.ndarray, "episode"]:
+        return validate_pooled(model, dataset, episodes, gather=gather, **encoding)
+
+
+@dataclass(frozen=True)
+class Episodic:
+    """A baseline that learns from episodes as it is tested; each episode is one batch."""
+
+    sampler: EpisodeSampler
+    terms: tuple[str, ...] = ("episode",)
+
+    def loss(self, model: nn.Module, *, gather: Gather, device: torch.device | str, precision: str) -> Loss:
+        sampler = self.sampler
+        head: Any = getattr(model, "module", model).head  # type: ignore[union-attr]
+        target = torch.arange(sampler.way, device=device).repeat_interleave(sampler.queries)
+
+        def of_episode(batch: Batch) -> BatchLoss:
+            with autocast(device, precision):
+                scores = model(batch.clips.to(device, non_blocking=True), sampler.way, sampler.shot)
+            return _outcome("episode", head.loss(scores.float(), target), scores, target)
+
+        return of_episode
+
+    def validate(
+        self, model: PooledModel, dataset: Dataset, episodes: Episodes, *, gather: Gather, **encoding: Any
+    ) -> Float[np.ndarray, "episode"]:
+        return validate_pooled(model, dataset, episodes, gather=gather, **encoding)
+
+
+def _outcome(term: str, value: Tensor, scores: Tensor, target: Tensor) -> BatchLoss:
+    accuracy = (scores.detach().argmax(dim=-1) == target).float().mean()
+    return BatchLoss({term: value}, value, accuracy)

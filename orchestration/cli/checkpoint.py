@@ -1,0 +1,63 @@
+"""`hcl checkpoint ...`: released files into runs, and what a file holds."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+from rich.markup import escape
+
+from hcl.resolve import resolve
+from orchestration.cli.options import Set, command_line
+from orchestration.console import notes, out, print_rows
+
+app = typer.Typer(help="Released checkpoints, and what is in a file of weights.", no_args_is_help=True)
+
+File = Annotated[Path, typer.Argument(help="A file of tensors: a released .pth, or one under RUN/checkpoints.")]
+
+
+@app.command("import")
+def import_file(
+    file: File,
+    to: Annotated[Path, typer.Option(help="Folder of the new run, such as runs/released; it must not exist.")],
+    experiment: Annotated[
+        str, typer.Option(help="Settings that the file was trained with: a YAML file or a shipped experiment.")
+    ] = "published",
+    settings: Set = None,
+) -> None:
+    """Make a run of the released checkpoint, which `hcl evaluate` accepts.
+
+    Every name, shape and type is checked against the experiment's model; nothing but tensors is read, and no code
+    runs from the file. Entries that the model has no use for are named.
+    """
+    from orchestration.checkpoints import import_published
+
+    chosen = resolve(experiment, settings or []).experiment
+    made = import_published(file, chosen, to, command=command_line())
+    out.print(
+        f"{made.folder}: {made.n_tensors} tensors of a model of {made.n_classes} classes, {chosen.mode} mode",
+        soft_wrap=True,
+    )
+    if made.ignored:
+        sizes = ", ".join(map(str, chosen.matching.tuple_sizes))
+        notes.print(
+            f"ignored, not used with tuple sizes {sizes}: {escape(', '.join(made.ignored))}",
+            soft_wrap=True,
+        )
+    if not made.projection_trained:
+        notes.print("temp_linear was never trained (the older release): project_at_test stays off", soft_wrap=True)
+    out.print(f"next: hcl evaluate {shlex.quote(str(made.folder))}", soft_wrap=True)
+
+
+@app.command("show")
+def show(file: File) -> None:
+    """List what a file holds: its tensors with shape, type and sum; epoch and settings digest of one of ours."""
+    from orchestration.checkpoints import list_checkpoint
+
+    listing = list_checkpoint(file)
+    for name, value in listing.facts:
+        out.print(f"{name}: {escape(value)}", soft_wrap=True, highlight=False)
+    print_rows(pd.DataFrame(listing.tensors, columns=["tensor", "shape", "type", "sum"]))

@@ -1,0 +1,159 @@
+"""What a training worker writes into the run's folder, and how it goes on from there.
+
+Rank 0 writes. Every file is whole or absent, and is written in an order in which each moment's files can be gone on
+from: a run that was killed and repeated ends as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.amp import GradScaler
+from torch.optim import Optimizer
+from torch.utils.tensorboard import SummaryWriter
+
+import results
+from hcl.build import Model
+from hcl.checkpoint import load_checkpoint, load_model, remove_partial_checkpoints, save_checkpoint
+from hcl.errors import NonFiniteLossError, TrainingError
+from hcl.resolve import to_yaml
+from hcl.splits import Partition
+from hcl.training import EpochSums
+from orchestration.locks import held
+from orchestration.runs import BEST, LAST, NON_FINITE, PROGRESS, Run
+from results.files import write_atomically
+
+_PROGRESS_S = 1.0
+
+
+@dataclass
+class Trained:
+    """All that learns. Learning rates and random numbers have no state: they follow from epoch, step and seed."""
+
+    model: Model
+    optimizer: Optimizer
+    scaler: GradScaler
+
+    def restore(self, state: dict[str, Any], source: str) -> None:
+        load_model(self.model, state["model"], source=source)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+
+
+@dataclass
+class Position:
+    """How far a run is.
+
+    Attributes:
+        epoch: whole epochs done.
+        sums: of the epoch under way; its `steps` are done.
+        row: metrics of the last whole epoch; empty before the first.
+        best: metrics of the best epoch so far.
+    """
+
+    epoch: int = 0
+    sums: EpochSums = field(default_factory=EpochSums)
+    row: dict[str, Any] = field(default_factory=dict)
+    best: dict[str, Any] = field(default_factory=dict)
+
+    def finish(self, row: dict[str, Any]) -> None:
+        """Count an epoch; of equally accurate ones the earlier is the best."""
+        self.epoch, self.sums, self.row = self.epoch + 1, EpochSums(), row
+        self.best = max(self.best, row, key=lambda one: one["val_accuracy"]) if self.best else row
+
+
+class Keeper:
+    """Writes a run's checkpoints, metrics and progress, or, in a worker that is not rank 0, nothing."""
+
+    def __init__(self, run: Run, trained: Trained, partition: Partition, *, is_writer: bool):
+        self.run, self.trained, self.partition, self.is_writer = run, trained, partition, is_writer
+        self._told = 0.0
+
+    def writing(self) -> AbstractContextManager[None]:
+        """The right to write, held until the block ends: a worker of a killed command may still be dying.
+
+        Raises StorageError where another process keeps it.
+        """
+        if not self.is_writer:
+            return nullcontext()
+        checkpoints = self.run.folder / "checkpoints"
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        return held(checkpoints / ".writer", what="training", wait_s=60.0)
+
+    def restore(self, device: torch.device | str) -> Position:
+        """Go on from the last checkpoint, if there is one."""
+        if self.is_writer:
+            remove_partial_checkpoints(self.run.folder / "checkpoints")
+        if not self.run.has_last():
+            return Position()
+        path = self.run.folder / LAST
+        state = load_checkpoint(path, map_location=device)
+        self.trained.restore(state, str(path))
+        return Position(state["epoch"], EpochSums(**state["sums"]), state["metrics"], state["best"])
+
+    def after_step(self, position: Position, values: dict[str, float]) -> None:
+        """Tell of the progress, about once a second, and keep a checkpoint where one is due."""
+        if not self.is_writer:
+            return
+        train, sums = self.run.experiment.train, position.sums
+        if train.checkpoint_every and sums.steps % train.checkpoint_every == 0 and sums.steps < train.batches_per_epoch:
+            self._save_last(position)
+        if time.monotonic() - self._told < _PROGRESS_S:
+            return
+        self._told = time.monotonic()
+        content = {"epoch": position.epoch + 1, "epochs": train.epochs, "step": sums.steps}
+        content |= {"steps": train.batches_per_epoch}
+        partial = self.run.folder / f".{PROGRESS}.partial"
+        partial.write_text(json.dumps({**content, **sums.means(), "total": values["total"]}))
+        os.replace(partial, self.run.folder / PROGRESS)
+
+    def after_epoch(self, position: Position) -> None:
+        """Keep the metrics of an epoch that has just been done, and its checkpoints."""
+        if not self.is_writer:
+            return
+        row = position.row
+        if position.best["epoch"] == row["epoch"]:
+            save_checkpoint(self.run.folder / BEST, model=self.trained.model, state=self._state(position))
+        results.append_epoch(self.run.folder, row)
+        with SummaryWriter(self.run.folder / "tensorboard", purge_step=row["epoch"]) as events:
+            for name, value in row.items():
+                events.add_scalar(name, value, row["epoch"])
+        self._save_last(position)
+
+    def non_finite(self, error: NonFiniteLossError, position: Position) -> TrainingError:
+        """Keep the names of the clips that the loss broke on; the error to raise."""
+        epoch, step = position.epoch + 1, position.sums.steps + 1
+        path = self.run.folder / NON_FINITE
+        if self.is_writer:
+            clips = [self.partition.videos[clip].key for clip in error.clips]
+            content = {"epoch": epoch, "step": step, "terms": error.terms, "clips": clips}
+            write_atomically(path, json.dumps(content, indent=1).encode())
+        return TrainingError(
+            f"the loss is not finite in epoch {epoch}, step {step}: {', '.join(error.terms)}; its {len(error.clips)} "
+            f"clips are named in {path.name}",
+            where=str(self.run.folder),
+            remedy=error.remedy,
+        )
+
+    def _save_last(self, position: Position) -> None:
+        trained = self.trained
+        learnt = {"optimizer": trained.optimizer.state_dict(), "scaler": trained.scaler.state_dict()}
+        state = {**self._state(position), "sums": position.sums.state, **learnt}
+        save_checkpoint(self.run.folder / LAST, model=trained.model, state=state)
+
+    def _state(self, position: Position) -> dict[str, Any]:
+        return {
+            "epoch": position.epoch,
+            "step": position.sums.steps,
+            "metrics": position.row,
+            "best": position.best,
+            "experiment": to_yaml(self.run.experiment),
+            "experiment_digest": self.run.experiment.digest(),
+            "classes": list(self.partition.classes),
+        }

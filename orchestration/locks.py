@@ -1,0 +1,70 @@
+"""Locks that die with their process: one command a run, one writer of its checkpoints."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+
+from hcl.errors import StorageError
+
+
+@contextmanager
+def held(path: Path, *, what: str, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold the lock of a file for the duration of a block; the file is gone afterwards.
+
+    The system lets go of it when the process ends, however it ends, and child processes do not inherit it. On a network
+    file system it holds among hosts where that file system passes POSIX locks on. The file says who holds it.
+
+    Args:
+        what: what the lock is for, for the message.
+        wait_s: how long another holder may take to let go.
+
+    Raises:
+        StorageError: another process holds it, which is named, or it cannot be written.
+    """
+    deadline = time.monotonic() + wait_s
+    while (file := _try(path)) is None:
+        if time.monotonic() >= deadline:
+            raise StorageError(
+                f"{what} is under way already, by {_holder(path)}",
+                where=str(path.parent),
+                remedy="wait until it has ended, or end it",
+            )
+        time.sleep(0.1)
+    with file:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)  # before closing, which lets go
+
+
+def _holder(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text() or "another process"
+    return "a process that has just ended"
+
+
+def _try(path: Path) -> TextIO | None:
+    """The file with its lock; None where another process has it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    except OSError as error:
+        raise StorageError(
+            f"cannot be written: {error.strerror}", where=str(path), remedy="give --runs a folder of yours"
+        ) from error
+    with suppress(OSError):
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.stat().st_ino == os.fstat(file.fileno()).st_ino:  # not one that its last holder has just removed
+            return file
+    file.close()
+    return None

@@ -1,0 +1,70 @@
+"""A training run: what, from where, to where, and the names of the files in its folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch.utils.data import Dataset
+
+from hcl import build
+from hcl.checkpoint import load_checkpoint
+from hcl.config import Experiment
+from hcl.effective import effective_partition
+from hcl.frames import FrameStore
+from hcl.grids import GridDataset
+from hcl.splits import Partition, merge, read_split
+from orchestration.grids import GridJob
+
+LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"
+PROGRESS = "progress.json"
+FAILED = "failed.json"
+NON_FINITE = "non_finite.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run: what, from where, to where. `runs` also holds the cache of grids."""
+
+    experiment: Experiment
+    data_root: Path
+    runs: Path
+    folder: Path
+
+    def partitions(self) -> tuple[Partition, Partition]:
+        """Those of training (merged) and of selection, without videos that could not be decoded."""
+        data = self.experiment.data
+        split = read_split(self.data_root, data.dataset).partitions
+        train = [effective_partition(self.data_root, split[name]) for name in data.train_partitions]
+        merged = train[0] if len(train) == 1 else merge(train, "+".join(data.train_partitions))
+        return merged, effective_partition(self.data_root, split[data.selection_partition])
+
+    def grid_jobs(self) -> list[GridJob]:
+        """What frozen stages encode before the run."""
+        if not build.caches_grids(self.experiment):
+            return []
+        train, selection = self.partitions()
+        return [
+            GridJob(self.experiment, self.data_root, train, training=True),
+            GridJob(self.experiment, self.data_root, selection, training=False),
+        ]
+
+    def datasets(self, train: Partition, selection: Partition) -> tuple[Dataset, Dataset]:
+        """The clips of both partitions, or what the frozen stages have made of them."""
+        jobs = self.grid_jobs()
+        if jobs:
+            train_grids, selection_grids = (GridDataset(job.store(self.runs)) for job in jobs)
+            return train_grids, selection_grids
+        frames = FrameStore(self.data_root / "images" / self.experiment.data.dataset)
+        return (
+            build.make_dataset(self.experiment, frames, train, training=True),
+            build.make_dataset(self.experiment, frames, selection, training=False),
+        )
+
+    def has_last(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return (self.folder / LAST).exists()
+
+    def epochs_done(self) -> int:
+        """Whole epochs whose checkpoint is on disk."""
+        return load_checkpoint(self.folder / LAST)["epoch"] if self.has_last() else 0

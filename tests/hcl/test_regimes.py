@@ -1,0 +1,316 @@
+"""One contract for every regime: it learns, goes on where it stopped, and does not depend on the number of workers.
+
+The processes of two workers are started once for all regimes, as in test_gather.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import Dataset
+
+from hcl import build
+from hcl.backbone import Backbone
+from hcl.batches import Batch, EpisodeSampler, PairSampler, sampled_batches
+from hcl.clips import Draw
+from hcl.config import EPISODIC, REGIMES, Experiment
+from hcl.episodes import sample_episodes, training_episode
+from hcl.errors import ConfigError, EpisodeError
+from hcl.gather import Gather, OneProcess, Workers
+from hcl.optimisation import make_optimizer, parameter_groups
+from hcl.regimes import Regime
+from hcl.resolve import resolve
+from hcl.training import EpochSums, train_epoch
+
+CLASSES, CLIPS_A_CLASS, FRAMES, SIDE, CHANNELS = 5, 4, 3, 16, 8  # four patches a side, as RelationNet needs
+LABELS = np.repeat(np.arange(CLASSES), CLIPS_A_CLASS)
+
+SMALL: dict[str, Any] = {
+    "clips.n_frames": FRAMES,
+    "clips.size": 128,
+    "model.d_model": 16,
+    "model.n_heads": 2,
+    "model.dim_feedforward": 16,
+    "model.dropout": 0.0,
+    "matching.top_tuples": 2,
+    "matching.top_patches": 5,
+    "matching.zoom_ranks_test": 2,
+    "train.classes_per_batch": 4,
+    "train.episode_way": 3,
+    "train.episode_queries": 2,
+    "train.episodes_per_step": 2,
+}
+
+
+class Spots(Dataset):
+    """Clips whose class shows as the colour and place of a square, with noise of their own and of their draw."""
+
+    def __len__(self) -> int:
+        return len(LABELS)
+
+    def __getitem__(self, draw: Draw | int) -> Tensor:
+        draw = draw if isinstance(draw, Draw) else Draw(draw)
+        generator = np.random.default_rng([*draw.seeds, draw.clip])
+        frames = generator.integers(0, 100, (FRAMES, 3, SIDE, SIDE), np.uint8)
+        label = int(LABELS[draw.clip])
+        row, column = divmod(label, 3)
+        frames[:, label % 3, 8 * row : 8 * row + 8, 5 * column : 5 * column + 5] += 120 if label < 3 else 60
+        return torch.from_numpy(frames)
+
+
+def experiment_of(name: str, **changes: Any) -> Experiment:
+    settings = SMALL | {"train.regime": name} | {key.replace("__", "."): value for key, value in changes.items()}
+    return resolve(None, settings).experiment
+
+
+def tiny_backbone(*_: Any) -> Backbone:
+    body = nn.Sequential(nn.Conv2d(3, CHANNELS, 4, stride=4), nn.Tanh())
+    return Backbone(body, CHANNELS, (0.5,) * 3, (0.25,) * 3)
+
+
+def make(name: str, **changes: Any) -> tuple[Regime, nn.Module]:
+    """The regime and its model by the program's own way from settings, on a backbone of one layer."""
+    experiment = experiment_of(name, **changes)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(build, "make_backbone", tiny_backbone)
+        return build.make_regime(experiment), build.make_model(experiment, CLASSES)
+
+
+def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
+    groups = parameter_groups(model, lr=1e-2, backbone_lr_factor=1.0, weight_decay=1e-4)
+    return make_optimizer(groups, name="adamw")
+
+
+def train(
+    regime: Regime,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    steps: int,
+    sums: EpochSums | None = None,
+    gather: Gather | None = None,
+) -> list[dict[str, float]]:
+    """The steps of an epoch from where `sums` stands."""
+    gather, values = gather or OneProcess(), []
+    where = {"rank": gather.rank, "world": gather.world, "first_step": sums.steps if sums else 0}
+    train_epoch(
+        model,
+        optimizer,
+        sampled_batches(regime.sampler, Spots(), LABELS, steps=steps, epoch=0, **where),
+        batches_per_step=regime.sampler.batches_per_step(gather.world),
+        sums=sums,
+        seeds=(0, 0, gather.rank),
+        on_step=lambda _, step: values.append(step),
+        loss=regime.loss(model, gather=gather, device="cpu", precision="float32"),
+        clip_norm=1.0,
+        gather=gather,
+    )
+    return values
+
+
+# --- the contract ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", REGIMES)
+def test_it_learns_and_validation_sees_it(name: str) -> None:
+    regime, model = make(name, model__pooled_from="encoder")
+    values = train(regime, model, optimizer_of(model), steps=25)
+    assert all(set(step) <= {*regime.terms, "total", "train_accuracy", "gradient_norm"} for step in values)
+    totals = [step["total"] for step in values]
+    assert np.mean(totals[-5:]) < 0.8 * np.mean(totals[:5])
+    for shot in (1, 2):
+        episodes = sample_episodes(LABELS, way=4, shot=shot, queries=2, episodes=15, seed=3)
+        accuracy = regime.validate(model, Spots(), episodes, gather=OneProcess())
+        assert accuracy.shape == (15,) and bool(((accuracy >= 0) & (accuracy <= 1)).all())
+        assert accuracy.mean() > 0.4  # chance is 0.25
+
+
+@pytest.mark.parametrize("name", REGIMES)
+def test_an_interrupted_epoch_goes_on_bit_for_bit(name: str) -> None:
+    regime, whole = make(name, model__dropout=0.2, model__pooled_from="encoder")
+    expected = train(regime, whole, optimizer_of(whole), steps=4)
+    _, first = make(name, model__dropout=0.2, model__pooled_from="encoder")
+    optimizer, sums = optimizer_of(first), EpochSums()
+    begun = train(regime, first, optimizer, steps=2, sums=sums)
+    _, second = make(name, seed=1, model__dropout=0.2, model__pooled_from="encoder")
+    second.load_state_dict(first.state_dict())
+    resumed = optimizer_of(second)
+    resumed.load_state_dict(optimizer.state_dict())
+    assert begun + train(regime, second, resumed, steps=4, sums=EpochSums(**sums.state)) == expected
+    for key, value in whole.state_dict().items():
+        assert torch.equal(second.state_dict()[key], value), key
+
+
+@pytest.mark.parametrize("features", ["backbone", "encoder"])
+@pytest.mark.parametrize("name", REGIMES)
+def test_a_step_moves_every_weight(name: str, features: str) -> None:
+    """Data parallelism would wait for one without a gradient."""
+    regime, model = make(name, model__pooled_from=features)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    train(regime, model, optimizer_of(model), steps=1)
+    assert [key for key, value in model.named_parameters() if value.grad is None] == []
+    assert [key for key, value in model.named_parameters() if torch.equal(value, before[key])] == []
+
+
+# --- two workers ----------------------------------------------------------------------------------------------------
+
+
+def everything(gather: Gather) -> dict[str, Any]:
+    return {name: three_steps(name, gather) for name in REGIMES}
+
+
+def three_steps(name: str, gather: Gather) -> dict[str, Any]:
+    """What the steps return, the last gradients, the weights, and the validation.
+
+    Weights and features are float64; losses are computed in float32, as always.
+    """
+    regime, model = make(name, model__pooled_from="encoder")
+    model = model.double()
+    wrapped = model if isinstance(gather, OneProcess) else DistributedDataParallel(model)
+    optimizer = torch.optim.SGD(wrapped.parameters(), lr=0.05, momentum=0.9)
+    values = train(regime, wrapped, optimizer, steps=3, gather=gather)
+    gradients = {key: value.grad.clone() for key, value in model.named_parameters() if value.grad is not None}
+    gather.share_buffers(model)
+    episodes = sample_episodes(LABELS, way=3, shot=2, queries=2, episodes=6, seed=1)
+    accuracy = regime.validate(model.float(), Spots(), episodes, gather=gather).tolist()
+    weights = {key: value.detach().clone() for key, value in model.named_parameters()}
+    return {"values": values, "gradients": gradients, "weights": weights, "accuracy": accuracy}
+
+
+def worker(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    torch.save(everything(Workers()), f"{folder}/rank_{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("group")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    processes = [context.Process(target=worker, args=(rank, str(folder)), daemon=True) for rank in range(2)]
+    for process in processes:
+        process.start()
+    deadline = time.monotonic() + 120
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.is_alive():
+            process.kill()
+    assert [process.exitcode for process in processes] == [0, 0]
+    return [torch.load(folder / f"rank_{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, Any]:
+    return everything(OneProcess())
+
+
+@pytest.mark.parametrize("name", REGIMES)
+def test_two_workers_give_the_losses_gradients_and_weights_of_one(
+    name: str, workers: list[dict[str, Any]], alone: dict[str, Any]
+) -> None:
+    expected = alone[name]
+    for rank in range(2):
+        ours = workers[rank][name]
+        for step, one in zip(ours["values"], expected["values"], strict=True):
+            assert step == pytest.approx(one, rel=1e-5)
+        for kind in ("gradients", "weights"):
+            assert ours[kind].keys() == expected[kind].keys()
+            whole = float(torch.cat([value.flatten() for value in expected[kind].values()]).norm())
+            for key, value in expected[kind].items():
+                assert float((ours[kind][key] - value).norm()) <= 1e-5 * max(float(value.norm()), 1e-2 * whole), key
+        if name != "relation":  # its batch norm keeps the running statistics of rank 0's episodes
+            assert ours["accuracy"] == expected["accuracy"]
+    assert workers[0][name]["accuracy"] == workers[1][name]["accuracy"]
+
+
+# --- what a step is made of -----------------------------------------------------------------------------------------
+
+EPISODES = EpisodeSampler(way=3, shot=1, queries=2, episodes=6, seed=7)
+
+
+@pytest.mark.parametrize("sampler", [EPISODES, PairSampler(3, seed=7)], ids=["episodes", "pairs"])
+@pytest.mark.parametrize("world", [2, 3, 6])
+def test_the_workers_shares_are_the_step_of_one(sampler: EpisodeSampler | PairSampler, world: int) -> None:
+    def of(rank: int, world: int) -> list[Batch]:
+        return list(sampled_batches(sampler, Spots(), LABELS, steps=2, epoch=1, rank=rank, world=world))
+
+    whole, parts = of(0, 1), [of(rank, world) for rank in range(world)]
+    for step in range(2):
+        each = [
+            part[step * sampler.batches_per_step(world) : (step + 1) * sampler.batches_per_step(world)]
+            for part in parts
+        ]
+        one = whole[step * sampler.batches_per_step(1) : (step + 1) * sampler.batches_per_step(1)]
+        joined = [batch for share in each for batch in share]
+        assert np.concatenate([b.indices for b in joined]).tolist() == np.concatenate([b.indices for b in one]).tolist()
+        assert torch.equal(torch.cat([b.clips for b in joined]), torch.cat([b.clips for b in one]))
+
+
+def test_a_training_episode_holds_support_then_queries_of_distinct_clips() -> None:
+    for number in range(20):
+        clips = training_episode(LABELS, way=3, shot=2, queries=2, seed=0, epoch=0, step=0, number=number)
+        classes = LABELS[clips]
+        assert len(set(clips.tolist())) == 12 and len(set(classes.tolist())) == 3
+        assert classes[:6].tolist() == np.repeat(classes[[0, 2, 4]], 2).tolist() == classes[6:].tolist()
+
+
+def test_episodes_differ_by_seed_epoch_step_and_number() -> None:
+    def drawn(**where: int) -> tuple[int, ...]:
+        place = {"seed": 0, "epoch": 0, "step": 0, "number": 0} | where
+        return tuple(training_episode(LABELS, way=3, shot=1, queries=2, **place).tolist())
+
+    assert drawn() == drawn()
+    assert len({drawn(), *(drawn(**{name: 1}) for name in ("seed", "epoch", "step", "number"))}) == 5
+
+
+def test_an_episode_that_cannot_be_drawn_names_the_class() -> None:
+    with pytest.raises(EpisodeError, match="class 'jump' has 1 clips, a training episode needs 3"):
+        EpisodeSampler(2, 1, 2, 1, seed=0).draw(np.array([0, 0, 0, 1]), epoch=0, step=0, class_names=["fold", "jump"])
+
+
+def test_episodes_that_cannot_be_shared_evenly_are_refused() -> None:
+    with pytest.raises(ConfigError, match="6 episodes cannot be shared evenly by 4 workers"):
+        next(sampled_batches(EPISODES, Spots(), LABELS, steps=1, epoch=0, world=4))
+    with pytest.raises(ConfigError, match="episodes_per_step=2 cannot be shared evenly by workers=4"):
+        experiment_of("protonet", train__workers=4)
+
+
+@pytest.mark.parametrize("name", EPISODIC)
+def test_the_sum_of_a_steps_gradients_is_that_of_the_mean_loss(name: str) -> None:
+    """Accumulated episode by episode, or all at once."""
+    regime, model = make(name)
+    batches = list(sampled_batches(regime.sampler, Spots(), LABELS, steps=1, epoch=0))
+    loss = regime.loss(model.train(), gather=OneProcess(), device="cpu", precision="float32")
+    torch.stack([loss(batch).total for batch in batches]).mean().backward()
+    together = {key: value.grad.clone() for key, value in model.named_parameters()}
+    still = torch.optim.SGD(model.parameters(), lr=0.0)
+    train(regime, model, still, steps=1)
+    norm = torch.cat([value.flatten() for value in together.values()]).norm()
+    for key, value in model.named_parameters():
+        torch.testing.assert_close(value.grad, together[key] * min(1.0, 1.0 / float(norm)), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["protonet", "cosine"])
+def test_a_regime_that_could_learn_nothing_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="learns nothing on a frozen backbone"):
+        experiment_of(name, model__train_backbone=False)
+    experiment_of(name, model__train_backbone=False, model__pooled_from="encoder")
+
+
+def test_relation_needs_a_grid_that_it_can_halve_twice() -> None:
+    with pytest.raises(ConfigError, match="needs 4 cells a side, clips.size=96 gives 3"):
+        experiment_of("relation", clips__size=96)
