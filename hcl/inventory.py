@@ -10,7 +10,8 @@ from pathlib import Path
 from hcl.atomic import write_lines
 from hcl.catalogue import DatasetCard, card_of, frames_folder
 from hcl.errors import DataError
-from hcl.frames import find_videos
+from hcl.extraction import find_videos
+from hcl.frames import packed_keys
 from hcl.manifest import VideoRecord
 from hcl.sources import find_sources
 from hcl.splits import read_split
@@ -22,7 +23,7 @@ class Inventory:
 
     listed: list[str]  # all that should have frames, sorted
     files: dict[str, Path]  # those that have a video file
-    present: frozenset[str]  # those of the listed classes that have a folder of frames
+    present: frozenset[str]  # those of the listed classes that have a folder of frames, and all that are packed
 
     @property
     def missing(self) -> list[str]:
@@ -52,11 +53,11 @@ def take_inventory(data_root: Path, dataset: str) -> Inventory:
     if has_split:
         partitions = read_split(data_root, dataset).partitions.values()
         videos = [video for partition in partitions for video in partition.videos]
-        listed, files = sorted(video.key for video in videos), find_sources(data_root, card, videos)
+        listed, files = sorted({video.key for video in videos}), find_sources(data_root, card, videos)
     else:
         files = find_videos(videos_root) if videos_root.is_dir() else {}
         listed = sorted(files)
-    present = frozenset(_present(images_root, {key.partition("/")[0] for key in listed}))
+    present = frozenset(_present(images_root, {key.partition("/")[0] for key in listed})) | packed_keys(images_root)
     if not any(key in files or key in present for key in listed):
         raise nothing_found(data_root, card, len(listed) if has_split else None)
     return Inventory(listed, files, present)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hcl.catalogue import DatasetCard
 from hcl.errors import DataError
-from hcl.frames import VIDEO_EXTENSIONS
+from hcl.extraction import VIDEO_EXTENSIONS
 from hcl.splits import Video
 
 

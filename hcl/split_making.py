@@ -13,7 +13,7 @@ import yaml
 from hcl.atomic import write_atomically
 from hcl.catalogue import DatasetCard, shipped_datasets
 from hcl.errors import ConfigError, DataError
-from hcl.frames import find_videos
+from hcl.extraction import find_videos
 from hcl.names import refuse_unsafe_name, shown
 from hcl.splits import PARTITIONS, Partition, Video, write_split
 

@@ -25,7 +25,7 @@ from hcl.model import autocast
 from hcl.splits import Partition
 from orchestration.runtime import compute_actor, connect, device_of_actor, map_actors, n_workers_available, progress
 
-REVISION = 1  # raise it when the same settings give other grids than before: caches of old code are left alone then
+REVISION = 2  # raise it when the same settings give other grids than before: caches of old code are left alone then
 _BLOCK = 8  # clips of a call: small enough to balance, large enough to fill a batch
 
 

@@ -16,6 +16,7 @@ from orchestration.cli import (
     demo,
     embed,
     evaluate,
+    frames,
     report,
     show,
     splits,
@@ -32,12 +33,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo.demo, data.extract, train.train, sweep.sweep, evaluate.evaluate, report.report):
+for command in (demo.demo, frames.extract, train.train, sweep.sweep, evaluate.evaluate, report.report):
     app.command()(command)
 data.app.command("list")(check.list_datasets)
 data.app.command("check")(check.check)
 data.app.command("show")(show.show)
 data.app.command("embed")(embed.embed)
+data.app.command("pack")(frames.pack)
+data.app.command("unpack")(frames.unpack)
 data.app.add_typer(splits.app, name="splits")
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")

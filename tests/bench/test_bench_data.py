@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hcl.checking import check_dataset, keep_effective
-from hcl.decoding import options_digest
+from hcl.decoding import FrameOptions
 from hcl.effective import effective_partition
 from hcl.inventory import extraction_jobs, take_inventory
 from hcl.manifest import VideoRecord, read_manifest, write_manifest
@@ -38,7 +38,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             file = root / "videos" / "large" / f"{video.key}.webm"
             file.write_bytes(b"x")
             stamp: dict[str, Any] = {"source_bytes": 1, "source_mtime_ns": file.stat().st_mtime_ns}
-            stamp |= {"source": f"{video.class_name}/{file.name}", "options_digest": options_digest()}
+            stamp |= {"source": f"{video.class_name}/{file.name}", "options_digest": FrameOptions().digest}
             records.append(VideoRecord(video.class_name, video.name, "ok", n_frames=40, **stamp))
     write_split(root, "large", partitions)
     write_manifest(root / "images" / "large", records)
@@ -66,7 +66,7 @@ def test_a_check_takes_seconds(root: Path, capsys: pytest.CaptureFixture[str]) -
 def test_the_decision_to_resume_takes_seconds(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def decide() -> list:
         inventory, images_root = take_inventory(root, "large"), root / "images" / "large"
-        return extraction_jobs(images_root, inventory, read_manifest(images_root), options_digest())
+        return extraction_jobs(images_root, inventory, read_manifest(images_root), FrameOptions().digest)
 
     decide_s, jobs = seconds(decide)
     assert jobs == []

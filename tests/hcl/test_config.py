@@ -50,7 +50,16 @@ def another_value(path: str) -> Any:
     return 0.375
 
 
-OF_THE_MACHINE = {"name", "train.workers", "train.loader_processes", "train.use_gpu", "matching.chunk_size"}
+OF_THE_MACHINE = {
+    "name",
+    "matching.chunk_size",
+    "train.workers",
+    "train.loader_processes",
+    "train.prefetch",
+    "train.use_gpu",
+    "train.recompute_backbone",
+    "train.checkpoint_every",
+}
 
 
 @pytest.mark.parametrize("path", [path for path in all_settings() if path != "mode"])
