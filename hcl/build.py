@@ -16,7 +16,7 @@ from hcl.baselines import Classifier, CosineNet, MatchingNet, ProtoNet, Relation
 from hcl.batches import EpisodeSampler, PairSampler
 from hcl.checkpoint import file_digest, load_checkpoint, load_model
 from hcl.clips import ClipDataset, Draw, Frames
-from hcl.config import EPISODIC, Experiment
+from hcl.config import EPISODIC, Clips, Experiment
 from hcl.embeddings import read_embeddings
 from hcl.encoder import Encoder
 from hcl.episodes import Episodes, sample_episodes
@@ -173,7 +173,7 @@ def caches_grids(experiment: Experiment) -> bool:
     return frozen_stages(experiment) > 0 and experiment.model.cached_views > 0
 
 
-def optimizer_of(experiment: Experiment, model: Model) -> Optimizer:
+def optimizer_of(experiment: Experiment, model: nn.Module) -> Optimizer:
     """The optimiser with its groups. Raises TrainingError where nothing is to be trained."""
     optim = experiment.optim
     groups = parameter_groups(
@@ -236,7 +236,7 @@ def clip_embeddings(
 ) -> Float[Tensor, "clip embedding"] | None:
     """The embedding of each clip's class name; None without `matching.semantic`. Raises DataError."""
     of_class = class_embeddings(experiment, data_root, partition)
-    return None if of_class is None else of_class[torch.from_numpy(partition.labels)]
+    return None if of_class is None else of_class[torch.tensor(partition.labels)]
 
 
 def sigmas_of_loss(experiment: Experiment) -> dict[str, float]:
@@ -363,4 +363,9 @@ def make_dataset(
         transform=transform,
         per_frame=training and settings.per_frame,
         random=training or random_views,
+        min_side=_min_side(settings, training) if settings.reduced_decoding else 0,
     )
+
+
+def _min_side(settings: Clips, training: bool) -> int:
+    return clips.train_min_side(settings.size, settings.crop_scale) if training else settings.size

@@ -62,6 +62,9 @@ class Clips(Section):
     jitter: float = setting(0.8, "probability of colour jitter (0.4, 0.4, 0.4, 0.1)", ge=0, le=1)
     grey: float = setting(0.2, "probability of a grey clip", ge=0, le=1)
     per_frame: bool = setting(False, "draw the augmentation for each frame by itself, as released, not once a clip")
+    reduced_decoding: bool = setting(
+        False, "decode at a half, quarter or eighth of the size where enough pixels are left: faster, other pixels"
+    )
 
     @model_validator(mode="after")
     def _crop_scale_is_a_range(self) -> Self:

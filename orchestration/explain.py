@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from hcl import build
+from hcl.catalogue import frames_folder
 from hcl.config import Experiment
 from hcl.effective import effective_partition
 from hcl.encoding import encode, features_of
@@ -81,7 +82,7 @@ def explain(
     names, clips = list(by_class), [clip for shots in by_class.values() for clip in shots]
     shot = len(clips) // len(names)
     model = cast(HCL, build.trained_model(experiment, folder / BEST))
-    frames = FrameStore(data_root / "images" / dataset)
+    frames = FrameStore(frames_folder(data_root, dataset))
     dataset_clips = build.make_dataset(experiment, frames, partition, training=False)
     tokens, rows = encode(model, dataset_clips, [*clips, asked])
     of_names = build.clip_embeddings(experiment, data_root, partition)

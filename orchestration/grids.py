@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hcl.backbone import Backbone, make_backbone
 from hcl.build import frozen_stages, make_dataset, test_draws, weights_identity
+from hcl.catalogue import frames_folder
 from hcl.checkpoint import file_digest
 from hcl.clips import Draw
 from hcl.config import Experiment
@@ -24,7 +25,7 @@ from hcl.model import autocast
 from hcl.splits import Partition
 from orchestration.runtime import compute_actor, connect, device_of_actor, map_actors, n_workers_available, progress
 
-REVISION = 1  # raise it when the same settings give other grids than before: caches of old code are left alone then
+REVISION = 2  # raise it when the same settings give other grids than before: caches of old code are left alone then
 _BLOCK = 8  # clips of a call: small enough to balance, large enough to fill a batch
 
 
@@ -74,7 +75,7 @@ class GridJob:
 
     def meaning(self) -> dict[str, Any]:
         experiment = self.experiment
-        manifest = self.data_root / "images" / self.partition.dataset / "manifest.parquet"
+        manifest = frames_folder(self.data_root, self.partition.dataset) / "manifest.parquet"
         weights = "none" if self.random_backbone else experiment.model.weights
         return {
             "revision": REVISION,
@@ -138,7 +139,7 @@ class _GridEncoder:
         """The grids of one block of clips, all views."""
         if self.folder != store.folder:
             self.folder, self.backbone = store.folder, job.backbone().eval().to(self.device)
-            frames = FrameStore(job.data_root / "images" / job.partition.dataset)
+            frames = FrameStore(frames_folder(job.data_root, job.partition.dataset))
             self.clips = make_dataset(
                 job.experiment, frames, job.partition, training=job.training, random_views=job.views > 1
             )

@@ -196,6 +196,7 @@ def _known(target: Target, cell: Cell, asked: EpisodeList) -> dict[str, Any]:
         "mode": experiment.mode,
         "leaks_labels": cell.how.reads_names and build.defects(experiment).misplaced_semantics,
         "metric": cell.how.metric(episodes.shot),
+        "split_digest": cell.partition.digest(),
         "episodes_digest": episodes.digest(),
         "experiment_digest": experiment.digest(),
         "checkpoint": str(cell.checkpoint or ""),

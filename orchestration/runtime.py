@@ -15,6 +15,7 @@ from typing import Any
 
 import ray
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hcl.errors import ClusterError
@@ -152,7 +153,9 @@ def phases(work: Mapping[str, tuple[int, str]]) -> Iterator[Callable[[str, int],
             last_line = now
 
     with bar:
-        tasks = {phase: bar.add_task(phase, total=total, rate="") for phase, (total, _) in work.items() if total}
+        tasks = {
+            phase: bar.add_task(escape(phase), total=total, rate="") for phase, (total, _) in work.items() if total
+        }
         yield advance
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hcl import build
 from hcl.arrays import save_arrays
+from hcl.catalogue import frames_folder
 from hcl.episodes import Episodes
 from hcl.frames import FrameStore
 from hcl.grids import GridDataset
@@ -93,7 +94,7 @@ class Scorer:
         if job is not None:
             self.dataset: Any = GridDataset(job.store(self.runs), by_number=True)
         else:
-            frames = FrameStore(cell.data_root / "images" / cell.partition.dataset)
+            frames = FrameStore(frames_folder(cell.data_root, cell.partition.dataset))
             self.dataset = build.make_dataset(
                 cell.experiment, frames, cell.partition, training=False, random_views=cell.views > 1
             )

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from hcl import build
 from hcl.arrays import load_arrays, save_arrays
+from hcl.catalogue import frames_folder
 from hcl.checkpoint import file_digest
 from hcl.config import Experiment
 from hcl.errors import CheckpointError, StorageError
@@ -77,7 +78,7 @@ class Cell:
     def encoding(self) -> dict[str, Any]:
         """All that the features depend on."""
         experiment, matching = self.experiment, self.experiment.matching
-        manifest = self.data_root / "images" / self.partition.dataset / "manifest.parquet"
+        manifest = frames_folder(self.data_root, self.partition.dataset) / "manifest.parquet"
         return {
             "revision": REVISION,
             "kept": self.how.kept,

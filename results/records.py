@@ -48,6 +48,7 @@ class EvaluationRecord:
     mode: str = "corrected"
     leaks_labels: bool = False  # the matcher read the queries' classes, as the release does with semantics
     metric: str = ""
+    split_digest: str = ""  # of the effective split: the classes and videos that the episodes come from
     episodes_digest: str = ""
     experiment_digest: str = ""
     checkpoint: str = ""

@@ -8,7 +8,24 @@ import typer
 from rich.markup import escape
 
 from hcl.errors import HCLError
-from orchestration.cli import checkpoint, config, data, demo, evaluate, explain, fuse, report, results, sweep, train
+from orchestration.cli import (
+    check,
+    checkpoint,
+    config,
+    data,
+    demo,
+    embed,
+    evaluate,
+    explain,
+    frames,
+    fuse,
+    report,
+    results,
+    show,
+    splits,
+    sweep,
+    train,
+)
 from orchestration.console import notes
 from results import RecordError
 from search_spaces import SpaceError
@@ -21,7 +38,7 @@ app = typer.Typer(
 )
 for command in (
     demo.demo,
-    data.extract,
+    frames.extract,
     train.train,
     sweep.sweep,
     evaluate.evaluate,
@@ -30,6 +47,13 @@ for command in (
     report.report,
 ):
     app.command()(command)
+data.app.command("list")(check.list_datasets)
+data.app.command("check")(check.check)
+data.app.command("show")(show.show)
+data.app.command("embed")(embed.embed)
+data.app.command("pack")(frames.pack)
+data.app.command("unpack")(frames.unpack)
+data.app.add_typer(splits.app, name="splits")
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 app.add_typer(checkpoint.app, name="checkpoint")
