@@ -16,8 +16,11 @@ from orchestration.cli import (
     demo,
     embed,
     evaluate,
+    explain,
     frames,
+    fuse,
     report,
+    results,
     show,
     splits,
     sweep,
@@ -33,7 +36,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo.demo, frames.extract, train.train, sweep.sweep, evaluate.evaluate, report.report):
+for command in (
+    demo.demo,
+    frames.extract,
+    train.train,
+    sweep.sweep,
+    evaluate.evaluate,
+    fuse.fuse,
+    explain.explain,
+    report.report,
+):
     app.command()(command)
 data.app.command("list")(check.list_datasets)
 data.app.command("check")(check.check)
@@ -45,6 +57,7 @@ data.app.add_typer(splits.app, name="splits")
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 app.add_typer(checkpoint.app, name="checkpoint")
+app.add_typer(results.app, name="results")
 
 
 def main() -> None:

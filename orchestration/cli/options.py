@@ -54,6 +54,21 @@ def run_folder(run: Path, runs: Path) -> Path:
     )
 
 
+def run_and_checkpoint(run: Path, runs: Path) -> tuple[Path, Path | None]:
+    """The folder of a run and, where a file of its `checkpoints/` was named, that file. Raises ConfigError."""
+    for path in (run, runs / run):
+        if path.is_file():
+            folder = path.resolve().parent.parent
+            if not (folder / "experiment.yaml").exists():
+                raise ConfigError(
+                    "is a file outside a run: nothing says with which settings it was trained",
+                    where=str(path),
+                    remedy="name a run's folder or RUN/checkpoints/FILE.pt, with experiment.yaml in RUN",
+                )
+            return folder, path
+    return run_folder(run, runs), None
+
+
 def tell_left_out(data: Path, dataset: str) -> None:
     """Name the videos that nothing will use, because they are missing or could not be decoded."""
     from hcl.effective import left_out
