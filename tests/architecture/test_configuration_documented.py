@@ -11,7 +11,7 @@ from hcl.config import PUBLISHED, PUBLISHED_EVALUATION, Experiment, Section
 from hcl.resolve import all_settings, check_value, expected, resolve, rows
 
 ROOT = Path(__file__).resolve().parents[2]
-UNITS = {"", "frames", "pixels", "views", "stages", "tuples", "patches", "clips", "epochs", "batches", "episodes"}
+UNITS = {"", "frames", "pixels", "views", "tuples", "patches", "clips", "epochs", "batches", "episodes", "stages"}
 
 
 @pytest.mark.parametrize("path", all_settings())

@@ -56,13 +56,13 @@ def another_value(path: str) -> Any:
 
 OF_THE_MACHINE = {
     "name",
-    "matching.chunk_size",
     "train.workers",
     "train.loader_processes",
     "train.prefetch",
     "train.use_gpu",
     "train.recompute_backbone",
     "train.checkpoint_every",
+    "matching.chunk_size",
     "evaluation.keep_features",
 }
 
