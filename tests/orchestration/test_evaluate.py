@@ -372,8 +372,9 @@ def test_half_precision_is_kept_in_half_the_bytes_and_answers_nearly_alike(
             name: levels[name] for name in ("global", "temporal")
         }
     ours, theirs = (one.table(trained.runs).read()["spatial_cosine_2"] for one in (cell, full))
-    # Patches of tiny frames nearly tie, so that a few pairs choose others; how seldom at full size: tests/bench.
-    assert np.median(np.abs(ours - theirs)) < 0.1 * theirs.std()
+    # Patches of tiny frames nearly tie, and products of unit vectors are rounded to 2**-8: pairs choose others that are
+    # as good within a few of these. How seldom that changes an answer at full size is measured in tests/bench.
+    assert np.median(np.abs(ours - theirs)) < 5 * 2**-8
 
 
 @pytest.mark.ray
