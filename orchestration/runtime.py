@@ -154,7 +154,8 @@ def phases(work: Mapping[str, tuple[int, str]]) -> Iterator[Callable[[str, int],
 
     with bar:
         tasks = {
-            phase: bar.add_task(escape(phase), total=total, rate="") for phase, (total, _) in work.items() if total
+            phase: bar.add_task(escape(phase), total=total, rate="", visible=total > 0)
+            for phase, (total, _) in work.items()
         }
         yield advance
 

@@ -367,9 +367,14 @@ def test_half_precision_is_kept_in_half_the_bytes_and_answers_nearly_alike(
     on_disk = sum(values for values in sizes[1].values()) - 128 * len(sizes[1])
     assert on_disk == full.feature_bytes()  # the clips are one block
     for one in found:
-        assert one.accuracy == pytest.approx(
-            one_of(records, method="hcl", dataset="toy", shot=one.shot).accuracy, abs=0.02
-        )
+        levels = one_of(records, method="hcl", dataset="toy", shot=one.shot).levels
+        assert {name: one.levels[name] for name in ("global", "temporal")} == {
+            name: levels[name] for name in ("global", "temporal")
+        }
+    ours, theirs = (one.table(trained.runs).read()["spatial_cosine_2"] for one in (cell, full))
+    # Patches of tiny frames nearly tie, and products of unit vectors are rounded to 2**-8: pairs choose others that are
+    # as good within a few of these. How seldom that changes an answer at full size is measured in tests/bench.
+    assert np.median(np.abs(ours - theirs)) < 5 * 2**-8
 
 
 @pytest.mark.ray
@@ -384,9 +389,9 @@ def test_a_named_checkpoint_is_another_method_and_features_go_where_asked(
     targets = [Target(tmp_path / "tiny", brief, checkpoint) for checkpoint in (None, tmp_path / "tiny" / LAST)]
     answers = evaluate(questions_of(targets, data_root), runs=tmp_path)
     assert [one.method for one in answers.records] == ["hcl", "hcl last"]
-    assert {path.name for path in (tmp_path / "tiny" / "evaluation").iterdir()} == {
+    assert {path.name for path in (tmp_path / "tiny" / "evaluation").glob("*.json")} == {
         "hcl-other-test-2way-1shot.json",
-        next(path.name for path in (tmp_path / "tiny" / "evaluation").glob("hcl_last*")),
+        next(path.name for path in (tmp_path / "tiny" / "evaluation").glob("hcl_last*.json")),
     }
     assert not list((tmp_path / "cache" / "features").glob("*"))
 
