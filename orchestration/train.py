@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import results
-from hcl import build
+from hcl import build, inputs
 from hcl.config import Experiment
 from hcl.errors import ConfigError, StorageError
 from hcl.resolve import load_resolved, to_yaml
@@ -110,7 +110,7 @@ def _open_folder(run: Run, *, restart: bool) -> None:
 def _provenance(run: Run, command: str) -> results.Provenance:
     """That of the run's first call; raises ConfigError where its data have changed since."""
     data = {partition.name: partition.digest() for partition in run.partitions()}
-    if names := build.embeddings_identity(run.experiment, run.data_root, run.experiment.data.dataset):
+    if names := inputs.embeddings_identity(run.experiment, run.data_root, run.experiment.data.dataset):
         data["embeddings"] = names
     known: results.Provenance | None = None
     with suppress(results.RecordError):
@@ -137,14 +137,14 @@ def check_data(run: Run) -> None:
     train_partition, val_partition = run.partitions()
     check_draws(run.experiment, train_partition, val_partition)
     for partition in (train_partition, val_partition):
-        build.class_embeddings(run.experiment, run.data_root, partition)
+        inputs.class_embeddings(run.experiment, run.data_root, partition)
 
 
 def check_draws(experiment: Experiment, train_partition: Partition, val_partition: Partition) -> None:
     """Raise EpisodeError for batches or validation episodes that the partitions cannot provide."""
     sampler = build.make_regime(experiment).sampler
     sampler.draw(train_partition.labels, epoch=0, step=0, class_names=train_partition.classes)
-    build.val_episodes(experiment, val_partition)
+    inputs.val_episodes(experiment, val_partition)
 
 
 def _differences(old: Experiment, new: Experiment) -> list[str]:
