@@ -14,7 +14,8 @@ from orchestration.console import out, print_table, show_epoch, show_records, sh
 from orchestration.evaluate import evaluate
 from orchestration.extract import extract_dataset
 from orchestration.runtime import connect, progress
-from orchestration.study import Study, best_experiment
+from orchestration.study import Study
+from orchestration.study_records import best_experiment
 from orchestration.sweep import sweep
 from orchestration.train import train
 from results.report import write_report, write_tables
