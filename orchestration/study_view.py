@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 import results
+from orchestration.confirm import Candidate
 from orchestration.console import out, percent, show_trial
 from orchestration.locks import holder
 from orchestration.runs import PROGRESS
@@ -136,6 +137,20 @@ def show_end(record: results.SweepRecord, trials: Sequence[results.TrialRecord],
         out.print(
             f"{len(failed)} of {len(trials)} trials failed, the last: {escape(failed[-1].error or '')}", soft_wrap=True
         )
+
+
+def show_candidates(candidates: Sequence[Candidate]) -> None:
+    """What a confirmation found: each candidate's seeds, and by how much it lies behind the winner."""
+    table = Table("trial", "seeds", "mean", "behind the winner", title="the best trials with new seeds")
+    for one in candidates:
+        behind = "" if one.behind is None else f"{100 * one.behind.mean:.1f} ± {100 * one.behind.ci95:.1f}"
+        table.add_row(one.trial, ", ".join(_number(value) for value in one.values.values()), _number(one.mean), behind)
+    out.print(table)
+    close = [one.trial for one in candidates[1:] if not one.is_told_apart]
+    if close:
+        out.print(f"not told apart from {candidates[0].trial}: {', '.join(close)}; more seeds may", soft_wrap=True)
+    elif len(candidates) > 1:
+        out.print(f"{candidates[0].trial} is better than the others beyond the chance of seeds", soft_wrap=True)
 
 
 def _epoch(folder: Path, trial: results.TrialRecord) -> str:

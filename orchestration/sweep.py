@@ -12,8 +12,9 @@ from typing import Any
 import optuna
 
 import results
+from hcl.config import Experiment
 from hcl.errors import ConfigError, HCLError
-from hcl.resolve import to_yaml
+from hcl.resolve import override, to_yaml
 from orchestration.grids import ensure_grids
 from orchestration.locks import held
 from orchestration.runs import Run
@@ -84,8 +85,21 @@ def sweep(
         record, trials = records.write(at_end=True)
         if best_trial(study, trials) is None:
             raise _all_failed(study, trials)
-        write_atomically(study.folder / BEST, to_yaml(best_experiment(study, trials)).encode())
+        write_best(study, best_experiment(study, trials))
         return record, trials
+
+
+def full_length(
+    study: Study, trials: Sequence[results.TrialRecord], winner: str | None, epochs: int | None
+) -> Experiment:
+    """The winner's settings as a run of their own, with as many epochs as are given, or a trial's."""
+    best = best_experiment(study, [trial for trial in trials if trial.trial == winner])
+    return override(best, {"train.epochs": epochs}) if epochs else best
+
+
+def write_best(study: Study, best: Experiment) -> Path:
+    """The file that `hcl train` takes."""
+    return write_atomically(study.folder / BEST, to_yaml(best).encode())
 
 
 def lock_of(runs: Path, name: str) -> Path:

@@ -10,10 +10,10 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 from ray import tune
@@ -23,7 +23,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from hcl.errors import ClusterError, HCLError
-from orchestration.ledger import BEST, EPOCHS, ERROR, LOG, SECONDS, Ledger
+from orchestration.ledger import BEST, EPOCHS, ERROR, LOG, SECONDS, Given
 from orchestration.study import Study
 from orchestration.trials import BEST_EPOCH, ERROR_LOG, FAILURE, HUNG_LOG, OBJECTIVE, TRIAL_SECONDS, VALUES, trainable
 from results.files import write_atomically
@@ -31,11 +31,32 @@ from results.files import write_atomically
 _SCRATCH = ".tune"
 _ROOM_S = 1.0  # how old the cluster's resources may be
 
+
+class Source(Protocol):
+    """Where trials come from and their ends go to: a study's ledger, or what a confirmation trains again."""
+
+    @property
+    def n_running(self) -> int: ...
+
+    def ask(self) -> Given | None: ...
+
+    def report(self, name: str, epoch: int, value: float) -> bool: ...
+
+    def finish(
+        self,
+        name: str,
+        values: Sequence[float] | None,
+        *,
+        is_whole: bool = True,
+        notes: Mapping[str, Any] | None = None,
+    ) -> None: ...
+
+
 OnEvent = Callable[[str, str], None]
 """Called with a trial's name and what happened: started, reported, retried, ended."""
 
 
-def run_trials(study: Study, ledger: Ledger, on_event: OnEvent = lambda name, event: None, train: Any = None) -> None:
+def run_trials(study: Study, ledger: Source, on_event: OnEvent = lambda name, event: None, train: Any = None) -> None:
     """Run what the ledger gives out until it has nothing left, or until Ctrl-C.
 
     Args:
@@ -72,7 +93,7 @@ def run_trials(study: Study, ledger: Ledger, on_event: OnEvent = lambda name, ev
         raise
     except Exception as error:
         raise ClusterError(
-            f"the study stopped: {str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}",
+            f"the study stopped: {_last_line(str(error) or type(error).__name__)}",
             where=str(study.folder),
             remedy="repeat the command to go on",
         ) from error
@@ -110,8 +131,8 @@ class _Unpickled:
 class _Search(_Unpickled, Searcher):
     """Hands the ledger's trials to Tune, no more at once than find room; a node that joins or leaves changes that."""
 
-    def __init__(self, study: Study, ledger: Ledger):
-        super().__init__(metric=OBJECTIVE, mode=study.space.objective.mode)
+    def __init__(self, study: Study, ledger: Source):
+        super().__init__()  # of no metric: Tune would stop the study at a report of failure, which has none
         self._study, self._ledger, self._room, self._looked = study, ledger, 0, -math.inf
 
     def suggest(self, trial_id: str) -> Any:
@@ -137,7 +158,7 @@ class _Search(_Unpickled, Searcher):
 class _EarlyStopping(_Unpickled, FIFOScheduler):
     """Notes each epoch in the ledger, and stops the trial, which frees its workers, where the ledger says so."""
 
-    def __init__(self, ledger: Ledger):
+    def __init__(self, ledger: Source):
         super().__init__()
         self._ledger = ledger
 
@@ -151,7 +172,7 @@ class _EarlyStopping(_Unpickled, FIFOScheduler):
 class _Recorder(_Unpickled, Callback):
     """Writes each trial's end into the ledger, and tells of what happens."""
 
-    def __init__(self, study: Study, ledger: Ledger, on_event: OnEvent):
+    def __init__(self, study: Study, ledger: Source, on_event: OnEvent):
         self._study, self._ledger, self._on_event = study, ledger, on_event
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:

@@ -29,7 +29,7 @@ from orchestration.cli.options import (
     experiment_of,
     run_folder,
 )
-from orchestration.console import out, percent
+from orchestration.console import out
 from search_spaces import Space, load_space
 
 TRIALS = 20
@@ -117,6 +117,19 @@ def sweep(
             min=1, help="Seconds that a trial may run; then it has failed.", show_default=False, rich_help_panel=_TRIAL
         ),
     ] = None,
+    confirm: Annotated[
+        int, typer.Option(min=0, help="So many of the best trials are trained again.", rich_help_panel=_AFTER)
+    ] = 0,
+    seeds: Annotated[int, typer.Option(min=2, help="New seeds for each of them.", rich_help_panel=_AFTER)] = 3,
+    then_train: Annotated[
+        bool, typer.Option("--then-train", help="Train the best settings as a run STUDY-best.", rich_help_panel=_AFTER)
+    ] = False,
+    full_epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Epochs of that run; default: those of a trial.", show_default=False, rich_help_panel=_AFTER
+        ),
+    ] = None,
     restart: Restart = False,
     address: Address = None,
     dry_run: DryRun = False,
@@ -130,15 +143,20 @@ def sweep(
     checkpoints, and the sampler knows what it knew. Values that break a constraint of the space or contradict each
     other are drawn again and never run. A trial that fails is recorded with its error's last line and the file that
     has all of it, and the study goes on. From another terminal: hcl sweep --status STUDY.
+
+    A study's best value is the luckiest of many: --confirm 3 --seeds 5 trains the best three again, with the same five
+    new seeds each, and says which of them are told apart.
     """
     if status:
         from orchestration.study_view import show_status
 
         show_status(run_folder(Path(experiment), runs))
         return
+    from orchestration.confirm import confirm as confirm_trials
     from orchestration.study import Limits, Study, n_trials_of
     from orchestration.study_checks import check_study
-    from orchestration.study_view import StudyTable, show_end
+    from orchestration.study_view import StudyTable, show_candidates, show_end
+    from orchestration.sweep import full_length, write_best
     from orchestration.sweep import sweep as run_sweep
 
     chosen = experiment_of(experiment, settings, workers)
@@ -176,14 +194,22 @@ def sweep(
             on_change=table.show,
         )
     show_end(record, ended)
-    best = study.folder / "best.yaml"
+    winner = record.best_trial
+    if confirm:
+        candidates = confirm_trials(study, ended, n_best=confirm, n_seeds=seeds, address=address)
+        show_candidates(candidates)
+        winner = candidates[0].trial
+    best = full_length(study, ended, winner, full_epochs)
+    path = write_best(study, best)
     options = f"--data {shlex.quote(str(data))} --runs {shlex.quote(str(runs))}"
-    out.print(
-        f"best trial {record.best_trial}: {record.objective} {percent(record.best_value)}; its experiment: {best}",
-        soft_wrap=True,
-    )
-    out.print(f"next: hcl train {shlex.quote(str(best))} {options}", soft_wrap=True)
-    out.print(f"then: hcl evaluate {shlex.quote(f'{chosen.name}-best')} {options}", soft_wrap=True)
+    out.print(f"best trial {winner}; its experiment: {path}", soft_wrap=True)
+    if then_train:
+        from orchestration.cli.train import train_and_show
+
+        train_and_show(best, data=data, runs=runs, address=address)
+        return
+    out.print(f"next: hcl train {shlex.quote(str(path))} {options}", soft_wrap=True)
+    out.print(f"then: hcl evaluate {shlex.quote(best.name)} {options}", soft_wrap=True)
 
 
 def _space(name: str, settings: list[str] | None) -> Space:
