@@ -8,7 +8,24 @@ import typer
 from rich.markup import escape
 
 from hcl.errors import HCLError
-from orchestration.cli import checkpoint, config, data, demo, evaluate, report, sweep, train
+from orchestration.cli import (
+    check,
+    checkpoint,
+    config,
+    data,
+    demo,
+    embed,
+    evaluate,
+    explain,
+    frames,
+    fuse,
+    report,
+    results,
+    show,
+    splits,
+    sweep,
+    train,
+)
 from orchestration.console import notes
 from results import RecordError
 from search_spaces import SpaceError
@@ -19,11 +36,28 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo.demo, data.extract, train.train, sweep.sweep, evaluate.evaluate, report.report):
+for command in (
+    demo.demo,
+    frames.extract,
+    train.train,
+    sweep.sweep,
+    evaluate.evaluate,
+    fuse.fuse,
+    explain.explain,
+    report.report,
+):
     app.command()(command)
+data.app.command("list")(check.list_datasets)
+data.app.command("check")(check.check)
+data.app.command("show")(show.show)
+data.app.command("embed")(embed.embed)
+data.app.command("pack")(frames.pack)
+data.app.command("unpack")(frames.unpack)
+data.app.add_typer(splits.app, name="splits")
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 app.add_typer(checkpoint.app, name="checkpoint")
+app.add_typer(results.app, name="results")
 
 
 def main() -> None:
