@@ -7,8 +7,9 @@ import sys
 import typer
 from rich.markup import escape
 
+from cluster import PlaceError
 from hcl.errors import HCLError
-from orchestration.cli import checkpoint, config, data, demo, evaluate, report, sweep, train
+from orchestration.cli import checkpoint, config, data, demo, evaluate, jobs, report, submit, sweep, train
 from orchestration.console import notes
 from results import RecordError
 from search_spaces import SpaceError
@@ -19,18 +20,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo.demo, data.extract, train.train, sweep.sweep, evaluate.evaluate, report.report):
+for command in (demo.demo, data.extract, train.train, sweep.sweep, evaluate.evaluate, report.report, submit.submit):
     app.command()(command)
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 app.add_typer(checkpoint.app, name="checkpoint")
+app.add_typer(jobs.app, name="jobs")
 
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one message, never in a traceback."""
     try:
         app()
-    except (HCLError, SpaceError, RecordError) as error:
+    except (HCLError, SpaceError, RecordError, PlaceError) as error:
         notes.print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)
     except PermissionError as error:
