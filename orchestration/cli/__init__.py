@@ -9,7 +9,20 @@ from rich.markup import escape
 
 from cluster import PlaceError
 from hcl.errors import HCLError
-from orchestration.cli import checkpoint, config, data, demo, evaluate, jobs, report, submit, sweep, train
+from orchestration.cli import (
+    checkpoint,
+    cluster,
+    config,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    jobs,
+    report,
+    submit,
+    sweep,
+    train,
+)
 from orchestration.console import notes
 from results import RecordError
 from search_spaces import SpaceError
@@ -20,12 +33,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo.demo, data.extract, train.train, sweep.sweep, evaluate.evaluate, report.report, submit.submit):
+for command in (
+    demo.demo,
+    data.extract,
+    train.train,
+    sweep.sweep,
+    evaluate.evaluate,
+    report.report,
+    submit.submit,
+    doctor.doctor,
+):
     app.command()(command)
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 app.add_typer(checkpoint.app, name="checkpoint")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(cluster.app, name="cluster")
 
 
 def main() -> None:
