@@ -28,7 +28,8 @@ PORT = 8265
 
 _OVERRIDES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray's client prefers them to what it is given
 _TIMEOUT_S = 20.0  # of one request
-_PATIENCE_S = 60.0  # how long a server may be silent while a job is followed
+_PATIENCE_S = 60.0  # how long a server may be silent while a job is followed, or have no node to run one
+_NOT_READY = "No available agent"
 
 
 @dataclass(frozen=True)
@@ -81,21 +82,30 @@ class JobServer:
             package: a zip file, unpacked into the working folder of the job and of its workers.
             environment: variables of the job and of its workers; whoever sees the dashboard sees them.
             job_id: of no other job of this cluster; None: one is made.
+
+        A cluster that has just started has a server before it has a node that can run jobs: that is waited for.
         """
         resources = resources or Resources()
         runtime: dict[str, Any] = {"env_vars": dict(environment or {})}
         if package is not None:
             runtime["working_dir"] = str(package)
-        with _told(self):
-            return self._client.submit_job(
-                entrypoint=entrypoint,
-                runtime_env=runtime,
-                metadata=dict(metadata or {}),
-                submission_id=job_id,
-                entrypoint_num_cpus=resources.cpus or None,
-                entrypoint_num_gpus=resources.gpus or None,
-                entrypoint_resources=dict(resources.custom) or None,
-            )
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                with _told(self):
+                    return self._client.submit_job(
+                        entrypoint=entrypoint,
+                        runtime_env=runtime,
+                        metadata=dict(metadata or {}),
+                        submission_id=job_id,
+                        entrypoint_num_cpus=resources.cpus or None,
+                        entrypoint_num_gpus=resources.gpus or None,
+                        entrypoint_resources=dict(resources.custom) or None,
+                    )
+            except JobError as error:
+                if _NOT_READY not in error.problem or time.monotonic() > deadline:
+                    raise
+            time.sleep(2.0)
 
     def details(self, job_id: str) -> JobDetails:
         """What the server knows of a job. Raises JobError for an unknown one."""
