@@ -10,6 +10,7 @@ import json
 import os
 import re
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,13 @@ from hcl.checkpoint import load_checkpoint
 from hcl.manifest import read_manifest
 from hcl.resolve import to_yaml
 from orchestration.runs import BEST, LAST
-from tests.cluster.nodes import LocalCluster, Node, wait_for
+from tests.cluster.nodes import LocalCluster, Node, processes, wait_for
 from tests.orchestration.conftest import tiny_experiment, tree, write_data
 from tests.orchestration.test_train import TIMED
 
 pytestmark = pytest.mark.cluster
 
-EPOCHS = 40
+EPOCHS = 15
 
 
 @pytest.fixture(scope="module")
@@ -176,9 +177,7 @@ def test_a_driver_that_was_killed_is_submitted_again_and_goes_on(place: LocalClu
     folder = root / "driver-runs" / "tiny"
     job = place.begin(*words)
     wait_for(lambda: (folder / "metrics.parquet").exists() and len(results.read_epochs(folder)) >= 2, "two epochs")
-    (pid,) = [
-        one for one, title in place.head.titles().items() if "-m orchestration train" in title and "/sh" not in title
-    ]
+    (pid,) = processes(" ".join(map(str, [sys.executable, "-m", "orchestration", *words])))
     os.kill(pid, signal.SIGKILL)
     printed, _ = job.communicate(timeout=600)
     assert job.returncode == 128 + signal.SIGKILL, printed

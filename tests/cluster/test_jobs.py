@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import socket
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
+from aiohttp import web
 from ray.job_submission import JobStatus
 
 from cluster.errors import JobError
@@ -101,6 +103,71 @@ def test_what_is_no_job_server_is_told_within_seconds(serve, monkeypatch: pytest
         with pytest.raises(JobError, match="is not the address of a job server"):
             JobServer(address)
     assert time.monotonic() - began < 20
+
+
+class Flaky:
+    """A job server whose node comes late, whose log breaks off once, and whose job ends when the log has ended."""
+
+    def __init__(self) -> None:
+        self.n_submitted = self.n_tails = 0
+        self.loop = asyncio.new_event_loop()
+        self.port = 0
+        self.started = threading.Event()
+        threading.Thread(target=self._serve, daemon=True).start()
+        assert self.started.wait(20)
+
+    def _serve(self) -> None:
+        app = web.Application()
+        app.router.add_get("/api/version", self.version)
+        app.router.add_post("/api/jobs/", self.submit)
+        app.router.add_get("/api/jobs/one", self.details)
+        app.router.add_get("/api/jobs/one/logs/tail", self.tail)
+        asyncio.set_event_loop(self.loop)
+        runner = web.AppRunner(app)
+        self.loop.run_until_complete(runner.setup())
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        self.loop.run_until_complete(site.start())
+        self.port = runner.addresses[0][1]
+        self.started.set()
+        self.loop.run_forever()
+
+    async def version(self, _: web.Request) -> web.Response:
+        return web.json_response({"version": "4", "ray_version": "2.60.0"})
+
+    async def submit(self, _: web.Request) -> web.Response:
+        self.n_submitted += 1
+        if self.n_submitted < 3:
+            return web.Response(status=500, text="No available agent to submit job, please try again later")
+        return web.json_response({"job_id": "one", "submission_id": "one"})
+
+    async def details(self, _: web.Request) -> web.Response:
+        status = "SUCCEEDED" if self.n_tails > 1 else "RUNNING"
+        return web.json_response({"type": "SUBMISSION", "status": status, "entrypoint": "x", "driver_exit_code": 0})
+
+    async def tail(self, request: web.Request) -> web.WebSocketResponse:
+        self.n_tails += 1
+        socket_ = web.WebSocketResponse()
+        await socket_.prepare(request)
+        await socket_.send_str("first\nsec")
+        if self.n_tails == 1:
+            request.transport.abort()  # type: ignore[union-attr]
+            return socket_
+        await socket_.send_str("ond\nthird\n")
+        await socket_.close()
+        return socket_
+
+
+def test_a_late_node_is_waited_for_and_a_broken_log_is_taken_up_where_it_broke(
+    serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.jobs.time.sleep", lambda _: None)
+    flaky, shown = Flaky(), []
+    server = JobServer(f"127.0.0.1:{flaky.port}")
+    assert server.submit("x") == "one" and flaky.n_submitted == 3
+    details = server.follow("one", shown.append)
+    assert exit_status(details) == 0 and flaky.n_tails == 2
+    assert "".join(shown) == "first\nsecond\nthird\n"
+    flaky.loop.call_soon_threadsafe(flaky.loop.stop)
 
 
 @pytest.mark.parametrize(
