@@ -15,13 +15,13 @@ from hcl.backbone import N_STAGES, make_backbone
 from hcl.baselines import Classifier, CosineNet, MatchingNet, ProtoNet, RelationNet
 from hcl.batches import EpisodeSampler, PairSampler
 from hcl.checkpoint import file_digest, load_checkpoint, load_model
-from hcl.clips import ClipDataset, Frames
-from hcl.config import EPISODIC, Experiment
+from hcl.clips import ClipDataset, Draw, Frames
+from hcl.config import EPISODIC, Clips, Experiment
 from hcl.embeddings import read_embeddings
 from hcl.encoder import Encoder
 from hcl.episodes import Episodes, sample_episodes
 from hcl.errors import BackboneError
-from hcl.evaluation import Defects
+from hcl.evaluation import Defects, Matcher
 from hcl.model import HCL, MatchingHeads
 from hcl.optimisation import learning_rate_factor, make_optimizer, parameter_groups
 from hcl.pooled import PooledModel
@@ -125,7 +125,8 @@ def make_regime(
         sampler,
         sigmas=sigmas_of_loss(experiment),
         matching=training_matching(experiment),
-        test=validation_matching(experiment),
+        matcher=test_matcher(experiment),
+        fusion=sigmas_of_fusion(experiment),
         class_embeddings=class_embeddings,
         clip_embeddings=val_embeddings,
     )
@@ -172,7 +173,7 @@ def caches_grids(experiment: Experiment) -> bool:
     return frozen_stages(experiment) > 0 and experiment.model.cached_views > 0
 
 
-def optimizer_of(experiment: Experiment, model: Model) -> Optimizer:
+def optimizer_of(experiment: Experiment, model: nn.Module) -> Optimizer:
     """The optimiser with its groups. Raises TrainingError where nothing is to be trained."""
     optim = experiment.optim
     groups = parameter_groups(
@@ -235,7 +236,7 @@ def clip_embeddings(
 ) -> Float[Tensor, "clip embedding"] | None:
     """The embedding of each clip's class name; None without `matching.semantic`. Raises DataError."""
     of_class = class_embeddings(experiment, data_root, partition)
-    return None if of_class is None else of_class[torch.from_numpy(partition.labels)]
+    return None if of_class is None else of_class[torch.tensor(partition.labels)]
 
 
 def sigmas_of_loss(experiment: Experiment) -> dict[str, float]:
@@ -252,7 +253,19 @@ def sigmas_of_loss(experiment: Experiment) -> dict[str, float]:
 
 
 def sigmas_of_fusion(experiment: Experiment) -> dict[str, float]:
-    return experiment.fusion.model_dump()
+    """The keyword arguments of `hcl.similarity.fuse`."""
+    return experiment.fusion.model_dump(include={"sigma_global", "sigma_temporal", "sigma_spatial"})
+
+
+def looking_up(experiment: Experiment) -> dict[str, Any]:
+    """The keyword arguments of `hcl.scores.look_up`."""
+    matching, fusion = experiment.matching, experiment.fusion
+    return {
+        "metric": matching.metric,
+        "tuple_sizes": matching.tuple_sizes,
+        "triples": fusion.triples,
+        "over_shots": fusion.over_shots,
+    }
 
 
 def training_matching(experiment: Experiment) -> dict[str, Any]:
@@ -284,18 +297,14 @@ def test_matching(experiment: Experiment) -> dict[str, Any]:
         "zoom_ranks": matching.zoom_ranks_test,
         "renormalise": matching.renormalise,
         "chunk_size": matching.chunk_size,
+        "precision": experiment.evaluation.precision,
     }
 
 
-def validation_matching(experiment: Experiment) -> dict[str, Any]:
-    """The keyword arguments of `hcl.evaluation.validate` that say how episodes are scored."""
-    return {
-        "metric": experiment.matching.metric,
-        "project": experiment.matching.project_at_test,
-        "sigmas": sigmas_of_fusion(experiment),
-        "matching": test_matching(experiment),
-        "defects": defects(experiment),
-    }
+def test_matcher(experiment: Experiment) -> Matcher:
+    """How episodes are compared, in validation and in evaluation."""
+    matching = experiment.matching
+    return Matcher(matching.metric, matching.project_at_test, test_matching(experiment), defects(experiment))
 
 
 def defects(experiment: Experiment) -> Defects:
@@ -322,8 +331,19 @@ def val_episodes(experiment: Experiment, partition: Partition) -> Episodes:
     )
 
 
-def make_dataset(experiment: Experiment, frames: Frames, partition: Partition, *, training: bool) -> ClipDataset:
-    """The partition's clips as training or as test sees them."""
+def test_draws(clip: int, views: int) -> list[Draw]:
+    """The readings of a clip that an evaluation averages over: the one test view, or random ones named by number."""
+    return [Draw(clip)] if views == 1 else [Draw(clip, (view,)) for view in range(views)]
+
+
+def make_dataset(
+    experiment: Experiment, frames: Frames, partition: Partition, *, training: bool, random_views: bool = False
+) -> ClipDataset:
+    """The partition's clips as training or as test sees them.
+
+    Args:
+        random_views: at test, readings that the seeds of a draw name (`test_draws`), in place of the one view.
+    """
     settings = experiment.clips
     if training:
         transform = clips.train_transform(
@@ -342,5 +362,10 @@ def make_dataset(experiment: Experiment, frames: Frames, partition: Partition, *
         sampling=settings.train_sampling if training else settings.test_sampling,
         transform=transform,
         per_frame=training and settings.per_frame,
-        random=training,
+        random=training or random_views,
+        min_side=_min_side(settings, training) if settings.reduced_decoding else 0,
     )
+
+
+def _min_side(settings: Clips, training: bool) -> int:
+    return clips.train_min_side(settings.size, settings.crop_scale) if training else settings.size

@@ -5,7 +5,9 @@ Everything random about a clip follows from a `Draw`, so that it does not depend
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -15,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
+from hcl.colour import ColourJitter
 from hcl.splits import Video
 
 
@@ -24,7 +27,7 @@ class Frames(Protocol):
 
     def n_frames(self, video: Video) -> int: ...
 
-    def read(self, video: Video, indices: Sequence[int]) -> np.ndarray: ...
+    def read(self, video: Video, indices: Sequence[int], *, min_side: int = 0) -> np.ndarray: ...
 
 
 class Draw(NamedTuple):
@@ -67,10 +70,18 @@ def train_transform(
     if flip:
         steps.append(v2.RandomHorizontalFlip())
     if jitter:
-        steps.append(v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=jitter))
+        steps.append(v2.RandomApply([ColourJitter(0.4, 0.4, 0.4, 0.1)], p=jitter))
     if grey:
         steps.append(v2.RandomGrayscale(p=grey))
     return v2.Compose(steps)
+
+
+def train_min_side(size: int, crop_scale: tuple[float, float]) -> int:
+    """Pixels that a frame's short side needs so that even the smallest random crop has `size` pixels a side."""
+    return math.ceil(size / math.sqrt(crop_scale[0] * _LEAST_RATIO))
+
+
+_LEAST_RATIO = 3 / 4  # of a random crop's sides, torchvision's default
 
 
 class ClipDataset(Dataset):
@@ -81,6 +92,7 @@ class ClipDataset(Dataset):
         transform: takes (frame, 3, height, width) uint8.
         per_frame: draw the transform for each frame by itself.
         random: whether a draw's seeds are used at all; false is the one test view.
+        min_side: pixels that frames must keep where they are decoded at a reduced scale; 0 decodes them whole.
     """
 
     def __init__(
@@ -93,8 +105,10 @@ class ClipDataset(Dataset):
         transform: v2.Transform,
         per_frame: bool = False,
         random: bool = False,
+        min_side: int = 0,
     ):
         self.frames, self.videos = frames, tuple(videos)
+        self._read = partial(frames.read, min_side=min_side) if min_side else frames.read
         self.clip_length, self.sampling, self.transform = n_frames, sampling, transform
         self.per_frame, self.random = per_frame, random
 
@@ -111,7 +125,7 @@ class ClipDataset(Dataset):
             self.sampling,
             generator if self.random or self.sampling == "random" else None,
         )
-        images = torch.from_numpy(self.frames.read(video, picked.tolist())).permute(0, 3, 1, 2)  # to channels first
+        images = torch.from_numpy(self._read(video, picked.tolist())).permute(0, 3, 1, 2)  # to channels first
         with torch.random.fork_rng(devices=[]):
             # The CPU's generator alone: torch.manual_seed would seed the GPUs too, and dropout with them.
             torch.default_generator.manual_seed(int(generator.integers(2**62)))

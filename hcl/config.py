@@ -62,6 +62,9 @@ class Clips(Section):
     jitter: float = setting(0.8, "probability of colour jitter (0.4, 0.4, 0.4, 0.1)", ge=0, le=1)
     grey: float = setting(0.2, "probability of a grey clip", ge=0, le=1)
     per_frame: bool = setting(False, "draw the augmentation for each frame by itself, as released, not once a clip")
+    reduced_decoding: bool = setting(
+        False, "decode at a half, quarter or eighth of the size where enough pixels are left: faster, other pixels"
+    )
 
     @model_validator(mode="after")
     def _crop_scale_is_a_range(self) -> Self:
@@ -196,6 +199,12 @@ class Fusion(Section):
     sigma_global: float = setting(1.0, "weight of the global similarity", ge=0)
     sigma_temporal: float = setting(0.5, "weight of the temporal similarity", ge=0)
     sigma_spatial: float = setting(0.5, "weight of the spatial similarity", ge=0)
+    triples: float = setting(
+        0.5, "share of tuples of three beside those of two, where both are matched; half is their mean", ge=0, le=1
+    )
+    over_shots: Literal["mean", "max"] = setting(
+        "mean", "a class's similarity from its shots: their mean, or the nearest; `max` concerns `hcl evaluate` alone"
+    )
 
     @model_validator(mode="after")
     def _something_counts(self) -> Self:
@@ -287,6 +296,22 @@ class Evaluation(Section):
     overlapping: bool = setting(
         False, "draw support and query independently and never class 0, as released (deviations 9, 10)"
     )
+    views: int = setting(
+        1,
+        "readings of each clip that similarities are averaged over: 1 takes clips.test_sampling, more are random",
+        unit="views",
+        ge=1,
+        le=64,
+    )
+    precision: Literal["float32", "bfloat16"] = setting(
+        "float32", "bfloat16 keeps patches in half precision and chooses among them faster; means stay in float32"
+    )
+    keep_features: bool = setting(
+        True, "leave the encoded features under runs/cache once all pairs are scored, for other questions about them"
+    )
+    protocol: Literal["standard", "published"] = setting(
+        "standard", "`published` asks as the printed results were asked (`--protocol published`), and tables mark it"
+    )
 
 
 class Experiment(Section):
@@ -327,6 +352,11 @@ class Experiment(Section):
             )
         if self.clips.n_frames < max(self.matching.tuple_sizes):
             raise ValueError(f"clips.n_frames={self.clips.n_frames} is too few for tuples {self.matching.tuple_sizes}")
+        if self.evaluation.protocol == "published" and (wrong := _unlike(self, PUBLISHED_EVALUATION)):
+            raise ValueError(
+                f"evaluation.protocol=published means {wrong[0]}={wrong[1]}, not {wrong[2]}; "
+                "leave it alone, or evaluate with evaluation.protocol=standard"
+            )
         if self.model.batch_norm == "sync" and not self.train.use_gpu:
             raise ValueError(
                 "model.batch_norm=sync needs train.use_gpu=true: torch synchronises statistics on CUDA only"
@@ -395,6 +425,7 @@ MACHINE_SETTINGS: Any = {
     "name": True,
     "train": {"workers", "loader_processes", "prefetch", "use_gpu", "recompute_backbone", "checkpoint_every"},
     "matching": {"chunk_size"},
+    "evaluation": {"keep_features"},
 }
 """What changes how an experiment is run and not what comes out.
 
@@ -418,3 +449,26 @@ PUBLISHED: dict[str, Any] = {
     "loss.keep_anchor": True,
     "evaluation.overlapping": True,
 }
+
+PUBLISHED_EVALUATION: dict[str, Any] = {
+    # What `hcl evaluate --protocol published` sets, to compare with the printed results.
+    "evaluation.protocol": "published",
+    "evaluation.partition": "test",
+    "evaluation.way": 5,
+    "evaluation.queries": 5,
+    "evaluation.episodes": 3000,
+    "evaluation.overlapping": True,
+    "evaluation.views": 1,
+    "clips.test_sampling": "random",
+    "matching.metric": "auto",
+}
+
+
+def _unlike(experiment: Experiment, values: dict[str, Any]) -> tuple[str, Any, Any] | None:
+    """The first of some settings that an experiment has otherwise: its path, the value given, the experiment's."""
+    for path, value in values.items():
+        section, field = path.split(".")
+        found = getattr(getattr(experiment, section), field)
+        if found != value:
+            return path, value, found
+    return None

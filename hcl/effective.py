@@ -1,44 +1,144 @@
-"""The videos that training and evaluation really use: those listed, less those that could not be decoded."""
+"""The effective split: the videos that training and evaluation really use.
+
+Without a check these are the listed videos less those that extraction has recorded as broken, and any other video
+without frames is an error. `hcl data check` writes the effective split as a file, `splits/<dataset>/effective.json`,
+in which missing videos are left out by name; from then on exactly its videos are used.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from hcl.atomic import write_atomically
+from hcl.catalogue import frames_folder
 from hcl.errors import DataError
 from hcl.frames import FrameStore
 from hcl.manifest import read_manifest
+from hcl.names import some
 from hcl.splits import Partition, Video
+
+KIND, SCHEMA = "effective split", 1
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What a check has decided about one partition."""
+
+    listed_digest: str  # of the partition as its lists have it
+    digest: str  # of the partition without what is left out: the one that every evaluation record carries
+    n_videos: int
+    left_out: dict[str, str] = field(default_factory=dict)  # `class/video` -> why
+
+
+def effective_file(data_root: Path, dataset: str) -> Path:
+    return Path(data_root) / "splits" / dataset / "effective.json"
+
+
+def without(listed: Partition, left_out: Mapping[Video, str]) -> Partition:
+    """The partition less some videos. Raises DataError where a class would lose all of its videos."""
+    partition = replace(listed, videos=tuple(video for video in listed.videos if video not in left_out))
+    if empty := set(listed.classes) - {video.class_name for video in partition.videos}:
+        raise DataError(
+            f"{len(empty)} of {len(listed.classes)} classes of {listed.dataset} {listed.name} have lost all of their "
+            f"videos: {some(sorted(empty))}",
+            where=f"splits/{listed.dataset}/{listed.name}_class.txt",
+            remedy="mend the videos and extract again with --retry-failed, or take the classes out of the split",
+        )
+    return partition
+
+
+def write_effective(data_root: Path, checked: Sequence[tuple[Partition, Mapping[Video, str]]]) -> Path:
+    """Write the effective split of a dataset: each partition as listed, with the videos left out of it and why.
+
+    Raises:
+        DataError: a class would lose all of its videos.
+        StorageError: the file cannot be written.
+    """
+    dataset = checked[0][0].dataset
+    accepted = {}
+    for listed, reasons in checked:
+        partition = without(listed, reasons)
+        accepted[listed.name] = Accepted(
+            listed.digest(),
+            partition.digest(),
+            len(partition.videos),
+            {video.key: reason for video, reason in reasons.items()},
+        )
+    partitions = {name: asdict(one) for name, one in accepted.items()}
+    content = {"kind": KIND, "schema": SCHEMA, "dataset": dataset, "partitions": partitions}
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    return write_atomically(effective_file(data_root, dataset), f"{text}\n".encode())
+
+
+def read_effective(data_root: Path, dataset: str) -> dict[str, Accepted]:
+    """What the last check has accepted, by partition; empty without one. Raises DataError for a damaged file."""
+    path = effective_file(data_root, dataset)
+    try:
+        content = json.loads(path.read_bytes())
+        if content["kind"] != KIND or content["schema"] != SCHEMA or content["dataset"] != dataset:
+            raise ValueError("it describes something else")
+        return {str(name): _accepted(one) for name, one in content["partitions"].items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"is not an effective split: {error}",
+            where=str(path),
+            remedy=f"delete it, or write it anew with `hcl data check {dataset}`",
+        ) from error
 
 
 def left_out(data_root: Path, listed: Partition) -> dict[Video, str]:
+    """The videos of a partition that nothing uses, with the reason, in the partition's order.
+
+    Raises:
+        DataError: the lists have changed since the check, or the file that it wrote is damaged.
+    """
+    accepted = read_effective(data_root, listed.dataset).get(listed.name)
+    if accepted is None:
+        return broken(data_root, listed)
+    if accepted.listed_digest != listed.digest():
+        raise DataError(
+            f"the lists of {listed.dataset} {listed.name} have changed since they were checked",
+            where=str(effective_file(data_root, listed.dataset)),
+            remedy=f"repeat `hcl data check {listed.dataset}`",
+        )
+    return {video: accepted.left_out[video.key] for video in listed.videos if video.key in accepted.left_out}
+
+
+def broken(data_root: Path, listed: Partition) -> dict[Video, str]:
     """The videos of a partition that extraction has recorded as broken or timed out, with the reason."""
-    records = read_manifest(data_root / "images" / listed.dataset)
+    records = read_manifest(frames_folder(data_root, listed.dataset))
     failed = {key: record for key, record in records.items() if record.status in ("broken", "timeout")}
     return {video: failed[video.key].error or "" for video in listed.videos if video.key in failed}
 
 
 def effective_partition(data_root: Path, listed: Partition) -> Partition:
-    """The partition without `left_out`; nothing else is ever missing from it.
+    """The partition without `left_out`; every video of it has frames.
 
     Raises:
-        DataError: other videos have no frames, or a class has lost all of its videos.
+        DataError: other videos have no frames, a class has lost all of its videos, or as `left_out`.
     """
-    broken = left_out(data_root, listed)
-    partition = replace(listed, videos=tuple(video for video in listed.videos if video not in broken))
-    images_root = data_root / "images" / listed.dataset
-    if missing := FrameStore(images_root).missing(partition):
-        names = ", ".join(video.key for video in missing[:3])
+    partition = without(listed, left_out(data_root, listed))
+    if missing := FrameStore(frames_folder(data_root, listed.dataset)).missing(partition):
+        is_checked = effective_file(data_root, listed.dataset).exists()
         raise DataError(
             f"{len(missing)} of {len(listed.videos)} videos of {listed.dataset} {listed.name} have no frames: "
-            f"{names}{', ...' if len(missing) > 3 else ''}",
-            where=str(images_root),
-            remedy=f"run `hcl extract {listed.dataset}`, or take them out of the split",
-        )
-    if empty := set(listed.classes) - {video.class_name for video in partition.videos}:
-        raise DataError(
-            f"class {min(empty)!r} of {listed.dataset} {listed.name} has no video that could be decoded",
-            where=str(images_root / "manifest.parquet"),
-            remedy="mend the videos and extract again with --retry-failed, or take the class out of the split",
+            f"{some([video.key for video in missing], 3)}",
+            where=str(frames_folder(data_root, listed.dataset)),
+            remedy=f"run `hcl extract {listed.dataset}`; "
+            + ("the check has accepted them, so repeat" if is_checked else "to go on without them, run")
+            + f" `hcl data check {listed.dataset}`",
         )
     return partition
+
+
+def _accepted(content: dict) -> Accepted:
+    accepted = Accepted(**content)
+    texts = [accepted.listed_digest, accepted.digest, *accepted.left_out, *accepted.left_out.values()]
+    if not all(isinstance(text, str) for text in texts) or not isinstance(accepted.n_videos, int):
+        raise ValueError("a partition holds values of the wrong kind")
+    return accepted

@@ -7,7 +7,7 @@ many are drawn or by how many workers.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,17 @@ class Episodes:
     @property
     def shot(self) -> int:
         return self.support.shape[2]
+
+    @property
+    def n_queries(self) -> int:
+        """Of a class."""
+        return self.query.shape[2]
+
+    def parts(self, size: int) -> Iterator[Episodes]:
+        """The same episodes in order, `size` at a time."""
+        for start in range(0, len(self), size):
+            rows = slice(start, start + size)
+            yield Episodes(self.classes[rows], self.support[rows], self.query[rows])
 
     def digest(self) -> str:
         """Names the questions: two methods with the same digest answered the same episodes."""
@@ -155,11 +166,12 @@ def _check(members, way, clips, names, *, skip=0, what="an episode", setting="ev
             where=setting,
             remedy=f"set it to at most {len(members) - skip}, or add classes to the split",
         )
-    for index, clips_of_class in enumerate(members):
-        if index >= skip and len(clips_of_class) < clips:
-            name = names[index] if names is not None else f"number {index}"
-            raise EpisodeError(
-                f"class {name!r} has {len(clips_of_class)} clips, {what} needs {clips} of each class",
-                where="the partition's video list",
-                remedy="add videos of that class, remove the class from the split, or ask for fewer shots or queries",
-            )
+    short = [index for index, one in enumerate(members) if index >= skip and len(one) < clips]
+    if short:
+        named = [repr(names[index] if names is not None else f"number {index}") for index in short]
+        others = f"; too few too: {', '.join(named[1:6])}{', ...' if len(named) > 6 else ''}" if named[1:] else ""
+        raise EpisodeError(
+            f"class {named[0]} has {len(members[short[0]])} clips, {what} needs {clips} of each class{others}",
+            where="the partition's video list",
+            remedy="add videos of that class, remove the class from the split, or ask for fewer shots or queries",
+        )

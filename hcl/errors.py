@@ -54,7 +54,7 @@ class EpisodeError(DataError):
 
 
 class BackboneError(HCLError):
-    """A backbone whose weights or package cannot be had here."""
+    """A backbone or text model whose weights or package cannot be had here."""
 
 
 class CheckpointError(HCLError):

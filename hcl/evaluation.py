@@ -5,23 +5,22 @@ Training validates with it after each epoch. `orchestration.evaluate` spreads th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
+from hcl.encoding import encode, features_of
 from hcl.episodes import Episodes
 from hcl.gather import Gather, OneProcess
-from hcl.model import HCL, ClipFeatures, MatchingHeads, autocast
+from hcl.model import HCL, ClipFeatures, MatchingHeads
 from hcl.pooled import PooledModel
 from hcl.scores import Levels, accuracies, fused, look_up, score_episode, score_pairs
-
-_HEAD_CLIPS = 64  # clips that go through the matching heads at a time
 
 
 class Defects(NamedTuple):
@@ -42,76 +41,20 @@ class Defects(NamedTuple):
         return None
 
 
-NO_DEFECTS = Defects()
+@dataclass(frozen=True)
+class Matcher:
+    """How episodes are compared.
 
+    Attributes:
+        metric: `cosine`, `euclidean` or `auto`.
+        project: apply the matching heads as in training.
+        options: the keyword arguments of `hcl.scores.score_pairs`.
+    """
 
-@torch.no_grad()
-def encode(
-    model: HCL | PooledModel,
-    dataset: Dataset,
-    indices: Sequence[int],
-    *,
-    device: torch.device | str = "cpu",
-    batch_size: int = 16,
-    processes: int = 0,
-    precision: str = "float32",
-) -> tuple[Float[Tensor, "clip ..."], int]:
-    """Tokens of some clips in float32, or what another model keeps of them, and the rows of their patch grid."""
-    model.eval()
-    loader = DataLoader(dataset, sampler=list(indices), batch_size=batch_size, num_workers=processes)  # type: ignore[arg-type]
-    tokens, rows = [], 0
-    for clips in loader:
-        with autocast(device, precision):
-            hidden, rows = model.tokens(clips.to(device))
-        tokens.append(hidden.float())
-    return torch.cat(tokens), rows
-
-
-@torch.no_grad()
-def frames_in_order(
-    model: HCL | PooledModel,
-    dataset: Dataset,
-    indices: Sequence[int],
-    *,
-    device: torch.device | str = "cpu",
-    batch_size: int = 16,
-    precision: str = "float32",
-) -> Float[Tensor, "clip frame_channel"]:
-    """Unit vectors of the ordered prototype: the backbone's mean of every frame, one frame after the other."""
-    model.eval()
-    vectors = []
-    for clips in DataLoader(dataset, sampler=list(indices), batch_size=batch_size):  # type: ignore[arg-type]
-        with autocast(device, precision):
-            grids = model.grids(clips.to(device))
-        vectors.append(functional.normalize(grids.float().mean(dim=(-1, -2)).flatten(1), dim=-1))
-    return torch.cat(vectors)
-
-
-@torch.no_grad()
-def features_of(
-    heads: MatchingHeads,
-    tokens: Float[Tensor, "clip frame patch dim"],
-    rows: int,
-    *,
-    project: bool,
-    embeddings: Float[Tensor, "clip embedding"] | None = None,
-) -> ClipFeatures:
-    """Matching features of many clips, a few at a time; not for heads that mix clips."""
-    names = [None] * len(tokens) if embeddings is None else embeddings.to(tokens.device).split(_HEAD_CLIPS)
-    parts = [
-        heads(part, rows, project=project, embeddings=of_part)
-        for part, of_part in zip(tokens.split(_HEAD_CLIPS), names, strict=False)
-    ]
-    levels = range(len(heads.tuple_sizes))
-    patches: list[Tensor] = []
-    for level in levels:
-        is_new = heads.reproject_per_size or level == 0
-        patches.append(torch.cat([part.patches[level] for part in parts]) if is_new else patches[0])
-    tuples = tuple(torch.cat([part.tuples[level] for part in parts]) for level in levels)
-    semantics = None
-    if embeddings is not None:
-        semantics = tuple(torch.cat([part.semantics[level] for part in parts]) for level in levels)
-    return ClipFeatures(tuple(patches), tuples, torch.cat([part.clip for part in parts]), semantics)
+    metric: str
+    project: bool
+    options: Mapping[str, Any]
+    defects: Defects = field(default_factory=Defects)
 
 
 @torch.no_grad()
@@ -120,70 +63,96 @@ def episode_levels(
     tokens: Float[Tensor, "clip frame patch dim"],
     rows: int,
     episodes: Episodes,
+    matcher: Matcher,
     *,
-    metric: str,
-    project: bool,
-    defects: Defects = NO_DEFECTS,
     embeddings: Float[Tensor, "clip embedding"] | None = None,
-    **matching: Any,
 ) -> Levels:
     """The levels of all episodes, by the cheapest way that is exact: all pairs once, or episode by episode.
 
     Args:
         embeddings: of each clip's class name, for heads with semantics. Those of support clips alone are read,
             unless a defect is asked for that leaks the queries' (deviation 7).
-        matching: the keyword arguments of `hcl.scores.score_pairs`.
     """
-    how: dict[str, Any] = {"project": project, "embeddings": embeddings}
-    if defects.reason(episodes.shot):
-        return mixed_levels(heads, tokens, rows, episodes, metric=metric, defects=defects, **how, **matching)
-    features = features_of(heads, tokens, rows, **how)
+    if matcher.defects.reason(episodes.shot):
+        return mixed_levels(heads, tokens, rows, episodes, matcher, embeddings=embeddings)
+    features = features_of(heads, tokens, rows, project=matcher.project, embeddings=embeddings)
     n_episode_pairs = episodes.query[0].size * episodes.support[0].size * len(episodes)
     if len(features) ** 2 > n_episode_pairs:
-        return _each(episodes, lambda clips: features[clips], metric=metric, **matching)
-    table = {name: values.cpu().numpy() for name, values in score_pairs(features, features, **matching).items()}
-    return look_up(table, episodes, metric=metric, tuple_sizes=matching["tuple_sizes"])
+        return levels_one_by_one(episodes, lambda clips: features[clips], matcher)
+    table = score_pairs(features, features, **matcher.options)
+    return look_up(
+        {name: values.cpu().numpy() for name, values in table.items()},
+        episodes,
+        metric=matcher.metric,
+        tuple_sizes=matcher.options["tuple_sizes"],
+    )
 
 
-@torch.no_grad()
 def mixed_levels(
     heads: MatchingHeads,
     tokens: Float[Tensor, "clip frame patch dim"],
     rows: int,
     episodes: Episodes,
+    matcher: Matcher,
     *,
-    metric: str,
-    project: bool,
-    defects: Defects,
     embeddings: Float[Tensor, "clip embedding"] | None = None,
-    **matching: Any,
 ) -> Levels:
     """Episode by episode from cached tokens, as the release's defects need it."""
 
-    def features(clips: Tensor) -> ClipFeatures:
+    def features(clips: Int[Tensor, "clip"]) -> ClipFeatures:
         names = None if embeddings is None else embeddings[clips].to(tokens.device)
-        return heads(tokens[clips], rows, project=project, embeddings=names)
+        return heads(tokens[clips], rows, project=matcher.project, embeddings=names)
 
-    return _each(
-        episodes,
-        features,
-        metric=metric,
-        swap_axes=defects.swap_shot_axes,
-        misplaced_semantics=defects.misplaced_semantics,
-        **matching,
-    )
+    return levels_one_by_one(episodes, features, matcher)
+
+
+@torch.no_grad()
+def levels_one_by_one(
+    episodes: Episodes, features: Callable[[Int[Tensor, "clip"]], ClipFeatures], matcher: Matcher
+) -> Levels:
+    """Each episode scored by itself, its defects included.
+
+    Args:
+        features: of some clips by index, the support of an episode before its queries.
+    """
+    each = [
+        score_episode(
+            features(clips),
+            way=episodes.way,
+            shot=episodes.shot,
+            metric=matcher.metric,
+            swap_axes=matcher.defects.swap_shot_axes,
+            misplaced_semantics=matcher.defects.misplaced_semantics,
+            **matcher.options,
+        )
+        for clips in _clips_of(episodes)
+    ]
+    return Levels(*(np.stack(level) for level in zip(*each, strict=True)))
+
+
+@torch.no_grad()
+def pooled_scores(
+    model: PooledModel, pooled: Callable[[Int[Tensor, "clip"]], Float[Tensor, "clip ..."]], episodes: Episodes
+) -> Float[np.ndarray, "episode query way"]:
+    """Scores of episodes by the head of a regime, episode by episode.
+
+    Args:
+        pooled: features of some clips by index, the support of an episode before its queries.
+    """
+    model.eval()
+    scores = [
+        model.scores(pooled(clips), episodes.way, episodes.shot).float().cpu().numpy() for clips in _clips_of(episodes)
+    ]
+    return np.stack(scores)
 
 
 def validate(
     model: HCL,
     dataset: Dataset,
     episodes: Episodes,
+    matcher: Matcher,
     *,
-    metric: str,
-    project: bool,
     sigmas: Mapping[str, float],
-    matching: Mapping[str, Any],
-    defects: Defects = NO_DEFECTS,
     embeddings: Float[Tensor, "clip embedding"] | None = None,
     gather: Gather | None = None,
     **encoding: Any,
@@ -194,18 +163,9 @@ def validate(
         embeddings: of each clip's class name, as in `episode_levels`; those of the whole data set.
     """
     needed, tokens, rows = _encode_needed(model, dataset, episodes, gather or OneProcess(), encoding)
-    levels = episode_levels(
-        model.heads,
-        tokens,
-        rows,
-        _renumbered(episodes, needed),
-        metric=metric,
-        project=project,
-        defects=defects,
-        embeddings=None if embeddings is None else embeddings[torch.from_numpy(needed)],
-        **matching,
-    )
-    return accuracies(fused(levels, sigmas), episodes.query.shape[2])
+    names = None if embeddings is None else embeddings[torch.from_numpy(needed)]
+    levels = episode_levels(model.heads, tokens, rows, _renumbered(episodes, needed), matcher, embeddings=names)
+    return accuracies(fused(levels, sigmas), episodes.n_queries)
 
 
 def validate_pooled(
@@ -213,20 +173,8 @@ def validate_pooled(
 ) -> Float[np.ndarray, "episode"]:
     """The same for the regimes whose head compares pooled features."""
     needed, pooled, _ = _encode_needed(model, dataset, episodes, gather or OneProcess(), encoding)
-    scores = pooled_episode_scores(model, pooled, _renumbered(episodes, needed))
-    return accuracies(scores, episodes.query.shape[2])
-
-
-@torch.no_grad()
-def pooled_episode_scores(
-    model: PooledModel, pooled: Float[Tensor, "clip ..."], episodes: Episodes
-) -> Float[np.ndarray, "episode query way"]:
-    """Scores of episodes from their clips' pooled features, episode by episode."""
-    model.eval()
-    scores = [
-        model.scores(pooled[clips], episodes.way, episodes.shot).float().cpu().numpy() for clips in _clips_of(episodes)
-    ]
-    return np.stack(scores)
+    scores = pooled_scores(model, lambda clips: pooled[clips], _renumbered(episodes, needed))
+    return accuracies(scores, episodes.n_queries)
 
 
 def _encode_needed(
@@ -246,14 +194,7 @@ def _renumbered(episodes: Episodes, needed: np.ndarray) -> Episodes:
     return Episodes(episodes.classes, support, query)
 
 
-def _clips_of(episodes: Episodes) -> Iterator[Tensor]:
+def _clips_of(episodes: Episodes) -> Iterator[Int[Tensor, "clip"]]:
     """The clips of each episode, support first."""
     for support, query in zip(episodes.support, episodes.query, strict=True):
         yield torch.from_numpy(np.concatenate([support.ravel(), query.ravel()]))
-
-
-def _each(episodes: Episodes, features: Callable[[Tensor], ClipFeatures], **scoring: Any) -> Levels:
-    each = [
-        score_episode(features(clips), way=episodes.way, shot=episodes.shot, **scoring) for clips in _clips_of(episodes)
-    ]
-    return Levels(*(np.stack(level) for level in zip(*each, strict=True)))

@@ -103,10 +103,14 @@ class GridStore:
 
 
 class GridDataset(Dataset):
-    """Cached grids where `hcl.clips.ClipDataset` gives frames; a draw's seeds choose the view."""
+    """Cached grids where `hcl.clips.ClipDataset` gives frames; a draw's seeds choose the view.
 
-    def __init__(self, store: GridStore):
-        self.store = store
+    Args:
+        by_number: the last of the seeds is the view, as `hcl.build.test_draws` has it; otherwise they draw one.
+    """
+
+    def __init__(self, store: GridStore, *, by_number: bool = False):
+        self.store, self.by_number = store, by_number
         self.views = store.shape[1]
 
     def __len__(self) -> int:
@@ -114,6 +118,8 @@ class GridDataset(Dataset):
 
     def __getitem__(self, draw: Draw | int) -> Tensor:
         draw = Draw(draw) if isinstance(draw, int) else draw
+        if draw.seeds and self.by_number:
+            return self.store.read(draw.clip, draw.seeds[-1])
         view = int(np.random.default_rng([*draw.seeds, draw.clip]).integers(self.views)) if draw.seeds else 0
         return self.store.read(draw.clip, view)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from hcl.atomic import write_lines
+from hcl.catalogue import DatasetCard, card_of, frames_folder
 from hcl.errors import DataError
-from hcl.frames import find_videos
+from hcl.extraction import find_videos
+from hcl.frames import packed_keys
 from hcl.manifest import VideoRecord
-from hcl.splits import read_split, refuse_unsafe_name
+from hcl.sources import find_sources
+from hcl.splits import read_split
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Inventory:
 
     listed: list[str]  # all that should have frames, sorted
     files: dict[str, Path]  # those that have a video file
-    present: frozenset[str]  # those of the listed classes that have a folder of frames
+    present: frozenset[str]  # those of the listed classes that have a folder of frames, and all that are packed
 
     @property
     def missing(self) -> list[str]:
@@ -31,32 +34,44 @@ class Inventory:
 @dataclass(frozen=True)
 class ExtractionJob:
     source: Path
-    relative: str  # of the source to the dataset's videos: the manifest stays true where the data root is moved
+    relative: str  # the source's folder and name: the manifest stays true where the data root is moved
     destination: Path
 
 
 def take_inventory(data_root: Path, dataset: str) -> Inventory:
     """Listed are the videos of all partitions of the dataset's split; without a split, all that are found.
 
+    Files are looked for where the dataset's card says (`hcl.catalogue`).
+
     Raises:
         DataError: there is neither a video nor a frame of what is listed, or the split contradicts itself.
+        ConfigError: the dataset's card is wrong.
     """
-    refuse_unsafe_name(dataset, what="dataset name", where="dataset")
-    videos_root, images_root = data_root / "videos" / dataset, data_root / "images" / dataset
+    card = card_of(data_root, dataset)
+    videos_root, images_root = data_root / "videos" / dataset, frames_folder(data_root, dataset)
     has_split = (data_root / "splits" / dataset).is_dir()
-    files = find_videos(videos_root) if videos_root.is_dir() else {}
-    listed = sorted(files)
     if has_split:
         partitions = read_split(data_root, dataset).partitions.values()
-        listed = sorted({video.key for partition in partitions for video in partition.videos})
-    present = frozenset(_present(images_root, {key.partition("/")[0] for key in listed}))
+        videos = [video for partition in partitions for video in partition.videos]
+        listed, files = sorted({video.key for video in videos}), find_sources(data_root, card, videos)
+    else:
+        files = find_videos(videos_root) if videos_root.is_dir() else {}
+        listed = sorted(files)
+    present = frozenset(_present(images_root, {key.partition("/")[0] for key in listed})) | packed_keys(images_root)
     if not any(key in files or key in present for key in listed):
-        raise DataError(
-            f"holds none of the {len(listed)} videos that the split lists" if has_split else "holds no videos",
-            where=str(videos_root),
-            remedy=f"put the videos into {videos_root}/<class>/, or check the data root and the name of the dataset",
-        )
+        raise nothing_found(data_root, card, len(listed) if has_split else None)
     return Inventory(listed, files, present)
+
+
+def nothing_found(data_root: Path, card: DatasetCard, n_listed: int | None) -> DataError:
+    """The error of a data root without one video of a dataset: where they were looked for, and where to get them."""
+    places = ", ".join(card.videos).replace("{dataset}", card.name)
+    return DataError(
+        "holds no videos" if n_listed is None else f"holds none of the {n_listed:,} videos that the split lists",
+        where=str(data_root / "videos" / card.name),
+        remedy=f"below {data_root}, videos are looked for as {places}; check the data root and the name of the dataset"
+        f"{f'. {card.title}: {card.obtain}' if card.obtain else ''}",
+    )
 
 
 def settle_missing(images_root: Path, inventory: Inventory, records: dict[str, VideoRecord]) -> None:
@@ -70,9 +85,7 @@ def settle_missing(images_root: Path, inventory: Inventory, records: dict[str, V
         records[key] = VideoRecord(class_name, name, "missing", error="no video file of this name")
     path = images_root / "missing.txt"
     if missing:
-        partial = images_root / f".missing.{uuid.uuid4().hex}.partial"
-        partial.write_text("".join(f"{key}\n" for key in missing), encoding="utf-8")
-        os.replace(partial, path)
+        write_lines(path, missing)
     else:
         path.unlink(missing_ok=True)
 

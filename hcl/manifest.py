@@ -39,6 +39,12 @@ class VideoRecord:
     source_bytes: int = 0
     source_mtime_ns: int = 0
     options_digest: str = ""
+    n_decoded: int = 0  # frames of the video, of which n_frames are stored
+    digest: str = ""  # of the stored frames, `decoding.frames_digest`
+    codec: str = ""  # four characters, as OpenCV names it
+    pixel_format: str = ""  # of the video, as OpenCV names it; I420 is 8 bits with halved colour
+    rotation: int = 0  # degrees clockwise by which the video's metadata have its frames turned; they are
+    variable_rate: bool = False  # the time between frames varies: frames are counted, not timed
 
     @property
     def key(self) -> str:
@@ -97,5 +103,5 @@ def _journal(images_root: Path) -> Path:
     return images_root / "manifest.jsonl"
 
 
-_TYPES = {"str": pa.string(), "Status": pa.string(), "int": pa.int64(), "float": pa.float64()}
+_TYPES = {"str": pa.string(), "Status": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 _SCHEMA = pa.schema([pa.field(field.name, _TYPES[str(field.type)], nullable=False) for field in fields(VideoRecord)])

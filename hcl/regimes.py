@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from hcl.batches import Batch, EpisodeSampler, PairSampler, Sampler
 from hcl.episodes import Episodes
-from hcl.evaluation import validate, validate_pooled
+from hcl.evaluation import Matcher, validate, validate_pooled
 from hcl.gather import Gather
 from hcl.losses import TERMS
 from hcl.model import HCL, autocast
@@ -58,14 +58,15 @@ class Contrastive:
     Args:
         sigmas: weight of each term.
         matching: the keyword arguments of `hcl.losses.contrastive_terms`.
-        test: the keyword arguments of `hcl.evaluation.validate` that say how episodes are scored.
+        matcher, fusion: how episodes of validation are compared, and the weights of the levels.
         class_embeddings, clip_embeddings: of the training classes' names and of the validation clips' class names.
     """
 
     sampler: PairSampler
     sigmas: Mapping[str, float]
     matching: Mapping[str, Any]
-    test: Mapping[str, Any]
+    matcher: Matcher
+    fusion: Mapping[str, float]
     class_embeddings: Tensor | None = None
     clip_embeddings: Tensor | None = None
     terms: tuple[str, ...] = TERMS
@@ -84,8 +85,16 @@ class Contrastive:
     def validate(
         self, model: HCL, dataset: Dataset, episodes: Episodes, *, gather: Gather, **encoding: Any
     ) -> Float[np.ndarray, "episode"]:
-        names = self.clip_embeddings
-        return validate(model, dataset, episodes, embeddings=names, gather=gather, **self.test, **encoding)
+        return validate(
+            model,
+            dataset,
+            episodes,
+            self.matcher,
+            sigmas=self.fusion,
+            embeddings=self.clip_embeddings,
+            gather=gather,
+            **encoding,
+        )
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,27 @@ import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
-from torch import Tensor
 
 from hcl.episodes import Episodes
 from hcl.model import ClipFeatures
-from hcl.semantic import misplaced_test_weights, pair_weights
-from hcl.similarity import compare, fuse, global_similarity, match_patches, match_tuples, spatial_means, temporal_means
+from hcl.pairs import METRICS, score_pairs
+from hcl.similarity import compare, fuse
+
+__all__ = [
+    "LEVELS",
+    "METRICS",
+    "Levels",
+    "accuracies",
+    "fused",
+    "look_up",
+    "look_up_global",
+    "metric_of",
+    "query_classes",
+    "score_episode",
+    "score_pairs",
+]
 
 LEVELS = ("global", "temporal", "spatial")
-METRICS = ("cosine", "euclidean")
 
 
 class Levels(NamedTuple):
@@ -41,100 +53,62 @@ def metric_of(metric: str, shot: int) -> str:
     return metric
 
 
-@torch.no_grad()
-def score_pairs(
-    query: ClipFeatures,
-    support: ClipFeatures,
+def look_up(
+    table: Mapping[str, np.ndarray],
+    episodes: Episodes,
     *,
+    metric: str,
     tuple_sizes: Sequence[int],
-    metrics: Sequence[str] = METRICS,
-    top_tuples: int = 10,
-    top_patches: int = 40,
-    zoom_ranks: int = 5,
-    renormalise: bool = False,
-    swap_axes: bool = False,
-    misplaced_semantics: Sequence[Tensor] | None = None,
-    chunk_size: int = 16,
-) -> dict[str, Float[Tensor, "query support"]]:
-    """`global` (inner products) and, per size and metric, `temporal_<metric>_<size>` and `spatial_<metric>_<size>`.
-
-    The choice of tuples and patches does not depend on the metric, so several metrics cost little more than one.
-
-    Args:
-        zoom_ranks: kept tuples that the spatial level looks into.
-        swap_axes: deviation 5; then the supports must be those of one episode.
-        misplaced_semantics: deviation 7: per tuple size the embeddings of the batch rows that the release takes.
-        chunk_size: query clips and support clips matched at a time.
-    """
-    blocks: dict[str, list[Tensor]] = {"global": [global_similarity(query.clip, support.clip)]}
-    columns = len(support) if swap_axes or misplaced_semantics is not None else chunk_size
-    for level, size in enumerate(tuple_sizes):
-        for row in range(0, len(query), chunk_size):
-            parts: dict[str, list[Tensor]] = {}
-            q = query[slice(row, row + chunk_size)]
-            for column in range(0, len(support), columns):
-                s = support[slice(column, column + columns)]
-                match = match_tuples(q.tuples[level], s.tuples[level], top_tuples, swap_axes=swap_axes)
-                weight = None
-                if misplaced_semantics is not None:
-                    embeddings = misplaced_semantics[level][row : row + chunk_size, None]
-                    weight = misplaced_test_weights(
-                        pair_weights(q.patches[level], embeddings, match, size=size, ranks=zoom_ranks)
-                    )
-                elif s.semantics is not None:
-                    weight = pair_weights(
-                        q.patches[level], s.semantics[level][None], match, size=size, ranks=zoom_ranks
-                    )
-                patches = match_patches(
-                    q.patches[level],
-                    s.patches[level],
-                    match,
-                    size=size,
-                    ranks=zoom_ranks,
-                    top=top_patches,
-                    weight=weight,
-                )
-                temporal = temporal_means(q.tuples[level], s.tuples[level], match)
-                spatial = spatial_means(q.patches[level], s.patches[level], patches)
-                for metric in metrics:
-                    for name, (x, y) in (("temporal", temporal), ("spatial", spatial)):
-                        value = compare(x, y, metric, renormalise=renormalise)
-                        parts.setdefault(f"{name}_{metric}_{size}", []).append(value)
-            for name, values in parts.items():
-                blocks.setdefault(name, []).append(torch.cat(values, dim=1))
-    return {name: torch.cat(rows, dim=0) for name, rows in blocks.items()}
-
-
-def look_up(table: Mapping[str, np.ndarray], episodes: Episodes, *, metric: str, tuple_sizes: Sequence[int]) -> Levels:
-    """The levels of many episodes from a partition's score table; several tuple sizes are averaged.
+    triples: float = 0.5,
+    over_shots: str = "mean",
+) -> Levels:
+    """The levels of many episodes from a partition's score table.
 
     Args:
         table: as `score_pairs` gives for all clips against all.
         metric: `cosine`, `euclidean`, or `auto`.
+        triples: share of tuples of three where both sizes are matched.
+        over_shots: `mean` or `max` of a class's shots.
     """
     metric = metric_of(metric, episodes.shot)
+    weights = size_weights(tuple_sizes, triples)
 
     def over_sizes(name: str) -> np.ndarray:
-        return np.mean([_over_shots(table[f"{name}_{metric}_{size}"], episodes) for size in tuple_sizes], axis=0)
+        each = [_over_shots(table[f"{name}_{metric}_{size}"], episodes, over_shots) for size in tuple_sizes]
+        return np.sum([weight * values for weight, values in zip(weights, each, strict=True)], axis=0)
 
-    return Levels(look_up_global(table["global"], episodes, metric), over_sizes("temporal"), over_sizes("spatial"))
+    return Levels(
+        look_up_global(table["global"], episodes, metric, over_shots), over_sizes("temporal"), over_sizes("spatial")
+    )
+
+
+def size_weights(tuple_sizes: Sequence[int], triples: float) -> list[float]:
+    """The weight of each tuple size: `triples` of size 3 where both sizes are matched, 1 of a single size."""
+    return [1.0] if len(tuple_sizes) == 1 else [triples if size == 3 else 1 - triples for size in tuple_sizes]
 
 
 def look_up_global(
-    gram: Float[np.ndarray, "clip clip"], episodes: Episodes, metric: str
+    gram: Float[np.ndarray, "clip clip"], episodes: Episodes, metric: str, over_shots: str = "mean"
 ) -> Float[np.ndarray, "episode query way"]:
-    """Similarity of queries and prototypes from the inner products of all clips."""
-    inner = _over_shots(gram, episodes)
+    """Similarity of queries and prototypes, or the nearest shots, from the inner products of all clips."""
     if metric_of(metric, episodes.shot) == "cosine":
-        return inner
+        return _over_shots(gram, episodes, over_shots)
     query = episodes.query.reshape(len(episodes), -1)
+    own = gram[query, query][:, :, None]
+    if over_shots == "max":
+        support = gram[episodes.support, episodes.support]
+        between = gram[query[:, :, None, None], episodes.support[:, None]]
+        return -(own[..., None] - 2 * between + support[:, None]).min(axis=-1)
     within = gram[episodes.support[..., :, None], episodes.support[..., None, :]].mean(axis=(-1, -2))
-    return -(gram[query, query][:, :, None] - 2 * inner + within[:, None])
+    return -(own - 2 * _over_shots(gram, episodes) + within[:, None])
 
 
-def _over_shots(values: np.ndarray, episodes: Episodes) -> Float[np.ndarray, "episode query way"]:
+def _over_shots(
+    values: np.ndarray, episodes: Episodes, over_shots: str = "mean"
+) -> Float[np.ndarray, "episode query way"]:
     query = episodes.query.reshape(len(episodes), -1)
-    return values[query[:, :, None, None], episodes.support[:, None]].mean(axis=-1)
+    shots = values[query[:, :, None, None], episodes.support[:, None]]
+    return shots.max(axis=-1) if over_shots == "max" else shots.mean(axis=-1)
 
 
 @torch.no_grad()

@@ -2,17 +2,14 @@
 
 On disk, in the published layout: `splits/<dataset>/<partition>_class.txt` names one class a line and
 `splits/<dataset>/<partition>.list` one `class/video` a line. Names go into paths, so a list cannot leave the
-data root: every name is one visible path component.
+data root: every name is one visible path component (`hcl.names`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -20,7 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hcl.errors import SplitError, StorageError
+from hcl.atomic import write_lines
+from hcl.errors import SplitError
+from hcl.list_files import numbered_lines
+from hcl.names import refuse_unsafe_name, shown, some
 
 PARTITIONS = ("train", "val", "test")
 
@@ -107,7 +107,7 @@ def write_split(data_root: Path, dataset: str, partitions: Mapping[str, Partitio
                 remedy="give the partition the names that it is written under",
             )
     for path, lines in content.items():
-        _write_lines(path, lines)
+        write_lines(path, lines)
 
 
 def merge(partitions: Sequence[Partition], name: str) -> Partition:
@@ -134,16 +134,6 @@ def merge(partitions: Sequence[Partition], name: str) -> Partition:
 _Lines = tuple[Path, Iterable[tuple[int, str]]]  # a file and its numbered lines
 
 
-def refuse_unsafe_name(name: str, *, what: str, where: str) -> None:
-    """Raise SplitError for what could leave the data root, or is hidden there as unfinished folders are."""
-    if not name.strip() or name.startswith(".") or any(character in name for character in "/\0\r\n"):
-        raise SplitError(
-            f"{what} {name!r} cannot be a folder or file of the data root",
-            where=where,
-            remedy="use a name that is not blank, does not begin with a dot and holds no slash, line end or NUL",
-        )
-
-
 def _files(data_root: Path, dataset: str, partition: str) -> tuple[Path, Path]:
     refuse_unsafe_name(dataset, what="dataset name", where="dataset")
     refuse_unsafe_name(partition, what="partition name", where="partition")
@@ -152,22 +142,12 @@ def _files(data_root: Path, dataset: str, partition: str) -> tuple[Path, Path]:
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
-    """Numbered lines from 1, blank ones left out. Only newlines separate: names may hold any other character."""
-    try:
-        raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
-        lines = [(number, line.removesuffix(b"\r").decode()) for number, line in enumerate(raw, 1) if line.strip()]
-    except UnicodeDecodeError as error:
-        raise SplitError("is not UTF-8", where=str(path), remedy="save the file as UTF-8") from error
-    except OSError as error:
-        raise SplitError(
-            f"cannot be read: {error.strerror or error}",
-            where=str(path),
-            remedy=f"a split has {{{','.join(PARTITIONS)}}}.list and {{{','.join(PARTITIONS)}}}_class.txt; "
-            "check the data root and the name of the dataset",
-        ) from error
-    if not lines:
-        raise SplitError("has no lines", where=str(path), remedy="list at least one class and one video")
-    return lines
+    names = ",".join(PARTITIONS)
+    return numbered_lines(
+        path,
+        remedy=f"a split has {{{names}}}.list and {{{names}}}_class.txt; check the data root and the name of the "
+        "dataset, or make a split of your own videos with `hcl data splits make`",
+    )
 
 
 def _verified(dataset: str, name: str, class_lines: _Lines, video_lines: _Lines) -> Partition:
@@ -177,7 +157,7 @@ def _verified(dataset: str, name: str, class_lines: _Lines, video_lines: _Lines)
     for number, line in classes:
         where = f"{class_file}, line {number}"
         refuse_unsafe_name(line, what="class name", where=where)
-        _refuse_repeated(line_of_class.setdefault(line, number), number, what=f"class {line!r}", where=where)
+        _refuse_repeated(line_of_class.setdefault(line, number), number, what=f"class {shown(line)}", where=where)
 
     line_of_video: dict[Video, int] = {}
     for number, line in videos:
@@ -185,11 +165,11 @@ def _verified(dataset: str, name: str, class_lines: _Lines, video_lines: _Lines)
         video = _video(line, where)
         if video.class_name not in line_of_class:
             raise SplitError(
-                f"class {video.class_name!r} is not among the {len(line_of_class)} classes of {class_file.name}",
+                f"class {shown(video.class_name)} is not among the {len(line_of_class)} classes of {class_file.name}",
                 where=where,
                 remedy=f"add the class to {class_file.name} or remove the line",
             )
-        _refuse_repeated(line_of_video.setdefault(video, number), number, what=f"video {line!r}", where=where)
+        _refuse_repeated(line_of_video.setdefault(video, number), number, what=f"video {shown(line)}", where=where)
     found = Partition(dataset, name, tuple(line_of_class), tuple(line_of_video))
     _refuse_empty_classes(found, where=str(list_file))
     return found
@@ -199,7 +179,7 @@ def _video(line: str, where: str) -> Video:
     class_name, slash, name = line.partition("/")
     if not slash or "/" in name:
         raise SplitError(
-            f"{line!r} is not `class/video`",
+            f"{shown(line)} is not `class/video`",
             where=where,
             remedy="write the class, one slash and the video's file name without its extension; no path beyond that",
         )
@@ -218,7 +198,7 @@ def _refuse_empty_classes(partition: Partition, *, where: str) -> None:
     empty = [class_name for class_name in partition.classes if class_name not in with_videos]
     if empty:
         raise SplitError(
-            f"{len(empty)} of {len(partition.classes)} classes have no video: {_some(empty)}",
+            f"{len(empty)} of {len(partition.classes)} classes have no video: {some(empty)}",
             where=where,
             remedy="list videos of these classes or remove them from the class file",
         )
@@ -229,26 +209,7 @@ def _refuse_shared_classes(partitions: Iterable[Partition], *, where: str) -> No
         shared = sorted(set(partition.classes) & set(other.classes))
         if shared:
             raise SplitError(
-                f"partitions {partition.name} and {other.name} share {len(shared)} classes: {_some(shared)}",
+                f"partitions {partition.name} and {other.name} share {len(shared)} classes: {some(shared)}",
                 where=where,
                 remedy="few-shot partitions must not share classes: leave each class in one of them",
             )
-
-
-def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise StorageError(
-            f"cannot be written: {error.strerror or error}", where=str(path), remedy="check permissions and space"
-        ) from error
-
-
-def _some(names: Sequence[str], limit: int = 5) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(repr(name) for name in names[:limit]) + more

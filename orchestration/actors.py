@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, TypeVar
 
 import ray
@@ -26,9 +25,17 @@ class ItemCrash(ClusterError):
     """An item whose actor's process died every time."""
 
 
+class Barrier:
+    """See `BARRIER`."""
+
+
+BARRIER = Barrier()
+"""Among the items: what follows begins once all that precedes it is done, on the same actors."""
+
+
 def map_actors(
     make_actor: Callable[[], Any],
-    items: Iterable[Item],
+    items: Iterable[Item | Barrier],
     call: Callable[[Any, Item], Any],
     *,
     n_actors: int,
@@ -73,6 +80,7 @@ def map_actors(
 
 _POLL_S = 1.0  # how often the start of actors is looked at when nothing finishes
 _MAX_FAILED_STARTS = 3  # in a row
+_END = object()
 
 
 @dataclass
@@ -108,6 +116,7 @@ class _Pool:
     start_timeout_s: float
     slots: list[_Slot] = field(default_factory=list)
     waiting: deque[_Job] = field(default_factory=deque)
+    is_held: bool = False  # by a barrier that was the next item
     n_failed_starts: int = 0
     last_start: float = 0.0
 
@@ -155,8 +164,15 @@ class _Pool:
         return not self.waiting[0].is_suspect and not any(job.is_suspect for _, job in slot.calls)
 
     def _look_ahead(self) -> None:
-        if len(self.waiting) < self.n_actors:
-            self.waiting += (_Job(item) for item in islice(self.items, self.n_actors - len(self.waiting)))
+        while len(self.waiting) < self.n_actors:
+            if self.is_held and (self.waiting or any(slot.calls for slot in self.slots)):
+                return
+            item = next(self.items, _END)
+            if item is _END:
+                return
+            self.is_held = item is BARRIER
+            if not self.is_held:
+                self.waiting.append(_Job(item))
 
     def _patience(self) -> float:
         """Seconds until something has to be looked at even if nothing finishes."""

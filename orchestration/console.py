@@ -67,7 +67,7 @@ def print_table(folders: Sequence[Any]) -> None:
 
 def print_rows(frame: pd.DataFrame, title: str | None = None) -> None:
     """A table; piped into a file it keeps its full width."""
-    table = Table(*(str(column) for column in frame.columns), title=title)
+    table = Table(*(str(column) for column in frame.columns), title=escape(title) if title else None)
     for row in frame.itertuples(index=False):
         table.add_row(*(escape(str(value)) for value in row))
     (out if out.is_terminal else Console(width=220)).print(table)

@@ -13,6 +13,7 @@ from hcl.synthetic import ACTIONS, DOMAINS, dataset_name, make_benchmark
 from orchestration.console import out, print_table, show_epoch, show_records, show_trial, show_trials
 from orchestration.evaluate import evaluate
 from orchestration.extract import extract_dataset
+from orchestration.questions import Target, encodings, questions_of
 from orchestration.runtime import connect, progress
 from orchestration.study import Study, best_experiment
 from orchestration.sweep import sweep
@@ -56,7 +57,9 @@ def run_demo(*, data_root: Path, runs: Path, seed: int = 0, address: str | None 
             best = override(best_experiment(study, trials), length)
             run = train(best, data_root=data_root, runs=runs, command=command, on_epoch=show_epoch)
         with _step("5 data sets x 5 shots, by Ray actors"):
-            evaluate(run.folder, best, data_root=data_root, runs=runs, methods=METHODS, on_cell=show_records)
+            questions = questions_of([Target(run.folder, best, methods=METHODS)], data_root)
+            answers = evaluate(questions, runs=runs, on_cell=show_records)
+            out.print(encodings(questions, answers.n_encoded))
     loaded = results.load([run.folder, study.folder])
     page = write_report(loaded, run.folder / "report" / "index.html", title="HCL demo")
     write_tables(loaded, page.parent)

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import fcntl
+import hashlib
 import os
 import time
 import uuid
 from collections import Counter
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import ray
 
-from hcl.decoding import options_digest
+from hcl.catalogue import frames_folder
+from hcl.decoding import FrameOptions
 from hcl.errors import StorageError
-from hcl.frames import discard_frames, discard_partials, extract_video
+from hcl.extraction import discard_folder, discard_partials, extract_video
 from hcl.inventory import ExtractionJob, Inventory, extraction_jobs, settle_missing, take_inventory
+from hcl.locking import exclusive
 from hcl.manifest import VideoRecord, append_record, read_manifest, write_manifest
 from orchestration.runtime import ItemCrash, ItemTimeout, connect, map_actors, n_workers_available, progress
 
@@ -52,7 +53,7 @@ def extract_dataset(
     actors: int | None = None,
     short_side: int = 256,
     quality: int = 90,
-    max_frames: int | None = None,
+    n_frames: int | None = None,
     time_limit_s: float = 600.0,
     retry_failed: bool = False,
     address: str | None = None,
@@ -64,29 +65,31 @@ def extract_dataset(
 
     Args:
         actors: how many videos are decoded at once; None: one for each free CPU.
-        short_side, quality, max_frames: as in `extract_video`.
+        short_side, quality, n_frames: as in `FrameOptions`; a video that was extracted with others is done again.
         time_limit_s: of one video.
         retry_failed: take up videos again that are recorded as broken or timed out.
         address: of a running cluster, which sees the data root under the same path; None: local Ray.
     Raises:
         DataError: there is not one video, or the split contradicts itself.
-        StorageError: frames cannot be written, or another extraction of the dataset is running.
+        StorageError: frames cannot be written, a node does not see the data, or another command is at work on it.
         ClusterError: Ray cannot be started or reached.
     """
     began = time.monotonic()
     data_root = Path(data_root).absolute()
-    images_root = data_root / "images" / dataset
-    options: dict[str, Any] = {"short_side": short_side, "quality": quality, "max_frames": max_frames}
+    images_root = frames_folder(data_root, dataset)
+    options = FrameOptions(short_side, quality, n_frames)
     inventory = take_inventory(data_root, dataset)
     done: list[VideoRecord] = []
-    with _held(images_root):
+    with exclusive(images_root):
         discard_partials(images_root)
         records = read_manifest(images_root)
         settle_missing(images_root, inventory, records)
-        jobs = extraction_jobs(images_root, inventory, records, options_digest(**options), retry_failed=retry_failed)
+        jobs = extraction_jobs(images_root, inventory, records, options.digest, retry_failed=retry_failed)
         try:
             if jobs:
-                with connect(address), closing(_extracted(jobs, options, actors, time_limit_s, dataset)) as extracted:
+                place = _Place(data_root / "videos" / dataset, _staging(images_root))
+                extracted = _extracted(jobs, place, options, actors, time_limit_s, dataset)
+                with connect(address), closing(extracted):
                     for record in extracted:
                         append_record(images_root, record)
                         done.append(record)
@@ -101,16 +104,16 @@ def _summary(
     dataset: str, inventory: Inventory, records: dict[str, VideoRecord], done: list[VideoRecord], seconds: float
 ) -> ExtractSummary:
     failed = tuple(records[key] for key in inventory.listed if key in records and records[key].status != "ok")
-    n_missing = sum(record.status == "missing" for record in failed)
+    missing = {record.key for record in failed if record.status == "missing"}
     counts = Counter(record.status for record in done)
     return ExtractSummary(
         dataset,
         n_listed=len(inventory.listed),
-        n_skipped=len(inventory.listed) - len(done) - n_missing,
+        n_skipped=len(set(inventory.listed) - missing - {record.key for record in done}),
         n_ok=counts["ok"],
         n_broken=counts["broken"],
         n_timeout=counts["timeout"],
-        n_missing=n_missing,
+        n_missing=len(missing),
         n_frames=sum(record.n_frames for record in done),
         n_bytes=sum(record.n_bytes for record in done),
         seconds=seconds,
@@ -118,28 +121,45 @@ def _summary(
     )
 
 
+@dataclass(frozen=True)
+class _Place:
+    """What a node has to see: the videos, and the folder of this very run in which frames are made."""
+
+    videos: Path
+    staging: Path
+
+    def refuse_blind(self, node: str) -> None:
+        """Raise StorageError, which names the node, if its process does not see both. The staging folder is new and
+        has a name of its own: an empty folder under the same path on another disk is not taken for it."""
+        for folder in (self.videos, self.staging):
+            if not folder.is_dir():
+                raise StorageError(
+                    f"node {node} does not see this folder",
+                    where=str(folder),
+                    remedy="mount the data root under the same path on every node",
+                )
+
+    def partial(self, job: ExtractionJob) -> Path:
+        return self.staging / hashlib.sha256(job.relative.encode()).hexdigest()
+
+
 class _Extractor:
     """Runs in an actor. One video a call, so that a hang or a crash costs one."""
 
-    def __init__(self, options: dict[str, Any]):
+    def __init__(self, place: _Place, options: FrameOptions):
         os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"  # what FFmpeg says of damaged videos is noise in an actor's log
         cv2.setNumThreads(1)
-        self.options = options
+        self.place, self.options = place, options
 
     def extract(self, job: ExtractionJob) -> VideoRecord:
-        record = extract_video(job.source, job.destination, **self.options)
-        if record.status == "missing":
-            raise StorageError(
-                f"node {ray.util.get_node_ip_address()} does not see the video: {record.error}",
-                where=str(job.source),
-                remedy="mount the data root under the same path on every node",
-            )
-        return record
+        self.place.refuse_blind(ray.util.get_node_ip_address())
+        return extract_video(job.source, job.destination, self.options, partial=self.place.partial(job))
 
 
 def _extracted(
     jobs: list[ExtractionJob],
-    options: dict[str, Any],
+    place: _Place,
+    options: FrameOptions,
     actors: int | None,
     time_limit_s: float,
     dataset: str,
@@ -147,7 +167,7 @@ def _extracted(
     """Records of the jobs as they finish. Raises what is not the video's fault."""
     make_actor = ray.remote(_Extractor).options(num_cpus=1).remote
     results = map_actors(
-        lambda: make_actor(options),
+        lambda: make_actor(place, options),
         jobs,
         lambda actor, job: actor.extract.remote(job),
         n_actors=actors or n_workers_available(),
@@ -156,49 +176,36 @@ def _extracted(
     with closing(results), progress(len(jobs), f"extract {dataset}", "videos") as advance:
         for job, result in results:
             if isinstance(result, ItemTimeout | ItemCrash):
-                discard_frames(job.destination)
-                result = _failure(job, result, options_digest(**options))
+                discard_folder(place.partial(job))  # first: the killed process may live a moment longer
+                discard_folder(job.destination)
+                result = _failure(job, result, options.digest)
             elif isinstance(result, Exception):
                 raise result
             yield replace(result, source=job.relative)
             advance()
 
 
+def _staging(images_root: Path) -> Path:
+    """A folder for the unfinished frames of this run. The next one removes it, and with it what actors that outlive
+    a killed driver could still put into place."""
+    staging = images_root / f".{uuid.uuid4().hex}.partial"
+    staging.mkdir()
+    return staging
+
+
 def _failure(job: ExtractionJob, error: ItemTimeout | ItemCrash, digest: str) -> VideoRecord:
     is_timeout = isinstance(error, ItemTimeout)
-    stat = job.source.stat()
+    try:
+        stat = job.source.stat()
+    except OSError:  # gone since
+        stat = None
     return VideoRecord(
         job.destination.parent.name,
         job.destination.name,
         "timeout" if is_timeout else "broken",
         error=error.problem,
-        source_bytes=stat.st_size,
-        source_mtime_ns=stat.st_mtime_ns,
+        source_bytes=stat.st_size if stat else 0,
+        source_mtime_ns=stat.st_mtime_ns if stat else 0,
         # Without it the video is taken up again next time: processes also die of other causes, such as little memory.
         options_digest=digest if is_timeout else "",
     )
-
-
-@contextmanager
-def _held(images_root: Path) -> Iterator[None]:
-    """The images folder, made, known to be writable, and kept from other extractions on this machine."""
-    try:
-        images_root.mkdir(parents=True, exist_ok=True)
-        probe = images_root / f".{uuid.uuid4().hex}.partial"
-        probe.mkdir()
-        probe.rmdir()
-        folder = os.open(images_root, os.O_RDONLY)
-    except OSError as error:
-        raise StorageError(
-            f"frames cannot be written: {error.strerror or error}", where=str(images_root), remedy="check permissions"
-        ) from error
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StorageError(
-                "another extraction of this dataset is running", where=str(images_root), remedy="wait until it ends"
-            ) from error
-        yield
-    finally:
-        os.close(folder)

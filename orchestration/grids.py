@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from hcl.backbone import Backbone, make_backbone
-from hcl.build import frozen_stages, make_dataset, weights_identity
+from hcl.build import frozen_stages, make_dataset, test_draws, weights_identity
+from hcl.catalogue import frames_folder
 from hcl.checkpoint import file_digest
 from hcl.clips import Draw
 from hcl.config import Experiment
@@ -24,16 +25,17 @@ from hcl.model import autocast
 from hcl.splits import Partition
 from orchestration.runtime import compute_actor, connect, device_of_actor, map_actors, n_workers_available, progress
 
-REVISION = 1  # raise it when the same settings give other grids than before: caches of old code are left alone then
+REVISION = 2  # raise it when the same settings give other grids than before: caches of old code are left alone then
 _BLOCK = 8  # clips of a call: small enough to balance, large enough to fill a batch
 
 
 @dataclass(frozen=True)
 class GridJob:
-    """The grids of one partition, as training (several random views) or as test (one view) sees it.
+    """The grids of one partition, as training (random views) or as test sees it.
 
     Args:
         random_backbone: without the pretrained weights, for the baseline that has learnt nothing.
+        test_views: what an evaluation averages over; see `hcl.build.test_draws`.
     """
 
     experiment: Experiment
@@ -41,10 +43,11 @@ class GridJob:
     partition: Partition
     training: bool
     random_backbone: bool = False
+    test_views: int = 1
 
     @property
     def views(self) -> int:
-        return self.experiment.model.cached_views if self.training else 1
+        return self.experiment.model.cached_views if self.training else self.test_views
 
     def backbone(self) -> Backbone:
         model = self.experiment.model
@@ -60,9 +63,9 @@ class GridJob:
         return (clips.n_frames, *backbone.below(frame, frozen_stages(self.experiment)).shape[1:])
 
     def draws(self, clip: int) -> list[Draw]:
-        """The views of a clip: random ones for training, the one test view without seeds."""
+        """The views of a clip: random ones for training, those that test averages over."""
         if not self.training:
-            return [Draw(clip)]
+            return test_draws(clip, self.test_views)
         return [Draw(clip, (self.experiment.seed, view)) for view in range(self.views)]
 
     def store(self, runs: Path) -> GridStore:
@@ -72,7 +75,7 @@ class GridJob:
 
     def meaning(self) -> dict[str, Any]:
         experiment = self.experiment
-        manifest = self.data_root / "images" / self.partition.dataset / "manifest.parquet"
+        manifest = frames_folder(self.data_root, self.partition.dataset) / "manifest.parquet"
         weights = "none" if self.random_backbone else experiment.model.weights
         return {
             "revision": REVISION,
@@ -136,8 +139,10 @@ class _GridEncoder:
         """The grids of one block of clips, all views."""
         if self.folder != store.folder:
             self.folder, self.backbone = store.folder, job.backbone().eval().to(self.device)
-            frames = FrameStore(job.data_root / "images" / job.partition.dataset)
-            self.clips = make_dataset(job.experiment, frames, job.partition, training=job.training)
+            frames = FrameStore(frames_folder(job.data_root, job.partition.dataset))
+            self.clips = make_dataset(
+                job.experiment, frames, job.partition, training=job.training, random_views=job.views > 1
+            )
         precision = job.experiment.train.precision
         stop = min(start + _BLOCK, len(self.clips))
         with torch.no_grad(), autocast(self.device, precision):

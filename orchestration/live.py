@@ -75,7 +75,7 @@ class EpochTable:
         return table
 
 
-def show_memory(estimate: Estimate, workers: int) -> None:
+def show_memory(estimate: Estimate) -> None:
     """What a step takes, part by part; what to do where it is more than a small GPU has."""
     table = Table("memory of a worker", "GB")
     for name, size in estimate.parts.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch.utils.data import Dataset
 
 from hcl import build
+from hcl.catalogue import frames_folder
 from hcl.checkpoint import load_checkpoint
 from hcl.config import Experiment
 from hcl.effective import effective_partition
@@ -55,7 +56,7 @@ class Run:
         if jobs:
             train_grids, selection_grids = (GridDataset(job.store(self.runs)) for job in jobs)
             return train_grids, selection_grids
-        frames = FrameStore(self.data_root / "images" / self.experiment.data.dataset)
+        frames = FrameStore(frames_folder(self.data_root, self.experiment.data.dataset))
         return (
             build.make_dataset(self.experiment, frames, train, training=True),
             build.make_dataset(self.experiment, frames, selection, training=False),

@@ -15,6 +15,7 @@ from typing import Any
 
 import ray
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cluster.description import N_TRIAL_DRIVERS
@@ -29,6 +30,7 @@ __all__ = [
     "device_of_actor",
     "map_actors",
     "n_workers_available",
+    "phases",
     "progress",
 ]
 
@@ -108,12 +110,23 @@ def device_of_actor() -> str:
 
 @contextmanager
 def progress(total: int, description: str, unit: str) -> Iterator[Callable[..., None]]:
-    """A function to call for each `unit` done (or with their number), which shows rate and remaining time.
+    """A function to call for each `unit` done (or with their number), which shows rate and remaining time."""
+    with phases({description: (total, unit)}) as advance:
+        yield lambda n=1: advance(description, n)
 
-    On a terminal a bar; elsewhere, such as in a job's log, a line every few seconds. Both go to standard error.
+
+@contextmanager
+def phases(work: Mapping[str, tuple[int, str]]) -> Iterator[Callable[[str, int], None]]:
+    """One view of work in several phases: a function to call with a phase's name and how much of it was done.
+
+    On a terminal a bar a phase; elsewhere, such as in a job's log, a line every few seconds. Both go to standard error.
+
+    Args:
+        work: total and unit of each phase; those without work are left out.
     """
-    console, began, n_done = Console(stderr=True), time.monotonic(), 0
-    last_line = began
+    console = Console(stderr=True)
+    began, n_done = dict.fromkeys(work, 0.0), dict.fromkeys(work, 0)
+    last = last_line = time.monotonic()
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -124,19 +137,26 @@ def progress(total: int, description: str, unit: str) -> Iterator[Callable[..., 
         disable=not console.is_terminal,
     )
 
-    def advance(n: int = 1) -> None:
-        nonlocal n_done, last_line
-        n_done += n
+    def advance(phase: str, n: int = 1) -> None:
+        nonlocal last, last_line
+        total, unit = work[phase]
         now = time.monotonic()
-        rate = n_done / max(now - began, 1e-9)
-        bar.update(task, advance=n, rate=f"{rate:.1f} {unit}/s")
-        if not console.is_terminal and (now - last_line >= _LINE_S or n_done >= total):
+        began[phase] = began[phase] or last  # when the phase before it ended
+        last = now
+        n_done[phase] += n
+        done, took = n_done[phase], max(now - began[phase], 1e-9)
+        rate = done / took
+        bar.update(tasks[phase], advance=n, rate=f"{rate:.1f} {unit}/s")
+        if not console.is_terminal and (now - last_line >= _LINE_S or done >= total):
+            left = f", {max(0, total - done) / rate:.0f} s left" if done < total else f" in {took:.0f} s"
+            print(f"{phase}: {done} of {total} {unit}, {rate:.1f} {unit}/s{left}", file=sys.stderr, flush=True)
             last_line = now
-            left = f", {max(0, total - n_done) / rate:.0f} s left" if n_done < total else f" in {now - began:.0f} s"
-            print(f"{description}: {n_done} of {total} {unit}, {rate:.1f} {unit}/s{left}", file=sys.stderr, flush=True)
 
     with bar:
-        task = bar.add_task(description, total=total, rate="")
+        tasks = {
+            phase: bar.add_task(escape(phase), total=total, rate="", visible=total > 0)
+            for phase, (total, _) in work.items()
+        }
         yield advance
 
 

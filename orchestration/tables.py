@@ -1,34 +1,41 @@
 """Score tables: a partition's clips encoded once, its pairs scored once, kept under a digest.
 
-Work is cut into blocks of clips and blocks of rows; a block is one file, written whole, so that whatever dies costs one
-block. `orchestration.scoring` has Ray actors do it.
+Work is cut into blocks of clips and tiles of pairs; each is written whole, so that whatever dies costs one of them.
+`orchestration.scoring` has Ray actors do it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 import numpy as np
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from hcl import build
+from hcl.arrays import load_arrays, save_arrays
+from hcl.catalogue import frames_folder
 from hcl.checkpoint import file_digest
 from hcl.config import Experiment
-from hcl.errors import CheckpointError
+from hcl.errors import CheckpointError, StorageError
+from hcl.features import FeatureStore
+from hcl.methods import Method, Pairwise
 from hcl.splits import Partition
 from orchestration.grids import GridJob
+from orchestration.methods import method_of
 
-REVISION = 1  # raise it when the same settings give other scores than before: tables of old code are left alone then
-CLIPS = 16  # a block of encoding
-PAIRS = 4096  # a block of scoring: about so many pairs
+REVISION = 3  # raise it when the same settings give other scores than before: tables of old code are left alone then
+SIDE = 64  # clips along a tile: an actor holds the features of two sides
+N_SIDES = 4  # into which fewer clips are cut at least, so that several actors share them
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +43,8 @@ class Cell:
     """One method on one partition: what a score table is about.
 
     Attributes:
-        method: a key of `orchestration.evaluate.METHODS`.
-        checkpoint: of the trained method; None for the others.
+        method: one of `orchestration.methods.methods_of(experiment)`.
+        checkpoint: of a trained method; None for the others.
     """
 
     method: str
@@ -45,6 +52,19 @@ class Cell:
     data_root: Path
     partition: Partition
     checkpoint: Path | None = None
+
+    @cached_property
+    def how(self) -> Method:
+        return method_of(self.method, self.experiment)
+
+    @property
+    def pairwise(self) -> Pairwise:
+        """`how`, of a cell whose questions are answered from pairs."""
+        return cast(Pairwise, self.how)
+
+    @property
+    def has_random_weights(self) -> bool:
+        return self.method == "random"
 
     @cached_property
     def checkpoint_digest(self) -> str:
@@ -55,26 +75,36 @@ class Cell:
         return file_digest(self.checkpoint)
 
     @cached_property
-    def key(self) -> str:
-        """A digest of all that the table depends on."""
-        experiment = self.experiment
-        manifest = self.data_root / "images" / self.partition.dataset / "manifest.parquet"
-        meaning = {
+    def encoding(self) -> dict[str, Any]:
+        """All that the features depend on."""
+        experiment, matching = self.experiment, self.experiment.matching
+        manifest = frames_folder(self.data_root, self.partition.dataset) / "manifest.parquet"
+        return {
             "revision": REVISION,
-            "method": self.method,
+            "kept": self.how.kept,
+            "random": self.has_random_weights,
             "checkpoint": self.checkpoint_digest,
             "seed": experiment.seed,
             "clips": experiment.clips.model_dump(mode="json"),
             "model": experiment.model.model_dump(mode="json"),
-            "weights": build.weights_identity(experiment.model.weights),
-            "matching": experiment.matching.model_dump(mode="json", exclude={"chunk_size", "metric"}),
-            "precision": experiment.train.precision,
             "regime": experiment.train.regime,
+            "weights": build.weights_identity(experiment.model.weights),
+            "matching": matching.model_dump(mode="json", exclude={"chunk_size", "metric", *_OF_PAIRS}),
+            "precision": [experiment.train.precision, experiment.evaluation.precision],
+            "views": self.views,
             "videos": self.partition.digest(),
             "frames": file_digest(manifest) if manifest.exists() else "no manifest",
             "embeddings": build.embeddings_identity(experiment, self.data_root, self.partition.dataset),
         }
-        return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:16]
+
+    @cached_property
+    def meaning(self) -> dict[str, Any]:
+        """All that the table depends on."""
+        return {**self.encoding, "pairs": dict(self.how.of_pairs)}
+
+    @cached_property
+    def key(self) -> str:
+        return _digest(self.meaning)
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -82,68 +112,125 @@ class Cell:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Cell) and other.key == self.key
 
+    @property
+    def views(self) -> int:
+        return self.experiment.evaluation.views
+
+    @property
+    def n_clips(self) -> int:
+        return len(self.partition.videos)
+
     def grid_job(self) -> GridJob | None:
         """The cached grids that are read instead of frames, where stages of the backbone are frozen."""
         if not build.caches_grids(self.experiment):
             return None
-        is_random = self.method == "random"
-        return GridJob(self.experiment, self.data_root, self.partition, training=False, random_backbone=is_random)
+        return GridJob(
+            self.experiment,
+            self.data_root,
+            self.partition,
+            training=False,
+            random_backbone=self.has_random_weights,
+            test_views=self.views,
+        )
 
-    @property
-    def is_pooled(self) -> bool:
-        """Whether a regime's head compares pooled features, episode by episode, in place of HCL's matching."""
-        return self.method != "prototype" and self.experiment.train.regime != "hcl"
+    def embeddings(self) -> Float[Tensor, "clip embedding"] | None:
+        """Of each clip's class name, where the method reads them. Raises DataError."""
+        return build.clip_embeddings(self.experiment, self.data_root, self.partition) if self.how.reads_names else None
 
-    def embeddings(self) -> Tensor | None:
-        """The class-name embedding of each clip, where the method reads them. Raises DataError."""
-        if self.method == "prototype":
-            return None
-        return build.clip_embeddings(self.experiment, self.data_root, self.partition)
+    def features(self, runs: Path) -> FeatureStore:
+        """What the method keeps of each clip."""
+        return FeatureStore(Path(runs) / "cache" / "features" / _digest(self.encoding), self.n_clips)
+
+    def feature_bytes(self) -> int:
+        """On disk, of all clips and views; found from shapes, with nothing computed."""
+        clips = self.experiment.clips
+        names = torch.empty(1, self.experiment.model.embedding_dim, device="meta")
+        reads_names = self.how.reads_names and self.experiment.matching.semantic
+        with torch.no_grad(), torch.device("meta"):
+            model = build.make_model(self.experiment, 2, random_weights=True)
+            frames = torch.empty(1, clips.n_frames, 3, clips.size, clips.size)
+            kept = self.how.keep(model, frames, names if reads_names else None, precision="float32")
+        return self.n_clips * self.views * sum(values.nbytes for values in kept.values())
 
     def table(self, runs: Path) -> Table:
-        return Table(Path(runs) / "cache" / "scores" / self.key, len(self.partition.videos))
+        return Table(Path(runs) / "cache" / "scores" / self.key, self.n_clips, self.meaning)
+
+
+_OF_PAIRS = {"top_tuples", "top_patches", "zoom_ranks_train", "zoom_ranks_test", "renormalise"}
+"""Settings of matching that no feature depends on; those of test are among `Pairwise.of_pairs`."""
+
+
+class Tile(NamedTuple):
+    """Query clips of some rows against support clips of some columns; ends are exclusive."""
+
+    row: int
+    row_end: int
+    column: int
+    column_end: int
+
+    @property
+    def n_pairs(self) -> int:
+        return (self.row_end - self.row) * (self.column_end - self.column)
 
 
 @dataclass(frozen=True)
 class Table:
-    """The files of one score table: blocks while it is made, one archive once it is whole."""
+    """The files of one score table: tiles while it is made, one archive once it is whole."""
 
     folder: Path
     n_clips: int
+    meaning: Mapping[str, Any]
 
     @property
     def whole(self) -> Path:
         return self.folder.with_suffix(".npz")
 
     def read(self) -> dict[str, np.ndarray]:
-        with np.load(self.whole, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays}
+        """`hcl.methods.Pairwise.pairs` of all clips with all, averaged over views.
 
-    def tokens(self) -> list[Path]:
-        return [self.folder / f"tokens-{start}.npy" for start in range(0, self.n_clips, CLIPS)]
+        Raises StorageError where the file is missing, damaged (each array has a checksum) or about something else.
+        """
+        arrays = load_arrays(self.whole, remedy=_AGAIN)
+        if json.loads(str(arrays.pop("meaning", "null"))) != self.meaning:
+            raise StorageError(
+                "is about another checkpoint, split or setting than its name says", where=str(self.whole), remedy=_AGAIN
+            )
+        shapes = {values.shape for values in arrays.values()}
+        if shapes != {(self.n_clips, self.n_clips)}:
+            raise StorageError(
+                f"holds arrays of {shapes}, not {self.n_clips} x {self.n_clips}", where=str(self.whole), remedy=_AGAIN
+            )
+        return arrays
 
-    def rows(self) -> list[tuple[int, int]]:
-        step = max(1, min(self.n_clips, PAIRS // max(self.n_clips, 1)))
-        return [(start, min(start + step, self.n_clips)) for start in range(0, self.n_clips, step)]
+    def tiles(self) -> list[Tile]:
+        """Nearly equal squares: what one call of an actor scores."""
+        n_sides = max(-(-self.n_clips // SIDE), min(N_SIDES, self.n_clips))
+        edges = np.linspace(0, self.n_clips, n_sides + 1).round().astype(int).tolist()
+        sides = list(pairwise(edges))
+        return [Tile(*rows, *columns) for rows in sides for columns in sides]
 
-    def block(self, start: int) -> Path:
-        return self.folder / f"rows-{start}.npz"
+    def missing(self) -> list[Tile]:
+        """The tiles that have not been scored yet; none of a table that is whole."""
+        return [] if self.whole.exists() else [tile for tile in self.tiles() if not self.tile(tile).exists()]
+
+    def tile(self, tile: Tile) -> Path:
+        return self.folder / f"pairs-{tile.row}-{tile.column}-of-{tile.n_pairs}.npz"
 
     def assemble(self) -> None:
-        """One archive of all blocks, then the blocks go; tokens stay until `discard`."""
-        parts = []
-        for start, _ in self.rows():
-            with np.load(self.block(start), allow_pickle=False) as arrays:
-                parts.append({name: arrays[name] for name in arrays})
-        save_arrays(self.whole, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
-
-    def discard(self) -> None:
+        """One archive of all tiles, then the tiles go."""
+        if self.whole.exists():
+            return
+        whole: dict[str, np.ndarray] = {}
+        for tile in self.tiles():
+            for name, values in load_arrays(self.tile(tile), remedy=_AGAIN).items():
+                array = whole.setdefault(name, np.empty((self.n_clips, self.n_clips), values.dtype))
+                array[tile.row : tile.row_end, tile.column : tile.column_end] = values
+        save_arrays(self.whole, {**whole, "meaning": np.array(json.dumps(self.meaning))})
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """An archive, whole or not at all."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    with partial.open("wb") as file:
-        np.savez(file, **dict(arrays))  # type: ignore[arg-type]
-    os.replace(partial, path)
+_AGAIN = "delete it and repeat the command"
+
+
+def _digest(meaning: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:16]

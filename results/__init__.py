@@ -4,6 +4,7 @@
 """
 
 from results.errors import RecordError
+from results.outcomes import Outcomes, Questions, read_outcomes, write_outcomes
 from results.provenance import collect_provenance, finished, now
 from results.records import (
     EvaluationRecord,
@@ -11,6 +12,7 @@ from results.records import (
     SweepRecord,
     TrialRecord,
     append_epoch,
+    evaluation_file,
     read_epochs,
     read_evaluation,
     read_provenance,
@@ -20,12 +22,15 @@ from results.records import (
     write_provenance,
     write_sweep,
 )
+from results.resampling import over_classes, over_videos
 from results.statistics import mean_and_ci95, paired_difference
 from results.store import Results, Skipped, load
 
 __all__ = [
     "EvaluationRecord",
+    "Outcomes",
     "Provenance",
+    "Questions",
     "RecordError",
     "Results",
     "Skipped",
@@ -33,17 +38,22 @@ __all__ = [
     "TrialRecord",
     "append_epoch",
     "collect_provenance",
+    "evaluation_file",
     "finished",
     "load",
     "mean_and_ci95",
     "now",
+    "over_classes",
+    "over_videos",
     "paired_difference",
     "read_epochs",
     "read_evaluation",
+    "read_outcomes",
     "read_provenance",
     "read_sweep",
     "read_trials",
     "write_evaluation",
+    "write_outcomes",
     "write_provenance",
     "write_sweep",
 ]

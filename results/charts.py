@@ -33,8 +33,8 @@ def accuracy_chart(evaluations: pd.DataFrame) -> go.Figure:
     shown = set()
     for (dataset, *values), line in cells.groupby(["dataset", *series_keys, *MARKED], dropna=False):
         index, line = names[tuple(values)], line.sort_values("shot")
-        named, (protocol, leaks) = values[: len(series_keys)], values[len(series_keys) :]
-        label = f"{' · '.join(str(value) for value in named)} {marks(protocol, leaks)}".rstrip()
+        named, marked = values[: len(series_keys)], values[len(series_keys) :]
+        label = f"{' · '.join(str(value) for value in named)} {marks(*marked)}".rstrip()
         row, column = places[str(dataset)]
         figure.add_scatter(
             x=line["shot"], y=100 * line["accuracy"], mode="lines+markers",

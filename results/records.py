@@ -2,7 +2,7 @@
 
 - `<run>/provenance.json`: how it came about
 - `<run>/metrics.parquet`: one row an epoch
-- `<run>/evaluation/*.json`: one record a (method, data set, partition, way, shot)
+- `<run>/evaluation/*.json`: one record a (method, data set, partition, way, shot); its answers: `results.outcomes`
 - `<sweep>/sweep.json`, `<sweep>/trials.parquet`: the study and its trials
 """
 
@@ -40,18 +40,22 @@ class EvaluationRecord:
     accuracy: float = bounded(0, 1)
     ci95: float | None = bounded(0)  # half width of the interval over episodes; None for a single episode
     accuracy_std: float | None = bounded(0, default=None)  # deviation of the accuracies of the episodes
+    ci95_classes: float | None = bounded(0, default=None)  # half width for other classes and their videos
+    ci95_videos: float | None = bounded(0, default=None)  # half width for other videos of the same classes
     levels: dict[str, float] = field(default_factory=dict)  # accuracy of the global, temporal, spatial level alone
-    protocol: Literal["standard", "published"] = "standard"
+    protocol: Literal["standard", "published"] = "standard"  # of training and selection
+    evaluation_protocol: Literal["standard", "published"] = "standard"  # of the episodes and their frames
     mode: str = "corrected"
     leaks_labels: bool = False  # the matcher read the queries' classes, as the release does with semantics
     metric: str = ""
+    split_digest: str = ""  # of the effective split: the classes and videos that the episodes come from
     episodes_digest: str = ""
     experiment_digest: str = ""
     checkpoint: str = ""
     checkpoint_digest: str = ""
     n_clips: int | None = bounded(0, default=None)
     n_classes: int | None = bounded(0, default=None)
-    seconds: float | None = bounded(0, default=None)
+    seconds: float | None = bounded(0, default=None)  # of all actors and of looking up; a table's are shared by shots
     created: str = ""  # ISO 8601
     schema: int = SCHEMA
 
@@ -111,11 +115,17 @@ class Provenance:
     schema: int = SCHEMA
 
 
-def write_evaluation(run_dir: Path | str, record: EvaluationRecord) -> Path:
-    """One file a (method, data set, partition, way, shot); evaluating the same cell again replaces it."""
+def evaluation_file(run_dir: Path | str, record: EvaluationRecord) -> Path:
+    """Where a record lies: one file a (method, data set, partition, way, shot, protocol)."""
     cell = [record.method, record.dataset, record.partition, f"{record.way}way", f"{record.shot}shot"]
+    cell += ["published"] if record.evaluation_protocol == "published" else []
     name = "-".join(_file_name_part(part) for part in cell)
-    return write_json(Path(run_dir) / "evaluation" / f"{name}.json", encode(record))
+    return Path(run_dir) / "evaluation" / f"{name}.json"
+
+
+def write_evaluation(run_dir: Path | str, record: EvaluationRecord) -> Path:
+    """Evaluating the same cell again replaces its record."""
+    return write_json(evaluation_file(run_dir, record), encode(record))
 
 
 def read_evaluation(path: Path | str) -> EvaluationRecord:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from plotly.io.json import to_json_plotly
 from plotly.offline import get_plotlyjs
 
-from results import charts, tables
+from results import charts, details, tables
 from results.files import write_atomically
 from results.markup import numeric_columns
 from results.provenance import now
@@ -58,6 +58,7 @@ def _context(results: Results, title: str) -> dict[str, Any]:
             "Accuracy over shots for each data set, with 95% intervals; the numbers are in the table above.",
         ),
         "confidence": _confidence(evaluations),
+        "classes": _classes(evaluations),
         "comparison_figure": figures.add(charts.comparison_chart(results.epochs), "Accuracy of all runs over epochs."),
         "curves": _curves(results.epochs, figures),
         "n_curves_left_out": max(0, results.epochs["run"].nunique() - MOST_CURVES),
@@ -140,9 +141,29 @@ def _confidence(evaluations: pd.DataFrame) -> dict[str, Any] | None:
         "n_compared": len(same),
         "n_same": int(same.sum()),
         "widest": 100 * float(latest["ci95"].max()) if latest["ci95"].notna().any() else None,
+        "widest_classes": 100 * float(latest["ci95_classes"].max()) if latest["ci95_classes"].notna().any() else None,
         "n_published": int((latest["protocol"] == "published").sum()),
         "fewest_classes": int(latest["n_classes"].min()) if latest["n_classes"].notna().any() else None,
     }
+
+
+def _classes(evaluations: pd.DataFrame) -> list[dict[str, Any]]:
+    """Accuracy by class and the worst confusions, for each data set at its smallest shot."""
+    cells = []
+    for (dataset, partition), found in evaluations.groupby(["dataset", "partition"]):
+        smallest = found[found["shot"] == found["shot"].min()]
+        named = [(f"{r['run']}: {r['method']}", outcomes) for r, outcomes in details.outcomes_of(smallest)]
+        same = [(name, one) for name, one in named if one.questions.class_names == named[0][1].questions.class_names]
+        if same:
+            confused = [(name, _table(details.confusion_table(one))) for name, one in same]
+            cells.append(
+                {
+                    "name": f"{dataset} {partition}, {smallest['shot'].iloc[0]}-shot",
+                    "table": _table(details.class_table(same)),
+                    "confused": [(name, table) for name, table in confused if table is not None],
+                }
+            )
+    return cells
 
 
 def _curves(epochs: pd.DataFrame, figures: _Figures) -> list[dict[str, Any]]:

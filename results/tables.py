@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -12,21 +12,38 @@ from results.files import write_atomically
 from results.markup import to_csv, to_latex, to_markdown
 from results.store import Results
 
-DAGGER = "†"
+DAGGER, DOUBLE_DAGGER, SECTION = "†", "‡", "§"
 FOOTNOTE = f"{DAGGER} published protocol: trained on train and val, checkpoint chosen on test; optimistic."
-DOUBLE_DAGGER = "‡"
-LEAK_FOOTNOTE = f"{DOUBLE_DAGGER} the matcher read the class names of the queries, as released: no few-shot result."
-MARKED = ("protocol", "leaks_labels")
+ASKED_AS_PUBLISHED = (
+    f"{DOUBLE_DAGGER} asked as the printed results were: 3,000 episodes of random frames, which may share a clip "
+    "between support and query and never draw the first class."
+)
+LEAK_FOOTNOTE = f"{SECTION} the matcher read the class names of the queries, as released: no few-shot result."
+
+
+class Mark(NamedTuple):
+    """A sign behind a method's name where a column has a value, and what it means."""
+
+    value: object
+    sign: str
+    note: str
+
+
+MARKED = {
+    "protocol": Mark("published", DAGGER, FOOTNOTE),
+    "evaluation_protocol": Mark("published", DOUBLE_DAGGER, ASKED_AS_PUBLISHED),
+    "leaks_labels": Mark(True, SECTION, LEAK_FOOTNOTE),
+}
 """Columns that tell rows apart by a mark behind the method's name instead of by a column of their own."""
 MISSING = "–"
 
 
 def accuracy_table(evaluations: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy in percent with its 95% interval, such as `47.7 ± 0.9`.
+    """Accuracy in percent with its 95% intervals, such as `47.7 ± 0.9 (± 3.1)`: over episodes, and over classes.
 
     Columns that tell rows apart (partition, way, run, ...) appear where they are needed. Rows of the published
-    protocol carry a dagger, those that saw the queries' labels a double dagger; `attrs` holds the caption and the
-    footnotes.
+    protocols carry a dagger (training) or a double dagger (episodes), those that saw the queries' labels a section
+    sign; `attrs` holds the caption and the footnotes.
     """
     keys = row_keys(evaluations)
     latest = latest_cells(evaluations, keys)
@@ -35,20 +52,22 @@ def accuracy_table(evaluations: pd.DataFrame) -> pd.DataFrame:
     for values, cells in latest.groupby(keys, dropna=False, sort=True):
         row = dict(zip(keys, values, strict=True))
         row["method"] = f"{row['method']} {marks(*(row.pop(key) for key in MARKED))}".rstrip()
-        by_shot = {cell["shot"]: _cell(cell["accuracy"], cell["ci95"]) for cell in cells.to_dict("records")}
+        by_shot = {
+            cell["shot"]: _cell(cell["accuracy"], cell["ci95"], cell["ci95_classes"])
+            for cell in cells.to_dict("records")
+        }
         row |= {f"{shot}-shot": by_shot.get(shot, MISSING) for shot in shots}
         rows.append({_HEADINGS.get(name, name): value for name, value in row.items()})
     headings = [_HEADINGS.get(key, key) for key in keys if key not in MARKED]
     table = pd.DataFrame(rows, columns=[*headings, *(f"{shot}-shot" for shot in shots)])
     table.attrs["caption"] = caption(latest)
-    notes = {FOOTNOTE: latest["protocol"] == "published", LEAK_FOOTNOTE: latest["leaks_labels"].astype(bool)}
-    table.attrs["footnotes"] = [note for note, rows_marked in notes.items() if rows_marked.any()]
+    table.attrs["footnotes"] = [mark.note for key, mark in MARKED.items() if (latest[key] == mark.value).any()]
     return table
 
 
-def marks(protocol: object, leaks_labels: object) -> str:
-    """What stands behind a method's name for its protocol and for reading the queries' labels."""
-    return (DAGGER if protocol == "published" else "") + (DOUBLE_DAGGER if leaks_labels else "")
+def marks(*values: object) -> str:
+    """What stands behind a method's name for the values of the `MARKED` columns."""
+    return "".join(mark.sign for mark, value in zip(MARKED.values(), values, strict=True) if value == mark.value)
 
 
 def levels_table(evaluations: pd.DataFrame) -> pd.DataFrame:
@@ -58,9 +77,13 @@ def levels_table(evaluations: pd.DataFrame) -> pd.DataFrame:
     with_levels = latest[latest[levels].notna().any(axis=1)] if levels else latest.iloc[:0]
     keys = [*(key for key in row_keys(evaluations) if key not in MARKED), "shot"]
     table = with_levels[keys].rename(columns=_HEADINGS)
+    table["method"] = [
+        f"{method} {marks(*values)}".rstrip()
+        for method, *values in with_levels[["method", *MARKED]].itertuples(index=False, name=None)
+    ]
     for name in ("accuracy", *levels):
         heading = "fused" if name == "accuracy" else name.removeprefix("levels.")
-        table[heading] = [_cell(value, None) for value in with_levels[name]]
+        table[heading] = [_cell(value) for value in with_levels[name]]
     table.attrs["caption"] = "Accuracy in percent of each level alone and of their fusion."
     return table.sort_values([_HEADINGS.get(key, key) for key in keys]).reset_index(drop=True)
 
@@ -130,7 +153,10 @@ def caption(evaluations: pd.DataFrame) -> str:
             said.append(form.format(evaluations[name].iloc[0]))
     low, high = evaluations["episodes"].min(), evaluations["episodes"].max()
     said.append(f"{low:,} episodes a cell" if low == high else f"{low:,} to {high:,} episodes a cell")
-    return ", ".join([*said, "± half width of the 95% interval over episodes"]) + "."
+    said.append("± half width of the 95% interval over episodes")
+    if evaluations["ci95_classes"].notna().any():
+        said.append("in brackets that over classes and their videos")
+    return ", ".join(said) + "."
 
 
 def number(value: Any) -> str:
@@ -142,10 +168,15 @@ def number(value: Any) -> str:
     return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else f"{value:.4g}"
 
 
-def _cell(accuracy: float, ci95: float | None) -> str:
+def _cell(accuracy: float, ci95: float | None = None, ci95_classes: float | None = None) -> str:
     if accuracy is None or math.isnan(accuracy):
         return MISSING
-    return f"{100 * accuracy:.1f}" if ci95 is None or math.isnan(ci95) else f"{100 * accuracy:.1f} ± {100 * ci95:.1f}"
+    said = [f"{100 * accuracy:.1f}"]
+    if ci95 is not None and not math.isnan(ci95):
+        said.append(f"± {100 * ci95:.1f}")
+    if ci95_classes is not None and not math.isnan(ci95_classes):
+        said.append(f"(± {100 * ci95_classes:.1f})")
+    return " ".join(said)
 
 
 _HEADINGS = {"train_dataset": "trained on", "dataset": "data set", "experiment_digest": "experiment"}

@@ -10,15 +10,23 @@ from rich.markup import escape
 from cluster import PlaceError
 from hcl.errors import HCLError
 from orchestration.cli import (
+    check,
     checkpoint,
     cluster,
     config,
     data,
     demo,
     doctor,
+    embed,
     evaluate,
+    explain,
+    frames,
+    fuse,
     jobs,
     report,
+    results,
+    show,
+    splits,
     submit,
     sweep,
     train,
@@ -35,18 +43,28 @@ app = typer.Typer(
 )
 for command in (
     demo.demo,
-    data.extract,
+    frames.extract,
     train.train,
     sweep.sweep,
     evaluate.evaluate,
+    fuse.fuse,
+    explain.explain,
     report.report,
     submit.submit,
     doctor.doctor,
 ):
     app.command()(command)
+data.app.command("list")(check.list_datasets)
+data.app.command("check")(check.check)
+data.app.command("show")(show.show)
+data.app.command("embed")(embed.embed)
+data.app.command("pack")(frames.pack)
+data.app.command("unpack")(frames.unpack)
+data.app.add_typer(splits.app, name="splits")
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 app.add_typer(checkpoint.app, name="checkpoint")
+app.add_typer(results.app, name="results")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(cluster.app, name="cluster")
 

@@ -1,15 +1,14 @@
-"""`hcl data ...` and `hcl extract`: videos, lists and frames."""
+"""`hcl data ...`: videos and lists."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from hcl.errors import ConfigError
-from orchestration.cli.options import DATA, Address, Data
-from orchestration.console import notes, out
+from orchestration.cli.options import DATA, Data
+from orchestration.console import out
 
 app = typer.Typer(help="Make and inspect data sets.", no_args_is_help=True)
 
@@ -46,38 +45,3 @@ def synth(
         out.print(
             f"{name}: {dataset.n_videos} videos of {dataset.n_classes} classes in {dataset.videos}", soft_wrap=True
         )
-
-
-def extract(
-    dataset: Annotated[str, typer.Argument(help="A folder under DATA/videos, with its lists under DATA/splits.")],
-    data: Data = DATA,
-    actors: Annotated[int | None, typer.Option(min=1, help="Videos decoded at once; default: one a CPU.")] = None,
-    short_side: Annotated[
-        int, typer.Option(min=0, help="Shrink frames to this short side in pixels; 0 keeps them.")
-    ] = 256,
-    quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality.")] = 90,
-    time_limit: Annotated[float, typer.Option(min=1, help="Seconds that one video may take.")] = 600.0,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try broken videos again.")] = False,
-    address: Address = None,
-) -> None:
-    """Frames of a data set, by Ray actors; repeated, it does only what is missing or has changed."""
-    from orchestration.extract import extract_dataset
-
-    summary = extract_dataset(
-        data,
-        dataset,
-        actors=actors,
-        short_side=short_side,
-        quality=quality,
-        time_limit_s=time_limit,
-        retry_failed=retry_failed,
-        address=address,
-    )
-    counts = f"{summary.n_ok} extracted, {summary.n_skipped} there already, {summary.n_broken} broken"
-    counts += f", {summary.n_timeout} timed out, {summary.n_missing} missing of {summary.n_listed} videos"
-    rate = f"; {summary.n_frames} frames, {summary.n_bytes / 1e6:.1f} MB, {summary.videos_per_second:.1f} videos/s"
-    out.print(f"{dataset}: {counts}{rate if summary.n_frames else ''}", soft_wrap=True)
-    for record in summary.failed[:10]:
-        notes.print(f"  {record.status}: {escape(record.key)}: {escape(record.error or '')}", soft_wrap=True)
-    if len(summary.failed) > 10:
-        notes.print(f"  ... and {len(summary.failed) - 10} more in {data}/images/{dataset}/manifest.parquet")

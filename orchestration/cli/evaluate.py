@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.markup import escape
 
-from hcl.config import REGIMES
+from hcl.config import PUBLISHED_EVALUATION, REGIMES
 from hcl.errors import ConfigError
 from hcl.resolve import load_resolved, override
-from orchestration.cli.options import DATA, RUNS, Address, Data, Runs, Set, run_folder, tell_left_out
-from orchestration.console import notes, print_table, show_records
+from hcl.settings import expand
+from hcl.strict_yaml import parse_yaml
+from orchestration.cli.options import (
+    DATA,
+    RUNS,
+    Address,
+    Data,
+    DryRun,
+    Runs,
+    Set,
+    run_and_checkpoint,
+    tell_left_out,
+)
+from orchestration.console import notes, out, print_table, show_records
+
+if TYPE_CHECKING:
+    from orchestration.questions import Question, Target
 
 _OF_EVALUATION = (
     "evaluation.",
@@ -24,50 +41,148 @@ _OF_EVALUATION = (
 
 
 def evaluate(
-    run: Annotated[list[Path], typer.Argument(help="A run's folder, or its name under RUNS.")],
+    run: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[RUN_OR_CHECKPOINT]...",
+            help="A run's folder, its name under RUNS, or one of its checkpoints (RUN/checkpoints/last.pt).",
+            show_default=False,
+        ),
+    ] = None,
+    suite: Annotated[
+        Path | None, typer.Option(help="YAML list of {run, dataset, partition, settings}: more pairs to evaluate.")
+    ] = None,
     data: Data = DATA,
     runs: Runs = RUNS,
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="The run's own regime (hcl, protonet, ...), untrained, random or prototype; repeatable. Default: the "
-            "run's own, by the matcher that it was trained with."
+            help="The run's own regime (hcl, protonet, ...), untrained, random, prototype, or another matcher on the "
+            "run's frame features: otam, bimhm, chamfer, frames-protonet, frames-cosine, frames-matching. Repeatable, "
+            "all on the same episodes. Default: the run's own, by the matcher that it was trained with."
         ),
     ] = None,
-    dataset: Annotated[list[str] | None, typer.Option(help="Evaluate on these data sets; repeatable.")] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="Evaluate the runs named above on these data sets; repeatable.")
+    ] = None,
+    fused: Annotated[bool, typer.Option("--fused", help="With the fusion that `hcl fuse` chose on val.")] = False,
+    protocol: Annotated[
+        Literal["standard", "published"] | None,
+        typer.Option(help="published: ask as the printed results were asked; tables mark it.", show_default=False),
+    ] = None,
+    episodes: Annotated[
+        Path | None, typer.Option(help="Ask the episodes of this file, which --write-episodes wrote.")
+    ] = None,
+    write_episodes: Annotated[
+        Path | None, typer.Option(help="Write the episodes into a file, for other methods to answer, and stop.")
+    ] = None,
     settings: Set = None,
     address: Address = None,
+    dry_run: DryRun = False,
 ) -> None:
-    """Few-shot accuracies of runs: data sets x shots, with 95% intervals. Each clip is encoded once."""
-    from hcl.effective import effective_partition
-    from hcl.splits import read_partition
-    from orchestration.evaluate import METHODS, encodings
-    from orchestration.evaluate import evaluate as evaluate_run
+    """Few-shot accuracies with 95% intervals: any number of checkpoints, data sets and shots in one job.
+
+    Each clip is encoded once and each pair of clips scored once, by all actors together. What is scored stays under
+    RUNS/cache: the same command again, or one with other episodes, shots or fusion weights, only looks up. Repeat the
+    command after an interruption and it does what is missing.
+    """
+    from orchestration.evaluate import evaluate as answer
+    from orchestration.methods import METHODS
+    from orchestration.questions import encodings, one_by_one_notes, plan, questions_of
 
     methods, known = tuple(method or ()), dict.fromkeys((*METHODS, *REGIMES))
     if unknown := [name for name in methods if name not in known]:
         raise ConfigError(f"unknown method {unknown[0]!r}", where="--method", remedy=f"one of {', '.join(known)}")
-    folders = [run_folder(one, runs) for one in run]
-    for folder in folders:
-        changes: list[str] = list(settings or [])
-        if dataset:
-            changes.append(f"evaluation.datasets=[{', '.join(dataset)}]")
-        wrong = [change for change in changes if not change.startswith(_OF_EVALUATION)]
-        if wrong:
-            raise ConfigError(
-                f"{wrong[0]!r} would evaluate another model than the one that was trained",
-                where="--set",
-                remedy="an evaluation may change evaluation.*, fusion.*, matching.metric and settings of the machine",
-            )
-        experiment = override(load_resolved(folder / "experiment.yaml"), changes)
-        for one in experiment.evaluation.datasets or (experiment.data.dataset,):
-            tell_left_out(data, one)
-        evaluate_run(
-            folder, experiment, data_root=data, runs=runs, methods=methods, address=address, on_cell=show_records
+    changes = {**(PUBLISHED_EVALUATION if protocol == "published" else {}), **evaluation_settings(settings)}
+    here = {"evaluation.datasets": dataset} if dataset else {}
+    targets = [_target(one, runs, methods, {**changes, **here}, fused) for one in run or []]
+    targets += _of_suite(suite, runs, methods, changes, fused) if suite else []
+    if not targets:
+        raise ConfigError("nothing to evaluate", where="RUN_OR_CHECKPOINT", remedy="name a run, or give --suite FILE")
+    for one in dict.fromkeys(one for target in targets for one in _datasets(target)):
+        tell_left_out(data, one)
+    lists = None
+    if episodes is not None:
+        from hcl.episode_files import read_episodes
+
+        lists = read_episodes(episodes)
+    questions = questions_of(targets, data, episodes=lists)
+    if write_episodes is not None:
+        _write(write_episodes, questions)
+        return
+    for note in one_by_one_notes(questions):
+        notes.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)
+    if dry_run:
+        for line in plan(questions, runs):
+            out.print(line, soft_wrap=True, highlight=False)
+        return
+    answers = answer(questions, runs=runs, address=address, on_cell=show_records)
+    notes.print(encodings(questions, answers.n_encoded))
+    print_table(list(dict.fromkeys(target.folder for target in targets)))
+
+
+def evaluation_settings(texts: list[str] | None) -> dict[str, Any]:
+    """`--set` as values by path. Raises ConfigError for what would change the model."""
+    values: dict[str, Any] = {}
+    for text in texts or []:
+        path, equals, value = (part.strip() for part in text.partition("="))
+        if not equals:
+            raise ConfigError(f"`{text}` is not PATH=VALUE", where="--set", remedy="write it as PATH=VALUE")
+        values |= expand(path, parse_yaml(value, f"--set {path}"), "--set")
+    _check_settings(values, "--set")
+    return values
+
+
+def _check_settings(values: Mapping[str, Any], where: str) -> None:
+    if wrong := [path for path in values if not path.startswith(_OF_EVALUATION)]:
+        raise ConfigError(
+            f"{wrong[0]!r} would evaluate another model than the one that was trained",
+            where=where,
+            remedy="an evaluation may change evaluation.*, fusion.*, matching.metric and settings of the machine",
         )
-        partitions = [
-            effective_partition(data, read_partition(data, one, experiment.evaluation.partition))
-            for one in experiment.evaluation.datasets or (experiment.data.dataset,)
-        ]
-        notes.print(encodings(experiment, sum(len(partition.videos) for partition in partitions), len(methods) or 1))
-    print_table(folders)
+
+
+def _target(run: Path, runs: Path, methods: tuple[str, ...], changes: Mapping[str, Any], fused: bool) -> Target:
+    from orchestration.fuse import FUSED, chosen_fusion
+    from orchestration.questions import Target
+
+    folder, checkpoint = run_and_checkpoint(run, runs)
+    experiment = load_resolved(folder / "experiment.yaml")
+    if fused:
+        experiment = override(experiment, chosen_fusion(folder))
+    return Target(folder, override(experiment, changes), checkpoint, methods, FUSED if fused else "")
+
+
+def _of_suite(
+    path: Path, runs: Path, methods: tuple[str, ...], changes: Mapping[str, Any], fused: bool
+) -> list[Target]:
+    from orchestration.suite import read_suite
+
+    targets = []
+    for number, entry in enumerate(read_suite(path), 1):
+        _check_settings(entry.settings, f"{path}: entry {number}: settings")
+        own: dict[str, Any] = {"evaluation.datasets": [entry.dataset]}
+        if entry.partition:
+            own["evaluation.partition"] = entry.partition
+        targets.append(_target(entry.run, runs, methods, {**entry.settings, **changes, **own}, fused))
+    return targets
+
+
+def _datasets(target: Target) -> tuple[str, ...]:
+    return target.experiment.evaluation.datasets or (target.experiment.data.dataset,)
+
+
+def _write(path: Path, questions: list[Question]) -> None:
+    from hcl.episode_files import write_episodes
+
+    lists = {
+        (one.asked.dataset, one.asked.partition, one.asked.episodes.digest()): one.asked for one in questions
+    }  # methods and runs share theirs
+    write_episodes(path, list(lists.values()))
+    for one in lists.values():
+        out.print(
+            f"{one.dataset} {one.partition}, {one.episodes.shot}-shot: {len(one.episodes):,} episodes, "
+            f"digest {one.episodes.digest()}",
+            highlight=False,
+        )
+    out.print(f"written: {path}", soft_wrap=True)

@@ -11,8 +11,10 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from hcl.catalogue import card_of
 from hcl.config import EPISODIC, Experiment
 from hcl.errors import ConfigError, HCLError
+from hcl.names import some
 from hcl.resolve import resolve
 from orchestration.console import notes, out
 from orchestration.storage import check_place
@@ -62,20 +64,40 @@ def run_folder(run: Path, runs: Path) -> Path:
     )
 
 
+def run_and_checkpoint(run: Path, runs: Path) -> tuple[Path, Path | None]:
+    """The folder of a run and, where a file of its `checkpoints/` was named, that file. Raises ConfigError."""
+    for path in (run, runs / run):
+        if path.is_file():
+            folder = path.resolve().parent.parent
+            if not (folder / "experiment.yaml").exists():
+                raise ConfigError(
+                    "is a file outside a run: nothing says with which settings it was trained",
+                    where=str(path),
+                    remedy="name a run's folder or RUN/checkpoints/FILE.pt, with experiment.yaml in RUN",
+                )
+            return folder, path
+    return run_folder(run, runs), None
+
+
 def tell_left_out(data: Path, dataset: str) -> None:
-    """Name the videos that nothing will use, because they could not be decoded."""
+    """Name the videos that nothing will use, because they are missing or could not be decoded."""
     from hcl.effective import left_out
     from hcl.splits import read_split
 
     with suppress(HCLError):  # the command itself says what is wrong with the data
         for partition in read_split(data, dataset).partitions.values():
-            if broken := left_out(data, partition):
-                names = ", ".join(video.key for video in list(broken)[:3])
-                text = f"{dataset} {partition.name}: {len(broken)} of {len(partition.videos)} videos left out as broken"
-                notes.print(
-                    f"[yellow]note[/] {escape(text)}: {escape(names)}{', ...' if len(broken) > 3 else ''}",
-                    soft_wrap=True,
-                )
+            if reasons := left_out(data, partition):
+                examples = some([video.key for video in reasons], 3)
+                text = f"{dataset} {partition.name}: {len(reasons):,} of {len(partition.videos):,} videos are left out"
+                notes.print(f"[yellow]note[/] {escape(f'{text} as missing or broken: {examples}')}", soft_wrap=True)
+
+
+def tell_flips(data: Path, experiment: Experiment) -> None:
+    """Say so where training would mirror clips of a data set in which left and right are classes."""
+    card = card_of(data, experiment.data.dataset)
+    if experiment.clips.flip and card.flips_are_safe is False:
+        text = f"clips.flip mirrors clips, and left and right are classes of {card.name}"
+        notes.print(f"[yellow]note[/] {escape(text)}: --set clips.flip=false", soft_wrap=True)
 
 
 def announce(experiment: Experiment) -> None:

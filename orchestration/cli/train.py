@@ -19,6 +19,7 @@ from orchestration.cli.options import (
     announce,
     command_line,
     experiment_of,
+    tell_flips,
     tell_left_out,
 )
 from orchestration.console import out
@@ -49,6 +50,7 @@ def train(
 
     chosen = experiment_of(experiment, settings, workers)
     announce(chosen)
+    tell_flips(data, chosen)
     if dry_run:
         _show_plan(Run(chosen, data.absolute(), runs.absolute(), runs.absolute() / chosen.name))
         return
@@ -81,5 +83,5 @@ def _show_plan(run: Run) -> None:
     train = run.experiment.train
     steps = train.epochs * train.batches_per_epoch
     out.print(f"{steps} steps, {steps * build.clips_per_step(run.experiment)} clips")
-    show_memory(estimate_memory(run, len(partitions[0].classes)), train.workers)
+    show_memory(estimate_memory(run, len(partitions[0].classes)))
     out.print("nothing was started")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from hcl.config import PUBLISHED, Experiment, Section
+from hcl.config import PUBLISHED, PUBLISHED_EVALUATION, Experiment, Section
 from hcl.resolve import all_settings, check_value, expected, resolve, rows
 
 ROOT = Path(__file__).resolve().parents[2]
-UNITS = {"", "frames", "pixels", "views", "tuples", "patches", "clips", "epochs", "batches", "episodes"}
+UNITS = {"", "frames", "pixels", "views", "tuples", "patches", "clips", "epochs", "batches", "episodes", "stages"}
 
 
 @pytest.mark.parametrize("path", all_settings())
@@ -47,7 +47,7 @@ def test_every_section_is_frozen_and_closed() -> None:
 
 
 def test_every_preset_value_is_allowed() -> None:
-    for path, value in PUBLISHED.items():
+    for path, value in {**PUBLISHED, **PUBLISHED_EVALUATION}.items():
         assert check_value(path, value, "mode: published") == value
 
 

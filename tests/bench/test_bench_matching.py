@@ -5,15 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 
-from hcl.episodes import sample_episodes
-from hcl.evaluation import episode_levels
 from hcl.losses import contrastive_terms, neighbouring_pairs
 from hcl.model import MatchingHeads
-from hcl.scores import look_up, score_episode, score_pairs
 
 
 def seconds(work: Callable[[], object], repeats: int = 3) -> float:
@@ -55,41 +51,3 @@ def test_training_terms_against_the_matrix_products(capsys):
 
     ours, floor = seconds(terms, repeats=1), seconds(products)
     tell(capsys, f"training terms: {ours:.2f} s, matrix products alone {floor:.2f} s, ratio {ours / floor:.1f}")
-
-
-@pytest.mark.parametrize("shot", [1, 5])
-def test_score_table_against_episode_by_episode(shot, capsys):
-    """The same episodes and levels from one score table and one by one, both from cached tokens; d 192, 5 x 5."""
-    heads, tokens = MatchingHeads(192), torch.randn(120, 8, 25, 192)
-    labels = np.repeat(np.arange(10), 12)
-    episodes = sample_episodes(labels, way=5, shot=shot, queries=5, episodes=1000, seed=0)
-    few = sample_episodes(labels, way=5, shot=shot, queries=5, episodes=20, seed=0)
-    matching = {"tuple_sizes": (2,), "top_patches": 20}
-
-    def table() -> None:
-        episode_levels(heads, tokens, 5, episodes, metric="auto", project=True, **matching)
-
-    @torch.no_grad()
-    def one_by_one() -> None:
-        for support, query in zip(few.support, few.query, strict=True):
-            clips = torch.from_numpy(np.concatenate([support.ravel(), query.ravel()]))
-            score_episode(heads(tokens[clips], 5), way=5, shot=shot, metric="auto", **matching)
-
-    ours, naive = seconds(table, repeats=1), seconds(one_by_one, repeats=1) * len(episodes) / len(few)
-    tell(capsys, f"1,000 {shot}-shot episodes: {ours:.1f} s by table, {naive:.0f} s one by one, {naive / ours:.0f}x")
-
-
-def test_looking_up(capsys):
-    """10,000 episodes of each shot on a ready table of 240 clips."""
-    heads, tokens = MatchingHeads(32), torch.randn(240, 4, 4, 32)
-    with torch.no_grad():
-        features = heads(tokens, rows=2)
-        table = {name: x.numpy() for name, x in score_pairs(features, features, tuple_sizes=(2,)).items()}
-    labels = np.repeat(np.arange(24), 10)
-    lists = [
-        sample_episodes(labels, way=5, shot=shot, queries=5, episodes=1000, seed=block)
-        for shot in range(1, 6)
-        for block in range(10)
-    ]
-    took = seconds(lambda: [look_up(table, one, metric="auto", tuple_sizes=(2,)) for one in lists], repeats=1)
-    tell(capsys, f"10,000 episodes x 5 shots looked up in {took:.1f} s")

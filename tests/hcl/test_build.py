@@ -242,3 +242,25 @@ def test_training_clips_are_augmented_and_test_clips_are_not():
     kinds = [type(step).__name__ for step in training.transform.transforms]
     assert kinds == ["RandomResizedCrop", "RandomHorizontalFlip", "RandomApply", "RandomGrayscale"]
     assert "Random" not in repr(test.transform)
+
+
+def test_reduced_decoding_keeps_the_pixels_that_the_view_needs():
+    def min_side(reduced: bool, training: bool) -> int:
+        settings = experiment(clips__reduced_decoding=reduced, clips__size=64, clips__crop_scale=(0.75, 1.0))
+        frames = SizedFrames()
+        build.make_dataset(settings, frames, partition(), training=training)[0]
+        return frames.min_side
+
+    assert [min_side(False, False), min_side(False, True)] == [0, 0]
+    assert [min_side(True, False), min_side(True, True)] == [64, 86]
+
+
+class SizedFrames:
+    min_side = 0
+
+    def n_frames(self, video):
+        return 9
+
+    def read(self, video, indices, *, min_side=0):
+        self.min_side = min_side
+        return np.zeros((len(indices), 100, 120, 3), np.uint8)

@@ -34,7 +34,7 @@ def test_a_save_that_fails_leaves_the_last_checkpoint_whole(tmp_path, monkeypatc
     save_checkpoint(path, model=nn.Linear(2, 3), state={"epoch": 1})
 
     def interrupted(content, file):
-        file.write_bytes(b"half a checkpoint")
+        file.write(b"half a checkpoint")
         raise OSError("no space left on device")
 
     monkeypatch.setattr(torch, "save", interrupted)

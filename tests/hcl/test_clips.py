@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
-from hcl.clips import ClipDataset, Draw, Frames, frame_indices, train_transform
+from hcl.clips import ClipDataset, Draw, Frames, frame_indices, train_min_side, train_transform
 from hcl.clips import test_transform as make_test_transform
 from hcl.splits import Video
 
@@ -23,12 +23,14 @@ class FakeFrames:
     def __init__(self, *, still: bool = False):
         self.still = still
         self.asked: list[list[int]] = []
+        self.min_sides: list[int] = []
 
     def n_frames(self, video: Video) -> int:
         return LENGTHS[video.name]
 
-    def read(self, video: Video, indices: Sequence[int]) -> np.ndarray:
+    def read(self, video: Video, indices: Sequence[int], *, min_side: int = 0) -> np.ndarray:
         self.asked.append(list(indices))
+        self.min_sides.append(min_side)
         seeds = [[len(video.name), 0 if self.still else index] for index in indices]
         images = [np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8) for seed in seeds]
         return np.stack(images)
@@ -118,8 +120,9 @@ def test_train_transforms_hold_what_is_asked_for():
     crop, jitter, grey = train_transform(8, crop_scale=(0.3, 0.9), flip=False, jitter=0.5, grey=0.1).transforms
     assert crop.scale == (0.3, 0.9) and jitter.p == 0.5 and grey.p == 0.1
     (colours,) = jitter.transforms
-    assert (colours.brightness, colours.contrast, colours.saturation) == ((0.6, 1.4),) * 3
-    assert colours.hue == (-0.1, 0.1)
+    ranges = colours.ranges
+    assert (ranges.brightness, ranges.contrast, ranges.saturation) == ((0.6, 1.4),) * 3
+    assert ranges.hue == (-0.1, 0.1)
 
 
 # --- the data set ---------------------------------------------------------------------------------------------------
@@ -210,3 +213,16 @@ def test_reading_leaves_the_random_state_of_the_gpu_alone():
 def test_the_dataset_has_one_clip_a_video():
     assert len(dataset()) == len(VIDEOS)
     assert isinstance(FakeFrames(), Frames)
+
+
+def test_frames_are_decoded_whole_unless_a_least_side_is_given():
+    for min_side in (0, 7):
+        clips = dataset(min_side=min_side)
+        clips[Draw(1, (3,))]
+        assert clips.frames.min_sides == [min_side]
+
+
+def test_the_smallest_crop_still_has_its_pixels():
+    assert train_min_side(224, (1.0, 1.0)) == 259  # a crop of 3 : 4 of the whole of a square
+    side = train_min_side(224, (0.2, 1.0))
+    assert np.sqrt(0.2 * side**2 * 3 / 4) >= 224 > np.sqrt(0.2 * (side - 1) ** 2 * 3 / 4)

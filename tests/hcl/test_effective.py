@@ -34,7 +34,7 @@ def test_videos_recorded_as_broken_are_left_out_by_name(tmp_path):
 def test_a_video_that_was_never_extracted_is_refused(tmp_path):
     for video in LISTED.videos[1:]:
         frames_of(tmp_path, video)
-    with pytest.raises(DataError, match=r"1 of 3 videos of toy train have no frames: eel/a"):
+    with pytest.raises(DataError, match=r"1 of 3 videos of toy train have no frames: 'eel/a'\n.*hcl data check toy"):
         effective_partition(tmp_path, LISTED)
 
 
@@ -43,5 +43,5 @@ def test_a_class_without_a_whole_video_is_refused_by_name(tmp_path):
         frames_of(tmp_path, video)
     records = [record(video, "ok") for video in LISTED.videos[:2]] + [record(LISTED.videos[2], "timeout")]
     write_manifest(tmp_path / "images" / "toy", records)
-    with pytest.raises(DataError, match="class 'owl' of toy train has no video"):
+    with pytest.raises(DataError, match="1 of 2 classes of toy train have lost all of their videos: 'owl'"):
         effective_partition(tmp_path, LISTED)

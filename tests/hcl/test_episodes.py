@@ -109,6 +109,8 @@ def test_an_impossible_episode_names_the_class_and_the_counts():
     assert "fewer shots" in caught.value.remedy
     with pytest.raises(EpisodeError, match="class 'number 1' has 7 clips"):
         draw(6)
+    with pytest.raises(EpisodeError, match="'jump' has 7 clips.*too few too: 'pour', 'throw'"):
+        draw(8, class_names=NAMES)
     with pytest.raises(EpisodeError, match="6 classes cannot be drawn from 5 classes") as caught:
         draw(way=6)
     assert caught.value.where == "evaluation.way" and "at most 5" in caught.value.remedy

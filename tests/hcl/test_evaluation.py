@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from hcl.clips import Draw
+from hcl.encoding import encode, features_of
 from hcl.episodes import sample_episodes
-from hcl.evaluation import Defects, encode, episode_levels, features_of, mixed_levels, validate
+from hcl.evaluation import Defects, Matcher, episode_levels, mixed_levels, validate
 from hcl.scores import Levels, accuracies, fused, look_up, score_pairs
 from tests.hcl.test_model import ROWS, parts_of, pixels, seeded_heads, tiny_model, tokens_like
 
@@ -63,7 +65,7 @@ def test_encoded_clips_are_the_tokens_of_each_in_the_order_asked_for(batch_size)
 @pytest.mark.parametrize("settings", [{}, {"multi_scale": True}, {"reproject_per_size": True}], ids=str)
 @pytest.mark.parametrize("project", [True, False])
 def test_features_a_few_clips_at_a_time_are_those_of_all_at_once(project, settings, monkeypatch):
-    monkeypatch.setattr("hcl.evaluation._HEAD_CLIPS", 2)  # does not divide the 5 clips
+    monkeypatch.setattr("hcl.encoding._HEAD_CLIPS", 2)  # does not divide the 5 clips
     heads, tokens = seeded_heads(**settings), tokens_like(5)
     ours, whole = features_of(heads, tokens, ROWS, project=project), heads(tokens, ROWS, project=project)
     for one, other in zip(parts_of(ours), parts_of(whole), strict=True):
@@ -89,7 +91,7 @@ def test_projected_test_features_are_the_training_features():
 @pytest.mark.parametrize("shot", [1, 2, 4])
 def test_both_ways_to_the_levels_agree(shot, metric, monkeypatch):
     heads, tokens = seeded_heads(), tokens_like(len(LABELS))
-    settings: dict[str, Any] = {"metric": metric, "project": True, **MATCHING}
+    matcher = Matcher(metric, True, MATCHING)
     looked_up: list[int] = []
 
     def watched(table, episodes, **arguments):
@@ -99,9 +101,9 @@ def test_both_ways_to_the_levels_agree(shot, metric, monkeypatch):
     monkeypatch.setattr("hcl.evaluation.look_up", watched)
     many = sample_episodes(LABELS, way=3, shot=shot, queries=2, episodes=20, seed=0)
     few = sample_episodes(LABELS, way=3, shot=shot, queries=2, episodes=2, seed=0)
-    by_table = episode_levels(heads, tokens, ROWS, many, **settings)
+    by_table = episode_levels(heads, tokens, ROWS, many, matcher)
     assert looked_up == [20]
-    directly = episode_levels(heads, tokens, ROWS, few, **settings)
+    directly = episode_levels(heads, tokens, ROWS, few, matcher)
     assert looked_up == [20]
     assert_same_levels(Levels(*(level[:2] for level in by_table)), directly)
 
@@ -111,8 +113,7 @@ def test_both_ways_to_the_levels_agree(shot, metric, monkeypatch):
 def test_without_defects_cached_tokens_give_what_the_table_gives(shot, multi_scale):
     heads, tokens = seeded_heads(multi_scale=multi_scale), tokens_like(len(LABELS))
     episodes = sample_episodes(LABELS, way=2, shot=shot, queries=3, episodes=3, seed=1)
-    settings: dict[str, Any] = {"metric": "auto", "project": False, **MATCHING}
-    mixed = mixed_levels(heads, tokens, ROWS, episodes, defects=Defects(), **settings)
+    mixed = mixed_levels(heads, tokens, ROWS, episodes, Matcher("auto", False, MATCHING))
     features = features_of(heads, tokens, ROWS, project=False)
     table = {name: value.numpy() for name, value in score_pairs(features, features, **MATCHING).items()}
     assert_same_levels(mixed, look_up(table, episodes, metric="auto", tuple_sizes=(2, 3)))
@@ -128,14 +129,15 @@ def test_each_defect_has_its_shots_and_its_reason():
 
 def test_defects_go_episode_by_episode_and_change_the_levels():
     episodes = sample_episodes(LABELS, way=3, shot=2, queries=2, episodes=20, seed=0)
-    tokens, settings = tokens_like(len(LABELS)), {"metric": "auto", "project": True, **MATCHING}
-    right = episode_levels(seeded_heads(multi_scale=True), tokens, ROWS, episodes, **settings)
+    tokens = tokens_like(len(LABELS))
+    right = episode_levels(seeded_heads(multi_scale=True), tokens, ROWS, episodes, Matcher("auto", True, MATCHING))
     for heads, defects, level in (
         (seeded_heads(multi_scale=True, mix_scales=True), Defects(mix_scales=True), "global_"),
         (seeded_heads(multi_scale=True), Defects(swap_shot_axes=True), "temporal"),
     ):
-        wrong = episode_levels(heads, tokens, ROWS, episodes, defects=defects, **settings)
-        expected = mixed_levels(heads, tokens, ROWS, episodes, defects=defects, **settings)
+        matcher = Matcher("auto", True, MATCHING, defects)
+        wrong = episode_levels(heads, tokens, ROWS, episodes, matcher)
+        expected = mixed_levels(heads, tokens, ROWS, episodes, matcher)
         assert_same_levels(wrong, expected)
         assert not np.allclose(getattr(wrong, level), getattr(right, level))
 
@@ -146,12 +148,12 @@ def test_defects_go_episode_by_episode_and_change_the_levels():
 def test_validation_is_the_accuracy_of_the_episodes_and_reads_each_clip_once():
     model, dataset = tiny_model().eval(), clips_of_classes()
     episodes = sample_episodes(LABELS, way=3, shot=1, queries=2, episodes=3, seed=5)
-    settings: dict[str, Any] = {"metric": "auto", "project": True}
-    ours = validate(model, dataset, episodes, sigmas=SIGMAS, matching=MATCHING, **settings)
+    matcher = Matcher("auto", True, MATCHING)
+    ours = validate(model, dataset, episodes, matcher, sigmas=SIGMAS)
     needed = np.unique(np.concatenate([episodes.support.ravel(), episodes.query.ravel()]))
     assert sorted(dataset.read) == needed.tolist()
     tokens, rows = encode(model, dataset, range(len(LABELS)))
-    levels = episode_levels(model.heads, tokens, rows, episodes, **settings, **MATCHING)
+    levels = episode_levels(model.heads, tokens, rows, episodes, matcher)
     assert ours.tolist() == accuracies(fused(levels, SIGMAS), 2).tolist()
     assert ours.mean() > 0.5  # brightness tells the classes apart
 
@@ -168,11 +170,11 @@ def named_clips() -> tuple[Any, Tensor, Tensor]:
     return heads, tokens_like(len(LABELS)).detach(), of_class[torch.from_numpy(LABELS)]
 
 
-SEMANTIC: dict[str, Any] = MATCHING | {"tuple_sizes": (2,), "metric": "cosine", "project": True}
+SEMANTIC = Matcher("cosine", True, MATCHING | {"tuple_sizes": (2,)})
 
 
 def test_features_a_few_clips_at_a_time_carry_each_clips_own_name(monkeypatch):
-    monkeypatch.setattr("hcl.evaluation._HEAD_CLIPS", 4)
+    monkeypatch.setattr("hcl.encoding._HEAD_CLIPS", 4)
     heads, tokens, names = named_clips()
     ours = features_of(heads, tokens, ROWS, project=True, embeddings=names)
     whole = heads(tokens, ROWS, embeddings=names)
@@ -184,22 +186,22 @@ def test_names_change_the_spatial_level_and_a_querys_own_name_changes_nothing(ep
     """Only the support's class names are known at test."""
     heads, tokens, names = named_clips()
     episodes = sample_episodes(LABELS, way=3, shot=1, queries=2, episodes=episodes_count, seed=0)
-    plain = episode_levels(heads, tokens, ROWS, episodes, **SEMANTIC)
-    named = episode_levels(heads, tokens, ROWS, episodes, embeddings=names, **SEMANTIC)
+    plain = episode_levels(heads, tokens, ROWS, episodes, SEMANTIC)
+    named = episode_levels(heads, tokens, ROWS, episodes, SEMANTIC, embeddings=names)
     assert not np.allclose(named.spatial, plain.spatial)
     assert_same_levels(Levels(named.global_, named.temporal, plain.spatial), plain)
     if episodes_count > 1:
         return
     unknown = names.clone()
     unknown[torch.from_numpy(episodes.query.ravel())] = 1e3  # had it been read, the weights would be others
-    assert_same_levels(episode_levels(heads, tokens, ROWS, episodes, embeddings=unknown, **SEMANTIC), named)
+    assert_same_levels(episode_levels(heads, tokens, ROWS, episodes, SEMANTIC, embeddings=unknown), named)
 
 
 def test_the_table_and_the_episodes_weigh_pairs_alike():
     heads, tokens, names = named_clips()
     episodes = sample_episodes(LABELS, way=3, shot=2, queries=2, episodes=400, seed=0)
-    by_table = episode_levels(heads, tokens, ROWS, episodes, embeddings=names, **SEMANTIC)
-    one_by_one = mixed_levels(heads, tokens, ROWS, episodes, embeddings=names, defects=Defects(), **SEMANTIC)
+    by_table = episode_levels(heads, tokens, ROWS, episodes, SEMANTIC, embeddings=names)
+    one_by_one = mixed_levels(heads, tokens, ROWS, episodes, SEMANTIC, embeddings=names)
     assert_same_levels(by_table, one_by_one)
 
 
@@ -207,12 +209,12 @@ def test_the_releases_defect_reads_the_names_of_queries():
     """Deviation 7: with more queries than supports, the batch rows that weigh them are queries themselves."""
     heads, tokens, names = named_clips()
     episodes = sample_episodes(LABELS, way=3, shot=1, queries=2, episodes=1, seed=0)
-    leaking: dict[str, Any] = SEMANTIC | {"defects": Defects(misplaced_semantics=True)}
-    released = episode_levels(heads, tokens, ROWS, episodes, embeddings=names, **leaking)
+    leaking = replace(SEMANTIC, defects=Defects(misplaced_semantics=True))
+    released = episode_levels(heads, tokens, ROWS, episodes, leaking, embeddings=names)
     other = names.clone()
     other[torch.from_numpy(episodes.query.ravel())] = -names[torch.from_numpy(episodes.query.ravel())]
     assert not np.allclose(
-        episode_levels(heads, tokens, ROWS, episodes, embeddings=other, **leaking).spatial, released.spatial
+        episode_levels(heads, tokens, ROWS, episodes, leaking, embeddings=other).spatial, released.spatial
     )
 
 
@@ -222,8 +224,6 @@ def test_validation_hands_each_clip_its_own_name():
     dataset = Clips(pixels(len(LABELS)))
     episodes = sample_episodes(LABELS, way=2, shot=1, queries=2, episodes=8, seed=1)  # not every clip is needed
     tokens, rows = encode(model, dataset, range(len(LABELS)))
-    levels = episode_levels(model.heads, tokens, rows, episodes, embeddings=names, **SEMANTIC)
-    matching = MATCHING | {"tuple_sizes": (2,)}
-    settings: dict[str, Any] = {"metric": "cosine", "project": True, "sigmas": SIGMAS, "matching": matching}
-    ours = validate(model, dataset, episodes, embeddings=names, **settings)
+    levels = episode_levels(model.heads, tokens, rows, episodes, SEMANTIC, embeddings=names)
+    ours = validate(model, dataset, episodes, SEMANTIC, sigmas=SIGMAS, embeddings=names)
     assert ours.tolist() == accuracies(fused(levels, SIGMAS), 2).tolist()

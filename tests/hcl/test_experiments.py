@@ -112,4 +112,10 @@ def test_every_shipped_experiment_resolves_under_its_own_name() -> None:
 def test_the_baseline_shares_all_but_the_regime_with_the_run_that_it_is_compared_with() -> None:
     ours, other = values_of("metaworld_protonet"), values_of("metaworld_cpu")
     differing = {path for path in ours if ours[path] != other[path]}
-    assert differing == {"name", "model.pooled_from", "train.regime", "train.episodes_per_step"}
+    assert differing == {
+        "name",
+        "model.pooled_from",
+        "train.regime",
+        "train.episodes_per_step",
+        "train.batches_per_epoch",
+    }

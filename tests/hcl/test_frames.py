@@ -11,8 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
+from hcl.decoding import FrameOptions
 from hcl.errors import DataError, StorageError
-from hcl.frames import FrameStore, discard_partials, extract_video, find_videos
+from hcl.extraction import discard_partials, extract_video, find_videos
+from hcl.frames import FrameStore
 from hcl.inventory import extraction_jobs, settle_missing, take_inventory
 from hcl.manifest import VideoRecord, append_record, read_manifest, write_manifest
 from hcl.splits import Partition, Video
@@ -66,27 +68,20 @@ def test_frames_come_back_in_order_and_in_rgb(tmp_path: Path, suffix: str) -> No
 
 @pytest.mark.parametrize(("short_side", "stored"), [(24, (32, 24)), (48, (64, 48)), (256, (64, 48)), (0, (64, 48))])
 def test_the_short_side_only_shrinks(tmp_path: Path, short_side: int, stored: tuple[int, int]) -> None:
-    record = extract_video(write_video(tmp_path / "v.avi"), tmp_path / "c" / "v", short_side=short_side)
+    record = extract_video(write_video(tmp_path / "v.avi"), tmp_path / "c" / "v", FrameOptions(short_side))
     assert (record.width, record.height) == stored
     assert FrameStore(tmp_path).read(Video("c", "v"), [0]).shape == (1, stored[1], stored[0], 3)
 
 
 def test_upright_videos_shrink_by_their_width(tmp_path: Path) -> None:
-    record = extract_video(write_video(tmp_path / "v.avi", width=30, height=90), tmp_path / "c" / "v", short_side=10)
+    record = extract_video(write_video(tmp_path / "v.avi", width=30, height=90), tmp_path / "c" / "v", FrameOptions(10))
     assert (record.width, record.height) == (10, 30)
 
 
-def test_max_frames_bounds_and_says_so(tmp_path: Path) -> None:
-    record = extract_video(write_video(tmp_path / "v.avi"), tmp_path / "c" / "v", max_frames=3)
-    assert (record.status, record.n_frames, record.error) == ("ok", 3, "stopped at max_frames=3")
-
-
-def test_options_make_another_digest(tmp_path: Path) -> None:
-    source = write_video(tmp_path / "v.avi")
-    options: list[dict[str, int]] = [{}, {"quality": 50}, {"short_side": 10}, {"max_frames": 1}]
-    digests = [extract_video(source, tmp_path / "c" / "v", **option).options_digest for option in options]
-    assert len(set(digests)) == 4
-    assert digests[0] == extract_video(source, tmp_path / "c" / "v").options_digest
+def test_options_make_another_digest() -> None:
+    options = [FrameOptions(), FrameOptions(quality=50), FrameOptions(short_side=10), FrameOptions(n_frames=1)]
+    assert len({option.digest for option in options}) == 4
+    assert FrameOptions().digest == options[0].digest
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video\n", bytes(range(256)) * 40], ids=["empty", "text", "bytes"])
@@ -275,7 +270,9 @@ def test_jobs_are_what_is_new_changed_or_gone(tmp_path: Path) -> None:
     for key, path in take_inventory(tmp_path, "toy").files.items():
         if key != "c/new":
             quality = 50 if key == "c/other options" else 90
-            records[key] = replace(extract_video(path, images / key, quality=quality), source=f"c/{path.name}")
+            records[key] = replace(
+                extract_video(path, images / key, FrameOptions(quality=quality)), source=f"c/{path.name}"
+            )
     records["c/broken"] = replace(records["c/broken"], status="broken")
     digest = records["c/done"].options_digest
     os.utime(tmp_path / "videos/toy/c/touched.avi", ns=(1, 1))

@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from hcl.batches import Batch, pair_batches
 from hcl.episodes import sample_episodes
 from hcl.errors import NonFiniteLossError
-from hcl.evaluation import validate
+from hcl.evaluation import Matcher, validate
 from hcl.gather import Gather, OneProcess, Workers
 from hcl.losses import TERMS, classification_loss, contrastive_terms, neighbouring_pairs, weighted_total
 from hcl.training import BatchLoss, PairLoss, train_step
@@ -117,8 +117,8 @@ def validated(gather: Gather, **episode: int) -> np.ndarray:
     episodes = sample_episodes(VALIDATION_LABELS, seed=1, **settings)
     matching = {"tuple_sizes": (2, 3), "top_tuples": 3, "top_patches": 4, "zoom_ranks": 2}
     model = tiny_model().eval()
-    scoring: dict[str, Any] = {"metric": "auto", "project": True, "sigmas": FUSION, "matching": matching}
-    return validate(model, Clips(pixels(len(VALIDATION_LABELS))), episodes, gather=gather, **scoring)
+    clips = Clips(pixels(len(VALIDATION_LABELS)))
+    return validate(model, clips, episodes, Matcher("auto", True, matching), sigmas=FUSION, gather=gather)
 
 
 def everything(gather: Gather) -> dict[str, Any]:

@@ -102,6 +102,19 @@ def test_more_tuples_patches_and_ranks_than_there_are_take_all():
         assert torch.equal(value, everything[name])
 
 
+def test_half_precision_changes_the_spatial_level_a_little_and_no_other():
+    query, support = features_of(6), features_of(5, seed=50)
+    halves = [ClipFeatures(tuple(p.half() for p in one.patches), one.tuples, one.clip) for one in (query, support)]
+    full = score_pairs(query, support, tuple_sizes=(2, 3), **MATCHING)
+    ours = score_pairs(*halves, tuple_sizes=(2, 3), precision="bfloat16", **MATCHING)
+    for name, value in full.items():
+        if name.startswith("spatial"):
+            assert not torch.equal(ours[name].double(), value)
+            assert (ours[name].double() - value).abs().median() < 0.02  # where two patches nearly tie, the other one
+        else:
+            assert torch.equal(ours[name], value)
+
+
 def test_defects_that_mix_supports_do_not_depend_on_chunks():
     query, support = features_of(5, semantic=True), features_of(3, semantic=True, seed=50)
     for defect in ({"swap_axes": True}, {"misplaced_semantics": query.semantics}):

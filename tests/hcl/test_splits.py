@@ -13,7 +13,7 @@ from hcl.splits import Partition, Split, Video, merge, read_partition, read_spli
 HOSTILE = {  # class -> videos, as the published lists have them, and worse
     "Twisting (wringing) something wet": ("88644", "(Rad)Schlag_die_Bank!_f_cm", "-514AQUrSow_000058"),
     "Putting something, something and [something]": ("a b", "c,d", "*?%04d", "größer", "semi;colon&$(x)`y`"),
-    "back\\slash 'quoted\"": (" leading space", "trailing.dots..", "line\u2028separator\x85"),
+    "back\\slash 'quoted\"": (" leading space", "trailing.dots..", "عربي", "100%"),
 }
 
 
@@ -79,6 +79,13 @@ def test_hostile_names_survive_a_round_trip(tmp_path: Path) -> None:
         ({"train__list": "train0/..\n"}, r"line 1: video name '\.\.' cannot be"),
         ({"train__list": "train0/.hidden\n"}, r"line 1: video name '\.hidden' cannot be"),
         ({"train__list": "train0/v\0\n"}, r"line 1: video name 'v\\x00' cannot be"),
+        ({"train__list": "train0/a\tb"}, r"line 1: video name 'a\\tb' .* holds a control character \(U\+0009\)"),
+        ({"train__list": "train0/a\x85b"}, r"holds a control character \(U\+0085\)"),
+        ({"train__list": "train0/a\u2028b"}, r"holds a line separator \(U\+2028\)"),
+        ({"train__list": "train0/gpj\u202ecod"}, r"'gpj\\u202ecod' .* turns the direction of writing \(U\+202E\)"),
+        ({"train__list": f"train0/{'x' * 10**6}"}, r"'x{80}'\.\.\. \(1,000,000 characters\) .* has 1,000,000 bytes"),
+        ({"train__list": f"train0/{'ß' * 121}"}, r"has 242 bytes, more than 240"),
+        ({"train__list": "y" * 10**6}, r"'y{80}'\.\.\. .* is not `class/video`"),
         ({"train__list": "train0/v0\nother/v0\n"}, r"line 2: class 'other' is not among the 1 classes of train_class"),
         ({"train__list": "train0/v0\ntrain0/v1\ntrain0/v0"}, r"line 3: video 'train0/v0' stands here and in line 1"),
         (
@@ -107,7 +114,18 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_other_encodings_are_refused(tmp_path: Path) -> None:
     (lists(tmp_path) / "splits" / "toy" / "test.list").write_bytes("test0/größer".encode("latin-1"))
-    with pytest.raises(SplitError, match=r"test\.list: is not UTF-8"):
+    with pytest.raises(SplitError, match=r"test\.list, line 1: is not UTF-8 \(byte 9 of the line\)"):
+        read_split(tmp_path, "toy")
+
+
+def test_other_files_are_not_taken_for_lists(tmp_path: Path) -> None:
+    path = lists(tmp_path) / "splits" / "toy" / "test.list"
+    path.write_bytes("test0/v0\n".encode("utf-16"))
+    with pytest.raises(SplitError, match=r"test\.list, line 1: is not UTF-8"):
+        read_split(tmp_path, "toy")
+    with path.open("wb") as file:
+        file.truncate(2**30)  # a sparse file
+    with pytest.raises(SplitError, match=r"test\.list: has 1,073,741,824 bytes and is no list of names"):
         read_split(tmp_path, "toy")
 
 

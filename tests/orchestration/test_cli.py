@@ -16,8 +16,8 @@ from orchestration.runs import Run
 from tests.orchestration.conftest import Command, tree
 
 COMMANDS = ["demo", "extract", "train", "sweep", "evaluate", "report", "data synth", "config list", "config show"]
-COMMANDS += ["checkpoint import", "checkpoint show", "submit", "jobs list", "jobs logs", "jobs stop", "cluster render"]
-COMMANDS += ["doctor"]
+COMMANDS += ["data pack", "data unpack", "checkpoint import", "checkpoint show", "submit", "jobs list", "jobs logs"]
+COMMANDS += ["jobs stop", "cluster render", "doctor"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -138,3 +138,18 @@ def test_exit_statuses_of_the_process(arguments: str, code: int, tmp_path: Path)
 def test_the_command_that_provenance_notes_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/usr/bin/hcl", "train", "a b.yaml", "--set", "name=x"])
     assert command_line() == "hcl train 'a b.yaml' --set name=x"
+
+
+def test_packing_and_unpacking_from_the_command_line(hcl: Command, data_root: Path, tmp_path: Path) -> None:
+    images = tmp_path / "data" / "images" / "toy"
+    shutil.copytree(data_root / "images" / "toy", images)
+    before = tree(images)
+    code, out, _ = hcl("data", "pack", "toy", "--data", tmp_path / "data", "--videos-per-shard", "7")
+    assert code == 0 and "videos packed" in out
+    assert {path.suffix for path in images.iterdir()} <= {".tar", ".parquet"}
+    code, out, _ = hcl("data", "unpack", "toy", "--data", tmp_path / "data")
+    assert code == 0 and "videos unpacked" in out
+    assert tree(images) == before
+    for arguments, problem in ((("toy",), "holds no shards"), (("other",), "there are no frames"), (("../x",), "name")):
+        code, _, err = hcl("data", "unpack", *arguments, "--data", tmp_path / "data")
+        assert code == 1 and problem in err and "Traceback" not in err

@@ -19,7 +19,8 @@ from ray.util.state import list_actors
 
 from hcl.errors import DataError, StorageError
 from hcl.frames import FrameStore
-from hcl.inventory import ExtractionJob
+from hcl.inventory import ExtractionJob, extraction_jobs
+from hcl.locking import exclusive
 from hcl.manifest import VideoRecord, append_record, read_manifest
 from hcl.splits import Partition, Video, read_split, write_split
 from orchestration import extract
@@ -159,6 +160,103 @@ def test_a_video_over_its_time_limit_is_recorded_and_taken_up_again_on_demand(
     assert extract_dataset(tmp_path, "toy", actors=1, retry_failed=True).n_ok == 1
 
 
+def test_a_video_that_hangs_for_ever_costs_a_row(local_ray: ModuleType, tmp_path: Path) -> None:
+    benchmark(tmp_path)
+    pipe = tmp_path / "videos" / "toy" / "open" / "open 01.avi"
+    pipe.unlink()
+    os.mkfifo(pipe)  # nobody writes into it: to open it never ends
+    summary = extract_dataset(tmp_path, "toy", actors=1, time_limit_s=2)
+    assert (summary.n_ok, summary.n_timeout) == (11, 1)
+    assert [(record.key, record.status, record.error) for record in summary.failed] == [
+        ("open/open 01", "timeout", "no result within 2 s")
+    ]
+    assert list((tmp_path / "images").rglob("*.partial")) == []
+    assert extract_dataset(tmp_path, "toy", actors=1, time_limit_s=2).n_skipped == 12
+
+
+class Fragile(extract._Extractor):
+    """Its decoder dies of what it reads in some files, and leaves half of their frames."""
+
+    def extract(self, job: ExtractionJob) -> VideoRecord:
+        if job.relative in ("open/open 01.avi", "close 100%d/close 100%d 03.avi"):
+            folder = self.place.partial(job)
+            folder.mkdir(exist_ok=True)
+            (folder / "0.jpg").write_bytes(b"half")
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return super().extract(job)
+
+
+def test_a_decoder_that_dies_of_a_signal_costs_a_row(
+    local_ray: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    benchmark(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(extract, "_Extractor", Fragile)
+        summary = extract_dataset(tmp_path, "toy", actors=2)
+    assert (summary.n_ok, summary.n_broken) == (10, 2)
+    assert {record.key for record in summary.failed} == {"open/open 01", "close 100%d/close 100%d 03"}
+    assert all("process died" in record.error for record in summary.failed)
+    assert sorted(os.listdir(tmp_path / "images" / "toy" / "open")) == ["open 00", "open 02", "open 03"]
+    assert list((tmp_path / "images").rglob("*.partial")) == []
+
+
+@ray.remote(num_cpus=0)
+class Blind:
+    """An actor on a node that has nothing under the data root's path."""
+
+    def look(self, place: extract._Place) -> None:
+        place.refuse_blind("10.0.0.7")
+
+
+@pytest.mark.parametrize("unseen", ["videos", "staging"])
+def test_a_node_that_does_not_see_the_data_is_named(local_ray: ModuleType, tmp_path: Path, unseen: str) -> None:
+    folders = {"videos": tmp_path, "staging": tmp_path, unseen: tmp_path / "not mounted here"}
+    with pytest.raises(StorageError, match="not mounted here: node 10.0.0.7 does not see this folder") as caught:
+        ray.get(Blind.remote().look.remote(extract._Place(**folders)))
+    assert "same path on every node" in str(caught.value)
+    ray.get(Blind.remote().look.remote(extract._Place(tmp_path, tmp_path)))
+
+
+def test_a_blind_node_ends_the_extraction_without_a_row(
+    local_ray: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    benchmark(tmp_path)
+    monkeypatch.setattr(extract, "_Place", lambda videos, staging: extract_place(videos / "elsewhere", staging))
+    with pytest.raises(StorageError, match="elsewhere: node .* does not see this folder"):
+        extract_dataset(tmp_path, "toy", actors=2)
+    assert read_manifest(tmp_path / "images" / "toy") == {}
+
+
+extract_place = extract._Place
+
+
+def test_a_file_that_vanishes_meanwhile_costs_a_row(
+    local_ray: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    benchmark(tmp_path)
+
+    def vanish(*arguments: object, **options: object) -> list[ExtractionJob]:
+        jobs = extraction_jobs(*arguments, **options)
+        jobs[0].source.unlink()
+        return jobs
+
+    monkeypatch.setattr(extract, "extraction_jobs", vanish)
+    summary = extract_dataset(tmp_path, "toy", actors=2)
+    assert (summary.n_ok, summary.n_missing, summary.n_skipped) == (11, 1, 0)
+    assert summary.failed[0].error == "cannot be opened: No such file or directory"
+
+
+def test_frames_spread_evenly_over_each_video(local_ray: ModuleType, tmp_path: Path) -> None:
+    benchmark(tmp_path, n_frames=9)
+    assert extract_dataset(tmp_path, "toy", actors=2).n_frames == 108
+    whole = contents(tmp_path)
+    assert extract_dataset(tmp_path, "toy", actors=2, n_frames=3).n_frames == 36
+    spread = contents(tmp_path)
+    for index, source in enumerate((1, 4, 7)):
+        assert spread[f"open/open 00/{index}.jpg"] == whole[f"open/open 00/{source}.jpg"]
+    assert extract_dataset(tmp_path, "toy", actors=2, n_frames=3).n_skipped == 12
+
+
 def test_kill_9_of_actors_loses_nothing(local_ray: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reference, disturbed = (benchmark(tmp_path / name, 8, n_frames=20, side=256) for name in ("reference", "disturbed"))
     extract_dataset(reference, "toy", actors=2)
@@ -279,5 +377,5 @@ def test_images_that_cannot_be_written_end_it_before_any_work(tmp_path: Path, mo
 
 def test_two_extractions_of_one_dataset_do_not_meet(tmp_path: Path) -> None:
     benchmark(tmp_path)
-    with extract._held(tmp_path / "images" / "toy"), pytest.raises(StorageError, match="another extraction"):
+    with exclusive(tmp_path / "images" / "toy"), pytest.raises(StorageError, match="another command extracts"):
         extract_dataset(tmp_path, "toy", actors=1)

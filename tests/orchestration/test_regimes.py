@@ -14,14 +14,16 @@ import results
 from hcl import build
 from hcl.checkpoint import file_digest, load_checkpoint
 from hcl.config import REGIMES, Experiment
+from hcl.encoding import encode
 from hcl.episodes import sample_episodes
 from hcl.errors import ConfigError, DataError
-from hcl.evaluation import encode, mixed_levels, pooled_episode_scores
+from hcl.evaluation import mixed_levels, pooled_scores
 from hcl.frames import FrameStore
 from hcl.scores import accuracies, fused
 from hcl.splits import read_partition
 from orchestration.evaluate import evaluate
 from orchestration.keeping import Keeper
+from orchestration.questions import Target, plan, questions_of
 from orchestration.runs import BEST, LAST, Run
 from orchestration.train import prepare
 from orchestration.worker import run_epochs
@@ -59,7 +61,9 @@ def test_a_run_is_evaluated_by_the_matcher_of_its_regime(
     run = trained(experiment, data_root, tmp_path)
     [row] = results.read_epochs(run.folder)
     assert np.isfinite(row["loss_total"]) and 0 <= row["val_accuracy"] <= 1
-    records = evaluate(run.folder, experiment, data_root=data_root, runs=tmp_path)
+    questions = questions_of([Target(run.folder, experiment)], data_root)
+    records = evaluate(questions, runs=tmp_path).records
+    assert len(plan(questions, tmp_path)) == 1
     assert [(one.method, one.shot, one.levels, one.metric) for one in records] == [
         (regime, 1, {}, ""),
         (regime, 3, {}, ""),
@@ -70,14 +74,14 @@ def test_a_run_is_evaluated_by_the_matcher_of_its_regime(
     pooled, _ = encode(model, clips, range(len(partition.videos)))
     for one in records:
         episodes = sample_episodes(partition.labels, way=2, shot=one.shot, queries=2, episodes=30, seed=0)
-        each = accuracies(pooled_episode_scores(model, pooled, episodes), 2)
+        each = accuracies(pooled_scores(model, lambda clips: pooled[clips], episodes), 2)
         assert one.accuracy == pytest.approx(each.mean())
         assert one.checkpoint_digest == file_digest(run.folder / BEST)
 
 
 def test_a_method_of_another_regime_is_refused(data_root: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'hcl' cannot be evaluated of this run, which was trained as protonet"):
-        evaluate(tmp_path, experiment_of("protonet"), data_root=data_root, runs=tmp_path, methods=("hcl",))
+        questions_of([Target(tmp_path, experiment_of("protonet"), methods=("hcl",))], data_root)
 
 
 class Killed(Exception):
@@ -151,7 +155,7 @@ def test_a_run_with_class_names_is_scored_with_them(
     run = trained(experiment, data_root, tmp_path / "runs")
     weight = load_checkpoint(run.folder / BEST)["model"]["heads.semantic_linear.weight"]
     assert not torch.equal(weight, build.make_model(experiment, 4).heads.semantic_linear.weight)
-    [record] = evaluate(run.folder, experiment, data_root=data_root, runs=tmp_path / "runs")
+    [record] = evaluate(questions_of([Target(run.folder, experiment)], data_root), runs=tmp_path / "runs").records
     assert record.leaks_labels == (mode == "published")
     partition = read_partition(data_root, "toy", "test")
     clips = build.make_dataset(experiment, FrameStore(data_root / "images/toy"), partition, training=False)
@@ -161,17 +165,8 @@ def test_a_run_with_class_names_is_scored_with_them(
     episodes = sample_episodes(
         partition.labels, way=2, shot=2, queries=2, episodes=30, seed=0, overlapping=settings.overlapping
     )
-    levels = mixed_levels(
-        model.heads,
-        tokens,
-        rows,
-        episodes,
-        metric=experiment.matching.metric,
-        project=experiment.matching.project_at_test,
-        defects=build.defects(experiment),
-        embeddings=build.clip_embeddings(experiment, data_root, partition),
-        **build.test_matching(experiment),
-    )
+    names = build.clip_embeddings(experiment, data_root, partition)
+    levels = mixed_levels(model.heads, tokens, rows, episodes, build.test_matcher(experiment), embeddings=names)
     assert record.accuracy == pytest.approx(accuracies(fused(levels, build.sigmas_of_fusion(experiment)), 2).mean())
     assert record.levels["spatial"] == pytest.approx(accuracies(levels.spatial, 2).mean())
 

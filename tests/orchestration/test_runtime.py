@@ -19,6 +19,7 @@ import pytest
 import ray
 
 from hcl.errors import ClusterError, VideoError
+from orchestration.actors import BARRIER
 from orchestration.runtime import ItemCrash, ItemTimeout, connect, map_actors, n_workers_available, progress
 
 pytestmark = pytest.mark.ray
@@ -51,6 +52,23 @@ class Stillborn:
 def run(items: Any, n_actors: int = 2, **options: Any) -> Generator[tuple[Any, Any], None, None]:
     make_actor = ray.remote(Worker).options(num_cpus=1).remote
     return map_actors(make_actor, items, lambda actor, item: actor.work.remote(item), n_actors=n_actors, **options)
+
+
+def test_what_stands_behind_a_barrier_waits_for_all_before_it(local_ray: ModuleType, tmp_path: Path) -> None:
+    """Also for an item whose actor died, and on the same actors."""
+    began = []
+
+    def call(actor: Any, item: Any) -> Any:
+        began.append((item, n_done[0]))
+        return actor.work.remote(item)
+
+    n_done = [0]
+    items = [BARRIER, 1, str(tmp_path / "dies once"), 3, 4, BARRIER, BARRIER, 5, 6, BARRIER]
+    for _ in map_actors(ray.remote(Worker).options(num_cpus=1).remote, items, call, n_actors=2):
+        n_done[0] += 1
+    assert n_done == [6]
+    assert {item: done for item, done in began if item in (5, 6)}[5] == 4
+    assert all(done >= 4 for item, done in began if item in (5, 6))
 
 
 @pytest.mark.parametrize(("n_actors", "window"), [(1, 1), (2, 2), (3, 5)])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from hcl.arrays import save_arrays
+from hcl.errors import StorageError
 from hcl.splits import read_partition
 from orchestration.grids import GridJob
-from orchestration.tables import Cell, Table
+from orchestration.tables import SIDE, Cell, Table
 from tests.orchestration.conftest import tiny_experiment
 
 
@@ -27,6 +31,7 @@ def cell(data_root: Path, method: str = "untrained", dataset: str = "toy", **cha
         {"matching__metric": "cosine"},
         {"matching__chunk_size": 3},
         {"evaluation__episodes": 7},
+        {"evaluation__keep_features": False},
     ],
     ids=str,
 )
@@ -45,11 +50,19 @@ def test_what_does_not_change_a_pair_shares_the_table(changes: dict[str, Any], d
         {"model__d_model": 32},
         {"matching__top_tuples": 2},
         {"matching__project_at_test": False},
+        {"evaluation__views": 2},
+        {"evaluation__precision": "bfloat16"},
     ],
     ids=str,
 )
 def test_what_changes_a_pair_makes_another_table(changes: dict[str, Any], data_root: Path) -> None:
     assert cell(data_root) != cell(data_root, **changes)
+
+
+def test_features_are_shared_by_tables_that_only_choose_otherwise(data_root: Path, tmp_path: Path) -> None:
+    one, other = cell(data_root), cell(data_root, matching__top_tuples=2, matching__zoom_ranks_test=1)
+    assert one != other and one.features(tmp_path) == other.features(tmp_path)
+    assert one.features(tmp_path) != cell(data_root, matching__project_at_test=False).features(tmp_path)
 
 
 def test_frames_extracted_anew_make_another_table_and_other_grids(data_root: Path, tmp_path: Path) -> None:
@@ -78,9 +91,54 @@ def test_grids_of_training_and_test_are_kept_apart_and_test_ignores_the_seed(dat
     assert folder(False) == folder(False, model__d_model=32, optim__lr=0.5)
 
 
-@pytest.mark.parametrize("n_clips", [1, 15, 16, 17, 300, 5000])
-def test_blocks_cover_every_row_and_clip_once(n_clips: int, tmp_path: Path) -> None:
-    table = Table(tmp_path / "key", n_clips)
-    assert [index for start, stop in table.rows() for index in range(start, stop)] == list(range(n_clips))
-    assert len(table.tokens()) == -(-n_clips // 16)
-    assert table.whole == tmp_path / "key.npz"
+@pytest.mark.parametrize("n_clips", [1, 3, 15, 16, 17, 300, 2857])
+def test_tiles_cover_every_pair_once_in_nearly_equal_parts(n_clips: int, tmp_path: Path) -> None:
+    tiles = Table(tmp_path / "key", n_clips, {}).tiles()
+    covered = np.zeros((n_clips, n_clips), dtype=int)
+    for tile in tiles:
+        covered[tile.row : tile.row_end, tile.column : tile.column_end] += 1
+    assert (covered == 1).all()
+    assert len(tiles) >= min(16, n_clips**2)
+    sizes = [tile.n_pairs for tile in tiles]
+    assert max(sizes) <= SIDE**2
+    if n_clips >= 64:
+        assert max(sizes) <= 1.15 * min(sizes)
+
+
+def a_table(folder: Path) -> Table:
+    table = Table(folder / "key", 5, {"checkpoint": "abc"})
+    for tile in table.tiles():
+        values = np.arange(25.0).reshape(5, 5)[tile.row : tile.row_end, tile.column : tile.column_end]
+        save_arrays(table.tile(tile), {"global": values})
+    return table
+
+
+def test_a_table_is_put_together_and_read_back(tmp_path: Path) -> None:
+    table = a_table(tmp_path)
+    last = table.tiles()[-1]
+    table.tile(last).unlink()
+    assert table.missing() == [last]
+    with pytest.raises(StorageError, match="pairs-4-4"):
+        table.assemble()
+    save_arrays(table.tile(last), {"global": np.array([[24.0]])})
+    table.assemble()
+    assert table.missing() == [] and not table.folder.exists()
+    np.testing.assert_array_equal(table.read()["global"], np.arange(25.0).reshape(5, 5))
+
+
+def test_a_table_that_was_damaged_or_is_about_something_else_is_refused(tmp_path: Path) -> None:
+    table = a_table(tmp_path)
+    with pytest.raises(StorageError, match="cannot be read"):
+        table.read()
+    table.assemble()
+    with pytest.raises(StorageError, match="another checkpoint, split or setting"):
+        replace(table, meaning={"checkpoint": "abd"}).read()
+    with pytest.raises(StorageError, match="not 6 x 6"):
+        replace(table, n_clips=6).read()
+    content = bytearray(table.whole.read_bytes())
+    place = content.index(np.float64(7.0).tobytes())
+    content[place + 6] ^= 1
+    table.whole.write_bytes(content)
+    with pytest.raises(StorageError, match="CRC") as caught:
+        table.read()
+    assert "delete it and repeat" in caught.value.remedy

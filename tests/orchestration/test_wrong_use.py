@@ -167,7 +167,7 @@ def test_frames_that_are_missing(place: Path, hcl: Command) -> None:
     assert FrameStore(images)
     outcome = hcl(*TRAIN.split())
     assert_one_message(
-        outcome, 1, "2 of 20 videos of toy train have no frames: ant/ant_0, bee/bee_1", "hcl extract toy"
+        outcome, 1, "2 of 20 videos of toy train have no frames: 'ant/ant_0', 'bee/bee_1'", "hcl extract toy"
     )
     assert not (place / "runs").exists()
 

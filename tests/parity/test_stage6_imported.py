@@ -75,16 +75,7 @@ def test_one_shot_episode_by_the_settings_of_published_mode(variant: str, form: 
     experiment, model = imported(tmp_path, form, **full)
     tokens, rows = model.tokens(images("s6_test_r18_shot1"))
     episode = Episodes(np.arange(5)[None], np.arange(5).reshape(1, 5, 1), np.arange(5, 30).reshape(1, 5, 5))
-    levels = episode_levels(
-        model.heads,
-        tokens,
-        rows,
-        episode,
-        metric=experiment.matching.metric,
-        project=experiment.matching.project_at_test,
-        defects=build.defects(experiment),
-        **build.test_matching(experiment),
-    )
+    levels = episode_levels(model.heads, tokens, rows, episode, build.test_matcher(experiment))
     for ours, released in zip(levels, ("global_sim", "temp_sims", "spa_sims"), strict=True):
         check(STAGE, "values", ours[0], recorded, f"{variant}_{released}")
     scores = fused(levels, build.sigmas_of_fusion(experiment))[0]

@@ -50,9 +50,9 @@ def test_names_that_look_alike_in_a_file_name_do_not_share_a_file(tmp_path, eval
 
 
 def test_unknown_keys_and_an_older_schema_are_read(tmp_path, evaluation):
-    path = write_evaluation(tmp_path, evaluation(seconds=4.0))
+    path = write_evaluation(tmp_path, evaluation(checkpoint="old.pt"))
     payload = json.loads(path.read_text())
-    for newer in ("levels", "protocol", "n_clips", "seconds", "schema"):
+    for newer in ("levels", "protocol", "n_clips", "checkpoint", "schema"):
         del payload[newer]
     path.write_text(json.dumps({**payload, "colour": "blue"}))
     assert read_evaluation(path) == evaluation()

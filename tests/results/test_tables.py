@@ -11,10 +11,12 @@ import pytest
 import results
 from results.markup import to_csv, to_latex, to_markdown
 from results.tables import (
+    ASKED_AS_PUBLISHED,
     DAGGER,
     DOUBLE_DAGGER,
     FOOTNOTE,
     LEAK_FOOTNOTE,
+    SECTION,
     accuracy_table,
     levels_table,
     trials_table,
@@ -54,6 +56,17 @@ def test_shots_are_ordered_as_numbers(load, evaluation):
     assert list(table.columns[3:]) == ["1-shot", "2-shot", "10-shot"]
 
 
+def test_episodes_asked_as_published_are_marked_beside_the_others(load, evaluation):
+    records = load(evaluation(), evaluation(evaluation_protocol="published", episodes=3000, accuracy=0.55))
+    table = accuracy_table(records)
+    assert sorted(table[["method", "1-shot"]].values.tolist()) == [
+        ["hcl", "47.7 ± 0.9"],
+        [f"hcl {DOUBLE_DAGGER}", "55.0 ± 0.9"],
+    ]
+    assert table.attrs["footnotes"] == [ASKED_AS_PUBLISHED]
+    assert r"$^\ddagger$ asked as the printed" in to_latex(table)
+
+
 def test_published_protocol_is_marked_in_every_format(load, evaluation, tmp_path):
     table = accuracy_table(load(evaluation(), evaluation(run="peeks", protocol="published", accuracy=0.55)))
     assert sorted(table["method"]) == ["hcl", f"hcl {DAGGER}"]
@@ -65,11 +78,11 @@ def test_published_protocol_is_marked_in_every_format(load, evaluation, tmp_path
 def test_a_matcher_that_saw_the_labels_is_marked_and_told_apart(load, evaluation):
     leaking = evaluation(mode="published", protocol="published", leaks_labels=True, accuracy=0.99, run="leaks")
     table = accuracy_table(load(evaluation(), leaking))
-    assert sorted(table["method"]) == ["hcl", f"hcl {DAGGER}{DOUBLE_DAGGER}"]
+    assert sorted(table["method"]) == ["hcl", f"hcl {DAGGER}{SECTION}"]
     assert table.attrs["footnotes"] == [FOOTNOTE, LEAK_FOOTNOTE]
     [honest] = accuracy_table(load(evaluation())[lambda found: ~found["leaks_labels"]])["method"]
     assert honest == "hcl"
-    assert r"$^\ddagger$" in to_latex(table)
+    assert r"$^\S$" in to_latex(table)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Named data sets, one YAML each; `hcl.catalogue` reads them."""

@@ -1,0 +1,144 @@
+"""Videos on disk, and each to a folder of frames that is whole or absent at any moment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from hcl.decoding import FrameOptions, decode_into
+from hcl.errors import DataError, StorageError
+from hcl.folders import folder_names
+from hcl.manifest import VideoRecord
+
+VIDEO_EXTENSIONS = frozenset(
+    {".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp", ".gif"}
+)
+DEFAULT_OPTIONS = FrameOptions()
+
+
+def extract_video(
+    source: Path, destination: Path, options: FrameOptions = DEFAULT_OPTIONS, *, partial: Path | None = None
+) -> VideoRecord:
+    """Decode one video into a folder of JPEGs, one frame in memory at a time.
+
+    Args:
+        source: the video file.
+        destination: `<class>/<video>`; what stood there is replaced, or removed if no frame can be decoded.
+        partial: where the folder is made before it is renamed, on the same file system; None: beside the destination.
+            Whoever removes it stops the extraction: nothing reaches the destination then.
+    Raises:
+        StorageError: the frames cannot be written; nothing is said about the video then.
+    """
+    record = VideoRecord(
+        destination.parent.name, destination.name, "missing", source=str(source), options_digest=options.digest
+    )
+    try:
+        stat = source.stat()
+    except OSError as error:
+        return replace(record, error=f"cannot be opened: {error.strerror or error}")
+    record = replace(record, source_bytes=stat.st_size, source_mtime_ns=stat.st_mtime_ns)
+    partial = partial_of(destination) if partial is None else partial
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)  # of a process that died on this video
+        partial.mkdir()
+        record = decode_into(partial, source, record, options)
+        if record.status == "ok":
+            publish_folder(partial, destination)
+        else:
+            discard_folder(destination)
+    except OSError as error:
+        raise StorageError(
+            f"frames cannot be written: {error.strerror or error}",
+            where=str(destination),
+            remedy="check permissions and free space, then repeat the command",
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return record
+
+
+def publish_folder(partial: Path, destination: Path) -> None:
+    """Put a finished folder in its place; one that stands there goes. Raises OSError."""
+    for attempt in range(10):
+        discard_folder(destination)
+        try:
+            return os.rename(partial, destination)
+        except OSError:
+            # A process of a killed run may have put its own folder there in between.
+            if attempt == 9 or not (destination.exists() and partial.exists()):
+                raise
+    return None
+
+
+def discard_folder(folder: Path) -> None:
+    """Remove a folder; the first step is a rename, so that no half of it is ever seen, or renamed back."""
+    doomed = partial_of(folder)
+    try:
+        os.rename(folder, doomed)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def discard_partials(images_root: Path) -> int:
+    """Remove what killed commands left behind; returns how much. None may be at work on these images."""
+    partials = [*images_root.glob(".*.partial"), *images_root.glob("*/.*.partial")]
+    for path in partials:
+        if path.is_dir():
+            discard_folder(path)
+        else:
+            path.unlink(missing_ok=True)
+    return len(partials)
+
+
+def partial_of(path: Path) -> Path:
+    """A hidden sibling, on the same file system; the name is cut because file systems bound its length."""
+    return path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}.partial")
+
+
+def find_videos(videos_root: Path) -> dict[str, Path]:
+    """`class/video` -> file, for all in the class folders that has the name of a video, sorted by key.
+
+    Raises:
+        DataError: the folder cannot be listed, or two files have one key.
+    """
+    found: dict[str, Path] = {}
+    for class_name in folder_names(videos_root):
+        with os.scandir(videos_root / class_name) as entries:
+            files = sorted(entry.name for entry in entries if not entry.name.startswith(".") and _is_there(entry))
+        for file in files:
+            stem, extension = os.path.splitext(file)
+            if extension.lower() not in VIDEO_EXTENSIONS:
+                continue
+            path, key = videos_root / class_name / file, f"{class_name}/{stem}"
+            if not _is_utf8(key):
+                raise DataError(f"{key!r} is not UTF-8", where=str(videos_root), remedy="rename the file")
+            if key in found:
+                raise DataError(
+                    f"{found[key].name!r} and {file!r} are both video {key!r}",
+                    where=str(path.parent),
+                    remedy="remove or rename one of the two files",
+                )
+            found[key] = path
+    return found
+
+
+def _is_there(entry: os.DirEntry[str]) -> bool:
+    """Whatever is no folder: a pipe with a video's name is found too, and costs a row when it hangs."""
+    if entry.is_dir():
+        return False
+    with suppress(OSError):
+        return bool(entry.stat())  # follows links: one that leads nowhere is no file
+    return False
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False

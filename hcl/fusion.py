@@ -1,0 +1,85 @@
+"""Many fusions of the levels tried at once on episodes whose pairs are scored already.
+
+A query is right where the fused score of its class exceeds that of every other class. The difference of the two is
+linear in the weights, so that a whole batch of candidates is one matrix product of margins and weights. Weights are
+never negative, hence a query whose class leads at every level is right under all of them, and one that trails another
+class at every level is wrong under all: only the others are multiplied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hcl.episodes import Episodes
+from hcl.scores import look_up, query_classes, size_weights
+
+_CHUNK = 1 << 16  # fused margins computed at a time: what a cache holds
+
+
+@dataclass(frozen=True)
+class Contested:
+    """The queries of some episodes that weights can decide.
+
+    Attributes:
+        margins: level by level (global; temporal of each tuple size; spatial of each), the similarity of a query's
+            class less that of each other class.
+        n_right: queries that are right whatever the weights.
+        n_queries: of all episodes.
+    """
+
+    margins: Float[Tensor, "level query other"]
+    n_right: int
+    n_queries: int
+
+
+def contested(
+    table: Mapping[str, np.ndarray],
+    episodes: Episodes,
+    *,
+    metric: str,
+    over_shots: str,
+    tuple_sizes: Sequence[int],
+) -> Contested:
+    """The margins of episodes under one metric and one way to combine shots."""
+    levels = [
+        look_up(table, episodes, metric=metric, tuple_sizes=(size,), over_shots=over_shots) for size in tuple_sizes
+    ]
+    stacked = [levels[0].global_, *(one.temporal for one in levels), *(one.spatial for one in levels)]
+    values = np.stack(stacked).astype(np.float32).reshape(len(stacked), -1, episodes.way)
+    own = np.tile(query_classes(episodes.way, episodes.query.shape[2]), len(episodes))
+    others = np.array([[way for way in range(episodes.way) if way != one] for one in range(episodes.way)])[own]
+    margins = np.take_along_axis(values, own[None, :, None], axis=2) - np.take_along_axis(values, others[None], axis=2)
+    always = (margins > 0).all(axis=(0, 2))
+    never = np.any((margins < 0).all(axis=0), axis=1)
+    open_ = torch.from_numpy(np.ascontiguousarray(margins[:, ~(always | never)]))
+    return Contested(open_, int(always.sum()), len(own))
+
+
+def level_weights(
+    sigmas: Float[Tensor, "candidate 3"], triples: Float[Tensor, "candidate"], tuple_sizes: Sequence[int]
+) -> Float[Tensor, "candidate level"]:
+    """Candidates as weights of the levels in the order of `Contested.margins`.
+
+    Args:
+        sigmas: of the global, temporal and spatial level; not negative, one of them positive.
+        triples: as in `hcl.scores.look_up`.
+    """
+    shares = torch.tensor([size_weights(tuple_sizes, float(one)) for one in triples], dtype=sigmas.dtype)
+    return torch.cat([sigmas[:, :1], sigmas[:, 1:2] * shares, sigmas[:, 2:] * shares], dim=1)
+
+
+def fused_accuracies(contested: Contested, weights: Float[Tensor, "candidate level"]) -> Float[Tensor, "candidate"]:
+    """The share of queries that each candidate gets right. A tie counts as wrong."""
+    right = torch.full((len(weights),), float(contested.n_right))
+    n_others = contested.margins.shape[2]
+    size = max(1, _CHUNK // (len(weights) * n_others))
+    for part in contested.margins.split(size, dim=1):
+        fused = weights.to(part.dtype) @ part.flatten(1)
+        right += (fused.unflatten(1, (-1, n_others)).amin(dim=-1) > 0).sum(dim=1)
+    return right / contested.n_queries

@@ -1,0 +1,61 @@
+"""Names from lists that become folders and files of the data root: which ones can, and how messages show them."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+from hcl.errors import SplitError
+
+MAX_BYTES = 240
+"""Of one name in UTF-8. File systems end at 255; a video's file also has an extension."""
+
+_DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_UNPRINTABLE = {"Cc": "control character", "Cs": "broken character", "Zl": "line separator", "Zp": "line separator"}
+
+
+def refuse_unsafe_name(name: str, *, what: str, where: str) -> None:
+    """Raise SplitError for a name that could leave the data root, would be hidden there, or would garble a table.
+
+    Brackets, spaces, commas, wildcards and every script are fine, right-to-left ones included; invisible marks that
+    turn the direction of writing are not, since they make one name look like another.
+    """
+    if problem := _problem(name):
+        raise SplitError(
+            f"{what} {shown(name)} cannot be a folder or file of the data root: it {problem}",
+            where=where,
+            remedy="use a visible name of one line with no slash that does not begin with a dot",
+        )
+
+
+def shown(name: str, limit: int = 80) -> str:
+    """A name in quotes with everything unprintable escaped, cut where it is long."""
+    return repr(name) if len(name) <= limit else f"{name[:limit]!r}... ({len(name):,} characters)"
+
+
+def some(names: Sequence[str], limit: int = 5) -> str:
+    """The first names in quotes, and how many more there are."""
+    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    return ", ".join(shown(name) for name in names[:limit]) + more
+
+
+def _problem(name: str) -> str:
+    if not name.strip():
+        return "is blank"
+    if name.startswith("."):
+        return "begins with a dot"
+    if name.isascii() and name.isprintable():  # nearly every name: one look instead of one a character
+        unsafe = "/" if "/" in name else ""
+    else:
+        unsafe = next((one for one in name if one == "/" or one in _DIRECTION or _kind(one)), "")
+    if unsafe == "/":
+        return "holds a slash"
+    if unsafe:
+        return f"holds a {_kind(unsafe) or 'mark that turns the direction of writing'} (U+{ord(unsafe):04X})"
+    if (n_bytes := len(name.encode())) > MAX_BYTES:
+        return f"has {n_bytes:,} bytes, more than {MAX_BYTES}"
+    return ""
+
+
+def _kind(character: str) -> str:
+    return _UNPRINTABLE.get(unicodedata.category(character), "")

@@ -1,0 +1,62 @@
+"""The video file of each listed video, wherever the data set's card says that it may lie."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from hcl.catalogue import DatasetCard
+from hcl.errors import DataError
+from hcl.extraction import VIDEO_EXTENSIONS
+from hcl.splits import Video
+
+
+def find_sources(data_root: Path, card: DatasetCard, videos: Iterable[Video]) -> dict[str, Path]:
+    """`class/video` -> file, for those of the videos that have one.
+
+    Folders are listed once each, so that seventy thousand videos cost as many look-ups and no file system calls.
+
+    Raises:
+        DataError: a folder cannot be listed, or has two files for a video of which the card prefers none.
+    """
+    folders: dict[str, dict[str, list[str]]] = {}
+    found: dict[str, Path] = {}
+    for video in videos:
+        for folder, stem in card.places(video.class_name, video.name):
+            path = os.path.join(data_root, folder)
+            if path not in folders:
+                folders[path] = _listed(path)
+            if files := folders[path].get(stem):
+                found[video.key] = Path(path, files[0] if len(files) == 1 else _preferred(files, card, path))
+                break
+    return found
+
+
+def _preferred(files: list[str], card: DatasetCard, folder: str) -> str:
+    preferred = [file for file in files if os.path.splitext(file)[1][1:].lower() in card.extensions]
+    if len(preferred) != 1:
+        raise DataError(
+            f"{files[0]!r} and {files[1]!r} are both video {os.path.splitext(files[0])[0]!r}",
+            where=folder,
+            remedy="remove or rename one of the two files",
+        )
+    return preferred[0]
+
+
+def _listed(folder: str) -> dict[str, list[str]]:
+    """File names by stem; empty where there is no such folder."""
+    listed: dict[str, list[str]] = {}
+    try:
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda one: one.name):
+                stem, extension = os.path.splitext(entry.name)
+                if extension.lower() in VIDEO_EXTENSIONS and not entry.name.startswith(".") and entry.is_file():
+                    listed.setdefault(stem, []).append(entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise DataError(
+            f"cannot be listed: {error.strerror or error}", where=folder, remedy="check the data root"
+        ) from error
+    return listed

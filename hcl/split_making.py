@@ -1,0 +1,160 @@
+"""Class-disjoint splits of one's own videos, drawn from a seed; several of them for repeated evaluation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from hcl.atomic import write_atomically
+from hcl.catalogue import DatasetCard, shipped_datasets
+from hcl.errors import ConfigError, DataError
+from hcl.extraction import find_videos
+from hcl.names import refuse_unsafe_name, shown
+from hcl.splits import PARTITIONS, Partition, Video, write_split
+
+
+def videos_by_class(folder: Path) -> dict[str, tuple[str, ...]]:
+    """The videos of each class folder, both sorted: video files, or folders of frames where there are none.
+
+    Raises:
+        DataError: the folder holds no class folder with a video, or a name cannot stand in a list.
+    """
+    folder = Path(folder)
+    keys = list(find_videos(folder)) or [
+        f"{path.parent.name}/{path.name}" for path in folder.glob("*/*") if path.is_dir() and path.name[0] != "."
+    ]
+    found: dict[str, list[str]] = {}
+    for key in sorted(keys):
+        class_name, _, name = key.partition("/")
+        refuse_unsafe_name(class_name, what="class name", where=str(folder))
+        refuse_unsafe_name(name, what="video name", where=str(folder / class_name))
+        found.setdefault(class_name, []).append(name)
+    if not found:
+        raise DataError(
+            "holds no class folder with videos",
+            where=str(folder),
+            remedy="name the folder that holds one folder a class, with the class's videos or frames in it",
+        )
+    return {class_name: tuple(names) for class_name, names in found.items()}
+
+
+def class_counts(sizes: Mapping[str, float], n_classes: int) -> dict[str, int]:
+    """How many classes each partition gets.
+
+    Args:
+        sizes: counts (whole, from 1) or shares of the classes (below 1), for every partition.
+
+    Raises:
+        ConfigError: counts and shares mixed, more than there is, or a partition that would get no class.
+    """
+    given = ", ".join(f"{name} {size:g}" for name, size in sizes.items())
+    if all(size >= 1 and float(size).is_integer() for size in sizes.values()):
+        counts = {name: int(size) for name, size in sizes.items()}
+    elif all(0 < size < 1 for size in sizes.values()) and sum(sizes.values()) <= 1 + 1e-9:
+        exact = {name: size * n_classes for name, size in sizes.items()}
+        counts = {name: math.floor(size + 1e-9) for name, size in exact.items()}
+        left = round(sum(exact.values())) - sum(counts.values())  # to those that rounding down has cost most
+        for name in sorted(exact, key=lambda one: counts[one] - exact[one])[: max(left, 0)]:
+            counts[name] += 1
+    else:
+        raise ConfigError(
+            f"got {given}, expected whole numbers of classes, or shares that sum to at most 1",
+            where="--train, --val, --test",
+            remedy="give each partition a count (64) or each a share (0.64)",
+        )
+    if sum(counts.values()) > n_classes or not all(counts.values()):
+        made = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise ConfigError(
+            f"got {given}: {made} of {n_classes} classes",
+            where="--train, --val, --test",
+            remedy="every partition needs a class, and no class can stand in two",
+        )
+    return counts
+
+
+def draw_split(
+    dataset: str, videos: Mapping[str, tuple[str, ...]], counts: Mapping[str, int], *, seed: int, fold: int = 0
+) -> dict[str, Partition]:
+    """A class-disjoint split: which classes a partition gets follows from seed, fold and the names of the classes."""
+    names = sorted(videos)
+    order = np.random.default_rng([seed, fold]).permutation(len(names))
+    partitions, start = {}, 0
+    for partition, count in counts.items():
+        classes = tuple(sorted(names[index] for index in order[start : start + count]))
+        listed = tuple(Video(class_name, name) for class_name in classes for name in videos[class_name])
+        partitions[partition] = Partition(dataset, partition, classes, listed)
+        start += count
+    return partitions
+
+
+def make_splits(
+    data_root: Path,
+    name: str,
+    folder: Path,
+    sizes: Mapping[str, float],
+    *,
+    seed: int = 0,
+    folds: int = 1,
+    overwrite: bool = False,
+) -> dict[str, dict[str, Partition]]:
+    """Draw splits of a folder of class folders and write their lists and cards; returns them by data set.
+
+    One split is called `name`; several are called `name_0`, `name_1` and so on. They share one folder of frames,
+    `images/<name>`, so that each video is extracted once; a folder of frames in the data root is used where it is.
+
+    Args:
+        sizes: see `class_counts`.
+
+    Raises:
+        ConfigError: a name is taken, or as `class_counts`; nothing has been written then.
+        DataError, StorageError: as `videos_by_class` and `write_split`.
+    """
+    data_root, folder = Path(data_root), Path(folder)
+    refuse_unsafe_name(name, what="dataset name", where="NAME")
+    names = [name] if folds == 1 else [f"{name}_{fold}" for fold in range(folds)]
+    for one in names:
+        refuse_unsafe_name(one, what="dataset name", where="NAME")
+        if one in shipped_datasets():
+            raise ConfigError(f"{one!r} is a published data set", where="NAME", remedy="choose another name")
+        taken = [path for path in (data_root / "splits" / one, _card_file(data_root, one)) if path.exists()]
+        if taken and not overwrite:
+            raise ConfigError("exists", where=str(taken[0]), remedy="choose another name, or replace it: --overwrite")
+    place = _place(data_root, folder, name)
+    videos = videos_by_class(folder)
+    counts = class_counts({partition: sizes[partition] for partition in PARTITIONS}, len(videos))
+    made = {}
+    for fold, one in enumerate(names):
+        made[one] = draw_split(one, videos, counts, seed=seed, fold=fold)
+        write_split(data_root, one, made[one])
+        content = {
+            "name": one,
+            "title": f"split {fold + 1} of {folds} drawn with seed {seed} from {len(videos)} classes",
+            "partitions": {
+                partition: {"classes": len(part.classes), "videos": len(part.videos)}
+                for partition, part in made[one].items()
+            },
+        }
+        card = DatasetCard.model_validate(content | place)
+        text = yaml.safe_dump(card.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
+        write_atomically(_card_file(data_root, one), text.encode())
+    return made
+
+
+def _card_file(data_root: Path, dataset: str) -> Path:
+    return data_root / "datasets" / f"{dataset}.yaml"
+
+
+def _place(data_root: Path, folder: Path, name: str) -> dict[str, Any]:
+    """The card's `videos` and `frames_of`; relative where the folder lies in the data root, which may be moved."""
+    absolute, root = folder.absolute(), data_root.absolute()
+    if absolute.parent == root / "images":
+        return {"frames_of": absolute.name}
+    text = str(absolute.relative_to(root)) if absolute.is_relative_to(root) else str(absolute)
+    if "{" in text:
+        raise ConfigError(f"{shown(text)} holds a brace", where="--from", remedy="rename the folder")
+    return {"frames_of": name, "videos": (f"{text}/{{class}}/{{video}}",)}

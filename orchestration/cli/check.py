@@ -1,0 +1,100 @@
+"""`hcl data list` and `hcl data check`: which data sets there are, and whether one is complete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+from rich.markup import escape
+
+from hcl.catalogue import card_of, known_datasets
+from hcl.errors import DataError
+from orchestration.cli.options import DATA, Address, Data
+from orchestration.console import notes, out, print_rows
+
+
+def list_datasets(data: Data = DATA) -> None:
+    """The named data sets: what each should hold, where its videos are looked for, where they come from.
+
+    A data set of your own is a file DATA/datasets/NAME.yaml of the same form; without one it is its lists alone.
+    """
+    rows = []
+    for name in known_datasets(data):
+        card = card_of(data, name)
+        counts = [f"{part} {one.classes} / {one.videos:,}" for part, one in card.partitions.items()]
+        flips = {True: "safe", False: "left and right are classes", None: ""}[card.flips_are_safe]
+        rows.append([name, card.title, ", ".join(counts), " ".join(card.extensions), flips])
+    print_rows(pd.DataFrame(rows, columns=["data set", "title", "classes / videos", "files", "flips"]))
+    for name in known_datasets(data):
+        card = card_of(data, name)
+        out.print(escape(f"{name}: {', '.join(card.videos).replace('{dataset}', name)}"), soft_wrap=True)
+        if card.obtain:
+            out.print(escape(f"  {card.obtain}"), soft_wrap=True)
+
+
+def check(
+    dataset: Annotated[str, typer.Argument(help="A data set with lists under DATA/splits.")],
+    data: Data = DATA,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 for missing or broken videos and for wrong counts.")
+    ] = False,
+    min_frames: Annotated[int, typer.Option(min=1, help="Videos with fewer frames are called short.")] = 8,
+    open_files: Annotated[
+        bool, typer.Option("--open-files", help="Read a frame of every file that has not been extracted yet.")
+    ] = False,
+    address: Address = None,
+) -> None:
+    """Check a data set against its lists, and write the effective split that training and evaluation use.
+
+    Classes must be disjoint, lists must agree with class files, and each listed video must be there, as a file or as
+    frames. Missing and broken videos are warnings with a file of their names. Once every video that is there has been
+    extracted, the effective split is written to DATA/splits/DATASET/effective.json: from then on `hcl train` and
+    `hcl evaluate` use exactly its videos and leave the others out by name, and each record carries its digest.
+    Without it they stop at the first missing video. Repeat the check when lists or videos have changed.
+    """
+    from hcl.checking import check_dataset, keep_effective, keep_names
+    from orchestration.opening import unreadable
+
+    opened = (lambda files: unreadable(files, address=address)) if open_files else None
+    found = check_dataset(data, dataset, min_frames=min_frames, open_files=opened)
+    rows = []
+    for part in found.partitions:
+        due, listed = part.expected, part.listed
+        row = {
+            "partition": listed.name,
+            "classes": f"{len(listed.classes):,}" + (f" of {due.classes:,}" if due else ""),
+            "listed": f"{len(listed.videos):,}" + (f" of {due.videos:,}" if due else ""),
+            "present": f"{part.n_present:,}",
+            "not extracted": f"{len(part.waiting):,}",
+            "missing": f"{len(part.missing):,}",
+            "short": f"{len(part.short):,}",
+            "broken": f"{len(part.broken):,}",
+        }
+        rows.append(row)
+    print_rows(pd.DataFrame(rows), title=f"{dataset}: {found.card.title}" if found.card.title else dataset)
+    for part in found.partitions:
+        if part.short:
+            names = ", ".join(f"{video.key} ({n})" for video, n in list(part.short.items())[:3])
+            text = f"{part.listed.name}: {len(part.short):,} videos have fewer than {min_frames} frames: {names}"
+            notes.print(f"[yellow]note[/] {escape(text)}; their clips repeat frames", soft_wrap=True)
+    warnings = found.warnings()
+    for warning in warnings:
+        notes.print(f"[yellow]warning[/] {escape(warning)}", soft_wrap=True)
+    for path in keep_names(data, found):
+        notes.print(f"  names: {escape(str(path))}", soft_wrap=True)
+    if strict and warnings:
+        raise DataError(
+            f"{len(warnings)} warnings, and the check is strict; the effective split has been left as it was",
+            where=f"{data}/splits/{dataset}",
+            remedy="find what is missing, or check without --strict",
+        )
+    if found.is_extracted:
+        for name, partition in keep_effective(data, found).items():
+            out.print(f"effective {name}: {len(partition.videos):,} videos, digest {partition.digest()}")
+    else:
+        n_waiting = sum(len(part.waiting) for part in found.partitions)
+        extract = f"hcl extract {dataset} --data {Path(data)}"
+        text = f"{n_waiting:,} videos have no frames yet: the effective split is known after `{extract}`"
+        notes.print(f"[yellow]note[/] {escape(text)}; then check again", soft_wrap=True)

@@ -1,0 +1,107 @@
+"""`hcl extract`, `hcl data pack` and `hcl data unpack`: frames and how they lie on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from orchestration.cli.options import DATA, Address, Data
+from orchestration.console import notes, out
+
+DataSet = Annotated[str, typer.Argument(help="A data set whose frames were extracted.")]
+
+
+def extract(
+    dataset: Annotated[str, typer.Argument(help="A folder under DATA/videos, with its lists under DATA/splits.")],
+    data: Data = DATA,
+    actors: Annotated[int | None, typer.Option(min=1, help="Videos decoded at once; default: one a CPU.")] = None,
+    short_side: Annotated[
+        int, typer.Option(min=0, help="Shrink frames to this short side in pixels; 0 keeps them.")
+    ] = 256,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality.")] = 90,
+    frames: Annotated[
+        int | None, typer.Option(min=1, help="Keep this many, spread evenly over each video; default: all.")
+    ] = None,
+    time_limit: Annotated[float, typer.Option(min=1, help="Seconds that one video may take.")] = 600.0,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try broken videos again.")] = False,
+    address: Address = None,
+) -> None:
+    """Frames of a data set, by Ray actors; repeated, it does only what is missing or has changed.
+
+    A video that cannot be decoded, or takes longer than its limit, costs a row of the manifest and is named; the
+    rest goes on. Frames of 640 x 480 take about a quarter of the space that they would at full size and quality 95.
+    """
+    from orchestration.extract import extract_dataset
+
+    summary = extract_dataset(
+        data,
+        dataset,
+        actors=actors,
+        short_side=short_side,
+        quality=quality,
+        n_frames=frames,
+        time_limit_s=time_limit,
+        retry_failed=retry_failed,
+        address=address,
+    )
+    counts = f"{summary.n_ok} extracted, {summary.n_skipped} there already, {summary.n_broken} broken"
+    counts += f", {summary.n_timeout} timed out, {summary.n_missing} missing of {summary.n_listed} videos"
+    rate = f"; {summary.n_frames} frames, {summary.n_bytes / 1e6:.1f} MB, {summary.videos_per_second:.1f} videos/s"
+    out.print(f"{dataset}: {counts}{rate if summary.n_frames else ''}", soft_wrap=True)
+    for record in summary.failed[:10]:
+        notes.print(f"  {record.status}: {escape(record.key)}: {escape(record.error or '')}", soft_wrap=True)
+    if len(summary.failed) > 10:
+        notes.print(f"  ... and {len(summary.failed) - 10} more in {data}/images/{dataset}/manifest.parquet")
+
+
+def pack(
+    dataset: DataSet,
+    data: Data = DATA,
+    videos_per_shard: Annotated[int, typer.Option(min=1, help="Videos that share a file.")] = 300,
+) -> None:
+    """Move the frames of a data set from folders into shards: one file for some hundred videos.
+
+    For file systems that count files. Everything reads both stores; new and changed videos are extracted into
+    folders and join the shards when the command is repeated. Shards are plain tar files with an index behind.
+    """
+    from hcl.packing import pack_dataset
+    from orchestration.runtime import progress
+
+    images = _images(data, dataset)
+    with progress(_n_videos(images), f"pack {dataset}", "videos") as advance:
+        summary = pack_dataset(images, videos_per_shard=videos_per_shard, on_video=advance)
+    out.print(
+        f"{dataset}: {summary.n_moved} videos packed; {summary.n_shards} shards, {summary.n_bytes / 1e6:.1f} MB",
+        soft_wrap=True,
+    )
+
+
+def unpack(dataset: DataSet, data: Data = DATA) -> None:
+    """Move the frames of a data set out of shards, into a folder of JPEGs for each video as published."""
+    from hcl.packing import unpack_dataset
+    from orchestration.runtime import progress
+
+    images = _images(data, dataset)
+    with progress(_n_videos(images), f"unpack {dataset}", "videos") as advance:
+        summary = unpack_dataset(images, on_video=advance)
+    out.print(f"{dataset}: {summary.n_moved} videos unpacked", soft_wrap=True)
+
+
+def _images(data: Path, dataset: str) -> Path:
+    """The folder of a data set's frames. Raises DataError where there is none."""
+    from hcl.catalogue import frames_folder
+    from hcl.errors import DataError
+
+    images = frames_folder(data, dataset)
+    if not images.is_dir():
+        raise DataError("there are no frames", where=str(images), remedy=f"run `hcl extract {dataset}` first")
+    return images
+
+
+def _n_videos(images: Path) -> int:
+    from hcl.manifest import read_manifest
+
+    return sum(record.status == "ok" for record in read_manifest(images).values())

@@ -1,0 +1,46 @@
+"""`hcl data splits ...`: class-disjoint splits of one's own videos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from orchestration.cli.options import DATA, Data
+from orchestration.console import out
+
+app = typer.Typer(help="Make splits of your own videos.", no_args_is_help=True)
+
+_SIZE = "Classes of {}: a count (64) or a share of all (0.64)."
+
+
+@app.command("make")
+def make(
+    name: Annotated[str, typer.Argument(help="What the data set is to be called.")],
+    source: Annotated[Path, typer.Option("--from", help="A folder with one folder a class, of videos or of frames.")],
+    data: Data = DATA,
+    train: Annotated[float, typer.Option(min=0, help=_SIZE.format("training"))] = 0.64,
+    val: Annotated[float, typer.Option(min=0, help=_SIZE.format("validation"))] = 0.12,
+    test: Annotated[float, typer.Option(min=0, help=_SIZE.format("test"))] = 0.24,
+    seed: Annotated[int, typer.Option(min=0, help="Which classes go where follows from it.")] = 0,
+    folds: Annotated[
+        int, typer.Option(min=1, max=1000, help="So many splits of the same videos, called NAME_0, NAME_1, ...")
+    ] = 1,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace splits of these names.")] = False,
+) -> None:
+    """Draw a class-disjoint split of a folder of class folders: no class stands in two partitions.
+
+    Lists go to DATA/splits/NAME, and DATA/datasets/NAME.yaml says where the videos are. Several splits, for repeated
+    evaluation, share one folder of frames: extract each of them, and each video is decoded once.
+    """
+    from hcl.split_making import make_splits
+
+    sizes = {"train": train, "val": val, "test": test}
+    made = make_splits(data, name, source, sizes, seed=seed, folds=folds, overwrite=overwrite)
+    for dataset, partitions in made.items():
+        parts = [f"{one.name} {len(one.classes)} classes, {len(one.videos):,} videos" for one in partitions.values()]
+        out.print(escape(f"{dataset}: {'; '.join(parts)}"), soft_wrap=True, highlight=False)
+    first = next(iter(made))
+    out.print(escape(f"next: hcl extract {first}, then hcl data check {first}"), soft_wrap=True)

@@ -1,0 +1,130 @@
+"""A picture of what was matched: query frames above, support frames below, tuples as lines, patches outlined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from hcl.errors import StorageError
+from hcl.explain import PairMatch, patch_boxes
+from results.files import write_atomically
+
+_SIDE, _GAP, _MARGIN, _BETWEEN, _TITLE = 168, 10, 16, 96, 56  # pixels
+_PAPER, _INK, _SOFT = (255, 255, 255), (48, 36, 28), (130, 115, 100)  # BGR
+_RANKS = ((209, 127, 47), (0, 123, 224), (119, 158, 31), (157, 85, 194), (214, 111, 139))  # told apart by most readers
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of clips.
+
+    Attributes:
+        title, figures: two lines above it.
+        query, support: frames (frame, row, column, 3) as RGB bytes, as the model saw them.
+        grid: rows and columns of the patches.
+    """
+
+    title: str
+    figures: str
+    query: np.ndarray
+    support: np.ndarray
+    match: PairMatch
+    grid: tuple[int, int]
+
+
+def draw(panels: Sequence[Panel], path: Path, *, heading: str, n_lines: int = 3) -> Path:
+    """Write the panels below each other as a PNG.
+
+    A patch's outline is the stronger, the more of the zoomed tuples kept it, compared with the others of its clip;
+    lines join the frames of the best `n_lines` tuples, a colour each, with their similarities in the second line.
+
+    Raises:
+        StorageError: the picture cannot be encoded.
+    """
+    drawn = [_panel(panel, n_lines) for panel in panels]
+    width = max(image.shape[1] for image in drawn)
+    drawn = [_widened(image, width) for image in drawn]
+    picture = np.concatenate([_heading(heading, width), *drawn])
+    encoded, content = cv2.imencode(".png", picture)
+    if not encoded:
+        raise StorageError("the picture cannot be encoded", where=str(path))
+    return write_atomically(path, content.tobytes())
+
+
+def _panel(panel: Panel, n_lines: int) -> np.ndarray:
+    n_frames = len(panel.query)
+    width = 2 * _MARGIN + n_frames * _SIDE + (n_frames - 1) * _GAP
+    image = np.full((_TITLE + 2 * _SIDE + _BETWEEN + 2 * _MARGIN, width, 3), _PAPER, np.uint8)
+    _write(image, panel.title, 24, _INK, 0.62)
+    _write(image, panel.figures, 46, _SOFT, 0.48)
+    above, below = _TITLE, _TITLE + _SIDE + _BETWEEN
+    rows = ((above, panel.query, panel.match.query_patches), (below, panel.support, panel.match.support_patches))
+    for top, frames, shares in rows:
+        strengths = shares / max(float(shares.max()), 1e-9)
+        for index, frame in enumerate(frames):
+            left = _left(index)
+            image[top : top + _SIDE, left : left + _SIDE] = _outlined(frame, strengths[index], panel.grid)
+            cv2.rectangle(image, (left, top), (left + _SIDE - 1, top + _SIDE - 1), _SOFT, 1)
+    _lines(image, panel.match, n_lines, above + _SIDE, below)
+    return image
+
+
+def _outlined(frame: np.ndarray, strengths: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """A frame with its kept patches outlined, the strongest on top; dimmed where nothing was kept."""
+    image = cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    boxes = [tuple(round(share * _SIDE) for share in box) for box in patch_boxes(*grid, len(strengths))]
+    kept = np.zeros((_SIDE, _SIDE, 1), np.float32)
+    for (x, y, width, height), strength in zip(boxes, strengths, strict=True):
+        kept[y : y + height, x : x + width] = np.maximum(kept[y : y + height, x : x + width], strength > 0)
+    image = (image * (0.45 + 0.55 * kept) + 255 * 0.25 * (1 - kept)).clip(0, 255).astype(np.uint8)
+    for index in np.argsort(strengths, kind="stable"):
+        strength = float(strengths[index])
+        if strength > 0:
+            x, y, width, height = boxes[index]
+            colour = (0, int(220 * (1 - strength)), 255)  # yellow to red
+            corner = (x + width - 2, y + height - 2)
+            cv2.rectangle(image, (x + 1, y + 1), corner, colour, 1 + round(2 * strength), cv2.LINE_AA)
+    return image
+
+
+def _lines(image: np.ndarray, match: PairMatch, n_lines: int, top: int, bottom: int) -> None:
+    for rank, pair in reversed(list(enumerate(match.tuples[: min(n_lines, len(_RANKS))]))):
+        shift = (rank - (n_lines - 1) / 2) * 14  # ranks beside each other
+        for query_frame, support_frame in zip(pair.query, pair.support, strict=True):
+            ends = [(round(_left(frame) + _SIDE / 2 + shift), y) for frame, y in
+                    ((query_frame, top + 6), (support_frame, bottom - 6))]  # fmt: skip
+            cv2.line(image, ends[0], ends[1], _RANKS[rank], 2 + (rank == 0), cv2.LINE_AA)
+            for end in ends:
+                cv2.circle(image, end, 5, _RANKS[rank], -1, cv2.LINE_AA)
+        x = image.shape[1] - _MARGIN - 84 * (min(n_lines, len(match.tuples)) - rank)
+        label = f"{rank + 1}: {pair.similarity:.2f}"
+        cv2.putText(image, label, (x, _TITLE - 10), _FONT, 0.48, _RANKS[rank], 1, cv2.LINE_AA)
+
+
+def _heading(text: str, width: int) -> np.ndarray:
+    image = np.full((44, width, 3), _PAPER, np.uint8)
+    _write(image, text, 28, _INK, 0.66)
+    return image
+
+
+def _write(image: np.ndarray, text: str, y: int, colour: tuple[int, int, int], scale: float) -> None:
+    """One line; OpenCV's letters are ASCII, others are spelled by their number."""
+    plain = text.encode("ascii", "backslashreplace").decode()
+    shown = "".join(character if character.isprintable() else "?" for character in plain)
+    while shown and cv2.getTextSize(shown, _FONT, scale, 1)[0][0] > image.shape[1] - 2 * _MARGIN:
+        shown = shown[:-4] + "..." if len(shown) > 4 else ""
+    cv2.putText(image, shown, (_MARGIN, y), _FONT, scale, colour, 1, cv2.LINE_AA)
+
+
+def _left(index: int) -> int:
+    return _MARGIN + index * (_SIDE + _GAP)
+
+
+def _widened(image: np.ndarray, width: int) -> np.ndarray:
+    missing = width - image.shape[1]
+    return cv2.copyMakeBorder(image, 0, 0, 0, missing, cv2.BORDER_CONSTANT, value=_PAPER)

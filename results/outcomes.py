@@ -1,0 +1,146 @@
+"""What every query of every episode was taken for: the files from which all statistics can be made again.
+
+- `evaluation/episodes-<digest>.npz`: the questions, once for all methods that answered them
+- `evaluation/<cell>.npz`: one method's answers, beside its record `<cell>.json`
+
+Answers take a byte a query before compression.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from results.errors import RecordError
+from results.files import read_bytes, write_atomically
+from results.resampling import Floats, Ints
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The clips of the episodes of a cell, as indices into its partition.
+
+    Attributes:
+        digest: of the episodes, as the record has it.
+        class_names: of the partition.
+        classes: (episode, way), indices of `class_names`.
+        support, query: (episode, way, shot) and (episode, way, query).
+    """
+
+    digest: str
+    class_names: tuple[str, ...]
+    classes: Ints
+    support: Ints
+    query: Ints
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """One method's answers.
+
+    Attributes:
+        answers: (episode, way, query), the way that each query was taken for.
+    """
+
+    questions: Questions
+    answers: NDArray[np.uint8]
+
+    @cached_property
+    def right(self) -> NDArray[np.bool_]:
+        """(episode, way, query)."""
+        return self.answers == np.arange(self.answers.shape[1])[None, :, None]
+
+    @property
+    def accuracies(self) -> Floats:
+        """(episode,)."""
+        return self.right.mean(axis=(1, 2))
+
+    def confusion(self) -> NDArray[np.int64]:
+        """(class, class): how many queries of the row's class were taken for the column's.
+
+        A class can be mistaken only for those that share an episode with it: about (way - 1)/(classes - 1) of the
+        chances that a problem of all classes would give.
+        """
+        n, classes = len(self.questions.class_names), self.questions.classes
+        taken_for = np.take_along_axis(classes[:, None], self.answers.astype(np.int64), axis=2)
+        pairs = classes[..., None] * n + taken_for
+        return np.bincount(pairs.ravel(), minlength=n * n).reshape(n, n)
+
+    def by_class(self) -> Floats:
+        """(class,): share of a class's queries that were right; NaN for a class that was never asked."""
+        counts = self.confusion()
+        asked = counts.sum(axis=1)
+        return np.divide(counts.diagonal(), asked, out=np.full(len(counts), np.nan), where=asked > 0)
+
+
+def write_outcomes(record_file: Path | str, outcomes: Outcomes) -> Path:
+    """Put the answers beside their record, and the questions where they do not lie there yet."""
+    path, questions = Path(record_file).with_suffix(".npz"), outcomes.questions
+    asked = _questions_file(path.parent, questions.digest)
+    if not asked.exists():
+        arrays = {name: _narrow(getattr(questions, name)) for name in ("classes", "support", "query")}
+        _write(asked, {**arrays, "class_names": np.array(questions.class_names, dtype=np.str_)})
+    return _write(path, {"answers": outcomes.answers})
+
+
+def read_outcomes(record_file: Path | str, digest: str) -> Outcomes | None:
+    """The answers beside a record; None where it has none, as records of older versions.
+
+    Args:
+        digest: `episodes_digest` of the record.
+
+    Raises:
+        RecordError: a file that is damaged, or answers that do not fit the questions.
+    """
+    path = Path(record_file).with_suffix(".npz")
+    if not path.exists():
+        return None
+    asked = _questions_file(path.parent, digest)
+    answers = _read(path, "answers")["answers"]
+    arrays = _read(asked, "classes", "support", "query", "class_names")
+    classes, support, query = (arrays[name].astype(np.int64) for name in ("classes", "support", "query"))
+    names = tuple(str(name) for name in arrays["class_names"])
+    fits = (
+        classes.ndim == 2
+        and support.ndim == query.ndim == answers.ndim == 3
+        and support.shape[:2] == classes.shape
+        and answers.shape == query.shape == (*classes.shape, query.shape[2])
+        and answers.size > 0
+        and 0 <= classes.min() <= classes.max() < len(names)
+        and answers.max() < classes.shape[1]
+    )
+    if not fits:
+        raise RecordError(f"does not fit the questions in {asked.name}", where=str(path), remedy=_REMEDY)
+    return Outcomes(Questions(digest, names, classes, support, query), answers)
+
+
+def _questions_file(folder: Path, digest: str) -> Path:
+    return folder / f"episodes-{digest}.npz"
+
+
+def _narrow(indices: Ints) -> NDArray[Any]:
+    return indices.astype(np.uint16 if indices.max(initial=0) < 2**16 else np.uint32)
+
+
+def _write(path: Path, arrays: dict[str, NDArray[Any]]) -> Path:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return write_atomically(path, buffer.getvalue())
+
+
+def _read(path: Path, *names: str) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as archive:
+            return {name: archive[name] for name in names}
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise RecordError(f"holds no outcomes: {error}", where=str(path), remedy=_REMEDY) from error
+
+
+_REMEDY = "evaluate again: hcl evaluate RUN"

@@ -1,0 +1,87 @@
+"""Features on disk: written whole, read by clip and view, the same numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hcl import features as module
+from hcl.errors import StorageError
+from hcl.features import FeatureStore, pack, unpack
+from hcl.model import ClipFeatures
+from tests.hcl.test_model import ROWS, parts_of, seeded_heads, tokens_like
+
+N_CLIPS, VIEWS = 11, 2
+
+
+@pytest.fixture
+def views(monkeypatch: pytest.MonkeyPatch) -> list[ClipFeatures]:
+    monkeypatch.setattr(module, "BLOCK", 4)  # does not divide the clips
+    heads = seeded_heads().float()
+    with torch.no_grad():
+        return [heads(tokens_like(N_CLIPS).float() * (view + 1) + view, ROWS) for view in range(VIEWS)]
+
+
+@pytest.fixture
+def store(views: list[ClipFeatures], tmp_path: Path) -> FeatureStore:
+    store = FeatureStore(tmp_path / "features", N_CLIPS)
+    assert store.missing() == [(0, 4), (4, 8), (8, 11)]
+    for start, stop in store.missing():
+        each = [pack(view[start:stop]) for view in views]
+        store.write(start, {name: torch.stack([one[name] for one in each]).numpy() for name in each[0]})
+    assert store.missing() == []
+    return store
+
+
+def assert_same(one: ClipFeatures, other: ClipFeatures) -> None:
+    for ours, theirs in zip(parts_of(one), parts_of(other), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 11), (0, 4), (5, 7), (3, 9), (10, 11)])
+def test_clips_in_a_row_are_read_back(start: int, stop: int, store: FeatureStore, views: list[ClipFeatures]) -> None:
+    for view in range(VIEWS):
+        assert_same(unpack(store.read(start, stop, view)), views[view][start:stop])
+
+
+def test_any_clips_are_read_back_in_their_order(store: FeatureStore, views: list[ClipFeatures]) -> None:
+    clips = np.array([9, 0, 4, 4, 10])
+    assert_same(unpack(store.take(clips, 1)), views[1][torch.from_numpy(clips)])
+
+
+@pytest.mark.parametrize("settings", [{}, {"reproject_per_size": True}], ids=str)
+def test_what_serves_several_tuple_sizes_is_kept_once(settings: dict) -> None:
+    with torch.no_grad():
+        features = seeded_heads(**settings)(tokens_like(3), ROWS)
+    named = pack(features)
+    assert ("patches-1" in named) == bool(settings)
+    assert_same(unpack(named), features)
+    assert pack(features, half=True)["patches-0"].dtype == torch.float16
+
+
+def test_a_block_is_whole_or_missing_and_damage_is_named(store: FeatureStore) -> None:
+    block = store.folder / "clips-4"
+    (block / "clip.npy").write_bytes(b"torn")
+    with pytest.raises(StorageError, match="clips-4: features cannot be read"):
+        store.read(0, 5)
+    for path in block.iterdir():
+        path.unlink()
+    block.rmdir()
+    assert store.missing() == [(4, 8)]
+    with pytest.raises(StorageError, match="clips-4.*missing"):
+        store.take(np.array([4]))
+
+
+def test_a_second_writer_changes_nothing(store: FeatureStore, views: list[ClipFeatures]) -> None:
+    store.write(0, {"clip": np.zeros((VIEWS, 4, 3))})
+    assert_same(unpack(store.read(0, 4)), views[0][:4])
+    assert not list(store.folder.glob(".*"))
+
+
+def test_a_disk_that_takes_nothing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="features cannot be written"):
+        FeatureStore(tmp_path / "file" / "features", 3).write(0, {"clip": np.zeros((1, 3, 2))})

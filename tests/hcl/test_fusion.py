@@ -1,0 +1,55 @@
+"""Batches of candidates against the fused scores of each candidate, looked up by itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from hcl.episodes import sample_episodes
+from hcl.fusion import contested, fused_accuracies, level_weights
+from hcl.scores import accuracies, fused, look_up
+
+N, LABELS = 35, np.repeat(np.arange(5), 7)
+
+
+@pytest.fixture(scope="module")
+def table():
+    rng = np.random.default_rng(0)
+    names = ["global", *(f"{level}_{metric}_{size}" for level in ("temporal", "spatial")
+                         for metric in ("cosine", "euclidean") for size in (2, 3))]  # fmt: skip
+    same = LABELS[:, None] == LABELS
+    return {name: 0.7 * same + rng.normal(size=(N, N)) for name in names}
+
+
+@pytest.mark.parametrize("sizes", [(2,), (2, 3)])
+@pytest.mark.parametrize("over_shots", ["mean", "max"])
+@pytest.mark.parametrize(("metric", "shot"), [("auto", 1), ("auto", 3), ("cosine", 3)])
+def test_a_batch_gives_each_candidates_accuracy(table, sizes, over_shots, metric, shot):
+    episodes = sample_episodes(LABELS, way=3, shot=shot, queries=3, episodes=40, seed=2)
+    rng = np.random.default_rng(1)
+    sigmas = np.vstack([rng.uniform(0, 3, size=(9, 3)), np.eye(3)])
+    triples = rng.uniform(size=len(sigmas))
+    margins = contested(table, episodes, metric=metric, over_shots=over_shots, tuple_sizes=sizes)
+    weights = level_weights(torch.from_numpy(sigmas), torch.from_numpy(triples), sizes)
+    found = fused_accuracies(margins, weights)
+    assert 0 < margins.n_right < margins.n_queries
+    if len(sizes) == 1:  # some are wrong whatever the weights
+        assert margins.margins.shape[1] < margins.n_queries - margins.n_right
+    for (global_, temporal, spatial), share, value in zip(sigmas, triples, found, strict=True):
+        levels = look_up(table, episodes, metric=metric, tuple_sizes=sizes, triples=float(share), over_shots=over_shots)
+        names = {"sigma_global": global_, "sigma_temporal": temporal, "sigma_spatial": spatial}
+        assert float(value) == pytest.approx(accuracies(fused(levels, names), 3).mean(), abs=1e-6)
+
+
+def test_the_nearest_shot_against_loops(table):
+    episodes = sample_episodes(LABELS, way=2, shot=3, queries=2, episodes=5, seed=4)
+    levels = look_up(table, episodes, metric="euclidean", tuple_sizes=(2, 3), triples=0.25, over_shots="max")
+    gram = table["global"]
+    for e, (support, query) in enumerate(zip(episodes.support, episodes.query, strict=True)):
+        for i, q in enumerate(query.ravel()):
+            for w in range(2):
+                distance = min(gram[q, q] - 2 * gram[q, s] + gram[s, s] for s in support[w])
+                assert levels.global_[e, i, w] == pytest.approx(-distance)
+                two, three = (max(table[f"temporal_euclidean_{n}"][q, s] for s in support[w]) for n in (2, 3))
+                assert levels.temporal[e, i, w] == pytest.approx(0.75 * two + 0.25 * three)

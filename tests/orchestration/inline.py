@@ -1,0 +1,55 @@
+"""Ray's actors as objects of this process: for tests of what is computed, not of how it is shared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from orchestration.actors import BARRIER
+
+
+class Inline:
+    """`actor.method.remote(...)` calls the method and gives its answer."""
+
+    def __init__(self, actor: Any):
+        self._actor = actor
+
+    def __getattr__(self, name: str) -> Any:
+        return SimpleNamespace(remote=getattr(self._actor, name))
+
+
+def compute_actor(kind: type, *, use_gpu: bool) -> Any:
+    return SimpleNamespace(remote=lambda *arguments: Inline(kind(*arguments)))
+
+
+def map_actors(
+    make: Callable[[], Any], items: Iterable[Any], call: Callable[[Any, Any], Any], *, n_actors: int
+) -> Iterator[tuple[Any, Any]]:
+    actor = make()
+    for item in items:
+        if item is not BARRIER:
+            yield item, call(actor, item)
+
+
+@contextmanager
+def connect(*_: Any, **__: Any) -> Iterator[None]:
+    yield
+
+
+def without_ray(patched: pytest.MonkeyPatch, *modules: ModuleType) -> None:
+    """Have modules use the stand-ins of this one."""
+    stand_ins: dict[str, Any] = {
+        "compute_actor": compute_actor,
+        "map_actors": map_actors,
+        "connect": connect,
+        "n_workers_available": lambda **_: 1,
+        "device_of_actor": lambda: "cpu",
+        "ray": SimpleNamespace(put=lambda value: value),
+    }
+    for module in modules:
+        for name, value in stand_ins.items():
+            patched.setattr(module, name, value, raising=False)

@@ -1,0 +1,125 @@
+"""Answers on disk, and what follows from them: classes, confusions, paired comparisons, the spread over runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import results
+from results.comparison import comparison_table
+from results.details import class_table, confusion_table, outcomes_of, runs_table
+from results.outcomes import Outcomes, Questions, read_outcomes, write_outcomes
+
+NAMES = ("a", "b", "<i>c", "d", "e", "f", "g")
+
+
+def made(p_right: float, seed: int = 0, *, digest: str = "e1", n_episodes: int = 300) -> Outcomes:
+    rng = np.random.default_rng(9)  # the questions are the same whatever the answers
+    classes = np.argsort(rng.random((n_episodes, 7)), axis=1)[:, :3]
+    clips = classes[..., None] * 8 + np.argsort(rng.random((n_episodes, 3, 8)), axis=2)
+    answers = np.tile(np.arange(3)[None, :, None], (n_episodes, 1, 4))
+    drawn = np.random.default_rng(seed)
+    wrong = drawn.random(answers.shape) > p_right
+    answers = (answers + wrong * drawn.integers(1, 3, answers.shape)) % 3
+    return Outcomes(Questions(digest, NAMES, classes, clips[..., :2], clips[..., 2:6]), answers.astype(np.uint8))
+
+
+@pytest.fixture
+def kept(tmp_path, evaluation):
+    """Write a record and its answers; give the loaded frame of all."""
+
+    def keep(run: str, outcomes: Outcomes, **changes):
+        record = evaluation(
+            run=run, episodes_digest=outcomes.questions.digest, accuracy=float(outcomes.accuracies.mean()), **changes
+        )
+        write_outcomes(results.evaluation_file(tmp_path / run, record), outcomes)
+        results.write_evaluation(tmp_path / run, record)
+        return results.load(tmp_path / run).evaluations
+
+    return keep
+
+
+def test_answers_read_back(tmp_path):
+    outcomes = made(0.7)
+    write_outcomes(tmp_path / "cell.json", outcomes)
+    found = read_outcomes(tmp_path / "cell.json", "e1")
+    np.testing.assert_array_equal(found.answers, outcomes.answers)
+    for name in ("classes", "support", "query"):
+        np.testing.assert_array_equal(getattr(found.questions, name), getattr(outcomes.questions, name))
+    assert found.questions.class_names == NAMES
+    assert read_outcomes(tmp_path / "other.json", "e1") is None
+
+
+def test_questions_lie_there_once(tmp_path):
+    for name in ("one", "two"):
+        write_outcomes(tmp_path / f"{name}.json", made(0.7))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["episodes-e1.npz", "one.npz", "two.npz"]
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04rubbish", b"not a zip"])
+def test_damaged_answers_are_named(tmp_path, content):
+    write_outcomes(tmp_path / "cell.json", made(0.7))
+    (tmp_path / "cell.npz").write_bytes(content)
+    with pytest.raises(results.RecordError, match="cell.npz"):
+        read_outcomes(tmp_path / "cell.json", "e1")
+
+
+def test_answers_to_other_questions_are_refused(tmp_path):
+    write_outcomes(tmp_path / "cell.json", made(0.7))
+    write_outcomes(tmp_path / "short.json", made(0.7, digest="e2", n_episodes=20))
+    with pytest.raises(results.RecordError, match="does not fit"):
+        read_outcomes(tmp_path / "short.json", "e1")
+
+
+def test_confusions_against_loops():
+    outcomes = made(0.6)
+    counts = np.zeros((7, 7), int)
+    for classes, answers in zip(outcomes.questions.classes, outcomes.answers, strict=True):
+        for way in range(3):
+            for answer in answers[way]:
+                counts[classes[way], classes[answer]] += 1
+    np.testing.assert_array_equal(outcomes.confusion(), counts)
+    np.testing.assert_allclose(outcomes.by_class(), counts.diagonal() / counts.sum(axis=1))
+
+
+def test_tables_of_classes(kept):
+    [(_, outcomes)] = outcomes_of(kept("one", made(0.6)))
+    table = class_table([("hcl", outcomes)])
+    assert set(table["class"]) == set(NAMES)
+    assert list(table["hcl"].astype(float)) == sorted(table["hcl"].astype(float))
+    worst = confusion_table(outcomes, n=3)
+    assert len(worst) == 3 and (worst["class"] != worst["taken for"]).all()
+
+
+def test_two_methods_on_the_same_episodes(kept):
+    better, worse = kept("one", made(0.75, 1)), kept("two", made(0.6, 2))
+    table = comparison_table(better, worse, names=("A", "B"))
+    [row] = table.to_dict("records")
+    assert float(row["difference"]) == pytest.approx(float(row["A"]) - float(row["B"]), abs=0.11)
+    assert row["p"] == "< 0.001" and float(row["p (classes)"]) < 0.05
+    assert float(row["± classes"]) > 0
+    [same] = comparison_table(better, better, names=("A", "B")).to_dict("records")
+    assert (same["difference"], same["p"], same["p (classes)"]) == ("+0.00", "1.0000", "1.0000")
+
+
+def test_other_episodes_are_refused_with_both_digests(kept):
+    first, second = kept("one", made(0.7)), kept("two", made(0.7, digest="e2"))
+    with pytest.raises(results.RecordError, match=r"e1 in .*one.*, e2 in .*two"):
+        comparison_table(first, second, names=("A", "B"))
+
+
+def test_records_without_answers_are_named(kept, tmp_path):
+    first = kept("one", made(0.7))
+    for path in (tmp_path / "one" / "evaluation").glob("hcl*.npz"):
+        path.unlink()
+    with pytest.raises(results.RecordError, match="evaluate again"):
+        comparison_table(first, first, names=("A", "B"))
+
+
+def test_the_spread_over_runs(kept, tmp_path, evaluation):
+    for index, accuracy in enumerate((0.5, 0.53, 0.62)):
+        results.write_evaluation(tmp_path / f"r{index}", evaluation(run=f"r{index}", accuracy=accuracy))
+    [row] = runs_table(results.load(tmp_path).evaluations).to_dict("records")
+    assert (row["runs"], row["mean"], row["sd"]) == (3, "55.0", "6.2")
+    with pytest.raises(results.RecordError, match="two runs"):
+        runs_table(results.load(tmp_path / "r0").evaluations)
