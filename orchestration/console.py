@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 import results
-from results.tables import accuracy_table, caption, trials_table
+from results.marks import marked
+from results.tables import accuracy_table, trials_table
 
 out, notes = Console(), Console(stderr=True)
 """What was asked for, and what is said about it."""
@@ -46,7 +47,9 @@ def show_records(records: Sequence[results.EvaluationRecord]) -> None:
     cells = [f"{one.shot}-shot {percent(one.accuracy)} ± {100 * (one.ci95 or 0):.1f}" for one in records]
     first = records[0]
     out.print(
-        f"{first.method} on {first.dataset} {first.partition}: {', '.join(cells)}", soft_wrap=True, highlight=False
+        f"{marked(vars(first))} on {first.dataset} {first.partition}: {', '.join(cells)}",
+        soft_wrap=True,
+        highlight=False,
     )
 
 
@@ -62,15 +65,17 @@ def print_table(folders: Sequence[Any]) -> None:
         out.print("no evaluations yet: hcl evaluate RUN")
         return
     print_rows(accuracy_table(evaluations))
-    out.print(caption(evaluations), soft_wrap=True)
 
 
 def print_rows(frame: pd.DataFrame, title: str | None = None) -> None:
-    """A table; piped into a file it keeps its full width."""
+    """A table with what is said below it; piped into a file it keeps its full width."""
     table = Table(*(str(column) for column in frame.columns), title=escape(title) if title else None)
     for row in frame.itertuples(index=False):
         table.add_row(*(escape(str(value)) for value in row))
     (out if out.is_terminal else Console(width=220)).print(table)
+    for line in (frame.attrs.get("caption", ""), *frame.attrs.get("footnotes", ())):
+        if line:
+            out.print(escape(line), soft_wrap=True, highlight=False)
 
 
 def percent(value: float | None) -> str:

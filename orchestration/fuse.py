@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 import results
-from hcl import build
+from hcl import arguments
 from hcl.config import Experiment
 from hcl.effective import effective_partition
 from hcl.episodes import Episodes, sample_episodes
@@ -132,7 +132,7 @@ def _checked(space: Space, experiment: Experiment) -> Space:
             where="train.regime",
             remedy="fuse a run of train.regime: hcl",
         )
-    reasons = [build.defects(experiment).reason(shot) for shot in experiment.evaluation.shots]
+    reasons = [arguments.defects(experiment).reason(shot) for shot in experiment.evaluation.shots]
     if reason := next(filter(None, reasons), None):
         raise ConfigError(
             f"levels cannot be looked up: {reason}", where="matching", remedy="fuse a run of mode: corrected"

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 import results
-from hcl import build
+from hcl import build, inputs
 from hcl.batches import Batch, sampled_batches
 from hcl.build import Model
 from hcl.config import Experiment
@@ -53,14 +53,14 @@ def run_epochs(
     experiment, gather, device = run.experiment, gather or OneProcess(), torch.device(device)
     partition, val_partition = run.partitions()
     train_clips, val_clips = run.datasets(partition, val_partition)
-    episodes = build.val_episodes(experiment, val_partition)
+    episodes = inputs.val_episodes(experiment, val_partition)
     model = build.make_model(experiment, len(partition.classes), random_weights=run.has_last())
     build.prepare_training(experiment, model)
     wrapped = wrap(model)
     regime = build.make_regime(
         experiment,
-        class_embeddings=build.class_embeddings(experiment, run.data_root, partition),
-        val_embeddings=build.clip_embeddings(experiment, run.data_root, val_partition),
+        class_embeddings=inputs.class_embeddings(experiment, run.data_root, partition),
+        val_embeddings=inputs.clip_embeddings(experiment, run.data_root, val_partition),
     )
     trained = Trained(model, build.optimizer_of(experiment, model), _scaler(experiment, device))
     loss = regime.loss(wrapped, gather=gather, device=device, precision=experiment.train.precision)

@@ -13,8 +13,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from results.marks import MARKED, marks
 from results.markup import visible
-from results.tables import MARKED, latest_cells, marks, row_keys, varying_parameters
+from results.tables import latest_cells, row_keys, varying_parameters
 
 COLOURS = ("#2f7fd1", "#e07b00", "#1f9e77", "#c2559d", "#8b6fd6", "#b08a00", "#d1495b", "#5f8f9b")
 """Told apart by colour-blind readers, and readable on white and on near black."""
@@ -33,8 +34,8 @@ def accuracy_chart(evaluations: pd.DataFrame) -> go.Figure:
     shown = set()
     for (dataset, *values), line in cells.groupby(["dataset", *series_keys, *MARKED], dropna=False):
         index, line = names[tuple(values)], line.sort_values("shot")
-        named, marked = values[: len(series_keys)], values[len(series_keys) :]
-        label = f"{' · '.join(str(value) for value in named)} {marks(*marked)}".rstrip()
+        named = " · ".join(str(value) for value in values[: len(series_keys)])
+        label = f"{named} {marks(line.iloc[0].to_dict())}".rstrip()
         row, column = places[str(dataset)]
         figure.add_scatter(
             x=line["shot"], y=100 * line["accuracy"], mode="lines+markers",

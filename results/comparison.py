@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from results.errors import RecordError
+from results.marks import MARKED, footnotes
 from results.outcomes import Outcomes, read_outcomes
 from results.resampling import Floats, Ints, class_values, over_classes
 from results.statistics import PairedDifference, paired_difference
-from results.tables import MISSING
+from results.tables import CELL, MISSING
 
 
 class Comparison(NamedTuple):
@@ -55,9 +56,6 @@ def compare_accuracies(a: Floats, b: Floats, classes: Ints) -> Comparison:
     )
 
 
-CELL = ["dataset", "partition", "way", "shot"]
-
-
 def comparison_table(first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[str, str]) -> pd.DataFrame:
     """One row a data set and shot that both have: accuracies in percent, difference, intervals, p-values.
 
@@ -78,8 +76,9 @@ def comparison_table(first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[
     rows = []
     for cell in pairs.to_dict("records"):
         found = compare_outcomes(*(_outcomes(cell, side) for side in ("a", "b")))
-        rows.append({_HEADINGS.get(name, name): cell[name] for name in CELL} | _row(found, names))
+        rows.append(_about(cell) | _row(found, names))
     table = pd.DataFrame(rows)
+    table.attrs["footnotes"] = footnotes(pd.concat(latest))
     if len(set(pairs["partition"])) == 1:
         table = table.drop(columns="partition")
     table.attrs["caption"] = (
@@ -108,6 +107,14 @@ def _outcomes(cell: dict[Any, Any], side: str) -> Outcomes:
             "no answers are kept beside it", where=str(path), remedy="evaluate again: older versions kept none"
         )
     return outcomes
+
+
+def _about(cell: dict[Any, Any]) -> dict[str, Any]:
+    """The data set with the signs of either side, partition, way and shot."""
+    both = {name: {cell.get(name), cell.get(f"{name}_a"), cell.get(f"{name}_b")} for name in MARKED}
+    signs = "".join(mark.sign for name, mark in MARKED.items() if mark.value in both[name])
+    shown = {_HEADINGS.get(name, name): cell[name] for name in CELL if name not in MARKED}
+    return shown | {"data set": f"{cell['dataset']} {signs}".rstrip()}
 
 
 def _row(found: Comparison, names: tuple[str, str]) -> dict[str, Any]:

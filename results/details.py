@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 
 from results.errors import RecordError
+from results.marks import MARKED, footnotes, marked
 from results.outcomes import Outcomes, read_outcomes
-from results.tables import MISSING
-
-CELL = ["dataset", "partition", "way", "shot"]
+from results.tables import CELL, MISSING
 
 
 def outcomes_of(evaluations: pd.DataFrame) -> list[tuple[dict[Any, Any], Outcomes]]:
@@ -73,11 +72,13 @@ def runs_table(evaluations: pd.DataFrame) -> pd.DataFrame:
     Raises:
         RecordError: no cell that two runs have.
     """
-    latest = evaluations.sort_values("created", kind="stable").drop_duplicates(["run", "method", *CELL], keep="last")
+    keys = ["method", *dict.fromkeys([*CELL, *MARKED])]
+    latest = evaluations.sort_values("created", kind="stable").drop_duplicates(["run", *keys], keep="last")
     rows = []
-    for values, cells in latest.groupby(["method", *CELL], sort=True):
+    for values, cells in latest.groupby(keys, sort=True):
         accuracies = 100 * cells["accuracy"].to_numpy(dtype=np.float64)
-        row = dict(zip(["method", *CELL], values, strict=True))
+        row = dict(zip(keys, values, strict=True))
+        row = {"method": marked(row)} | {name: row[name] for name in CELL if name not in MARKED}
         if len(accuracies) < 2:
             continue
         row |= {"runs": len(accuracies), "mean": f"{accuracies.mean():.1f}", "sd": f"{accuracies.std(ddof=1):.1f}"}
@@ -89,6 +90,7 @@ def runs_table(evaluations: pd.DataFrame) -> pd.DataFrame:
     if table["partition"].nunique() == 1:
         table = table.drop(columns="partition")
     table.attrs["caption"] = "Mean accuracy over training runs and its standard deviation over them, in percent."
+    table.attrs["footnotes"] = footnotes(latest)
     return table
 
 

@@ -15,6 +15,7 @@ from plotly.offline import get_plotlyjs
 
 from results import charts, details, tables
 from results.files import write_atomically
+from results.marks import footnotes, marked
 from results.markup import numeric_columns
 from results.provenance import now
 from results.store import Results
@@ -132,10 +133,9 @@ def _confidence(evaluations: pd.DataFrame) -> dict[str, Any] | None:
     """What can be said of the intervals from the records themselves."""
     if evaluations.empty:
         return None
-    cell = ["dataset", "partition", "way", "shot"]
     latest = tables.latest_cells(evaluations, tables.row_keys(evaluations))
-    compared = latest.groupby(cell).filter(lambda group: len(group) > 1)
-    digests = compared.groupby(cell)["episodes_digest"]
+    compared = latest.groupby(tables.CELL).filter(lambda group: len(group) > 1)
+    digests = compared.groupby(tables.CELL)["episodes_digest"]
     same = (digests.nunique() == 1) & (digests.min() != "")  # an empty digest vouches for nothing
     return {
         "n_compared": len(same),
@@ -152,14 +152,14 @@ def _classes(evaluations: pd.DataFrame) -> list[dict[str, Any]]:
     cells = []
     for (dataset, partition), found in evaluations.groupby(["dataset", "partition"]):
         smallest = found[found["shot"] == found["shot"].min()]
-        named = [(f"{r['run']}: {r['method']}", outcomes) for r, outcomes in details.outcomes_of(smallest)]
+        named = [(f"{r['run']}: {marked(r)}", outcomes) for r, outcomes in details.outcomes_of(smallest)]
         same = [(name, one) for name, one in named if one.questions.class_names == named[0][1].questions.class_names]
         if same:
             confused = [(name, _table(details.confusion_table(one))) for name, one in same]
             cells.append(
                 {
                     "name": f"{dataset} {partition}, {smallest['shot'].iloc[0]}-shot",
-                    "table": _table(details.class_table(same)),
+                    "table": (_table(details.class_table(same)) or {}) | {"footnotes": footnotes(smallest)},
                     "confused": [(name, table) for name, table in confused if table is not None],
                 }
             )

@@ -4,38 +4,18 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
 from results.files import write_atomically
+from results.marks import MARKED, footnotes, marked
 from results.markup import to_csv, to_latex, to_markdown
 from results.store import Results
 
-DAGGER, DOUBLE_DAGGER, SECTION = "†", "‡", "§"
-FOOTNOTE = f"{DAGGER} published protocol: trained on train and val, checkpoint chosen on test; optimistic."
-ASKED_AS_PUBLISHED = (
-    f"{DOUBLE_DAGGER} asked as the printed results were: 3,000 episodes of random frames, which may share a clip "
-    "between support and query and never draw the first class."
-)
-LEAK_FOOTNOTE = f"{SECTION} the matcher read the class names of the queries, as released: no few-shot result."
-
-
-class Mark(NamedTuple):
-    """A sign behind a method's name where a column has a value, and what it means."""
-
-    value: object
-    sign: str
-    note: str
-
-
-MARKED = {
-    "protocol": Mark("published", DAGGER, FOOTNOTE),
-    "evaluation_protocol": Mark("published", DOUBLE_DAGGER, ASKED_AS_PUBLISHED),
-    "leaks_labels": Mark(True, SECTION, LEAK_FOOTNOTE),
-}
-"""Columns that tell rows apart by a mark behind the method's name instead of by a column of their own."""
 MISSING = "–"
+CELL = ["dataset", "partition", "way", "shot", "evaluation_protocol"]
+"""What an accuracy is about, whatever the method: accuracies of the same cell can be compared."""
 
 
 def accuracy_table(evaluations: pd.DataFrame) -> pd.DataFrame:
@@ -51,7 +31,8 @@ def accuracy_table(evaluations: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for values, cells in latest.groupby(keys, dropna=False, sort=True):
         row = dict(zip(keys, values, strict=True))
-        row["method"] = f"{row['method']} {marks(*(row.pop(key) for key in MARKED))}".rstrip()
+        row["method"] = marked(row)
+        row = {name: value for name, value in row.items() if name not in MARKED}
         by_shot = {
             cell["shot"]: _cell(cell["accuracy"], cell["ci95"], cell["ci95_classes"])
             for cell in cells.to_dict("records")
@@ -61,13 +42,8 @@ def accuracy_table(evaluations: pd.DataFrame) -> pd.DataFrame:
     headings = [_HEADINGS.get(key, key) for key in keys if key not in MARKED]
     table = pd.DataFrame(rows, columns=[*headings, *(f"{shot}-shot" for shot in shots)])
     table.attrs["caption"] = caption(latest)
-    table.attrs["footnotes"] = [mark.note for key, mark in MARKED.items() if (latest[key] == mark.value).any()]
+    table.attrs["footnotes"] = footnotes(latest)
     return table
-
-
-def marks(*values: object) -> str:
-    """What stands behind a method's name for the values of the `MARKED` columns."""
-    return "".join(mark.sign for mark, value in zip(MARKED.values(), values, strict=True) if value == mark.value)
 
 
 def levels_table(evaluations: pd.DataFrame) -> pd.DataFrame:
@@ -77,10 +53,7 @@ def levels_table(evaluations: pd.DataFrame) -> pd.DataFrame:
     with_levels = latest[latest[levels].notna().any(axis=1)] if levels else latest.iloc[:0]
     keys = [*(key for key in row_keys(evaluations) if key not in MARKED), "shot"]
     table = with_levels[keys].rename(columns=_HEADINGS)
-    table["method"] = [
-        f"{method} {marks(*values)}".rstrip()
-        for method, *values in with_levels[["method", *MARKED]].itertuples(index=False, name=None)
-    ]
+    table["method"] = [marked(record) for record in with_levels.to_dict("records")]
     for name in ("accuracy", *levels):
         heading = "fused" if name == "accuracy" else name.removeprefix("levels.")
         table[heading] = [_cell(value) for value in with_levels[name]]

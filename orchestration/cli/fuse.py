@@ -57,4 +57,3 @@ def fuse(
     chosen, published = (frame[frame["method"] == name] for name in (FUSED, "hcl published weights"))
     table: pd.DataFrame = comparison_table(chosen, published, names=("fused on val", "published weights"))
     print_rows(table)
-    out.print(table.attrs["caption"], soft_wrap=True)

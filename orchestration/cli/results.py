@@ -17,6 +17,8 @@ from orchestration.cli.options import RUNS, Runs, run_folder
 from orchestration.console import notes, out, print_rows
 from results.comparison import comparison_table
 from results.details import class_table, confusion_table, outcomes_of, runs_table
+from results.marks import footnotes, marked
+from results.tables import CELL
 
 app = typer.Typer(help="Compare methods on the same episodes; classes and confusions; spread over seeds.")
 
@@ -41,7 +43,6 @@ def compare(
     names = (f"{names[0]} (A)", f"{names[1]} (B)")
     table = comparison_table(first, second, names=names)
     print_rows(table)
-    out.print(table.attrs["caption"], soft_wrap=True)
 
 
 @app.command()
@@ -62,12 +63,15 @@ def classes(
         raise ConfigError(
             "no answers are kept of these evaluations", where=str(folder), remedy="evaluate again: hcl evaluate"
         )
-    for cell in dict.fromkeys((record["dataset"], record["partition"], record["shot"]) for record, _ in cells):
-        of_cell = [(r, o) for r, o in cells if (r["dataset"], r["partition"], r["shot"]) == cell]
-        out.rule(escape(f"{cell[0]} {cell[1]}, {cell[2]}-shot"))
-        print_rows(class_table([(record["method"], outcomes) for record, outcomes in of_cell]))
+    for cell in dict.fromkeys(tuple(record[name] for name in CELL) for record, _ in cells):
+        of_cell = [(record, one) for record, one in cells if tuple(record[name] for name in CELL) == cell]
+        first = of_cell[0][0]
+        out.rule(escape(f"{first['dataset']} {first['partition']}, {first['way']}-way {first['shot']}-shot"))
+        table = class_table([(marked(record), outcomes) for record, outcomes in of_cell])
+        table.attrs["footnotes"] = footnotes(pd.DataFrame([record for record, _ in of_cell]))
+        print_rows(table)
         for record, outcomes in of_cell:
-            print_rows(confusion_table(outcomes), title=escape(f"{record['method']}: confused most often"))
+            print_rows(confusion_table(outcomes), title=marked(record))
 
 
 @app.command()
@@ -84,7 +88,6 @@ def seeds(
         )
     table = runs_table(results.load(folders).evaluations)
     print_rows(table)
-    out.print(table.attrs["caption"], soft_wrap=True)
 
 
 def _evaluations(text: str, runs: Path, dataset: str | None, run: Path | None) -> tuple[pd.DataFrame, Path, str]:

@@ -195,8 +195,12 @@ def test_a_study_never_chooses_on_test_classes(data_root: Path, tmp_path: Path) 
         ({"loss__sigma_cee": FLOAT}, SpaceError, "unknown setting `loss.sigma_cee`, did you mean `sigma_ce`?"),
         ({"optim__lr": FLOAT}, ConfigError, "got 0.0, expected a number, above 0"),
         ({"model__n_heads": {"type": "int", "low": 2, "high": 5}}, ConfigError, "n_heads=5 does not divide"),
-        ({"clips__n_frames": {"type": "int", "low": 2, "high": 5}}, ConfigError, "cannot be searched with a frozen"),
-        ({"seed": {"type": "int", "low": 2, "high": 5}}, ConfigError, "cannot be searched with a frozen backbone"),
+        (
+            {"clips__n_frames": {"type": "int", "low": 2, "high": 5}},
+            ConfigError,
+            "cannot be searched where frozen stages",
+        ),
+        ({"seed": {"type": "int", "low": 2, "high": 5}}, ConfigError, "cannot be searched where frozen stages"),
         (
             {"train__classes_per_batch": {"type": "choice", "values": [4, 8]}},
             EpisodeError,

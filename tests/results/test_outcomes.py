@@ -8,6 +8,7 @@ import pytest
 import results
 from results.comparison import comparison_table
 from results.details import class_table, confusion_table, outcomes_of, runs_table
+from results.marks import ASKED_AS_PUBLISHED, DAGGER, DOUBLE_DAGGER, FOOTNOTE
 from results.outcomes import Outcomes, Questions, read_outcomes, write_outcomes
 
 NAMES = ("a", "b", "<i>c", "d", "e", "f", "g")
@@ -102,6 +103,16 @@ def test_two_methods_on_the_same_episodes(kept):
     assert (same["difference"], same["p"], same["p (classes)"]) == ("+0.00", "1.0000", "1.0000")
 
 
+def test_what_was_asked_as_published_is_marked_and_never_compared_with_the_rest(kept):
+    published = {"evaluation_protocol": "published", "protocol": "published"}
+    one, two = kept("one", made(0.7), **published), kept("two", made(0.6, 2), evaluation_protocol="published")
+    table = comparison_table(one, two, names=("A", "B"))
+    assert list(table["data set"]) == [f"{one['dataset'].iloc[0]} {DAGGER}{DOUBLE_DAGGER}"]
+    assert table.attrs["footnotes"] == [FOOTNOTE, ASKED_AS_PUBLISHED]
+    with pytest.raises(results.RecordError, match="no data set and shot that both"):
+        comparison_table(one, kept("three", made(0.6)), names=("A", "B"))
+
+
 def test_other_episodes_are_refused_with_both_digests(kept):
     first, second = kept("one", made(0.7)), kept("two", made(0.7, digest="e2"))
     with pytest.raises(results.RecordError, match=r"e1 in .*one.*, e2 in .*two"):
@@ -121,5 +132,10 @@ def test_the_spread_over_runs(kept, tmp_path, evaluation):
         results.write_evaluation(tmp_path / f"r{index}", evaluation(run=f"r{index}", accuracy=accuracy))
     [row] = runs_table(results.load(tmp_path).evaluations).to_dict("records")
     assert (row["runs"], row["mean"], row["sd"]) == (3, "55.0", "6.2")
+    for index in range(2):
+        leaking = evaluation(run=f"r{index}", accuracy=0.99, method="names", leaks_labels=True)
+        results.write_evaluation(tmp_path / f"r{index}", leaking)
+    table = runs_table(results.load(tmp_path).evaluations)
+    assert list(table["method"]) == ["hcl", "names §"] and len(table.attrs["footnotes"]) == 1
     with pytest.raises(results.RecordError, match="two runs"):
         runs_table(results.load(tmp_path / "r0").evaluations)
