@@ -28,7 +28,8 @@ PORT = 8265
 
 _OVERRIDES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray's client prefers them to what it is given
 _TIMEOUT_S = 20.0  # of one request
-_PATIENCE_S = 60.0  # how long a server may be silent while a job is followed, or have no node to run one
+_PATIENCE_S = 60.0  # how long a server may be silent while a job is followed
+_READY_S = 180.0  # how long a cluster that has just started may have no node that takes a job
 _NOT_READY = "No available agent"
 
 
@@ -89,7 +90,7 @@ class JobServer:
         runtime: dict[str, Any] = {"env_vars": dict(environment or {})}
         if package is not None:
             runtime["working_dir"] = str(package)
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + _READY_S
         while True:
             try:
                 with _told(self):

@@ -29,7 +29,7 @@ from tests.orchestration.test_train import TIMED
 
 pytestmark = pytest.mark.cluster
 
-EPOCHS = 15
+EPOCHS = 8
 
 
 @pytest.fixture(scope="module")

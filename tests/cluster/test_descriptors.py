@@ -91,7 +91,7 @@ def test_a_slurm_job_starts_ray_on_its_nodes_and_the_command_on_the_first(tmp_pa
         (tmp_path / name).chmod(0o755)
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)}
     environment |= {"SLURM_JOB_ID": "70123", "SLURM_JOB_NODELIST": "node[7-8]"}
-    done = subprocess.run(["bash", script], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(["bash", script], env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     words = done.stdout.splitlines()
     assert words[words.index("--address") + 1] == "node7:30123"
