@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -90,11 +90,15 @@ def sweep(
 
 
 def full_length(
-    study: Study, trials: Sequence[results.TrialRecord], winner: str | None, epochs: int | None
+    study: Study,
+    trials: Sequence[results.TrialRecord],
+    winner: str | None,
+    epochs: int | None,
+    fusion: Mapping[str, Any],
 ) -> Experiment:
-    """The winner's settings as a run of their own, with as many epochs as are given, or a trial's."""
+    """The winner's settings as a run of their own, with a fusion, and as many epochs as are given, or a trial's."""
     best = best_experiment(study, [trial for trial in trials if trial.trial == winner])
-    return override(best, {"train.epochs": epochs}) if epochs else best
+    return override(best, {**fusion, **({"train.epochs": epochs} if epochs else {})})
 
 
 def write_best(study: Study, best: Experiment) -> Path:
