@@ -1,4 +1,4 @@
-"""From an experiment to modules and to the keyword arguments of plain functions: where configuration ends."""
+"""From an experiment to its model, its regime and its optimiser."""
 
 from __future__ import annotations
 
@@ -6,32 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from hcl import clips
+from hcl import arguments
 from hcl.backbone import N_STAGES, make_backbone
 from hcl.baselines import Classifier, CosineNet, MatchingNet, ProtoNet, RelationNet
 from hcl.batches import EpisodeSampler, PairSampler
 from hcl.checkpoint import file_digest, load_checkpoint, load_model
-from hcl.clips import ClipDataset, Draw, Frames
-from hcl.config import EPISODIC, Clips, Experiment
-from hcl.embeddings import read_embeddings
+from hcl.config import EPISODIC, Experiment
 from hcl.encoder import Encoder
-from hcl.episodes import Episodes, sample_episodes
 from hcl.errors import BackboneError
-from hcl.evaluation import Defects, Matcher
 from hcl.model import HCL, MatchingHeads
 from hcl.optimisation import learning_rate_factor, make_optimizer, parameter_groups
 from hcl.pooled import PooledModel
 from hcl.recomputing import recompute_blocks
 from hcl.regimes import Classification, Contrastive, Episodic, Regime
-from hcl.splits import Partition
-
-VAL_SEED = 20221023
-"""Of the validation episodes; those of the evaluation have `evaluation.seed`."""
-
 
 Model = HCL | PooledModel
 
@@ -123,10 +113,10 @@ def make_regime(
         return Classification(sampler)
     return Contrastive(
         sampler,
-        sigmas=sigmas_of_loss(experiment),
-        matching=training_matching(experiment),
-        matcher=test_matcher(experiment),
-        fusion=sigmas_of_fusion(experiment),
+        sigmas=arguments.sigmas_of_loss(experiment),
+        matching=arguments.training_matching(experiment),
+        matcher=arguments.test_matcher(experiment),
+        fusion=arguments.sigmas_of_fusion(experiment),
         class_embeddings=class_embeddings,
         clip_embeddings=val_embeddings,
     )
@@ -206,166 +196,3 @@ def weights_identity(weights: str) -> str:
         raise BackboneError(
             f"cannot be read: {error.strerror}", where=f"model.weights={weights}", remedy="check the path"
         ) from error
-
-
-def embeddings_file(experiment: Experiment, data_root: Path, dataset: str) -> Path | None:
-    """The class-name embeddings of a data set; None without `matching.semantic`."""
-    if not experiment.matching.semantic:
-        return None
-    return data_root / experiment.data.embeddings.replace("{dataset}", dataset)
-
-
-def embeddings_identity(experiment: Experiment, data_root: Path, dataset: str) -> str:
-    """The digest of the class-name embeddings that an experiment reads; empty where it reads none."""
-    path = embeddings_file(experiment, data_root, dataset)
-    return file_digest(path) if path is not None and path.exists() else ""
-
-
-def class_embeddings(
-    experiment: Experiment, data_root: Path, partition: Partition
-) -> Float[Tensor, "class_index embedding"] | None:
-    """The embedding of each class name of a partition; None without `matching.semantic`. Raises DataError."""
-    path = embeddings_file(experiment, data_root, partition.dataset)
-    if path is None:
-        return None
-    return read_embeddings(path, partition.classes, dataset=partition.dataset, dim=experiment.model.embedding_dim)
-
-
-def clip_embeddings(
-    experiment: Experiment, data_root: Path, partition: Partition
-) -> Float[Tensor, "clip embedding"] | None:
-    """The embedding of each clip's class name; None without `matching.semantic`. Raises DataError."""
-    of_class = class_embeddings(experiment, data_root, partition)
-    return None if of_class is None else of_class[torch.tensor(partition.labels)]
-
-
-def sigmas_of_loss(experiment: Experiment) -> dict[str, float]:
-    """The weight of each term of `hcl.losses.TERMS`."""
-    loss = experiment.loss
-    return {
-        "ce": loss.sigma_ce,
-        "global": loss.sigma_global,
-        "temporal": loss.sigma_temporal,
-        "temporal_cycle": loss.sigma_temporal_cycle,
-        "spatial": loss.sigma_spatial,
-        "spatial_cycle": loss.sigma_spatial_cycle,
-    }
-
-
-def sigmas_of_fusion(experiment: Experiment) -> dict[str, float]:
-    """The keyword arguments of `hcl.similarity.fuse`."""
-    return experiment.fusion.model_dump(include={"sigma_global", "sigma_temporal", "sigma_spatial"})
-
-
-def looking_up(experiment: Experiment) -> dict[str, Any]:
-    """The keyword arguments of `hcl.scores.look_up`."""
-    matching, fusion = experiment.matching, experiment.fusion
-    return {
-        "metric": matching.metric,
-        "tuple_sizes": matching.tuple_sizes,
-        "triples": fusion.triples,
-        "over_shots": fusion.over_shots,
-    }
-
-
-def training_matching(experiment: Experiment) -> dict[str, Any]:
-    """The keyword arguments of `hcl.losses.contrastive_terms`."""
-    matching, loss = experiment.matching, experiment.loss
-    return {
-        "tuple_sizes": matching.tuple_sizes,
-        "top_tuples": matching.top_tuples,
-        "top_patches": matching.top_patches,
-        "zoom_ranks": matching.zoom_ranks_train,
-        "temperature": loss.temperature,
-        "cycle_temperature": loss.cycle_temperature,
-        "keep_anchor": loss.keep_anchor,
-        "renormalise": matching.renormalise,
-        "misplaced_semantics": matching.misplaced_training_semantics,
-        "spatial": loss.sigma_spatial > 0,
-        "spatial_cycle": loss.sigma_spatial_cycle > 0,
-        "chunk_size": matching.chunk_size,
-    }
-
-
-def test_matching(experiment: Experiment) -> dict[str, Any]:
-    """The keyword arguments of `hcl.scores.score_pairs`."""
-    matching = experiment.matching
-    return {
-        "tuple_sizes": matching.tuple_sizes,
-        "top_tuples": matching.top_tuples,
-        "top_patches": matching.top_patches,
-        "zoom_ranks": matching.zoom_ranks_test,
-        "renormalise": matching.renormalise,
-        "chunk_size": matching.chunk_size,
-        "precision": experiment.evaluation.precision,
-    }
-
-
-def test_matcher(experiment: Experiment) -> Matcher:
-    """How episodes are compared, in validation and in evaluation."""
-    matching = experiment.matching
-    return Matcher(matching.metric, matching.project_at_test, test_matching(experiment), defects(experiment))
-
-
-def defects(experiment: Experiment) -> Defects:
-    matching = experiment.matching
-    return Defects(
-        mix_scales=matching.multi_scale and matching.mix_scales,
-        swap_shot_axes=matching.swap_shot_axes,
-        misplaced_semantics=matching.semantic and matching.leaking_semantics,
-    )
-
-
-def val_episodes(experiment: Experiment, partition: Partition) -> Episodes:
-    """The episodes that choose the best epoch: the same after every epoch and in every trial."""
-    evaluation, train = experiment.evaluation, experiment.train
-    return sample_episodes(
-        partition.labels,
-        way=evaluation.way,
-        shot=train.val_shot,
-        queries=evaluation.queries,
-        episodes=train.val_episodes,
-        seed=VAL_SEED,
-        class_names=partition.classes,
-        overlapping=evaluation.overlapping,
-    )
-
-
-def test_draws(clip: int, views: int) -> list[Draw]:
-    """The readings of a clip that an evaluation averages over: the one test view, or random ones named by number."""
-    return [Draw(clip)] if views == 1 else [Draw(clip, (view,)) for view in range(views)]
-
-
-def make_dataset(
-    experiment: Experiment, frames: Frames, partition: Partition, *, training: bool, random_views: bool = False
-) -> ClipDataset:
-    """The partition's clips as training or as test sees them.
-
-    Args:
-        random_views: at test, readings that the seeds of a draw name (`test_draws`), in place of the one view.
-    """
-    settings = experiment.clips
-    if training:
-        transform = clips.train_transform(
-            settings.size,
-            crop_scale=settings.crop_scale,
-            flip=settings.flip,
-            jitter=settings.jitter,
-            grey=settings.grey,
-        )
-    else:
-        transform = clips.test_transform(settings.size, settings.resize)
-    return ClipDataset(
-        frames,
-        partition.videos,
-        n_frames=settings.n_frames,
-        sampling=settings.train_sampling if training else settings.test_sampling,
-        transform=transform,
-        per_frame=training and settings.per_frame,
-        random=training or random_views,
-        min_side=_min_side(settings, training) if settings.reduced_decoding else 0,
-    )
-
-
-def _min_side(settings: Clips, training: bool) -> int:
-    return clips.train_min_side(settings.size, settings.crop_scale) if training else settings.size

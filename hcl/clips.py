@@ -129,6 +129,7 @@ class ClipDataset(Dataset):
         with torch.random.fork_rng(devices=[]):
             # The CPU's generator alone: torch.manual_seed would seed the GPUs too, and dropout with them.
             torch.default_generator.manual_seed(int(generator.integers(2**62)))
-            if self.per_frame:
-                return torch.stack([self.transform(image) for image in images])
-            return self.transform(images)
+            clip = (
+                torch.stack([self.transform(image) for image in images]) if self.per_frame else self.transform(images)
+            )
+        return clip.contiguous()  # one order in memory whatever was drawn: convolutions round by it

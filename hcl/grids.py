@@ -106,7 +106,7 @@ class GridDataset(Dataset):
     """Cached grids where `hcl.clips.ClipDataset` gives frames; a draw's seeds choose the view.
 
     Args:
-        by_number: the last of the seeds is the view, as `hcl.build.test_draws` has it; otherwise they draw one.
+        by_number: the last of the seeds is the view, as `hcl.inputs.test_draws` has it; otherwise they draw one.
     """
 
     def __init__(self, store: GridStore, *, by_number: bool = False):

@@ -105,7 +105,7 @@ def load_resolved(path: str | Path) -> Experiment:
 
 
 def rows(resolved: Resolved) -> list[Row]:
-    """Every setting with value, origin, unit and meaning, in the order of hcl/config.py."""
+    """Every setting with value, origin, unit and meaning, in the order of `hcl.config.Experiment`."""
     values = flatten(resolved.experiment.model_dump(), "experiment")
     return [
         Row(path, values[path], resolved.origins[path], unit_of(path), setting_of(path).description or "")

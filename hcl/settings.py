@@ -16,7 +16,7 @@ from hcl.errors import ConfigError
 
 @cache
 def all_settings() -> dict[str, FieldInfo]:
-    """Every setting by its dotted path (`clips.n_frames`), in the order of hcl/config.py."""
+    """Every setting by its dotted path (`clips.n_frames`), in the order of `hcl.config.Experiment`."""
     return dict(_walk(Experiment, ""))
 
 

@@ -64,8 +64,9 @@ def evaluate(
             scores = one_by_one[id(question)] if id(question) in one_by_one else _looked_up(question, table)
             records.append(_answer(question, scores, share, began))
         found += records
-        if on_cell is not None:
-            on_cell(records)
+        for _, of_method in itertools.groupby(records, key=lambda record: record.method):
+            if on_cell is not None:
+                on_cell(list(of_method))
     return Answers(found, outcome.n_encoded)
 
 

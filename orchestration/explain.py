@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 import torch
 
-from hcl import build
+from hcl import arguments, build, inputs
 from hcl.catalogue import frames_folder
 from hcl.config import Experiment
 from hcl.effective import effective_partition
@@ -73,7 +73,7 @@ def explain(
             where=str(folder),
             remedy="explain a run of train.regime: hcl",
         )
-    if reason := build.defects(experiment).reason(shot):
+    if reason := arguments.defects(experiment).reason(shot):
         raise ConfigError(f"no pair can be explained by itself: {reason}", where="mode", remedy="use mode: corrected")
     dataset = (experiment.evaluation.datasets or (experiment.data.dataset,))[0]
     partition = effective_partition(data_root, read_partition(data_root, dataset, experiment.evaluation.partition))
@@ -83,9 +83,9 @@ def explain(
     shot = len(clips) // len(names)
     model = cast(HCL, build.trained_model(experiment, folder / BEST))
     frames = FrameStore(frames_folder(data_root, dataset))
-    dataset_clips = build.make_dataset(experiment, frames, partition, training=False)
+    dataset_clips = inputs.make_dataset(experiment, frames, partition, training=False)
     tokens, rows = encode(model, dataset_clips, [*clips, asked])
-    of_names = build.clip_embeddings(experiment, data_root, partition)
+    of_names = inputs.clip_embeddings(experiment, data_root, partition)
     features = features_of(
         model.heads,
         tokens,
@@ -93,9 +93,9 @@ def explain(
         project=experiment.matching.project_at_test,
         embeddings=None if of_names is None else of_names[[*clips, asked]],
     )
-    matching = build.test_matching(experiment)
+    matching = arguments.test_matching(experiment)
     levels = _levels(features, len(names), shot, experiment)
-    scores = fused(levels, build.sigmas_of_fusion(experiment))[0, 0]
+    scores = fused(levels, arguments.sigmas_of_fusion(experiment))[0, 0]
     own = names.index(partition.videos[asked].class_name)
     rival = int(np.argmax(np.where(np.arange(len(names)) == own, -np.inf, scores)))
     grid = rows, tokens.shape[2] // rows
@@ -132,12 +132,12 @@ def _levels(features: ClipFeatures, way: int, shot: int, experiment: Experiment)
     episode = Episodes(
         np.arange(way)[None], np.arange(n_support).reshape(1, way, shot), np.full((1, way, 1), n_support)
     )
-    table = score_pairs(features, features, **build.test_matching(experiment))
-    return look_up({name: one.numpy() for name, one in table.items()}, episode, **build.looking_up(experiment))
+    table = score_pairs(features, features, **arguments.test_matching(experiment))
+    return look_up({name: one.numpy() for name, one in table.items()}, episode, **arguments.looking_up(experiment))
 
 
 def _figures(levels: Levels, scores: np.ndarray, way: int, experiment: Experiment) -> str:
-    sigmas = build.sigmas_of_fusion(experiment)
+    sigmas = arguments.sigmas_of_fusion(experiment)
     terms = [
         f"{name} {sigmas[f'sigma_{name}']:.3g} x {values[0, 0, way]:.3f}"
         for name, values in zip(("global", "temporal", "spatial"), levels, strict=True)

@@ -1,36 +1,25 @@
-"""`hcl fuse`: the fusion of the levels chosen on val's score table, then test looked at once.
-
-Optuna asks for batches of trials, each batch is one product in `hcl.fusion`. Trials are drawn at random and not by TPE:
-with a few bounded parameters and thousands of trials nothing is left between them, and TPE's own time, which grows with
-the history, would be a hundred times that of the trials.
-"""
+"""`hcl fuse`: the fusion of the levels chosen on val's score table, then test looked at once."""
 
 from __future__ import annotations
 
-import itertools
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import optuna
-import torch
 import yaml
 
 import results
-from hcl import build
+from hcl import arguments
 from hcl.config import Experiment
 from hcl.effective import effective_partition
-from hcl.episodes import sample_episodes
+from hcl.episodes import Episodes, sample_episodes
 from hcl.errors import ConfigError
-from hcl.fusion import Contested, contested, fused_accuracies, level_weights
 from hcl.resolve import override
 from hcl.settings import flatten, nest
 from hcl.splits import read_partition
 from hcl.strict_yaml import read_yaml
 from orchestration.evaluate import evaluate
+from orchestration.fusion_search import LEVELS, PUBLISHED_FUSION, Search, search_table
 from orchestration.grids import ensure_grids
 from orchestration.questions import Target, questions_of
 from orchestration.runs import BEST
@@ -43,28 +32,6 @@ from search_spaces import Space
 CHOSEN = "fusion.yaml"
 """In the run's folder: the chosen settings, as `hcl evaluate RUN --fused` takes them."""
 FUSED = "hcl fused"
-_LEVELS = ("global", "temporal", "spatial")
-_PUBLISHED = {"fusion.sigma_global": 1.0, "fusion.sigma_temporal": 0.5, "fusion.sigma_spatial": 0.5,
-              "fusion.triples": 0.5, "fusion.over_shots": "mean", "matching.metric": "auto"}  # fmt: skip
-_SEARCHABLE = frozenset(_PUBLISHED)
-_BATCH = 256
-
-
-@dataclass(frozen=True)
-class Search:
-    """What was found on val.
-
-    Attributes:
-        settings: by dotted path.
-        value, published: mean val accuracy over the shots, of the chosen settings and of the published ones.
-        seconds: of the trials alone.
-    """
-
-    settings: dict[str, Any]
-    value: float
-    published: float
-    n_trials: int
-    seconds: float
 
 
 def search_fusion(
@@ -102,7 +69,7 @@ def search_fusion(
             ensure_grids([job], runs)
         ensure_tables([cell], runs)
     table = cell.table(runs).read()
-    found = _search(_by_choice(table, cell), space, experiment, n_trials, seed)
+    found = search_table(table, _val_episodes(cell), experiment, space, n_trials=n_trials, seed=seed)
     chosen = yaml.safe_dump(nest(found.settings), sort_keys=False)
     write_atomically(folder / CHOSEN, f"{_HEADER}{chosen}".encode())
     write_atomically(record, yaml.safe_dump({"asked": asked, "found": vars(found)}, sort_keys=False).encode())
@@ -122,10 +89,10 @@ def evaluate_fusion(
     fusions: dict[str, dict[str, Any]] = {
         FUSED: chosen_fusion(folder),
         "hcl": {},
-        "hcl published weights": _PUBLISHED,
+        "hcl published weights": PUBLISHED_FUSION,
     }
-    for level in _LEVELS:
-        fusions[f"hcl {level} only"] = {f"fusion.sigma_{one}": float(one == level) for one in _LEVELS}
+    for level in LEVELS:
+        fusions[f"hcl {level} only"] = {f"fusion.sigma_{one}": float(one == level) for one in LEVELS}
     targets = [
         Target(folder, override(experiment, {**settings, "evaluation.partition": "test"}), label=label)
         for label, settings in fusions.items()
@@ -140,18 +107,18 @@ def chosen_fusion(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise ConfigError("no fusion has been chosen", where=str(path), remedy=f"run `hcl fuse {folder.name}` first")
     settings = flatten(read_yaml(path, str(path)), str(path))
-    if other := set(settings) - _SEARCHABLE:
+    if other := set(settings) - set(PUBLISHED_FUSION):
         raise ConfigError(f"{min(other)} is no setting of a fusion", where=str(path), remedy="run `hcl fuse` again")
     return settings
 
 
 def _checked(space: Space, experiment: Experiment) -> Space:
     """The space with what has no effect here fixed; raises ConfigError for what cannot be searched."""
-    if other := [path for path in space.parameters if path not in _SEARCHABLE]:
+    if other := [path for path in space.parameters if path not in PUBLISHED_FUSION]:
         raise ConfigError(
             f"{other[0]} would need other features or other questions",
             where=f"space {space.name}",
-            remedy=f"search some of {', '.join(sorted(_SEARCHABLE))}",
+            remedy=f"search some of {', '.join(sorted(PUBLISHED_FUSION))}",
         )
     if "val" in experiment.data.train_partitions:
         raise ConfigError(
@@ -165,7 +132,7 @@ def _checked(space: Space, experiment: Experiment) -> Space:
             where="train.regime",
             remedy="fuse a run of train.regime: hcl",
         )
-    reasons = [build.defects(experiment).reason(shot) for shot in experiment.evaluation.shots]
+    reasons = [arguments.defects(experiment).reason(shot) for shot in experiment.evaluation.shots]
     if reason := next(filter(None, reasons), None):
         raise ConfigError(
             f"levels cannot be looked up: {reason}", where="matching", remedy="fuse a run of mode: corrected"
@@ -173,10 +140,10 @@ def _checked(space: Space, experiment: Experiment) -> Space:
     return space.pin({"fusion.triples": 0.5}) if len(experiment.matching.tuple_sizes) == 1 else space
 
 
-def _by_choice(table: dict[str, np.ndarray], cell: Cell) -> Callable[[str, str], list[Contested]]:
-    """Margins of the val episodes of every shot for a metric and a way to combine shots, each made when first asked."""
-    experiment, evaluation, made = cell.experiment, cell.experiment.evaluation, {}  # type: ignore[var-annotated]
-    episodes = [
+def _val_episodes(cell: Cell) -> list[Episodes]:
+    """Of every shot."""
+    evaluation = cell.experiment.evaluation
+    return [
         sample_episodes(
             cell.partition.labels,
             way=evaluation.way,
@@ -188,59 +155,6 @@ def _by_choice(table: dict[str, np.ndarray], cell: Cell) -> Callable[[str, str],
         )
         for shot in evaluation.shots
     ]
-
-    def margins(metric: str, over_shots: str) -> list[Contested]:
-        if (metric, over_shots) not in made:
-            sizes = experiment.matching.tuple_sizes
-            made[metric, over_shots] = [
-                contested(table, one, metric=metric, over_shots=over_shots, tuple_sizes=sizes) for one in episodes
-            ]
-        return made[metric, over_shots]
-
-    return margins
-
-
-def _search(
-    margins: Callable[[str, str], list[Contested]], space: Space, experiment: Experiment, n_trials: int, seed: int
-) -> Search:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=seed))
-    for point in space.encoded_first_points():
-        study.enqueue_trial(point)
-    own = {path: value for path, value in flatten(experiment.model_dump(), "").items() if path in _SEARCHABLE}
-    sizes = experiment.matching.tuple_sizes
-    [published] = _values(margins, [_PUBLISHED], sizes)
-    best, settings = -1.0, {}
-    began = time.monotonic()
-    for start in range(0, n_trials, _BATCH):
-        trials = [study.ask() for _ in range(min(_BATCH, n_trials - start))]
-        asked = [{**own, **space.suggest(trial)} for trial in trials]  # type: ignore[arg-type]
-        values = _values(margins, asked, sizes)
-        for trial, value in zip(trials, values, strict=True):
-            study.tell(trial, value)
-        if max(values) > best:  # of equal ones the first, and the published weights are asked before all others
-            best = max(values)
-            settings = asked[values.index(best)]
-    return Search(settings, best, published, n_trials, time.monotonic() - began)
-
-
-def _values(
-    margins: Callable[[str, str], list[Contested]], asked: Sequence[dict[str, Any]], sizes: Sequence[int]
-) -> list[float]:
-    """Mean accuracy over shots of each candidate."""
-    values = np.empty(len(asked))
-    ordered = sorted(range(len(asked)), key=lambda index: _choice(asked[index]))
-    for choice, group in itertools.groupby(ordered, key=lambda index: _choice(asked[index])):
-        members = list(group)
-        sigmas = torch.tensor([[asked[index][f"fusion.sigma_{level}"] for level in _LEVELS] for index in members])
-        weights = level_weights(sigmas, torch.tensor([asked[index]["fusion.triples"] for index in members]), sizes)
-        shots = margins(*choice)
-        values[members] = torch.stack([fused_accuracies(shot, weights) for shot in shots]).mean(dim=0).numpy()
-    return values.tolist()
-
-
-def _choice(settings: dict[str, Any]) -> tuple[str, str]:
-    return settings["matching.metric"], settings["fusion.over_shots"]
 
 
 def _repeated(record: Path, asked: dict[str, Any]) -> Search:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hcl.backbone import Backbone, make_backbone
-from hcl.build import frozen_stages, make_dataset, test_draws, weights_identity
+from hcl.build import frozen_stages, weights_identity
 from hcl.catalogue import frames_folder
 from hcl.checkpoint import file_digest
 from hcl.clips import Draw
@@ -21,6 +21,7 @@ from hcl.config import Experiment
 from hcl.errors import HCLError
 from hcl.frames import FrameStore
 from hcl.grids import GridStore
+from hcl.inputs import make_dataset, test_draws
 from hcl.model import autocast
 from hcl.splits import Partition
 from orchestration.runtime import compute_actor, connect, device_of_actor, map_actors, n_workers_available, progress
@@ -35,7 +36,7 @@ class GridJob:
 
     Args:
         random_backbone: without the pretrained weights, for the baseline that has learnt nothing.
-        test_views: what an evaluation averages over; see `hcl.build.test_draws`.
+        test_views: what an evaluation averages over; see `hcl.inputs.test_draws`.
     """
 
     experiment: Experiment

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hcl import build
+from hcl import arguments
 from hcl.config import Experiment
 from hcl.frame_matchers import FRAME_MATCHERS, FrameMatching
 from hcl.methods import HierarchicalMatching, Method, OrderedPrototype, PooledHead
@@ -34,8 +34,8 @@ def method_of(name: str, experiment: Experiment) -> Method:
     if experiment.train.regime != "hcl":
         return PooledHead()
     half = experiment.evaluation.precision == "bfloat16"
-    looking, sigmas = build.looking_up(experiment), build.sigmas_of_fusion(experiment)
-    return HierarchicalMatching(build.test_matcher(experiment), looking, sigmas, half)
+    looking, sigmas = arguments.looking_up(experiment), arguments.sigmas_of_fusion(experiment)
+    return HierarchicalMatching(arguments.test_matcher(experiment), looking, sigmas, half)
 
 
 def is_trained(name: str, experiment: Experiment) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hcl import build
+from hcl import arguments
 from hcl.config import Experiment
 from hcl.effective import effective_partition
 from hcl.episode_files import EpisodeList, lists_for
@@ -194,7 +194,7 @@ def _known(target: Target, cell: Cell, asked: EpisodeList) -> dict[str, Any]:
         "protocol": experiment.data.protocol,
         "evaluation_protocol": experiment.evaluation.protocol,
         "mode": experiment.mode,
-        "leaks_labels": cell.how.reads_names and build.defects(experiment).misplaced_semantics,
+        "leaks_labels": cell.how.reads_names and arguments.defects(experiment).misplaced_semantics,
         "metric": cell.how.metric(episodes.shot),
         "split_digest": cell.partition.digest(),
         "episodes_digest": episodes.digest(),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from hcl import build
+from hcl import build, inputs
 from hcl.catalogue import frames_folder
 from hcl.checkpoint import load_checkpoint
 from hcl.config import Experiment
@@ -58,8 +58,8 @@ class Run:
             return train_grids, selection_grids
         frames = FrameStore(frames_folder(self.data_root, self.experiment.data.dataset))
         return (
-            build.make_dataset(self.experiment, frames, train, training=True),
-            build.make_dataset(self.experiment, frames, selection, training=False),
+            inputs.make_dataset(self.experiment, frames, train, training=True),
+            inputs.make_dataset(self.experiment, frames, selection, training=False),
         )
 
     def has_last(self) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hcl import build
+from hcl import build, inputs
 from hcl.arrays import save_arrays
 from hcl.catalogue import frames_folder
 from hcl.episodes import Episodes
@@ -53,7 +53,7 @@ class Scorer:
         views = []
         for view in range(cell.views):
             frames = torch.stack(
-                [self.dataset[build.test_draws(clip, cell.views)[view]] for clip in range(start, stop)]
+                [self.dataset[inputs.test_draws(clip, cell.views)[view]] for clip in range(start, stop)]
             )
             precision = cell.experiment.train.precision
             kept = cell.how.keep(self.model, frames.to(self.device), names, precision=precision)
@@ -95,7 +95,7 @@ class Scorer:
             self.dataset: Any = GridDataset(job.store(self.runs), by_number=True)
         else:
             frames = FrameStore(frames_folder(cell.data_root, cell.partition.dataset))
-            self.dataset = build.make_dataset(
+            self.dataset = inputs.make_dataset(
                 cell.experiment, frames, cell.partition, training=False, random_views=cell.views > 1
             )
         self.cell, self.model, self.embeddings = cell, _model(cell).to(self.device), cell.embeddings()

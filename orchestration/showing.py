@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from hcl.build import make_dataset
 from hcl.catalogue import frames_folder
 from hcl.config import Experiment
 from hcl.contact_sheet import RecordingFrames, class_sheet, video_sheet
 from hcl.errors import DataError, VideoError
 from hcl.extraction import extract_video
 from hcl.frames import FrameStore
+from hcl.inputs import make_dataset
 from hcl.names import shown, some
 from hcl.splits import Partition, Video, read_split
 

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hcl import build
+from hcl import build, inputs
 from hcl.arrays import load_arrays, save_arrays
 from hcl.catalogue import frames_folder
 from hcl.checkpoint import file_digest
@@ -94,7 +94,7 @@ class Cell:
             "views": self.views,
             "videos": self.partition.digest(),
             "frames": file_digest(manifest) if manifest.exists() else "no manifest",
-            "embeddings": build.embeddings_identity(experiment, self.data_root, self.partition.dataset),
+            "embeddings": inputs.embeddings_identity(experiment, self.data_root, self.partition.dataset),
         }
 
     @cached_property
@@ -135,7 +135,7 @@ class Cell:
 
     def embeddings(self) -> Float[Tensor, "clip embedding"] | None:
         """Of each clip's class name, where the method reads them. Raises DataError."""
-        return build.clip_embeddings(self.experiment, self.data_root, self.partition) if self.how.reads_names else None
+        return inputs.clip_embeddings(self.experiment, self.data_root, self.partition) if self.how.reads_names else None
 
     def features(self, runs: Path) -> FeatureStore:
         """What the method keeps of each clip."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import results
-from hcl import build
+from hcl import build, inputs
 from hcl.config import Experiment
 from hcl.errors import ConfigError, StorageError
 from hcl.resolve import load_resolved, to_yaml
@@ -51,8 +51,9 @@ def train(
         StorageError: another command trains this run.
         TrainingError, ClusterError: see there.
     """
-    with held(_lock(Path(runs), experiment.name), what=f"training of {experiment.name}"):
-        run = prepare(experiment, data_root=data_root, runs=runs, restart=restart)
+    run = _checked(experiment, data_root, runs)  # before the lock: a mistake leaves no file behind
+    with held(_lock(run.runs, experiment.name), what=f"training of {experiment.name}"):
+        _open_folder(run, restart=restart)
         if run.epochs_done() >= experiment.train.epochs:
             return run
         provenance = _provenance(run, command)
@@ -67,9 +68,19 @@ def train(
 
 def prepare(experiment: Experiment, *, data_root: Path, runs: Path, restart: bool = False) -> Run:
     """Check everything that can be checked without Ray, then make or reopen the run's folder."""
+    run = _checked(experiment, data_root, runs)
+    _open_folder(run, restart=restart)
+    return run
+
+
+def _checked(experiment: Experiment, data_root: Path, runs: Path) -> Run:
     run = Run(experiment, Path(data_root).absolute(), Path(runs).absolute(), Path(runs).absolute() / experiment.name)
     check_data(run)
-    settings = run.folder / "experiment.yaml"
+    return run
+
+
+def _open_folder(run: Run, *, restart: bool) -> None:
+    experiment, settings = run.experiment, run.folder / "experiment.yaml"
     if (run.folder / STUDY).exists():
         raise ConfigError(
             "holds a study, not a run", where=str(run.folder), remedy="give the run another name (--set name=...)"
@@ -94,13 +105,12 @@ def prepare(experiment: Experiment, *, data_root: Path, runs: Path, restart: boo
         raise StorageError(
             f"cannot be written: {error.strerror}", where=str(run.folder), remedy="give --runs a folder of yours"
         ) from error
-    return run
 
 
 def _provenance(run: Run, command: str) -> results.Provenance:
     """That of the run's first call; raises ConfigError where its data have changed since."""
     data = {partition.name: partition.digest() for partition in run.partitions()}
-    if names := build.embeddings_identity(run.experiment, run.data_root, run.experiment.data.dataset):
+    if names := inputs.embeddings_identity(run.experiment, run.data_root, run.experiment.data.dataset):
         data["embeddings"] = names
     known: results.Provenance | None = None
     with suppress(results.RecordError):
@@ -119,7 +129,7 @@ def _provenance(run: Run, command: str) -> results.Provenance:
 
 def _lock(runs: Path, name: str) -> Path:
     """Beside the run's folder, which --restart deletes."""
-    return runs.absolute() / ".locks" / name
+    return runs / f".{name}.lock"
 
 
 def check_data(run: Run) -> None:
@@ -127,14 +137,14 @@ def check_data(run: Run) -> None:
     train_partition, val_partition = run.partitions()
     check_draws(run.experiment, train_partition, val_partition)
     for partition in (train_partition, val_partition):
-        build.class_embeddings(run.experiment, run.data_root, partition)
+        inputs.class_embeddings(run.experiment, run.data_root, partition)
 
 
 def check_draws(experiment: Experiment, train_partition: Partition, val_partition: Partition) -> None:
     """Raise EpisodeError for batches or validation episodes that the partitions cannot provide."""
     sampler = build.make_regime(experiment).sampler
     sampler.draw(train_partition.labels, epoch=0, step=0, class_names=train_partition.classes)
-    build.val_episodes(experiment, val_partition)
+    inputs.val_episodes(experiment, val_partition)
 
 
 def _differences(old: Experiment, new: Experiment) -> list[str]:

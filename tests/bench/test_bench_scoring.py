@@ -14,7 +14,7 @@ import pytest
 import ray
 import torch
 
-from hcl import build
+from hcl import arguments, build
 from hcl.encoding import encode, features_of
 from hcl.episodes import sample_episodes
 from hcl.evaluation import levels_one_by_one
@@ -128,8 +128,8 @@ def test_the_table_against_episode_by_episode(capsys):
     """
     settings = {"clips.size": 112, "model.weights": "none", "model.cached_views": 0}
     experiment = override(resolve("metaworld_cpu").experiment, settings)
-    model, matcher = build.make_model(experiment, 12).eval(), build.test_matcher(experiment)
-    labels, sigmas = np.repeat(np.arange(12), 16), build.sigmas_of_fusion(experiment)
+    model, matcher = build.make_model(experiment, 12).eval(), arguments.test_matcher(experiment)
+    labels, sigmas = np.repeat(np.arange(12), 16), arguments.sigmas_of_fusion(experiment)
     clips = clips_like(labels, experiment.clips.size)
     lists = {s: sample_episodes(labels, way=5, shot=s, queries=5, episodes=1000, seed=0) for s in (1, 5)}
 
@@ -140,7 +140,7 @@ def test_the_table_against_episode_by_episode(capsys):
     def by_table() -> dict[int, np.ndarray]:
         features = encoded(clips)
         table = {name: x.numpy() for name, x in score_pairs(features, features, **matcher.options).items()}
-        looking = build.looking_up(experiment)
+        looking = arguments.looking_up(experiment)
         return {shot: accuracies(fused(look_up(table, one, **looking), sigmas), 5) for shot, one in lists.items()}
 
     def one_by_one(shot: int, n: int) -> np.ndarray:

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from hcl import build
+from hcl import arguments, build
 from hcl.batches import Batch
 from hcl.config import Experiment
 from hcl.gather import Gather, OneProcess, Workers
@@ -48,7 +48,7 @@ def step_of(experiment: Experiment, gather: Gather) -> Any:
     model = build.make_model(experiment, experiment.train.classes_per_batch, random_weights=True).train()
     optimizer = build.optimizer_of(experiment, model)
     wrapped = model if isinstance(gather, OneProcess) else DistributedDataParallel(model)
-    loss = PairLoss(wrapped, build.sigmas_of_loss(experiment), build.training_matching(experiment), gather)
+    loss = PairLoss(wrapped, arguments.sigmas_of_loss(experiment), arguments.training_matching(experiment), gather)
     batch, norm = batch_of(experiment, gather), experiment.optim.clip_norm
     return model, lambda: train_step(wrapped, optimizer, batch, loss=loss, clip_norm=norm, gather=gather)
 

@@ -114,7 +114,6 @@ def test_the_baseline_shares_all_but_the_regime_with_the_run_that_it_is_compared
     differing = {path for path in ours if ours[path] != other[path]}
     assert differing == {
         "name",
-        "model.pooled_from",
         "train.regime",
         "train.episodes_per_step",
         "train.batches_per_epoch",

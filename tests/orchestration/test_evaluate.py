@@ -19,7 +19,7 @@ import pytest
 import torch
 
 import results
-from hcl import build
+from hcl import arguments, build, inputs
 from hcl.checkpoint import file_digest, load_checkpoint, load_model
 from hcl.clips import ClipDataset
 from hcl.config import Experiment
@@ -93,7 +93,7 @@ def episodes_of(experiment: Experiment, partition: Partition, shot: int) -> Epis
 
 def clips_of(experiment: Experiment, data_root: Path, partition: Partition) -> ClipDataset:
     frames = FrameStore(data_root / "images" / partition.dataset)
-    return build.make_dataset(experiment, frames, partition, training=False)
+    return inputs.make_dataset(experiment, frames, partition, training=False)
 
 
 def directly(
@@ -101,7 +101,7 @@ def directly(
 ) -> tuple[np.ndarray, dict[str, np.ndarray], Levels]:
     """Accuracy of each episode, fused and by level, and its levels; every clip of every episode is encoded again."""
     model.eval()
-    defects = build.defects(experiment)
+    defects = arguments.defects(experiment)
     each = []
     for support, query in zip(episodes.support, episodes.query, strict=True):
         batch = torch.stack([clips[int(index)] for index in [*support.ravel(), *query.ravel()]])
@@ -115,14 +115,14 @@ def directly(
                 shot=episodes.shot,
                 metric=experiment.matching.metric,
                 swap_axes=defects.swap_shot_axes,
-                **build.test_matching(experiment),
+                **arguments.test_matching(experiment),
             )
         )
     levels = Levels(*(np.stack(level) for level in zip(*each, strict=True)))
     n_queries = episodes.query.shape[2]
     by_level = zip(("global", "temporal", "spatial"), levels, strict=True)
     return (
-        accuracies(fused(levels, build.sigmas_of_fusion(experiment)), n_queries),
+        accuracies(fused(levels, arguments.sigmas_of_fusion(experiment)), n_queries),
         {name: accuracies(level, n_queries) for name, level in by_level},
         levels,
     )
@@ -341,15 +341,15 @@ def test_views_are_averaged(local_ray: ModuleType, data_root: Path, tmp_path: Pa
     assert answers.n_encoded == 45
     partition = read_partition(data_root, "toy", "test")
     frames = FrameStore(data_root / "images" / "toy")
-    clips = build.make_dataset(experiment, frames, partition, training=False, random_views=True)
+    clips = inputs.make_dataset(experiment, frames, partition, training=False, random_views=True)
     model, episodes = model_of("untrained", experiment, tmp_path), episodes_of(experiment, partition, 2)
     each = []
     for view in range(3):
-        read = [clips[build.test_draws(clip, 3)[view]] for clip in range(len(clips))]
+        read = [clips[inputs.test_draws(clip, 3)[view]] for clip in range(len(clips))]
         each.append(directly(experiment, model, read, episodes)[2])
     assert not np.allclose(each[0].global_, each[1].global_)
     mean = Levels(*(np.mean(level, axis=0) for level in zip(*each, strict=True)))
-    expected = accuracies(fused(mean, build.sigmas_of_fusion(experiment)), 2)
+    expected = accuracies(fused(mean, arguments.sigmas_of_fusion(experiment)), 2)
     assert answers.records[0].accuracy == pytest.approx(expected.mean(), abs=1e-9)
 
 
@@ -419,7 +419,7 @@ def test_defects_that_mix_clips_go_episode_by_episode(
     experiment = tiny_experiment(
         **changes, model__train_backbone=True, evaluation__shots=shots, evaluation__episodes=12, matching__top_tuples=2
     )
-    assert reason in build.defects(experiment).reason(2)
+    assert reason in arguments.defects(experiment).reason(2)
     (tmp_path / "tiny").mkdir()
     questions = questions_of([Target(tmp_path / "tiny", experiment, methods=("untrained",))], data_root)
     notes = one_by_one_notes(questions)

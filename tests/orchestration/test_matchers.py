@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import results
-from hcl import build
+from hcl import build, inputs
 from hcl.baselines import prototype_scores
 from hcl.checkpoint import save_checkpoint
 from hcl.config import Experiment
@@ -78,7 +78,7 @@ def test_protonet_on_the_encoders_frames(
 ) -> None:
     partition = read_partition(data_root, "toy", "test")
     model = build.make_model(experiment, 4).eval()
-    clips = build.make_dataset(experiment, FrameStore(data_root / "images" / "toy"), partition, training=False)
+    clips = inputs.make_dataset(experiment, FrameStore(data_root / "images" / "toy"), partition, training=False)
     with torch.no_grad():
         tokens, _ = model.tokens(torch.stack([clips[index] for index in range(len(clips))]))
     vectors = tokens.mean(dim=(1, 2))

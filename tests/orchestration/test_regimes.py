@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import results
-from hcl import build
+from hcl import arguments, build, inputs
 from hcl.checkpoint import file_digest, load_checkpoint
 from hcl.config import REGIMES, Experiment
 from hcl.encoding import encode
@@ -69,7 +69,7 @@ def test_a_run_is_evaluated_by_the_matcher_of_its_regime(
         (regime, 3, {}, ""),
     ]
     partition = read_partition(data_root, "toy", "test")
-    clips = build.make_dataset(experiment, FrameStore(data_root / "images/toy"), partition, training=False)
+    clips = inputs.make_dataset(experiment, FrameStore(data_root / "images/toy"), partition, training=False)
     model = build.trained_model(experiment, run.folder / BEST)
     pooled, _ = encode(model, clips, range(len(partition.videos)))
     for one in records:
@@ -158,16 +158,16 @@ def test_a_run_with_class_names_is_scored_with_them(
     [record] = evaluate(questions_of([Target(run.folder, experiment)], data_root), runs=tmp_path / "runs").records
     assert record.leaks_labels == (mode == "published")
     partition = read_partition(data_root, "toy", "test")
-    clips = build.make_dataset(experiment, FrameStore(data_root / "images/toy"), partition, training=False)
+    clips = inputs.make_dataset(experiment, FrameStore(data_root / "images/toy"), partition, training=False)
     model = build.trained_model(experiment, run.folder / BEST)
     tokens, rows = encode(model, clips, range(len(partition.videos)))
     settings = experiment.evaluation
     episodes = sample_episodes(
         partition.labels, way=2, shot=2, queries=2, episodes=30, seed=0, overlapping=settings.overlapping
     )
-    names = build.clip_embeddings(experiment, data_root, partition)
-    levels = mixed_levels(model.heads, tokens, rows, episodes, build.test_matcher(experiment), embeddings=names)
-    assert record.accuracy == pytest.approx(accuracies(fused(levels, build.sigmas_of_fusion(experiment)), 2).mean())
+    names = inputs.clip_embeddings(experiment, data_root, partition)
+    levels = mixed_levels(model.heads, tokens, rows, episodes, arguments.test_matcher(experiment), embeddings=names)
+    assert record.accuracy == pytest.approx(accuracies(fused(levels, arguments.sigmas_of_fusion(experiment)), 2).mean())
     assert record.levels["spatial"] == pytest.approx(accuracies(levels.spatial, 2).mean())
 
 

@@ -168,7 +168,7 @@ def test_an_error_of_any_worker_reaches_the_caller_and_a_later_command_goes_on(
     began = time.monotonic()
     with pytest.raises(DataError, match=r"eel_\d/\d.jpg: is not an image") as caught:
         train(experiment, data_root=data, runs=tmp_path / "runs")
-    assert "extract the dataset again" in caught.value.remedy
+    assert "extract them again" in caught.value.remedy
     assert time.monotonic() - began < 90  # not retried again and again
     folder = tmp_path / "runs" / "damaged"
     assert not (folder / LAST).exists()

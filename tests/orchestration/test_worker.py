@@ -69,7 +69,7 @@ def test_best_is_the_epoch_with_the_highest_accuracy_and_of_equals_the_first(
 ) -> None:
     run = new_run(data_root, tmp_path, tiny_experiment(model__train_backbone=True, train__epochs=3))
     values = iter(accuracies)
-    monkeypatch.setattr(worker, "validate", lambda *_, **__: np.full(20, next(values)))
+    monkeypatch.setattr(worker, "_validate", lambda *_, **__: np.full(20, next(values)))
     monkeypatch.setattr(worker, "train_epoch", lambda *_, **__: {"total": 1.0})
     assert run_epochs(run)["epoch"] == best
     found = states(run)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from hcl import build
+from hcl import arguments, build
 from hcl.config import Experiment
 from hcl.episodes import Episodes
 from hcl.evaluation import episode_levels
@@ -75,9 +75,9 @@ def test_one_shot_episode_by_the_settings_of_published_mode(variant: str, form: 
     experiment, model = imported(tmp_path, form, **full)
     tokens, rows = model.tokens(images("s6_test_r18_shot1"))
     episode = Episodes(np.arange(5)[None], np.arange(5).reshape(1, 5, 1), np.arange(5, 30).reshape(1, 5, 5))
-    levels = episode_levels(model.heads, tokens, rows, episode, build.test_matcher(experiment))
+    levels = episode_levels(model.heads, tokens, rows, episode, arguments.test_matcher(experiment))
     for ours, released in zip(levels, ("global_sim", "temp_sims", "spa_sims"), strict=True):
         check(STAGE, "values", ours[0], recorded, f"{variant}_{released}")
-    scores = fused(levels, build.sigmas_of_fusion(experiment))[0]
+    scores = fused(levels, arguments.sigmas_of_fusion(experiment))[0]
     check(STAGE, "values", scores, recorded, f"{variant}_sims")
     assert np.array_equal(scores.argmax(axis=-1), recorded[f"{variant}_pred"])

@@ -1,0 +1,85 @@
+"""From an experiment to the keyword arguments of plain functions: weights of terms and levels, ways of matching."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hcl.config import Experiment
+from hcl.evaluation import Defects, Matcher
+
+
+def sigmas_of_loss(experiment: Experiment) -> dict[str, float]:
+    """The weight of each term of `hcl.losses.TERMS`."""
+    loss = experiment.loss
+    return {
+        "ce": loss.sigma_ce,
+        "global": loss.sigma_global,
+        "temporal": loss.sigma_temporal,
+        "temporal_cycle": loss.sigma_temporal_cycle,
+        "spatial": loss.sigma_spatial,
+        "spatial_cycle": loss.sigma_spatial_cycle,
+    }
+
+
+def sigmas_of_fusion(experiment: Experiment) -> dict[str, float]:
+    """The keyword arguments of `hcl.similarity.fuse`."""
+    return experiment.fusion.model_dump(include={"sigma_global", "sigma_temporal", "sigma_spatial"})
+
+
+def looking_up(experiment: Experiment) -> dict[str, Any]:
+    """The keyword arguments of `hcl.scores.look_up`."""
+    matching, fusion = experiment.matching, experiment.fusion
+    return {
+        "metric": matching.metric,
+        "tuple_sizes": matching.tuple_sizes,
+        "triples": fusion.triples,
+        "over_shots": fusion.over_shots,
+    }
+
+
+def training_matching(experiment: Experiment) -> dict[str, Any]:
+    """The keyword arguments of `hcl.losses.contrastive_terms`."""
+    matching, loss = experiment.matching, experiment.loss
+    return {
+        "tuple_sizes": matching.tuple_sizes,
+        "top_tuples": matching.top_tuples,
+        "top_patches": matching.top_patches,
+        "zoom_ranks": matching.zoom_ranks_train,
+        "temperature": loss.temperature,
+        "cycle_temperature": loss.cycle_temperature,
+        "keep_anchor": loss.keep_anchor,
+        "renormalise": matching.renormalise,
+        "misplaced_semantics": matching.misplaced_training_semantics,
+        "spatial": loss.sigma_spatial > 0,
+        "spatial_cycle": loss.sigma_spatial_cycle > 0,
+        "chunk_size": matching.chunk_size,
+    }
+
+
+def test_matching(experiment: Experiment) -> dict[str, Any]:
+    """The keyword arguments of `hcl.scores.score_pairs`."""
+    matching = experiment.matching
+    return {
+        "tuple_sizes": matching.tuple_sizes,
+        "top_tuples": matching.top_tuples,
+        "top_patches": matching.top_patches,
+        "zoom_ranks": matching.zoom_ranks_test,
+        "renormalise": matching.renormalise,
+        "chunk_size": matching.chunk_size,
+        "precision": experiment.evaluation.precision,
+    }
+
+
+def test_matcher(experiment: Experiment) -> Matcher:
+    """How episodes are compared, in validation and in evaluation."""
+    matching = experiment.matching
+    return Matcher(matching.metric, matching.project_at_test, test_matching(experiment), defects(experiment))
+
+
+def defects(experiment: Experiment) -> Defects:
+    matching = experiment.matching
+    return Defects(
+        mix_scales=matching.multi_scale and matching.mix_scales,
+        swap_shot_axes=matching.swap_shot_axes,
+        misplaced_semantics=matching.semantic and matching.leaking_semantics,
+    )

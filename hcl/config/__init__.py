@@ -1,0 +1,34 @@
+"""What an experiment is: every setting with its type, bounds, unit and meaning.
+
+`hcl.resolve` builds an `Experiment` from YAML files and overrides; nothing below the edge of the
+program takes a configuration object, only plain named arguments.
+"""
+
+from hcl.config.data import Clips, Data
+from hcl.config.evaluation import Evaluation, Fusion
+from hcl.config.experiment import Experiment
+from hcl.config.model import Matching, Model
+from hcl.config.presets import MACHINE_SETTINGS, PUBLISHED, PUBLISHED_EVALUATION
+from hcl.config.section import Section, setting
+from hcl.config.training import EPISODIC, REGIMES, Loss, Optim, RegimeName, Train
+
+__all__ = [
+    "EPISODIC",
+    "MACHINE_SETTINGS",
+    "PUBLISHED",
+    "PUBLISHED_EVALUATION",
+    "REGIMES",
+    "Clips",
+    "Data",
+    "Evaluation",
+    "Experiment",
+    "Fusion",
+    "Loss",
+    "Matching",
+    "Model",
+    "Optim",
+    "RegimeName",
+    "Section",
+    "Train",
+    "setting",
+]

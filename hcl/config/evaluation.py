@@ -1,0 +1,56 @@
+"""Which episodes are asked, and how the levels are weighed in their scores."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from hcl.config.section import Section, setting
+
+
+class Evaluation(Section):
+    datasets: tuple[str, ...] = setting((), "data sets evaluated; empty: the training data set only")
+    partition: Literal["val", "test"] = setting("test", "partition that the episodes come from")
+    way: int = setting(5, "classes of an episode", ge=2)
+    shots: tuple[Annotated[int, Field(ge=1)], ...] = setting((1, 2, 3, 4, 5), "labelled clips a class", min_length=1)
+    queries: int = setting(5, "clips to classify, a class", ge=1)
+    episodes: int = setting(1000, "episodes of each cell", unit="episodes", ge=1)
+    seed: int = setting(0, "seed of the episodes", ge=0)
+    overlapping: bool = setting(
+        False, "draw support and query independently and never class 0, as released (deviations 9, 10)"
+    )
+    views: int = setting(
+        1,
+        "readings of each clip that similarities are averaged over: 1 takes clips.test_sampling, more are random",
+        unit="views",
+        ge=1,
+        le=64,
+    )
+    precision: Literal["float32", "bfloat16"] = setting(
+        "float32", "bfloat16 keeps patches in half precision and chooses by rounded products; means stay in float32"
+    )
+    keep_features: bool = setting(
+        True, "leave the encoded features under runs/cache once all pairs are scored, for other questions about them"
+    )
+    protocol: Literal["standard", "published"] = setting(
+        "standard", "`published` asks as the printed results were asked (`--protocol published`), and tables mark it"
+    )
+
+
+class Fusion(Section):
+    sigma_global: float = setting(1.0, "weight of the global similarity", ge=0)
+    sigma_temporal: float = setting(0.5, "weight of the temporal similarity", ge=0)
+    sigma_spatial: float = setting(0.5, "weight of the spatial similarity", ge=0)
+    triples: float = setting(
+        0.5, "share of tuples of three beside those of two, where both are matched; half is their mean", ge=0, le=1
+    )
+    over_shots: Literal["mean", "max"] = setting(
+        "mean", "a class's similarity from its shots: their mean, or the nearest; `max` concerns `hcl evaluate` alone"
+    )
+
+    @model_validator(mode="after")
+    def _something_counts(self) -> Self:
+        if self.sigma_global + self.sigma_temporal + self.sigma_spatial == 0:
+            raise ValueError("all three sigmas are 0: nothing would be compared")
+        return self

@@ -1,0 +1,133 @@
+"""All sections together: what must fit across them, and the digest that names an experiment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal, Self
+
+from pydantic import model_validator
+
+from hcl.config.data import Clips, Data
+from hcl.config.evaluation import Evaluation, Fusion
+from hcl.config.model import Matching, Model
+from hcl.config.presets import MACHINE_SETTINGS, PUBLISHED_EVALUATION
+from hcl.config.section import Section, setting
+from hcl.config.training import Loss, Optim, Train
+
+
+class Experiment(Section):
+    name: str = setting("hcl", "name of the run's folder", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    mode: Literal["corrected", "published"] = setting(
+        "corrected", "`published` presets every deviation of the released code"
+    )
+    seed: int = setting(0, "seed of weights, batches and augmentation", ge=0, lt=2**31)
+    data: Data = Data()
+    clips: Clips = Clips()
+    model: Model = Model()
+    matching: Matching = Matching()
+    loss: Loss = Loss()
+    fusion: Fusion = Fusion()
+    optim: Optim = Optim()
+    train: Train = Train()
+    evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        published = self.data.protocol == "published"
+        peeks = self.data.selection_partition == "test" or self.data.selection_partition in self.data.train_partitions
+        if peeks and not published:
+            raise ValueError(
+                f"data.selection_partition={self.data.selection_partition} with data.train_partitions="
+                f"{self.data.train_partitions} would choose the model on classes it must not see; "
+                "set data.protocol=published to do it all the same, and every table will mark it"
+            )
+        if self.clips.n_frames > self.model.max_positions:
+            raise ValueError(
+                f"clips.n_frames={self.clips.n_frames} exceeds model.max_positions={self.model.max_positions}"
+            )
+        side = -(-self.clips.size // 32)  # every backbone here shrinks a frame by 32
+        if side > self.model.max_positions and self.model.position_embedding != "2d_sine":
+            raise ValueError(
+                f"clips.size={self.clips.size} gives {side} x {side} patches, more than model.max_positions="
+                f"{self.model.max_positions}"
+            )
+        if self.clips.n_frames < max(self.matching.tuple_sizes):
+            raise ValueError(f"clips.n_frames={self.clips.n_frames} is too few for tuples {self.matching.tuple_sizes}")
+        if self.evaluation.protocol == "published" and (wrong := _unlike(self, PUBLISHED_EVALUATION)):
+            raise ValueError(
+                f"evaluation.protocol=published means {wrong[0]}={wrong[1]}, not {wrong[2]}; "
+                "leave it alone, or evaluate with evaluation.protocol=standard"
+            )
+        if self.model.batch_norm == "sync" and not self.train.use_gpu:
+            raise ValueError(
+                "model.batch_norm=sync needs train.use_gpu=true: torch synchronises statistics on CUDA only"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _regime_can_learn(self) -> Self:
+        regime, model = self.train.regime, self.model
+        if regime in ("protonet", "cosine") and model.pooled_from == "backbone" and not model.train_backbone:
+            raise ValueError(
+                f"train.regime={regime} learns nothing on a frozen backbone: it has no weights of its own; "
+                "set model.pooled_from=encoder or model.train_backbone=true"
+            )
+        if regime == "relation" and (side := -(-self.clips.size // 32)) < 4:
+            raise ValueError(
+                f"train.regime=relation halves the feature grid twice and needs 4 cells a side, clips.size="
+                f"{self.clips.size} gives {side}; set clips.size=128 or more"
+            )
+        if self.matching.semantic and regime != "hcl":
+            raise ValueError(f"matching.semantic concerns train.regime=hcl alone, got {regime}")
+        return self
+
+    @model_validator(mode="after")
+    def _semantics_can_be_computed(self) -> Self:
+        matching = self.matching
+        if not matching.semantic:
+            return self
+        several = len(matching.tuple_sizes) > 1
+        if several and matching.reproject_per_size and self.model.d_model != self.model.embedding_dim:
+            raise ValueError(
+                "matching.reproject_per_size projects the embeddings once more per tuple size, which needs "
+                f"model.d_model={self.model.d_model} to equal model.embedding_dim={self.model.embedding_dim} "
+                "(deviation 18); set matching.reproject_per_size=false, or one of matching.tuple_sizes"
+            )
+        if not matching.leaking_semantics:
+            return self
+        if self.mode != "published":
+            raise ValueError(
+                "matching.leaking_semantics reads the classes of the queries: it stands in mode published only, "
+                f"mode is {self.mode}"
+            )
+        if several:
+            raise ValueError(
+                f"matching.leaking_semantics cannot be computed with matching.tuple_sizes={matching.tuple_sizes}: the "
+                "release raises; set matching.leaking_semantics=false, or one size"
+            )
+        fewest = self.evaluation.way * min(*self.evaluation.shots, self.train.val_shot)
+        if fewest < matching.zoom_ranks_test:
+            raise ValueError(
+                f"matching.leaking_semantics needs as many support clips as matching.zoom_ranks_test="
+                f"{matching.zoom_ranks_test}, an episode has {fewest}"
+            )
+        return self
+
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that name these settings, whatever file or option they came from.
+
+        The run's name and the settings of the machine are left out: more workers do not make another experiment.
+        """
+        content = self.model_dump(mode="json", exclude=MACHINE_SETTINGS)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _unlike(experiment: Experiment, values: dict[str, Any]) -> tuple[str, Any, Any] | None:
+    """The first of some settings that an experiment has otherwise: its path, the value given, the experiment's."""
+    for path, value in values.items():
+        section, field = path.split(".")
+        found = getattr(getattr(experiment, section), field)
+        if found != value:
+            return path, value, found
+    return None

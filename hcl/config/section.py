@@ -1,0 +1,17 @@
+"""What a setting is made of, and a group of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+def setting(default: Any, meaning: str, *, unit: str | None = None, **bounds: Any) -> Any:
+    """A field with its meaning, its unit and its bounds (pydantic's ge, gt, le, lt, min_length)."""
+    extra: dict[str, Any] | None = {"unit": unit} if unit else None
+    return Field(default, description=meaning, json_schema_extra=extra, validate_default=True, **bounds)
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())

@@ -1,0 +1,92 @@
+"""How a run learns: its regime, its losses, its optimiser and its steps."""
+
+from __future__ import annotations
+
+from typing import Literal, Self, get_args
+
+from pydantic import model_validator
+
+from hcl.config.section import Section, setting
+
+RegimeName = Literal["hcl", "classification", "protonet", "cosine", "matching", "relation"]
+REGIMES: tuple[str, ...] = get_args(RegimeName)
+EPISODIC = REGIMES[2:]
+"""Regimes whose steps are episodes; the other two learn from pair batches."""
+
+
+class Loss(Section):
+    sigma_ce: float = setting(1.0, "weight of the classification term", ge=0)
+    sigma_global: float = setting(1.0, "weight of the global contrastive term", ge=0)
+    sigma_temporal: float = setting(0.5, "weight of the temporal contrastive term", ge=0)
+    sigma_temporal_cycle: float = setting(0.25, "weight of the temporal cycle term", ge=0)
+    sigma_spatial: float = setting(0.5, "weight of the spatial contrastive term", ge=0)
+    sigma_spatial_cycle: float = setting(0.0, "weight of the spatial cycle term; 0 leaves it out", ge=0)
+    temperature: float = setting(0.07, "temperature of every contrastive term (tau)", gt=0)
+    cycle_temperature: float = setting(1.0, "temperature of the cycle's soft nearest neighbour; published 1", gt=0)
+    keep_anchor: bool = setting(False, "leave the anchor in the denominator as exp(0), as released (deviation 1)")
+
+
+class Optim(Section):
+    optimizer: Literal["adamw", "adam", "sgd"] = setting("adamw", "optimiser")
+    lr: float = setting(1e-4, "learning rate", gt=0)
+    backbone_lr_factor: float = setting(0.1, "the backbone's learning rate as a share of lr", ge=0, le=1)
+    weight_decay: float = setting(1e-4, "weight decay", ge=0)
+    momentum: float = setting(0.9, "momentum of sgd", ge=0, lt=1)
+    schedule: Literal["step", "multi_step", "cosine", "constant"] = setting("step", "learning rate over the epochs")
+    step_size: int = setting(10, "step: epochs between two drops", unit="epochs", ge=1)
+    milestones: tuple[int, ...] = setting((5, 8, 11, 13, 15), "multi_step: epochs of the drops")
+    gamma: float = setting(0.1, "factor of a drop", gt=0, le=1)
+    warmup_epochs: int = setting(0, "epochs of linear warm-up", unit="epochs", ge=0)
+    clip_norm: float = setting(0.1, "largest norm of the gradient; 0 does not clip", ge=0)
+
+
+class Train(Section):
+    regime: RegimeName = setting(
+        "hcl",
+        "how a run learns: HCL's pair batches, a plain classifier of pooled features, or one of four baselines that "
+        "learn from episodes",
+    )
+    episodes_per_step: int = setting(
+        4, "episodic regimes: episodes whose gradients are added up in a step, over all workers", unit="episodes", ge=1
+    )
+    episode_way: int = setting(5, "classes of a training episode", ge=2)
+    episode_shot: int = setting(1, "labelled clips a class of a training episode", ge=1)
+    episode_queries: int = setting(5, "clips to classify, a class of a training episode", ge=1)
+    epochs: int = setting(15, "epochs", unit="epochs", ge=1)
+    batches_per_epoch: int = setting(1000, "optimiser steps an epoch", unit="batches", ge=1)
+    classes_per_batch: int = setting(24, "classes of a pair batch, two clips each, over all workers", ge=2)
+    workers: int = setting(1, "DDP workers", ge=1, le=4096)
+    use_gpu: bool = setting(False, "one GPU a worker (NCCL); false: CPU (gloo)")
+    precision: Literal["float32", "bfloat16", "float16"] = setting(
+        "float32", "autocast of the forward pass; float16 scales the loss, so that small gradients survive"
+    )
+    channels_last: bool = setting(False, "memory format of the backbone: faster on recent GPUs")
+    compile: bool = setting(False, "torch.compile of backbone and encoder: minutes at the start, faster steps after")
+    recompute_backbone: bool = setting(
+        False, "compute the backbone's blocks again in the backward pass instead of keeping them: memory for time"
+    )
+    loader_processes: int = setting(0, "processes that read and transform clips, per worker", ge=0, le=128)
+    prefetch: int = setting(2, "batches that each of these processes reads ahead", unit="batches", ge=1, le=64)
+    checkpoint_every: int = setting(
+        100,
+        "steps between checkpoints inside an epoch, what a crash may cost; 0: after epochs only",
+        unit="batches",
+        ge=0,
+    )
+    val_episodes: int = setting(200, "episodes of the selection partition after each epoch", unit="episodes", ge=1)
+    val_shot: int = setting(1, "shots of these episodes", ge=1)
+
+    @model_validator(mode="after")
+    def _workers_share_evenly(self) -> Self:
+        if self.regime in EPISODIC:
+            if self.episodes_per_step % self.workers:
+                raise ValueError(
+                    f"episodes_per_step={self.episodes_per_step} cannot be shared evenly by workers={self.workers}"
+                )
+            return self
+        if self.classes_per_batch % self.workers:
+            raise ValueError(
+                f"classes_per_batch={self.classes_per_batch} cannot be shared evenly by workers={self.workers}: "
+                "workers take equal shares, so that the mean of their losses is the loss of the batch"
+            )
+        return self

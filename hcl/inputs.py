@@ -1,0 +1,106 @@
+"""From an experiment to what its model is given: clips, validation episodes, class-name embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hcl import clips
+from hcl.checkpoint import file_digest
+from hcl.clips import ClipDataset, Draw, Frames
+from hcl.config import Clips, Experiment
+from hcl.embeddings import read_embeddings
+from hcl.episodes import Episodes, sample_episodes
+from hcl.splits import Partition
+
+VAL_SEED = 20221023
+"""Of the validation episodes; those of the evaluation have `evaluation.seed`."""
+
+
+def make_dataset(
+    experiment: Experiment, frames: Frames, partition: Partition, *, training: bool, random_views: bool = False
+) -> ClipDataset:
+    """The partition's clips as training or as test sees them.
+
+    Args:
+        random_views: at test, readings that the seeds of a draw name (`test_draws`), in place of the one view.
+    """
+    settings = experiment.clips
+    if training:
+        transform = clips.train_transform(
+            settings.size,
+            crop_scale=settings.crop_scale,
+            flip=settings.flip,
+            jitter=settings.jitter,
+            grey=settings.grey,
+        )
+    else:
+        transform = clips.test_transform(settings.size, settings.resize)
+    return ClipDataset(
+        frames,
+        partition.videos,
+        n_frames=settings.n_frames,
+        sampling=settings.train_sampling if training else settings.test_sampling,
+        transform=transform,
+        per_frame=training and settings.per_frame,
+        random=training or random_views,
+        min_side=_min_side(settings, training) if settings.reduced_decoding else 0,
+    )
+
+
+def test_draws(clip: int, views: int) -> list[Draw]:
+    """The readings of a clip that an evaluation averages over: the one test view, or random ones named by number."""
+    return [Draw(clip)] if views == 1 else [Draw(clip, (view,)) for view in range(views)]
+
+
+def val_episodes(experiment: Experiment, partition: Partition) -> Episodes:
+    """The episodes that choose the best epoch: the same after every epoch and in every trial."""
+    evaluation, train = experiment.evaluation, experiment.train
+    return sample_episodes(
+        partition.labels,
+        way=evaluation.way,
+        shot=train.val_shot,
+        queries=evaluation.queries,
+        episodes=train.val_episodes,
+        seed=VAL_SEED,
+        class_names=partition.classes,
+        overlapping=evaluation.overlapping,
+    )
+
+
+def class_embeddings(
+    experiment: Experiment, data_root: Path, partition: Partition
+) -> Float[Tensor, "class_index embedding"] | None:
+    """The embedding of each class name of a partition; None without `matching.semantic`. Raises DataError."""
+    path = embeddings_file(experiment, data_root, partition.dataset)
+    if path is None:
+        return None
+    return read_embeddings(path, partition.classes, dataset=partition.dataset, dim=experiment.model.embedding_dim)
+
+
+def clip_embeddings(
+    experiment: Experiment, data_root: Path, partition: Partition
+) -> Float[Tensor, "clip embedding"] | None:
+    """The embedding of each clip's class name; None without `matching.semantic`. Raises DataError."""
+    of_class = class_embeddings(experiment, data_root, partition)
+    return None if of_class is None else of_class[torch.tensor(partition.labels)]
+
+
+def embeddings_file(experiment: Experiment, data_root: Path, dataset: str) -> Path | None:
+    """The class-name embeddings of a data set; None without `matching.semantic`."""
+    if not experiment.matching.semantic:
+        return None
+    return data_root / experiment.data.embeddings.replace("{dataset}", dataset)
+
+
+def embeddings_identity(experiment: Experiment, data_root: Path, dataset: str) -> str:
+    """The digest of the class-name embeddings that an experiment reads; empty where it reads none."""
+    path = embeddings_file(experiment, data_root, dataset)
+    return file_digest(path) if path is not None and path.exists() else ""
+
+
+def _min_side(settings: Clips, training: bool) -> int:
+    return clips.train_min_side(settings.size, settings.crop_scale) if training else settings.size
