@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cluster.description import N_TRIAL_DRIVERS
 from hcl.errors import ClusterError
 from orchestration.actors import ItemCrash, ItemTimeout, map_actors
 
@@ -40,7 +41,6 @@ RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # Tune's own tables; the commands print theirs
 }
-N_TRIAL_DRIVERS = 64  # trials of several workers at once; a trial's driver takes one of these instead of a CPU
 
 
 @contextmanager

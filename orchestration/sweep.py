@@ -19,10 +19,10 @@ from orchestration.grids import ensure_grids
 from orchestration.locks import held
 from orchestration.runs import Run
 from orchestration.runtime import connect
-from orchestration.storage import open_storage, without_password
 from orchestration.study import Study, open_folder
 from orchestration.study_checks import check_study
 from orchestration.study_records import Records, best_experiment, best_trial
+from orchestration.study_storage import open_storage, without_password
 from orchestration.train import STUDY
 from orchestration.tuning import run_trials
 from results.files import write_atomically

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +19,8 @@ from typing import Any
 from results.records import Provenance
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas", "pyarrow", "opencv-python-headless")
+PACKED = "revision.json"
+"""Beside the packages of code that was sent to a cluster: its commit, and whether it was changed since."""
 
 
 def collect_provenance(
@@ -62,16 +66,24 @@ def now() -> str:
 def git_state(code: Path) -> tuple[str | None, bool | None]:
     """Commit and dirtiness of the checkout that tracks `code`; (None, None) outside one or without git.
 
-    A virtual environment may lie inside somebody else's checkout: only one that tracks the file counts.
+    A virtual environment may lie inside somebody else's checkout: only one that tracks the file counts. Code that was
+    packed for a job has no checkout, but a note of the one that it comes from.
     """
     folder = code.resolve().parent
     if _git(folder, "ls-files", "--error-unmatch", "--", code.name) is None:
-        return None, None
+        return _packed_state(folder.parent / PACKED)
     revision = _git(folder, "rev-parse", "HEAD")
     if revision is None:  # staged, but never committed
         return None, None
     changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
     return revision, None if changes is None else bool(changes)
+
+
+def _packed_state(note: Path) -> tuple[str | None, bool | None]:
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        content = json.loads(note.read_text())
+        return content["revision"], content["dirty"]
+    return None, None
 
 
 def this_machine() -> dict[str, Any]:

@@ -7,22 +7,27 @@ import sys
 import typer
 from rich.markup import escape
 
+from cluster import PlaceError
 from hcl.errors import HCLError
 from orchestration.cli import (
     check,
     checkpoint,
+    cluster,
     config,
     data,
     demo,
+    doctor,
     embed,
     evaluate,
     explain,
     frames,
     fuse,
+    jobs,
     report,
     results,
     show,
     splits,
+    submit,
     sweep,
     train,
 )
@@ -45,6 +50,8 @@ for command in (
     fuse.fuse,
     explain.explain,
     report.report,
+    submit.submit,
+    doctor.doctor,
 ):
     app.command()(command)
 data.app.command("list")(check.list_datasets)
@@ -58,13 +65,15 @@ app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 app.add_typer(checkpoint.app, name="checkpoint")
 app.add_typer(results.app, name="results")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(cluster.app, name="cluster")
 
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one message, never in a traceback."""
     try:
         app()
-    except (HCLError, SpaceError, RecordError) as error:
+    except (HCLError, SpaceError, RecordError, PlaceError) as error:
         notes.print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)
     except PermissionError as error:

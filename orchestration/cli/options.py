@@ -17,9 +17,19 @@ from hcl.errors import ConfigError, HCLError
 from hcl.names import some
 from hcl.resolve import resolve
 from orchestration.console import notes, out
+from orchestration.storage import check_place
 
-Data = Annotated[Path, typer.Option("--data", help="Data root: videos/, splits/ and images/ lie in it.")]
-Runs = Annotated[Path, typer.Option("--runs", help="Where runs are written.")]
+Data = Annotated[
+    Path,
+    typer.Option(
+        "--data",
+        help="Data root: videos/, splits/ and images/ lie in it.",
+        callback=lambda folder: check_place(folder, "--data"),
+    ),
+]
+Runs = Annotated[
+    Path, typer.Option("--runs", help="Where runs are written.", callback=lambda folder: check_place(folder, "--runs"))
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Override a setting; repeatable.", show_default=False),

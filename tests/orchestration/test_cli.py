@@ -16,7 +16,8 @@ from orchestration.runs import Run
 from tests.orchestration.conftest import Command, tree
 
 COMMANDS = ["demo", "extract", "train", "sweep", "evaluate", "report", "data synth", "config list", "config show"]
-COMMANDS += ["data pack", "data unpack", "checkpoint import", "checkpoint show"]
+COMMANDS += ["data pack", "data unpack", "checkpoint import", "checkpoint show", "submit", "jobs list", "jobs logs"]
+COMMANDS += ["jobs stop", "cluster render", "doctor"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

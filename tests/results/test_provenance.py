@@ -60,3 +60,14 @@ def test_what_is_collected():
     assert 1 <= record.hardware["cpus"] <= os.cpu_count()
     assert record.hardware["memory_gib"] > 0
     assert record.digests == {"data": "ab"} and record.finished is None and record.started.endswith("+00:00")
+
+
+def test_packed_code_names_the_checkout_that_it_comes_from(tmp_path: Path) -> None:
+    code = tmp_path / "results" / "provenance.py"
+    code.parent.mkdir()
+    code.touch()
+    assert git_state(code) == (None, None)
+    (tmp_path / "revision.json").write_text('{"revision": "abc", "dirty": true}')
+    assert git_state(code) == ("abc", True)
+    (tmp_path / "revision.json").write_text("[]")
+    assert git_state(code) == (None, None)

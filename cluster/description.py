@@ -1,0 +1,127 @@
+"""One small description of a cluster, from which every descriptor is rendered."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from cluster.errors import DescriptionError
+
+N_TRIAL_DRIVERS = 64
+"""Of the resource `trial_driver`: the driver of a trial of several workers takes one of these instead of a CPU."""
+
+_NAME = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Nodes(_Part):
+    """Nodes of one kind. `gpu` nodes train and encode; `cpu` nodes decode videos."""
+
+    count: Annotated[int, Field(ge=1, le=10_000)] = 1
+    gpus: Annotated[int, Field(ge=0, le=64)] = 0
+    cpus: Annotated[int, Field(ge=1, le=1024)] = 8
+    memory_gib: Annotated[int, Field(ge=1, le=16_384)] = 32
+    machine: str | None = None  # the cloud's name for it, such as g5.xlarge; only `ray up` needs it
+
+
+class Storage(_Part):
+    """Where data and runs lie: one folder that every node sees under the same path."""
+
+    path: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]*$")] = "/shared"
+    claim: Annotated[str, Field(pattern=_NAME)] | None = None  # Kubernetes: a PersistentVolumeClaim, ReadWriteMany
+    server: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:/_-]+$")] | None = None  # NFS, HOST:/export: `ray up` mounts it
+
+
+class Description(_Part):
+    """A head that does no work, GPU nodes, CPU nodes, and storage that all of them see."""
+
+    name: Annotated[str, Field(pattern=_NAME)] = "hcl"
+    image: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$")] = "hcl:latest"
+    head: Nodes = Nodes(cpus=4, memory_gib=16)
+    gpu: Nodes | None = None
+    cpu: Nodes | None = None
+    storage: Storage = Storage()
+    shm_gib: Annotated[int, Field(ge=1)] = 8  # /dev/shm of a node: Ray's object store and the loaders' batches
+    region: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] = "us-west-2"  # `ray up` only
+    token_secret: Annotated[str, Field(pattern=_NAME)] | None = None  # Kubernetes: holds auth_token; else one is made
+    hours: Annotated[int, Field(ge=1, le=8760)] = 24  # SLURM: the longest that a job may take
+    partition: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] | None = None  # SLURM
+
+    @field_validator("gpu")
+    @classmethod
+    def _has_gpus(cls, nodes: Nodes | None) -> Nodes | None:
+        if nodes is not None and nodes.gpus < 1:
+            raise ValueError("gpu nodes need gpus: at least 1")
+        return nodes
+
+    @field_validator("cpu", "head")
+    @classmethod
+    def _has_none(cls, nodes: Nodes | None) -> Nodes | None:
+        if nodes is not None and nodes.gpus:
+            raise ValueError("only gpu nodes have gpus")
+        return nodes
+
+    @model_validator(mode="after")
+    def _works(self) -> Description:
+        if self.gpu is None and self.cpu is None:
+            raise ValueError("neither gpu nor cpu nodes: nothing would do the work")
+        if self.head.count != 1:
+            raise ValueError("head.count: a cluster has one head")
+        return self
+
+    @property
+    def groups(self) -> dict[str, Nodes]:
+        """The nodes that work, by kind."""
+        return {name: nodes for name, nodes in (("gpu", self.gpu), ("cpu", self.cpu)) if nodes is not None}
+
+
+def read_description(path: Path | None, changes: dict[str, Any]) -> Description:
+    """A description from a YAML file, if any, and what the command line says over it.
+
+    Raises:
+        DescriptionError: the file cannot be read, or a value cannot mean anything.
+    """
+    content: Any = {}
+    where = str(path) if path else "the options"
+    if path is not None:
+        try:
+            content = yaml.safe_load(path.read_text()) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            problem = " ".join(str(error).split())
+            raise DescriptionError(f"cannot be read: {problem}", where=where, remedy="give a YAML file") from error
+        if not isinstance(content, dict):
+            raise DescriptionError("expected a mapping", where=where, remedy="cluster/README.md shows one")
+    try:
+        return Description.model_validate(_merged(content, changes))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        problem = first["msg"].removeprefix("Value error, ")
+        shown = "" if isinstance(first["input"], dict | BaseModel) else f", got {first['input']!r}"
+        raise DescriptionError(
+            f"{field + ': ' if field else ''}{problem}{shown}", where=where, remedy="cluster/README.md names the fields"
+        ) from error
+
+
+def counted(text: str, option: str) -> tuple[int, int]:
+    """`4x8` as (4, 8): nodes, and GPUs or CPUs of each. Raises DescriptionError."""
+    if not (found := re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,3})", text)):
+        raise DescriptionError(
+            f"{text!r} is not NODESxNUMBER", where=option, remedy="4x8 means four nodes with eight each"
+        )
+    return int(found[1]), int(found[2])
+
+
+def _merged(content: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(content)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(value, dict) and isinstance(old, dict) else value
+    return merged

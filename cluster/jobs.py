@@ -1,0 +1,307 @@
+"""A cluster's job server: commands submitted, followed, listed and stopped. Nothing here waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ipaddress
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import requests
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+
+from cluster.errors import JobError
+from cluster.tokens import PLACES, Token, find_token
+
+PORT = 8265
+"""Of Ray's dashboard, which is the job server."""
+
+_OVERRIDES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray's client prefers them to what it is given
+_TIMEOUT_S = 20.0  # of one request
+_PATIENCE_S = 60.0  # how long a server may be silent while a job is followed
+_READY_S = 180.0  # how long a cluster that has just started may have no node that takes a job
+_NOT_READY = "No available agent"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the job's own process takes, beside that of its workers. Nothing: it runs on the head."""
+
+    cpus: float = 0.0
+    gpus: float = 0.0
+    custom: Mapping[str, float] = field(default_factory=dict)
+
+
+class JobServer:
+    """A job server that has answered, with the token that it wants.
+
+    Args:
+        address: `http://HOST:8265`, `https://...` or `HOST:8265`; None: RAY_API_SERVER_ADDRESS or RAY_ADDRESS.
+
+    Raises:
+        JobError: no address, nothing there, something else than a job server, or a token that is missing or wrong.
+    """
+
+    def __init__(self, address: str | None = None):
+        for module in ("dashboard_sdk", "job.sdk"):  # tell of every upload and closed connection
+            logging.getLogger(f"ray.dashboard.modules.{module}").setLevel(logging.ERROR)
+        self.url = _url(address)
+        self.token = _probe(self.url)
+        with _without(_OVERRIDES), _told(self):
+            self._client = JobSubmissionClient(self.url, headers=self.token.header() if self.token else None)
+        bounded = functools.partial(self._client._do_request, timeout=_TIMEOUT_S)  # Ray itself would wait for ever
+        self._client._do_request = bounded  # type: ignore[method-assign]
+
+    @property
+    def sends_token_in_clear(self) -> bool:
+        """Whether the token travels unencrypted to another machine."""
+        return self.token is not None and self.url.startswith("http://") and not _is_loopback(self.url)
+
+    def submit(
+        self,
+        entrypoint: str,
+        *,
+        package: Path | None = None,
+        resources: Resources | None = None,
+        environment: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        job_id: str | None = None,
+    ) -> str:
+        """Start a shell command as a job; returns its id.
+
+        Args:
+            package: a zip file, unpacked into the working folder of the job and of its workers.
+            environment: variables of the job and of its workers; whoever sees the dashboard sees them.
+            job_id: of no other job of this cluster; None: one is made.
+
+        A cluster that has just started has a server before it has a node that can run jobs: that is waited for.
+        """
+        resources = resources or Resources()
+        runtime: dict[str, Any] = {"env_vars": dict(environment or {})}
+        if package is not None:
+            runtime["working_dir"] = str(package)
+        deadline = time.monotonic() + _READY_S
+        while True:
+            try:
+                with _told(self):
+                    return self._client.submit_job(
+                        entrypoint=entrypoint,
+                        runtime_env=runtime,
+                        metadata=dict(metadata or {}),
+                        submission_id=job_id,
+                        entrypoint_num_cpus=resources.cpus or None,
+                        entrypoint_num_gpus=resources.gpus or None,
+                        entrypoint_resources=dict(resources.custom) or None,
+                    )
+            except JobError as error:
+                if _NOT_READY not in error.problem or time.monotonic() > deadline:
+                    raise
+            time.sleep(2.0)
+
+    def details(self, job_id: str) -> JobDetails:
+        """What the server knows of a job. Raises JobError for an unknown one."""
+        with _told(self, job_id):
+            return self._client.get_job_info(job_id)
+
+    def jobs(self) -> list[JobDetails]:
+        """All submitted jobs, the latest first."""
+        with _told(self):
+            found = [job for job in self._client.list_jobs() if job.submission_id]
+        return sorted(found, key=lambda job: job.start_time or 0, reverse=True)
+
+    def logs(self, job_id: str) -> str:
+        """What a job has printed so far."""
+        with _told(self, job_id):
+            return self._client.get_job_logs(job_id)
+
+    def stop(self, job_id: str) -> bool:
+        """Ask a job to end; it has three seconds before it is killed. False where it had ended."""
+        with _told(self, job_id):
+            return self._client.stop_job(job_id)
+
+    def follow(self, job_id: str, write: Callable[[str], object]) -> JobDetails:
+        """Hand on what a job prints, as it comes, until it has ended; a connection that breaks is made again.
+
+        Raises:
+            JobError: the server has been silent for a minute; the job may be running still.
+        """
+        n_shown, silent_since = 0, None
+        while True:
+            try:
+                n_shown = asyncio.run(self._tail(job_id, n_shown, write))
+                details = self.details(job_id)
+                if details.status.is_terminal():
+                    return details
+                silent_since = None
+            except _Broken as broken:
+                n_shown = broken.n_shown
+                with suppress(JobError):
+                    self.details(job_id)
+                    silent_since = None
+                    continue
+                silent_since = silent_since or time.monotonic()
+                if time.monotonic() - silent_since > _PATIENCE_S:
+                    raise JobError(
+                        f"the job server has not answered for {_PATIENCE_S:g} s: {broken}; job {job_id} may be running",
+                        where=self.url,
+                        remedy=f"once it answers: hcl jobs logs {job_id}; a job whose head has died must be "
+                        "submitted again and goes on where it stopped",
+                    ) from broken
+            time.sleep(1.0)
+
+    async def _tail(self, job_id: str, n_shown: int, write: Callable[[str], object]) -> int:
+        """The log from its n-th character on, until the server closes it; returns how many are shown then."""
+        chunks = self._client.tail_job_logs(job_id)
+        position = 0  # a new connection begins with the log's first line
+        pending: asyncio.Task[str] | None = None
+        try:
+            while True:
+                pending = pending or asyncio.ensure_future(anext(chunks))
+                done, _ = await asyncio.wait({pending}, timeout=_TIMEOUT_S)
+                if not done:  # quiet, or cut off?
+                    await asyncio.to_thread(self.details, job_id)
+                    continue
+                chunk, pending = pending.result(), None
+                write(chunk[max(0, n_shown - position) :])
+                position += len(chunk)
+                n_shown = max(n_shown, position)
+        except StopAsyncIteration:
+            return n_shown
+        except (aiohttp.ClientError, RuntimeError, OSError, JobError) as error:
+            raise _Broken(str(error) or type(error).__name__, n_shown) from error
+        finally:
+            if pending is not None:
+                pending.cancel()
+
+
+def exit_status(details: JobDetails) -> int:
+    """Of the job's command, as a shell would give it; 1 where a job ended without one."""
+    if details.status == JobStatus.SUCCEEDED:
+        return 0
+    code = details.driver_exit_code
+    if not code:
+        return 1
+    return code if code > 0 else 128 - code  # ended by a signal
+
+
+def outcome(details: JobDetails) -> str:
+    """How a job ended, in one line; its log, which the server repeats, is left out."""
+    reason = " ".join((details.message or "").partition(", last available logs")[0].split())
+    state = str(details.status).lower()
+    return state if details.status == JobStatus.SUCCEEDED else f"{state}: {reason}"
+
+
+class _Broken(Exception):
+    def __init__(self, reason: str, n_shown: int):
+        super().__init__(reason)
+        self.n_shown = n_shown
+
+
+def _url(address: str | None) -> str:
+    named = address or next((value for name in _OVERRIDES if (value := os.environ.get(name))), None)
+    remedy = f"give --address http://HOST:{PORT}, or set RAY_ADDRESS to it"
+    if not named:
+        raise JobError("no cluster is named", where="--address", remedy=remedy)
+    url = named if "://" in named else f"http://{named}"
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+        raise JobError("is not the address of a job server", where=named, remedy=remedy)
+    return url.rstrip("/")
+
+
+def _probe(url: str) -> Token | None:
+    """The token that the server wants; None where it wants none."""
+    answer = _version(url, None)
+    if answer.status_code != 401:
+        return _check(url, answer, None)
+    token = find_token()
+    if token is None:
+        raise JobError(
+            "the cluster asks for a token, and there is none here", where=url, remedy=f"put the cluster's into {PLACES}"
+        )
+    return _check(url, _version(url, token), token)
+
+
+def _version(url: str, token: Token | None) -> requests.Response:
+    try:
+        return requests.get(
+            f"{url}/api/version", headers=token.header() if token else {}, timeout=5, allow_redirects=False
+        )
+    except requests.RequestException as error:
+        is_other = "BadStatusLine" in repr(error) or "RemoteDisconnected" in repr(error)
+        problem = "something listens there that is not a job server" if is_other else "no job server answers there"
+        raise JobError(
+            problem,
+            where=url,
+            remedy=f"it is the dashboard's port, {PORT} unless chosen otherwise, not that of --address of the other "
+            f"commands; on Kubernetes: kubectl port-forward service/NAME-head-svc {PORT}:{PORT}",
+        ) from error
+
+
+def _check(url: str, answer: requests.Response, token: Token | None) -> Token | None:
+    if answer.status_code in (401, 403):
+        raise JobError(
+            f"the cluster does not accept the token from {token.origin}" if token else "the server refuses",
+            where=url,
+            remedy=f"put the cluster's token into {PLACES}; the first that is there counts",
+        )
+    with suppress(ValueError, AttributeError):
+        if answer.json().get("ray_version"):
+            return token
+    raise JobError(
+        f"is not a Ray job server: it answers {answer.status_code}", where=url, remedy=f"check host and port ({PORT})"
+    )
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+@contextmanager
+def _told(server: JobServer, job_id: str | None = None) -> Iterator[None]:
+    """What Ray's client raises, as JobError."""
+    try:
+        yield
+    except AuthenticationError as error:
+        raise JobError(
+            "the cluster no longer accepts the token", where=server.url, remedy=f"renew it in {PLACES}"
+        ) from error
+    except (requests.RequestException, ConnectionError) as error:
+        raise JobError(
+            "the job server does not answer", where=server.url, remedy="check that the cluster runs"
+        ) from error
+    except RuntimeError as error:
+        if job_id and "status code 404" in str(error):
+            raise JobError(f"knows no job {job_id}", where=server.url, remedy="hcl jobs list") from error
+        raise JobError(
+            f"the job server refuses: {_last_line(error)}", where=server.url, remedy="hcl jobs list shows its jobs"
+        ) from error
+
+
+def _last_line(error: Exception) -> str:
+    """The server sends tracebacks."""
+    lines = [line.strip() for line in str(error).replace("\\n", "\n").splitlines() if line.strip(" \"'.")]
+    return lines[-1].rstrip("\"'.") if lines else type(error).__name__
+
+
+@contextmanager
+def _without(names: tuple[str, ...]) -> Iterator[None]:
+    """The environment without some variables, for the duration of a block."""
+    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)

@@ -1,0 +1,98 @@
+"""Kubernetes: a RayCluster or a RayJob for the KubeRay operator (1.5.1 or newer, which makes the token)."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+import yaml
+
+from cluster.description import N_TRIAL_DRIVERS, Description, Nodes
+
+API = "ray.io/v1"
+_PORTS = {"gcs-server": 6379, "dashboard": 8265, "client": 10001}
+
+
+def render_kuberay(description: Description, command: Sequence[str] = ()) -> str:
+    """YAML for `kubectl apply`.
+
+    Args:
+        command: of hcl; given, a RayJob runs it on a cluster of its own, which ends with it. None: a RayCluster that
+            stays, for `hcl submit`.
+    """
+    spec = _cluster(description)
+    about: dict[str, Any] = {"apiVersion": API, "kind": "RayCluster", "metadata": {"name": description.name}}
+    if not command:
+        return _yaml(about | {"spec": spec})
+    job = {
+        "entrypoint": shlex.join(["hcl", *command]),
+        "shutdownAfterJobFinishes": True,
+        "ttlSecondsAfterFinished": 600,
+        "backoffLimit": 2,  # a cluster that was lost is made again, and the command goes on where it stopped
+        "rayClusterSpec": spec,
+    }
+    return _yaml(about | {"kind": "RayJob", "spec": job})
+
+
+def _cluster(description: Description) -> dict[str, Any]:
+    auth = {"mode": "token"} | ({"secretName": description.token_secret} if description.token_secret else {})
+    head = {
+        # No work on the head; the resource is what drivers of several-worker trials take.
+        "rayStartParams": {
+            "num-cpus": "0",
+            "resources": f'"{{\\"trial_driver\\": {N_TRIAL_DRIVERS}}}"',
+            "dashboard-host": "0.0.0.0",
+        },
+        "template": _pod(description, description.head, "ray-head", ports=True),
+    }
+    return {
+        "rayVersion": ray.__version__,
+        "authOptions": auth,
+        "headGroupSpec": head,
+        "workerGroupSpecs": [
+            {
+                "groupName": name,
+                "replicas": nodes.count,
+                "minReplicas": nodes.count,
+                "maxReplicas": nodes.count,
+                "rayStartParams": {},
+                "template": _pod(description, nodes, f"ray-{name}"),
+            }
+            for name, nodes in description.groups.items()
+        ],
+    }
+
+
+def _pod(description: Description, nodes: Nodes, name: str, *, ports: bool = False) -> dict[str, Any]:
+    resources: dict[str, str] = {"cpu": str(nodes.cpus), "memory": f"{nodes.memory_gib}Gi"}
+    if nodes.gpus:
+        resources["nvidia.com/gpu"] = str(nodes.gpus)
+    storage = description.storage
+    claim = {"persistentVolumeClaim": {"claimName": storage.claim or f"{description.name}-storage"}}
+    container: dict[str, Any] = {
+        "name": name,
+        "image": description.image,
+        "resources": {"requests": dict(resources), "limits": dict(resources)},
+        "volumeMounts": [
+            {"name": "shared", "mountPath": storage.path},
+            {"name": "shm", "mountPath": "/dev/shm"},
+        ],
+    }
+    if ports:
+        container["ports"] = [{"name": port, "containerPort": number} for port, number in _PORTS.items()]
+    spec: dict[str, Any] = {
+        "containers": [container],
+        "volumes": [
+            {"name": "shared", **claim},
+            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{description.shm_gib}Gi"}},
+        ],
+    }
+    if nodes.gpus:
+        spec["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    return {"spec": spec}
+
+
+def _yaml(content: dict[str, Any]) -> str:
+    return yaml.safe_dump(content, sort_keys=False, width=120)

@@ -1,0 +1,91 @@
+"""Shell scripts: a SLURM job, and a laptop's own head to rehearse on."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from cluster.description import N_TRIAL_DRIVERS, Description
+from cluster.errors import DescriptionError
+
+_RESOURCES = shlex.quote(f'{{"trial_driver": {N_TRIAL_DRIVERS}}}')
+
+
+def render_slurm(description: Description, command: Sequence[str]) -> str:
+    """A script for `sbatch`: Ray on every node of the job, the command on the first, and all ends with it.
+
+    Nodes are taken whole (`--exclusive`): at its end Ray stops every Ray process of a node, whoever started it.
+
+    Raises:
+        DescriptionError: no command, or two kinds of nodes, which one job cannot have.
+    """
+    if not command:
+        raise DescriptionError(
+            "is missing: a SLURM job ends with its command",
+            where="the command",
+            remedy="hcl cluster render slurm ... -- sweep EXPERIMENT --data /shared/data --runs /shared/runs",
+        )
+    if len(description.groups) > 1:
+        raise DescriptionError(
+            "both are given, and a SLURM job has nodes of one kind",
+            where="gpu, cpu",
+            remedy="render two: one with CPU nodes for hcl extract, one with GPU nodes for the rest",
+        )
+    (nodes,) = description.groups.values()
+    wanted = [
+        f"--job-name={description.name}",
+        f"--nodes={nodes.count}",
+        "--ntasks-per-node=1",
+        f"--cpus-per-task={nodes.cpus}",
+        f"--mem={nodes.memory_gib}G",
+        "--exclusive",
+        f"--time={description.hours}:00:00",
+        "--requeue",
+        "--output=%x-%j.log",
+    ]
+    wanted += [f"--gpus-per-node={nodes.gpus}"] if nodes.gpus else []
+    wanted += [f"--partition={description.partition}"] if description.partition else []
+    gpus = f" --num-gpus={nodes.gpus}" if nodes.gpus else ""
+    return "\n".join(
+        [
+            "#!/bin/bash",
+            *(f"#SBATCH {option}" for option in wanted),
+            "set -euo pipefail",
+            "",
+            "# The environment that has hcl must be active here, on every node.",
+            "umask 077",
+            "export RAY_TMPDIR=/tmp/ray-$SLURM_JOB_ID  # short: sockets lie in it; --temp-dir does not work here",
+            "export RAY_AUTH_MODE=token",
+            "export RAY_AUTH_TOKEN_PATH=$HOME/.ray/job-$SLURM_JOB_ID.token  # home is seen by every node",
+            "export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300  # seconds for all nodes to join",
+            'mkdir -p "$(dirname "$RAY_AUTH_TOKEN_PATH")"',
+            'python -c \'import secrets; print(secrets.token_hex(32), end="")\' > "$RAY_AUTH_TOKEN_PATH"',
+            "trap 'rm -f \"$RAY_AUTH_TOKEN_PATH\"' EXIT",
+            "",
+            'head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
+            "port=$((20000 + SLURM_JOB_ID % 20000))",
+            f'srun --nodes={nodes.count} --ntasks-per-node=1 ray symmetric-run --address "$head:$port" '
+            f"--min-nodes {nodes.count} --num-cpus={nodes.cpus}{gpus} --resources={_RESOURCES} "
+            f'-- env RAY_ADDRESS="$head:$port" {shlex.join(["hcl", *command])}',
+            "",
+        ]
+    )
+
+
+def render_laptop(description: Description) -> str:
+    """A script that starts a head with a job server on this machine, in the foreground, until Ctrl-C."""
+    n_cpus = sum(nodes.count * nodes.cpus for nodes in description.groups.values())
+    n_gpus = sum(nodes.count * nodes.gpus for nodes in description.groups.values())
+    return "\n".join(
+        [
+            "#!/bin/bash",
+            "# In another terminal: hcl submit --address http://127.0.0.1:8265 -- COMMAND",
+            "set -euo pipefail",
+            "export RAY_AUTH_MODE=token RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0",
+            "umask 077",
+            "[ -s ~/.ray/auth_token ] || ray get-auth-token --generate > /dev/null",
+            "exec ray start --head --block --node-ip-address=127.0.0.1 --port=6379 --dashboard-host=127.0.0.1 "
+            f"--dashboard-port=8265 --num-cpus={n_cpus} --num-gpus={n_gpus} --resources={_RESOURCES}",
+            "",
+        ]
+    )

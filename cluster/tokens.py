@@ -1,0 +1,44 @@
+"""Ray's token: where it is read, and nothing that could print it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PLACES = "RAY_AUTH_TOKEN, the file that RAY_AUTH_TOKEN_PATH names, or ~/.ray/auth_token"
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token and where it was read. Whoever holds it can run code on the cluster: only a header may carry it."""
+
+    value: str = field(repr=False)
+    origin: str
+
+    def header(self) -> dict[str, str]:
+        """What a request to the job server carries."""
+        return {"Authorization": f"Bearer {self.value}"}
+
+
+def find_token(environment: Mapping[str, str] | None = None, home: Path | None = None) -> Token | None:
+    """The token of this user, in Ray's own order: PLACES; None where there is none.
+
+    Unlike Ray's clients this does not ask for RAY_AUTH_MODE=token: a token is sent where a server wants one.
+    """
+    environment = os.environ if environment is None else environment
+    if value := environment.get("RAY_AUTH_TOKEN", "").strip():
+        return Token(value, "RAY_AUTH_TOKEN")
+    if named := environment.get("RAY_AUTH_TOKEN_PATH"):
+        return _read(Path(named).expanduser(), f"{named} (RAY_AUTH_TOKEN_PATH)")
+    path = (home or Path.home()) / ".ray" / "auth_token"
+    return _read(path, str(path))
+
+
+def _read(path: Path, origin: str) -> Token | None:
+    with suppress(OSError, UnicodeDecodeError):
+        if value := path.read_text().strip():
+            return Token(value, origin)
+    return None

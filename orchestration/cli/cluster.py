@@ -1,0 +1,102 @@
+"""`hcl cluster render KIND`: descriptors of clusters from one small description."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hcl.errors import ConfigError
+from orchestration.console import out
+
+app = typer.Typer(help="Describe clusters: Kubernetes, AWS, SLURM, a laptop.", no_args_is_help=True)
+
+
+class Kind(StrEnum):
+    kuberay = "kuberay"
+    ray_up = "ray-up"
+    slurm = "slurm"
+    laptop = "laptop"
+
+
+@app.callback()
+def cluster() -> None:
+    """Describe clusters: Kubernetes, AWS, SLURM, a laptop."""
+
+
+@app.command("render")
+def render(
+    kind: Annotated[Kind, typer.Argument(help="What it is for; cluster/README.md tells the way of each.")],
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[-- COMMAND...]",
+            help="A command of hcl to run: a SLURM job needs one; kuberay makes a RayJob of it, else a RayCluster.",
+            show_default=False,
+        ),
+    ] = None,
+    description: Annotated[
+        Path | None,
+        typer.Option("--from", help="A YAML description; the options below come over it.", show_default=False),
+    ] = None,
+    gpus: Annotated[
+        str | None, typer.Option(metavar="NODESxGPUS", help="4x8: four nodes of eight GPUs.", show_default=False)
+    ] = None,
+    cpus: Annotated[
+        str | None,
+        typer.Option(metavar="NODESxCPUS", help="2x16: two nodes of 16 CPUs, for extraction.", show_default=False),
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option(help="Container image with hcl (cluster/Dockerfile makes one).", show_default=False)
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of the cluster: lower-case letters, digits and dashes.", show_default=False)
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="Folder that every node sees under this path.", show_default=False)
+    ] = None,
+    claim: Annotated[
+        str | None,
+        typer.Option(help="kuberay: the PersistentVolumeClaim (ReadWriteMany) behind it.", show_default=False),
+    ] = None,
+    to: Annotated[Path | None, typer.Option(help="A file; default: standard output.", show_default=False)] = None,
+) -> None:
+    """Print the descriptor of a cluster: a head without work, GPU nodes, CPU nodes, storage that all of them see.
+
+    kuberay: for kubectl apply. ray-up: for ray up, on AWS. slurm: for sbatch. laptop: a script that starts a head with
+    a job server here. What a description can say, with defaults, stands in cluster/README.md.
+    """
+    from cluster.description import counted, read_description
+    from cluster.kuberay import render_kuberay
+    from cluster.ray_up import render_ray_up
+    from cluster.scripts import render_laptop, render_slurm
+
+    changes: dict[str, Any] = {"image": image, "name": name}
+    for key, option, text in (("gpu", "gpus", gpus), ("cpu", "cpus", cpus)):
+        if text is not None:
+            count, number = counted(text, f"--{option}")
+            changes[key] = {"count": count, option: number}
+    changes["storage"] = {key: value for key, value in (("path", storage), ("claim", claim)) if value is not None}
+    described = read_description(description, {key: value for key, value in changes.items() if value})
+    words = [*(command or [])][1:] if (command or [])[:1] == ["hcl"] else [*(command or [])]
+    if words and kind in (Kind.ray_up, Kind.laptop):
+        raise ConfigError(
+            f"{kind} takes no command",
+            where=words[0],
+            remedy="start the cluster, then hcl submit -- COMMAND",
+        )
+    if kind is Kind.kuberay:
+        text = render_kuberay(described, words)
+    elif kind is Kind.ray_up:
+        text = render_ray_up(described)
+    elif kind is Kind.slurm:
+        text = render_slurm(described, words)
+    else:
+        text = render_laptop(described)
+    if to is None:
+        print(text, end="")
+    else:
+        to.write_text(text)
+        out.print(f"{kind} descriptor: {to}", soft_wrap=True, highlight=False)

@@ -1,0 +1,75 @@
+"""`hcl jobs ...`: what runs on a cluster, what it says, and how to end it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import pandas as pd
+import typer
+
+from orchestration.cli.submit import Server, follow, write_log
+from orchestration.console import out, print_rows
+
+app = typer.Typer(help="Jobs of a cluster, as `hcl submit` started them.", no_args_is_help=True)
+
+Job = Annotated[str, typer.Argument(metavar="ID", help="As `hcl jobs list` shows it.")]
+
+
+@app.command("list")
+def list_jobs(address: Server = None) -> None:
+    """All jobs of the cluster, the latest first: id, state, start, duration, command."""
+    from cluster.jobs import JobServer
+
+    rows = [
+        {
+            "job": job.submission_id,
+            "state": str(job.status).lower(),
+            "started (UTC)": _moment(job.start_time),
+            "duration": _duration(job.start_time, job.end_time),
+            "exit": "" if job.driver_exit_code is None else job.driver_exit_code,
+            "command": (job.metadata or {}).get("hcl", job.entrypoint),
+        }
+        for job in JobServer(address).jobs()
+    ]
+    if not rows:
+        out.print("no jobs yet: hcl submit -- COMMAND")
+        return
+    print_rows(pd.DataFrame(rows))
+
+
+@app.command("logs")
+def logs(
+    job: Job,
+    follows: Annotated[bool, typer.Option("--follow", "-f", help="Until the job ends, with its exit status.")] = False,
+    address: Server = None,
+) -> None:
+    """What a job has printed."""
+    from cluster.jobs import JobServer
+
+    server = JobServer(address)
+    server.details(job)  # an unknown job is told now
+    if follows:
+        raise typer.Exit(follow(server, job))
+    write_log(server.logs(job))
+
+
+@app.command("stop")
+def stop(job: Job, address: Server = None) -> None:
+    """Ask a job to end; what it has written stays, and the same command goes on from there."""
+    from cluster.jobs import JobServer
+
+    server = JobServer(address)
+    server.details(job)
+    out.print(f"job {job} is being stopped" if server.stop(job) else f"job {job} had ended", highlight=False)
+
+
+def _moment(milliseconds: int | None) -> str:
+    return "" if not milliseconds else datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _duration(start: int | None, end: int | None) -> str:
+    if not start:
+        return ""
+    seconds = round((end or datetime.now(UTC).timestamp() * 1000) / 1000 - start / 1000)
+    return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"

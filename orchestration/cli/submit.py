@@ -1,0 +1,157 @@
+"""`hcl submit -- COMMAND`: the same command as a job on a cluster."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from hcl.errors import ConfigError
+from orchestration.console import notes, out
+
+if TYPE_CHECKING:
+    from cluster.jobs import JobServer
+
+Server = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        help="The cluster's job server, http://HOST:8265; default: RAY_API_SERVER_ADDRESS, then RAY_ADDRESS.",
+        show_default=False,
+    ),
+]
+
+
+def submit(
+    command: Annotated[
+        list[str],
+        typer.Argument(metavar="-- COMMAND...", help="A command of hcl with its options: sweep hcl --data /data ..."),
+    ],
+    address: Server = None,
+    name: Annotated[
+        str | None, typer.Option(help="The job's id, of no other job of the cluster; default: one is made.")
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Follow the job's log and end with its exit status.")
+    ] = True,
+    num_cpus: Annotated[
+        float, typer.Option(min=0, help="CPUs of the command itself, beside its workers; 0: it runs on the head.")
+    ] = 0.0,
+    num_gpus: Annotated[float, typer.Option(min=0, help="GPUs of the command itself; its workers take theirs.")] = 0.0,
+    resource: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=N", help="Another resource of the command itself; repeatable.", show_default=False),
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="An environment variable of job and workers, such as NCCL_SOCKET_IFNAME=eth0; repeatable. Whoever "
+            "sees the dashboard sees it: no secrets.",
+            show_default=False,
+        ),
+    ] = None,
+    installed: Annotated[
+        bool, typer.Option("--installed", help="Send no code: use the hcl that the cluster's nodes have.")
+    ] = False,
+    python: Annotated[str, typer.Option(help="The interpreter on the cluster that runs the packed code.")] = "python",
+    limit: Annotated[float, typer.Option(min=0, max=100, help="MB of code at most.")] = 50.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the command, pack, say the size, and stop.")
+    ] = False,
+) -> None:
+    """Run a command as a job of a Ray cluster: pack the code, follow the log, keep the exit status.
+
+    Packed is what git tracks of the checkout that this program runs from, in its present state, and the YAML files
+    that the command names, with their bases. Data and runs are never sent: --data and --runs of the command must be
+    absolute paths that every node sees. A cluster with tokens is given the one that RAY_AUTH_TOKEN,
+    RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token holds; it is printed and recorded nowhere.
+
+    Ctrl-C ends the following, not the job: hcl jobs stop ID. A job that was killed with its cluster is submitted again
+    and goes on where it stopped.
+    """
+    from cluster.jobs import JobServer, Resources
+    from cluster.packing import megabytes, pack
+    from orchestration import __file__ as code
+    from orchestration.cli import app
+    from orchestration.runtime import RAY_ENVIRONMENT
+    from orchestration.submission import check_command
+
+    job = check_command(typer.main.get_command(app), command)  # type: ignore[arg-type]
+    resources = Resources(num_cpus, num_gpus, {key: _number(value) for key, value in _pairs("--resource", resource)})
+    environment = {**RAY_ENVIRONMENT, **dict(_pairs("--env", env))}
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder) / "code.zip"
+        if not installed:
+            packed = pack(Path(code).parent, package, named=job.files, limit=int(limit * 1e6))
+            state = f"{(packed.revision or 'no commit')[:12]}{', changed since' if packed.dirty else ''}"
+            out.print(
+                f"code: {packed.n_files} files, {megabytes(packed.n_bytes)}, {megabytes(packed.n_packed)} packed "
+                f"({state})",
+                highlight=False,
+            )
+            if packed.untracked:
+                few = ", ".join(packed.untracked[:3]) + (", ..." if len(packed.untracked) > 3 else "")
+                notes.print(f"[yellow]note[/] not sent, because git does not track them: {escape(few)}", soft_wrap=True)
+        elif job.files:
+            raise ConfigError(
+                f"{next(iter(job.files.values()))} would not be sent",
+                where="--installed",
+                remedy="name a shipped experiment, or a file on storage that the cluster sees by a name of its own",
+            )
+        if dry_run:
+            out.print(f"{job.shown}\nnothing was submitted", soft_wrap=True, highlight=False)
+            return
+        server = JobServer(address)
+        if server.sends_token_in_clear:
+            notes.print(f"[yellow]note[/] the token travels unencrypted to {server.url}; https or a tunnel hides it")
+        job_id = server.submit(
+            job.entrypoint(python, installed=installed),
+            package=None if installed else package,
+            resources=resources,
+            environment=environment,
+            metadata={"hcl": job.shown},
+            job_id=name or job.new_id(),
+        )
+    out.print(f"job {job_id} on {server.url}: {job.shown}", soft_wrap=True, highlight=False)
+    if wait:
+        raise typer.Exit(follow(server, job_id))
+    out.print(f"next: hcl jobs logs {job_id} --follow", soft_wrap=True, highlight=False)
+
+
+def follow(server: JobServer, job_id: str) -> int:
+    """Show a job's log until it ends; returns its exit status."""
+    from cluster.jobs import exit_status, outcome
+
+    try:
+        details = server.follow(job_id, write_log)
+    except KeyboardInterrupt:
+        notes.print(f"job {job_id} goes on: hcl jobs logs {job_id} --follow, or hcl jobs stop {job_id}")
+        return 1
+    notes.print(f"job {job_id} {outcome(details)}", soft_wrap=True, highlight=False, markup=False)
+    return exit_status(details)
+
+
+def write_log(text: str) -> None:
+    """A piece of a job's log, as it is."""
+    out.print(text, end="", markup=False, highlight=False, soft_wrap=True, emoji=False)
+
+
+def _pairs(option: str, texts: list[str] | None) -> list[tuple[str, str]]:
+    for text in texts or []:
+        if not text.partition("=")[0] or "=" not in text:
+            raise ConfigError(f"{text!r} is not NAME=VALUE", where=option, remedy="write it as NAME=VALUE")
+    return [(text.partition("=")[0], text.partition("=")[2]) for text in texts or []]
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise ConfigError(f"{text!r} is not a number of at least 0", where="--resource", remedy="write NAME=1")
+    return value

@@ -1,0 +1,125 @@
+"""A command of this program as a job: is it whole, what does it read, where do its results go?"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+import yaml
+from typer.core import TyperGroup
+
+from hcl.errors import ConfigError
+
+_LOCAL = ("submit", "jobs", "cluster")  # commands about a cluster, not on one
+_KEPT = {"data": "--data", "runs": "--runs", "to": "--to"}  # options whose folders outlive a job
+_FILES = "submitted"  # where files that the command names lie in the package
+
+
+@dataclass(frozen=True)
+class JobCommand:
+    """A command that has been checked as far as that goes without the cluster.
+
+    Args:
+        words: as the job runs it; files that it names stand in the package.
+        files: those, by their path in the package.
+    """
+
+    words: tuple[str, ...]
+    files: dict[str, Path]
+
+    @property
+    def shown(self) -> str:
+        return shlex.join(["hcl", *self.words])
+
+    def entrypoint(self, python: str, *, installed: bool) -> str:
+        """The job's shell command: the packed program by `python`, or the installed one."""
+        program = ["hcl"] if installed else [python, "-m", "orchestration"]
+        return shlex.join([*program, *self.words])
+
+    def new_id(self) -> str:
+        """A job id that says what runs and that no other job has."""
+        named = re.sub(r"[^A-Za-z0-9_]+", "-", "-".join(Path(word).stem for word in self.words[:2])).strip("-")
+        return f"hcl-{named[:40]}-{secrets.token_hex(4)}"
+
+
+def check_command(group: TyperGroup, words: Sequence[str]) -> JobCommand:
+    """Parse a command as the job would, and find what it needs from here.
+
+    Args:
+        group: the whole command line.
+
+    Raises:
+        ConfigError: a command that does not exist or is no job, an address, or a folder that the cluster would lose.
+    """
+    words = [*words][1:] if [*words][:1] == ["hcl"] else [*words]
+    if not words:
+        raise ConfigError("no command is given", where="hcl submit", remedy="hcl submit -- sweep EXPERIMENT ...")
+    if words[0] in _LOCAL:
+        raise ConfigError(f"hcl {words[0]} is no job", where="hcl submit", remedy=f"call it here: hcl {words[0]}")
+    parsed = _parse(group, words)
+    if parsed.params.get("address"):
+        raise ConfigError(
+            "a job uses the cluster that it runs on",
+            where="--address",
+            remedy="give the address to submit, before --: hcl submit --address http://HOST:8265 -- ...",
+        )
+    for name, option in _KEPT.items():
+        folder = parsed.params.get(name)
+        if isinstance(folder, Path) and not folder.is_absolute():
+            raise ConfigError(
+                f"{str(folder)!r} would lie in the job's temporary folder",
+                where=option,
+                remedy=f"give {option} an absolute path on storage that every node of the cluster sees",
+            )
+    packed: list[str] = []
+    files: dict[str, Path] = {}
+    for word in words:
+        path = Path(word)
+        if path.suffix in (".yaml", ".yml") and path.is_file():
+            chain = _with_bases(path)
+            root = Path(os.path.commonpath([one.parent for one in chain]))
+            place = f"{_FILES}/{len(packed)}"
+            files |= {f"{place}/{one.relative_to(root)}": one for one in chain}
+            word = f"{place}/{chain[0].relative_to(root)}"
+        packed.append(word)
+    return JobCommand(tuple(packed), files)
+
+
+def _parse(group: TyperGroup, words: list[str]) -> typer.Context:
+    """The context of the innermost command; nothing is run. Typer itself tells of what does not exist."""
+    command: Any = group
+    context = typer.Context(group, info_name="hcl")
+    rest = words
+    while isinstance(command, TyperGroup):
+        if not rest:
+            raise ConfigError(
+                f"{context.command_path} needs a command of its own", where="hcl submit", remedy="see its --help"
+            )
+        name, command, rest = command.resolve_command(context, rest)
+        if isinstance(command, TyperGroup):
+            context = typer.Context(command, info_name=name, parent=context)
+    return command.make_context(name, list(rest), parent=context)
+
+
+def _with_bases(path: Path) -> list[Path]:
+    """A settings file and the files that its `base` leads to; what is wrong with them the job's command tells."""
+    chain: list[Path] = []
+    following: Path | None = Path(os.path.abspath(path))
+    while following is not None and following.is_file() and following not in chain:
+        chain.append(following)
+        base: Any = None
+        try:
+            content = yaml.safe_load(following.read_text())
+            base = content.get("base") if isinstance(content, dict) else None
+        except (yaml.YAMLError, UnicodeDecodeError, OSError):
+            break
+        is_file = isinstance(base, str) and ("/" in base or base.endswith((".yaml", ".yml")))
+        following = Path(os.path.normpath(following.parent / base)) if is_file else None
+    return chain

@@ -1,0 +1,180 @@
+"""A real cluster on this machine: a head that does no work, worker nodes of one CPU, a job server, a token.
+
+Every node is a session of its own, so that what belongs to it can be found and killed, and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 240.0  # of anything that must happen; a loaded machine takes minutes to start a node
+
+
+@dataclass
+class Node:
+    """A `ray start --block` and everything that it has started."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def check(self) -> bool:
+        """Raise if it has ended by itself."""
+        if self.process.poll() is not None:
+            raise RuntimeError(f"a node ended: {self.log.read_text()[-2000:]}")
+        return True
+
+    def titles(self) -> dict[int, str]:
+        """Command lines of the node's living processes by their ids."""
+        found = {}
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdecimal():
+                with suppress(OSError):
+                    if os.getsid(int(folder.name)) == self.process.pid:
+                        found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        return {pid: title for pid, title in found.items() if title}
+
+    def runs(self, actor: str) -> bool:
+        """Whether an actor of this name works here."""
+        return any(title.startswith(f"ray::{actor}") for title in self.titles().values())
+
+    def kill(self) -> None:
+        """SIGKILL to all of it, as a machine that loses its power."""
+        for pid in self.titles():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait(30)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(30)
+        self.kill()
+
+
+@dataclass
+class LocalCluster:
+    """Started by `start`, gone after `stop`."""
+
+    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="hcl", dir="/tmp")))  # sockets: short
+    token: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
+    nodes: list[Node] = field(default_factory=list)
+
+    def start(self, n_workers: int) -> None:
+        self.port, self.job_port = free_port(), free_port()
+        head = [
+            "--head",
+            f"--port={self.port}",
+            "--dashboard-host=127.0.0.1",
+            f"--dashboard-port={self.job_port}",
+            f"--ray-client-server-port={free_port()}",
+            f"--temp-dir={self.folder}",
+            "--num-cpus=0",
+            '--resources={"trial_driver": 4}',
+        ]
+        self.head = self._start(head)
+        wait_for(lambda: self.head.check() and self.hcl("jobs", "list").returncode == 0, "the job server")
+        for _ in range(n_workers):
+            self.add_node()
+
+    def add_node(self) -> Node:
+        node = self._start([f"--address=127.0.0.1:{self.port}", "--num-cpus=1"])
+        self.nodes.append(node)
+        wait_for(lambda: node.check() and any("raylet" in title for title in node.titles().values()), "a raylet")
+        return node
+
+    def replace(self, node: Node) -> None:
+        """Kill a worker node; another takes its place."""
+        node.kill()
+        self.nodes.remove(node)
+        self.add_node()
+
+    def stop(self) -> None:
+        for node in [*self.nodes, self.head]:
+            node.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def hcl(self, *words: str | Path, token: str | None = None) -> subprocess.CompletedProcess[str]:
+        """The command line, as a user on another machine calls it."""
+        return subprocess.run(
+            self._command(words), env=self._environment(token), cwd=ROOT, capture_output=True, text=True, timeout=600
+        )
+
+    def begin(self, *words: str | Path) -> subprocess.Popen[str]:
+        """`hcl submit -- WORDS`, which goes on beside the test."""
+        return subprocess.Popen(
+            self._command(["submit", "--python", sys.executable, "--", *words]),
+            env=self._environment(),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def submit(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        """`hcl submit -- WORDS` to its end."""
+        return self.hcl("submit", "--python", sys.executable, "--", *words)
+
+    def _command(self, words: list[str | Path] | tuple[str | Path, ...]) -> list[str]:
+        return [sys.executable, "-m", "orchestration", *map(str, words)]
+
+    def _environment(self, token: str | None = None) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        return kept | {
+            "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{self.job_port}",
+            "RAY_AUTH_TOKEN": token or self.token,
+        }
+
+    def _start(self, options: list[str]) -> Node:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": self.token,
+            "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+            "RAY_raylet_start_wait_time_s": "180",
+            "RAY_health_check_period_ms": "1000",  # a node that is gone is missed after seconds
+            "RAY_health_check_failure_threshold": "5",
+            "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
+        }
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--node-ip-address=127.0.0.1"]
+        command += ["--object-store-memory=100000000", "--disable-usage-stats", *options]
+        path = self.folder / f"node-{secrets.token_hex(3)}.log"
+        with open(path, "wb") as log:
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        return Node(process, path)
+
+
+def processes(title: str) -> list[int]:
+    """Ids of the processes whose command line begins so."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            with suppress(OSError):
+                if (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode().startswith(title):
+                    found.append(int(folder.name))
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} did not come within {PATIENCE_S:g} s")
+        time.sleep(0.05)

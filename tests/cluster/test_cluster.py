@@ -1,0 +1,201 @@
+"""`hcl submit` to a real cluster on this machine, and nodes that are killed while it works.
+
+A head without work, three workers of one CPU, a job server with a token. What comes out must equal what an undisturbed
+job writes. `make test-cluster` runs it: minutes, most of them starts of processes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import results
+from hcl.checkpoint import load_checkpoint
+from hcl.manifest import read_manifest
+from hcl.resolve import to_yaml
+from orchestration.runs import BEST, LAST
+from tests.cluster.nodes import LocalCluster, Node, processes, wait_for
+from tests.orchestration.conftest import tiny_experiment, tree, write_data
+from tests.orchestration.test_train import TIMED
+
+pytestmark = pytest.mark.cluster
+
+EPOCHS = 8
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[LocalCluster]:
+    cluster = LocalCluster()
+    try:
+        cluster.start(3)
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What every node sees: data/, and runs of the undisturbed and of the disturbed jobs."""
+    folder = tmp_path_factory.mktemp("shared")
+    write_data(folder / "data")
+    experiment = tiny_experiment(train__workers=2, train__epochs=EPOCHS, model__dropout=0.0)
+    (folder / "tiny.yaml").write_text(to_yaml(experiment))
+    return folder
+
+
+def places(root: Path, runs: str) -> list[str]:
+    return ["--data", str(root / "data"), "--runs", str(root / runs)]
+
+
+def disturbed(place: LocalCluster, actor: str, has_begun: Callable[[], object], *words: str | Path) -> None:
+    """Submit; once work has begun, kill a node on which such an actor works; the job must end well."""
+    job = place.begin(*words)
+
+    def victim() -> Node | None:
+        return next((node for node in place.nodes if node.runs(actor)), None)
+
+    try:
+        wait_for(lambda: job.poll() is not None or (has_begun() and victim()), f"{actor} at work")
+        node = victim()
+        assert job.poll() is None and node is not None, f"ended before the kill: {job.communicate()[0]}"
+        place.replace(node)
+        printed, _ = job.communicate(timeout=600)
+        assert job.returncode == 0, printed
+    finally:
+        job.kill()
+
+
+def ended_well(done: Any) -> str:
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " succeeded" in done.stderr
+    return done.stdout
+
+
+def test_a_job_is_followed_listed_and_ends_with_the_status_of_its_command(place: LocalCluster, root: Path) -> None:
+    printed = ended_well(place.submit("config", "show", root / "tiny.yaml", "--set", "seed=77"))
+    assert "MB packed" in printed and re.search(r"seed +│ 77 ", printed)
+    failed = place.submit("extract", "nothing", "--data", root / "data")
+    assert failed.returncode == 1 and "nothing: holds no videos" in failed.stdout
+    assert "failed: Job entrypoint command failed with exit code 1" in failed.stderr
+    misused = place.submit("train", root / "tiny.yaml", "--set", "train.epoch=1", *places(root, "none"))
+    assert misused.returncode == 2 and "did you mean `epochs`?" in misused.stdout
+    listed = place.hcl("jobs", "list").stdout
+    assert re.search(r"hcl-extract-nothing-\w+ +│ failed .*│ 1 +│ hcl extract nothing", listed)
+    name = re.search(r"hcl-extract-nothing-\w+", listed)
+    assert name and "holds no videos" in place.hcl("jobs", "logs", name[0]).stdout
+    everything = printed + failed.stdout + failed.stderr + misused.stdout + listed
+    assert place.token not in everything
+
+
+def test_a_job_that_nobody_follows_is_stopped(place: LocalCluster, root: Path) -> None:
+    words = ["extract", "waits", "--data", str(root / "data")]
+    done = place.hcl("submit", "--no-wait", "--name", "waits", "--resource", "absent=1", "--", *words)
+    assert done.returncode == 0 and "hcl jobs logs waits --follow" in done.stdout
+    again = place.hcl("submit", "--no-wait", "--name", "waits", "--", *words)
+    assert again.returncode == 1 and "the job server refuses" in again.stderr
+    assert "is being stopped" in place.hcl("jobs", "stop", "waits").stdout
+    unknown = place.hcl("jobs", "stop", "nobody")
+    assert unknown.returncode == 1 and "knows no job nobody" in unknown.stderr
+
+
+def test_a_wrong_token_is_told_without_showing_either(place: LocalCluster) -> None:
+    done = place.hcl("jobs", "list", token="not-the-token")
+    assert done.returncode == 1 and "does not accept the token from RAY_AUTH_TOKEN" in done.stderr
+    assert place.token not in done.stderr and "not-the-token" not in done.stderr
+
+
+def test_the_doctor_sees_every_node(place: LocalCluster, root: Path) -> None:
+    (root / "runs").mkdir(exist_ok=True)
+    printed = ended_well(place.submit("doctor", *places(root, "runs")))
+    assert "nothing is wrong" in printed and printed.count("mp4, webm and avi") == 4
+
+
+def test_a_node_killed_in_extraction_changes_no_frame(place: LocalCluster, root: Path) -> None:
+    make = ["data", "synth", "--domain", "plain", "--videos-per-class", "4", "--size", "64", "--data"]
+    for name in ("whole", "killed"):
+        ended_well(place.submit(*make, root / name))
+    ended_well(place.submit("extract", "synth_plain", "--data", root / "whole"))
+    images = root / "killed" / "images" / "synth_plain"
+    begun = lambda: sum(1 for _ in images.glob("*/*/0.jpg")) >= 5  # noqa: E731
+    disturbed(place, "_Extractor", begun, "extract", "synth_plain", "--data", root / "killed")
+    expected = root / "whole" / "images" / "synth_plain"
+    assert {one.status for one in read_manifest(images).values()} == {"ok"}
+    assert read_manifest(images).keys() == read_manifest(expected).keys()
+    frames = [
+        {name: one for name, one in tree(folder).items() if name.endswith(".jpg")} for folder in (images, expected)
+    ]
+    assert frames[0] == frames[1] and len(frames[0]) > 1000
+
+
+def test_a_node_killed_in_training_changes_no_weight(place: LocalCluster, root: Path) -> None:
+    """Then evaluation, with another node killed."""
+    ended_well(place.submit("train", root / "tiny.yaml", *places(root, "whole-runs")))
+    folder = root / "killed-runs" / "tiny"
+    begun = lambda: (folder / "metrics.parquet").exists() and len(results.read_epochs(folder)) >= 2  # noqa: E731
+    disturbed(place, "RayTrainWorker", begun, "train", root / "tiny.yaml", *places(root, "killed-runs"))
+    expected = root / "whole-runs" / "tiny"
+    assert untimed(folder) == untimed(expected)
+    for name in (LAST, BEST):
+        found, same = load_checkpoint(folder / name)["model"], load_checkpoint(expected / name)["model"]
+        assert all(torch.equal(found[key], same[key]) for key in same | found)
+    provenance = results.read_provenance(folder)
+    assert provenance.revision and place.token not in (folder / "provenance.json").read_text()
+
+
+def test_a_node_killed_in_evaluation_changes_no_record(place: LocalCluster, root: Path) -> None:
+    options = [word for name in ("hcl", "untrained", "random", "prototype") for word in ("--method", name)]
+    options += ["--dataset", "toy", "--dataset", "other"]
+    ended_well(place.submit("evaluate", "tiny", *options, *places(root, "whole-runs")))
+    disturbed(place, "Scorer", lambda: True, "evaluate", "tiny", *options, *places(root, "killed-runs"))
+    found, expected = (evaluations(root / runs / "tiny") for runs in ("killed-runs", "whole-runs"))
+    assert found == expected and len(found) == 16
+
+
+def test_a_node_killed_in_a_sweep_changes_no_trial(place: LocalCluster, root: Path) -> None:
+    """As many trials as the sampler draws at random: later ones follow from the order in which others end."""
+    words = ["sweep", root / "tiny.yaml", "--trials", "4", "--no-stop-early", "--set", "train.epochs=8"]
+    words += ["--set", "name=study", "--workers", "1"]
+    ended_well(place.submit(*words, *places(root, "whole-runs")))
+    trials = root / "killed-runs" / "study" / "trials"
+    begun = lambda: any(trials.glob("*/metrics.parquet"))  # noqa: E731
+    disturbed(place, "ImplicitFunc", begun, *words, *places(root, "killed-runs"))
+    found, expected = (outcomes(root / runs / "study") for runs in ("killed-runs", "whole-runs"))
+    assert found == expected and len(found) == 4
+
+
+def test_a_driver_that_was_killed_is_submitted_again_and_goes_on(place: LocalCluster, root: Path) -> None:
+    words = ["train", root / "tiny.yaml", *places(root, "driver-runs")]
+    folder = root / "driver-runs" / "tiny"
+    job = place.begin(*words)
+    wait_for(lambda: (folder / "metrics.parquet").exists() and len(results.read_epochs(folder)) >= 2, "two epochs")
+    (pid,) = processes(" ".join(map(str, [sys.executable, "-m", "orchestration", *words])))
+    os.kill(pid, signal.SIGKILL)
+    printed, _ = job.communicate(timeout=600)
+    assert job.returncode == 128 + signal.SIGKILL, printed
+    known = len(results.read_epochs(folder))
+    assert known < EPOCHS
+    ended_well(place.submit(*words))
+    assert untimed(folder) == untimed(root / "whole-runs" / "tiny")
+
+
+def untimed(folder: Path) -> list[dict[str, Any]]:
+    return [{name: one for name, one in row.items() if name not in TIMED} for row in results.read_epochs(folder)]
+
+
+def evaluations(folder: Path) -> list[dict[str, Any]]:
+    records = [json.loads(path.read_text()) for path in sorted((folder / "evaluation").glob("*.json"))]
+    return [{name: one for name, one in record.items() if name not in ("created", "checkpoint")} for record in records]
+
+
+def outcomes(folder: Path) -> list[Any]:
+    trials = results.read_trials(folder)
+    return sorted((sorted(trial.params.items()), trial.value, trial.state, trial.epochs) for trial in trials)

@@ -1,0 +1,160 @@
+"""Descriptors: typed, whole, and as each tool wants them. KubeRay's schema is not to be had from a registry: its
+descriptors are held against the fields that the operator requires, by hand."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.description import Description, Nodes, Storage, counted, read_description
+from cluster.errors import DescriptionError
+from cluster.kuberay import render_kuberay
+from cluster.ray_up import render_ray_up
+from cluster.scripts import render_laptop, render_slurm
+
+GPU = Nodes(count=4, gpus=8, cpus=96, memory_gib=768, machine="p4d.24xlarge")
+CPU = Nodes(count=2, cpus=16, machine="c6i.4xlarge")
+HEAD = Nodes(cpus=4, machine="m6i.xlarge")
+WHOLE = Description(gpu=GPU, cpu=CPU, head=HEAD, storage=Storage(path="/shared", server="fs-1.example:/"))
+
+
+def containers(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+    return [one for group in groups for one in group["template"]["spec"]["containers"]]
+
+
+def test_kuberay_has_a_head_without_work_and_the_nodes_that_were_asked_for() -> None:
+    content = yaml.safe_load(render_kuberay(WHOLE))
+    assert (content["apiVersion"], content["kind"]) == ("ray.io/v1", "RayCluster")
+    spec = content["spec"]
+    assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    assert spec["authOptions"] == {"mode": "token"}
+    assert [(group["groupName"], group["replicas"]) for group in spec["workerGroupSpecs"]] == [("gpu", 4), ("cpu", 2)]
+    head, gpu, cpu = containers(spec)
+    assert gpu["resources"]["limits"] == {"cpu": "96", "memory": "768Gi", "nvidia.com/gpu": "8"}
+    assert "nvidia.com/gpu" not in head["resources"]["limits"] | cpu["resources"]["limits"]
+    assert all(
+        isinstance(value, str) for group in spec["workerGroupSpecs"] for value in group["rayStartParams"].values()
+    )
+    for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
+        pod = group["template"]["spec"]
+        volumes = {volume["name"] for volume in pod["volumes"]}
+        assert {mount["name"] for mount in pod["containers"][0]["volumeMounts"]} == volumes == {"shared", "shm"}
+
+
+def test_kuberay_runs_a_command_as_a_job_of_its_own() -> None:
+    content = yaml.safe_load(render_kuberay(WHOLE, ["sweep", "hcl", "--set", "name=a b"]))
+    assert content["kind"] == "RayJob"
+    assert content["spec"]["entrypoint"] == "hcl sweep hcl --set 'name=a b'"
+    assert content["spec"]["rayClusterSpec"] == yaml.safe_load(render_kuberay(WHOLE))["spec"]
+
+
+def test_ray_up_passes_rays_own_schema_and_its_head_does_no_work() -> None:
+    content = yaml.safe_load(render_ray_up(WHOLE))
+    types = content["available_node_types"]
+    assert types["head"]["resources"]["CPU"] == 0 and types["head"]["resources"]["trial_driver"] > 0
+    assert types["gpu"]["resources"] == {"CPU": 96, "GPU": 8} and types["gpu"]["min_workers"] == 4
+    assert content["max_workers"] == 6
+    assert any("fs-1.example:/ /shared" in line for line in content["initialization_commands"])
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"gpu": Nodes(gpus=1)}, "gpu.machine: is missing"),
+        ({"head": Nodes()}, "head.machine: is missing"),
+        ({"storage": Storage()}, "storage.server: is missing"),
+    ],
+)
+def test_ray_up_says_what_it_cannot_guess(change: dict[str, Any], text: str) -> None:
+    with pytest.raises(DescriptionError, match=text):
+        render_ray_up(WHOLE.model_copy(update=change))
+
+
+def test_a_slurm_job_starts_ray_on_its_nodes_and_the_command_on_the_first(tmp_path: Path) -> None:
+    """Run by bash, with SLURM's programs replaced by ones that say what they were given."""
+    script = tmp_path / "job.sh"
+    script.write_text(render_slurm(Description(gpu=GPU), ["sweep", "hcl", "--space", "my space.yaml"]))
+    for name, body in {
+        "scontrol": "echo node7; echo node8",
+        "srun": 'printf "%s\\n" "$@"; echo "token $(wc -c < "$RAY_AUTH_TOKEN_PATH")"; '
+        'echo "mode $(stat -c %a "$RAY_AUTH_TOKEN_PATH")"',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    environment |= {"SLURM_JOB_ID": "70123", "SLURM_JOB_NODELIST": "node[7-8]"}
+    done = subprocess.run(["bash", script], env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    words = done.stdout.splitlines()
+    assert words[words.index("--address") + 1] == "node7:30123"
+    assert words[words.index("--min-nodes") + 1] == "4"
+    assert words[words.index("--") :][1:7] == [
+        "env", "RAY_ADDRESS=node7:30123", "hcl", "sweep", "hcl", "--space",
+    ]  # fmt: skip
+    assert "my space.yaml" in words and "token 64" in words and "mode 600" in words
+    assert not list((tmp_path / ".ray").iterdir())  # the token is gone with the job
+    assert "#SBATCH --nodes=4" in script.read_text() and "#SBATCH --gpus-per-node=8" in script.read_text()
+
+
+def test_slurm_refuses_two_kinds_of_nodes_and_no_command() -> None:
+    with pytest.raises(DescriptionError, match="nodes of one kind"):
+        render_slurm(WHOLE, ["sweep", "hcl"])
+    with pytest.raises(DescriptionError, match="the command: is missing"):
+        render_slurm(Description(gpu=GPU), [])
+
+
+def test_a_laptops_script_is_bash_and_listens_on_the_machine_alone(tmp_path: Path) -> None:
+    text = render_laptop(Description(cpu=Nodes(cpus=2)))
+    (tmp_path / "head.sh").write_text(text)
+    subprocess.run(["bash", "-n", tmp_path / "head.sh"], check=True)
+    assert "--num-cpus=2" in text and "--node-ip-address=127.0.0.1" in text and "--dashboard-host=127.0.0.1" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("gpu: {count: 1, gpus: 0}", "gpu nodes need gpus"),
+        ("cpu: {gpus: 1}", "only gpu nodes have gpus"),
+        ("gpus: 4", "gpus: Extra inputs"),
+        ("name: Upper\ncpu: {}", "name: .*got 'Upper'"),
+        ("image: 'a b'\ncpu: {}", "image"),
+        ("cpu: {}\nstorage: {path: relative}", "storage.path"),
+        ("cpu: {}\nstorage: {path: /a; rm -rf /}", "storage.path"),
+        ("{}", "nothing would do the work"),
+        ("- a", "expected a mapping"),
+        ("cpu: {", "cannot be read"),
+        ("cpu: !!python/object/apply:os.system [touch pwned]", "cannot be read"),
+    ],
+)
+def test_descriptions_that_mean_nothing(tmp_path: Path, content: str, text: str) -> None:
+    path = tmp_path / "place.yaml"
+    path.write_text(content)
+    with pytest.raises(DescriptionError, match=text) as raised:
+        read_description(path, {})
+    assert str(path) in str(raised.value) and raised.value.remedy
+
+
+def test_options_come_over_a_file_field_by_field(tmp_path: Path) -> None:
+    path = tmp_path / "place.yaml"
+    path.write_text("gpu: {count: 1, gpus: 4, cpus: 48}\nname: lab\n")
+    found = read_description(path, {"gpu": {"count": 3, "gpus": 8}, "image": "hcl:2"})
+    assert found.gpu == Nodes(count=3, gpus=8, cpus=48) and (found.name, found.image) == ("lab", "hcl:2")
+
+
+@given(st.integers(1, 99_999), st.integers(1, 9_999))
+def test_counts_are_read_as_written(nodes: int, number: int) -> None:
+    assert counted(f"{nodes}x{number}", "--gpus") == (nodes, number)
+
+
+@pytest.mark.parametrize("text", ["4", "4x0", "0x4", "x8", "4x8x2", "-1x2", "4 x 8", ""])
+def test_other_counts_are_refused(text: str) -> None:
+    with pytest.raises(DescriptionError, match="NODESxNUMBER"):
+        counted(text, "--gpus")
