@@ -119,6 +119,12 @@ class _Reporter:
         return self(rows[0]) if rows else None
 
 
+def ran_too_long(folder: Path) -> bool:
+    """Whether a trial's process was ended because its time was over."""
+    log = folder / HUNG_LOG
+    return log.exists() and log.stat().st_size > 0
+
+
 @contextmanager
 def _time_limit(log: Path, seconds: float | None) -> Iterator[None]:
     """End this process when the time is over, even where it hangs outside of Python; `log` then says where.
@@ -128,7 +134,7 @@ def _time_limit(log: Path, seconds: float | None) -> Iterator[None]:
     if seconds is None:
         yield
         return
-    if log.exists() and log.stat().st_size:
+    if ran_too_long(log.parent):
         raise HCLError(f"ran for longer than {seconds:g} s", where=str(log), remedy="raise --trial-timeout")
     with log.open("w") as file:
         faulthandler.dump_traceback_later(seconds, exit=True, file=file)
@@ -136,4 +142,4 @@ def _time_limit(log: Path, seconds: float | None) -> Iterator[None]:
             yield
         finally:
             faulthandler.cancel_dump_traceback_later()
-    log.unlink(missing_ok=True)
+            log.unlink(missing_ok=True)  # it is there only where this process was ended

@@ -25,7 +25,17 @@ from ray.tune.search import Searcher
 from hcl.errors import ClusterError, HCLError
 from orchestration.ledger import BEST, EPOCHS, ERROR, LOG, SECONDS, Given
 from orchestration.study import Study
-from orchestration.trials import BEST_EPOCH, ERROR_LOG, FAILURE, HUNG_LOG, OBJECTIVE, TRIAL_SECONDS, VALUES, trainable
+from orchestration.trials import (
+    BEST_EPOCH,
+    ERROR_LOG,
+    FAILURE,
+    HUNG_LOG,
+    OBJECTIVE,
+    TRIAL_SECONDS,
+    VALUES,
+    ran_too_long,
+    trainable,
+)
 from results.files import write_atomically
 
 _SCRATCH = ".tune"
@@ -198,7 +208,7 @@ class _Recorder(_Unpickled, Callback):
         folder = self._study.trial_folder(_name_of(trial))
         write_atomically(folder / ERROR_LOG, text.encode("utf-8", "backslashreplace"))
         limit = self._study.limits.time_s
-        is_late = limit is not None and (folder / HUNG_LOG).exists()
+        is_late = limit is not None and ran_too_long(folder)
         self._end(trial, f"ran for longer than {limit:g} s" if is_late else _last_line(text))
 
     def _end(self, trial: Trial, failure: str | None) -> None:
@@ -217,7 +227,7 @@ class _Recorder(_Unpickled, Callback):
 
     def _log(self, name: str) -> Path:
         folder = self._study.trial_folder(name)
-        return folder / (HUNG_LOG if (folder / HUNG_LOG).exists() else ERROR_LOG)
+        return folder / (HUNG_LOG if ran_too_long(folder) else ERROR_LOG)
 
 
 def _name_of(trial: Trial) -> str:
