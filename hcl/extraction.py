@@ -110,7 +110,7 @@ def find_videos(videos_root: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for class_name in folder_names(videos_root):
         with os.scandir(videos_root / class_name) as entries:
-            files = sorted(entry.name for entry in entries if not entry.name.startswith(".") and _is_there(entry))
+            files = sorted(entry.name for entry in entries if not entry.name.startswith(".") and is_there(entry))
         for file in files:
             stem, extension = os.path.splitext(file)
             if extension.lower() not in VIDEO_EXTENSIONS:
@@ -128,7 +128,7 @@ def find_videos(videos_root: Path) -> dict[str, Path]:
     return found
 
 
-def _is_there(entry: os.DirEntry[str]) -> bool:
+def is_there(entry: os.DirEntry[str]) -> bool:
     """Whatever is no folder: a pipe with a video's name is found too, and costs a row when it hangs."""
     if entry.is_dir():
         return False

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hcl.catalogue import DatasetCard
 from hcl.errors import DataError
-from hcl.extraction import VIDEO_EXTENSIONS
+from hcl.extraction import VIDEO_EXTENSIONS, is_there
 from hcl.splits import Video
 
 
@@ -51,7 +51,7 @@ def _listed(folder: str) -> dict[str, list[str]]:
         with os.scandir(folder) as entries:
             for entry in sorted(entries, key=lambda one: one.name):
                 stem, extension = os.path.splitext(entry.name)
-                if extension.lower() in VIDEO_EXTENSIONS and not entry.name.startswith(".") and entry.is_file():
+                if extension.lower() in VIDEO_EXTENSIONS and not entry.name.startswith(".") and is_there(entry):
                     listed.setdefault(stem, []).append(entry.name)
     except (FileNotFoundError, NotADirectoryError):
         return {}

@@ -15,7 +15,8 @@ from orchestration.evaluate import evaluate
 from orchestration.extract import extract_dataset
 from orchestration.questions import Target, encodings, questions_of
 from orchestration.runtime import connect, progress
-from orchestration.study import Study, best_experiment
+from orchestration.study import Study
+from orchestration.study_records import best_experiment
 from orchestration.sweep import sweep
 from orchestration.train import train
 from results.report import write_report, write_tables

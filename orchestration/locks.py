@@ -47,6 +47,17 @@ def held(path: Path, *, what: str, wait_s: float = 0.0) -> Iterator[None]:
             path.unlink(missing_ok=True)  # before closing, which lets go
 
 
+def holder(path: Path) -> str | None:
+    """Who holds the lock of a file, in words; None where nobody does. Not for the process that holds it."""
+    if not path.exists():
+        return None
+    file = _try(path)
+    if file is None:
+        return _holder(path)
+    file.close()
+    return None
+
+
 def _holder(path: Path) -> str:
     with suppress(OSError):
         return path.read_text() or "another process"

@@ -1,29 +1,57 @@
-"""What a study is: which experiment, which space, how many trials, and what its folder holds."""
+"""What a study is: which experiment, which space, how many trials, under which limits; and what its folder holds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-import results
-from hcl.build import caches_grids
 from hcl.config import Experiment
 from hcl.errors import ConfigError, StorageError
-from hcl.resolve import override, setting_of, to_yaml
+from hcl.resolve import override, to_yaml
+from hcl.settings import flatten
+from orchestration.choices import SamplerName, StopRule
+from orchestration.ledger import Given, Ledger
 from orchestration.runs import Run
-from orchestration.train import STUDY, check_data, check_draws
-from orchestration.worker import METRICS
+from orchestration.samplers import seed_of
+from orchestration.storage import open_storage, without_password
+from orchestration.train import STUDY
 from results.files import write_atomically
 from search_spaces import Space
+
+TRIALS = "trials"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How trials are run; what comes out does not depend on it.
+
+    Attributes:
+        retries: how often a trial whose process or node has died is begun again, from its checkpoint.
+        time_s: the longest that a trial may run without a pause; None: as long as it takes.
+        concurrency: trials at once, at most; None: as many as find room.
+        gpu_share: of a GPU, for a trial of one worker.
+    """
+
+    retries: int = 1
+    time_s: float | None = None
+    concurrency: int | None = None
+    gpu_share: float = 1.0
 
 
 @dataclass(frozen=True)
 class Study:
-    """A search: what varies, around which experiment, and how long."""
+    """A search: what varies, around which experiment, and how long.
+
+    Attributes:
+        stop_rule: who stops trials that fall behind.
+        paired: all trials see the same seed, and so the same batches; otherwise each has a seed of its own.
+        points: values by path, tried before anything is sampled; a study that is repeated may be given others.
+        storage: of the ledger: a database URL or a journal file; None: a journal in the study's folder.
+    """
 
     experiment: Experiment
     space: Space
@@ -31,113 +59,95 @@ class Study:
     runs: Path
     n_trials: int
     seed: int = 0
-    stop_early: bool = True
+    sampler: SamplerName = "tpe"
+    stop_rule: StopRule = "asha"
+    paired: bool = True
+    points: tuple[dict[str, Any], ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    storage: str | None = None
 
     @property
     def folder(self) -> Path:
         return self.runs / self.experiment.name
 
-    def trial_run(self, trial_id: str, config: dict[str, Any]) -> Run:
+    def trial_folder(self, name: str) -> Path:
+        return self.folder / TRIALS / name
+
+    def trial_run(self, given: Given) -> Run:
         """The run of one trial; raises ConfigError where its values contradict each other."""
-        experiment = override(self.experiment, self.space.overrides(config))
-        return Run(experiment, self.data_root, self.runs, self.folder / "trials" / trial_id)
+        values = given.values if self.paired else {"seed": seed_of(self.seed, given.index), **given.values}
+        return Run(override(self.experiment, values), self.data_root, self.runs, self.trial_folder(given.name))
 
+    def problem_with(self, values: Mapping[str, Any]) -> str | None:
+        """Why a trial of these values cannot be run: a broken constraint, or values that contradict each other."""
+        settings = flatten(self.experiment.model_dump(), "experiment")
+        try:
+            if broken := self.space.broken_constraint(values, settings.__getitem__):
+                return f"breaks {broken}"
+            override(self.experiment, dict(values))
+        except ValueError as error:
+            return str(error)
+        except ConfigError as error:
+            return error.problem
+        return None
 
-def check_study(study: Study) -> None:
-    """Raise for what can be known to fail without starting anything: the space, the data, the folder."""
-    check_space(study)
-    run = Run(study.experiment, study.data_root, study.runs, study.folder)
-    check_data(run)
-    partitions = run.partitions()
-    for probe in study.space.probes():
-        if not _DRAWN_WITH.isdisjoint(probe):
-            check_draws(override(study.experiment, probe), *partitions)
-    if (study.folder / "experiment.yaml").exists() and not (study.folder / STUDY).exists():
-        raise ConfigError(
-            "holds a run, not a study", where=str(study.folder), remedy="give the study another name (--set name=...)"
+    def ledger(self) -> Ledger:
+        """Its trials, in storage; raises ConfigError, StorageError or SpaceError."""
+        return Ledger(
+            self.experiment.name,
+            open_storage(self.folder, self.storage),
+            self.space.with_points(self.points),
+            n_trials=self.n_trials,
+            sampler=self.sampler,
+            stop_rule=self.stop_rule,
+            epochs=self.experiment.train.epochs,
+            seed=self.seed,
+            problem_with=self.problem_with,
         )
 
 
-def check_space(study: Study) -> None:
-    """Hold every path and bound of the space against the experiment's schema."""
-    study.space.validate_paths(_require)
-    metric = study.space.objective.metric
-    if metric not in METRICS:
-        raise ConfigError(
-            f"trials do not report {metric!r}",
-            where=f"space {study.space.name}, objective.metric",
-            remedy=f"name one of {', '.join(METRICS)}",
-        )
-    for probe in study.space.probes():
-        override(study.experiment, probe)
-    if study.experiment.data.selection_partition == "test":
-        raise ConfigError(
-            "a study would choose settings on the test classes",
-            where="data.selection_partition",
-            remedy="sweep with data.protocol=standard; train the best settings with protocol published, if you must",
-        )
-    for path in study.space.searched:
-        if path.startswith(_SECTIONS_FOR_ALL) or path in _SETTINGS_FOR_ALL:
-            raise ConfigError(
-                "would give each trial other questions or other data: their values could not be compared",
-                where=f"space {study.space.name}, {path}",
-                remedy="fix it, and make one study for each value",
-            )
-        is_cached = path.startswith("clips.") or path in _CACHED_WITH
-        if is_cached and caches_grids(study.experiment):
-            raise ConfigError(
-                "cannot be searched where frozen stages of the backbone are encoded once for all trials",
-                where=f"space {study.space.name}, {path}",
-                remedy="leave it out of the space, or set model.cached_views=0",
-            )
+def n_trials_of(folder: Path) -> int | None:
+    """How many trials a study was last asked for; None where there is no study."""
+    path = folder / STUDY
+    return int(yaml.safe_load(path.read_text())["n_trials"]) if path.exists() else None
 
 
-def _require(path: str) -> None:
-    setting_of(path)
+def open_folder(study: Study) -> Study:
+    """Make or reopen the study's folder; a study that is there may become longer, and nothing else.
 
-
-def best_experiment(study: Study, trials: Sequence[results.TrialRecord]) -> Experiment:
-    """The study's experiment with the best trial's values, under the name `<study>-best`."""
-    best = best_trial(study, trials)
-    assert best is not None
-    return override(study.experiment, {**best.params, "name": f"{study.experiment.name}-best"})
-
-
-def best_trial(study: Study, trials: Sequence[results.TrialRecord]) -> results.TrialRecord | None:
-    """The trial with the best value among those that did not fail."""
-    pick = max if study.space.objective.mode == "max" else min
-    scored = [(trial.value, trial) for trial in trials if trial.value is not None and trial.state != "failed"]
-    return pick(scored, key=lambda one: one[0])[1] if scored else None
-
-
-def open_folder(study: Study) -> None:
-    """Make or reopen the study's folder; raises ConfigError where it holds another study."""
-    content = {
-        "experiment": study.experiment.digest(),
-        "space": study.space.model_dump(mode="json"),
-        "seed": study.seed,
-        "n_trials": study.n_trials,
-    }
+    Raises:
+        ConfigError: it holds another study, or a longer one.
+    """
+    content = _identity(study)
     path = study.folder / STUDY
-    if path.exists() and yaml.safe_load(path.read_text()) != content:
-        raise ConfigError(
-            "holds a study of another experiment, space, seed or number of trials",
-            where=str(study.folder),
-            remedy="give this one another name (--set name=...), or begin anew with --restart",
-        )
+    if path.exists():
+        known = yaml.safe_load(path.read_text())
+        if changed := [name for name in content if name != "n_trials" and known.get(name) != content[name]]:
+            raise ConfigError(
+                f"holds a study with another {' and '.join(changed)}",
+                where=str(study.folder),
+                remedy="give this one another name (--set name=...), or begin anew with --restart",
+            )
+        study = replace(study, n_trials=max(study.n_trials, int(known["n_trials"])))
     try:
         study.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, yaml.safe_dump(content, sort_keys=False).encode())
+        write_atomically(path, yaml.safe_dump(_identity(study), sort_keys=False).encode())
         write_atomically(study.folder / "experiment.yaml", to_yaml(study.experiment).encode())
     except OSError as error:
         raise StorageError(
             f"cannot be written: {error.strerror}", where=str(study.folder), remedy="give --runs a folder of yours"
         ) from error
+    return study
 
 
-_SECTIONS_FOR_ALL = ("data.", "evaluation.", "train.val_")
-_SETTINGS_FOR_ALL = frozenset(("name", "mode", "train.workers", "train.use_gpu"))
-_CACHED_WITH = frozenset(
-    f"model.{name}" for name in ("backbone", "weights", "train_backbone", "frozen_stages", "cached_views")
-) | {"seed", "train.precision"}
-_DRAWN_WITH = frozenset(("train.classes_per_batch",))
+def _identity(study: Study) -> dict[str, Any]:
+    return {
+        "experiment": study.experiment.digest(),
+        "space": study.space.model_dump(mode="json"),
+        "seed": study.seed,
+        "sampler": study.sampler,
+        "stop_rule": study.stop_rule,
+        "paired": study.paired,
+        "storage": without_password(study.storage),
+        "n_trials": study.n_trials,
+    }

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import optuna
-import ray
-from optuna.samplers import TPESampler
-from ray import tune
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
-from ray.tune.search.optuna import OptunaSearch
 
 import results
-from hcl.errors import ClusterError, HCLError
-from hcl.resolve import to_yaml
+from hcl.config import Experiment
+from hcl.errors import ConfigError, HCLError
+from hcl.resolve import override, to_yaml
 from orchestration.grids import ensure_grids
+from orchestration.locks import held
 from orchestration.runs import Run
 from orchestration.runtime import connect
-from orchestration.study import Study, best_experiment, best_trial, check_study, open_folder
-from orchestration.trials import LISTENERS, OBJECTIVE, Watcher, record_of, trainable
+from orchestration.storage import open_storage, without_password
+from orchestration.study import Study, open_folder
+from orchestration.study_checks import check_study
+from orchestration.study_records import Records, best_experiment, best_trial
+from orchestration.train import STUDY
+from orchestration.tuning import run_trials
 from results.files import write_atomically
-from search_spaces import DefineByRun
+from search_spaces import Space
 
-_STUDY = "study"  # Ray Tune's own state, for going on
-_BEST = "best.yaml"
+BEST = "best.yaml"
 
 
 def sweep(
@@ -36,139 +36,134 @@ def sweep(
     *,
     address: str | None = None,
     restart: bool = False,
+    add_trials: int = 0,
+    warm_start: Path | None = None,
     command: str = "",
     on_trial: Callable[[results.TrialRecord], None] | None = None,
+    on_change: Callable[[list[results.TrialRecord]], None] | None = None,
+    train: Any = None,
 ) -> tuple[results.SweepRecord, list[results.TrialRecord]]:
     """Run, or go on with, the study in `runs/<experiment.name>`; writes sweep.json, trials.parquet and best.yaml.
 
     Args:
-        on_trial: called with each trial as it ends.
+        add_trials: so many more, if all that were asked for so far are done: a call that was killed may be repeated.
+        warm_start: the folder of an earlier study, whose finished trials the sampler of a new one knows.
+        on_trial, on_change: see `orchestration.study_records.Records`.
+        train: see `orchestration.trials.trainable`.
 
     Raises:
         ConfigError, SpaceError: the space does not fit the experiment; nothing has been started then.
+        StorageError: another command runs this study.
         HCLError: every trial failed.
+        KeyboardInterrupt: Ctrl-C, with what was done kept.
     """
     check_study(study)
-    if restart:
-        shutil.rmtree(study.folder, ignore_errors=True)
-    open_folder(study)
-    began = time.monotonic()
+    with held(lock_of(study.runs, study.experiment.name), what=f"study {study.experiment.name}"):
+        if restart:
+            _forget(study)
+        is_new = not (study.folder / STUDY).exists()
+        study = open_folder(study)
+        ledger = study.ledger()
+        if add_trials and not is_new and ledger.is_done():
+            study = open_folder(replace(study, n_trials=ledger.n_trials + add_trials))
+            ledger = study.ledger()
+        if warm_start is not None and not ledger.trials():
+            ledger.learn(_known_trials(warm_start, study.space))
+        records = Records(study, ledger, command=command, on_trial=on_trial, on_change=on_change)
+        if not ledger.is_done():
+            provenance = _provenance(study, command)
+            with connect(address):
+                run = Run(study.experiment, study.data_root, study.runs, study.folder)
+                ensure_grids(run.grid_jobs(), study.runs)
+                try:
+                    run_trials(study, ledger, records.on_event, train)
+                finally:
+                    records.write()
+            if not ledger.is_done():
+                raise KeyboardInterrupt
+            results.write_provenance(study.folder, results.finished(provenance))
+        record, trials = records.write(at_end=True)
+        if best_trial(study, trials) is None:
+            raise _all_failed(study, trials)
+        write_best(study, best_experiment(study, trials))
+        return record, trials
+
+
+def full_length(
+    study: Study, trials: Sequence[results.TrialRecord], winner: str | None, epochs: int | None
+) -> Experiment:
+    """The winner's settings as a run of their own, with as many epochs as are given, or a trial's."""
+    best = best_experiment(study, [trial for trial in trials if trial.trial == winner])
+    return override(best, {"train.epochs": epochs}) if epochs else best
+
+
+def write_best(study: Study, best: Experiment) -> Path:
+    """The file that `hcl train` takes."""
+    return write_atomically(study.folder / BEST, to_yaml(best).encode())
+
+
+def lock_of(runs: Path, name: str) -> Path:
+    """Beside the study's folder, which --restart deletes; a run of the same name would have the same."""
+    return runs.absolute() / ".locks" / name
+
+
+def _forget(study: Study) -> None:
+    """The folder, and what a database may hold of the study."""
+    shutil.rmtree(study.folder, ignore_errors=True)
+    if study.storage is not None:
+        with suppress(KeyError):
+            optuna.delete_study(study_name=study.experiment.name, storage=open_storage(study.folder, study.storage))
+
+
+def _provenance(study: Study, command: str) -> results.Provenance:
+    """That of the study's first call."""
+    with suppress(results.RecordError):
+        return results.read_provenance(study.folder)
+    shown = command.replace(study.storage, without_password(study.storage) or "") if study.storage else command
     provenance = results.collect_provenance(
-        command, seeds={"sampler": study.seed}, digests={"experiment": study.experiment.digest()}
+        shown, seeds={"sampler": study.seed}, digests={"experiment": study.experiment.digest()}
     )
     results.write_provenance(study.folder, provenance)
-    with connect(address):
-        ensure_grids(Run(study.experiment, study.data_root, study.runs, study.folder).grid_jobs(), study.runs)
-        trials = _run(study, on_trial)
-    best = best_trial(study, trials)
-    if best is None:
-        errors = [trial.error for trial in trials if trial.error]
-        raise HCLError(
-            f"all {len(trials)} trials failed: {errors[0] if errors else 'no error was recorded'}",
-            where=str(study.folder),
-            remedy="run the experiment alone first: hcl train",
-        )
-    record = results.SweepRecord(
-        name=study.experiment.name,
-        space=study.space.model_dump(mode="json"),
-        objective=study.space.objective.metric,
-        mode=study.space.objective.mode,
-        best_trial=best.trial,
-        best_value=best.value,
-        n_trials=len(trials),
-        seconds=_seconds_before(study) + time.monotonic() - began,
-        seed=study.seed,
-        experiment_digest=study.experiment.digest(),
-        command=command,
-        created=results.now(),
-    )
-    results.write_sweep(study.folder, record, trials)
-    results.write_provenance(study.folder, results.finished(provenance))
-    write_atomically(study.folder / _BEST, to_yaml(best_experiment(study, trials)).encode())
-    return record, trials
+    return provenance
 
 
-def _seconds_before(study: Study) -> float:
-    """What the study has taken in earlier calls, as far as they came to their end."""
-    with suppress(results.RecordError):
-        return results.read_sweep(study.folder).seconds or 0.0
-    return 0.0
+def _known_trials(folder: Path, space: Space) -> list[tuple[dict[str, Any], list[float]]]:
+    """Values and objectives of another study's whole trials that this space could have drawn.
 
-
-def _run(study: Study, on_trial: Callable[[results.TrialRecord], None] | None) -> list[results.TrialRecord]:
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial that fails is told by our own line
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    state = study.folder / _STUDY
-    function = trainable(study)
-    if tune.Tuner.can_restore(str(state)):
-        tuner = tune.Tuner.restore(str(state), function, resume_errored=False)
-    else:
-        tuner = _new_tuner(study, function)
-    if on_trial is not None:
-        LISTENERS[study.folder] = on_trial
+    Raises ConfigError where there are none.
+    """
+    where = str(folder)
     try:
-        grid = tuner.fit()
-    except HCLError:
-        raise
-    except Exception as error:
-        raise ClusterError(
-            f"the study stopped: {str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}",
-            where=str(study.folder),
-            remedy="repeat the command to go on",
-        ) from error
-    finally:
-        LISTENERS.pop(study.folder, None)
-    # The grid's results are in no order, and after going on those of failed trials have lost their configuration.
-    trials = sorted(grid._experiment_analysis.trials, key=lambda trial: int(trial.experiment_tag.split("_")[0]))
-    return [record_of(study, trial) for trial in trials]
-
-
-def _new_tuner(study: Study, function: Any) -> tune.Tuner:
-    epochs = study.experiment.train.epochs
-    search = OptunaSearch(
-        DefineByRun(study.space),
-        metric=OBJECTIVE,
-        mode=study.space.objective.mode,
-        points_to_evaluate=study.space.encoded_first_points(),
-        sampler=TPESampler(seed=study.seed, multivariate=True, n_startup_trials=min(10, max(4, study.n_trials // 3))),
-        storage=None,  # in memory: saved with Tune's own state, where a file would run ahead of it when killed
-        study_name=study.experiment.name,
-    )
-    scheduler = (
-        ASHAScheduler(time_attr="epoch", max_t=epochs, grace_period=max(1, epochs // 3), reduction_factor=3)
-        if study.stop_early and epochs > 1
-        else FIFOScheduler()
-    )
-    return tune.Tuner(
-        function,
-        tune_config=tune.TuneConfig(
-            metric=OBJECTIVE,
-            mode=study.space.objective.mode,
-            search_alg=search,
-            scheduler=scheduler,
-            num_samples=study.n_trials,
-            max_concurrent_trials=_concurrency(study),
-            reuse_actors=study.experiment.train.workers == 1,
-        ),
-        run_config=tune.RunConfig(
-            name=_STUDY,
-            storage_path=str(study.folder),
-            verbose=0,
-            callbacks=[Watcher(study)],
-            failure_config=tune.FailureConfig(max_failures=1),
-        ),
-    )
-
-
-def _concurrency(study: Study) -> int:
-    """How many trials find room on the cluster at once; one more would wait for ever for its workers."""
-    settings = study.experiment.train
-    total = ray.cluster_resources().get("GPU" if settings.use_gpu else "CPU", 0)
-    room = int(total // settings.workers)
-    if room < 1:
-        raise ClusterError(
-            f"a trial needs {settings.workers} {'GPUs' if settings.use_gpu else 'CPUs'}, the cluster has {total:g}",
-            where="train.workers",
-            remedy="lower train.workers, or add nodes",
+        record, trials = results.read_sweep(folder), results.read_trials(folder)
+    except results.RecordError as error:
+        raise ConfigError(error.problem, where=where, remedy="give --warm-start the folder of a study") from error
+    theirs = Space.model_validate(record.space)
+    if theirs.objectives != space.objectives:
+        raise ConfigError(
+            f"was judged by {', '.join(one.metric for one in theirs.objectives)}, this study is by "
+            f"{', '.join(one.metric for one in space.objectives)}",
+            where=where,
+            remedy="warm start from a study of the same objectives",
         )
-    return room
+    whole = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
+    known = [
+        (trial.params, list(trial.values.values()) or [float(trial.value or 0)])
+        for trial in whole
+        if space.could_draw(trial.params)
+    ]
+    if not known:
+        raise ConfigError(
+            f"none of its {len(whole)} whole trials lies in space {space.name}",
+            where=where,
+            remedy="warm start from a study of the same parameters",
+        )
+    return known
+
+
+def _all_failed(study: Study, trials: Sequence[results.TrialRecord]) -> HCLError:
+    errors = [trial.error for trial in trials if trial.error]
+    return HCLError(
+        f"all {len(trials)} trials failed: {errors[0] if errors else 'no error was recorded'}",
+        where=str(study.folder),
+        remedy="run the experiment alone first: hcl train",
+    )

@@ -63,6 +63,7 @@ def run_epochs(
         val_embeddings=inputs.clip_embeddings(experiment, run.data_root, val_partition),
     )
     trained = Trained(model, build.optimizer_of(experiment, model), _scaler(experiment, device))
+    n_parameters = sum(parameter.numel() for parameter in model.parameters())
     loss = regime.loss(wrapped, gather=gather, device=device, precision=experiment.train.precision)
     keeper = Keeper(run, trained, partition, is_writer=gather.rank == 0)
     with keeper.writing():
@@ -88,7 +89,7 @@ def run_epochs(
             began = time.perf_counter()
             accuracies = _validate(experiment, regime, model, val_clips, episodes, gather, device)
             seconds = time.perf_counter() - began
-            metrics = gather.mean({**metrics, "memory_gb": _peak_memory(device) / 1e9})
+            metrics = gather.mean({**metrics, "memory_gb": _peak_memory(device) / 1e9, "parameters": n_parameters})
             position.finish(_row(position.epoch + 1, regime, metrics, accuracies, trained.optimizer, seconds))
             keeper.after_epoch(position)
             if on_epoch is not None:
@@ -164,7 +165,15 @@ def _row(
     return {"epoch": epoch, "val_accuracy": accuracy, "val_ci95": ci95, **terms, "lr": lr, "val_seconds": seconds}
 
 
-METRICS = ("val_accuracy", "train_accuracy", *(f"loss_{term}" for term in (*TERMS, "total")), "gradient_norm")
+METRICS = (
+    "val_accuracy",
+    "train_accuracy",
+    *(f"loss_{term}" for term in (*TERMS, "total")),
+    "gradient_norm",
+    "clips_per_second",
+    "memory_gb",
+    "parameters",
+)
 """What a study may optimise."""
 
 

@@ -96,6 +96,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return value in typing.get_args(hint)
     if origin is dict:
         return isinstance(value, dict) and all(_fits(item, typing.get_args(hint)[1]) for item in value.values())
+    if origin is list:
+        return isinstance(value, list) and all(_fits(item, typing.get_args(hint)[0]) for item in value)
     if hint in (int, float):  # a bool is an int to Python, and a mistake here
         number = int if hint is int else (int, float)
         return isinstance(value, number) and not isinstance(value, bool) and math.isfinite(value)

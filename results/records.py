@@ -72,7 +72,9 @@ class TrialRecord:
     state: Literal["complete", "pruned", "failed", "running"] = "complete"
     epochs: int = bounded(0, default=0)
     seconds: float | None = bounded(0, default=None)
-    error: str | None = None
+    error: str | None = None  # its last line; `log` names the file with all of it
+    log: str | None = None
+    values: dict[str, float] = field(default_factory=dict)  # of several objectives, by metric
     schema: int = SCHEMA
 
 
@@ -88,6 +90,9 @@ class SweepRecord:
     mode: Literal["max", "min"] = "max"
     best_trial: str | None = None
     best_value: float | None = None
+    pareto: list[str] = field(default_factory=list)  # of several objectives: trials that no other beats in all
+    importances: dict[str, float] = field(default_factory=dict)  # share of the objective's variation, by path
+    sampler: str = ""
     n_trials: int = bounded(0, default=0)
     seconds: float | None = bounded(0, default=None)
     seed: int | None = None
@@ -145,7 +150,8 @@ def write_sweep(folder: Path | str, sweep: SweepRecord, trials: Iterable[TrialRe
     """`trials.parquet`, then `sweep.json`: who finds the second finds the first of at least the same age."""
     rows = [encode(trial) for trial in trials]
     # parameters differ in name and type from study to study: one JSON column keeps the table's shape fixed
-    write_rows(Path(folder) / "trials.parquet", [{**row, "params": json.dumps(row["params"])} for row in rows])
+    flat = [{**row, **{name: json.dumps(row[name]) for name in _AS_JSON}} for row in rows]
+    write_rows(Path(folder) / "trials.parquet", flat)
     return write_json(Path(folder) / "sweep.json", encode(sweep))
 
 
@@ -154,12 +160,15 @@ def read_sweep(folder: Path | str) -> SweepRecord:
     return decode(SweepRecord, read_json(path), where=str(path))
 
 
+_AS_JSON = ("params", "values")
+
+
 def read_trials(folder: Path | str) -> list[TrialRecord]:
     path = Path(folder) / "trials.parquet"
     trials = []
     for row in read_table(path).to_pylist():
         try:
-            row["params"] = json.loads(row["params"])
+            row |= {name: json.loads(row[name]) for name in _AS_JSON if name == "params" or name in row}
         except (KeyError, TypeError, ValueError) as error:
             raise RecordError("holds no trials: a row's `params` is not JSON", where=str(path)) from error
         trials.append(decode(TrialRecord, row, where=str(path)))

@@ -123,6 +123,7 @@ class _Reader:
         for trial in self._try(read_trials, folder, folder / "trials.parquet") or []:
             row = dataclasses.asdict(trial)
             params = {f"params.{name}": value for name, value in row.pop("params").items()}
+            params |= {f"values.{name}": value for name, value in row.pop("values").items()}
             self.rows["trials"].append({"sweep": label, **aim, **row, **params})
 
     def _try(self, read: Callable[[Path], T], path: Path, file: Path) -> T | None:

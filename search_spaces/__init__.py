@@ -1,14 +1,14 @@
 """What is searched: spaces as YAML files and their typed loader. Knows neither torch nor Ray nor the experiment."""
 
 from search_spaces.errors import SpaceError
+from search_spaces.grid import grid_points
 from search_spaces.loader import load_space, shipped_spaces
 from search_spaces.parameters import Choice, Fixed, FloatRange, IntRange
-from search_spaces.space import DefineByRun, Objective, Space
+from search_spaces.space import Objective, Space
 from search_spaces.trials import RandomTrial, Trial
 
 __all__ = [
     "Choice",
-    "DefineByRun",
     "Fixed",
     "FloatRange",
     "IntRange",
@@ -17,6 +17,7 @@ __all__ = [
     "Space",
     "SpaceError",
     "Trial",
+    "grid_points",
     "load_space",
     "shipped_spaces",
 ]

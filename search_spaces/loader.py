@@ -112,7 +112,8 @@ def _describe(item: Any) -> str:
 def _known_keys(location: tuple[Any, ...]) -> list[str]:
     if location[0] == "parameters" and len(location) > 3:
         return list(KINDS[location[2]].model_fields)
-    return list((Objective if location[0] == "objective" and len(location) > 1 else Space).model_fields)
+    in_objective = location[0] in ("objective", "trade_offs") and len(location) > 1
+    return list((Objective if in_objective else Space).model_fields)
 
 
 def _is_tag(location: tuple[Any, ...], index: int) -> bool:

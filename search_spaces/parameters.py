@@ -1,4 +1,4 @@
-"""The kinds of parameter: a range of floats, a range of ints, a choice, a fixed value.
+"""The kinds of parameter: a range of floats, a range of ints, a choice, a grid, a fixed value.
 
 Every kind can be suggested by a trial, can say what is wrong with a value, and knows its extremes. A value has two
 forms: as the experiment takes it, and encoded as an Optuna trial stores it. They differ for lists alone, because
@@ -56,6 +56,14 @@ class FloatRange(Conditional):
     def extremes(self) -> list[Any]:
         return [self.low, self.high]
 
+    def all_values(self) -> list[Any] | None:
+        """Those of a grid; None where they cannot be counted."""
+        if self.step is None:
+            return None
+        return [
+            min(self.low + index * self.step, self.high) for index in range(_n_steps(self.low, self.high, self.step))
+        ]
+
     def encode(self, value: Any) -> float:
         return float(value)
 
@@ -86,6 +94,9 @@ class IntRange(Conditional):
     def extremes(self) -> list[Any]:
         return [self.low, self.high]
 
+    def all_values(self) -> list[Any] | None:
+        return list(range(self.low, self.high + 1, self.step))
+
     def encode(self, value: Any) -> int:
         return int(value)
 
@@ -94,7 +105,9 @@ class IntRange(Conditional):
 
 
 class Choice(Conditional):
-    type: Literal["choice"]
+    """A value out of several; a study goes through those of a `grid` in turn, whatever its sampler does otherwise."""
+
+    type: Literal["choice", "grid"]
     values: tuple[Any, ...] = Field(min_length=2)
 
     @field_validator("values")
@@ -119,6 +132,9 @@ class Choice(Conditional):
 
     def extremes(self) -> list[Any]:
         return [copy.deepcopy(value) for value in self.values]
+
+    def all_values(self) -> list[Any] | None:
+        return self.extremes()
 
     def encode(self, value: Any) -> Any:
         return _label(value)
@@ -149,6 +165,9 @@ class Fixed(Conditional):
     def extremes(self) -> list[Any]:
         return [copy.deepcopy(self.value)]
 
+    def all_values(self) -> list[Any] | None:
+        return self.extremes()
+
     def encode(self, value: Any) -> Any:
         return value
 
@@ -156,8 +175,19 @@ class Fixed(Conditional):
         return copy.deepcopy(self.value)
 
 
-KINDS: dict[str, type[Conditional]] = {"float": FloatRange, "int": IntRange, "choice": Choice, "fixed": Fixed}
+KINDS: dict[str, type[Conditional]] = {
+    "float": FloatRange,
+    "int": IntRange,
+    "choice": Choice,
+    "grid": Choice,
+    "fixed": Fixed,
+}
 Parameter = Annotated[FloatRange | IntRange | Choice | Fixed, Field(discriminator="type")]
+
+
+def goes_in_turn(parameter: Conditional) -> bool:
+    """Whether a study goes through its values in turn."""
+    return isinstance(parameter, Choice) and parameter.type == "grid"
 
 
 def same(a: Any, b: Any) -> bool:
@@ -194,6 +224,10 @@ def _problem_in_range(value: float, low: float, high: float, step: float | None)
     if step is not None and _off_grid(value - low, step):
         return f"{value:g} is not reached from {low:g} in steps of {step:g}"
     return None
+
+
+def _n_steps(low: float, high: float, step: float) -> int:
+    return round((high - low) / step) + 1
 
 
 def _off_grid(distance: float, step: float) -> bool:

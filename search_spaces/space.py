@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from search_spaces.constraints import holds, paths_in
 from search_spaces.errors import SpaceError, did_you_mean, short
-from search_spaces.parameters import Fixed, Parameter, Part, Path, same
+from search_spaces.parameters import Fixed, Parameter, Part, Path, goes_in_turn, same
 from search_spaces.trials import RandomTrial, Trial
 
 
@@ -29,7 +30,9 @@ class Space(Part):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     about: str = Field(min_length=1, description="what is searched, and why within these bounds")
     objective: Objective = Objective()
+    trade_offs: tuple[Objective, ...] = Field((), max_length=2, description="further objectives: a Pareto front")
     parameters: dict[Path, Parameter] = Field(min_length=1)
+    constraints: tuple[str, ...] = Field((), description="comparisons of settings that every trial fulfils")
     first_points: tuple[dict[str, Any], ...] = Field((), description="tried first; what a point leaves out is sampled")
 
     @model_validator(mode="after")
@@ -39,11 +42,21 @@ class Space(Part):
             for other, value in parameter.when.items():
                 self._check_condition(path, other, value, above)
             above.append(path)
+        for index, text in enumerate(self.constraints):
+            self._check_constraint(f"constraints.{index}", text)
         for index, point in enumerate(self.first_points):
             self._check_point(f"first_points.{index}", point)
         if not self.searched:
             raise ValueError("every parameter is fixed: there is nothing to search")
+        metrics = [one.metric for one in self.objectives]
+        if len(set(metrics)) < len(metrics):
+            raise ValueError(f"objective and trade_offs name a metric twice: {', '.join(metrics)}")
         return self
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The one that chooses, and those that are traded against it."""
+        return (self.objective, *self.trade_offs)
 
     @property
     def searched(self) -> list[str]:
@@ -70,17 +83,55 @@ class Space(Part):
 
         return self._active_values(read)
 
+    def with_points(self, points: Sequence[Mapping[str, Any]]) -> Space:
+        """This space with further points to try first. Raises SpaceError for one outside of it."""
+        try:
+            return Space.model_validate({**dict(self), "first_points": [*self.first_points, *map(dict, points)]})
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise SpaceError(problem, where=f"space {self.name}, points") from None
+
     def sample(self, seed: int) -> dict[str, Any]:
         """One random draw of experiment values: the same for the same seed."""
         return self.suggest(RandomTrial(seed))
 
-    def encoded_first_points(self) -> list[dict[str, Any]]:
-        """The first points as a study takes them (`enqueue_trial`, Ray's `points_to_evaluate`)."""
+    def encode(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """Experiment values as a study takes them (`enqueue_trial`); fixed ones fall away."""
         searched = set(self.searched)
-        return [
-            {path: self.parameters[path].encode(value) for path, value in point.items() if path in searched}
-            for point in self.first_points
-        ]
+        return {path: self.parameters[path].encode(value) for path, value in point.items() if path in searched}
+
+    def encoded_first_points(self) -> list[dict[str, Any]]:
+        """The first points as a study takes them."""
+        return [self.encode(point) for point in self.first_points]
+
+    def broken_constraint(self, values: Mapping[str, Any], setting: Callable[[str], Any]) -> str | None:
+        """The first constraint that a trial's values break. One on a parameter that is not active asks nothing.
+
+        Args:
+            values: of the active parameters, as `suggest` gives them.
+            setting: the experiment's own value of a path that is not in the space.
+        Raises:
+            ValueError: a constraint that cannot be computed from these values.
+        """
+
+        def value_of(path: str) -> Any:
+            return values[path] if path in values else setting(path)
+
+        for text in self.constraints:
+            is_asked = all(path in values or path not in self.parameters for path in paths_in(text))
+            if is_asked and not holds(text, value_of):
+                return text
+        return None
+
+    def could_draw(self, values: Mapping[str, Any]) -> bool:
+        """Whether a trial of this space could have these values, those of its active parameters and no others."""
+        if any(path not in self.parameters or self.parameters[path].problem_with(values[path]) for path in values):
+            return False
+        return set(values) == {
+            path
+            for path, parameter in self.parameters.items()
+            if all(other in values and same(values[other], wanted) for other, wanted in parameter.when.items())
+        }
 
     def pin(self, values: Mapping[str, Any]) -> Space:
         """This space with some of its parameters fixed to given values, within its bounds or not.
@@ -106,22 +157,27 @@ class Space(Part):
             rest = {path: value for path, value in point.items() if path in parameters and path not in values}
             if rest and rest not in points:
                 points.append(rest)
-        return Space.model_validate({**dict(self), "parameters": parameters, "first_points": points})
+        constraints = [text for text in self.constraints if any(path in parameters for path in paths_in(text))]
+        content = {"parameters": parameters, "first_points": points, "constraints": constraints}
+        return Space.model_validate({**dict(self), **content})
 
     def validate_paths(self, check: Callable[[str], None]) -> None:
-        """Call `check`, which raises for a path that the experiment does not have, for every path.
+        """Call `check`, which raises for a path that the experiment does not have, for every path, constraints' too.
 
         Raises:
             SpaceError: what `check` raised, with the space and the entry; only for errors that carry a `problem`, for
                 any other is a bug and passes.
         """
-        for path in self.parameters:
+        places = {path: f"parameters.{path}" for path in self.parameters}
+        for index, text in enumerate(self.constraints):
+            places = dict.fromkeys(paths_in(text), f"constraints.{index}") | places
+        for path, place in places.items():
             try:
                 check(path)
             except Exception as error:
                 if not hasattr(error, "problem"):
                     raise
-                where = f"space {self.name}, parameters.{path}"
+                where = f"space {self.name}, {place}"
                 raise SpaceError(str(error.problem), where=where, remedy=getattr(error, "remedy", None)) from error
 
     def probes(self) -> Iterator[dict[str, Any]]:
@@ -163,6 +219,20 @@ class Space(Part):
             raise ValueError(f"{where}: a condition must stand above what depends on it; move {path} below {other}")
         if problem := self.parameters[other].problem_with(value):
             raise ValueError(f"{where}: {problem}, so that {path} would never be searched")
+        if goes_in_turn(self.parameters[path]) and not (
+            isinstance(self.parameters[other], Fixed) or goes_in_turn(self.parameters[other])
+        ):
+            raise ValueError(f"{where}: a grid can depend on a grid or a fixed value only, {other} is sampled")
+
+    def _check_constraint(self, where: str, text: str) -> None:
+        try:
+            named = paths_in(text)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+        if not any(path in self.parameters for path in named):
+            raise ValueError(
+                f"{where}: {text!r} names no parameter of this space; {did_you_mean(named[0], self.parameters)}"
+            )
 
     def _check_point(self, where: str, point: dict[str, Any]) -> None:
         for path, value in point.items():
@@ -175,21 +245,6 @@ class Space(Part):
                     raise ValueError(
                         f"{where}: {path} is searched when {other}={wanted!r} only, not {short(point[other])}"
                     )
-
-
-class DefineByRun:
-    """A space as Ray's OptunaSearch takes it: a picklable callable.
-
-    OptunaSearch notes what is suggested under its name, which is the dotted path, and adds what is returned.
-    """
-
-    def __init__(self, space: Space):
-        self.space = space
-
-    def __call__(self, trial: Trial) -> dict[str, Any]:
-        """The fixed values; all others enter the trial's configuration by being suggested."""
-        values = self.space.suggest(trial)
-        return {path: value for path, value in values.items() if isinstance(self.space.parameters[path], Fixed)}
 
 
 _OTHER_SPACE = "the trial was made with another version of this space: start a new study"

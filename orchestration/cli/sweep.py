@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from hcl.errors import ConfigError
 from hcl.resolve import resolve
 from hcl.settings import flatten
+from hcl.strict_yaml import parse_yaml
+from orchestration.choices import SamplerName, StopRule
 from orchestration.cli.options import (
     DATA,
     RUNS,
@@ -23,59 +27,207 @@ from orchestration.cli.options import (
     announce,
     command_line,
     experiment_of,
+    run_folder,
 )
-from orchestration.console import out, percent, show_trial, show_trials
-from search_spaces import load_space
+from orchestration.console import out
+from search_spaces import Space, load_space
+
+TRIALS = 20
+_SEARCH, _TRIAL, _AFTER = "What is searched", "How trials run", "What follows"
 
 
 def sweep(
     experiment: ExperimentName,
-    space: Annotated[str, typer.Option(help="A YAML file, or a shipped one (`hcl config list`).")] = "sigma",
-    trials: Annotated[int, typer.Option(min=1, help="Trials of the study.")] = 20,
     data: Data = DATA,
     runs: Runs = RUNS,
     settings: Set = None,
+    space: Annotated[
+        str, typer.Option(help="A YAML file, or a shipped one (`hcl config list`).", rich_help_panel=_SEARCH)
+    ] = "sigma",
+    trials: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help=f"Trials of the study, {TRIALS} unless given; it may grow.",
+            show_default=False,
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
+    add_trials: Annotated[
+        int, typer.Option(min=0, help="So many more, once those asked for are done.", rich_help_panel=_SEARCH)
+    ] = 0,
+    sampler: Annotated[
+        SamplerName, typer.Option(help="Who chooses the next trial; grid: every combination.", rich_help_panel=_SEARCH)
+    ] = "tpe",
+    point: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH=VALUE,...",
+            help="Values to try before anything is sampled; repeatable. What it leaves out is sampled.",
+            show_default=False,
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
+    warm_start: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="STUDY",
+            help="An earlier study whose trials the sampler knows.",
+            show_default=False,
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the sampler.", rich_help_panel=_SEARCH)] = 0,
+    paired: Annotated[
+        bool,
+        typer.Option(
+            "--paired/--independent",
+            help="All trials see the same seed and batches, or each has a seed of its own.",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = True,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            envvar="HCL_STORAGE",
+            metavar="URL_OR_FILE",
+            help="Where Optuna keeps the study: a database, or a journal file; default: optuna.journal in its folder. "
+            "Give a password by the environment only.",
+            show_default=False,
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
+    stop: Annotated[
+        StopRule, typer.Option(help="Who stops trials that fall behind; median: of the others.", rich_help_panel=_TRIAL)
+    ] = "asha",
     workers: Workers = None,
-    seed: Annotated[int, typer.Option(help="Of the sampler.")] = 0,
-    stop_early: Annotated[bool, typer.Option(help="ASHA stops trials that fall behind.")] = True,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(min=1, help="Trials at once, at most; default: as many as find room.", rich_help_panel=_TRIAL),
+    ] = None,
+    gpu_share: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="Of a GPU, for a trial of one worker.", rich_help_panel=_TRIAL)
+    ] = 1.0,
+    retries: Annotated[
+        int, typer.Option(min=0, help="Of a trial whose process or node has died.", rich_help_panel=_TRIAL)
+    ] = 1,
+    trial_timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=1, help="Seconds that a trial may run; then it has failed.", show_default=False, rich_help_panel=_TRIAL
+        ),
+    ] = None,
+    confirm: Annotated[
+        int, typer.Option(min=0, help="So many of the best trials are trained again.", rich_help_panel=_AFTER)
+    ] = 0,
+    seeds: Annotated[int, typer.Option(min=2, help="New seeds for each of them.", rich_help_panel=_AFTER)] = 3,
+    then_train: Annotated[
+        bool, typer.Option("--then-train", help="Train the best settings as a run STUDY-best.", rich_help_panel=_AFTER)
+    ] = False,
+    full_epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Epochs of that run; default: those of a trial.", show_default=False, rich_help_panel=_AFTER
+        ),
+    ] = None,
     restart: Restart = False,
     address: Address = None,
     dry_run: DryRun = False,
+    status: Annotated[
+        bool, typer.Option("--status", help="Say how far a study is, named by EXPERIMENT or its folder, and stop.")
+    ] = False,
 ) -> None:
-    """Search settings by Ray Tune with Optuna; repeated, it goes on with the trials that are not done."""
-    from orchestration.study import Study, check_study
+    """Search settings by Ray Tune with Optuna.
+
+    Repeated, the command goes on: trials that are done stay done, those that were running go on from their
+    checkpoints, and the sampler knows what it knew. Values that break a constraint of the space or contradict each
+    other are drawn again and never run. A trial that fails is recorded with its error's last line and the file that
+    has all of it, and the study goes on. From another terminal: hcl sweep --status STUDY.
+
+    A study's best value is the luckiest of many: --confirm 3 --seeds 5 trains the best three again, with the same five
+    new seeds each, and says which of them are told apart.
+    """
+    if status:
+        from orchestration.study_view import show_status
+
+        show_status(run_folder(Path(experiment), runs))
+        return
+    from orchestration.confirm import confirm as confirm_trials
+    from orchestration.study import Limits, Study, n_trials_of
+    from orchestration.study_checks import check_study
+    from orchestration.study_view import StudyTable, show_candidates, show_end
+    from orchestration.sweep import full_length, write_best
     from orchestration.sweep import sweep as run_sweep
 
     chosen = experiment_of(experiment, settings, workers)
-    pinned = resolve(None, settings or []).origins
-    values = {
-        path: value
-        for path, value in flatten(chosen.model_dump(mode="json"), "experiment").items()
-        if pinned.get(path) == "--set"
-    }
-    searched = load_space(space).pin(values)
-    study = Study(chosen, searched, data.absolute(), runs.absolute(), trials, seed, stop_early)
+    asked = trials or (None if restart else n_trials_of(runs / chosen.name)) or TRIALS
+    study = Study(
+        chosen,
+        _space(space, settings),
+        data.absolute(),
+        runs.absolute(),
+        asked,
+        seed,
+        sampler,
+        stop,
+        paired,
+        tuple(map(_point, point or ())),
+        Limits(retries, trial_timeout, concurrency, gpu_share),
+        storage,
+    )
     if dry_run:
+        from orchestration.study_plan import show_plan
+
         check_study(study)
-        _show_space(study)
+        show_plan(study, address)
         return
     announce(chosen)
-    record, _ = run_sweep(study, address=address, restart=restart, command=command_line(), on_trial=show_trial)
-    show_trials(study.folder)
-    best = study.folder / "best.yaml"
-    out.print(
-        f"best trial {record.best_trial}: {record.objective} {percent(record.best_value)}; its experiment: {best}",
-        soft_wrap=True,
-    )
-    out.print(
-        f"next: hcl train {shlex.quote(str(best))} --data {shlex.quote(str(data))} --runs {shlex.quote(str(runs))}",
-        soft_wrap=True,
-    )
+    with StudyTable(study.space, study.folder, asked + add_trials) as table:
+        record, ended = run_sweep(
+            study,
+            address=address,
+            restart=restart,
+            add_trials=add_trials,
+            warm_start=warm_start,
+            command=command_line(),
+            on_trial=table.ended,
+            on_change=table.show,
+        )
+    show_end(record, ended)
+    winner = record.best_trial
+    if confirm:
+        candidates = confirm_trials(study, ended, n_best=confirm, n_seeds=seeds, address=address)
+        show_candidates(candidates)
+        winner = candidates[0].trial
+    best = full_length(study, ended, winner, full_epochs)
+    path = write_best(study, best)
+    options = f"--data {shlex.quote(str(data))} --runs {shlex.quote(str(runs))}"
+    out.print(f"best trial {winner}; its experiment: {path}", soft_wrap=True)
+    if then_train:
+        from orchestration.cli.train import train_and_show
+
+        train_and_show(best, data=data, runs=runs, address=address)
+        return
+    out.print(f"next: hcl train {shlex.quote(str(path))} {options}", soft_wrap=True)
+    out.print(f"then: hcl evaluate {shlex.quote(best.name)} {options}", soft_wrap=True)
 
 
-def _show_space(study: Any) -> None:
-    out.print(f"{study.n_trials} trials of {study.experiment.train.epochs} epochs over space {study.space.name}:")
-    for path in study.space.parameters:
-        out.print(f"  {path}: {study.space.parameters[path].model_dump(exclude_defaults=True)}", soft_wrap=True)
-    for seed in range(3):
-        out.print(f"  for example {study.space.sample(seed)}", soft_wrap=True)
+def _space(name: str, settings: list[str] | None) -> Space:
+    """The space, with what --set gives fixed."""
+    resolved = resolve(None, settings or [])
+    values = {
+        path: value
+        for path, value in flatten(resolved.experiment.model_dump(mode="json"), "experiment").items()
+        if resolved.origins.get(path) == "--set"
+    }
+    return load_space(name).pin(values)
+
+
+def _point(text: str) -> dict[str, Any]:
+    """`loss.sigma_ce=0.5,loss.sigma_spatial=1` as values by path."""
+    content = parse_yaml("{" + text.replace("=", ": ") + "}", f"--point {text}") if "=" in text else None
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"`{text}` is not PATH=VALUE,...", where="--point", remedy="write loss.sigma_ce=0.5,loss.sigma_spatial=1"
+        )
+    return content

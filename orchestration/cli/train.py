@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hcl.config import Experiment
 from orchestration.cli.options import (
     DATA,
     RUNS,
@@ -46,7 +48,6 @@ def train(
     one lives. --dry-run also says what a step takes of memory, and by which settings it takes less.
     """
     from orchestration.runs import Run
-    from orchestration.train import train as train_run
 
     chosen = experiment_of(experiment, settings, workers)
     announce(chosen)
@@ -54,10 +55,19 @@ def train(
     if dry_run:
         _show_plan(Run(chosen, data.absolute(), runs.absolute(), runs.absolute() / chosen.name))
         return
-    tell_left_out(data, chosen.data.dataset)
+    train_and_show(chosen, data=data, runs=runs, restart=restart, address=address)
+
+
+def train_and_show(
+    experiment: Experiment, *, data: Path, runs: Path, restart: bool = False, address: str | None = None
+) -> None:
+    """Train by Ray Train under a live table; say what to do next."""
+    from orchestration.train import train as train_run
+
+    tell_left_out(data, experiment.data.dataset)
     with EpochTable() as table:
         run = train_run(
-            chosen,
+            experiment,
             data_root=data,
             runs=runs,
             restart=restart,

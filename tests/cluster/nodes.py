@@ -155,17 +155,6 @@ class LocalCluster:
         return Node(process, path)
 
 
-def processes(title: str) -> list[int]:
-    """Ids of the processes whose command line begins so."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            with suppress(OSError):
-                if (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode().startswith(title):
-                    found.append(int(folder.name))
-    return found
-
-
 def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))

@@ -93,11 +93,13 @@ def steps_done(run: Run) -> int:
 class KillDriver:
     """Rank 1 kills the driver after the first epoch and stays behind, so that rank 0 is in the middle of the second."""
 
-    def __init__(self, pid: int):
-        self.pid = pid
+    def __init__(self, pid: int, run: Run):
+        self.pid, self.run = pid, run
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         if row["epoch"] == 1 and torch.distributed.get_rank() == 1:
+            while steps_done(self.run) < 3:  # rank 0 writes the first epoch's checkpoint
+                time.sleep(0.05)
             os.kill(self.pid, signal.SIGKILL)
             time.sleep(60)  # until Ray ends what belonged to the driver
         return row
@@ -107,7 +109,7 @@ def drive(address: str, data_root: str, runs: str) -> None:
     """A driver of its own: what `hcl train` does, and death on the way."""
     run = prepare(tiny_experiment(**TWO, name="orphan"), data_root=Path(data_root), runs=Path(runs))
     with connect(address):
-        fit(run, report=KillDriver(os.getpid()))
+        fit(run, report=KillDriver(os.getpid(), run))
 
 
 @pytest.mark.ray

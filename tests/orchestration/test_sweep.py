@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-import ray
 import yaml
 
 import results
@@ -21,11 +16,17 @@ from hcl.checkpoint import load_checkpoint
 from hcl.errors import ConfigError, EpisodeError, HCLError
 from hcl.resolve import load_resolved, override
 from orchestration import sweep as sweeping
-from orchestration.runs import LAST, Run
-from orchestration.study import Study, best_experiment, check_space, open_folder
+from orchestration.ledger import EPOCHS, ERROR, LOG, Given
+from orchestration.runs import LAST
+from orchestration.study import Limits, Study, open_folder
+from orchestration.study_checks import check_space
+from orchestration.study_records import Records, best_experiment
+from orchestration.study_view import show_status
 from orchestration.sweep import sweep
+from orchestration.tuning import room_for
 from search_spaces import Space, SpaceError
 from tests.orchestration.conftest import tiny_experiment, tree
+from tests.orchestration.stub_trials import ENDS, instant, stub_study, troubled
 
 FLOAT = {"type": "float", "low": 0.0, "high": 1.0}
 
@@ -48,12 +49,18 @@ def study_of(data_root: Path, runs: Path, space: Space, n_trials: int, **changes
     return Study(experiment, space, data_root, runs, n_trials)
 
 
+@pytest.fixture(scope="module")
+def runs(local_ray: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for the studies here, so that the frozen backbone encodes once."""
+    return tmp_path_factory.mktemp("studies")
+
+
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweeping, "connect", lambda *_: pytest.fail("Ray must not be started"))
 
 
 @pytest.mark.ray
-def test_a_study_with_a_trial_that_fails(trained: Run, data_root: Path) -> None:
+def test_a_study_with_a_trial_that_fails(runs: Path, data_root: Path) -> None:
     """Four trials, several at once: the first point first, the second diverges, the others go on."""
     rates = {"type": "choice", "values": [1e-3, 1e30]}
     first, second = {"loss.sigma_ce": 0.25, "optim.lr": 1e-3}, {"loss.sigma_ce": 0.5, "optim.lr": 1e30}
@@ -65,7 +72,7 @@ def test_a_study_with_a_trial_that_fails(trained: Run, data_root: Path) -> None:
         loss__sigma_ce=FLOAT,
         optim__lr=rates,
     )
-    study = study_of(data_root, trained.runs, space, 4)
+    study = study_of(data_root, runs, space, 4)
     told: list[results.TrialRecord] = []
     record, trials = sweep(study, command="hcl sweep", on_trial=told.append)
 
@@ -94,9 +101,9 @@ def test_a_study_with_a_trial_that_fails(trained: Run, data_root: Path) -> None:
 
 
 @pytest.mark.ray
-def test_a_study_whose_trials_all_fail_says_why(trained: Run, data_root: Path) -> None:
+def test_a_study_whose_trials_all_fail_says_why(runs: Path, data_root: Path) -> None:
     space = space_of(optim__lr={"type": "float", "low": 1e29, "high": 1e30})
-    study = study_of(data_root, trained.runs, space, 1, name="hopeless")
+    study = study_of(data_root, runs, space, 1, name="hopeless")
     with pytest.raises(HCLError, match="all 1 trials failed: .*the loss is not finite") as caught:
         sweep(study)
     assert caught.value.exit_code == 1
@@ -104,82 +111,104 @@ def test_a_study_whose_trials_all_fail_says_why(trained: Run, data_root: Path) -
 
 
 @pytest.mark.ray
-def test_a_trial_of_several_workers(trained: Run, data_root: Path) -> None:
+def test_a_trial_of_several_workers(runs: Path, data_root: Path) -> None:
     space = space_of({"loss.sigma_ce": 0.5}, loss__sigma_ce=FLOAT)
-    study = study_of(data_root, trained.runs, space, 1, name="wide", train__workers=2, train__epochs=2)
+    study = study_of(data_root, runs, space, 1, name="wide", train__workers=2, train__epochs=2)
     record, [trial] = sweep(study)
     assert (trial.state, trial.epochs, trial.params) == ("complete", 2, {"loss.sigma_ce": 0.5})
     rows = results.read_epochs(study.folder / "trials" / trial.trial)
     assert record.best_value == trial.value == max(row["val_accuracy"] for row in rows)
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-from tests.orchestration.test_sweep import interrupted_study
-from orchestration.sweep import sweep
-sweep(interrupted_study(Path(sys.argv[1]), Path(sys.argv[2])), address=sys.argv[3])
-"""
-
-
-def interrupted_study(data_root: Path, runs: Path) -> Study:
-    space = space_of({"loss.sigma_ce": 0.125}, loss__sigma_ce=FLOAT)
-    study = study_of(data_root, runs, space, 10, name="interrupted", train__epochs=4, train__batches_per_epoch=8)
-    return replace(study, stop_early=False)
+@pytest.mark.ray
+def test_trials_that_fail_die_or_hang_do_not_stop_a_study(runs: Path, data_root: Path) -> None:
+    """A bug is tried twice and told, a killed process is begun again, and one that hangs is ended, with the place."""
+    study = stub_study(data_root, runs, 6, name="troubled", epochs=2, stop_rule="none", limits=Limits(time_s=8))
+    told: list[results.TrialRecord] = []
+    record, trials = sweep(study, on_trial=told.append, train=troubled)
+    assert [trial.state for trial in trials] == ["complete", "failed", "complete", "failed", "complete", "complete"]
+    bug, late = trials[1], trials[3]
+    assert bug.error == "KeyError: 'a bug'" and "in troubled" in Path(bug.log or "").read_text()
+    assert late.error == "ran for longer than 8 s" and "in troubled" in Path(late.log or "").read_text()
+    assert (study.folder / ENDS).read_text().splitlines().count("trial-0002") == 1
+    assert sorted(trial.trial for trial in told) == [trial.trial for trial in trials]
+    assert record.best_value == max(trial.value for trial in trials if trial.value is not None)
 
 
 @pytest.mark.ray
-@pytest.mark.slow
-def test_kill_9_of_the_driver_keeps_finished_trials(trained: Run, data_root: Path) -> None:
-    study = interrupted_study(data_root, trained.runs)
-    address = ray.get_runtime_context().gcs_address
-    driver = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(data_root), str(trained.runs), address],
-        env=os.environ | {"TUNE_GLOBAL_CHECKPOINT_S": "1"},  # how often Tune writes its state
+def test_a_study_becomes_longer_and_knows_an_earlier_one(runs: Path, data_root: Path) -> None:
+    first = stub_study(data_root, runs, 3, name="short")
+    _, three = sweep(first, train=instant)
+    record, five = sweep(
+        replace(first, points=({"loss.sigma_temporal": 1.0, "loss.sigma_spatial": 0.5},)), add_trials=2, train=instant
     )
-    try:
-        finished = wait_for_trials(study, 3, driver)
-    finally:
-        driver.send_signal(signal.SIGKILL)
-        driver.wait()
-    before = {name: (study.folder / "trials" / name / LAST).stat().st_mtime_ns for name in finished}
-    _, trials = sweep(study)
-    assert len(trials) == 10
-    assert trials[0].params == {"loss.sigma_ce": 0.125}
-    assert {trial.state for trial in trials} == {"complete"}
-    by_name = {trial.trial: trial for trial in trials}
-    kept = [name for name in finished if name in by_name]
-    assert len(kept) >= 2  # the last one may have ended after Tune wrote its state
-    for name, moment in before.items():
-        assert (study.folder / "trials" / name / LAST).stat().st_mtime_ns == moment
-        assert results.read_epochs(study.folder / "trials" / name)[-1]["epoch"] == 4
-    again = sweep(study)[1]
-    assert again == trials
+    assert five[:3] == three and len(five) == record.n_trials == 5
+    assert five[3].params == {"loss.sigma_temporal": 1.0, "loss.sigma_spatial": 0.5}
+    assert record.best_trial == "trial-0003" and sum(record.importances.values()) == pytest.approx(1)
+    assert sweep(first, train=instant)[1] == five  # all done: nothing is started
+    _, warm = sweep(stub_study(data_root, runs, 1, name="warm"), warm_start=first.folder, train=instant)
+    assert len(warm) == 1
+    known = stub_study(data_root, runs, 1, name="warm").ledger().study.trials
+    assert len(known) == 6
 
 
-def wait_for_trials(study: Study, n_trials: int, driver: subprocess.Popen[bytes]) -> list[str]:
-    """Names of trials that have ended by their own checkpoint, most of them by Tune's state too."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        assert driver.poll() is None, "the study ended before it could be killed"
-        paths = list((study.folder / "trials").glob(f"*/{LAST}"))
-        done = [path.parent.parent.name for path in paths if load_checkpoint(path)["epoch"] == 4]
-        snapshots = sorted((study.folder / "study").glob("experiment_state-*.json"))
-        if len(done) >= n_trials and snapshots and snapshots[-1].read_text().count("TERMINATED") >= n_trials:
-            return done
-        time.sleep(0.2)
-    pytest.fail("no trial ended in time")
+@pytest.mark.ray
+def test_several_objectives_end_in_a_front(runs: Path, data_root: Path) -> None:
+    space = {"trade_offs": [{"metric": "val_ci95", "mode": "min"}]}
+    with pytest.raises(ConfigError, match="trials do not report 'val_ci95'"):
+        sweep(stub_study(data_root, runs, 4, name="front", space=space))
+    space = {"trade_offs": [{"metric": "parameters", "mode": "min"}]}
+    record, trials = sweep(stub_study(data_root, runs, 5, name="front", space=space), train=instant)
+    assert all(set(trial.values) == {"val_accuracy", "parameters"} for trial in trials)
+    points = {trial.trial: (trial.values["val_accuracy"], -trial.values["parameters"]) for trial in trials}
+    for name, point in points.items():
+        beaten = any(a >= point[0] and b >= point[1] and (a, b) != point for a, b in points.values())
+        assert (name in record.pareto) == (not beaten)
 
 
-def test_values_that_contradict_each_other_fail_their_trial_alone(data_root: Path, tmp_path: Path) -> None:
+@pytest.mark.ray
+def test_a_metric_that_a_regime_does_not_report_fails_with_those_it_has(runs: Path, data_root: Path) -> None:
+    study = stub_study(
+        data_root, runs, 2, name="unreported", space={"objective": {"metric": "loss_spatial", "mode": "min"}}
+    )
+    with pytest.raises(HCLError, match="all 2 trials failed: a trial reports no loss_spatial, but epoch"):
+        sweep(study, train=instant)
+
+
+def test_status_of_a_study_under_way(data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = open_folder(stub_study(data_root, tmp_path, 4, stop_rule="none"))
+    ledger = study.ledger()
+    names = [given.name for given in (ledger.ask(), ledger.ask(), ledger.ask()) if given]
+    ledger.report(names[0], 1, 0.25)
+    ledger.finish(names[1], [0.5], notes={EPOCHS: 1})
+    ledger.finish(names[2], None, notes={ERROR: "it broke", LOG: "error.log"})
+    Records(study, ledger, command="hcl sweep tiny").write()
+    show_status(study.folder)
+    said = capsys.readouterr().out
+    assert "1 complete, 1 failed, 1 running of 4" in said
+    assert "trial-0002 failed: it broke (error.log)" in said
+    assert "best trial-0001 50.0%; nobody runs it; to go on: hcl sweep tiny" in said
+
+
+def test_values_that_contradict_each_other_are_never_run(data_root: Path, tmp_path: Path) -> None:
     space = space_of(
         model__d_model={"type": "choice", "values": [24, 20]}, model__n_heads={"type": "choice", "values": [4, 3]}
     )
     study = study_of(data_root, tmp_path, space, 4)
     check_space(study)  # each value by itself fits
-    assert study.trial_run("a", {"model.d_model": 24, "model.n_heads": 3}).experiment.model.n_heads == 3
-    with pytest.raises(ConfigError, match="n_heads=3 does not divide d_model=20"):
-        study.trial_run("b", {"model.d_model": 20, "model.n_heads": 3})
+    assert study.problem_with({"model.d_model": 24, "model.n_heads": 3}) is None
+    assert "n_heads=3 does not divide d_model=20" in str(study.problem_with({"model.d_model": 20, "model.n_heads": 3}))
+    ledger = study.ledger()
+    given = [ledger.ask() for _ in range(4)]
+    assert all(one and one.values != {"model.d_model": 20, "model.n_heads": 3} for one in given)
+
+
+def test_trials_share_a_seed_or_have_their_own(data_root: Path, tmp_path: Path) -> None:
+    study = stub_study(data_root, tmp_path, 4)
+    runs_of = lambda one: [one.trial_run(Given(f"trial-000{index}", {})).experiment.seed for index in (1, 2, 1)]  # noqa: E731
+    assert runs_of(study) == [0, 0, 0]
+    first, second, again = runs_of(replace(study, paired=False))
+    assert first == again != second
 
 
 def test_a_study_never_chooses_on_test_classes(data_root: Path, tmp_path: Path) -> None:
@@ -239,7 +268,7 @@ def test_another_study_in_the_folder_is_refused_and_left_alone(
     before = tree(tmp_path)
     assert yaml.safe_load(before["study/study.yaml"])["n_trials"] == 4
     other = study_of(data_root, tmp_path, space_of(loss__sigma_global=FLOAT), 4)
-    with pytest.raises(ConfigError, match="study: holds a study of another experiment, space") as caught:
+    with pytest.raises(ConfigError, match="study: holds a study with another space") as caught:
         sweep(other)
     assert "--restart" in caught.value.remedy
     assert tree(tmp_path) == before
@@ -252,6 +281,6 @@ def test_no_trial_waits_for_workers_that_there_can_never_be(
         data_root, tmp_path, space_of(loss__sigma_ce=FLOAT), 4, train__workers=8, train__classes_per_batch=8
     )
     with pytest.raises(HCLError, match="a trial needs 8 CPUs, the cluster has 4") as caught:
-        sweeping._concurrency(study)
+        room_for(study)
     assert caught.value.where == "train.workers"
     assert os.getpid() and caught.value.exit_code == 1

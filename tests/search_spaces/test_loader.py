@@ -143,6 +143,26 @@ MISTAKES = {  # what stands in the good file, what replaces it, what the message
     ),
     "broken YAML": ("parameters:", "parameters: [", "not valid YAML"),
     "an object": ("about: a test", "about: !!python/object/apply:os.getcwd []", "not valid YAML: could not determine"),
+    "a constraint of nothing here": (
+        "about: a test",
+        "about: a test\nconstraints: [optim.rl <= 1]",
+        "constraints.0: 'optim.rl <= 1' names no parameter of this space; did you mean 'optim.lr'?",
+    ),
+    "a constraint that computes nothing": (
+        "about: a test",
+        "about: a test\nconstraints: [optim.lr + 1]",
+        "constraints.0: 'optim.lr + 1' is neither true nor false",
+    ),
+    "a constraint that calls": (
+        "about: a test",
+        "about: a test\nconstraints: ['open(optim.lr) == 1']",
+        "constraints.0: 'open(optim.lr)' may not stand in a constraint; functions: abs, len, max, min",
+    ),
+    "a metric twice": (
+        "about: a test",
+        "about: a test\ntrade_offs: [{metric: val_accuracy}]",
+        "objective and trade_offs name a metric twice",
+    ),
     "a bad mode": (
         "about: a test",
         "about: a test\nobjective: {mode: most}",
@@ -192,7 +212,7 @@ def test_bytes_that_are_no_text(tmp_path):
 def test_spaces_that_do_not_exist(tmp_path):
     with pytest.raises(SpaceError, match="no space 'sgima'; did you mean 'sigma'") as caught:
         load_space("sgima")
-    assert "d_model, full, fusion, shots, sigma" in caught.value.remedy
+    assert "d_model, full, fusion, matching, optimisation, shots, sigma" in caught.value.remedy
     with pytest.raises(SpaceError, match="no such file"):
         load_space(tmp_path / "none.yaml")
     with pytest.raises(SpaceError, match="is not a file"):
@@ -211,7 +231,7 @@ def test_expanding_aliases_do_not_explode(write):
 
 
 def test_shipped_names():
-    assert shipped_spaces() == ["d_model", "full", "fusion", "shots", "sigma"]
+    assert shipped_spaces() == ["d_model", "full", "fusion", "matching", "optimisation", "shots", "sigma"]
 
 
 def test_the_package_imports_neither_torch_nor_ray_nor_the_method():

@@ -28,7 +28,11 @@ def check(path: str) -> None:
 
 
 def default_of(path: str) -> Any:
-    return reduce(getattr, path.split("."), Experiment())
+    return plain(reduce(getattr, path.split("."), Experiment()))
+
+
+def plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def with_overrides(overrides: dict[str, Any]) -> Experiment:
@@ -47,7 +51,7 @@ def test_every_path_and_bound_is_an_experiments(name):
     for overrides in [*space.probes(), *(space.sample(seed) for seed in range(20))]:
         experiment = with_overrides(overrides)
         for path, value in overrides.items():
-            assert reduce(getattr, path.split("."), experiment) == value
+            assert plain(reduce(getattr, path.split("."), experiment)) == value
 
 
 def test_the_check_of_paths_can_fail():
@@ -81,6 +85,9 @@ def test_what_each_space_searches():
         "matching.metric",
     }
     assert set(load_space("d_model").parameters) == {"model.d_model"}
+    assert load_space("d_model").broken_constraint({"model.d_model": 96}, {"model.n_heads": 7}.get)
+    assert all(path.startswith(("optim.", "model.dropout")) for path in load_space("optimisation").parameters)
+    assert {"matching.tuple_sizes", "loss.temperature"} < set(load_space("matching").parameters)
     more = {"model.d_model", "optim.lr", "loss.temperature", "matching.top_tuples", "matching.top_patches"}
     assert set(load_space("full").parameters) == set(sigmas) | more
     heads = Experiment().model.n_heads

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_spaces import DefineByRun, RandomTrial, Space, SpaceError
+from search_spaces import RandomTrial, Space, SpaceError, grid_points
+from search_spaces.constraints import holds, paths_in
 
 PARAMETERS = {
     "optim.schedule": {"type": "choice", "values": ["step", "cosine", "constant"]},
@@ -108,36 +109,100 @@ def test_encoded_first_points_are_what_a_trial_stores():
     assert type(point["fusion.sigma_spatial"]) is float
 
 
-def test_ray_takes_the_space_and_its_configurations_lead_back():
-    optuna_search = pytest.importorskip("ray.tune.search.optuna")
-    cloudpickle = pytest.importorskip("ray.cloudpickle")
-    space = make()
-    search = optuna_search.OptunaSearch(
-        DefineByRun(space),
-        metric=space.objective.metric,
-        mode=space.objective.mode,
-        points_to_evaluate=space.encoded_first_points(),
-        sampler=optuna.samplers.RandomSampler(seed=3),
+def test_a_space_survives_pickling():
+    assert pickle.loads(pickle.dumps(make(constraints=["optim.lr < 1"]))) == make(constraints=["optim.lr < 1"])
+
+
+WIDTHS = {
+    "model.d_model": {"type": "int", "low": 8, "high": 64, "step": 8},
+    "model.n_heads": {"type": "choice", "values": [1, 3, 4]},
+    "loss.sigma_temporal": {"type": "float", "low": 0.0, "high": 2.0},
+    "loss.sigma_spatial": {"type": "float", "low": 0.0, "high": 2.0, "when": {"model.n_heads": 4}},
+}
+
+
+def test_constraints_are_held_against_values_and_other_settings():
+    divides, total = "model.d_model % model.n_heads == 0", "loss.sigma_temporal + loss.sigma_spatial <= loss.limit"
+    space = make(WIDTHS, (), constraints=[divides, total])
+    settings = {"loss.limit": 1.5}.__getitem__
+    good = {"model.d_model": 8, "model.n_heads": 4, "loss.sigma_temporal": 0.5, "loss.sigma_spatial": 1.0}
+    assert space.broken_constraint(good, settings) is None
+    assert space.broken_constraint({**good, "model.n_heads": 3}, settings) == divides
+    assert space.broken_constraint({**good, "loss.sigma_spatial": 1.01}, settings) == total
+    inactive = {"model.d_model": 9, "model.n_heads": 3, "loss.sigma_temporal": 2.0}
+    assert space.broken_constraint(inactive, settings) is None  # no sigma_spatial: nothing to add up
+    assert space.pin({"model.d_model": 8}).constraints == (divides, total)
+
+
+@pytest.mark.parametrize(
+    ("text", "truth"),
+    [
+        ("a.x == 3 and not a.y == 'no'", True),
+        ("a.x in [1, 2] or a.x // 2 > 1", False),
+        ("0 < -a.x + 4 <= 1", True),
+        ("max(a.x, 5) - min(a.x, 5) == abs(a.x - 5)", True),
+        ("len(a.z) == 2 and a.y not in ('no', 'nor')", True),
+        ("a.x / 2 != 1.5", False),
+    ],
+)
+def test_what_a_constraint_may_compute(text, truth):
+    assert holds(text, {"a.x": 3, "a.y": "yes", "a.z": [2, 3]}.__getitem__) is truth
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a.x ** 9 > 1",
+        "a.x",
+        "(lambda: a.x)() == 1",
+        "a.x[0] == 1",
+        "[b for b in a.x] == 1",
+        "a.x.b() == 1",
+        "1 <",
+        "1 == 1",
+    ],
+)
+def test_what_a_constraint_may_not_compute(text):
+    with pytest.raises(ValueError, match=r"may not stand|neither true|cannot be read|names no setting"):
+        paths_in(text)
+
+
+def test_a_constraint_that_cannot_be_computed_says_so():
+    with pytest.raises(ValueError, match="'a.x % a.y == 0' cannot be computed: "):
+        holds("a.x % a.y == 0", {"a.x": 3, "a.y": 0}.__getitem__)
+
+
+def test_a_grid_has_every_combination_that_the_conditions_allow():
+    space = make(
+        {
+            "train.val_shot": {"type": "grid", "values": [1, 5]},
+            "optim.schedule": {"type": "choice", "values": ["step", "cosine"]},
+            "optim.step_size": {"type": "int", "low": 2, "high": 6, "step": 2, "when": {"optim.schedule": "step"}},
+            "fusion.sigma_spatial": {"type": "float", "low": 0, "high": 1, "step": 0.5},
+            "train.epochs": {"type": "fixed", "value": 3},
+        },
+        (),
     )
-    for index in range(12):
-        config = search.suggest(f"trial-{index}")
-        values = space.overrides({**config, "a key of the driver": 1})
-        assert_within(space, values)
-        assert config["train.epochs"] == 15
-        if index == 0:
-            assert {path: values[path] for path in POINT} == POINT
-        search.on_trial_complete(f"trial-{index}", {space.objective.metric: 0.5})
-    again = cloudpickle.loads(cloudpickle.dumps(search._space))
-    assert again.space == space
+    assert grid_points(space, whole=False) == [{"train.val_shot": 1}, {"train.val_shot": 5}]
+    points = grid_points(space, whole=True)
+    assert len(points) == 2 * (3 + 1) * 3 == len({json.dumps(point) for point in points})
+    for point in points:
+        assert_within(space, space.overrides(point))
+    assert points[1] == {**points[0], "fusion.sigma_spatial": 0.5}
 
 
-def test_define_by_run_survives_pickling_and_returns_constants_only():
-    again = pickle.loads(pickle.dumps(DefineByRun(make())))
-    assert again.space == make()
-    for seed in range(20):
-        values = make().sample(seed)
-        expected = {path: values[path] for path in ("train.epochs", "optim.milestones") if path in values}
-        assert again(RandomTrial(seed)) == expected
+def test_a_grid_of_uncountable_values_is_refused():
+    with pytest.raises(SpaceError, match=r"parameters.optim.lr: its values cannot be counted") as caught:
+        grid_points(make(), whole=True)
+    assert "step" in caught.value.remedy
+    with pytest.raises(ValueError, match=r"a grid can depend on a grid or a fixed value only, optim.lr is sampled"):
+        make(
+            {
+                "optim.lr": {"type": "float", "low": 0, "high": 1},
+                "train.val_shot": {"type": "grid", "values": [1, 5], "when": {"optim.lr": 1.0}},
+            },
+            (),
+        )
 
 
 def test_values_given_out_are_not_the_spaces_own():

@@ -1,0 +1,231 @@
+"""Ray Tune as the runner of a ledger's trials: it is asked for trials as there is room, and told of their ends.
+
+Nothing of Tune's own state is used again. Its files go into a scratch folder, which is gone afterwards.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import ray
+from ray import tune
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from hcl.errors import ClusterError, HCLError
+from orchestration.ledger import BEST, EPOCHS, ERROR, LOG, SECONDS, Given
+from orchestration.study import Study
+from orchestration.trials import BEST_EPOCH, ERROR_LOG, FAILURE, HUNG_LOG, OBJECTIVE, TRIAL_SECONDS, VALUES, trainable
+from results.files import write_atomically
+
+_SCRATCH = ".tune"
+_ROOM_S = 1.0  # how old the cluster's resources may be
+
+
+class Source(Protocol):
+    """Where trials come from and their ends go to: a study's ledger, or what a confirmation trains again."""
+
+    @property
+    def n_running(self) -> int: ...
+
+    def ask(self) -> Given | None: ...
+
+    def report(self, name: str, epoch: int, value: float) -> bool: ...
+
+    def finish(
+        self,
+        name: str,
+        values: Sequence[float] | None,
+        *,
+        is_whole: bool = True,
+        notes: Mapping[str, Any] | None = None,
+    ) -> None: ...
+
+
+OnEvent = Callable[[str, str], None]
+"""Called with a trial's name and what happened: started, reported, retried, ended."""
+
+
+def run_trials(study: Study, ledger: Source, on_event: OnEvent = lambda name, event: None, train: Any = None) -> None:
+    """Run what the ledger gives out until it has nothing left, or until Ctrl-C.
+
+    Args:
+        train: see `orchestration.trials.trainable`.
+    Raises:
+        ClusterError: there is no room for a single trial, or Ray Tune stopped.
+    """
+    room_for(study)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial that fails is told by our own line
+    scratch = study.folder / _SCRATCH
+    shutil.rmtree(scratch, ignore_errors=True)
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # a trial's folder has its metrics already
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = str(10**6)
+    try:
+        tune.Tuner(
+            trainable(study, train),
+            tune_config=tune.TuneConfig(
+                search_alg=_Search(study, ledger),
+                scheduler=_EarlyStopping(ledger),
+                num_samples=-1,
+                reuse_actors=study.experiment.train.workers == 1,
+                trial_name_creator=_name_of,
+                trial_dirname_creator=_name_of,
+            ),
+            run_config=tune.RunConfig(
+                name=str(time.time_ns()),
+                storage_path=str(scratch),
+                verbose=0,
+                callbacks=[_Recorder(study, ledger, on_event)],
+                failure_config=tune.FailureConfig(max_failures=study.limits.retries),
+            ),
+        ).fit()
+    except HCLError:
+        raise
+    except Exception as error:
+        raise ClusterError(
+            f"the study stopped: {_last_line(str(error) or type(error).__name__)}",
+            where=str(study.folder),
+            remedy="repeat the command to go on",
+        ) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def room_for(study: Study) -> int:
+    """How many trials find room on the cluster at once; one more would wait for its workers, perhaps for ever.
+
+    Raises ClusterError where there is no room for one.
+    """
+    settings = study.experiment.train
+    kind, each = ("GPU", float(settings.workers)) if settings.use_gpu else ("CPU", float(settings.workers))
+    if settings.use_gpu and settings.workers == 1:
+        each = study.limits.gpu_share
+    total = ray.cluster_resources().get(kind, 0)
+    room = int(total / each + 1e-9)
+    if room < 1:
+        raise ClusterError(
+            f"a trial needs {each:g} {kind}s, the cluster has {total:g}",
+            where="train.workers",
+            remedy="lower train.workers, or add nodes",
+        )
+    return min(room, study.limits.concurrency or room)
+
+
+class _Unpickled:
+    """Tune pickles what it is given, to go on from; here it never does."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Search(_Unpickled, Searcher):
+    """Hands the ledger's trials to Tune, no more at once than find room; a node that joins or leaves changes that."""
+
+    def __init__(self, study: Study, ledger: Source):
+        super().__init__()  # of no metric: Tune would stop the study at a report of failure, which has none
+        self._study, self._ledger, self._room, self._looked = study, ledger, 0, -math.inf
+
+    def suggest(self, trial_id: str) -> Any:
+        if time.monotonic() - self._looked > _ROOM_S:
+            self._looked = time.monotonic()
+            with suppress(ClusterError):  # all nodes that a trial fits on have left: wait for one to join
+                self._room = room_for(self._study)
+        if self._ledger.n_running >= self._room:
+            return None
+        given = self._ledger.ask()
+        return Searcher.FINISHED if given is None else {"trial": given.name, "values": given.values}
+
+    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        """The recorder is told too, and of more."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Nothing to save."""
+
+    def get_state(self) -> dict:
+        return {}
+
+
+class _EarlyStopping(_Unpickled, FIFOScheduler):
+    """Notes each epoch in the ledger, and stops the trial, which frees its workers, where the ledger says so."""
+
+    def __init__(self, ledger: Source):
+        super().__init__()
+        self._ledger = ledger
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        if FAILURE in result or OBJECTIVE not in result:
+            return TrialScheduler.CONTINUE
+        falls_behind = self._ledger.report(_name_of(trial), int(result["epoch"]), float(result[OBJECTIVE]))
+        return TrialScheduler.STOP if falls_behind else TrialScheduler.CONTINUE
+
+
+class _Recorder(_Unpickled, Callback):
+    """Writes each trial's end into the ledger, and tells of what happens."""
+
+    def __init__(self, study: Study, ledger: Source, on_event: OnEvent):
+        self._study, self._ledger, self._on_event = study, ledger, on_event
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._on_event(_name_of(trial), "started")
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        self._on_event(_name_of(trial), "reported")
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._on_event(_name_of(trial), "retried")
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        result = trial.last_result or {}
+        failure = result.get(FAILURE)
+        if failure is None and VALUES not in result:
+            failure = "ended without having reported an epoch"
+        self._end(trial, failure)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        text = str(trial.get_error() or "failed")
+        folder = self._study.trial_folder(_name_of(trial))
+        write_atomically(folder / ERROR_LOG, text.encode("utf-8", "backslashreplace"))
+        limit = self._study.limits.time_s
+        is_late = limit is not None and (folder / HUNG_LOG).exists()
+        self._end(trial, f"ran for longer than {limit:g} s" if is_late else _last_line(text))
+
+    def _end(self, trial: Trial, failure: str | None) -> None:
+        name, result = _name_of(trial), trial.last_result or {}
+        epochs = int(result.get("epoch", 0))
+        notes = {EPOCHS: epochs, SECONDS: result.get(TRIAL_SECONDS), BEST: result.get(BEST_EPOCH)}
+        if failure is not None:
+            notes |= {ERROR: failure, LOG: str(self._log(name))}
+        self._ledger.finish(
+            name,
+            None if failure else result[VALUES],
+            is_whole=epochs >= self._study.experiment.train.epochs,
+            notes=notes,
+        )
+        self._on_event(name, "ended")
+
+    def _log(self, name: str) -> Path:
+        folder = self._study.trial_folder(name)
+        return folder / (HUNG_LOG if (folder / HUNG_LOG).exists() else ERROR_LOG)
+
+
+def _name_of(trial: Trial) -> str:
+    return trial.config["trial"]
+
+
+def _last_line(text: str) -> str:
+    """What went wrong in one line: neither traceback nor remedy."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    ours = [line.partition(": ")[2] for line in lines if line.startswith("hcl.errors.")]
+    return (ours or lines or ["failed"])[-1]

@@ -1,0 +1,86 @@
+"""What a study costs beside its trials, and what it survives: `make bench` prints it."""
+
+from __future__ import annotations
+
+import random
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray import tune
+
+from orchestration.runs import Run
+from orchestration.study import Limits
+from orchestration.study_view import read_status
+from orchestration.sweep import sweep
+from tests.orchestration.conftest import write_data
+from tests.orchestration.stub_trials import Report, instant, row_of, stub_study
+from tests.orchestration.test_study_killed import (
+    DRIVER,
+    NODE,
+    TRIAL,
+    assert_like_undisturbed,
+    run_to_its_end,
+    sequential,
+)
+
+SECONDS = 6.0
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+def tell(capsys: pytest.CaptureFixture[str], line: str) -> None:
+    with capsys.disabled():
+        print(f"\n  {line}")
+
+
+def sleeping(run: Run, report: Report) -> None:
+    """A short training that takes no CPU, so that what is measured is the study's own."""
+    time.sleep(SECONDS)
+    tune.report(report(row_of(run, 1)))
+
+
+def test_sixteen_short_trials_two_at_once(local_ray: Any, data_root: Path, tmp_path: Path, capsys: Any) -> None:
+    """Bar: at most 1.25 times half the sum of the trials' own times."""
+    study = stub_study(data_root, tmp_path, 16, limits=Limits(concurrency=2))
+    began = time.perf_counter()
+    _, trials = sweep(study, train=sleeping)
+    took = time.perf_counter() - began
+    own = sum(trial.seconds or 0.0 for trial in trials)
+    ratio = took / (own / 2)
+    tell(capsys, f"16 trials of {own / 16:.1f} s, two at once: {took:.1f} s, {ratio:.2f} of half their sum")
+    assert ratio <= 1.25
+
+
+def test_a_thousand_instant_trials(local_ray: Any, data_root: Path, tmp_path: Path, capsys: Any) -> None:
+    """Bars: they end, the driver grows by less than 300 MB, and status takes less than a second."""
+    sweep(stub_study(data_root, tmp_path, 4, name="first"), train=instant)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
+    study = stub_study(data_root, tmp_path, 1000, name="thousand", sampler="random")
+    _, trials = sweep(study, train=instant)
+    took = time.perf_counter() - began
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    began = time.perf_counter()
+    status = read_status(study.folder)
+    looked = time.perf_counter() - began
+    tell(capsys, f"1,000 trials in {took:.0f} s, driver {grown:.0f} MB more, status in {looked:.2f} s")
+    assert len(trials) == len(status.trials) == 1000 and all(trial.state == "complete" for trial in trials)
+    assert grown < 300 and looked < 1
+
+
+def test_ten_random_kills(local_ray: Any, data_root: Path, tmp_path: Path, capsys: Any) -> None:
+    """Bar: all trials accounted for, none to its end twice, the best value of an undisturbed study."""
+    rng = random.Random(0)
+    kinds = [rng.choice([DRIVER, TRIAL, NODE]) for _ in range(10)]
+    sweep(sequential(data_root, tmp_path / "whole", 12), train=instant)
+    began = time.perf_counter()
+    n_kills = run_to_its_end(data_root, tmp_path / "killed", kinds, n_trials=12, limit_s=1800)
+    tell(capsys, f"12 trials with {n_kills} SIGKILLs ({', '.join(kinds)}): {time.perf_counter() - began:.0f} s")
+    assert n_kills == 10
+    assert_like_undisturbed(tmp_path / "killed" / "study", tmp_path / "whole" / "study")
