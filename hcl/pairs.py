@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from hcl.similarity import (
     spatial_means,
     temporal_means,
 )
-from hcl.zoom import match_patches_by_frame
+from hcl.zoom import match_patches_by_frame, rounded_products
 
 METRICS = ("cosine", "euclidean")
 
@@ -51,7 +52,7 @@ def score_pairs(
         swap_axes: deviation 5; then the supports must be those of one episode.
         misplaced_semantics: deviation 7: per tuple size the embeddings of the batch rows that the release takes.
         chunk_size: query clips and support clips matched at a time.
-        precision: `bfloat16` chooses patches by products in half precision; what is chosen is compared in float32.
+        precision: `bfloat16` chooses patches by products of rounded numbers; what is chosen is compared in float32.
     """
     columns = len(support) if swap_axes or misplaced_semantics is not None else chunk_size
     table = {"global": global_similarity(query.clip, support.clip)}
@@ -85,9 +86,11 @@ def score_pairs(
 
 def _match_patches(query: Tensor, support: Tensor, match: TupleMatch, *, precision: str, **zoom: Any) -> PatchMatch:
     """The kept patches, by the way that suits the device."""
-    dtype = torch.bfloat16 if precision == "bfloat16" else query.dtype
-    by_device = match_patches if query.is_cuda else match_patches_by_frame
-    kept = by_device(query.to(dtype), support.to(dtype), match, **zoom)
+    is_rounded = precision == "bfloat16"
+    if query.is_cuda:
+        with rounded_products() if is_rounded else nullcontext():
+            return match_patches(query, support, match, **zoom)
+    kept = match_patches_by_frame(query, support, match, is_rounded=is_rounded, **zoom)
     return PatchMatch(kept.query.to(query.dtype), kept.support.to(query.dtype), kept.kept)
 
 

@@ -7,7 +7,9 @@ pair needs. `hcl.similarity.match_patches` is the same mathematics tuple by tupl
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -39,10 +41,13 @@ def match_patches_by_frame(
     ranks: int,
     top: int,
     weight: Float[Tensor, "query support rank place"] | None = None,
+    is_rounded: bool = False,
 ) -> PatchMatch:
     """As `hcl.similarity.match_patches`, with the same result.
 
-    In bfloat16, and where frames are small, the products are of whole clips: more numbers in fewer calls.
+    Args:
+        is_rounded: multiply numbers rounded to bfloat16. What all support patches have in common is taken off first and
+            multiplied by itself, so that rounding is of what tells them apart.
     """
     n_frames, n_patches = query.shape[1:3]
     ranks = min(ranks, match.query.shape[-1])
@@ -50,8 +55,11 @@ def match_patches_by_frame(
     query_frames, support_frames = frames[match.query[..., :ranks]], frames[match.support[..., :ranks]]
     meetings = query_frames[..., :, None] * n_frames + support_frames[..., None, :]  # (q, s, rank, size, size)
     pairs, slots = _distinct(meetings, n_frames)
-    is_large = n_patches**2 * query.shape[-1] >= _LARGE and query.dtype != torch.bfloat16
-    best, patch = (_products_of_frames if is_large else _products_of_clips)(query, support, pairs)
+    if is_rounded:
+        best, patch = _rounded_products_of_clips(query, support, pairs)
+    else:
+        is_large = n_patches**2 * query.shape[-1] >= _LARGE
+        best, patch = (_products_of_frames if is_large else _products_of_clips)(query, support, pairs)
     # Over a tuple's support frames; of equal ones the first, as among the tuple's patches side by side.
     best, first = best[slots].max(dim=-2)
     support_place = support_frames[..., None, :, None] * n_patches + patch[slots]
@@ -65,6 +73,27 @@ def match_patches_by_frame(
         _counted(places.gather(-1, kept), n_frames * n_patches) for places in (query_place.flatten(-2), support_place)
     ]
     return PatchMatch(counts[0], counts[1], kept=ranks * kept.shape[-1])
+
+
+@contextmanager
+def rounded_products() -> Iterator[None]:
+    """Matrix products of numbers rounded to bfloat16 (on a GPU to TF32), summed in float32.
+
+    Were the sums rounded too, many patches of a frame would be equally good: on metaworld one 1-shot query in 200 was
+    then taken for another class.
+    """
+    backends: tuple[tuple[Any, str], ...] = (
+        (torch.backends.mkldnn.matmul, "bf16"),  # type: ignore[attr-defined]
+        (torch.backends.cuda.matmul, "tf32"),
+    )
+    before = [backend.fp32_precision for backend, _ in backends]
+    try:
+        for backend, rounded in backends:
+            backend.fp32_precision = rounded
+        yield
+    finally:
+        for (backend, _), precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
 
 
 def _distinct(
@@ -114,6 +143,17 @@ def _products_of_clips(
         best.append(values)
         patch.append(indices)
     return torch.cat(best), torch.cat(patch)
+
+
+def _rounded_products_of_clips(
+    query: Float[Tensor, "query frame patch dim"], support: Float[Tensor, "support frame patch dim"], pairs: FramePairs
+) -> tuple[Float[Tensor, "meeting patch"], Int[Tensor, "meeting patch"]]:
+    """As `_products_of_clips`: fewer and larger calls suit fast products. A query patch q and a support patch s with
+    the mean m give q(s - m) + qm, of which the second is the same for all s."""
+    common = support.mean(dim=(0, 1, 2))
+    with rounded_products():
+        best, patch = _products_of_clips(query, support - common, pairs)
+    return best + (query @ common)[pairs.query, pairs.query_frame], patch
 
 
 def _counted(places: Int[Tensor, "query support rank kept"], n_places: int) -> Float[Tensor, "query support place"]:

@@ -1,81 +1,44 @@
-"""Where a study's ledger lies: a journal file in its folder, another file, or a database."""
+"""Is a folder one that runs and data can lie in? Asked before any work, and never for long."""
 
 from __future__ import annotations
 
 import os
+import re
+import threading
 from pathlib import Path
-
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from hcl.errors import ConfigError, StorageError
 
-JOURNAL = "optuna.journal"
-_LONGEST_LINE = 1 << 24
-_STALE_LOCK_S = 5  # a line takes milliseconds to write
+ANSWER_S = 10.0
+"""How long a file system may take to answer."""
+
+_URI = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/")  # pathlib makes s3:/bucket of s3://bucket
 
 
-def open_storage(folder: Path, place: str | None) -> BaseStorage:
-    """Optuna's storage of a study.
+def check_place(folder: Path, option: str) -> Path:
+    """The folder itself, if its file system answers; whether it exists and can be written the command finds out.
 
-    Args:
-        folder: of the study, where its journal lies.
-        place: a database URL, or another journal file; None: the journal in the folder.
     Raises:
-        ConfigError: no URL of a database that is known here.
-        StorageError: it cannot be reached or written.
+        ConfigError: a URI: object stores have neither the locks nor the renames that runs rely on.
+        StorageError: no answer within ANSWER_S: a network file system whose server is gone.
     """
-    if place and "://" in place:
-        return _database(place)
-    path = Path(place) if place else folder / JOURNAL
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _drop_half_a_line(path)
-        lock = JournalFileOpenLock(str(path), grace_period=_STALE_LOCK_S)
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
-    except OSError as error:
-        raise StorageError(
-            f"cannot be written: {error.strerror}", where=str(path), remedy="give --runs or --storage a place of yours"
-        ) from error
-
-
-def without_password(place: str | None) -> str | None:
-    """A storage as it may be shown and written down."""
-    if place is None or "://" not in place:
-        return place
-    try:
-        return make_url(place).render_as_string(hide_password=True)
-    except ArgumentError:
-        return place.partition("://")[0] + "://..."
-
-
-def _database(url: str) -> BaseStorage:
-    shown = without_password(url) or url
-    try:
-        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-    except (ArgumentError, ImportError) as error:
+    if _URI.match(str(folder)):
         raise ConfigError(
-            f"is not the URL of a database that can be used here: {error}",
-            where=shown,
-            remedy="give sqlite:///FILE or DIALECT+DRIVER://USER:PASSWORD@HOST/DATABASE, and install its driver",
-        ) from error
-    except (SQLAlchemyError, OSError) as error:
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+            f"{str(folder)!r} is a URI, and runs and data need a file system with locks and renames",
+            where=option,
+            remedy="give a folder on storage that every node sees (NFS, Lustre, EFS, a ReadWriteMany volume)",
+        )
+    answered = threading.Event()
+
+    def look() -> None:
+        os.path.exists(folder)
+        answered.set()
+
+    threading.Thread(target=look, daemon=True).start()
+    if not answered.wait(ANSWER_S):
         raise StorageError(
-            f"the database cannot be used: {reason}", where=shown, remedy="check that it runs"
-        ) from error
-
-
-def _drop_half_a_line(path: Path) -> None:
-    """A process killed while it wrote may have left one, which the next line would be glued to."""
-    if not path.exists():
-        return
-    with path.open("rb+") as file:
-        size = file.seek(0, os.SEEK_END)
-        start = max(0, size - _LONGEST_LINE)
-        file.seek(start)
-        end = start + file.read().rfind(b"\n") + 1
-        if end < size:
-            file.truncate(end)
+            f"does not answer within {ANSWER_S:g} s",
+            where=str(folder),
+            remedy="check the server of that file system and the network, or give another folder",
+        )
+    return folder

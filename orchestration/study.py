@@ -17,7 +17,7 @@ from orchestration.choices import SamplerName, StopRule
 from orchestration.ledger import Given, Ledger
 from orchestration.runs import Run
 from orchestration.samplers import seed_of
-from orchestration.storage import open_storage, without_password
+from orchestration.study_storage import open_storage, without_password
 from orchestration.train import STUDY
 from results.files import write_atomically
 from search_spaces import Space

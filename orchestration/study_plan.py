@@ -12,7 +12,7 @@ import torch
 from rich.markup import escape
 
 import results
-from hcl import build
+from hcl import build, inputs
 from hcl.config import Experiment
 from hcl.resolve import override
 from hcl.splits import Partition
@@ -95,7 +95,7 @@ def measure(study: Study) -> Cost:
 
 def _n_clips(experiment: Experiment, partition: Partition) -> int:
     """Distinct clips of the validation episodes, which is what validation encodes."""
-    episodes = build.val_episodes(experiment, partition)
+    episodes = inputs.val_episodes(experiment, partition)
     return len(np.unique(np.concatenate([episodes.support.ravel(), episodes.query.ravel()])))
 
 

@@ -16,6 +16,7 @@ from rich.text import Text
 import results
 from orchestration.confirm import Candidate
 from orchestration.console import out, percent, show_trial
+from orchestration.fused_trials import FusedTrial
 from orchestration.locks import holder
 from orchestration.runs import PROGRESS
 from search_spaces import Space
@@ -137,6 +138,17 @@ def show_end(record: results.SweepRecord, trials: Sequence[results.TrialRecord],
         out.print(
             f"{len(failed)} of {len(trials)} trials failed, the last: {escape(failed[-1].error or '')}", soft_wrap=True
         )
+
+
+def show_fused(fused: Sequence[FusedTrial], n_best: int = 5) -> None:
+    """Both stages of the best trials: what training gave, and what the fusion added."""
+    table = Table(
+        "trial", "trained", "published fusion", "best fusion", "its settings", title="at their best fusion, on val"
+    )
+    for one in fused[:n_best]:
+        settings = ", ".join(f"{path.rpartition('.')[2]} {_short(value)}" for path, value in one.settings.items())
+        table.add_row(one.trial, _number(one.trained), _number(one.published), _number(one.fused), settings)
+    out.print(table)
 
 
 def show_candidates(candidates: Sequence[Candidate]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +19,10 @@ from orchestration.grids import ensure_grids
 from orchestration.locks import held
 from orchestration.runs import Run
 from orchestration.runtime import connect
-from orchestration.storage import open_storage, without_password
 from orchestration.study import Study, open_folder
 from orchestration.study_checks import check_study
 from orchestration.study_records import Records, best_experiment, best_trial
+from orchestration.study_storage import open_storage, without_password
 from orchestration.train import STUDY
 from orchestration.tuning import run_trials
 from results.files import write_atomically
@@ -90,11 +90,15 @@ def sweep(
 
 
 def full_length(
-    study: Study, trials: Sequence[results.TrialRecord], winner: str | None, epochs: int | None
+    study: Study,
+    trials: Sequence[results.TrialRecord],
+    winner: str | None,
+    epochs: int | None,
+    fusion: Mapping[str, Any],
 ) -> Experiment:
-    """The winner's settings as a run of their own, with as many epochs as are given, or a trial's."""
+    """The winner's settings as a run of their own, with a fusion, and as many epochs as are given, or a trial's."""
     best = best_experiment(study, [trial for trial in trials if trial.trial == winner])
-    return override(best, {"train.epochs": epochs}) if epochs else best
+    return override(best, {**fusion, **({"train.epochs": epochs} if epochs else {})})
 
 
 def write_best(study: Study, best: Experiment) -> Path:

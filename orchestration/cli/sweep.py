@@ -117,6 +117,12 @@ def sweep(
             min=1, help="Seconds that a trial may run; then it has failed.", show_default=False, rich_help_panel=_TRIAL
         ),
     ] = None,
+    fuse: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Fusions to try on each whole trial's val score table; 0: none.", rich_help_panel=_AFTER
+        ),
+    ] = 0,
     confirm: Annotated[
         int, typer.Option(min=0, help="So many of the best trials are trained again.", rich_help_panel=_AFTER)
     ] = 0,
@@ -144,6 +150,9 @@ def sweep(
     other are drawn again and never run. A trial that fails is recorded with its error's last line and the file that
     has all of it, and the study goes on. From another terminal: hcl sweep --status STUDY.
 
+    --fuse 1000 is a second stage: every whole trial is judged at its best fusion of the levels, found without
+    training, and both values are told.
+
     A study's best value is the luckiest of many: --confirm 3 --seeds 5 trains the best three again, with the same five
     new seeds each, and says which of them are told apart.
     """
@@ -153,9 +162,10 @@ def sweep(
         show_status(run_folder(Path(experiment), runs))
         return
     from orchestration.confirm import confirm as confirm_trials
+    from orchestration.fused_trials import fuse_trials
     from orchestration.study import Limits, Study, n_trials_of
     from orchestration.study_checks import check_study
-    from orchestration.study_view import StudyTable, show_candidates, show_end
+    from orchestration.study_view import StudyTable, show_candidates, show_end, show_fused
     from orchestration.sweep import full_length, write_best
     from orchestration.sweep import sweep as run_sweep
 
@@ -194,12 +204,17 @@ def sweep(
             on_change=table.show,
         )
     show_end(record, ended)
-    winner = record.best_trial
+    winner, fusions = record.best_trial or "", {}
+    if fuse:
+        fused = fuse_trials(study, ended, n_trials=fuse, address=address)
+        show_fused(fused)
+        winner = fused[0].trial
+        fusions = {one.trial: one.settings for one in fused}
     if confirm:
         candidates = confirm_trials(study, ended, n_best=confirm, n_seeds=seeds, address=address)
         show_candidates(candidates)
         winner = candidates[0].trial
-    best = full_length(study, ended, winner, full_epochs)
+    best = full_length(study, ended, winner, full_epochs, fusions.get(winner, {}))
     path = write_best(study, best)
     options = f"--data {shlex.quote(str(data))} --runs {shlex.quote(str(runs))}"
     out.print(f"best trial {winner}; its experiment: {path}", soft_wrap=True)
