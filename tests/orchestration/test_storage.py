@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hcl.errors import ConfigError, StorageError
-from orchestration import places
-from orchestration.places import check_place
+from orchestration import storage
+from orchestration.storage import check_place
 from tests.orchestration.conftest import Command
 
 
@@ -33,8 +33,8 @@ def test_folders_are_taken_as_they_are(tmp_path: Path, name: str) -> None:
 
 
 def test_a_file_system_that_hangs_costs_seconds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(places, "ANSWER_S", 0.2)
-    monkeypatch.setattr(places.os.path, "exists", lambda _: time.sleep(3))  # type: ignore[attr-defined]
+    monkeypatch.setattr(storage, "ANSWER_S", 0.2)
+    monkeypatch.setattr(storage.os.path, "exists", lambda _: time.sleep(3))  # type: ignore[attr-defined]
     began = time.monotonic()
     with pytest.raises(StorageError, match=r"does not answer within 0.2 s"):
         check_place(tmp_path, "--runs")
