@@ -62,7 +62,7 @@ def render_slurm(description: Description, command: Sequence[str]) -> str:
             'python -c \'import secrets; print(secrets.token_hex(32), end="")\' > "$RAY_AUTH_TOKEN_PATH"',
             "trap 'rm -f \"$RAY_AUTH_TOKEN_PATH\"' EXIT",
             "",
-            'head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
+            'head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)',
             "port=$((20000 + SLURM_JOB_ID % 20000))",
             f'srun --nodes={nodes.count} --ntasks-per-node=1 ray symmetric-run --address "$head:$port" '
             f"--min-nodes {nodes.count} --num-cpus={nodes.cpus}{gpus} --resources={_RESOURCES} "

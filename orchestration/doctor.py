@@ -53,7 +53,15 @@ def examine(data: Path, runs: Path, address: str | None = None) -> list[Finding]
             if isinstance(answer, NodeFacts):
                 facts[node] = answer
             else:
-                findings.append(Finding(node, "program", "wrong", answer, "install the same image on every node"))
+                findings.append(
+                    Finding(
+                        node,
+                        "program",
+                        "wrong",
+                        answer,
+                        "look into Ray's logs of that node; install the same image on all",
+                    )
+                )
     return findings + judge(facts, data, runs)
 
 
@@ -147,7 +155,7 @@ def _ask(data: Path, runs: Path, marker: str) -> Iterator[tuple[str, NodeFacts |
     """Facts of each live node, the driver's first, or why there are none. All are asked at once."""
     here = ray.get_runtime_context().get_node_id()
     nodes = sorted((one for one in ray.nodes() if one["Alive"]), key=lambda one: one["NodeID"] != here)
-    look = ray.remote(num_cpus=0, max_retries=0)(node_facts)
+    look = ray.remote(num_cpus=0, max_retries=2)(node_facts)
     asked = []
     for one in nodes:
         strategy = NodeAffinitySchedulingStrategy(one["NodeID"], soft=False)

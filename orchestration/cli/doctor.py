@@ -24,5 +24,5 @@ def doctor(data: Data = DATA, runs: Runs = RUNS, address: Address = None) -> Non
     findings = examine(data, runs, address)
     print_rows(pd.DataFrame([asdict(finding) for finding in findings]))
     n_wrong = sum(finding.state == "wrong" for finding in findings)
-    out.print("nothing is wrong" if not n_wrong else f"{n_wrong} things are wrong: see their remedies")
+    out.print("nothing is wrong" if not n_wrong else f"wrong: {n_wrong}, each with its remedy")
     raise typer.Exit(1 if n_wrong else 0)

@@ -50,7 +50,7 @@ def step_of(experiment: Experiment, gather: Gather) -> Any:
     wrapped = model if isinstance(gather, OneProcess) else DistributedDataParallel(model)
     loss = PairLoss(wrapped, arguments.sigmas_of_loss(experiment), arguments.training_matching(experiment), gather)
     batch, norm = batch_of(experiment, gather), experiment.optim.clip_norm
-    return model, lambda: train_step(wrapped, optimizer, batch, loss=loss, clip_norm=norm, gather=gather)
+    return model, lambda: train_step(wrapped, optimizer, [batch], loss=loss, clip_norm=norm, gather=gather)
 
 
 def test_a_step_against_its_backbone(capsys):

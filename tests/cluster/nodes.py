@@ -148,22 +148,13 @@ class LocalCluster:
             "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
         }
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--node-ip-address=127.0.0.1"]
-        command += ["--object-store-memory=100000000", "--disable-usage-stats", *options]
+        # Ray's default port of a node's agent is taken where another Ray runs on this machine: no job would be taken.
+        command += [f"--dashboard-agent-listen-port={free_port()}", "--object-store-memory=100000000"]
+        command += ["--disable-usage-stats", *options]
         path = self.folder / f"node-{secrets.token_hex(3)}.log"
         with open(path, "wb") as log:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
         return Node(process, path)
-
-
-def processes(title: str) -> list[int]:
-    """Ids of the processes whose command line begins so."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            with suppress(OSError):
-                if (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode().startswith(title):
-                    found.append(int(folder.name))
-    return found
 
 
 def free_port() -> int:

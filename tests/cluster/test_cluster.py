@@ -6,30 +6,19 @@ job writes. `make test-cluster` runs it: minutes, most of them starts of process
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-import results
-from hcl.checkpoint import load_checkpoint
 from hcl.manifest import read_manifest
 from hcl.resolve import to_yaml
-from orchestration.runs import BEST, LAST
-from tests.cluster.nodes import LocalCluster, Node, processes, wait_for
-from tests.orchestration.conftest import tiny_experiment, tree, write_data
-from tests.orchestration.test_train import TIMED
+from tests.cluster.nodes import LocalCluster, Node, wait_for
+from tests.orchestration.conftest import tiny_experiment, tree
 
 pytestmark = pytest.mark.cluster
-
-EPOCHS = 8
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +33,10 @@ def place() -> Iterator[LocalCluster]:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What every node sees: data/, and runs of the undisturbed and of the disturbed jobs."""
+    """What every node sees; data/ is empty."""
     folder = tmp_path_factory.mktemp("shared")
-    write_data(folder / "data")
-    experiment = tiny_experiment(train__workers=2, train__epochs=EPOCHS, model__dropout=0.0)
-    (folder / "tiny.yaml").write_text(to_yaml(experiment))
+    (folder / "data").mkdir()
+    (folder / "tiny.yaml").write_text(to_yaml(tiny_experiment()))
     return folder
 
 
@@ -134,68 +122,3 @@ def test_a_node_killed_in_extraction_changes_no_frame(place: LocalCluster, root:
         {name: one for name, one in tree(folder).items() if name.endswith(".jpg")} for folder in (images, expected)
     ]
     assert frames[0] == frames[1] and len(frames[0]) > 1000
-
-
-def test_a_node_killed_in_training_changes_no_weight(place: LocalCluster, root: Path) -> None:
-    """Then evaluation, with another node killed."""
-    ended_well(place.submit("train", root / "tiny.yaml", *places(root, "whole-runs")))
-    folder = root / "killed-runs" / "tiny"
-    begun = lambda: (folder / "metrics.parquet").exists() and len(results.read_epochs(folder)) >= 2  # noqa: E731
-    disturbed(place, "RayTrainWorker", begun, "train", root / "tiny.yaml", *places(root, "killed-runs"))
-    expected = root / "whole-runs" / "tiny"
-    assert untimed(folder) == untimed(expected)
-    for name in (LAST, BEST):
-        found, same = load_checkpoint(folder / name)["model"], load_checkpoint(expected / name)["model"]
-        assert all(torch.equal(found[key], same[key]) for key in same | found)
-    provenance = results.read_provenance(folder)
-    assert provenance.revision and place.token not in (folder / "provenance.json").read_text()
-
-
-def test_a_node_killed_in_evaluation_changes_no_record(place: LocalCluster, root: Path) -> None:
-    options = [word for name in ("hcl", "untrained", "random", "prototype") for word in ("--method", name)]
-    options += ["--dataset", "toy", "--dataset", "other"]
-    ended_well(place.submit("evaluate", "tiny", *options, *places(root, "whole-runs")))
-    disturbed(place, "Scorer", lambda: True, "evaluate", "tiny", *options, *places(root, "killed-runs"))
-    found, expected = (evaluations(root / runs / "tiny") for runs in ("killed-runs", "whole-runs"))
-    assert found == expected and len(found) == 16
-
-
-def test_a_node_killed_in_a_sweep_changes_no_trial(place: LocalCluster, root: Path) -> None:
-    """As many trials as the sampler draws at random: later ones follow from the order in which others end."""
-    words = ["sweep", root / "tiny.yaml", "--trials", "4", "--no-stop-early", "--set", "train.epochs=8"]
-    words += ["--set", "name=study", "--workers", "1"]
-    ended_well(place.submit(*words, *places(root, "whole-runs")))
-    trials = root / "killed-runs" / "study" / "trials"
-    begun = lambda: any(trials.glob("*/metrics.parquet"))  # noqa: E731
-    disturbed(place, "ImplicitFunc", begun, *words, *places(root, "killed-runs"))
-    found, expected = (outcomes(root / runs / "study") for runs in ("killed-runs", "whole-runs"))
-    assert found == expected and len(found) == 4
-
-
-def test_a_driver_that_was_killed_is_submitted_again_and_goes_on(place: LocalCluster, root: Path) -> None:
-    words = ["train", root / "tiny.yaml", *places(root, "driver-runs")]
-    folder = root / "driver-runs" / "tiny"
-    job = place.begin(*words)
-    wait_for(lambda: (folder / "metrics.parquet").exists() and len(results.read_epochs(folder)) >= 2, "two epochs")
-    (pid,) = processes(" ".join(map(str, [sys.executable, "-m", "orchestration", *words])))
-    os.kill(pid, signal.SIGKILL)
-    printed, _ = job.communicate(timeout=600)
-    assert job.returncode == 128 + signal.SIGKILL, printed
-    known = len(results.read_epochs(folder))
-    assert known < EPOCHS
-    ended_well(place.submit(*words))
-    assert untimed(folder) == untimed(root / "whole-runs" / "tiny")
-
-
-def untimed(folder: Path) -> list[dict[str, Any]]:
-    return [{name: one for name, one in row.items() if name not in TIMED} for row in results.read_epochs(folder)]
-
-
-def evaluations(folder: Path) -> list[dict[str, Any]]:
-    records = [json.loads(path.read_text()) for path in sorted((folder / "evaluation").glob("*.json"))]
-    return [{name: one for name, one in record.items() if name not in ("created", "checkpoint")} for record in records]
-
-
-def outcomes(folder: Path) -> list[Any]:
-    trials = results.read_trials(folder)
-    return sorted((sorted(trial.params.items()), trial.value, trial.state, trial.epochs) for trial in trials)

@@ -87,4 +87,4 @@ def test_this_machine(hcl: Command, local_ray: ModuleType, data_root: Path, tmp_
     assert list((tmp_path / "runs").iterdir()) == []
     code, out, _ = hcl("doctor", "--data", tmp_path / "nowhere", "--runs", tmp_path / "absent")
     assert code == 1 and "is not seen" in out and "No such file or directory" in out
-    assert "3 things are wrong" in out
+    assert "wrong: 3, each with its remedy" in out
