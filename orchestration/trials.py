@@ -76,8 +76,16 @@ def _run_trial(config: dict[str, Any], study: Study, train: Train) -> None:
     except (ClusterError, StorageError):
         raise
     except HCLError as error:
-        write_atomically(folder / ERROR_LOG, traceback.format_exc().encode())
+        _write_down(folder)
         tune.report({FAILURE: error.problem})
+    except Exception:
+        _write_down(folder)  # Tune does not always know any more what a process that it reuses has raised
+        raise
+
+
+def _write_down(folder: Path) -> None:
+    """The traceback of what has just been raised."""
+    write_atomically(folder / ERROR_LOG, traceback.format_exc().encode("utf-8", "backslashreplace"))
 
 
 def _train_here(run: Run, report: Callable[[dict[str, Any]], dict[str, Any]], use_gpu: bool) -> None:

@@ -204,9 +204,11 @@ class _Recorder(_Unpickled, Callback):
         self._end(trial, failure)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        text = str(trial.get_error() or "failed")
         folder = self._study.trial_folder(_name_of(trial))
-        write_atomically(folder / ERROR_LOG, text.encode("utf-8", "backslashreplace"))
+        log = folder / ERROR_LOG
+        if (error := trial.get_error()) is not None or not log.exists():
+            write_atomically(log, str(error or "failed").encode("utf-8", "backslashreplace"))
+        text = log.read_text(errors="replace")
         limit = self._study.limits.time_s
         is_late = limit is not None and ran_too_long(folder)
         self._end(trial, f"ran for longer than {limit:g} s" if is_late else _last_line(text))

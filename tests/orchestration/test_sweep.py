@@ -107,7 +107,8 @@ def test_a_study_whose_trials_all_fail_says_why(runs: Path, data_root: Path) -> 
     with pytest.raises(HCLError, match="all 1 trials failed: .*the loss is not finite") as caught:
         sweep(study)
     assert caught.value.exit_code == 1
-    assert not (study.folder / "sweep.json").exists() and not (study.folder / "best.yaml").exists()
+    assert [trial.state for trial in results.read_trials(study.folder)] == ["failed"]
+    assert not (study.folder / "best.yaml").exists()
 
 
 @pytest.mark.ray
