@@ -1,6 +1,6 @@
 """kill -9 of an actor, of the driver, of a whole Ray, and of packing, at random moments.
 
-HCL_KILLS sets how many (default 3), HCL_KILL_SEED the moments. Each command runs in a process of its own with a Ray
+`make test-kills` runs it; HCL_KILLS sets how many (default 3), HCL_KILL_SEED the moments. Each command runs in a process of its own with a Ray
 of its own; only its descendants are killed.
 """
 
@@ -28,7 +28,7 @@ EXTRACT = "from orchestration.extract import *; extract_dataset(Path(sys.argv[1]
 PACKING = "from hcl.packing import *; {}_dataset(Path(sys.argv[1]) / 'images' / 'toy'{})"
 PACK, UNPACK = PACKING.format("pack", ", videos_per_shard=4"), PACKING.format("unpack", "")
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.kills]
 
 
 class Run:

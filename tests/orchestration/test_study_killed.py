@@ -109,7 +109,7 @@ def assert_like_undisturbed(folder: Path, undisturbed: Path) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.kills
 def test_killed_again_and_again_a_study_ends_as_an_undisturbed_one(
     local_ray: object, data_root: Path, tmp_path: Path
 ) -> None:
@@ -119,7 +119,7 @@ def test_killed_again_and_again_a_study_ends_as_an_undisturbed_one(
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.kills
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(data_root: Path, tmp_path: Path) -> None:
     driver = start(data_root, tmp_path)
     folder, deadline = tmp_path / "study", time.monotonic() + 300
