@@ -1,7 +1,7 @@
 """kill -9 of an actor, of the driver, of a whole Ray, and of packing, at random moments.
 
-`make test-kills` runs it; HCL_KILLS sets how many (default 3), HCL_KILL_SEED the moments. Each command runs in a process of its own with a Ray
-of its own; only its descendants are killed.
+`make test-kills` runs it; HCL_KILLS sets how many (default 3), HCL_KILL_SEED the moments. Each command runs in a process
+of its own with a Ray of its own; only its descendants are killed.
 """
 
 from __future__ import annotations
