@@ -9,7 +9,7 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3.11 python3 python; do $$p -c '$(NEW_ENOUGH)' 2>/dev/null && { echo $$p; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-cluster test-kills check format bench clean
+.PHONY: help install demo test test-cluster test-long check format bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,12 +17,12 @@ help: ## this list
 install: $(STAMP) ## make .venv and install the tested versions into it
 demo: $(STAMP) ## the whole way on generated videos: extract, sweep, train, evaluate, report
 	$(BIN)/hcl demo
-test: $(STAMP) ## every test but benchmarks, clusters and long series of kills; TESTS=PATH runs some of them
+test: $(STAMP) ## every test but benchmarks, clusters and the long ones; TESTS=PATH runs some of them
 	$(BIN)/python -m pytest $(TESTS)
 test-cluster: $(STAMP) ## a head, worker nodes and a job server on this machine, and nodes killed at work
 	$(BIN)/python -m pytest -m cluster tests/cluster
-test-kills: $(STAMP) ## SIGKILLs at many random moments, of extraction and of studies
-	$(BIN)/python -m pytest -m kills tests/orchestration
+test-long: $(STAMP) ## tests of half a minute and more, such as series of kills
+	$(BIN)/python -m pytest -m long tests/orchestration
 check: $(STAMP) ## format, lint, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

@@ -16,11 +16,10 @@ from hcl.errors import HCLError
 from hcl.resolve import override
 from orchestration.grids import ensure_grids
 from orchestration.ledger import ERROR, Given
-from orchestration.locks import held
+from orchestration.locks import held, lock_of
 from orchestration.runs import Run
 from orchestration.runtime import connect
 from orchestration.study import Study
-from orchestration.sweep import lock_of
 from orchestration.tuning import OnEvent, run_trials
 from results.files import read_json, write_json
 from results.statistics import MeanAndInterval, paired_over_seeds
@@ -74,7 +73,7 @@ def confirm(
     whole = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
     best = sorted(whole, key=lambda trial: sign * (trial.value or 0.0))[:n_best]
     seeds = [study.experiment.seed + 1 + index for index in range(n_seeds)]
-    with held(lock_of(study.runs, study.experiment.name), what=f"study {study.experiment.name}"):
+    with held(lock_of(study.folder), what=f"study {study.experiment.name}"):
         again = _Again(study, best, seeds)
         if again.n_left:
             with connect(address):

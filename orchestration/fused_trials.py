@@ -14,10 +14,9 @@ import results
 from hcl.errors import HCLError
 from hcl.resolve import load_resolved
 from orchestration.fuse import search_fusion
-from orchestration.locks import held
+from orchestration.locks import held, lock_of
 from orchestration.runtime import connect
 from orchestration.study import Study
-from orchestration.sweep import lock_of
 from results.files import write_json
 from search_spaces import Space, load_space
 
@@ -60,7 +59,7 @@ def fuse_trials(
     if not any(trial.state == "complete" and trial.value is not None for trial in trials):
         raise HCLError("no trial came to its end", where=str(study.folder), remedy="sweep with --stop none")
     found: list[FusedTrial] = []
-    with held(lock_of(study.runs, study.experiment.name), what=f"study {study.experiment.name}"), connect(address):
+    with held(lock_of(study.folder), what=f"study {study.experiment.name}"), connect(address):
         for trial in trials:
             if trial.state != "complete" or trial.value is None:
                 continue

@@ -14,6 +14,12 @@ from typing import TextIO
 from hcl.errors import StorageError
 
 
+def lock_of(folder: Path) -> Path:
+    """The lock of a run or a study: beside its folder, which --restart deletes, and hidden."""
+    folder = folder.absolute()
+    return folder.parent / f".{folder.name}.lock"
+
+
 @contextmanager
 def held(path: Path, *, what: str, wait_s: float = 0.0) -> Iterator[None]:
     """Hold the lock of a file for the duration of a block; the file is gone afterwards.

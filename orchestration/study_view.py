@@ -17,7 +17,7 @@ import results
 from orchestration.confirm import Candidate
 from orchestration.console import out, percent, show_trial
 from orchestration.fused_trials import FusedTrial
-from orchestration.locks import holder
+from orchestration.locks import holder, lock_of
 from orchestration.runs import PROGRESS
 from search_spaces import Space
 
@@ -92,8 +92,7 @@ class Status(NamedTuple):
 
 def read_status(folder: Path) -> Status:
     """What a study has come to, read from its records: neither Ray nor Optuna is started. Raises RecordError."""
-    lock = folder.absolute().parent / ".locks" / folder.absolute().name
-    return Status(results.read_sweep(folder), results.read_trials(folder), holder(lock))
+    return Status(results.read_sweep(folder), results.read_trials(folder), holder(lock_of(folder)))
 
 
 def show_status(folder: Path) -> None:

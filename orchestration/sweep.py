@@ -16,7 +16,7 @@ from hcl.config import Experiment
 from hcl.errors import ConfigError, HCLError
 from hcl.resolve import override, to_yaml
 from orchestration.grids import ensure_grids
-from orchestration.locks import held
+from orchestration.locks import held, lock_of
 from orchestration.runs import Run
 from orchestration.runtime import connect
 from orchestration.study import Study, open_folder
@@ -58,7 +58,7 @@ def sweep(
         KeyboardInterrupt: Ctrl-C, with what was done kept.
     """
     check_study(study)
-    with held(lock_of(study.runs, study.experiment.name), what=f"study {study.experiment.name}"):
+    with held(lock_of(study.folder), what=f"study {study.experiment.name}"):
         if restart:
             _forget(study)
         is_new = not (study.folder / STUDY).exists()
@@ -104,11 +104,6 @@ def full_length(
 def write_best(study: Study, best: Experiment) -> Path:
     """The file that `hcl train` takes."""
     return write_atomically(study.folder / BEST, to_yaml(best).encode())
-
-
-def lock_of(runs: Path, name: str) -> Path:
-    """Beside the study's folder, which --restart deletes; a run of the same name would have the same."""
-    return runs.absolute() / ".locks" / name
 
 
 def _forget(study: Study) -> None:

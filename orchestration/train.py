@@ -18,7 +18,7 @@ from hcl.splits import Partition
 from orchestration.checkpoints import IMPORTED
 from orchestration.fitting import fit
 from orchestration.grids import ensure_grids
-from orchestration.locks import held
+from orchestration.locks import held, lock_of
 from orchestration.runs import Run
 from orchestration.runtime import connect
 from orchestration.watching import watching
@@ -52,7 +52,7 @@ def train(
         TrainingError, ClusterError: see there.
     """
     run = _checked(experiment, data_root, runs)  # before the lock: a mistake leaves no file behind
-    with held(_lock(run.runs, experiment.name), what=f"training of {experiment.name}"):
+    with held(lock_of(run.folder), what=f"training of {experiment.name}"):
         _open_folder(run, restart=restart)
         if run.epochs_done() >= experiment.train.epochs:
             return run
@@ -125,11 +125,6 @@ def _provenance(run: Run, command: str) -> results.Provenance:
             remedy="give this run another name (--set name=...), or begin anew with --restart",
         )
     return known
-
-
-def _lock(runs: Path, name: str) -> Path:
-    """Beside the run's folder, which --restart deletes."""
-    return runs / f".{name}.lock"
 
 
 def check_data(run: Run) -> None:

@@ -1,7 +1,7 @@
 """kill -9 of an actor, of the driver, of a whole Ray, and of packing, at random moments.
 
-`make test-kills` runs it; HCL_KILLS sets how many (default 3), HCL_KILL_SEED the moments. Each command runs in a process
-of its own with a Ray of its own; only its descendants are killed.
+`make test-long` runs it; HCL_KILLS sets how many (default 3), HCL_KILL_SEED the moments. Each command runs in a
+process of its own with a Ray of its own; only its descendants are killed.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ import pytest
 
 N_KILLS = int(os.environ.get("HCL_KILLS", "3"))
 SEED = int(os.environ.get("HCL_KILL_SEED", "0"))
-N_VIDEOS = 10 + 4 * N_KILLS
+N_VIDEOS = 10 + 10 * N_KILLS  # enough that none of the kills comes too late
 EXTRACT = "from orchestration.extract import *; extract_dataset(Path(sys.argv[1]), 'toy', actors=2)"
 PACKING = "from hcl.packing import *; {}_dataset(Path(sys.argv[1]) / 'images' / 'toy'{})"
 PACK, UNPACK = PACKING.format("pack", ", videos_per_shard=4"), PACKING.format("unpack", "")
 
-pytestmark = [pytest.mark.ray, pytest.mark.kills]
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 
 class Run:

@@ -57,6 +57,7 @@ def start(run: Run, dies_in_write: int | None = None) -> Any:
     return process
 
 
+@pytest.mark.long
 def test_killed_anywhere_a_run_loses_one_interval_at_most_and_ends_as_a_whole_one(
     data_root: Path, tmp_path: Path
 ) -> None:

@@ -112,6 +112,7 @@ def test_a_study_whose_trials_all_fail_says_why(runs: Path, data_root: Path) -> 
 
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_a_trial_of_several_workers(runs: Path, data_root: Path) -> None:
     space = space_of({"loss.sigma_ce": 0.5}, loss__sigma_ce=FLOAT)
     study = study_of(data_root, runs, space, 1, name="wide", train__workers=2, train__epochs=2)
@@ -122,6 +123,7 @@ def test_a_trial_of_several_workers(runs: Path, data_root: Path) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_trials_that_fail_die_or_hang_do_not_stop_a_study(runs: Path, data_root: Path) -> None:
     """A bug is tried twice and told, a killed process is begun again, and one that hangs is ended, with the place."""
     study = stub_study(data_root, runs, 6, name="troubled", epochs=2, stop_rule="none", limits=Limits(time_s=8))
@@ -137,6 +139,7 @@ def test_trials_that_fail_die_or_hang_do_not_stop_a_study(runs: Path, data_root:
 
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_a_study_becomes_longer_and_knows_an_earlier_one(runs: Path, data_root: Path) -> None:
     first = stub_study(data_root, runs, 3, name="short")
     _, three = sweep(first, train=instant)

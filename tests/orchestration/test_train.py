@@ -154,6 +154,7 @@ def test_kill_9_of_a_worker_changes_no_weight(trained: Run, data_root: Path, tmp
 
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_an_error_of_any_worker_reaches_the_caller_and_a_later_command_goes_on(
     local_ray: ModuleType, data_root: Path, tmp_path: Path
 ) -> None:

@@ -96,7 +96,7 @@ CASES: list[tuple[str, int, tuple[str, ...]]] = [
     (f"{SWEEP} --space space_metric.yaml", 2, ("trials do not report 'accuracy'", "val_accuracy")),
     # places that cannot be written: a file stands in the way, which stops even root
     (f"{TRAIN} --runs file", 1, ("file/.tiny.lock: cannot be written", "--runs")),
-    (f"{SWEEP} --runs file/deeper", 1, ("deeper/tiny: cannot be written: Not a directory", "--runs")),
+    (f"{SWEEP} --runs file/deeper", 1, ("deeper/.tiny.lock: cannot be written: Not a directory", "--runs")),
     ("data synth --data file/x --videos-per-class 2", 1, ("file/x: the benchmark cannot be written", "may write")),
     # Ray
     (f"{TRAIN} --address here", 1, ("here: is not an address", "host:port")),
