@@ -133,7 +133,8 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(data_root: Path, tmp_pa
         time.sleep(0.1)
     os.kill(driver.pid, signal.SIGINT)
     assert driver.wait(120) != 0
-    states = [trial.state for trial in results.read_trials(folder)]
-    assert "complete" in states and "failed" not in states
+    states = {trial.trial: trial.state for trial in results.read_trials(folder)}
+    done = {name for name, state in states.items() if state == "complete"}  # one, or what ended meanwhile
+    assert 0 < len(done) < N_TRIALS and "failed" not in states.values()
     assert not (folder / "best.yaml").exists() and not (folder / ".tune").exists()
-    assert json.loads((folder / "sweep.json").read_text())["best_trial"] == "trial-0000"
+    assert json.loads((folder / "sweep.json").read_text())["best_trial"] in done
