@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import ipaddress
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import requests
@@ -21,12 +18,9 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from cluster.errors import JobError
-from cluster.tokens import PLACES, Token, find_token
+from cluster.servers import OVERRIDES, is_loopback, token_for, url_of, without
+from cluster.tokens import PLACES
 
-PORT = 8265
-"""Of Ray's dashboard, which is the job server."""
-
-_OVERRIDES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray's client prefers them to what it is given
 _TIMEOUT_S = 20.0  # of one request
 _PATIENCE_S = 60.0  # how long a server may be silent while a job is followed
 _READY_S = 180.0  # how long a cluster that has just started may have no node that takes a job
@@ -55,9 +49,9 @@ class JobServer:
     def __init__(self, address: str | None = None):
         for module in ("dashboard_sdk", "job.sdk"):  # tell of every upload and closed connection
             logging.getLogger(f"ray.dashboard.modules.{module}").setLevel(logging.ERROR)
-        self.url = _url(address)
-        self.token = _probe(self.url)
-        with _without(_OVERRIDES), _told(self):
+        self.url = url_of(address)
+        self.token = token_for(self.url)
+        with without(OVERRIDES), _told(self):
             self._client = JobSubmissionClient(self.url, headers=self.token.header() if self.token else None)
         bounded = functools.partial(self._client._do_request, timeout=_TIMEOUT_S)  # Ray itself would wait for ever
         self._client._do_request = bounded  # type: ignore[method-assign]
@@ -65,7 +59,7 @@ class JobServer:
     @property
     def sends_token_in_clear(self) -> bool:
         """Whether the token travels unencrypted to another machine."""
-        return self.token is not None and self.url.startswith("http://") and not _is_loopback(self.url)
+        return self.token is not None and self.url.startswith("http://") and not is_loopback(self.url)
 
     def submit(
         self,
@@ -207,69 +201,6 @@ class _Broken(Exception):
         self.n_shown = n_shown
 
 
-def _url(address: str | None) -> str:
-    named = address or next((value for name in _OVERRIDES if (value := os.environ.get(name))), None)
-    remedy = f"give --address http://HOST:{PORT}, or set RAY_ADDRESS to it"
-    if not named:
-        raise JobError("no cluster is named", where="--address", remedy=remedy)
-    url = named if "://" in named else f"http://{named}"
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
-        raise JobError("is not the address of a job server", where=named, remedy=remedy)
-    return url.rstrip("/")
-
-
-def _probe(url: str) -> Token | None:
-    """The token that the server wants; None where it wants none."""
-    answer = _version(url, None)
-    if answer.status_code != 401:
-        return _check(url, answer, None)
-    token = find_token()
-    if token is None:
-        raise JobError(
-            "the cluster asks for a token, and there is none here", where=url, remedy=f"put the cluster's into {PLACES}"
-        )
-    return _check(url, _version(url, token), token)
-
-
-def _version(url: str, token: Token | None) -> requests.Response:
-    try:
-        return requests.get(
-            f"{url}/api/version", headers=token.header() if token else {}, timeout=5, allow_redirects=False
-        )
-    except requests.RequestException as error:
-        is_other = "BadStatusLine" in repr(error) or "RemoteDisconnected" in repr(error)
-        problem = "something listens there that is not a job server" if is_other else "no job server answers there"
-        raise JobError(
-            problem,
-            where=url,
-            remedy=f"it is the dashboard's port, {PORT} unless chosen otherwise, not that of --address of the other "
-            f"commands; on Kubernetes: kubectl port-forward service/NAME-head-svc {PORT}:{PORT}",
-        ) from error
-
-
-def _check(url: str, answer: requests.Response, token: Token | None) -> Token | None:
-    if answer.status_code in (401, 403):
-        raise JobError(
-            f"the cluster does not accept the token from {token.origin}" if token else "the server refuses",
-            where=url,
-            remedy=f"put the cluster's token into {PLACES}; the first that is there counts",
-        )
-    with suppress(ValueError, AttributeError):
-        if answer.json().get("ray_version"):
-            return token
-    raise JobError(
-        f"is not a Ray job server: it answers {answer.status_code}", where=url, remedy=f"check host and port ({PORT})"
-    )
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
-
-
 @contextmanager
 def _told(server: JobServer, job_id: str | None = None) -> Iterator[None]:
     """What Ray's client raises, as JobError."""
@@ -295,13 +226,3 @@ def _last_line(error: Exception) -> str:
     """The server sends tracebacks."""
     lines = [line.strip() for line in str(error).replace("\\n", "\n").splitlines() if line.strip(" \"'.")]
     return lines[-1].rstrip("\"'.") if lines else type(error).__name__
-
-
-@contextmanager
-def _without(names: tuple[str, ...]) -> Iterator[None]:
-    """The environment without some variables, for the duration of a block."""
-    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
-    try:
-        yield
-    finally:
-        os.environ.update(kept)

@@ -84,27 +84,43 @@ def make_backbone(name: str, weights: str = "imagenet") -> Backbone:
     return _make_resnet(name, weights)
 
 
-def clip_grids(
-    backbone: Backbone, clips: Num[Tensor, "clip frame channel _height _width"], *, frozen_stages: int
-) -> Float[Tensor, "clip frame grid_channel row column"]:
-    """The backbone's features of every frame of clips; frozen stages have no gradients.
+class OnBackbone(nn.Module):
+    """What every model has that looks at clips through a backbone: frozen stages stay frozen, whatever is trained.
 
     Args:
-        clips: frames (uint8, or float and normalised), or what the frozen stages have made of them before.
+        frozen_stages: lowest stages of the backbone that are not trained, their batch norm included; None: all.
+        batch_norm: `train` or `frozen` statistics of the stages that are trained.
     """
-    if clips.shape[2] == 3:
-        with torch.no_grad() if frozen_stages else nullcontext():
-            below = backbone.below(clips.flatten(0, 1), frozen_stages)
-    else:
-        below = clips.flatten(0, 1).to(backbone.mean.dtype)
-    return rearrange(backbone.above(below, frozen_stages), "(v t) c y x -> v t c y x", v=clips.shape[0])
 
+    def __init__(self, backbone: Backbone, *, frozen_stages: int | None = 0, batch_norm: str = "train"):
+        super().__init__()
+        self.backbone, self.batch_norm = backbone, batch_norm
+        self.frozen_stages = backbone.n_stages if frozen_stages is None else frozen_stages
+        self.backbone.freeze(self.frozen_stages)
 
-def hold_still(backbone: Backbone, *, frozen_stages: int, batch_norm: str) -> None:
-    """Undo what `train()` does to frozen stages, and to batch norms that keep their statistics."""
-    backbone.freeze(frozen_stages)
-    if batch_norm == "frozen":
-        freeze_batch_norm(backbone)
+    def train(self, mode: bool = True) -> OnBackbone:
+        """Frozen stages, and batch norms that keep their statistics, are as in evaluation."""
+        super().train(mode)
+        self.backbone.freeze(self.frozen_stages)
+        if self.batch_norm == "frozen":
+            freeze_batch_norm(self.backbone)
+        return self
+
+    def grids(
+        self, clips: Num[Tensor, "clip frame channel _height _width"]
+    ) -> Float[Tensor, "clip frame grid_channel row column"]:
+        """The backbone's features of every frame; frozen stages have no gradients.
+
+        Args:
+            clips: frames (uint8, or float and normalised), or what the frozen stages have made of them before.
+        """
+        if clips.shape[2] == 3:
+            with torch.no_grad() if self.frozen_stages else nullcontext():
+                below = self.backbone.below(clips.flatten(0, 1), self.frozen_stages)
+        else:
+            below = clips.flatten(0, 1).to(self.backbone.mean.dtype)
+        grids = self.backbone.above(below, self.frozen_stages)
+        return rearrange(grids, "(v t) c y x -> v t c y x", v=clips.shape[0])
 
 
 def freeze_batch_norm(module: nn.Module) -> None:

@@ -14,7 +14,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hcl.backbone import Backbone, clip_grids, hold_still
+from hcl.backbone import Backbone, OnBackbone
 from hcl.encoder import Encoder
 from hcl.tuples import concatenated_frames, multi_scale_patches
 
@@ -142,7 +142,7 @@ class MatchingHeads(nn.Module):
         return self._activate(self.semantic_linear(embeddings), self.semantic_norm)
 
 
-class HCL(nn.Module):
+class HCL(OnBackbone):
     """Frames to tokens, class logits and matching features.
 
     Args:
@@ -150,8 +150,7 @@ class HCL(nn.Module):
         encoder: from the backbone's grid to tokens of width d_model.
         heads: from tokens to features.
         n_classes: training classes of the classification term.
-        frozen_stages: lowest stages of the backbone that are not trained, their batch norm included; None: all.
-        batch_norm: `train` or `frozen` statistics of the stages that are trained.
+        frozen_stages, batch_norm: see `hcl.backbone.OnBackbone`.
     """
 
     def __init__(
@@ -164,23 +163,9 @@ class HCL(nn.Module):
         frozen_stages: int | None = 0,
         batch_norm: str = "train",
     ):
-        super().__init__()
-        self.backbone, self.encoder, self.heads = backbone, encoder, heads
+        super().__init__(backbone, frozen_stages=frozen_stages, batch_norm=batch_norm)
+        self.encoder, self.heads = encoder, heads
         self.classifier = nn.Linear(heads.spatial_linear.out_features, n_classes)
-        self.frozen_stages = backbone.n_stages if frozen_stages is None else frozen_stages
-        self.batch_norm = batch_norm
-        self.backbone.freeze(self.frozen_stages)
-
-    def train(self, mode: bool = True) -> HCL:
-        super().train(mode)
-        hold_still(self.backbone, frozen_stages=self.frozen_stages, batch_norm=self.batch_norm)
-        return self
-
-    def grids(
-        self, clips: Num[Tensor, "clip frame channel _height _width"]
-    ) -> Float[Tensor, "clip frame grid_channel row column"]:
-        """The backbone's features of every frame; see `hcl.backbone.clip_grids`."""
-        return clip_grids(self.backbone, clips, frozen_stages=self.frozen_stages)
 
     def tokens(
         self, clips: Num[Tensor, "clip frame channel _height _width"]

@@ -8,21 +8,21 @@ from einops import rearrange
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from hcl.backbone import Backbone, clip_grids, hold_still
+from hcl.backbone import Backbone, OnBackbone
 from hcl.encoder import Encoder
 
 Pooled = Float[Tensor, "clip ..."]
 """What a head compares of each clip: a vector, or a map for RelationNet."""
 
 
-class PooledModel(nn.Module):
+class PooledModel(OnBackbone):
     """Clips to scores of an episode or to logits of the training classes.
 
     Args:
         backbone: see `hcl.backbone`.
         encoder: tokens are pooled instead of the backbone's grids; None as released.
         head: a module of `hcl.baselines`.
-        frozen_stages, batch_norm: as in `hcl.model.HCL`.
+        frozen_stages, batch_norm: see `hcl.backbone.OnBackbone`.
     """
 
     def __init__(
@@ -34,23 +34,9 @@ class PooledModel(nn.Module):
         frozen_stages: int | None = 0,
         batch_norm: str = "train",
     ):
-        super().__init__()
-        self.backbone, self.encoder = backbone, encoder
+        super().__init__(backbone, frozen_stages=frozen_stages, batch_norm=batch_norm)
+        self.encoder = encoder
         self.head: Any = head  # no class of its own: `pool`, and `classify` or a call, are all that is asked of it
-        self.frozen_stages = backbone.n_stages if frozen_stages is None else frozen_stages
-        self.batch_norm = batch_norm
-        self.backbone.freeze(self.frozen_stages)
-
-    def train(self, mode: bool = True) -> PooledModel:
-        super().train(mode)
-        hold_still(self.backbone, frozen_stages=self.frozen_stages, batch_norm=self.batch_norm)
-        return self
-
-    def grids(
-        self, clips: Num[Tensor, "clip frame channel _height _width"]
-    ) -> Float[Tensor, "clip frame grid_channel row column"]:
-        """The backbone's features of every frame; see `hcl.backbone.clip_grids`."""
-        return clip_grids(self.backbone, clips, frozen_stages=self.frozen_stages)
 
     def tokens(self, clips: Num[Tensor, "clip frame channel _height _width"]) -> tuple[Pooled, int]:
         """All that the head needs of each clip, to be kept for any number of episodes, and the rows of the grid.

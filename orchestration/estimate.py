@@ -33,7 +33,8 @@ def estimate_memory(run: Run, n_classes: int) -> Estimate:
     jobs = run.grid_jobs()
     clip_shape = jobs[0].clip_shape() if jobs else (experiment.clips.n_frames, 3, *[experiment.clips.size] * 2)
     with without_content() as peak:
-        model = build.make_model(experiment, n_classes, random_weights=True).train()
+        model = build.make_model(experiment, n_classes, random_weights=True)
+        model.train()
         build.prepare_training(experiment, model, compile_parts=False)
         names = torch.zeros(n_classes, experiment.model.embedding_dim) if matching.semantic else None
         regime = build.make_regime(experiment, class_embeddings=names)
