@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -124,11 +124,17 @@ def show_end(record: results.SweepRecord, trials: Sequence[results.TrialRecord],
     front = [trial for trial in trials if trial.trial in record.pareto]
     varying = _varying(trials)
     metrics = list(dict.fromkeys(metric for trial in front for metric in trial.values)) or [record.objective]
-    table = Table("trial", *metrics, *varying, title="no other is better in all objectives" if front else "best trials")
+    fused = ["as trained", "fusion"] if any(trial.fusion for trial in trials) else []
+    title = "no other is better in all objectives" if front else "best trials"
+    table = Table("trial", *metrics, *fused, *varying, title=title)
     for trial in front or scored[:n_best]:
         values = [trial.values.get(metric) for metric in metrics] if front else [trial.value]
-        table.add_row(trial.trial, *map(_number, values), *(_short(trial.params.get(path)) for path in varying))
+        stages = [_number(trial.unfused), _settings(trial.fusion)] if fused else []
+        params = (_short(trial.params.get(path)) for path in varying)
+        table.add_row(trial.trial, *map(_number, values), *stages, *params)
     out.print(table)
+    if any(trial.round for trial in trials) and record.best_trial:
+        out.print(_lineage(trials, record.best_trial, varying))
     if record.importances:
         shares = list(record.importances.items())[:_IMPORTANT]
         out.print("what mattered: " + ", ".join(f"{path} {100 * share:.0f}%" for path, share in shares), soft_wrap=True)
@@ -145,8 +151,8 @@ def show_fused(fused: Sequence[FusedTrial], n_best: int = 5) -> None:
         "trial", "trained", "published fusion", "best fusion", "its settings", title="at their best fusion, on val"
     )
     for one in fused[:n_best]:
-        settings = ", ".join(f"{path.rpartition('.')[2]} {_short(value)}" for path, value in one.settings.items())
-        table.add_row(one.trial, _number(one.trained), _number(one.published), _number(one.fused), settings)
+        numbers = map(_number, (one.trained, one.published, one.fused))
+        table.add_row(one.trial, *numbers, _settings(one.settings))
     out.print(table)
 
 
@@ -162,6 +168,25 @@ def show_candidates(candidates: Sequence[Candidate]) -> None:
         out.print(f"not told apart from {candidates[0].trial}: {', '.join(close)}; more seeds may", soft_wrap=True)
     elif len(candidates) > 1:
         out.print(f"{candidates[0].trial} is better than the others beyond the chance of seeds", soft_wrap=True)
+
+
+def _lineage(trials: Sequence[results.TrialRecord], name: str, varying: Sequence[str]) -> Table:
+    """How the best of a population came about: round by round, with the values that it had."""
+    by_name = {trial.trial: trial for trial in trials}
+    line: list[results.TrialRecord] = []
+    parent: str | None = name
+    while parent in by_name:
+        line.insert(0, by_name[parent])
+        parent = line[0].parent
+    table = Table("until epoch", "trial", "member", *varying, title=f"how {name} came about")
+    for trial in line:
+        values = (_short(trial.params.get(path)) for path in varying)
+        table.add_row(str(trial.epochs), trial.trial, str(trial.member), *values)
+    return table
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{path.rpartition('.')[2]} {_short(value)}" for path, value in values.items())
 
 
 def _epoch(folder: Path, trial: results.TrialRecord) -> str:
