@@ -1,6 +1,7 @@
 """A real cluster on this machine: a head that does no work, worker nodes of one CPU, a job server, a token.
 
-Every node is a session of its own, so that what belongs to it can be found and killed, and nothing else.
+Every node is a session of its own, so that what belongs to it can be found and killed, and nothing else. Every node has
+a folder of its own: nodes that shared one would delete each other's copy of a job's code once they need it no more.
 """
 
 from __future__ import annotations
@@ -80,7 +81,6 @@ class LocalCluster:
             "--dashboard-host=127.0.0.1",
             f"--dashboard-port={self.job_port}",
             f"--ray-client-server-port={free_port()}",
-            f"--temp-dir={self.folder}",
             "--num-cpus=0",
             '--resources={"trial_driver": 4}',
         ]
@@ -151,7 +151,10 @@ class LocalCluster:
         # Ray's default port of a node's agent is taken where another Ray runs on this machine: no job would be taken.
         command += [f"--dashboard-agent-listen-port={free_port()}", "--object-store-memory=100000000"]
         command += ["--disable-usage-stats", *options]
-        path = self.folder / f"node-{secrets.token_hex(3)}.log"
+        folder = self.folder / secrets.token_hex(2)
+        folder.mkdir()
+        command += [f"--temp-dir={folder}"]
+        path = folder / "node.log"
         with open(path, "wb") as log:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
         return Node(process, path)
@@ -169,3 +172,15 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what} did not come within {PATIENCE_S:g} s")
         time.sleep(0.05)
+
+
+def processes(*words: str | Path) -> list[int]:
+    """Ids of the processes whose command line begins with the first of these words and contains the others."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            with suppress(OSError):
+                title = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                if title.startswith(str(words[0])) and all(str(word) in title for word in words):
+                    found.append(int(folder.name))
+    return found
