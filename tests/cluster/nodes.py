@@ -6,6 +6,7 @@ a folder of its own: nodes that shared one would delete each other's copy of a j
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -15,10 +16,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from cluster.description import ROLES
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 240.0  # of anything that must happen; a loaded machine takes minutes to start a node
@@ -30,6 +33,7 @@ class Node:
 
     process: subprocess.Popen[bytes]
     log: Path
+    roles: tuple[str, ...] = ()  # what the node is marked for
 
     def check(self) -> bool:
         """Raise if it has ended by itself."""
@@ -86,20 +90,26 @@ class LocalCluster:
         ]
         self.head = self._start(head)
         wait_for(lambda: self.head.check() and self.hcl("jobs", "list").returncode == 0, "the job server")
-        for _ in range(n_workers):
-            self.add_node()
+        for index in range(n_workers):
+            self.add_node(ROLES if index else ROLES[1:])  # the first decodes no videos
 
-    def add_node(self) -> Node:
-        node = self._start([f"--address=127.0.0.1:{self.port}", "--num-cpus=1"])
+    def add_node(self, roles: tuple[str, ...] = ROLES) -> Node:
+        marks = json.dumps(dict.fromkeys(roles, 1))
+        node = self._start([f"--address=127.0.0.1:{self.port}", "--num-cpus=1", f"--resources={marks}"])
+        node.roles = roles
         self.nodes.append(node)
         wait_for(lambda: node.check() and any("raylet" in title for title in node.titles().values()), "a raylet")
         return node
 
     def replace(self, node: Node) -> None:
         """Kill a worker node; another takes its place."""
+        self.lose(node)
+        self.add_node(node.roles)
+
+    def lose(self, node: Node) -> None:
+        """Kill a worker node."""
         node.kill()
         self.nodes.remove(node)
-        self.add_node()
 
     def stop(self) -> None:
         for node in [*self.nodes, self.head]:
@@ -112,10 +122,10 @@ class LocalCluster:
             self._command(words), env=self._environment(token), cwd=ROOT, capture_output=True, text=True, timeout=600
         )
 
-    def begin(self, *words: str | Path) -> subprocess.Popen[str]:
-        """`hcl submit -- WORDS`, which goes on beside the test."""
+    def begin(self, *words: str | Path, options: Sequence[str] = ()) -> subprocess.Popen[str]:
+        """`hcl submit OPTIONS -- WORDS`, which goes on beside the test."""
         return subprocess.Popen(
-            self._command(["submit", "--python", sys.executable, "--", *words]),
+            self._command(["submit", "--python", sys.executable, *options, "--", *words]),
             env=self._environment(),
             cwd=ROOT,
             stdout=subprocess.PIPE,

@@ -57,7 +57,7 @@ def places(root: Path, runs: str) -> list[str]:
     return ["--data", str(root / "data"), "--runs", str(root / runs)]
 
 
-def disturbed(place: LocalCluster, actor: str, has_begun: Callable[[], object], *words: str | Path) -> None:
+def disturbed(place: LocalCluster, actor: str, role: str, has_begun: Callable[[], object], *words: str | Path) -> None:
     """Submit; once work has begun, kill a node on which such an actor works; the job must end well."""
     job = place.begin(*words)
 
@@ -68,6 +68,8 @@ def disturbed(place: LocalCluster, actor: str, has_begun: Callable[[], object], 
         wait_for(lambda: job.poll() is not None or (has_begun() and victim()), f"{actor} at work")
         node = victim()
         assert job.poll() is None and node is not None, f"ended before the kill: {job.communicate()[0]}"
+        elsewhere = [one for one in place.nodes if role not in one.roles]
+        assert not any(one.runs(actor) for one in elsewhere), f"{actor} on a node that is not marked for {role}"
         place.replace(node)
         printed, _ = job.communicate(timeout=600)
         assert job.returncode == 0, printed
@@ -127,7 +129,7 @@ def test_a_node_killed_in_extraction_changes_no_frame(place: LocalCluster, root:
     ended_well(place.submit("extract", "synth_plain", "--data", root / "whole"))
     images = root / "killed" / "images" / "synth_plain"
     begun = lambda: sum(1 for _ in images.glob("*/*/0.jpg")) >= 5  # noqa: E731
-    disturbed(place, "_Extractor", begun, "extract", "synth_plain", "--data", root / "killed")
+    disturbed(place, "_Extractor", "decode", begun, "extract", "synth_plain", "--data", root / "killed")
     expected = root / "whole" / "images" / "synth_plain"
     assert {one.status for one in read_manifest(images).values()} == {"ok"}
     assert read_manifest(images).keys() == read_manifest(expected).keys()
@@ -147,7 +149,7 @@ def whole(place: LocalCluster, root: Path) -> Path:
 def test_a_node_killed_in_training_changes_no_weight(place: LocalCluster, root: Path, whole: Path) -> None:
     folder = root / "killed-runs" / "tiny"
     words = ["train", root / "tiny.yaml", *places(root, "killed-runs")]
-    disturbed(place, "RayTrainWorker", lambda: epochs_of(folder) >= 2, *words)
+    disturbed(place, "RayTrainWorker", "train", lambda: epochs_of(folder) >= 2, *words)
     assert_same_run(folder, whole)
     provenance = results.read_provenance(folder)
     assert provenance.revision and place.token not in (folder / "provenance.json").read_text()
@@ -174,7 +176,7 @@ def test_a_node_killed_in_evaluation_changes_no_record(place: LocalCluster, root
         shutil.copytree(whole, root / name / "tiny")
     ended_well(place.submit("evaluate", "tiny", *options, *places(root, "whole-answers")))
     begun = lambda: any((root / "killed-answers" / "cache" / "features").glob("*/*"))  # noqa: E731
-    disturbed(place, "Scorer", begun, "evaluate", "tiny", *options, *places(root, "killed-answers"))
+    disturbed(place, "Scorer", "encode", begun, "evaluate", "tiny", *options, *places(root, "killed-answers"))
     found, expected = (evaluations(root / name / "tiny") for name in ("killed-answers", "whole-answers"))
     assert found == expected and len(found) == 8
 
@@ -186,9 +188,32 @@ def test_a_node_killed_in_a_sweep_changes_no_trial(place: LocalCluster, root: Pa
     ended_well(place.submit(*words, *places(root, "whole-studies")))
     trials = root / "killed-studies" / "study" / "trials"
     begun = lambda: any(trials.glob("*/metrics.parquet"))  # noqa: E731
-    disturbed(place, "ImplicitFunc", begun, *words, *places(root, "killed-studies"))
+    disturbed(place, "ImplicitFunc", "train", begun, *words, *places(root, "killed-studies"))
     found, expected = (outcomes(root / name / "study") for name in ("killed-studies", "whole-studies"))
     assert found == expected and len(found) == 4
+
+
+def test_a_run_goes_on_with_fewer_workers_when_nodes_do_not_come_back(
+    place: LocalCluster, root: Path, whole: Path
+) -> None:
+    """Of three nodes one is left. The weights are those of two workers, but for rounding."""
+    folder = root / "fewer-runs" / "tiny"
+    words = ["train", root / "tiny.yaml", "--set", "train.min_workers=1", *places(root, "fewer-runs")]
+    job = place.begin(*words, options=["--env", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S=15"])
+    try:
+        wait_for(lambda: job.poll() is not None or epochs_of(folder) >= 2, "two epochs")
+        assert job.poll() is None
+        for node in place.nodes[:2]:
+            place.lose(node)
+        printed, _ = job.communicate(timeout=300)
+    finally:
+        job.kill()
+        while len(place.nodes) < 3:
+            place.add_node()
+    assert job.returncode == 0 and "tiny: 1 of 2 workers" in printed, printed
+    found, expected = (load_checkpoint(one / LAST)["model"] for one in (folder, whole))
+    for name, values in expected.items():
+        torch.testing.assert_close(found[name], values, rtol=1e-3, atol=1e-4)
 
 
 def epochs_of(folder: Path) -> int:
