@@ -17,10 +17,10 @@ from hcl.evaluation import clips_needed
 from hcl.resolve import override
 from hcl.splits import Partition
 from orchestration.console import out
+from orchestration.room import room_for
 from orchestration.runs import Run
 from orchestration.runtime import connect
 from orchestration.study import Study, n_trials_in_all
-from orchestration.tuning import room_for
 from orchestration.worker import run_epochs
 from search_spaces import grid_points
 
@@ -53,7 +53,8 @@ def show_plan(study: Study, address: str | None) -> None:
         out.print(f"  for example {escape(str(values))}", soft_wrap=True)
     room = _room(study, address)
     kind = "GPU" if settings.use_gpu else "CPU"
-    each = study.limits.gpu_share if settings.use_gpu and settings.workers == 1 else settings.workers
+    each = study.limits.gpu_share if settings.use_gpu and settings.workers == 1 else float(settings.workers)
+    each *= 1 if settings.use_gpu else settings.cpus_per_worker
     out.print(f"a trial takes {each:g} {kind}s; {room} at once")
     cost = measure(study)
     whole = n_trials * cost.seconds / settings.workers / max(1, room)
@@ -116,7 +117,8 @@ def _room(study: Study, address: str | None) -> int:
             return room_for(study)
     settings = study.experiment.train
     total = torch.cuda.device_count() if settings.use_gpu else os.cpu_count() or 1
-    each = study.limits.gpu_share if settings.use_gpu and settings.workers == 1 else settings.workers
+    each = study.limits.gpu_share if settings.use_gpu and settings.workers == 1 else float(settings.workers)
+    each *= 1 if settings.use_gpu else settings.cpus_per_worker
     room = int(total / each + 1e-9)
     return min(room, study.limits.concurrency or room)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -145,7 +146,8 @@ def _importances(study: optuna.Study) -> dict[str, float]:
         return {}
     sign = -1.0 if study.directions[0] == StudyDirection.MAXIMIZE else 1.0  # of several, low values are taken as good
     several: Any = (lambda trial: sign * trial.values[0]) if len(study.directions) > 1 else None
-    with suppress(ValueError, RuntimeError):
+    with suppress(ValueError, RuntimeError), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # it says what the sign is for
         found = optuna.importance.get_param_importances(study, target=several)
         return {path: float(share) for path, share in found.items()}
     return {}

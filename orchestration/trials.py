@@ -26,6 +26,7 @@ from hcl.resolve import to_yaml
 from orchestration.fitting import fit
 from orchestration.keeping import fusion_of, inherit
 from orchestration.ledger import Given
+from orchestration.roles import mark
 from orchestration.runs import Run
 from orchestration.study import Study
 from orchestration.worker import run_epochs
@@ -53,8 +54,9 @@ def trainable(study: Study, train: Train | None = None) -> Any:
     """
     settings = study.experiment.train
     if settings.workers == 1:
-        resources = {"cpu": 1.0, "gpu": study.limits.gpu_share} if settings.use_gpu else {"cpu": 1.0}
-        train = train or functools.partial(_train_here, use_gpu=settings.use_gpu)
+        gpu = {"gpu": study.limits.gpu_share} if settings.use_gpu else {}
+        resources = {"cpu": float(settings.cpus_per_worker), **gpu, **mark("train")}
+        train = train or _train_here
     else:
         # A driver that took a CPU could leave its own workers without one. Clusters may declare a resource for it.
         resources = {"trial_driver": 1.0} if ray.cluster_resources().get("trial_driver") else {"cpu": 0.01}
@@ -92,10 +94,11 @@ def _write_down(folder: Path) -> None:
     write_atomically(folder / ERROR_LOG, traceback.format_exc().encode("utf-8", "backslashreplace"))
 
 
-def _train_here(run: Run, report: Callable[[dict[str, Any]], dict[str, Any]], use_gpu: bool) -> None:
+def _train_here(run: Run, report: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """In this process."""
-    device = torch.device("cuda" if use_gpu else "cpu")
-    torch.set_num_threads(1)
+    settings = run.experiment.train
+    device = torch.device("cuda" if settings.use_gpu else "cpu")
+    torch.set_num_threads(settings.cpus_per_worker)
     run_epochs(run, device=device, wrap=lambda model: model.to(device), on_epoch=lambda row: tune.report(report(row)))
 
 

@@ -6,17 +6,14 @@ Nothing of Tune's own state is used again. Its files go into a scratch folder, w
 from __future__ import annotations
 
 import logging
-import math
 import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-import ray
 from ray import tune
 from ray.tune import Callback
 from ray.tune.experiment import Trial
@@ -25,6 +22,7 @@ from ray.tune.search import Searcher
 
 from hcl.errors import ClusterError, HCLError
 from orchestration.ledger import BEST, EPOCHS, ERROR, FUSED, LAST, LOG, SECONDS, UNFUSED, Given
+from orchestration.room import Room
 from orchestration.study import Study
 from orchestration.trials import (
     AS_TRAINED,
@@ -43,7 +41,6 @@ from orchestration.trials import (
 from results.files import write_atomically
 
 _SCRATCH = ".tune"
-_ROOM_S = 1.0  # how old the cluster's resources may be
 
 
 class Source(Protocol):
@@ -80,7 +77,7 @@ def run_trials(study: Study, ledger: Source, on_event: OnEvent = lambda name, ev
     Raises:
         ClusterError: there is no room for a single trial, or Ray Tune stopped.
     """
-    room_for(study)
+    room = Room(study)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial that fails is told by our own line
     scratch = study.folder / _SCRATCH
     shutil.rmtree(scratch, ignore_errors=True)
@@ -90,7 +87,7 @@ def run_trials(study: Study, ledger: Source, on_event: OnEvent = lambda name, ev
         tune.Tuner(
             trainable(study, train),
             tune_config=tune.TuneConfig(
-                search_alg=_Search(study, ledger),
+                search_alg=_Search(ledger, room),
                 scheduler=_EarlyStopping(ledger),
                 num_samples=-1,
                 reuse_actors=study.experiment.train.workers == 1,
@@ -101,7 +98,7 @@ def run_trials(study: Study, ledger: Source, on_event: OnEvent = lambda name, ev
                 name=str(time.time_ns()),
                 storage_path=str(scratch),
                 verbose=0,
-                callbacks=[_Recorder(study, ledger, on_event)],
+                callbacks=[_Recorder(study, ledger, room, on_event)],
                 failure_config=tune.FailureConfig(max_failures=study.limits.retries),
             ),
         ).fit()
@@ -117,26 +114,6 @@ def run_trials(study: Study, ledger: Source, on_event: OnEvent = lambda name, ev
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def room_for(study: Study) -> int:
-    """How many trials find room on the cluster at once; one more would wait for its workers, perhaps for ever.
-
-    Raises ClusterError where there is no room for one.
-    """
-    settings = study.experiment.train
-    kind, each = ("GPU", float(settings.workers)) if settings.use_gpu else ("CPU", float(settings.workers))
-    if settings.use_gpu and settings.workers == 1:
-        each = study.limits.gpu_share
-    total = ray.cluster_resources().get(kind, 0)
-    room = int(total / each + 1e-9)
-    if room < 1:
-        raise ClusterError(
-            f"a trial needs {each:g} {kind}s, the cluster has {total:g}",
-            where="train.workers",
-            remedy="lower train.workers, or add nodes",
-        )
-    return min(room, study.limits.concurrency or room)
-
-
 class _Unpickled:
     """Tune pickles what it is given, to go on from; here it never does."""
 
@@ -147,16 +124,12 @@ class _Unpickled:
 class _Search(_Unpickled, Searcher):
     """Hands the ledger's trials to Tune, no more at once than find room; a node that joins or leaves changes that."""
 
-    def __init__(self, study: Study, ledger: Source):
+    def __init__(self, ledger: Source, room: Room):
         super().__init__()  # of no metric: Tune would stop the study at a report of failure, which has none
-        self._study, self._ledger, self._room, self._looked = study, ledger, 0, -math.inf
+        self._ledger, self._room = ledger, room
 
     def suggest(self, trial_id: str) -> Any:
-        if time.monotonic() - self._looked > _ROOM_S:
-            self._looked = time.monotonic()
-            with suppress(ClusterError):  # all nodes that a trial fits on have left: wait for one to join
-                self._room = room_for(self._study)
-        if self._ledger.n_running >= self._room or not self._ledger.may_ask():
+        if self._ledger.n_running >= self._room.now() or not self._ledger.may_ask():
             return None
         given = self._ledger.ask()
         return Searcher.FINISHED if given is None else {"trial": given.name, "given": asdict(given)}
@@ -188,8 +161,11 @@ class _EarlyStopping(_Unpickled, FIFOScheduler):
 class _Recorder(_Unpickled, Callback):
     """Writes each trial's end into the ledger, and tells of what happens."""
 
-    def __init__(self, study: Study, ledger: Source, on_event: OnEvent):
-        self._study, self._ledger, self._on_event = study, ledger, on_event
+    def __init__(self, study: Study, ledger: Source, room: Room, on_event: OnEvent):
+        self._study, self._ledger, self._room, self._on_event = study, ledger, room, on_event
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self._room.now()  # Tune itself would wait for ever for nodes that have left
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._on_event(_name_of(trial), "started")

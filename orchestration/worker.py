@@ -43,13 +43,14 @@ def run_epochs(
     gather: Gather | None = None,
     device: torch.device | str = "cpu",
     wrap: Callable[[Model], nn.Module] = lambda model: model,
-    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    on_epoch: Callable[[dict[str, Any]], bool | None] | None = None,
 ) -> dict[str, Any]:
     """Train from the last checkpoint, or from the beginning, to the last epoch; returns the best epoch's metrics.
 
     Args:
         wrap: puts the model under data parallelism and on its device.
-        on_epoch: called with each epoch's metrics by every worker, once they are on disk.
+        on_epoch: called with each epoch's metrics by every worker, once they are on disk; True ends here, and all
+            workers must say the same.
     """
     experiment, gather, device = run.experiment, gather or OneProcess(), torch.device(device)
     partition, val_partition = run.partitions()
@@ -93,8 +94,8 @@ def run_epochs(
             metrics = gather.mean({**metrics, "memory_gb": _peak_memory(device) / 1e9, "parameters": n_parameters})
             position.finish(_row(position.epoch + 1, regime, metrics, found, experiment, trained.optimizer, seconds))
             keeper.after_epoch(position)
-            if on_epoch is not None:
-                on_epoch(position.row)
+            if on_epoch is not None and on_epoch(position.row):
+                break
     return position.best
 
 

@@ -59,6 +59,14 @@ class Train(Section):
     batches_per_epoch: int = setting(1000, "optimiser steps an epoch", unit="batches", ge=1)
     classes_per_batch: int = setting(24, "classes of a pair batch, two clips each, over all workers", ge=2)
     workers: int = setting(1, "DDP workers", ge=1, le=4096)
+    min_workers: int | None = setting(
+        None,
+        "the least workers that a run goes on with where nodes have left and not come back; empty: never with fewer",
+        ge=1,
+    )
+    cpus_per_worker: int = setting(
+        1, "CPUs that a worker takes, and threads that it computes with", unit="CPUs", ge=1, le=256
+    )
     use_gpu: bool = setting(False, "one GPU a worker (NCCL); false: CPU (gloo)")
     precision: Literal["float32", "bfloat16", "float16"] = setting(
         "float32", "autocast of the forward pass; float16 scales the loss, so that small gradients survive"
@@ -97,6 +105,19 @@ class Train(Section):
             raise ValueError(f"val_shot={list(self.val_shots)} names a shot twice")
         if self.val_fusions and self.regime != "hcl":
             raise ValueError(f"val_fusions weighs the levels of HCL, which regime={self.regime} does not have")
+        return self
+
+    @property
+    def worker_counts(self) -> tuple[int, ...]:
+        """Numbers of workers that the run may have, which share a batch evenly; the largest first."""
+        shared = self.episodes_per_step if self.regime in EPISODIC else self.classes_per_batch
+        least = self.min_workers or self.workers
+        return tuple(count for count in range(self.workers, least - 1, -1) if shared % count == 0)
+
+    @model_validator(mode="after")
+    def _least_is_no_more(self) -> Self:
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"min_workers={self.min_workers} is more than workers={self.workers}")
         return self
 
     @model_validator(mode="after")

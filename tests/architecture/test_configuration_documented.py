@@ -11,7 +11,20 @@ from hcl.config import PUBLISHED, PUBLISHED_EVALUATION, Experiment, Section
 from hcl.resolve import all_settings, check_value, expected, resolve, rows
 
 ROOT = Path(__file__).resolve().parents[2]
-UNITS = {"", "frames", "pixels", "views", "tuples", "patches", "clips", "epochs", "batches", "episodes", "stages"}
+UNITS = {
+    "",
+    "frames",
+    "pixels",
+    "views",
+    "tuples",
+    "patches",
+    "clips",
+    "epochs",
+    "batches",
+    "episodes",
+    "stages",
+    "CPUs",
+}
 
 
 @pytest.mark.parametrize("path", all_settings())

@@ -18,13 +18,13 @@ from hcl.resolve import load_resolved, override
 from orchestration import sweep as sweeping
 from orchestration.fuse import chosen_fusion
 from orchestration.ledger import EPOCHS, ERROR, LOG, Given
+from orchestration.room import room_for
 from orchestration.runs import LAST
 from orchestration.study import Limits, Study, open_folder
 from orchestration.study_checks import check_space
 from orchestration.study_records import Records, best_experiment
 from orchestration.study_view import show_end, show_status
 from orchestration.sweep import sweep
-from orchestration.tuning import room_for
 from search_spaces import Space, SpaceError
 from tests.orchestration.conftest import tiny_experiment, tree
 from tests.orchestration.stub_trials import ENDS, instant, stub_study, troubled
