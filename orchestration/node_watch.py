@@ -19,7 +19,8 @@ PATIENCE_S, GRACE_S = 20.0, 60.0
 _EVERY_S = 2.0
 
 
-def _n_alive() -> int:
+def n_alive() -> int:
+    """Nodes of the cluster that live, as far as its head knows."""
     return sum(node["Alive"] for node in ray.nodes())
 
 
@@ -29,7 +30,7 @@ def ends_without_nodes(
     *,
     patience_s: float = PATIENCE_S,
     grace_s: float = GRACE_S,
-    n_alive: Callable[[], int] = _n_alive,
+    count: Callable[[], int] = n_alive,
     every_s: float = _EVERY_S,
 ) -> Iterator[None]:
     """Interrupt the block, which must run in the main thread, once no node has been alive for `patience_s`.
@@ -45,7 +46,7 @@ def ends_without_nodes(
         last_seen = time.monotonic()
         while not over.wait(every_s):
             with suppress(Exception):  # who cannot be asked now may answer later
-                if n_alive():
+                if count():
                     last_seen = time.monotonic()
             if time.monotonic() - last_seen > patience_s:
                 lost.set()

@@ -22,6 +22,8 @@ from ray.tune.search import Searcher
 
 from hcl.errors import ClusterError, HCLError
 from orchestration.ledger import BEST, EPOCHS, ERROR, FUSED, LAST, LOG, SECONDS, UNFUSED, Given
+from orchestration.node_watch import n_alive
+from orchestration.ray_gaps import out_of_memory_ends_one_trial
 from orchestration.room import Room
 from orchestration.study import Study
 from orchestration.trials import (
@@ -84,7 +86,7 @@ def run_trials(study: Study, ledger: Source, on_event: OnEvent = lambda name, ev
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # a trial's folder has its metrics already
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = str(10**6)
     try:
-        tune.Tuner(
+        tuner = tune.Tuner(
             trainable(study, train),
             tune_config=tune.TuneConfig(
                 search_alg=_Search(ledger, room),
@@ -101,7 +103,9 @@ def run_trials(study: Study, ledger: Source, on_event: OnEvent = lambda name, ev
                 callbacks=[_Recorder(study, ledger, room, on_event)],
                 failure_config=tune.FailureConfig(max_failures=study.limits.retries),
             ),
-        ).fit()
+        )
+        with out_of_memory_ends_one_trial():
+            tuner.fit()
     except HCLError:
         raise
     except Exception as error:
@@ -186,10 +190,12 @@ class _Recorder(_Unpickled, Callback):
         self._end(trial, failure)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        if not n_alive():
+            return  # no trial's fault: it is under way in the ledger, and goes on when the command is repeated
         folder = self._study.trial_folder(_name_of(trial))
         log = folder / ERROR_LOG
-        if (error := trial.get_error()) is not None or not log.exists():
-            write_atomically(log, str(error or "failed").encode("utf-8", "backslashreplace"))
+        if (told := _told_by_tune(trial)) or not log.exists():
+            write_atomically(log, (told or "failed").encode("utf-8", "backslashreplace"))
         text = log.read_text(errors="replace")
         limit = self._study.limits.time_s
         is_late = limit is not None and ran_too_long(folder)
@@ -219,8 +225,20 @@ def _name_of(trial: Trial) -> str:
     return trial.config["trial"]
 
 
+def _told_by_tune(trial: Trial) -> str:
+    """What Tune has written down of the last failure; empty where there is nothing."""
+    path = Path(trial.error_file) if trial.error_file else None  # what Tune reads itself lies where it is copied later
+    return (
+        path.read_text(errors="replace").split("\nFailure # ")[-1].partition("\n")[2] if path and path.exists() else ""
+    )
+
+
 def _last_line(text: str) -> str:
     """What went wrong in one line: neither traceback nor remedy."""
+    if "low on memory" in text:
+        return "its process was killed because the node ran out of memory: run fewer trials at once, or smaller ones"
+    if text.startswith("The actor died"):
+        return "its process or its node has died"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     ours = [line.partition(": ")[2] for line in lines if line.startswith("hcl.errors.")]
     return (ours or lines or ["failed"])[-1]
