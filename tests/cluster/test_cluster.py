@@ -216,6 +216,24 @@ def test_a_run_goes_on_with_fewer_workers_when_nodes_do_not_come_back(
         torch.testing.assert_close(found[name], values, rtol=1e-3, atol=1e-4)
 
 
+def test_a_node_that_joins_takes_trials_and_leaves_without_loss(place: LocalCluster, root: Path) -> None:
+    words = ["sweep", root / "tiny.yaml", "--trials", "12", "--stop", "none", "--set", f"train.epochs={2 * EPOCHS}"]
+    words += ["--set", "name=growing", "--workers", "1", *places(root, "growing-studies")]
+    folder = root / "growing-studies" / "growing"
+    job = place.begin(*words)
+    try:
+        wait_for(lambda: job.poll() is not None or any(folder.glob("trials/*/metrics.parquet")), "a trial at work")
+        joined = place.add_node()
+        wait_for(lambda: job.poll() is not None or joined.runs("ImplicitFunc"), "a trial on the new node")
+        assert job.poll() is None, f"ended before the node had work: {job.communicate()[0]}"
+        place.lose(joined)
+        printed, _ = job.communicate(timeout=600)
+    finally:
+        job.kill()
+    assert job.returncode == 0, printed
+    assert [state for _, _, state, _ in outcomes(folder)] == ["complete"] * 12
+
+
 def epochs_of(folder: Path) -> int:
     """Epochs whose metrics are on disk."""
     return len(results.read_epochs(folder)) if (folder / "metrics.parquet").exists() else 0
