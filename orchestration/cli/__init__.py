@@ -20,9 +20,11 @@ from orchestration.cli import (
     embed,
     evaluate,
     explain,
+    export,
     frames,
     fuse,
     jobs,
+    listing,
     report,
     results,
     show,
@@ -64,6 +66,10 @@ data.app.add_typer(splits.app, name="splits")
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 app.add_typer(checkpoint.app, name="checkpoint")
+results.app.command("list")(listing.list_records)
+results.app.command("show")(listing.show_run)
+for table in (export.export, export.ablation, export.published):
+    results.app.command()(table)
 app.add_typer(results.app, name="results")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(cluster.app, name="cluster")
