@@ -26,6 +26,7 @@ from orchestration.cli import (
     jobs,
     listing,
     report,
+    reproduce,
     results,
     show,
     splits,
@@ -52,6 +53,7 @@ for command in (
     fuse.fuse,
     explain.explain,
     report.report,
+    reproduce.reproduce,
     submit.submit,
     doctor.doctor,
 ):

@@ -19,7 +19,7 @@ from tests.orchestration.conftest import Command, tree
 COMMANDS = ["demo", "extract", "train", "sweep", "evaluate", "report", "data synth", "config list", "config show"]
 COMMANDS += ["data pack", "data unpack", "checkpoint import", "checkpoint show", "submit", "jobs list", "jobs logs"]
 COMMANDS += ["results list", "results show", "results export", "results ablation", "results published"]
-COMMANDS += ["jobs stop", "cluster render", "doctor"]
+COMMANDS += ["reproduce", "jobs stop", "cluster render", "doctor"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
