@@ -32,6 +32,7 @@ from orchestration.cli import (
     splits,
     submit,
     sweep,
+    track,
     train,
 )
 from orchestration.console import notes
@@ -70,8 +71,8 @@ app.add_typer(config.app, name="config")
 app.add_typer(checkpoint.app, name="checkpoint")
 results.app.command("list")(listing.list_records)
 results.app.command("show")(listing.show_run)
-for table in (export.export, export.ablation, export.published):
-    results.app.command()(table)
+for of_many in (export.export, export.ablation, export.published, track.track):
+    results.app.command()(of_many)
 app.add_typer(results.app, name="results")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(cluster.app, name="cluster")

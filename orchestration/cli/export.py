@@ -42,7 +42,7 @@ def export(
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError("is a file, not a folder", where=str(folder), remedy="name a folder for the files")
-    found = _load(run, runs)
+    found = load_chosen(run, runs)
     paths = write_export(found, folder, form, machine_settings())
     out.print(f"{len(paths)} files in {escape(str(folder))}: {', '.join(path.name for path in paths)}", soft_wrap=True)
     tell_skipped(found.skipped)
@@ -63,7 +63,7 @@ def ablation(
     hcl results ablation
     hcl results ablation 'runs/ssv2*' --over matching.
     """
-    found = _load(run, runs)
+    found = load_chosen(run, runs)
     tables = ablations(found, over=over, ignored=machine_settings(), dataset=dataset)
     if not tables:
         raise ConfigError(
@@ -82,7 +82,7 @@ def published(run: Chosen = None, runs: Runs = RUNS) -> None:
     Only data sets of which printed figures are known are shown, on their test classes. Nothing is tested across the
     two: other episodes, other frames, often another protocol.
     """
-    found = _load(run, runs)
+    found = load_chosen(run, runs)
     table = published_table(found.evaluations)
     if table.empty:
         known = read_published()
@@ -98,7 +98,8 @@ def published(run: Chosen = None, runs: Runs = RUNS) -> None:
     tell_skipped(found.skipped)
 
 
-def _load(run: list[str] | None, runs: Path) -> results.Results:
+def load_chosen(run: list[str] | None, runs: Path) -> results.Results:
+    """The records of the runs that were named, or of all. Raises ConfigError, RecordError."""
     if not run:
         return results.load(runs)
     return results.load([one if any(sign in one for sign in "*?[") else run_folder(Path(one), runs) for one in run])

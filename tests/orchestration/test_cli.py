@@ -18,7 +18,7 @@ from tests.orchestration.conftest import Command, tree
 
 COMMANDS = ["demo", "extract", "train", "sweep", "evaluate", "report", "data synth", "config list", "config show"]
 COMMANDS += ["data pack", "data unpack", "checkpoint import", "checkpoint show", "submit", "jobs list", "jobs logs"]
-COMMANDS += ["results list", "results show", "results export", "results ablation", "results published"]
+COMMANDS += ["results list", "results show", "results export", "results ablation", "results published", "results track"]
 COMMANDS += ["reproduce", "jobs stop", "cluster render", "doctor"]
 
 
