@@ -15,6 +15,7 @@ from rich.table import Table
 
 import results
 from results.marks import marked
+from results.markup import bold_cells
 from results.tables import accuracy_table, trials_table
 
 out, notes = Console(), Console(stderr=True)
@@ -72,8 +73,10 @@ def print_table(folders: Sequence[Any]) -> None:
 def print_rows(frame: pd.DataFrame, title: str | None = None) -> None:
     """A table with what is said below it; piped into a file it keeps its full width."""
     table = Table(*(str(column) for column in frame.columns), title=escape(title) if title else None)
-    for row in frame.itertuples(index=False):
-        table.add_row(*(escape(str(value)) for value in row))
+    chosen = bold_cells(frame)
+    for index, row in enumerate(frame.itertuples(index=False)):
+        cells = zip(frame.columns, map(escape, map(str, row)), strict=True)
+        table.add_row(*(f"[bold]{text}[/]" if (index, column) in chosen else text for column, text in cells))
     (out if out.is_terminal else Console(width=220)).print(table)
     for line in (frame.attrs.get("caption", ""), *frame.attrs.get("footnotes", ())):
         if line:

@@ -57,6 +57,11 @@ class EvaluationRecord:
     n_classes: int | None = bounded(0, default=None)
     seconds: float | None = bounded(0, default=None)  # of all actors and of looking up; a table's are shared by shots
     created: str = ""  # ISO 8601
+    command: str = ""  # as typed
+    settings: list[str] = field(default_factory=list)  # PATH=VALUE: where the experiment is not the run's own
+    revision: str | None = None  # git commit of the code that answered
+    dirty: bool | None = None  # tracked files differed from it
+    versions: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
 

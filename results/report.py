@@ -14,12 +14,12 @@ from plotly.io.json import to_json_plotly
 from plotly.offline import get_plotlyjs
 
 from results import charts, details, tables
+from results.exporting import write_tables
 from results.files import write_atomically
 from results.marks import footnotes, marked
 from results.markup import numeric_columns
 from results.provenance import now
 from results.store import Results
-from results.tables import write_tables
 
 MOST_CURVES = 24
 """Runs whose learning curves are drawn; the tables hold all of them."""

@@ -20,15 +20,19 @@ from orchestration.cli import (
     embed,
     evaluate,
     explain,
+    export,
     frames,
     fuse,
     jobs,
+    listing,
     report,
+    reproduce,
     results,
     show,
     splits,
     submit,
     sweep,
+    track,
     train,
 )
 from orchestration.console import notes
@@ -50,6 +54,7 @@ for command in (
     fuse.fuse,
     explain.explain,
     report.report,
+    reproduce.reproduce,
     submit.submit,
     doctor.doctor,
 ):
@@ -64,6 +69,10 @@ data.app.add_typer(splits.app, name="splits")
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 app.add_typer(checkpoint.app, name="checkpoint")
+results.app.command("list")(listing.list_records)
+results.app.command("show")(listing.show_run)
+for of_many in (export.export, export.ablation, export.published, track.track):
+    results.app.command()(of_many)
 app.add_typer(results.app, name="results")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(cluster.app, name="cluster")

@@ -159,6 +159,7 @@ def test_every_cell_has_a_record_with_what_names_it(
         assert one.checkpoint_digest == (file_digest(run_folder / BEST) if one.method == "hcl" else "")
         cosine = one.shot == 1 and one.method != "prototype"
         assert one.metric == ("cosine" if cosine else "euclidean")
+        assert one.settings == ['evaluation.datasets=["toy", "other"]'] and "torch" in one.versions
     on_disk = [results.read_evaluation(path) for path in (run_folder / "evaluation").glob("*.json")]
     assert sorted(map(repr, on_disk)) == sorted(map(repr, records))
 
