@@ -59,7 +59,7 @@ def run_demo(*, data_root: Path, runs: Path, seed: int = 0, address: str | None 
             run = train(best, data_root=data_root, runs=runs, command=command, on_epoch=show_epoch)
         with _step("5 data sets x 5 shots, by Ray actors"):
             questions = questions_of([Target(run.folder, best, methods=METHODS)], data_root)
-            answers = evaluate(questions, runs=runs, on_cell=show_records)
+            answers = evaluate(questions, runs=runs, command=command, on_cell=show_records)
             out.print(encodings(questions, answers.n_encoded))
     loaded = results.load([run.folder, study.folder])
     page = write_report(loaded, run.folder / "report" / "index.html", title="HCL demo")

@@ -32,6 +32,7 @@ def evaluate(
     *,
     runs: Path,
     address: str | None = None,
+    command: str = "",
     on_cell: Callable[[list[results.EvaluationRecord]], None] | None = None,
 ) -> Answers:
     """Answer all questions in one job; records are written into the runs' folders as they are found.
@@ -40,6 +41,7 @@ def evaluate(
 
     Args:
         runs: score tables and features lie in its `cache/`.
+        command: what was typed, for the records.
         on_cell: called with the records of a method on a data set, all shots, as they are found.
     """
     runs = Path(runs).absolute()
@@ -62,7 +64,7 @@ def evaluate(
         for question in asked:
             began = time.perf_counter()
             scores = one_by_one[id(question)] if id(question) in one_by_one else _looked_up(question, table)
-            records.append(_answer(question, scores, share, began))
+            records.append(_answer(question, scores, share, began, command))
         found += records
         for _, of_method in itertools.groupby(records, key=lambda record: record.method):
             if on_cell is not None:
@@ -75,7 +77,7 @@ def _looked_up(question: Question, table: Mapping[str, np.ndarray]) -> Scores:
     return {name: np.concatenate([one[name] for one in parts]) for name in parts[0]}
 
 
-def _answer(question: Question, scores: Scores, share: float, began: float) -> results.EvaluationRecord:
+def _answer(question: Question, scores: Scores, share: float, began: float, command: str) -> results.EvaluationRecord:
     """The record of a question, written with the answers behind it.
 
     Args:
@@ -91,6 +93,7 @@ def _answer(question: Question, scores: Scores, share: float, began: float) -> r
         **figures,
         levels=by_level if len(scores) > 1 else {},
         seconds=share + time.perf_counter() - began,
+        command=command,
         created=results.now(),
     )
     outcomes.write(question.folder, record, answered)

@@ -83,6 +83,7 @@ def evaluate_fusion(
     data_root: Path,
     runs: Path,
     address: str | None = None,
+    command: str = "",
     on_cell: Callable[[list[results.EvaluationRecord]], None] | None = None,
 ) -> dict[str, list[results.EvaluationRecord]]:
     """Test, once: the chosen fusion beside the run's own, the published weights and each level by itself."""
@@ -97,7 +98,7 @@ def evaluate_fusion(
         Target(folder, override(experiment, {**settings, "evaluation.partition": "test"}), label=label)
         for label, settings in fusions.items()
     ]
-    answers = evaluate(questions_of(targets, data_root), runs=runs, address=address, on_cell=on_cell)
+    answers = evaluate(questions_of(targets, data_root), runs=runs, address=address, command=command, on_cell=on_cell)
     return {label: [one for one in answers.records if one.method == label] for label in fusions}
 
 

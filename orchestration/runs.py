@@ -23,6 +23,12 @@ FAILED = "failed.json"
 NON_FINITE = "non_finite.json"
 
 
+def resources_of(experiment: Experiment) -> dict[str, float]:
+    """What a run of this experiment holds: a CPU a worker, and a GPU where it asks for them."""
+    workers = float(experiment.train.workers)
+    return {"workers": workers, "cpus": workers, "gpus": workers if experiment.train.use_gpu else 0.0}
+
+
 @dataclass(frozen=True)
 class Run:
     """A training run: what, from where, to where. `runs` also holds the cache of grids."""

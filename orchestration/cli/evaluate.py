@@ -22,6 +22,7 @@ from orchestration.cli.options import (
     DryRun,
     Runs,
     Set,
+    command_line,
     run_and_checkpoint,
     tell_left_out,
 )
@@ -116,7 +117,7 @@ def evaluate(
         for line in plan(questions, runs):
             out.print(line, soft_wrap=True, highlight=False)
         return
-    answers = answer(questions, runs=runs, address=address, on_cell=show_records)
+    answers = answer(questions, runs=runs, address=address, command=command_line(), on_cell=show_records)
     notes.print(encodings(questions, answers.n_encoded))
     print_table(list(dict.fromkeys(target.folder for target in targets)))
 

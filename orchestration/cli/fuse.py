@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from hcl.resolve import load_resolved, override
-from orchestration.cli.options import DATA, RUNS, Address, Data, Restart, Runs, Set, run_folder
+from orchestration.cli.options import DATA, RUNS, Address, Data, Restart, Runs, Set, command_line, run_folder
 from orchestration.console import out, percent, print_rows, show_records
 from search_spaces import load_space
 
@@ -50,7 +50,9 @@ def fuse(
     shown = ", ".join(f"{path}={value}" for path, value in found.settings.items())
     out.print(f"chosen: {escape(shown)}", soft_wrap=True, highlight=False)
     out.print(f"val, mean over shots: {percent(found.value)}, published weights {percent(found.published)}")
-    records = evaluate_fusion(folder, experiment, data_root=data, runs=runs, address=address, on_cell=show_records)
+    records = evaluate_fusion(
+        folder, experiment, data_root=data, runs=runs, address=address, command=command_line(), on_cell=show_records
+    )
     frame = load(folder).evaluations
     asked = {one.episodes_digest for one in records[FUSED]}
     frame = frame[(frame["partition"] == "test") & frame["episodes_digest"].isin(asked)]
