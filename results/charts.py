@@ -15,7 +15,8 @@ from results.published import published_figures
 from results.scales import Scale, categories, linear, whole
 from results.tables import latest_cells, row_keys
 
-MOST_PANELS = 24
+MOST_PANELS = 6
+"""Of intervals; where there are more data sets and shots, each data set's smallest shot is drawn."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,16 @@ def accuracy_chart(evaluations: pd.DataFrame, printed: pd.DataFrame | None = Non
     """
     cells, series = with_series(evaluations)
     printed = published_figures() if printed is None else printed
-    styles = {name: Style(index) for index, name in enumerate(dict.fromkeys(series))}
+    styles = _styles(cells, series)
+    width = {1: 760, 2: 520}.get(cells[["dataset", "partition"]].drop_duplicates().shape[0], 340)
+    heights = _heights(cells, printed)
     sources: dict[str, Style] = {}
     notes = ["Thick bars: 95% interval over episodes; thin ones: over classes, for claims about other actions."]
     panels = []
     for (dataset, partition), group in cells.groupby(["dataset", "partition"], sort=True):
         ways = sorted(set(group["way"]))
         theirs = printed[(printed["dataset"] == dataset) & printed["way"].isin(ways)]
-        panel = _accuracy_panel(group, theirs, f"{dataset} {partition}")
+        panel = _accuracy_panel(group, theirs, f"{dataset} {partition}", heights, width)
         for way in ways:
             panel.bar((panel.x.low, 100 / way), (panel.x.high, 100 / way), "chance", tip=f"chance: {100 / way:.3g}%")
         for method, line in theirs.groupby(theirs.apply(marked, axis=1) if len(theirs) else [], sort=True):
@@ -52,11 +55,12 @@ def accuracy_chart(evaluations: pd.DataFrame, printed: pd.DataFrame | None = Non
             _printed_line(panel, line, str(method), style)
             notes += [f"{method}, printed: {source}." for source in dict.fromkeys(line["source"])]
         n = len(set(series[group.index]))
-        for place, (name, line) in enumerate(group.groupby(series[group.index], sort=False)):
-            shift = 0.0 if n < 2 else (place / (n - 1) - 0.5) * min(0.24, 0.04 * n) * (panel.x.high - panel.x.low) / 4
-            _accuracy_line(panel, line, str(name), styles[name], shift)
+        lines = dict(list(group.groupby(series[group.index])))
+        for place, name in enumerate(name for name in styles if name in lines):
+            shift = 0.0 if n < 2 else (place / (n - 1) - 0.5) * min(0.5, 0.06 * n)
+            _accuracy_line(panel, lines[name], name, styles[name], shift)
         panels.append(panel)
-    legend = [Key(str(name), style) for name, style in styles.items()]
+    legend = [Key(name, style) for name, style in styles.items()]
     legend += [Key(f"{name}, printed", style) for name, style in sources.items()]
     return Chart("Accuracy over shots", panels, legend, list(dict.fromkeys(notes)))
 
@@ -64,10 +68,15 @@ def accuracy_chart(evaluations: pd.DataFrame, printed: pd.DataFrame | None = Non
 def intervals_chart(evaluations: pd.DataFrame) -> Chart | None:
     """Every accuracy with both intervals, one row a method, best first; one panel a data set and shot."""
     cells, series = with_series(evaluations)
+    styles = _styles(cells, series)
+    keys = ["dataset", "partition", "shot"]
+    if cells[keys].drop_duplicates().shape[0] > MOST_PANELS:
+        smallest = cells.groupby(keys[:2])["shot"].transform("min")
+        cells = cells[cells["shot"] == smallest]
     panels = []
-    for (dataset, partition, shot), group in cells.groupby(["dataset", "partition", "shot"], sort=True):
+    for (dataset, partition, shot), group in cells.groupby(keys, sort=True):
         group = group.assign(series=series[group.index]).sort_values("accuracy", ascending=False)
-        if len(group) < 2 or len(panels) == MOST_PANELS:
+        if len(group) < 2:
             continue
         reach = [100 * (row["accuracy"] + sign * _widest(row)) for _, row in group.iterrows() for sign in (-1, 1)]
         panel = Panel(
@@ -77,7 +86,7 @@ def intervals_chart(evaluations: pd.DataFrame) -> Chart | None:
             height=58 + 24 * len(group), margins=(170, 6, 14, 38), y_first=True,
         )  # fmt: skip
         for row, cell in enumerate(group.to_dict("records")):
-            style = Style(list(dict.fromkeys(series)).index(cell["series"]))
+            style = styles[cell["series"]]
             _whiskers(panel, cell, style, at=lambda value, row=row: (value, row))
             panel.mark((100 * cell["accuracy"], row), style.classes, marker=style.marker, tip=_told(cell))
         panels.append(panel)
@@ -101,8 +110,12 @@ def learning_chart(epochs: pd.DataFrame, run: str) -> Chart | None:
                 known = history.dropna(subset=[name, interval])
                 rows = zip(known["epoch"], 100 * known[name], 100 * known[interval], strict=True)
                 panel.band([(x, y - half, y + half) for x, y, half in rows], styles[name].classes)
+        selected = next((name for name in accuracies if "val" in name), None)
+        if selected is not None and len(history) > 1:
+            best = history["epoch"][history[selected].astype(float).idxmax()]
+            panel.bar((best, panel.y.low), (best, panel.y.high), "chance", tip=f"best {selected}: epoch {best}")
         panels.append(panel)
-    return Chart(run, panels, [Key(name, style) for name, style in styles.items()]) if panels else None
+    return Chart("Loss terms and accuracies", panels, [Key(name, style) for name, style in styles.items()]) if panels else None
 
 
 def comparison_chart(epochs: pd.DataFrame) -> Chart | None:
@@ -115,7 +128,7 @@ def comparison_chart(epochs: pd.DataFrame) -> Chart | None:
     values = 100 * known[name].astype(float)
     panel = Panel(
         whole(known["epoch"]), linear(values, floor=0), f"{name} of {len(runs)} runs over their epochs",
-        x_title="epoch", y_title=f"{name} (%)", width=720, height=280,
+        x_title="epoch", y_title=f"{name} (%)", width=1080, height=290,
     )  # fmt: skip
     for index, run in enumerate(runs):
         history = known[known["run"] == run].sort_values("epoch")
@@ -142,15 +155,26 @@ def with_series(evaluations: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
     return cells, pd.Series(names, index=cells.index, dtype=object)
 
 
-def _accuracy_panel(group: pd.DataFrame, theirs: pd.DataFrame, name: str) -> Panel:
-    values = [100 * value for value in [*group["accuracy"], *theirs["accuracy"]]]
-    reach = [100 * (row["accuracy"] + sign * _widest(row)) for _, row in group.iterrows() for sign in (-1, 1)]
+def _styles(cells: pd.DataFrame, series: pd.Series) -> dict[str, Style]:
+    """The look of each line, the most accurate first."""
+    order = cells["accuracy"].groupby(series).mean().sort_values(ascending=False, kind="stable")
+    return {str(name): Style(index) for index, name in enumerate(order.index)}
+
+
+def _heights(cells: pd.DataFrame, printed: pd.DataFrame) -> Scale:
+    """The axis of accuracies that all panels share, so that data sets can be compared by eye."""
+    theirs = printed[printed["dataset"].isin(cells["dataset"]) & printed["way"].isin(cells["way"])]
+    reach = [100 * (row["accuracy"] + sign * _widest(row)) for _, row in cells.iterrows() for sign in (-1, 1)]
+    found = linear([*reach, *(100 * theirs["accuracy"]), *(100 / way for way in set(cells["way"]))])
+    return Scale(max(0.0, found.low), min(100.0, found.high))
+
+
+def _accuracy_panel(group: pd.DataFrame, theirs: pd.DataFrame, name: str, heights: Scale, width: int) -> Panel:
     shots = sorted({*group["shot"], *theirs["shot"]})
-    y = linear([*values, *reach, *(100 / way for way in set(group["way"]))])
     return Panel(
         whole(shots) if len(shots) > 1 else Scale(shots[0] - 1, shots[0] + 1, ticks_at=(float(shots[0]),)),
-        Scale(max(0.0, y.low), min(100.0, y.high)), f"Accuracy over shots on {name}: {_spoken(group)}",
-        title=name, x_title="shots", y_title="accuracy (%)", width=360, height=290,
+        heights, f"Accuracy over shots on {name}: {_spoken(group)}",
+        title=name, x_title="shots", y_title="accuracy (%)", width=width, height=300,
     )  # fmt: skip
 
 

@@ -37,11 +37,12 @@ def runs_overview(results: Results, changed: Changed) -> list[dict[str, Any]]:
         known = {name: value for name, value in row.items() if is_known(value)}
         run, sweep = known["run"], sweeps.get(known["path"])
         mine = results.evaluations[results.evaluations["run"] == run]
-        costs = {"evaluation": evaluation_cost(mine)}
+        costs: dict[str, Cost | None] = {}
         if sweep is None:
             costs["training"] = training_cost(known, results.epochs[results.epochs["run"] == run])
         else:
             costs["trials"] = sweep_cost(sweep, results.trials[results.trials["sweep"] == sweep["sweep"]], known)
+        costs["evaluation"] = evaluation_cost(mine)
         revision = str(known.get("revision", ""))[:10]
         lasted = seconds_between(known.get("started"), known.get("finished"))
         found.append(

@@ -13,7 +13,7 @@ from typing import Any
 
 import jinja2
 import pandas as pd
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from results import charts, leads, sweep_charts, tables
 from results.costs import Cost, is_known
@@ -56,7 +56,7 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"when": _when, "hours": _hours, "parts": _parts}
+    environment.filters |= {"when": _when, "hours": _hours, "parts": _parts, "breakable": _breakable}
     page = environment.get_template("report.html.j2").render(_context(results, title, changed or {}, command))
     return write_atomically(path, page.encode("utf-8", errors="backslashreplace"))
 
@@ -95,7 +95,7 @@ def _of_evaluations(evaluations: pd.DataFrame) -> dict[str, Any]:
     return {
         "evaluation_commands": lines,
         "tiles": [_tile(lead) for lead in _chosen(found)],
-        "accuracy": _table(tables.accuracy_table(evaluations)),
+        "accuracy": _accuracies(tables.accuracy_table(evaluations)),
         "levels": _table(tables.levels_table(evaluations)),
         "accuracy_chart": charts.accuracy_chart(evaluations),
         "intervals_chart": charts.intervals_chart(evaluations),
@@ -174,8 +174,24 @@ def _table(frame: pd.DataFrame) -> dict[str, Any] | None:
         return None
     described = {str(name): value for name, value in frame.attrs.items()}
     rows = [list(row) for row in frame.itertuples(index=False)]
-    known = {"caption": "", "footnotes": [], **described, "columns": list(frame.columns), "rows": rows}
+    known = {"caption": "", "footnotes": [], "best": (), **described, "columns": list(frame.columns), "rows": rows}
     return {**known, "numeric": numeric_columns(frame)}
+
+
+def _accuracies(frame: pd.DataFrame) -> dict[str, Any] | None:
+    """The table with what all rows share in its caption, and the best of each data set and shot marked."""
+    shared = [name for name in frame.columns[:-1] if name in ("trained on", "data set") and frame[name].nunique() == 1]
+    said = "".join(f" {name.capitalize()}: {frame[name].iloc[0]}." for name in shared)
+    kept = frame.drop(columns=shared)
+    kept.attrs = {**frame.attrs, "caption": frame.attrs.get("caption", "") + said}
+    best = set()
+    for _, group in frame.reset_index(drop=True).groupby("data set"):
+        for column, name in enumerate(kept.columns):
+            if str(name).endswith("-shot"):
+                values = group[name].str.extract(r"^([\d.]+)")[0].astype(float)
+                best |= {(row, column) for row in values.index[values == values.max()]}
+    table = _table(kept)
+    return None if table is None else {**table, "best": best}
 
 
 def _counts(results: Results) -> str:
@@ -207,6 +223,11 @@ def _hours(cost: Cost) -> str:
     if cost.gpu_hours:
         said.append(f"{cost.gpu_hours:.2g} GPU-hours" if cost.gpu_hours < 10 else f"{cost.gpu_hours:,.0f} GPU-hours")
     return ("at most " if cost.is_bound else "") + ", ".join(said)
+
+
+def _breakable(name: Any) -> Markup:
+    """A heading that may wrap behind the dots and underscores of a setting's path."""
+    return Markup(re.sub(r"([._])", r"\1<wbr>", str(escape(name))))
 
 
 def _parts(value: Any) -> tuple[str, str]:

@@ -52,7 +52,7 @@ def history(valued: pd.DataFrame, n_trials: int) -> Chart:
     panel = Panel(
         whole([1, n_trials]), linear(values), f"{objective} of {len(valued)} trials in order; "
         f"best {(values.min() if is_least else values.max()):.4g}",
-        x_title="trial", y_title=objective, width=720, height=270, margins=(60, 12, 12, 38),
+        x_title="trial", y_title=objective, width=1080, height=270, margins=(60, 12, 12, 38),
     )  # fmt: skip
     panel.line([(index + 1, value) for index, value in best.items()], "best", stepped=True)
     shown = [state for state in STATES if (valued["state"] == state).any()]
@@ -120,7 +120,7 @@ def parallel(valued: pd.DataFrame, names: Sequence[str]) -> Chart | None:
     labels = [label for label, _, _ in columns]
     panel = Panel(
         Scale(0, len(columns) - 1), Scale(0, 1), f"Parallel coordinates of {len(valued)} trials over "
-        f"{', '.join(labels)}", width=max(720, 104 * len(columns)), height=330, margins=(48, 46, 72, 12),
+        f"{', '.join(labels)}", width=1080, height=340, margins=(48, 46, 72, 12),
         has_axes=False,  # every parameter has one of its own
     )  # fmt: skip
     ranks = values.rank(ascending=not _is_least(valued), pct=True)
