@@ -112,10 +112,14 @@ def learning_chart(epochs: pd.DataFrame, run: str) -> Chart | None:
                 panel.band([(x, y - half, y + half) for x, y, half in rows], styles[name].classes)
         selected = next((name for name in accuracies if "val" in name), None)
         if selected is not None and len(history) > 1:
-            best = history["epoch"][history[selected].astype(float).idxmax()]
+            best = history["epoch"].iloc[int(history[selected].astype(float).to_numpy().argmax())]
             panel.bar((best, panel.y.low), (best, panel.y.high), "chance", tip=f"best {selected}: epoch {best}")
         panels.append(panel)
-    return Chart("Loss terms and accuracies", panels, [Key(name, style) for name, style in styles.items()]) if panels else None
+    return (
+        Chart("Loss terms and accuracies", panels, [Key(name, style) for name, style in styles.items()])
+        if panels
+        else None
+    )
 
 
 def comparison_chart(epochs: pd.DataFrame) -> Chart | None:
@@ -231,7 +235,7 @@ def _told(cell: Mapping[Any, Any]) -> str:
 
 
 def _spoken(group: pd.DataFrame) -> str:
-    best = group.loc[group["accuracy"].idxmax()].to_dict()
+    best = group.iloc[int(group["accuracy"].to_numpy().argmax())].to_dict()
     return f"best is {marked(best)} with {100 * best['accuracy']:.1f}% at {best['shot']}-shot; the table holds all."
 
 
@@ -241,5 +245,3 @@ def _widest(row: Any) -> float:
 
 def _known(value: Any) -> bool:
     return value is not None and not math.isnan(value)
-
-

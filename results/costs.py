@@ -19,9 +19,7 @@ class Cost(NamedTuple):
     is_bound: bool = False
 
     def plus(self, other: Cost) -> Cost:
-        return Cost(
-            self.cpu_hours + other.cpu_hours, self.gpu_hours + other.gpu_hours, self.is_bound or other.is_bound
-        )
+        return Cost(self.cpu_hours + other.cpu_hours, self.gpu_hours + other.gpu_hours, self.is_bound or other.is_bound)
 
 
 def training_cost(run: Mapping[str, Any], epochs: pd.DataFrame) -> Cost | None:
@@ -55,7 +53,7 @@ def sweep_cost(sweep: Mapping[str, Any], trials: pd.DataFrame, run: Mapping[str,
     held = sweep["resources"] if isinstance(sweep.get("resources"), dict) else {}
     if held and trials["seconds"].notna().any():
         return _of(float(trials["seconds"].sum()), {f"resources.{name}": value for name, value in held.items()})
-    seconds = seconds_between(run.get("started"), run.get("finished")) or sweep.get("seconds")
+    seconds: Any = seconds_between(run.get("started"), run.get("finished")) or sweep.get("seconds")
     return _of(float(seconds), run) if is_known(seconds) else None
 
 

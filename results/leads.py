@@ -58,7 +58,14 @@ def leads(evaluations: pd.DataFrame) -> list[Lead]:
         plain = [row for row in rows if not marks({**row, "evaluation_protocol": None})] or rows
         best = plain[0]
         others = [_behind(row, best, answers) for row in plain[1:]]
-        found.append(Lead(dict(zip(CELL, values, strict=True)), best["series"], best, others))
+        found.append(
+            Lead(
+                dict(zip(CELL, values, strict=True)),
+                best["series"],
+                {str(name): value for name, value in best.items()},
+                others,
+            )
+        )
     return found
 
 
@@ -98,5 +105,3 @@ def _behind(row: dict[Any, Any], best: dict[Any, Any], answers: dict[str, Outcom
 
 def _points(share: float | None) -> str:
     return MISSING if share is None else f"{100 * share:.1f}"
-
-

@@ -194,9 +194,7 @@ def shade(share: float) -> str:
     return f"q{min(N_SHADES - 1, max(0, int(share * N_SHADES)))}"
 
 
-def _text(
-    x: float, y: float, text: str, anchor: str, classes: str = "", *, longest: int = 44, extra: str = ""
-) -> str:
+def _text(x: float, y: float, text: str, anchor: str, classes: str = "", *, longest: int = 44, extra: str = "") -> str:
     chosen = " ".join(filter(None, (f"a-{anchor}", classes)))
     return f'<text class="{chosen}" x="{x:.1f}" y="{y:.1f}"{extra}>{escaped(text, max(3, longest))}</text>'
 

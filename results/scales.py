@@ -54,7 +54,7 @@ def whole(values: Iterable[float]) -> Scale:
     air = max(0.3, (high - low) * 0.04)
     step = max(1, round(_step((high - low) / 6)))
     ticks = [value for value in range(math.ceil(low), math.floor(high) + 1) if value % step == 0 or step == 1]
-    return Scale(low - air, high + air, ticks_at=tuple(map(float, ticks or [low])))
+    return Scale(low - air, high + air, ticks_at=tuple(map(float, ticks)) or (low,))
 
 
 def categories(names: Sequence[str]) -> Scale:
@@ -67,7 +67,9 @@ def fitting(values: Sequence[Any]) -> tuple[Scale, list[float]]:
     Numbers are linear, or logarithmic where they are positive and span a factor of fifty; everything else is a
     category by its text, and what lies beyond `MOST_CATEGORIES` becomes one called "others".
     """
-    if all(isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) for value in values):
+    if all(
+        isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) for value in values
+    ):
         low, high = _bounds(values)
         if low > 0 and high / low >= 50:
             return Scale(low / 1.2, high * 1.2, is_log=True), [float(value) for value in values]

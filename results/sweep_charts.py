@@ -31,7 +31,7 @@ def sweep_charts(sweep: Mapping[str, Any], trials: pd.DataFrame) -> list[Chart]:
     valued = trials.dropna(subset=["value"])
     if valued.empty:
         return []
-    importances = sweep.get("importances") if isinstance(sweep.get("importances"), dict) else {}
+    importances: dict[str, float] = sweep["importances"] if isinstance(sweep.get("importances"), dict) else {}
     names = sorted(varying_parameters(valued), key=lambda name: -importances.get(name.removeprefix("params."), 0.0))
     found = [
         history(valued, len(trials)),
@@ -54,7 +54,7 @@ def history(valued: pd.DataFrame, n_trials: int) -> Chart:
         f"best {(values.min() if is_least else values.max()):.4g}",
         x_title="trial", y_title=objective, width=1080, height=270, margins=(60, 12, 12, 38),
     )  # fmt: skip
-    panel.line([(index + 1, value) for index, value in best.items()], "best", stepped=True)
+    panel.line(list(zip(best.index + 1, best, strict=True)), "best", stepped=True)
     shown = [state for state in STATES if (valued["state"] == state).any()]
     for index, state, value in zip(valued.index, valued["state"], values, strict=True):
         style = Style(shown.index(state))
@@ -125,9 +125,7 @@ def parallel(valued: pd.DataFrame, names: Sequence[str]) -> Chart | None:
     )  # fmt: skip
     ranks = values.rank(ascending=not _is_least(valued), pct=True)
     for index in ranks.sort_values(kind="stable").index:
-        points = [
-            (place, scale.at(found[index])) for place, (_, scale, found) in enumerate(columns) if index in found
-        ]
+        points = [(place, scale.at(found[index])) for place, (_, scale, found) in enumerate(columns) if index in found]
         panel.line(points, f"many {shade(ranks[index] - 1e-9)}", key=index)
     for place, (label, scale, _) in enumerate(columns):
         panel.bar((place, 0), (place, 1), "rule")
