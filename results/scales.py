@@ -61,17 +61,20 @@ def categories(names: Sequence[str]) -> Scale:
     return Scale(-0.5, max(len(names), 1) - 0.5, names=tuple(names))
 
 
-def fitting(values: Sequence[Any]) -> tuple[Scale, list[float]]:
+def fitting(values: Sequence[Any], *, is_log: bool | None = None) -> tuple[Scale, list[float]]:
     """The axis that suits a parameter's values, and the values on it.
 
-    Numbers are linear, or logarithmic where they are positive and span a factor of fifty; everything else is a
-    category by its text, and what lies beyond `MOST_CATEGORIES` becomes one called "others".
+    Everything that is no number is a category by its text; beyond `MOST_CATEGORIES` the rest is one, "others".
+
+    Args:
+        is_log: whether numbers were searched by their logarithm; None: nobody knows, then they are drawn so where
+            they are positive and span a factor of fifty.
     """
     if all(
         isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) for value in values
     ):
         low, high = _bounds(values)
-        if low > 0 and high / low >= 50:
+        if low > 0 and (high / low >= 50 if is_log is None else is_log and high > low):
             return Scale(low / 1.2, high * 1.2, is_log=True), [float(value) for value in values]
         return linear(values), [float(value) for value in values]
     texts = [str(value) for value in values]

@@ -32,13 +32,15 @@ def sweep_charts(sweep: Mapping[str, Any], trials: pd.DataFrame) -> list[Chart]:
     if valued.empty:
         return []
     importances: dict[str, float] = sweep["importances"] if isinstance(sweep.get("importances"), dict) else {}
+    space = sweep["space"] if isinstance(sweep.get("space"), dict) else {}
+    logs = {f"params.{path}": one.get("log") for path, one in (space.get("parameters") or {}).items()}
     names = sorted(varying_parameters(valued), key=lambda name: -importances.get(name.removeprefix("params."), 0.0))
     found = [
         history(valued, len(trials)),
         importances_chart(importances),
         pareto(sweep, valued),
-        slices(valued, names),
-        parallel(valued, names),
+        slices(valued, names, logs),
+        parallel(valued, names, logs),
     ]
     return [chart for chart in found if chart is not None]
 
@@ -82,12 +84,12 @@ def importances_chart(importances: Mapping[str, float]) -> Chart | None:
     return Chart("What mattered", [panel], notes=notes)
 
 
-def slices(valued: pd.DataFrame, names: Sequence[str]) -> Chart | None:
+def slices(valued: pd.DataFrame, names: Sequence[str], logs: Mapping[str, bool | None]) -> Chart | None:
     """The objective against each parameter that varies; later trials stronger."""
     panels = []
     for name in names[:MOST_SLICES]:
         known = valued.dropna(subset=[name])
-        scale, places = fitting(known[name].tolist())
+        scale, places = fitting(known[name].tolist(), is_log=logs.get(name))
         path = name.removeprefix("params.")
         panel = Panel(
             scale, linear(valued["value"].astype(float)), f"{valued['objective'].iloc[0]} against {path}",
@@ -104,7 +106,7 @@ def slices(valued: pd.DataFrame, names: Sequence[str]) -> Chart | None:
     return Chart(f"{valued['objective'].iloc[0]} against each parameter", panels, notes=notes)
 
 
-def parallel(valued: pd.DataFrame, names: Sequence[str]) -> Chart | None:
+def parallel(valued: pd.DataFrame, names: Sequence[str], logs: Mapping[str, bool | None]) -> Chart | None:
     """One line a trial across the parameters, from the objective on; better trials stronger and on top."""
     names = names[:MOST_SLICES]
     if len(names) < 2:
@@ -115,7 +117,7 @@ def parallel(valued: pd.DataFrame, names: Sequence[str]) -> Chart | None:
     ]
     for name in names:
         known = valued[name].dropna()
-        scale, places = fitting(known.tolist())
+        scale, places = fitting(known.tolist(), is_log=logs.get(name))
         columns.append((name.removeprefix("params."), scale, dict(zip(known.index, places, strict=True))))
     labels = [label for label, _, _ in columns]
     panel = Panel(
@@ -126,14 +128,16 @@ def parallel(valued: pd.DataFrame, names: Sequence[str]) -> Chart | None:
     ranks = values.rank(ascending=not _is_least(valued), pct=True)
     for index in ranks.sort_values(kind="stable").index:
         points = [(place, scale.at(found[index])) for place, (_, scale, found) in enumerate(columns) if index in found]
-        panel.line(points, f"many {shade(ranks[index] - 1e-9)}", key=index)
+        is_top = ranks[index] > 1 - max(0.1, 3 / len(ranks))  # the best tenth, drawn last
+        kind = "top q6" if is_top else f"{'crowd ' if len(ranks) > 60 else ''}{shade(0.6 * ranks[index])}"
+        panel.line(points, f"trial {kind}", key=index)
     for place, (label, scale, _) in enumerate(columns):
         panel.bar((place, 0), (place, 1), "rule")
         panel.text((place, 1.07 if place % 2 == 0 else 1.13), label, anchor="middle", classes="title")
         for value, text in scale.ticks(4):
             if 0 <= (at := scale.at(value)) <= 1:
                 panel.text((place, at), text, dx=4, classes="halo")
-    return Chart("Parallel coordinates: one line a trial, better ones stronger", [panel], is_wide=True)
+    return Chart("Parallel coordinates: one line a trial, the best tenth strongest", [panel], is_wide=True)
 
 
 def pareto(sweep: Mapping[str, Any], valued: pd.DataFrame) -> Chart | None:
