@@ -39,7 +39,9 @@ def accuracy_chart(evaluations: pd.DataFrame, printed: pd.DataFrame | None = Non
     cells, series = with_series(evaluations)
     printed = published_figures() if printed is None else printed
     styles = _styles(cells, series)
-    width = {1: 760, 2: 520}.get(cells[["dataset", "partition"]].drop_duplicates().shape[0], 340)
+    n = cells[["dataset", "partition"]].drop_duplicates().shape[0]
+    is_wide = n == 1 and cells["shot"].nunique() > 3
+    size = (1080, 340) if is_wide else (520, 400) if n == 1 else (520, 300) if n == 2 else (340, 300)
     heights = _heights(cells, printed)
     sources: dict[str, Style] = {}
     notes = ["Thick bars: 95% interval over episodes; thin ones: over classes, for claims about other actions."]
@@ -47,22 +49,21 @@ def accuracy_chart(evaluations: pd.DataFrame, printed: pd.DataFrame | None = Non
     for (dataset, partition), group in cells.groupby(["dataset", "partition"], sort=True):
         ways = sorted(set(group["way"]))
         theirs = printed[(printed["dataset"] == dataset) & printed["way"].isin(ways)]
-        panel = _accuracy_panel(group, theirs, f"{dataset} {partition}", heights, width)
+        panel = _accuracy_panel(group, theirs, f"{dataset} {partition}", heights, size)
         for way in ways:
             panel.bar((panel.x.low, 100 / way), (panel.x.high, 100 / way), "chance", tip=f"chance: {100 / way:.3g}%")
         for method, line in theirs.groupby(theirs.apply(marked, axis=1) if len(theirs) else [], sort=True):
             style = sources.setdefault(str(method), Style(len(sources), is_printed=True))
             _printed_line(panel, line, str(method), style)
             notes += [f"{method}, printed: {source}." for source in dict.fromkeys(line["source"])]
-        n = len(set(series[group.index]))
         lines = dict(list(group.groupby(series[group.index])))
         for place, name in enumerate(name for name in styles if name in lines):
-            shift = 0.0 if n < 2 else (place / (n - 1) - 0.5) * min(0.5, 0.06 * n)
+            shift = (place / max(1, len(lines) - 1) - 0.5) * min(0.5, 0.06 * (len(lines) - 1))
             _accuracy_line(panel, lines[name], name, styles[name], shift)
         panels.append(panel)
     legend = [Key(name, style) for name, style in styles.items()]
     legend += [Key(f"{name}, printed", style) for name, style in sources.items()]
-    return Chart("Accuracy over shots", panels, legend, list(dict.fromkeys(notes)))
+    return Chart("Accuracy over shots", panels, legend, list(dict.fromkeys(notes)), is_wide)
 
 
 def intervals_chart(evaluations: pd.DataFrame) -> Chart | None:
@@ -173,12 +174,14 @@ def _heights(cells: pd.DataFrame, printed: pd.DataFrame) -> Scale:
     return Scale(max(0.0, found.low), min(100.0, found.high))
 
 
-def _accuracy_panel(group: pd.DataFrame, theirs: pd.DataFrame, name: str, heights: Scale, width: int) -> Panel:
+def _accuracy_panel(
+    group: pd.DataFrame, theirs: pd.DataFrame, name: str, heights: Scale, size: tuple[int, int]
+) -> Panel:
     shots = sorted({*group["shot"], *theirs["shot"]})
     return Panel(
         whole(shots) if len(shots) > 1 else Scale(shots[0] - 1, shots[0] + 1, ticks_at=(float(shots[0]),)),
         heights, f"Accuracy over shots on {name}: {_spoken(group)}",
-        title=name, x_title="shots", y_title="accuracy (%)", width=width, height=300,
+        title=name, x_title="shots", y_title="accuracy (%)", width=size[0], height=size[1],
     )  # fmt: skip
 
 

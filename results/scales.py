@@ -51,7 +51,7 @@ def linear(values: Iterable[float], *, pad: float = 0.06, floor: float = -math.i
 def whole(values: Iterable[float]) -> Scale:
     """An axis of whole numbers, such as epochs and shots: no tick lies between two of them."""
     low, high = _bounds(values)
-    air = max(0.3, (high - low) * 0.04)
+    air = max(0.4, (high - low) * 0.04)
     step = max(1, round(_step((high - low) / 6)))
     ticks = [value for value in range(math.ceil(low), math.floor(high) + 1) if value % step == 0 or step == 1]
     return Scale(low - air, high + air, ticks_at=tuple(map(float, ticks)) or (low,))
