@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -150,7 +151,7 @@ def test_every_table_and_region_has_a_name(full, hostile_results, tmp_path):
         assert headers and all(attrs.get("scope") in ("col", "row") for attrs in headers)
         levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h\d", tag)]
         assert levels[0] == 1 and levels.count(1) == 1
-        assert all(later - earlier <= 1 for earlier, later in zip(levels, levels[1:], strict=False))
+        assert all(later - earlier <= 1 for earlier, later in itertools.pairwise(levels))
 
 
 def test_skipped_files_are_listed(hostile_results, tmp_path):
