@@ -21,6 +21,7 @@ from results.evidence import class_cells, examples
 from results.files import write_atomically
 from results.markup import numeric_columns
 from results.overview import Changed, failures, records, runs_overview, spelled, total_cost
+from results.panels import shortened
 from results.provenance import now
 from results.store import Results
 from results.tables import write_tables
@@ -56,7 +57,7 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"when": _when, "hours": _hours, "parts": _parts, "breakable": _breakable}
+    environment.filters |= {"when": _when, "hours": _hours, "parts": _parts, "breakable": _breakable, "short": _short}
     page = environment.get_template("report.html.j2").render(_context(results, title, changed or {}, command))
     return write_atomically(path, page.encode("utf-8", errors="backslashreplace"))
 
@@ -228,6 +229,11 @@ def _hours(cost: Cost) -> str:
 def _breakable(name: Any) -> Markup:
     """A heading that may wrap behind the dots and underscores of a setting's path."""
     return Markup(re.sub(r"([._])", r"\1<wbr>", str(escape(name))))
+
+
+def _short(name: Any) -> str:
+    """A name where room is scarce; tables have all of it."""
+    return shortened(str(name), 72)
 
 
 def _parts(value: Any) -> tuple[str, str]:

@@ -90,8 +90,12 @@ class Browser:
         while not any(method == "Page.loadEventFired" for method, _ in self.events):
             answer = self._next(began + 60)
             self.events.append((answer["method"], answer["params"]))
-        self.value("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
+        self.settle()
         return time.monotonic() - began
+
+    def settle(self) -> None:
+        """Wait until what is under way has been drawn."""
+        self.value("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
 
     def value(self, expression: str) -> Any:
         """Of an expression in the page."""

@@ -94,6 +94,7 @@ def test_pointing_at_a_trial_finds_it_in_every_figure(browser, full, tmp_path):
         " const box = mark.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]; })"
         "(document.querySelector('.study .mark[data-k=\"1\"]'))"
     )
+    browser.settle()  # scrolling hides what is said
     browser.ask("Input.dispatchMouseEvent", type="mouseMoved", x=place[0], y=place[1])
     assert browser.value("document.querySelector('#tip').textContent").startswith("t1: val.accuracy 0.47")
     assert browser.value("document.querySelectorAll('.study .on').length") == 4  # history, two slices, a line
