@@ -194,6 +194,7 @@ def _known(target: Target, cell: Cell, asked: EpisodeList) -> dict[str, Any]:
         "experiment_digest": experiment.digest(),
         "checkpoint": str(cell.checkpoint or ""),
         "checkpoint_digest": cell.checkpoint_digest,
+        "on_gpu": experiment.train.use_gpu,
         "n_clips": cell.n_clips,
         "n_classes": len(cell.partition.classes),
     }

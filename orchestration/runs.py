@@ -30,6 +30,12 @@ FUSION = "fusion.yaml"
 """In the run's folder: the weights of the levels that were chosen on val, as `hcl evaluate RUN --fused` takes them."""
 
 
+def resources_of(experiment: Experiment) -> dict[str, float]:
+    """What a run of this experiment holds: a CPU a worker, and a GPU where it asks for them."""
+    workers = float(experiment.train.workers)
+    return {"workers": workers, "cpus": workers, "gpus": workers if experiment.train.use_gpu else 0.0}
+
+
 @dataclass(frozen=True)
 class Run:
     """A training run: what, from where, to where.

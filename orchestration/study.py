@@ -16,7 +16,7 @@ from hcl.settings import flatten
 from orchestration.choices import SamplerName, StopRule
 from orchestration.ledger import Given, Ledger
 from orchestration.population import Population, n_rounds
-from orchestration.runs import Run
+from orchestration.runs import Run, resources_of
 from orchestration.samplers import seed_of
 from orchestration.study_storage import open_storage, without_password
 from orchestration.train import STUDY
@@ -81,6 +81,12 @@ class Study:
 
     def trial_folder(self, name: str) -> Path:
         return self.folder / TRIALS / name
+
+    def trial_resources(self) -> dict[str, float]:
+        """What each trial holds while it runs."""
+        held = resources_of(self.experiment)
+        is_shared = held["gpus"] > 0 and held["workers"] == 1
+        return {**held, "gpus": self.limits.gpu_share} if is_shared else held
 
     def trial_run(self, given: Given) -> Run:
         """The run of one trial; raises ConfigError where its values contradict each other."""

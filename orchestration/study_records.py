@@ -72,6 +72,7 @@ class Records:
             sampler=study.sampler,
             n_trials=self._ledger.n_trials,
             seconds=self._earlier + time.monotonic() - self._began,
+            resources=study.trial_resources(),
             seed=study.seed,
             experiment_digest=study.experiment.digest(),
             command=self._command,

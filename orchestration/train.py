@@ -19,7 +19,7 @@ from orchestration.checkpoints import IMPORTED
 from orchestration.fitting import fit
 from orchestration.grids import ensure_grids
 from orchestration.locks import held, lock_of
-from orchestration.runs import Run
+from orchestration.runs import Run, resources_of
 from orchestration.runtime import connect
 from orchestration.watching import watching
 from results.files import write_atomically
@@ -117,7 +117,13 @@ def _provenance(run: Run, command: str) -> results.Provenance:
         known = results.read_provenance(run.folder)
     if known is None:
         digests = {"experiment": run.experiment.digest(), **data}
-        return results.collect_provenance(command, seeds={"experiment": run.experiment.seed}, digests=digests)
+        return results.collect_provenance(
+            command,
+            seeds={"experiment": run.experiment.seed},
+            digests=digests,
+            data={f"{one.name}.{what}": n for one in run.partitions() for what, n in _sizes(one).items()},
+            resources=resources_of(run.experiment),
+        )
     if changed := [name for name, digest in data.items() if known.digests.get(name, digest) != digest]:
         raise ConfigError(
             f"was begun with other data in {', '.join(changed)}",
@@ -125,6 +131,10 @@ def _provenance(run: Run, command: str) -> results.Provenance:
             remedy="give this run another name (--set name=...), or begin anew with --restart",
         )
     return known
+
+
+def _sizes(partition: Partition) -> dict[str, int]:
+    return {"classes": len(partition.classes), "videos": len(partition.videos)}
 
 
 def check_data(run: Run) -> None:

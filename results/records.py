@@ -56,8 +56,9 @@ class EvaluationRecord:
     n_clips: int | None = bounded(0, default=None)
     n_classes: int | None = bounded(0, default=None)
     seconds: float | None = bounded(0, default=None)  # of all actors and of looking up; a table's are shared by shots
-    created: str = ""  # ISO 8601
+    on_gpu: bool = False  # each of those actors had one
     command: str = ""  # as typed
+    created: str = ""  # ISO 8601
     settings: list[str] = field(default_factory=list)  # PATH=VALUE: where the experiment is not the run's own
     revision: str | None = None  # git commit of the code that answered
     dirty: bool | None = None  # tracked files differed from it
@@ -105,6 +106,7 @@ class SweepRecord:
     sampler: str = ""
     n_trials: int = bounded(0, default=0)
     seconds: float | None = bounded(0, default=None)
+    resources: dict[str, float] = field(default_factory=dict)  # of one trial: workers, cpus, gpus
     seed: int | None = None
     experiment_digest: str = ""
     command: str = ""
@@ -125,6 +127,8 @@ class Provenance:
     hardware: dict[str, Any] = field(default_factory=dict)
     seeds: dict[str, int] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)  # of experiment, data, episodes
+    data: dict[str, Any] = field(default_factory=dict)  # how much there is of it: `train.videos`, `train.classes`, ...
+    resources: dict[str, float] = field(default_factory=dict)  # held while it runs: workers, cpus, gpus
     started: str = ""
     finished: str | None = None
     schema: int = SCHEMA
