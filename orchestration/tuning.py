@@ -22,6 +22,7 @@ from ray.tune.search import Searcher
 from hcl.errors import ClusterError, HCLError
 from orchestration.ledger import BEST, EPOCHS, ERROR, LOG, SECONDS, Given
 from orchestration.room import Room
+from orchestration.storage import storage_error
 from orchestration.study import Study
 from orchestration.trials import (
     BEST_EPOCH,
@@ -99,6 +100,8 @@ def run_trials(study: Study, ledger: Source, on_event: OnEvent = lambda name, ev
     except HCLError:
         raise
     except Exception as error:
+        if told := storage_error(error, study.folder):
+            raise told from error
         raise ClusterError(
             f"the study stopped: {_last_line(str(error) or type(error).__name__)}",
             where=str(study.folder),
