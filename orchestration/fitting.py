@@ -62,7 +62,7 @@ def fit(run: Run, *, callbacks: Sequence[Any] = (), report: Callable[[dict], dic
                     raise
                 n_workers = following
                 continue
-            if (run.folder / FAILED).exists() or run.epochs_done() >= settings.epochs:
+            if (run.folder / FAILED).exists() or run.epochs_done() >= run.last_epoch:
                 break
             n_workers, failed = first_count(settings), Counter()
     except HCLError:

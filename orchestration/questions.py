@@ -83,7 +83,7 @@ def questions_of(
                     Question(target.folder.absolute(), cell, asked, _known(target, cell, asked)) for asked in lists
                 ]
     for question in questions:
-        _check_fusion(question)
+        arguments.check_fusion(question.cell.experiment, question.reason())
     return questions
 
 
@@ -158,16 +158,6 @@ def _sampled(experiment: Experiment, partition: Partition) -> list[EpisodeList]:
         )
         lists.append(EpisodeList.of(partition, episodes, seed=evaluation.seed))
     return lists
-
-
-def _check_fusion(question: Question) -> None:
-    reason, fusion = question.reason(), question.cell.experiment.fusion
-    if reason and (fusion.over_shots, fusion.triples) != ("mean", 0.5):
-        raise ConfigError(
-            f"episodes scored one by one take the mean over shots and tuple sizes ({reason})",
-            where="fusion.over_shots and fusion.triples",
-            remedy="leave both at their defaults",
-        )
 
 
 def _weights(target: Target, method: str) -> Path | None:

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cluster.description import N_TRIAL_DRIVERS
 from hcl.errors import ClusterError
 from orchestration.actors import ItemCrash, ItemTimeout, map_actors
+from orchestration.node_watch import ends_without_nodes
 from orchestration.roles import Role, free, mark
 
 __all__ = [
@@ -61,7 +62,7 @@ def connect(
         resources: custom resources of the local Ray, beside `trial_driver`.
         timeout_s: how long an address may take to answer.
     Raises:
-        ClusterError: Ray cannot be started or reached.
+        ClusterError: Ray cannot be started or reached, or all of its nodes have died.
     """
     if ray.is_initialized():
         yield
@@ -88,7 +89,8 @@ def connect(
         ) from error
     _tighten_token()
     try:
-        yield
+        with ends_without_nodes(address or "local Ray"):
+            yield
     finally:
         ray.shutdown()
 

@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,15 +21,18 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from hcl.errors import ClusterError, HCLError
-from orchestration.ledger import BEST, EPOCHS, ERROR, LOG, SECONDS, Given
+from orchestration.ledger import BEST, EPOCHS, ERROR, FUSED, LAST, LOG, SECONDS, UNFUSED, Given
 from orchestration.room import Room
 from orchestration.storage import storage_error
 from orchestration.study import Study
 from orchestration.trials import (
+    AS_TRAINED,
     BEST_EPOCH,
     ERROR_LOG,
     FAILURE,
+    FUSED_BY,
     HUNG_LOG,
+    LAST_VALUE,
     OBJECTIVE,
     TRIAL_SECONDS,
     VALUES,
@@ -45,6 +49,8 @@ class Source(Protocol):
 
     @property
     def n_running(self) -> int: ...
+
+    def may_ask(self) -> bool: ...
 
     def ask(self) -> Given | None: ...
 
@@ -126,10 +132,10 @@ class _Search(_Unpickled, Searcher):
         self._ledger, self._room = ledger, room
 
     def suggest(self, trial_id: str) -> Any:
-        if self._ledger.n_running >= self._room.now():
+        if self._ledger.n_running >= self._room.now() or not self._ledger.may_ask():
             return None
         given = self._ledger.ask()
-        return Searcher.FINISHED if given is None else {"trial": given.name, "values": given.values}
+        return Searcher.FINISHED if given is None else {"trial": given.name, "given": asdict(given)}
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         """The recorder is told too, and of more."""
@@ -196,12 +202,13 @@ class _Recorder(_Unpickled, Callback):
         name, result = _name_of(trial), trial.last_result or {}
         epochs = int(result.get("epoch", 0))
         notes = {EPOCHS: epochs, SECONDS: result.get(TRIAL_SECONDS), BEST: result.get(BEST_EPOCH)}
+        notes |= {LAST: result.get(LAST_VALUE), FUSED: result.get(FUSED_BY), UNFUSED: result.get(AS_TRAINED)}
         if failure is not None:
             notes |= {ERROR: failure, LOG: str(self._log(name))}
         self._ledger.finish(
             name,
             None if failure else result[VALUES],
-            is_whole=epochs >= self._study.experiment.train.epochs,
+            is_whole=epochs >= (trial.config["given"]["until"] or self._study.experiment.train.epochs),
             notes=notes,
         )
         self._on_event(name, "ended")

@@ -75,6 +75,11 @@ class TrialRecord:
     error: str | None = None  # its last line; `log` names the file with all of it
     log: str | None = None
     values: dict[str, float] = field(default_factory=dict)  # of several objectives, by metric
+    fusion: dict[str, float] = field(default_factory=dict)  # weights of the levels that validation chose, by path
+    unfused: float | None = None  # val_accuracy without them
+    member: int | None = None  # of a population
+    round: int | None = None  # the member's, from 0
+    parent: str | None = None  # the trial whose checkpoint it went on from
     schema: int = SCHEMA
 
 
@@ -160,7 +165,7 @@ def read_sweep(folder: Path | str) -> SweepRecord:
     return decode(SweepRecord, read_json(path), where=str(path))
 
 
-_AS_JSON = ("params", "values")
+_AS_JSON = ("params", "values", "fusion")
 
 
 def read_trials(folder: Path | str) -> list[TrialRecord]:
