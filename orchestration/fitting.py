@@ -19,12 +19,14 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device, prepare_model
 from torch import nn
 
 from hcl import errors
-from hcl.errors import ClusterError, HCLError, TrainingError
+from hcl.errors import ClusterError, HCLError, StorageError, TrainingError
 from hcl.gather import Gather, OneProcess, Workers
 from orchestration.console import notes
 from orchestration.elastic import could_be_more, first_count, n_that_fit, next_count, worker_resources
 from orchestration.runs import FAILED, Run
+from orchestration.storage import storage_error
 from orchestration.worker import run_epochs
+from results import RecordError
 from results.files import write_atomically
 
 _RAY_STATE = ".ray_train"  # Ray Train's own files; ours are the checkpoints
@@ -68,6 +70,9 @@ def fit(run: Run, *, callbacks: Sequence[Any] = (), report: Callable[[dict], dic
     except Exception as error:
         _raise_recorded(run)
         failures = getattr(error, "worker_failures", {}).values()
+        for one in (error, *failures):  # a full disk has no room for what a worker leaves behind either
+            if told := storage_error(one, run.folder):
+                raise told from error
         if failures and not any(isinstance(one, RayError) for one in failures):
             raise  # a bug in our own code, which wants its traceback
         raise ClusterError(
@@ -135,7 +140,7 @@ def _train_worker(config: dict[str, Any]) -> None:
             wrap=lambda model: prepare_model(_synchronised(model) if synchronise else model),
             on_epoch=ends_here,
         )
-    except HCLError as error:
+    except (HCLError, RecordError) as error:
         content = {"kind": type(error).__name__, "problem": error.problem, "where": error.where}
         write_atomically(run.folder / FAILED, json.dumps(content | {"remedy": error.remedy}).encode())
         raise
@@ -151,5 +156,5 @@ def _raise_recorded(run: Run) -> None:
     path = run.folder / FAILED
     if path.exists():
         content = json.loads(path.read_text())
-        kind = getattr(errors, content["kind"], TrainingError)
+        kind = getattr(errors, content["kind"], StorageError if content["kind"] == "RecordError" else TrainingError)
         raise kind(content["problem"], where=content["where"], remedy=content["remedy"])

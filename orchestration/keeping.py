@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from hcl.errors import NonFiniteLossError, TrainingError
 from hcl.resolve import to_yaml
 from hcl.scores import LEVELS
 from hcl.splits import Partition
+from hcl.storing import storing
 from hcl.training import EpochSums
 from orchestration.locks import held
 from orchestration.runs import BEST, FUSION, LAST, NON_FINITE, PROGRESS, Run, write_fusion
@@ -89,7 +90,8 @@ class Keeper:
         if not self.is_writer:
             return nullcontext()
         checkpoints = self.run.folder / "checkpoints"
-        checkpoints.mkdir(parents=True, exist_ok=True)
+        with storing(checkpoints):
+            checkpoints.mkdir(parents=True, exist_ok=True)
         return held(checkpoints / ".writer", what="training", wait_s=60.0)
 
     def restore(self, device: torch.device | str) -> Position:
@@ -116,8 +118,9 @@ class Keeper:
         content = {"epoch": position.epoch + 1, "epochs": train.epochs, "step": sums.steps}
         content |= {"steps": train.batches_per_epoch}
         partial = self.run.folder / f".{PROGRESS}.partial"
-        partial.write_text(json.dumps({**content, **sums.means(), "total": values["total"]}))
-        os.replace(partial, self.run.folder / PROGRESS)
+        with suppress(OSError):  # only to be looked at; what must be kept says so when the disk is full
+            partial.write_text(json.dumps({**content, **sums.means(), "total": values["total"]}))
+            os.replace(partial, self.run.folder / PROGRESS)
 
     def after_epoch(self, position: Position) -> None:
         """Keep the metrics of an epoch that has just been done, and its checkpoints."""
@@ -129,7 +132,8 @@ class Keeper:
             if fusion := fusion_of(row):
                 write_fusion(self.run.folder, fusion, "while training (train.val_fusions)")
         results.append_epoch(self.run.folder, row)
-        with SummaryWriter(self.run.folder / "tensorboard", purge_step=row["epoch"]) as events:
+        curves = self.run.folder / "tensorboard"
+        with storing(curves), SummaryWriter(curves, purge_step=row["epoch"]) as events:
             for name, value in row.items():
                 events.add_scalar(name, value, row["epoch"])
         self._save_last(position)

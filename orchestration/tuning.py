@@ -25,6 +25,7 @@ from orchestration.ledger import BEST, EPOCHS, ERROR, FUSED, LAST, LOG, SECONDS,
 from orchestration.node_watch import n_alive
 from orchestration.ray_gaps import out_of_memory_ends_one_trial
 from orchestration.room import Room
+from orchestration.storage import storage_error
 from orchestration.study import Study
 from orchestration.trials import (
     AS_TRAINED,
@@ -109,6 +110,8 @@ def run_trials(study: Study, ledger: Source, on_event: OnEvent = lambda name, ev
     except HCLError:
         raise
     except Exception as error:
+        if told := storage_error(error, study.folder):
+            raise told from error
         raise ClusterError(
             f"the study stopped: {_last_line(str(error) or type(error).__name__)}",
             where=str(study.folder),

@@ -64,9 +64,7 @@ class Train(Section):
         "the least workers that a run goes on with where nodes have left and not come back; empty: never with fewer",
         ge=1,
     )
-    cpus_per_worker: int = setting(
-        1, "CPUs that a worker takes, and threads that it computes with", unit="CPUs", ge=1, le=256
-    )
+    cpus_per_worker: int = setting(1, "CPUs that a worker takes, and threads that it computes with", ge=1, le=256)
     use_gpu: bool = setting(False, "one GPU a worker (NCCL); false: CPU (gloo)")
     precision: Literal["float32", "bfloat16", "float16"] = setting(
         "float32", "autocast of the forward pass; float16 scales the loss, so that small gradients survive"

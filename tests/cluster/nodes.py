@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cluster.description import ROLES
+from tests.cluster.hosts import Host
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 240.0  # of anything that must happen; a loaded machine takes minutes to start a node
@@ -76,8 +77,9 @@ class LocalCluster:
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="hcl", dir="/tmp")))  # sockets: short
     token: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
     nodes: list[Node] = field(default_factory=list)
+    host: Host = field(default_factory=Host)  # of the head, and of those who call `hcl`
 
-    def start(self, n_workers: int) -> None:
+    def start(self, n_workers: int, *, head_cpus: int = 0) -> None:
         self.port, self.job_port = free_port(), free_port()
         head = [
             "--head",
@@ -85,17 +87,18 @@ class LocalCluster:
             "--dashboard-host=127.0.0.1",
             f"--dashboard-port={self.job_port}",
             f"--ray-client-server-port={free_port()}",
-            "--num-cpus=0",
+            f"--num-cpus={head_cpus}",
             '--resources={"trial_driver": 4}',
         ]
-        self.head = self._start(head)
+        self.head = self._start(head, self.host)
         wait_for(lambda: self.head.check() and self.hcl("jobs", "list").returncode == 0, "the job server")
         for index in range(n_workers):
             self.add_node(ROLES if index else ROLES[1:])  # the first decodes no videos
 
-    def add_node(self, roles: tuple[str, ...] = ROLES) -> Node:
+    def add_node(self, roles: tuple[str, ...] = ROLES, host: Host | None = None) -> Node:
         marks = json.dumps(dict.fromkeys(roles, 1))
-        node = self._start([f"--address=127.0.0.1:{self.port}", "--num-cpus=1", f"--resources={marks}"])
+        options = [f"--address={self.host.address}:{self.port}", "--num-cpus=1", f"--resources={marks}"]
+        node = self._start(options, host or self.host)
         node.roles = roles
         self.nodes.append(node)
         wait_for(lambda: node.check() and any("raylet" in title for title in node.titles().values()), "a raylet")
@@ -133,12 +136,12 @@ class LocalCluster:
             text=True,
         )
 
-    def submit(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
-        """`hcl submit -- WORDS` to its end."""
-        return self.hcl("submit", "--python", sys.executable, "--", *words)
+    def submit(self, *words: str | Path, options: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+        """`hcl submit OPTIONS -- WORDS` to its end."""
+        return self.hcl("submit", "--python", sys.executable, *options, "--", *words)
 
     def _command(self, words: list[str | Path] | tuple[str | Path, ...]) -> list[str]:
-        return [sys.executable, "-m", "orchestration", *map(str, words)]
+        return self.host.command(sys.executable, "-m", "orchestration", *map(str, words))
 
     def _environment(self, token: str | None = None) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
@@ -147,7 +150,7 @@ class LocalCluster:
             "RAY_AUTH_TOKEN": token or self.token,
         }
 
-    def _start(self, options: list[str]) -> Node:
+    def _start(self, options: list[str], host: Host) -> Node:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": self.token,
@@ -157,7 +160,8 @@ class LocalCluster:
             "RAY_health_check_failure_threshold": "5",
             "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
         }
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--node-ip-address=127.0.0.1"]
+        command = host.command(sys.executable, "-m", "ray.scripts.scripts", "start", "--block")
+        command += [f"--node-ip-address={host.address}"]
         # Ray's default port of a node's agent is taken where another Ray runs on this machine: no job would be taken.
         command += [f"--dashboard-agent-listen-port={free_port()}", "--object-store-memory=100000000"]
         command += ["--disable-usage-stats", *options]
