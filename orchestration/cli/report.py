@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from hcl.settings import machine_settings
 from orchestration.cli.options import RUNS, Runs, run_folder
 from orchestration.console import notes, out, print_table
 
@@ -27,7 +28,7 @@ def report(
     loaded = results.load(folders)
     folder = to or Path(folders[0] if not any(sign in folders[0] for sign in "*?[") else runs) / "report"
     page = write_report(loaded, folder / "index.html")
-    write_tables(loaded, folder)
+    write_tables(loaded, folder, machine_settings())
     print_table(folders)
     out.print(f"page: {page}", soft_wrap=True)
     for skipped in loaded.skipped:
