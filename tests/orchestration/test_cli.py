@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import results
 from hcl.resolve import load_resolved
 from orchestration.cli.options import command_line
 from orchestration.runs import Run
@@ -92,11 +93,15 @@ def test_train_evaluate_and_report_a_run(hcl: Command, trained: Run, data_root: 
     assert "toy" in out and "1-shot" in out
     records = list((tmp_path / "runs" / "tiny" / "evaluation").glob("*.json"))
     assert [path.name for path in records] == ["hcl-toy-test-2way-1shot.json"]
+    assert results.read_evaluation(records[0]).command.startswith("hcl evaluate tiny --data ")
 
     code, out, err = hcl("report", "tiny")
     assert code == 0, err
     page = tmp_path / "runs" / "tiny" / "report" / "index.html"
     assert str(page.relative_to(tmp_path)) in out and "toy" in page.read_text()
+    text = page.read_text()
+    for said in ("hcl evaluate tiny --data", "hcl report tiny", "settings off their defaults", "model.backbone"):
+        assert said in text
     before = tree(tmp_path / "runs" / "tiny" / "checkpoints")
     assert before == tree(trained.folder / "checkpoints")
 
