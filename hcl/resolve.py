@@ -5,6 +5,7 @@ Later parts win: defaults < preset of `mode: published` < base files < the file 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import ValidationError
 
-from hcl.config import PUBLISHED, Experiment
+from hcl.config import MACHINE_SETTINGS, PUBLISHED, Experiment
 from hcl.errors import ConfigError
 from hcl.setting_values import check_value, expected, explain
 from hcl.settings import all_settings, did_you_mean, expand, flatten, nest, setting_of, unit_of
@@ -27,6 +28,7 @@ __all__ = [
     "Resolved",
     "Row",
     "all_settings",
+    "changes",
     "check_value",
     "expected",
     "load_resolved",
@@ -92,6 +94,12 @@ def override(experiment: Experiment, overrides: Overrides) -> Experiment:
                 remedy="set mode in the experiment's file or when it is first resolved",
             )
     return _merge([("experiment", flatten(experiment.model_dump(), "experiment")), *layers]).experiment
+
+
+def changes(old: Experiment, new: Experiment) -> list[str]:
+    """The `path=value` texts that make `new` of `old`; without the name and settings of the machine."""
+    before, after = (flatten(one.model_dump(mode="json", exclude=MACHINE_SETTINGS), "experiment") for one in (old, new))
+    return [f"{path}={json.dumps(value)}" for path, value in after.items() if value != before[path]]
 
 
 def to_yaml(experiment: Experiment) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from hcl.config import Experiment
+from hcl.config import MACHINE_SETTINGS, Experiment
 from hcl.errors import ConfigError
 
 
@@ -18,6 +18,15 @@ from hcl.errors import ConfigError
 def all_settings() -> dict[str, FieldInfo]:
     """Every setting by its dotted path (`clips.n_frames`), in the order of `hcl.config.Experiment`."""
     return dict(_walk(Experiment, ""))
+
+
+def machine_settings() -> frozenset[str]:
+    """The paths of the settings that change how an experiment is run and not what comes out; the name is one."""
+    return frozenset(
+        path
+        for path in all_settings()
+        if MACHINE_SETTINGS.get(path) is True or path.rpartition(".")[2] in _machine_section(path.partition(".")[0])
+    )
 
 
 def setting_of(path: str, where: str = "experiment") -> FieldInfo:
@@ -111,6 +120,11 @@ def _sections() -> frozenset[str]:
 def _names_in(section: str) -> list[str]:
     keys = [below(path, section) if section else path for path in all_settings()]
     return list(dict.fromkeys(key.partition(".")[0] for key in keys if key))
+
+
+def _machine_section(section: str) -> set[str]:
+    names = MACHINE_SETTINGS.get(section)
+    return names if isinstance(names, set) else set()
 
 
 def _listing(section: str) -> str:

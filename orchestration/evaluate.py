@@ -41,13 +41,14 @@ def evaluate(
 
     Args:
         runs: score tables and features lie in its `cache/`.
-        command: what was typed, for the records.
+        command: as typed.
         on_cell: called with the records of a method on a data set, all shots, as they are found.
     """
     runs = Path(runs).absolute()
     mixed = [question for question in questions if question.reason()]
     cells = dict.fromkeys(question.cell for question in questions)
     found = []
+    origin = results.collect_provenance(command)
     with connect(address):
         ensure_grids([job for cell in cells if (job := cell.grid_job())], runs)
         outcome = ensure_tables(
@@ -64,7 +65,7 @@ def evaluate(
         for question in asked:
             began = time.perf_counter()
             scores = one_by_one[id(question)] if id(question) in one_by_one else _looked_up(question, table)
-            records.append(_answer(question, scores, share, began, command))
+            records.append(_answer(question, scores, share, began, origin))
         found += records
         for _, of_method in itertools.groupby(records, key=lambda record: record.method):
             if on_cell is not None:
@@ -77,12 +78,15 @@ def _looked_up(question: Question, table: Mapping[str, np.ndarray]) -> Scores:
     return {name: np.concatenate([one[name] for one in parts]) for name in parts[0]}
 
 
-def _answer(question: Question, scores: Scores, share: float, began: float, command: str) -> results.EvaluationRecord:
+def _answer(
+    question: Question, scores: Scores, share: float, began: float, origin: results.Provenance
+) -> results.EvaluationRecord:
     """The record of a question, written with the answers behind it.
 
     Args:
         share: seconds of the actors' work on it.
         began: when answering it did.
+        origin: of the job.
     """
     episodes, how = question.asked.episodes, question.cell.how
     answered = outcomes.outcomes_of(how.fuse(scores), episodes, question.cell.partition.classes)
@@ -93,8 +97,11 @@ def _answer(question: Question, scores: Scores, share: float, began: float, comm
         **figures,
         levels=by_level if len(scores) > 1 else {},
         seconds=share + time.perf_counter() - began,
-        command=command,
         created=results.now(),
+        command=origin.command,
+        revision=origin.revision,
+        dirty=origin.dirty,
+        versions=origin.versions,
     )
     outcomes.write(question.folder, record, answered)
     return record

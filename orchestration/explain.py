@@ -172,8 +172,9 @@ def _levels(features: ClipFeatures, way: int, shot: int, experiment: Experiment)
     episode = Episodes(
         np.arange(way)[None], np.arange(n_support).reshape(1, way, shot), np.full((1, way, 1), n_support)
     )
-    table = score_pairs(features, features, **arguments.test_matching(experiment))
-    return look_up({name: one.numpy() for name, one in table.items()}, episode, **arguments.looking_up(experiment))
+    matcher = arguments.test_matcher(experiment)
+    table = score_pairs(features, features, **matcher.options)
+    return look_up({name: one.numpy() for name, one in table.items()}, episode, **matcher.looking)
 
 
 def _figures(levels: Levels, scores: np.ndarray, way: int, experiment: Experiment) -> str:

@@ -13,6 +13,7 @@ from hcl.effective import effective_partition
 from hcl.episode_files import EpisodeList, lists_for
 from hcl.episodes import sample_episodes
 from hcl.errors import ConfigError
+from hcl.resolve import changes, load_resolved
 from hcl.splits import Partition, read_partition
 from orchestration.methods import is_trained, methods_of
 from orchestration.runs import BEST
@@ -72,7 +73,8 @@ def questions_of(
     data_root = Path(data_root).absolute()  # actors work elsewhere
     questions = []
     for target in targets:
-        evaluation = target.experiment.evaluation
+        evaluation, own = target.experiment.evaluation, target.folder / "experiment.yaml"
+        changed = changes(load_resolved(own), target.experiment) if own.exists() else []
         for dataset in evaluation.datasets or (target.experiment.data.dataset,):
             partition = effective_partition(data_root, read_partition(data_root, dataset, evaluation.partition))
             lists = _sampled(target.experiment, partition) if episodes is None else lists_for(partition, episodes)
@@ -80,10 +82,11 @@ def questions_of(
                 cell = Cell(method, target.experiment, data_root, partition, _weights(target, method))
                 cell.embeddings()  # a class without a name's embedding is told now
                 questions += [
-                    Question(target.folder.absolute(), cell, asked, _known(target, cell, asked)) for asked in lists
+                    Question(target.folder.absolute(), cell, asked, _known(target, cell, asked) | {"settings": changed})
+                    for asked in lists
                 ]
     for question in questions:
-        _check_fusion(question)
+        arguments.check_fusion(question.cell.experiment, question.reason())
     return questions
 
 
@@ -158,16 +161,6 @@ def _sampled(experiment: Experiment, partition: Partition) -> list[EpisodeList]:
         )
         lists.append(EpisodeList.of(partition, episodes, seed=evaluation.seed))
     return lists
-
-
-def _check_fusion(question: Question) -> None:
-    reason, fusion = question.reason(), question.cell.experiment.fusion
-    if reason and (fusion.over_shots, fusion.triples) != ("mean", 0.5):
-        raise ConfigError(
-            f"episodes scored one by one take the mean over shots and tuple sizes ({reason})",
-            where="fusion.over_shots and fusion.triples",
-            remedy="leave both at their defaults",
-        )
 
 
 def _weights(target: Target, method: str) -> Path | None:

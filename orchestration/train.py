@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import results
-from hcl import build, inputs
+from hcl import arguments, build, inputs
 from hcl.config import Experiment
 from hcl.errors import ConfigError, StorageError
 from hcl.resolve import load_resolved, to_yaml
@@ -149,7 +149,8 @@ def check_draws(experiment: Experiment, train_partition: Partition, val_partitio
     """Raise EpisodeError for batches or validation episodes that the partitions cannot provide."""
     sampler = build.make_regime(experiment).sampler
     sampler.draw(train_partition.labels, epoch=0, step=0, class_names=train_partition.classes)
-    inputs.val_episodes(experiment, val_partition)
+    for episodes in inputs.val_episodes(experiment, val_partition):
+        arguments.check_fusion(experiment, arguments.defects(experiment).reason(episodes.shot))
 
 
 def _differences(old: Experiment, new: Experiment) -> list[str]:

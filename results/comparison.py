@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from results.cells import CELL, MISSING
 from results.errors import RecordError
 from results.marks import MARKED, footnotes
 from results.outcomes import Outcomes, read_outcomes
 from results.resampling import Floats, Ints, class_values, over_classes
 from results.statistics import PairedDifference, paired_difference
-from results.tables import CELL, MISSING
 
 
 class Comparison(NamedTuple):

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from results.cells import CELL, MISSING
 from results.errors import RecordError
 from results.marks import MARKED, footnotes, marked
 from results.outcomes import Outcomes, read_outcomes
-from results.tables import CELL, MISSING
 
 
 def outcomes_of(evaluations: pd.DataFrame) -> list[tuple[dict[Any, Any], Outcomes]]:

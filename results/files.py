@@ -8,12 +8,24 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from results.errors import RecordError
+
+
+class Skipped(NamedTuple):
+    """A file that was left out, and why."""
+
+    file: str
+    reason: str
+
+    @classmethod
+    def of(cls, file: Path, error: RecordError) -> Skipped:
+        field = (error.where or "").removeprefix(str(file)).removeprefix(": ")
+        return cls(str(file), f"{field}: {error.problem}" if field else error.problem)
 
 
 def write_atomically(path: Path, content: bytes) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 
 import pandas as pd
 
@@ -11,7 +12,7 @@ import pandas as pd
 def to_markdown(table: pd.DataFrame) -> str:
     """A GitHub table between the caption and the footnotes in `table.attrs`; columns padded to read as text."""
     header = [_markdown(str(name)) for name in table.columns]
-    rows = [[_markdown(str(value)) for value in row] for row in table.itertuples(index=False)]
+    rows = _decorated(table, _markdown, "**{}**")
     numeric = numeric_columns(table)
     widths = [max(3, *map(len, column)) for column in zip(header, *rows, strict=True)]
 
@@ -35,7 +36,7 @@ def to_latex(table: pd.DataFrame) -> str:
     """A booktabs `tabular` with its caption and footnotes, in a table environment."""
     columns = "".join("r" if numeric else "l" for numeric in numeric_columns(table))
     header = " & ".join(_latex(str(name)) for name in table.columns)
-    body = [" & ".join(_latex(str(value)) for value in row) + r" \\" for row in table.itertuples(index=False)]
+    body = [" & ".join(row) + r" \\" for row in _decorated(table, _latex, r"\textbf{{{}}}")]
     lines = [r"\begin{table}", r"\centering"]
     if table.attrs.get("caption"):
         lines.append(rf"\caption{{{_latex(table.attrs['caption'])}}}")
@@ -53,21 +54,38 @@ def numeric_columns(table: pd.DataFrame) -> list[bool]:
     ]
 
 
+def bold_cells(table: pd.DataFrame) -> set[tuple[int, str]]:
+    """Row and column of what `attrs["bold"]` names."""
+    return {(row, column) for row, column in table.attrs.get("bold", [])}
+
+
 def visible(text: str) -> str:
     """`text` on one line: breaks become spaces; other control and bidirectional override characters become \\u...."""
     text = re.sub(r"[\t\n\v\f\r\x85\u2028\u2029]+", " ", text)
     return "".join(f"\\u{ord(c):04x}" if unicodedata.category(c) in ("Cc", "Cs") or c in _BIDI else c for c in text)
 
 
-_NUMERIC = r"[-+]?\d[\d.,e+-]*( ± [\d.]+)?( \(± [\d.]+\))?$|–$"
+_NUMERIC = r"[-+]?\d[\d.,e+-]*( ± [\d.]+)?( \((± |p )[\d., e]+\))?$|–?$"
 _BIDI = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # they would reorder a table's text
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "†": r"$^\dagger$", "‡": r"$^\ddagger$",
-    "§": r"$^\S$",
+    "§": r"$^\S$", "¶": r"$^\P$", "Δ": r"$\Delta$",
     "–": "--",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''",
 }  # fmt: skip
+
+
+def _decorated(table: pd.DataFrame, escape: Callable[[str], str], bold: str) -> list[list[str]]:
+    """The cells as text of a format, some of them bold."""
+    chosen = bold_cells(table)
+    return [
+        [
+            bold.format(escape(str(value))) if (index, column) in chosen else escape(str(value))
+            for column, value in zip(table.columns, row, strict=True)
+        ]
+        for index, row in enumerate(table.itertuples(index=False))
+    ]
 
 
 def _markdown(text: str) -> str:

@@ -90,11 +90,12 @@ def write_outcomes(record_file: Path | str, outcomes: Outcomes) -> Path:
     return _write(path, {"answers": outcomes.answers})
 
 
-def read_outcomes(record_file: Path | str, digest: str) -> Outcomes | None:
+def read_outcomes(record_file: Path | str, digest: str, questions: Questions | None = None) -> Outcomes | None:
     """The answers beside a record; None where it has none, as records of older versions.
 
     Args:
         digest: `episodes_digest` of the record.
+        questions: those of this digest, where they were read before.
 
     Raises:
         RecordError: a file that is damaged, or answers that do not fit the questions.
@@ -102,23 +103,43 @@ def read_outcomes(record_file: Path | str, digest: str) -> Outcomes | None:
     path = Path(record_file).with_suffix(".npz")
     if not path.exists():
         return None
-    asked = _questions_file(path.parent, digest)
     answers = _read(path, "answers")["answers"]
-    arrays = _read(asked, "classes", "support", "query", "class_names")
+    asked = questions or read_questions(path.parent, digest)
+    fits = (
+        answers.ndim == 3
+        and answers.shape == asked.query.shape
+        and answers.size > 0
+        and answers.max() < asked.classes.shape[1]
+    )
+    if not fits:
+        raise RecordError(
+            f"does not fit the questions in {_questions_file(path.parent, digest).name}",
+            where=str(path),
+            remedy=_REMEDY,
+        )
+    return Outcomes(asked, answers)
+
+
+def read_questions(folder: Path, digest: str) -> Questions:
+    """The questions of a digest, which lie once in a run's `evaluation` folder.
+
+    Raises:
+        RecordError: a file that is missing or damaged, or whose arrays do not fit each other.
+    """
+    path = _questions_file(folder, digest)
+    arrays = _read(path, "classes", "support", "query", "class_names")
     classes, support, query = (arrays[name].astype(np.int64) for name in ("classes", "support", "query"))
     names = tuple(str(name) for name in arrays["class_names"])
     fits = (
         classes.ndim == 2
-        and support.ndim == query.ndim == answers.ndim == 3
-        and support.shape[:2] == classes.shape
-        and answers.shape == query.shape == (*classes.shape, query.shape[2])
-        and answers.size > 0
+        and support.ndim == query.ndim == 3
+        and support.shape[:2] == query.shape[:2] == classes.shape
+        and classes.size > 0
         and 0 <= classes.min() <= classes.max() < len(names)
-        and answers.max() < classes.shape[1]
     )
     if not fits:
-        raise RecordError(f"does not fit the questions in {asked.name}", where=str(path), remedy=_REMEDY)
-    return Outcomes(Questions(digest, names, classes, support, query), answers)
+        raise RecordError("holds arrays that do not fit each other", where=str(path), remedy=_REMEDY)
+    return Questions(digest, names, classes, support, query)
 
 
 def _questions_file(folder: Path, digest: str) -> Path:

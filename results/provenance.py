@@ -49,7 +49,7 @@ def collect_provenance(
         command=command if isinstance(command, str) else shlex.join(command),
         revision=revision,
         dirty=dirty,
-        versions={"python": platform.python_version(), **_versions(packages)},
+        versions=versions_of(packages),
         hardware={**this_machine(), **(hardware or {})},
         seeds=dict(seeds or {}),
         digests=dict(digests or {}),
@@ -69,7 +69,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def git_state(code: Path) -> tuple[str | None, bool | None]:
+def git_state(code: Path = Path(__file__)) -> tuple[str | None, bool | None]:
     """Commit and dirtiness of the checkout that tracks `code`; (None, None) outside one or without git.
 
     A virtual environment may lie inside somebody else's checkout: only one that tracks the file counts. Code that was
@@ -105,8 +105,9 @@ def this_machine() -> dict[str, Any]:
     return facts
 
 
-def _versions(packages: Sequence[str]) -> dict[str, str]:
-    versions = {}
+def versions_of(packages: Sequence[str]) -> dict[str, str]:
+    """Of Python and of the distributions that are installed."""
+    versions = {"python": platform.python_version()}
     for name in packages:
         try:
             versions[name] = importlib.metadata.version(name)

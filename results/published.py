@@ -1,58 +1,103 @@
-"""Accuracies that others printed, to stand beside ours: `published.csv`.
+"""Printed figures beside ours: published.csv, one row a method, data set, way and shot, on the test classes.
 
-A line holds method, dataset (the name of our split), way, shot, accuracy in percent, source, and the signs of
-`results.marks` that are known to apply to it. No sign means that none is known, not that the protocol was ours.
+They are copied from the sources below, never measured here, and never tested against what is: other episodes, other
+frames and, where a mark says so, another protocol.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from results.errors import RecordError
-from results.files import read_bytes
-from results.marks import MARKED
+from results.cells import MISSING
+from results.marks import DAGGER, DOUBLE_DAGGER, MARKED
+from results.tables import accuracy_table
 
-SHIPPED = Path(__file__).with_name("published.csv")
-COLUMNS = ("method", "dataset", "way", "shot", "accuracy", "source", "marks")
+FILE = Path(__file__).with_name("published.csv")
+SOURCES = {
+    "hcl": "README of github.com/zhengsipeng/HCL-FSAR (Zheng, Chen, Jin, ECCV 2022)",
+    "strm": "README of github.com/Anirudh257/strm (Thatipelli et al., CVPR 2022), which tells of OTAM and TRX as well",
+}
+"""By the column `source`."""
+PILCROW = "¶"
+UNKNOWN = f"{PILCROW} its source does not say on which classes it was trained and selected, nor how it was asked."
+HERE = "here"
+_PROTOCOLS = {"training": "protocol", "episodes": "evaluation_protocol"}
 
 
-def published_figures(path: Path | str = SHIPPED) -> pd.DataFrame:
-    """One row a printed accuracy: `method`, `dataset`, `way`, `shot`, `accuracy` (a share), `source`, and the columns
-    of `MARKED`, so that `marked` and `footnotes` read these rows as they read evaluation records.
+def read_published() -> pd.DataFrame:
+    """Accuracies in percent; `training` and `episodes` are `published` or `unknown`, as `marks` has them."""
+    return pd.read_csv(FILE, keep_default_na=False)
 
-    Raises:
-        RecordError: no such file, other columns, or a line that cannot be understood, named by its number.
+
+def published_figures() -> pd.DataFrame:
+    """The same as shares from 0 to 1, with their sources in words and the columns of `results.marks.MARKED`, so that
+    `marked` and `footnotes` read these rows as they read evaluation records."""
+    printed = read_published()
+    named = {"accuracy": printed["accuracy"] / 100, "source": printed["source"].map(SOURCES)}
+    protocols = {name: printed[column].where(printed[column] == "published") for column, name in _PROTOCOLS.items()}
+    return printed.assign(**(named | dict.fromkeys(MARKED) | protocols))
+
+
+def published_table(evaluations: pd.DataFrame) -> pd.DataFrame:
+    """Our rows of the test classes with the printed ones of the same data sets and way; empty where there are none.
+
+    A printed row names its source by a number, ours say "here". Bold, as in `accuracy_table`, concerns ours only.
     """
-    try:
-        lines = list(csv.reader(io.StringIO(read_bytes(Path(path)).decode("utf-8-sig")), strict=True))
-    except (UnicodeError, csv.Error) as error:
-        raise RecordError(f"is not CSV: {error}", where=str(path), remedy=_REMEDY) from error
-    if not lines or tuple(lines[0]) != COLUMNS:
-        raise RecordError("holds other columns", where=str(path), remedy=_REMEDY)
-    rows = [_row(line, f"{path}, line {number}") for number, line in enumerate(lines[1:], start=2) if line]
-    return pd.DataFrame(rows, columns=[*COLUMNS[:-1], *MARKED])
+    printed = read_published()
+    known = set(zip(printed["dataset"], printed["way"], strict=True))
+    cells = zip(evaluations["dataset"], evaluations["way"], evaluations["partition"], strict=True)
+    ours = evaluations[[(one, way) in known and partition == "test" for one, way, partition in cells]]
+    if ours.empty:
+        return pd.DataFrame()
+    table = accuracy_table(ours)
+    asked = set(zip(ours["dataset"], ours["way"], strict=True))
+    printed = printed[[pair in asked for pair in zip(printed["dataset"], printed["way"], strict=True)]]
+    numbers = {source: number for number, source in enumerate(dict.fromkeys(printed["source"]), 1)}
+    shots = sorted({*ours["shot"], *printed["shot"]})
+    rows: list[tuple[str, bool, int | None, dict[Any, Any]]] = []  # ours come first: False before True
+    for index, mine in enumerate(table.to_dict("records")):
+        rows.append((str(mine["data set"]), False, index, {**mine, "source": HERE}))
+    for (method, dataset, way), cell in printed.groupby(["method", "dataset", "way"], sort=False):
+        first = cell.iloc[0]
+        row: dict[Any, Any] = {
+            "data set": dataset,
+            "method": f"{method} {_signs(first)}",
+            "source": f"[{numbers[first['source']]}]",
+        }
+        row |= {"way": way, "partition": "test"}
+        row |= {
+            f"{shot}-shot": f"{accuracy:.1f}" for shot, accuracy in zip(cell["shot"], cell["accuracy"], strict=True)
+        }
+        rows.append((str(dataset), True, None, row))
+    rows.sort(key=lambda one: one[:2])
+    names = [name for name in table.columns if not name.endswith("-shot")]
+    names = [*names[: names.index("method") + 1], "source", *names[names.index("method") + 1 :]]
+    columns = [*names, *(f"{shot}-shot" for shot in shots)]
+    result = pd.DataFrame([one[3] for one in rows], columns=columns).fillna(MISSING)
+    places = {old: new for new, (_, _, old, _) in enumerate(rows) if old is not None}
+    result.attrs["bold"] = [[places[row], column] for row, column in table.attrs["bold"]]
+    result.attrs["caption"] = (
+        f"{table.attrs['caption']} Printed figures were not measured here: other episodes, no test."
+    )
+    result.attrs["footnotes"] = _footnotes(table.attrs["footnotes"], printed, numbers)
+    return result
 
 
-def _row(line: list[str], where: str) -> dict[str, object]:
-    if len(line) != len(COLUMNS):
-        raise RecordError(f"expected {len(COLUMNS)} values, got {len(line)}", where=where, remedy=_REMEDY)
-    row: dict[str, object] = dict(zip(COLUMNS[:-1], line[:-1], strict=True))
-    signs = {mark.sign for mark in MARKED.values()}
-    try:
-        row |= {"way": int(line[2]), "shot": int(line[3]), "accuracy": float(line[4]) / 100}
-    except ValueError as error:
-        raise RecordError(f"holds no number: {error}", where=where, remedy=_REMEDY) from error
-    if not 0 <= float(line[4]) <= 100:
-        raise RecordError(f"expected an accuracy in percent, got {line[4]}", where=where, remedy=_REMEDY)
-    if unknown := set(line[-1]) - signs:
-        raise RecordError(
-            f"no such sign: {', '.join(sorted(unknown))}", where=where, remedy=f"known are {' '.join(sorted(signs))}"
-        )
-    return row | {name: mark.value if mark.sign in line[-1] else None for name, mark in MARKED.items()}
+def _signs(row: pd.Series) -> str:
+    """The marks of a printed figure, as those of our own records."""
+    signs = DAGGER if row["training"] == "published" else ""
+    signs += DOUBLE_DAGGER if row["episodes"] == "published" else ""
+    return signs + (PILCROW if "unknown" in (row["training"], row["episodes"]) else "")
 
 
-_REMEDY = f"its first line is {','.join(COLUMNS)}; accuracies are percents"
+def _footnotes(ours: list[str], printed: pd.DataFrame, numbers: dict[str, int]) -> list[str]:
+    notes = list(ours)
+    for column, name in _PROTOCOLS.items():
+        if (printed[column] == "published").any() and MARKED[name].note not in notes:
+            notes.append(MARKED[name].note)
+    if (printed[["training", "episodes"]] == "unknown").any(axis=None):
+        notes.append(UNKNOWN)
+    return [*notes, *(f"[{number}] {SOURCES[source]}." for source, number in numbers.items())]

@@ -57,8 +57,12 @@ class EvaluationRecord:
     n_classes: int | None = bounded(0, default=None)
     seconds: float | None = bounded(0, default=None)  # of all actors and of looking up; a table's are shared by shots
     on_gpu: bool = False  # each of those actors had one
-    command: str = ""
+    command: str = ""  # as typed
     created: str = ""  # ISO 8601
+    settings: list[str] = field(default_factory=list)  # PATH=VALUE: where the experiment is not the run's own
+    revision: str | None = None  # git commit of the code that answered
+    dirty: bool | None = None  # tracked files differed from it
+    versions: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
 
@@ -77,6 +81,11 @@ class TrialRecord:
     error: str | None = None  # its last line; `log` names the file with all of it
     log: str | None = None
     values: dict[str, float] = field(default_factory=dict)  # of several objectives, by metric
+    fusion: dict[str, float] = field(default_factory=dict)  # weights of the levels that validation chose, by path
+    unfused: float | None = None  # val_accuracy without them
+    member: int | None = None  # of a population
+    round: int | None = None  # the member's, from 0
+    parent: str | None = None  # the trial whose checkpoint it went on from
     schema: int = SCHEMA
 
 
@@ -165,7 +174,7 @@ def read_sweep(folder: Path | str) -> SweepRecord:
     return decode(SweepRecord, read_json(path), where=str(path))
 
 
-_AS_JSON = ("params", "values")
+_AS_JSON = ("params", "values", "fusion")
 
 
 def read_trials(folder: Path | str) -> list[TrialRecord]:

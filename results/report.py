@@ -18,13 +18,13 @@ from markupsafe import Markup, escape
 from results import charts, leads, sweep_charts, tables
 from results.costs import Cost, is_known
 from results.evidence import class_cells, examples
+from results.exporting import write_tables
 from results.files import write_atomically
 from results.markup import numeric_columns
 from results.overview import Changed, failures, records, runs_overview, spelled, total_cost
 from results.panels import shortened
 from results.provenance import now
 from results.store import Results
-from results.tables import write_tables
 
 MOST_CURVES = 24
 """Runs whose learning curves are drawn; the tables hold all of them."""

@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import glob
 import os
+import re
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
 
+from results.answers import episode_frame
 from results.errors import RecordError
+from results.files import Skipped
 from results.records import (
     EvaluationRecord,
     SweepRecord,
@@ -24,11 +28,6 @@ from results.records import (
 )
 
 T = TypeVar("T")
-
-
-class Skipped(NamedTuple):
-    file: str
-    reason: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +45,11 @@ class Results:
     trials: pd.DataFrame
     skipped: tuple[Skipped, ...]
 
+    @cached_property
+    def episodes(self) -> pd.DataFrame:
+        """One row an episode of an evaluation record, read from the answers when it is first asked for."""
+        return episode_frame(self.evaluations)
+
 
 def load(paths: str | Path | Iterable[str | Path]) -> Results:
     """Read runs and sweeps from folders or globs; a folder that is neither is searched one level deep.
@@ -53,7 +57,7 @@ def load(paths: str | Path | Iterable[str | Path]) -> Results:
     Damaged and foreign files are left out and named in `skipped`.
 
     Raises:
-        RecordError: a path that does not exist, or a pattern without a match.
+        RecordError: a path that does not exist, a pattern without a match, or a URI.
     """
     reader = _Reader()
     for folder in _folders([paths] if isinstance(paths, (str, Path)) else paths):
@@ -75,7 +79,7 @@ class _Reader:
         if not (_is_run(folder) or _is_sweep(folder)):
             inside = [one for one in sorted(folder.iterdir()) if one.is_dir()] if folder.is_dir() else []
             found = [one for one in inside if _is_run(one) or _is_sweep(one)]
-            if not found:
+            if not found and folder.name not in _BESIDE:
                 self.skipped.append(Skipped(str(folder), "neither a run nor a sweep"))
             for one in found:
                 self.read(one)
@@ -112,7 +116,7 @@ class _Reader:
         for file in sorted((folder / "evaluation").glob("*.json")):
             record = self._try(read_evaluation, file, file)
             if record:
-                row = _flat(dataclasses.asdict(record))
+                row = _flat(vars(record)) | {"settings": " ".join(record.settings)}
                 self.rows["evaluations"].append({**row, "run": label, "path": str(file)})
 
     def _read_sweep(self, label: str, folder: Path) -> None:
@@ -130,14 +134,19 @@ class _Reader:
         try:
             return read(path)
         except RecordError as error:
-            field = (error.where or "").removeprefix(str(file)).removeprefix(": ")
-            self.skipped.append(Skipped(str(file), f"{field}: {error.problem}" if field else error.problem))
+            self.skipped.append(Skipped.of(file, error))
             return None
 
 
 def _folders(paths: Iterable[str | Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
+        if _URI.match(str(path)):
+            raise RecordError(
+                "is a URI: records are read from a file system, as runs are written to one",
+                where=str(path),
+                remedy="copy the runs' folders here first; checkpoints/ may stay behind, nothing here reads them",
+            )
         if Path(path).exists():  # a folder's own name may hold brackets
             found.append(Path(path))
             continue
@@ -158,6 +167,10 @@ def _is_run(folder: Path) -> bool:
 
 def _is_sweep(folder: Path) -> bool:
     return (folder / "sweep.json").exists() or (folder / "trials.parquet").exists()
+
+
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # one letter is a drive
+_BESIDE = ("cache",)  # what commands keep beside runs
 
 
 def _read_text(path: Path) -> str:

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from results.files import write_atomically
+from results.best import told_apart
+from results.cells import CELL, MISSING, cell_text, latest_cells, row_keys
 from results.marks import MARKED, footnotes, marked
-from results.markup import to_csv, to_latex, to_markdown
-from results.store import Results
-
-MISSING = "–"
-CELL = ["dataset", "partition", "way", "shot", "evaluation_protocol"]
-"""What an accuracy is about, whatever the method: accuracies of the same cell can be compared."""
 
 
 def accuracy_table(evaluations: pd.DataFrame) -> pd.DataFrame:
@@ -23,25 +17,30 @@ def accuracy_table(evaluations: pd.DataFrame) -> pd.DataFrame:
 
     Columns that tell rows apart (partition, way, run, ...) appear where they are needed. Rows of the published
     protocols carry a dagger (training) or a double dagger (episodes), those that saw the queries' labels a section
-    sign; `attrs` holds the caption and the footnotes.
+    sign; `attrs` holds the caption, the footnotes and, in `bold`, row and column of what is better than all else in its
+    cell (`results.best`).
     """
     keys = row_keys(evaluations)
     latest = latest_cells(evaluations, keys)
+    best = told_apart(latest)
     shots = sorted(latest["shot"].unique())
-    rows = []
+    rows: list[dict[str, Any]] = []
+    bold: list[list[Any]] = []
     for values, cells in latest.groupby(keys, dropna=False, sort=True):
         row = dict(zip(keys, values, strict=True))
         row["method"] = marked(row)
         row = {name: value for name, value in row.items() if name not in MARKED}
         by_shot = {
-            cell["shot"]: _cell(cell["accuracy"], cell["ci95"], cell["ci95_classes"])
+            cell["shot"]: cell_text(cell["accuracy"], cell["ci95"], cell["ci95_classes"])
             for cell in cells.to_dict("records")
         }
         row |= {f"{shot}-shot": by_shot.get(shot, MISSING) for shot in shots}
+        bold += [[len(rows), f"{cell['shot']}-shot"] for cell in cells.to_dict("records") if cell["path"] in best.paths]
         rows.append({_HEADINGS.get(name, name): value for name, value in row.items()})
     headings = [_HEADINGS.get(key, key) for key in keys if key not in MARKED]
     table = pd.DataFrame(rows, columns=[*headings, *(f"{shot}-shot" for shot in shots)])
-    table.attrs["caption"] = caption(latest)
+    table.attrs["caption"] = f"{caption(latest)} {best.note}".rstrip()
+    table.attrs["bold"] = bold
     table.attrs["footnotes"] = footnotes(latest)
     return table
 
@@ -56,7 +55,7 @@ def levels_table(evaluations: pd.DataFrame) -> pd.DataFrame:
     table["method"] = [marked(record) for record in with_levels.to_dict("records")]
     for name in ("accuracy", *levels):
         heading = "fused" if name == "accuracy" else name.removeprefix("levels.")
-        table[heading] = [_cell(value) for value in with_levels[name]]
+        table[heading] = [cell_text(value) for value in with_levels[name]]
     table.attrs["caption"] = "Accuracy in percent of each level alone and of their fusion."
     return table.sort_values([_HEADINGS.get(key, key) for key in keys]).reset_index(drop=True)
 
@@ -75,37 +74,9 @@ def trials_table(trials: pd.DataFrame, n: int = 10) -> pd.DataFrame:
             row |= {"trial": trial["trial"], str(trial["objective"]): number(trial["value"])}
             row |= {"state": trial["state"], "epochs": number(trial["epochs"])}
             rows.append(row | {column.removeprefix("params."): number(trial[column]) for column in varying})
-    return pd.DataFrame(rows).fillna(MISSING) if rows else pd.DataFrame(columns=["trial", "state"])
-
-
-def write_tables(results: Results, folder: Path | str) -> list[Path]:
-    """results.md, results.csv and results.tex hold the accuracy table; evaluations.csv every record, unrounded."""
-    folder = Path(folder)
-    table = accuracy_table(results.evaluations)
-    texts = {
-        "results.md": to_markdown(table),
-        "results.csv": to_csv(table),
-        "results.tex": to_latex(table),
-        "evaluations.csv": to_csv(results.evaluations),
-    }
-    return [write_atomically(folder / name, text.encode("utf-8", "backslashreplace")) for name, text in texts.items()]
-
-
-def row_keys(evaluations: pd.DataFrame) -> list[str]:
-    """The columns that tell the table's rows apart: the usual ones, and others where these leave two in one cell."""
-    keys = ["train_dataset", "dataset", "method", *MARKED]
-    keys += [name for name in ("partition", "way") if evaluations[name].nunique() > 1]
-    for name in ("run", "mode", "queries", "episodes", "seed", "metric", "checkpoint", "experiment_digest"):
-        if not evaluations.duplicated([*keys, "shot"]).any():
-            break
-        if (evaluations.groupby([*keys, "shot"], dropna=False)[name].nunique(dropna=False) > 1).any():
-            keys.append(name)
-    return keys
-
-
-def latest_cells(evaluations: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """One record a cell: of several with the same keys and shot, the one created last."""
-    return evaluations.sort_values("created", kind="stable").drop_duplicates([*keys, "shot"], keep="last")
+    table = pd.DataFrame(rows).fillna(MISSING) if rows else pd.DataFrame(columns=["trial", "state"])
+    table.attrs["caption"] = f"The best {n} trials of each study, best first, with the parameters that vary."
+    return table
 
 
 def varying_parameters(trials: pd.DataFrame) -> list[str]:
@@ -141,15 +112,17 @@ def number(value: Any) -> str:
     return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else f"{value:.4g}"
 
 
-def _cell(accuracy: float, ci95: float | None = None, ci95_classes: float | None = None) -> str:
-    if accuracy is None or math.isnan(accuracy):
-        return MISSING
-    said = [f"{100 * accuracy:.1f}"]
-    if ci95 is not None and not math.isnan(ci95):
-        said.append(f"± {100 * ci95:.1f}")
-    if ci95_classes is not None and not math.isnan(ci95_classes):
-        said.append(f"(± {100 * ci95_classes:.1f})")
-    return " ".join(said)
-
-
 _HEADINGS = {"train_dataset": "trained on", "dataset": "data set", "experiment_digest": "experiment"}
+
+__all__ = [
+    "CELL",
+    "MISSING",
+    "accuracy_table",
+    "caption",
+    "latest_cells",
+    "levels_table",
+    "number",
+    "row_keys",
+    "trials_table",
+    "varying_parameters",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import typer
 from rich.markup import escape
@@ -20,18 +21,23 @@ from orchestration.cli import (
     embed,
     evaluate,
     explain,
+    export,
     frames,
     fuse,
     jobs,
+    listing,
     report,
+    reproduce,
     results,
     show,
     splits,
     submit,
     sweep,
+    track,
     train,
 )
 from orchestration.console import notes
+from orchestration.storage import storage_error
 from results import RecordError
 from search_spaces import SpaceError
 
@@ -50,6 +56,7 @@ for command in (
     fuse.fuse,
     explain.explain,
     report.report,
+    reproduce.reproduce,
     submit.submit,
     doctor.doctor,
 ):
@@ -64,6 +71,10 @@ data.app.add_typer(splits.app, name="splits")
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 app.add_typer(checkpoint.app, name="checkpoint")
+results.app.command("list")(listing.list_records)
+results.app.command("show")(listing.show_run)
+for of_many in (export.export, export.ablation, export.published, track.track):
+    results.app.command()(of_many)
 app.add_typer(results.app, name="results")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(cluster.app, name="cluster")
@@ -80,6 +91,12 @@ def main() -> None:
         notes.print(f"[bold red]error[/] {escape(str(error.filename))}: no permission ({escape(str(error.strerror))})")
         notes.print("  -> give --data and --runs folders that you may write", soft_wrap=True)
         sys.exit(1)
+    except OSError as error:
+        told = storage_error(error, Path.cwd())
+        if told is None:
+            raise
+        notes.print(f"[bold red]error[/] {escape(str(told))}", soft_wrap=True)
+        sys.exit(told.exit_code)
     except SystemExit as stop:
         if stop.code == 130:  # typer's for an interrupt
             notes.print("stopped; repeat the command to go on where it was")

@@ -15,10 +15,10 @@ from hcl.errors import ConfigError
 from hcl.resolve import load_resolved, override
 from orchestration.cli.options import RUNS, Runs, run_folder
 from orchestration.console import notes, out, print_rows
+from results.cells import CELL
 from results.comparison import comparison_table
 from results.details import class_table, confusion_table, outcomes_of, runs_table
 from results.marks import footnotes, marked
-from results.tables import CELL
 
 app = typer.Typer(help="Compare methods on the same episodes; classes and confusions; spread over seeds.")
 

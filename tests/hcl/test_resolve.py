@@ -13,6 +13,7 @@ from hcl.errors import ConfigError
 from hcl.resolve import (
     MAX_BASES,
     all_settings,
+    changes,
     check_value,
     expected,
     load_resolved,
@@ -303,3 +304,13 @@ def test_the_mode_of_a_resolved_experiment_stays() -> None:
     with pytest.raises(ConfigError, match="cannot become published"):
         override(experiment, {"mode": "published"})
     assert override(experiment, {"mode": "corrected", "seed": 3}).seed == 3
+
+
+def test_changes_are_the_overrides_from_one_experiment_to_another() -> None:
+    wanted = {"evaluation.shots": [1, 3], "optim.lr": 1e-5, "data.dataset": "007", "name": "x", "train.workers": 2}
+    old = resolve(None).experiment
+    new = override(old, wanted)
+    texts = changes(old, new)
+    assert sorted(text.partition("=")[0] for text in texts) == ["data.dataset", "evaluation.shots", "optim.lr"]
+    assert override(old, texts).digest() == new.digest() != old.digest()
+    assert changes(new, new) == []

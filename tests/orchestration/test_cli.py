@@ -18,7 +18,8 @@ from tests.orchestration.conftest import Command, tree
 
 COMMANDS = ["demo", "extract", "train", "sweep", "evaluate", "report", "data synth", "config list", "config show"]
 COMMANDS += ["data pack", "data unpack", "checkpoint import", "checkpoint show", "submit", "jobs list", "jobs logs"]
-COMMANDS += ["jobs stop", "cluster render", "doctor"]
+COMMANDS += ["results list", "results show", "results export", "results ablation", "results published", "results track"]
+COMMANDS += ["reproduce", "jobs stop", "cluster render", "doctor"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -93,7 +94,8 @@ def test_train_evaluate_and_report_a_run(hcl: Command, trained: Run, data_root: 
     assert "toy" in out and "1-shot" in out
     records = list((tmp_path / "runs" / "tiny" / "evaluation").glob("*.json"))
     assert [path.name for path in records] == ["hcl-toy-test-2way-1shot.json"]
-    assert results.read_evaluation(records[0]).command.startswith("hcl evaluate tiny --data ")
+    record = results.read_evaluation(records[0])
+    assert record.settings == ["evaluation.shots=[1]"] and record.command.startswith("hcl evaluate tiny --data ")
 
     code, out, err = hcl("report", "tiny")
     assert code == 0, err

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import results
-from results import EvaluationRecord, Outcomes, Questions, SweepRecord, TrialRecord
+from results import EvaluationRecord, SweepRecord, TrialRecord
 from results.explanations import ExplanationRecord, write_explanation
+from results.outcomes import Outcomes, Questions, write_outcomes
 
 HOSTILE = (
     "<script>alert('x')</script>",
@@ -23,6 +24,20 @@ HOSTILE = (
     '<a href="http://example.invalid">link</a>',
     "{{ 7 * 7 }}",
 )
+NAMES = ("a", "b", "<i>c", "d", "e", "f", "g")
+
+
+def made(p_right: float, seed: int = 0, *, digest: str = "e1", n_episodes: int = 300) -> Outcomes:
+    """Answers that are right with that probability; the questions are the same for all of one digest."""
+    rng = np.random.default_rng(9)
+    classes = np.argsort(rng.random((n_episodes, 7)), axis=1)[:, :3]
+    clips = classes[..., None] * 8 + np.argsort(rng.random((n_episodes, 3, 8)), axis=2)
+    answers = np.tile(np.arange(3)[None, :, None], (n_episodes, 1, 4))
+    drawn = np.random.default_rng(seed)
+    wrong = drawn.random(answers.shape) > p_right
+    answers = (answers + wrong * drawn.integers(1, 3, answers.shape)) % 3
+    return Outcomes(Questions(digest, NAMES, classes, clips[..., :2], clips[..., 2:6]), answers.astype(np.uint8))
+
 
 WEBP = base64.b64decode("UklGRhoAAABXRUJQVlA4TA0AAAAvAAAAEAcQERGIiP4HAA==")
 """A picture of one pixel."""
@@ -39,6 +54,21 @@ def evaluation() -> Callable[..., EvaluationRecord]:
         return EvaluationRecord(**{**known, **changes})
 
     return build
+
+
+@pytest.fixture
+def kept(tmp_path, evaluation):
+    """Write a record and its answers; give the loaded frame of all."""
+
+    def keep(run: str, outcomes: Outcomes, **changes):
+        record = evaluation(
+            run=run, episodes_digest=outcomes.questions.digest, accuracy=float(outcomes.accuracies.mean()), **changes
+        )
+        write_outcomes(results.evaluation_file(tmp_path / run, record), outcomes)
+        results.write_evaluation(tmp_path / run, record)
+        return results.load(tmp_path / run).evaluations
+
+    return keep
 
 
 @pytest.fixture

@@ -9,35 +9,8 @@ import results
 from results.comparison import comparison_table
 from results.details import class_table, confusion_table, outcomes_of, runs_table
 from results.marks import ASKED_AS_PUBLISHED, DAGGER, DOUBLE_DAGGER, FOOTNOTE
-from results.outcomes import Outcomes, Questions, read_outcomes, write_outcomes
-
-NAMES = ("a", "b", "<i>c", "d", "e", "f", "g")
-
-
-def made(p_right: float, seed: int = 0, *, digest: str = "e1", n_episodes: int = 300) -> Outcomes:
-    rng = np.random.default_rng(9)  # the questions are the same whatever the answers
-    classes = np.argsort(rng.random((n_episodes, 7)), axis=1)[:, :3]
-    clips = classes[..., None] * 8 + np.argsort(rng.random((n_episodes, 3, 8)), axis=2)
-    answers = np.tile(np.arange(3)[None, :, None], (n_episodes, 1, 4))
-    drawn = np.random.default_rng(seed)
-    wrong = drawn.random(answers.shape) > p_right
-    answers = (answers + wrong * drawn.integers(1, 3, answers.shape)) % 3
-    return Outcomes(Questions(digest, NAMES, classes, clips[..., :2], clips[..., 2:6]), answers.astype(np.uint8))
-
-
-@pytest.fixture
-def kept(tmp_path, evaluation):
-    """Write a record and its answers; give the loaded frame of all."""
-
-    def keep(run: str, outcomes: Outcomes, **changes):
-        record = evaluation(
-            run=run, episodes_digest=outcomes.questions.digest, accuracy=float(outcomes.accuracies.mean()), **changes
-        )
-        write_outcomes(results.evaluation_file(tmp_path / run, record), outcomes)
-        results.write_evaluation(tmp_path / run, record)
-        return results.load(tmp_path / run).evaluations
-
-    return keep
+from results.outcomes import read_outcomes, write_outcomes
+from tests.results.conftest import NAMES, made
 
 
 def test_answers_read_back(tmp_path):

@@ -201,5 +201,5 @@ def test_printed_figures_stand_beside_ours_on_the_same_split(tmp_path, evaluatio
     dataset = "ssv2_100_otam" if printed else "plain"
     results.write_evaluation(tmp_path / "r", evaluation(dataset=dataset))
     page = page_of(results.load(tmp_path / "r"), tmp_path / "report")
-    assert ("HCL †‡, printed" in page.text) == printed
-    assert ("README of zhengsipeng/HCL-FSAR" in page.text) == printed
+    assert ("HCL (released checkpoint) †‡, printed" in page.text) == printed
+    assert ("README of github.com/zhengsipeng/HCL-FSAR" in page.text) == printed

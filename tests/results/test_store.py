@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import results
+from tests.results.conftest import made
 
 
 @pytest.fixture
@@ -105,3 +106,57 @@ def test_an_empty_run_has_empty_frames_with_their_columns(tmp_path):
     found = results.load(tmp_path)
     assert found.evaluations.empty and {"shot", "accuracy", "ci95", "protocol"} <= set(found.evaluations.columns)
     assert found.trials.empty and {"sweep", "value", "state"} <= set(found.trials.columns)
+
+
+def test_episodes_are_read_when_asked_for(kept, evaluation, tmp_path):
+    outcomes = made(0.7)
+    kept("one", outcomes)
+    kept("one", made(0.5, seed=1), method="prototype")
+    results.write_evaluation(tmp_path / "old", evaluation(run="old", method="without answers"))
+    found = results.load(tmp_path)
+    assert "episodes" not in vars(found)
+    frame = found.episodes
+    assert len(frame) == 600 and set(frame["method"]) == {"hcl", "prototype"}
+    of_hcl = frame[frame["method"] == "hcl"]
+    assert of_hcl["accuracy"].tolist() == outcomes.accuracies.tolist()
+    assert of_hcl["episode"].tolist() == list(range(300))
+    means = frame.groupby("method", observed=True)["accuracy"].mean()
+    for record in found.evaluations[found.evaluations["run"] == "one"].to_dict("records"):
+        assert means[record["method"]] == pytest.approx(record["accuracy"])
+    assert found.episodes is frame and frame.attrs["skipped"] == []
+
+
+def test_damaged_answers_are_named_and_the_others_are_rows(kept, tmp_path):
+    kept("one", made(0.7))
+    kept("two", made(0.5))
+    damaged = next((tmp_path / "one" / "evaluation").glob("hcl*.npz"))
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    frame = results.load(tmp_path).episodes
+    assert set(frame["run"]) == {"two"}
+    [skipped] = frame.attrs["skipped"]
+    assert skipped.file == str(damaged) and "holds no outcomes" in skipped.reason
+
+
+def test_episodes_of_nothing_are_an_empty_frame(tmp_path):
+    (tmp_path / "evaluation").mkdir()
+    frame = results.load(tmp_path).episodes
+    assert frame.empty and {"run", "method", "episode", "accuracy"} <= set(frame.columns)
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/runs/*", "gs://bucket/runs", "file:///tmp"])
+def test_a_uri_is_told_apart_from_a_missing_folder(uri):
+    with pytest.raises(results.RecordError, match="is a URI(.|\n)*copy the runs"):
+        results.load(uri)
+
+
+def test_what_lies_beside_runs_is_not_foreign(runs):
+    (runs / "cache" / "scores").mkdir(parents=True)
+    assert results.load(f"{runs}/*").skipped == ()
+
+
+def test_settings_of_an_evaluation_are_one_text(tmp_path, evaluation):
+    made_so = ["evaluation.shots=[1, 5]", "fusion.sigma_global=2"]
+    path = results.write_evaluation(tmp_path, evaluation(settings=made_so, versions={"torch": "2"}))
+    assert results.read_evaluation(path).settings == made_so
+    [row] = results.load(tmp_path).evaluations.to_dict("records")
+    assert row["settings"] == "evaluation.shots=[1, 5] fusion.sigma_global=2" and row["versions.torch"] == "2"

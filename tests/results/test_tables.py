@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 
 import results
+from results.exporting import write_tables
 from results.marks import ASKED_AS_PUBLISHED, DAGGER, DOUBLE_DAGGER, FOOTNOTE, LEAK_FOOTNOTE, SECTION
 from results.markup import to_csv, to_latex, to_markdown
 from results.tables import (
     accuracy_table,
     levels_table,
     trials_table,
-    write_tables,
 )
 
 

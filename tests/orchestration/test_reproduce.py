@@ -1,0 +1,184 @@
+"""`hcl reproduce` on a run of two epochs, trained and asked in this process."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import results
+from hcl.config import Experiment
+from hcl.resolve import load_resolved, override, to_yaml
+from orchestration import evaluate as evaluating
+from orchestration import grids, reproducing, scorer, scoring
+from orchestration.cli.evaluate import evaluation_settings
+from orchestration.evaluate import evaluate
+from orchestration.questions import Target, questions_of
+from orchestration.runs import BEST, Run
+from orchestration.train import prepare
+from orchestration.worker import run_epochs
+from tests.orchestration.conftest import Command, tiny_experiment, write_data
+from tests.orchestration.inline import without_ray
+
+SHOTS = (1, 3)
+
+
+def train_here(experiment: Experiment, *, data_root: Path, runs: Path, **_: Any) -> Run:
+    """What `hcl train` does, without Ray."""
+    run = prepare(experiment, data_root=data_root, runs=runs)
+    digests = {one.name: one.digest() for one in run.partitions()}
+    origin = results.collect_provenance("hcl train tiny.yaml", digests={"experiment": experiment.digest(), **digests})
+    results.write_provenance(run.folder, origin)
+    run_epochs(run)
+    return run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _inline() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        without_ray(patched, evaluating, grids, scorer, scoring)
+        patched.setattr(reproducing, "train", train_here)
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained, and evaluated by two methods with other episodes than its own settings ask."""
+    experiment = tiny_experiment(model__train_backbone=True)
+    run = train_here(experiment, data_root=data_root, runs=tmp_path_factory.mktemp("runs"))
+    asked = override(experiment, evaluation_settings(["evaluation.episodes=20", "fusion.sigma_global=0.5"]))
+    questions = questions_of([Target(run.folder, asked, methods=("hcl", "prototype"))], data_root)
+    evaluate(questions, runs=run.runs, command="hcl evaluate tiny --set evaluation.episodes=20")
+    return run.folder
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    """A copy, to be spoilt."""
+    shutil.copytree(made, tmp_path / "runs" / "tiny")
+    return tmp_path / "runs" / "tiny"
+
+
+def record_of(folder: Path, method: str = "hcl", shot: int = 1) -> Path:
+    return folder / "evaluation" / f"{method}-toy-test-2way-{shot}shot.json"
+
+
+def spoil(file: Path, **changes: Any) -> None:
+    results.write_evaluation(file.parent.parent, replace(results.read_evaluation(file), **changes))
+
+
+def test_the_commands_and_that_nothing_differs(hcl: Command, folder: Path, data_root: Path) -> None:
+    code, out, err = hcl("reproduce", folder, "--data", data_root)
+    assert code == 0, err
+    assert "trained, as typed: hcl train tiny.yaml" in out and f"train the same: hcl train {folder}/exp" in out
+    assert "evaluated, as typed: hcl evaluate tiny --set evaluation.episodes=20" in out
+    assert "--method prototype --set fusion.sigma_global=0.5 --set evaluation.episodes=20" in out
+    assert "DIFFERS" not in out and "not told" not in out and out.count("same") > 10
+
+
+def test_the_printed_command_asks_the_same(folder: Path, data_root: Path, hcl: Command, tmp_path: Path) -> None:
+    _, out, _ = hcl("reproduce", record_of(folder), "--data", data_root)
+    [words] = [line.removeprefix("evaluate the same: hcl ") for line in out.splitlines() if "evaluate the same" in line]
+    before = results.read_evaluation(record_of(folder))
+    record_of(folder).unlink()
+    assert hcl(*words.split()).code == 0
+    after = results.read_evaluation(record_of(folder))
+    ignored = {"command", "created", "seconds"}
+    changed = {name for name, value in vars(after).items() if getattr(before, name) != value}
+    assert changed <= ignored | {"revision", "dirty", "checkpoint"}
+
+
+def test_what_differs_here_is_named(hcl: Command, folder: Path, data_root: Path) -> None:
+    spoil(record_of(folder), versions={"torch": "1.0", "gone": "2"}, revision="f" * 40, split_digest="0")
+    with (folder / BEST).open("ab") as file:
+        file.write(b"x")
+    code, out, _ = hcl("reproduce", record_of(folder), "--data", data_root)
+    assert code == 0
+    differing = [line for line in out.splitlines() if "DIFFERS" in line]
+    for name in ("torch", "gone", "revision", "toy test: videos", "checkpoint best.pt"):
+        assert any(name in line for line in differing), name
+    assert not any("episodes" in line or "settings" in line for line in differing)
+
+
+def test_other_data_or_none_are_told(hcl: Command, folder: Path, tmp_path: Path) -> None:
+    other = write_data(tmp_path / "other", ("toy",), n_videos=6)
+    code, out, _ = hcl("reproduce", folder, "--data", other)
+    assert code == 0
+    assert {"training: videos of train", "training: videos of val", "toy test: videos"} <= {
+        line.split("│")[1].strip() for line in out.splitlines() if "DIFFERS" in line
+    }
+    code, out, _ = hcl("reproduce", folder, "--data", tmp_path / "nothing")
+    assert code == 0 and "DIFFERS" in out and "Traceback" not in out
+
+
+def test_a_record_comes_out_again_to_the_last_digit(hcl: Command, folder: Path, data_root: Path) -> None:
+    before = sorted(path.stat().st_mtime_ns for path in folder.rglob("*"))
+    code, out, err = hcl("reproduce", record_of(folder, shot=3), "--data", data_root, "--run", "--tolerance", "0")
+    assert code == 0, err
+    assert "0.00" in out and "100.00%" in out and "it came out again" in out
+    assert before == sorted(path.stat().st_mtime_ns for path in folder.rglob("*"))
+
+
+def test_a_run_is_trained_and_evaluated_again(hcl: Command, folder: Path, data_root: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    code, out, err = hcl("reproduce", folder, "--data", data_root, "--run", "--runs", again, "--tolerance", "0")
+    assert code == 0, err
+    assert "it came out again" in out and out.count("100.00%") == 2 * len(SHOTS)
+    assert len(results.read_epochs(again / "tiny")) == 2
+    assert results.load(again / "tiny").evaluations["accuracy"].tolist() == (
+        results.load(folder).evaluations["accuracy"].tolist()
+    )
+
+
+def test_other_figures_end_with_status_1(hcl: Command, folder: Path, data_root: Path) -> None:
+    accuracy = results.read_evaluation(record_of(folder)).accuracy
+    spoil(record_of(folder), accuracy=accuracy - 0.02)
+    command = ("reproduce", record_of(folder), "--data", data_root, "--run", "--tolerance")
+    code, out, err = hcl(*command, "1")
+    assert code == 1 and "DIFFERS" in out and "did not come out again within 1 points" in err
+    assert hcl(*command, "3").code == 0
+
+
+def test_episodes_of_a_file_are_asked_as_they_were_kept(hcl: Command, folder: Path, data_root: Path) -> None:
+    """A record whose settings sample other episodes than it was asked."""
+    experiment = load_resolved(folder / "experiment.yaml")
+    other = override(experiment, {"evaluation.seed": 7, "evaluation.episodes": 12})
+    asked = questions_of([Target(folder, other, methods=("prototype",))], data_root)
+    plain = override(experiment, {"evaluation.shots": [1]})
+    questions = questions_of(
+        [Target(folder, plain, methods=("prototype",))], data_root, episodes=[one.asked for one in asked]
+    )
+    evaluate(questions, runs=folder.parent)
+    file = record_of(folder, "prototype")
+    code, out, err = hcl("reproduce", file, "--data", data_root, "--run", "--tolerance", "0")
+    assert code == 0, err
+    assert "episodes" in next(line for line in out.splitlines() if "DIFFERS" in line) and "100.00%" in out
+    (folder / "evaluation" / f"episodes-{results.read_evaluation(file).episodes_digest}.npz").unlink()
+    code, _, err = hcl("reproduce", file, "--data", data_root, "--run")
+    assert code == 2 and "none are kept beside it" in err
+
+
+def test_a_record_of_an_older_version_is_asked_by_what_it_tells(hcl: Command, folder: Path, data_root: Path) -> None:
+    spoil(record_of(folder, "prototype"), settings=[], revision=None, versions={}, command="", experiment_digest="")
+    code, out, err = hcl("reproduce", record_of(folder, "prototype"), "--data", data_root, "--run")
+    assert code == 0, err
+    assert "not told" in out and "100.00%" in out and "as typed" not in out
+
+
+def test_wrong_use_is_told_in_words(hcl: Command, folder: Path, data_root: Path, tmp_path: Path) -> None:
+    code, _, err = hcl("reproduce", tmp_path)
+    assert code == 2 and "neither a run nor an evaluation record" in err
+    code, _, err = hcl("reproduce", folder, "--data", data_root, "--run", "--runs", folder.parent)
+    assert code == 2 and "holds the run itself" in err
+    study = results.SweepRecord(name="s", space={}, objective="val_accuracy", command="hcl sweep tiny")
+    results.write_sweep(tmp_path / "study", study, [])
+    (tmp_path / "study" / "experiment.yaml").write_text(to_yaml(tiny_experiment()))
+    code, _, err = hcl("reproduce", tmp_path / "study")
+    assert code == 2 and "is a study" in err and "hcl sweep tiny" in err
+    (folder / "evaluation" / "broken.json").write_text("{")
+    code, _, err = hcl("reproduce", folder / "evaluation" / "broken.json")
+    assert code == 1 and "is not JSON" in err
