@@ -20,7 +20,7 @@ from results.costs import Cost, is_known
 from results.evidence import class_cells, examples
 from results.exporting import write_tables
 from results.files import write_atomically
-from results.markup import numeric_columns
+from results.markup import bold_cells, numeric_columns
 from results.overview import Changed, failures, records, runs_overview, spelled, total_cost
 from results.panels import shortened
 from results.provenance import now
@@ -180,17 +180,12 @@ def _table(frame: pd.DataFrame) -> dict[str, Any] | None:
 
 
 def _accuracies(frame: pd.DataFrame) -> dict[str, Any] | None:
-    """The table with what all rows share in its caption, and the best of each data set and shot marked."""
+    """The table with what all rows share in its caption, and in bold what is better than all else in its cell."""
     shared = [name for name in frame.columns[:-1] if name in ("trained on", "data set") and frame[name].nunique() == 1]
     said = "".join(f" {name.capitalize()}: {frame[name].iloc[0]}." for name in shared)
     kept = frame.drop(columns=shared)
     kept.attrs = {**frame.attrs, "caption": frame.attrs.get("caption", "") + said}
-    best = set()
-    for _, group in frame.reset_index(drop=True).groupby("data set"):
-        for column, name in enumerate(kept.columns):
-            if str(name).endswith("-shot"):
-                values = group[name].str.extract(r"^([\d.]+)")[0].astype(float)
-                best |= {(row, column) for row in values.index[values == values.max()]}
+    best = {(row, list(kept.columns).index(column)) for row, column in bold_cells(frame)}
     table = _table(kept)
     return None if table is None else {**table, "best": best}
 
