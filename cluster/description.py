@@ -14,6 +14,9 @@ from cluster.errors import DescriptionError
 N_TRIAL_DRIVERS = 64
 """Of the resource `trial_driver`: the driver of a trial of several workers takes one of these instead of a CPU."""
 
+ROLES = ("decode", "encode", "train")
+"""Resources that mark nodes for what they do, one of each a node; the program asks for next to nothing of them."""
+
 _NAME = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
 
 
@@ -75,6 +78,12 @@ class Description(_Part):
         if self.head.count != 1:
             raise ValueError("head.count: a cluster has one head")
         return self
+
+    def roles(self, group: str) -> dict[str, int]:
+        """What marks the nodes of a group: videos are decoded on CPU nodes where there are any, all else is done on GPU
+        nodes where there are any."""
+        alone = len(self.groups) == 1
+        return {role: 1 for role in ROLES if alone or (role == "decode") == (group == "cpu")}
 
     @property
     def groups(self) -> dict[str, Nodes]:

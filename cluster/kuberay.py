@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -42,7 +43,7 @@ def _cluster(description: Description) -> dict[str, Any]:
         # No work on the head; the resource is what drivers of several-worker trials take.
         "rayStartParams": {
             "num-cpus": "0",
-            "resources": f'"{{\\"trial_driver\\": {N_TRIAL_DRIVERS}}}"',
+            "resources": _resources({"trial_driver": N_TRIAL_DRIVERS}),
             "dashboard-host": "0.0.0.0",
         },
         "template": _pod(description, description.head, "ray-head", ports=True),
@@ -57,12 +58,17 @@ def _cluster(description: Description) -> dict[str, Any]:
                 "replicas": nodes.count,
                 "minReplicas": nodes.count,
                 "maxReplicas": nodes.count,
-                "rayStartParams": {},
+                "rayStartParams": {"resources": _resources(description.roles(name))},
                 "template": _pod(description, nodes, f"ray-{name}"),
             }
             for name, nodes in description.groups.items()
         ],
     }
+
+
+def _resources(amounts: Mapping[str, int]) -> str:
+    """As the operator passes them on to a shell."""
+    return json.dumps(json.dumps(amounts))
 
 
 def _pod(description: Description, nodes: Nodes, name: str, *, ports: bool = False) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def _content(description: Description) -> dict[str, Any]:
     storage, token = description.storage, "~/.ray/auth_token"
     types = {"head": _type(description.head, 0, {"CPU": 0, "GPU": 0, "trial_driver": N_TRIAL_DRIVERS})}
     for name, nodes in description.groups.items():
-        types[name] = _type(nodes, nodes.count, {"CPU": nodes.cpus, "GPU": nodes.gpus})
+        types[name] = _type(nodes, nodes.count, {"CPU": nodes.cpus, "GPU": nodes.gpus, **description.roles(name)})
     return {
         "cluster_name": description.name,
         "max_workers": sum(nodes.count for nodes in description.groups.values()),

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from jaxtyping import Float
+from torch import Tensor
+
 from hcl.config import Experiment
+from hcl.errors import ConfigError
 from hcl.evaluation import Defects, Matcher
+from hcl.fusion import drawn_sigmas
 
 
 def sigmas_of_loss(experiment: Experiment) -> dict[str, float]:
@@ -26,15 +31,10 @@ def sigmas_of_fusion(experiment: Experiment) -> dict[str, float]:
     return experiment.fusion.model_dump(include={"sigma_global", "sigma_temporal", "sigma_spatial"})
 
 
-def looking_up(experiment: Experiment) -> dict[str, Any]:
-    """The keyword arguments of `hcl.scores.look_up`."""
-    matching, fusion = experiment.matching, experiment.fusion
-    return {
-        "metric": matching.metric,
-        "tuple_sizes": matching.tuple_sizes,
-        "triples": fusion.triples,
-        "over_shots": fusion.over_shots,
-    }
+def candidate_fusions(experiment: Experiment) -> Float[Tensor, "candidate 3"] | None:
+    """The weights of the levels that validation tries, the experiment's own and the published ones first."""
+    n = experiment.train.val_fusions
+    return drawn_sigmas(n, [list(sigmas_of_fusion(experiment).values()), [1.0, 0.5, 0.5]]) if n else None
 
 
 def training_matching(experiment: Experiment) -> dict[str, Any]:
@@ -72,8 +72,15 @@ def test_matching(experiment: Experiment) -> dict[str, Any]:
 
 def test_matcher(experiment: Experiment) -> Matcher:
     """How episodes are compared, in validation and in evaluation."""
-    matching = experiment.matching
-    return Matcher(matching.metric, matching.project_at_test, test_matching(experiment), defects(experiment))
+    matching, fusion = experiment.matching, experiment.fusion
+    return Matcher(
+        matching.metric,
+        matching.project_at_test,
+        test_matching(experiment),
+        defects(experiment),
+        fusion.triples,
+        fusion.over_shots,
+    )
 
 
 def defects(experiment: Experiment) -> Defects:
@@ -83,3 +90,13 @@ def defects(experiment: Experiment) -> Defects:
         swap_shot_axes=matching.swap_shot_axes,
         misplaced_semantics=matching.semantic and matching.leaking_semantics,
     )
+
+
+def check_fusion(experiment: Experiment, reason: str | None) -> None:
+    """Raise ConfigError where episodes go one by one, for some reason, and the fusion asks for more than means."""
+    if reason and not test_matcher(experiment).takes_means:
+        raise ConfigError(
+            f"episodes scored one by one take the mean over shots and tuple sizes ({reason})",
+            where="fusion.over_shots and fusion.triples",
+            remedy="leave both at their defaults",
+        )

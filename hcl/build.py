@@ -117,6 +117,7 @@ def make_regime(
         matching=arguments.training_matching(experiment),
         matcher=arguments.test_matcher(experiment),
         fusion=arguments.sigmas_of_fusion(experiment),
+        candidates=arguments.candidate_fusions(experiment),
         class_embeddings=class_embeddings,
         clip_embeddings=val_embeddings,
     )

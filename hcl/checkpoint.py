@@ -9,6 +9,7 @@ import hashlib
 import os
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from hcl.errors import CheckpointError
+from hcl.storing import storing
 
 FORMAT = "hcl-checkpoint-1"
 _PARTIAL = ".partial"  # ends the name of a file that is being written
@@ -26,13 +28,20 @@ def save_checkpoint(path: Path, *, model: nn.Module, state: dict[str, Any]) -> N
     """Write whole or not at all: the model's tensors beside `state` (tensors, numbers, strings, lists, dicts).
 
     The content reaches the disk before the name does, so that a machine that goes down leaves the old file or the new.
+    Raises StorageError where the disk is full or may not be written.
     """
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_PARTIAL}")
-    with partial.open("xb") as file:
-        torch.save({"format": FORMAT, "model": model.state_dict(), **state}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    with storing(path):
+        try:
+            with partial.open("xb") as file:
+                torch.save({"format": FORMAT, "model": model.state_dict(), **state}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except BaseException:
+            with suppress(OSError):
+                partial.unlink()
+            raise
 
 
 def remove_partial_checkpoints(folder: Path) -> None:

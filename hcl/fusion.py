@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hcl.episodes import Episodes
-from hcl.scores import look_up, query_classes, size_weights
+from hcl.scores import Levels, look_up, query_classes, size_weights
 
 _CHUNK = 1 << 16  # fused margins computed at a time: what a cache holds
 
@@ -51,14 +51,36 @@ def contested(
         look_up(table, episodes, metric=metric, tuple_sizes=(size,), over_shots=over_shots) for size in tuple_sizes
     ]
     stacked = [levels[0].global_, *(one.temporal for one in levels), *(one.spatial for one in levels)]
-    values = np.stack(stacked).astype(np.float32).reshape(len(stacked), -1, episodes.way)
-    own = np.tile(query_classes(episodes.way, episodes.query.shape[2]), len(episodes))
-    others = np.array([[way for way in range(episodes.way) if way != one] for one in range(episodes.way)])[own]
+    return _contested(stacked)
+
+
+def _contested(levels: Sequence[Float[np.ndarray, "episode query way"]]) -> Contested:
+    """The margins of similarities, level by level; queries stand class by class."""
+    n_episodes, n_queries, n_way = levels[0].shape
+    values = np.stack(levels).astype(np.float32).reshape(len(levels), -1, n_way)
+    own = np.tile(query_classes(n_way, n_queries // n_way), n_episodes)
+    others = np.array([[way for way in range(n_way) if way != one] for one in range(n_way)])[own]
     margins = np.take_along_axis(values, own[None, :, None], axis=2) - np.take_along_axis(values, others[None], axis=2)
     always = (margins > 0).all(axis=(0, 2))
     never = np.any((margins < 0).all(axis=0), axis=1)
     open_ = torch.from_numpy(np.ascontiguousarray(margins[:, ~(always | never)]))
     return Contested(open_, int(always.sum()), len(own))
+
+
+def mean_accuracies(levels: Sequence[Levels], sigmas: Float[Tensor, "candidate 3"]) -> Float[Tensor, "candidate"]:
+    """Mean accuracy over shots of many weights of the levels (global, temporal, spatial), each tuple size in its share.
+
+    Args:
+        levels: of the episodes of each shot.
+    """
+    return torch.stack([fused_accuracies(_contested(one), sigmas) for one in levels]).mean(dim=0)
+
+
+def drawn_sigmas(n: int, first: Sequence[Sequence[float]], highest: float = 4.0) -> Float[Tensor, "candidate 3"]:
+    """Weights of the levels to be tried: given ones, then others spread evenly (Sobol) beside a global level of 1."""
+    drawn = torch.quasirandom.SobolEngine(2, scramble=True, seed=0).draw(max(0, n - len(first)))
+    spread = torch.cat([torch.ones(len(drawn), 1), highest * drawn], dim=1)
+    return torch.cat([torch.tensor(first, dtype=spread.dtype), spread])[:n]
 
 
 def level_weights(

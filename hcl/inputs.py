@@ -56,19 +56,22 @@ def test_draws(clip: int, views: int) -> list[Draw]:
     return [Draw(clip)] if views == 1 else [Draw(clip, (view,)) for view in range(views)]
 
 
-def val_episodes(experiment: Experiment, partition: Partition) -> Episodes:
-    """The episodes that choose the best epoch: the same after every epoch and in every trial."""
+def val_episodes(experiment: Experiment, partition: Partition) -> list[Episodes]:
+    """The episodes of each shot that choose the best epoch: the same after every epoch and in every trial."""
     evaluation, train = experiment.evaluation, experiment.train
-    return sample_episodes(
-        partition.labels,
-        way=evaluation.way,
-        shot=train.val_shot,
-        queries=evaluation.queries,
-        episodes=train.val_episodes,
-        seed=VAL_SEED,
-        class_names=partition.classes,
-        overlapping=evaluation.overlapping,
-    )
+    return [
+        sample_episodes(
+            partition.labels,
+            way=evaluation.way,
+            shot=shot,
+            queries=evaluation.queries,
+            episodes=train.val_episodes,
+            seed=VAL_SEED,
+            class_names=partition.classes,
+            overlapping=evaluation.overlapping,
+        )
+        for shot in train.val_shots
+    ]
 
 
 def class_embeddings(

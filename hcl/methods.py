@@ -100,13 +100,11 @@ class HierarchicalMatching:
     """HCL's three levels; pairwise unless a defect of the release mixes the clips of an episode.
 
     Attributes:
-        looking: the keyword arguments of `hcl.scores.look_up`.
         sigmas: weights of the levels.
         half: patches are kept in half precision.
     """
 
     matcher: Matcher
-    looking: Mapping[str, Any]
     sigmas: Mapping[str, float]
     half: bool = False
     reads_names: bool = True
@@ -140,7 +138,7 @@ class HierarchicalMatching:
         return score_pairs(unpack(query), unpack(support), **self.matcher.options)
 
     def look_up(self, table: Mapping[str, Float[np.ndarray, "clip clip"]], episodes: Episodes) -> Scores:
-        return _by_level(look_up(table, episodes, **self.looking))
+        return _by_level(look_up(table, episodes, **self.matcher.looking))
 
     def one_by_one(self, model: HCL, take: Take, episodes: Episodes) -> Scores:
         def features(clips: Int[Tensor, "clip"]) -> ClipFeatures:

@@ -6,11 +6,10 @@ above it asks which of them it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -18,7 +17,7 @@ from torch.utils.data import Dataset
 
 from hcl.batches import Batch, EpisodeSampler, PairSampler, Sampler
 from hcl.episodes import Episodes
-from hcl.evaluation import Matcher, validate, validate_pooled
+from hcl.evaluation import Matcher, Validation, validate, validate_pooled
 from hcl.gather import Gather
 from hcl.losses import TERMS
 from hcl.model import HCL, autocast
@@ -45,9 +44,13 @@ class Regime(Protocol):
         ...
 
     def validate(
-        self, model: Any, dataset: Dataset, episodes: Episodes, *, gather: Gather, **encoding: Any
-    ) -> Float[np.ndarray, "episode"]:
-        """The accuracy of each episode by the regime's own matcher; `encoding` as in `hcl.evaluation.encode`."""
+        self, model: Any, dataset: Dataset, episodes: Sequence[Episodes], *, gather: Gather, **encoding: Any
+    ) -> Validation:
+        """The accuracy of each episode, of one or several shots, by the regime's own matcher.
+
+        Args:
+            encoding: as in `hcl.evaluation.encode`.
+        """
         ...
 
 
@@ -59,6 +62,7 @@ class Contrastive:
         sigmas: weight of each term.
         matching: the keyword arguments of `hcl.losses.contrastive_terms`.
         matcher, fusion: how episodes of validation are compared, and the weights of the levels.
+        candidates: further weights of the levels that validation tries.
         class_embeddings, clip_embeddings: of the training classes' names and of the validation clips' class names.
     """
 
@@ -67,6 +71,7 @@ class Contrastive:
     matching: Mapping[str, Any]
     matcher: Matcher
     fusion: Mapping[str, float]
+    candidates: Float[Tensor, "candidate 3"] | None = None
     class_embeddings: Tensor | None = None
     clip_embeddings: Tensor | None = None
     terms: tuple[str, ...] = TERMS
@@ -83,14 +88,15 @@ class Contrastive:
         )
 
     def validate(
-        self, model: HCL, dataset: Dataset, episodes: Episodes, *, gather: Gather, **encoding: Any
-    ) -> Float[np.ndarray, "episode"]:
+        self, model: HCL, dataset: Dataset, episodes: Sequence[Episodes], *, gather: Gather, **encoding: Any
+    ) -> Validation:
         return validate(
             model,
             dataset,
             episodes,
             self.matcher,
             sigmas=self.fusion,
+            candidates=self.candidates,
             embeddings=self.clip_embeddings,
             gather=gather,
             **encoding,
@@ -114,8 +120,8 @@ class Classification:
         return of_batch
 
     def validate(
-        self, model: PooledModel, dataset: Dataset, episodes: Episodes, *, gather: Gather, **encoding: Any
-    ) -> Float[np.ndarray, "episode"]:
+        self, model: PooledModel, dataset: Dataset, episodes: Sequence[Episodes], *, gather: Gather, **encoding: Any
+    ) -> Validation:
         return validate_pooled(model, dataset, episodes, gather=gather, **encoding)
 
 
@@ -139,8 +145,8 @@ class Episodic:
         return of_episode
 
     def validate(
-        self, model: PooledModel, dataset: Dataset, episodes: Episodes, *, gather: Gather, **encoding: Any
-    ) -> Float[np.ndarray, "episode"]:
+        self, model: PooledModel, dataset: Dataset, episodes: Sequence[Episodes], *, gather: Gather, **encoding: Any
+    ) -> Validation:
         return validate_pooled(model, dataset, episodes, gather=gather, **encoding)
 
 

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from typing import Literal
 
-SamplerName = Literal["tpe", "cmaes", "gp", "random", "grid"]
+SamplerName = Literal["tpe", "cmaes", "gp", "random", "grid", "population"]
 StopRule = Literal["asha", "median", "none"]

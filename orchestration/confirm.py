@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import results
-from hcl.errors import HCLError
+from hcl.errors import ConfigError, HCLError
 from hcl.resolve import override
 from orchestration.grids import ensure_grids
 from orchestration.ledger import ERROR, Given
@@ -69,6 +69,12 @@ def confirm(
         HCLError: no seed of any candidate could be trained.
         KeyboardInterrupt: Ctrl-C, with what was done kept.
     """
+    if study.is_population:
+        raise ConfigError(
+            "a member's values changed while it trained: no settings to train again with",
+            where="--confirm",
+            remedy="repeat the study with other seeds (--set seed=... --set name=...)",
+        )
     sign = -1 if study.space.objective.mode == "max" else 1
     whole = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
     best = sorted(whole, key=lambda trial: sign * (trial.value or 0.0))[:n_best]
@@ -113,6 +119,9 @@ class _Again:
             if name in self._wanted and outcome.get("value") is not None:
                 found[trial, int(seed)] = float(outcome["value"])
         return found
+
+    def may_ask(self) -> bool:
+        return True
 
     def ask(self) -> Given | None:
         if not self._open:

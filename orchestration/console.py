@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 import results
@@ -34,7 +36,7 @@ def show_epoch(row: dict[str, Any]) -> None:
 
 def show_trial(trial: results.TrialRecord) -> None:
     """One line a trial."""
-    values = " ".join(f"{path}={_short(value)}" for path, value in trial.params.items())
+    values = " ".join(f"{path}={short_value(value)}" for path, value in trial.params.items())
     outcome = trial.error if trial.error else percent(trial.value)
     out.print(
         f"trial {trial.trial} {trial.state} after {trial.epochs} epochs: {outcome}  {values}",
@@ -81,9 +83,27 @@ def print_rows(frame: pd.DataFrame, title: str | None = None) -> None:
             out.print(escape(line), soft_wrap=True, highlight=False)
 
 
+def fits(table: Table) -> bool:
+    """Whether a table has room for all of its text: what does not fit would be cut to a few letters a column."""
+    return Measurement.get(out, out.options.update_width(10_000), table).maximum <= out.width
+
+
+def settings_text(values: Mapping[str, Any]) -> str:
+    """Settings in one text that a column of any width can wrap; the names as `short_names` gives them."""
+    _, names = short_names(list(values))
+    return ", ".join(f"{name} {short_value(value)}" for name, value in zip(names, values.values(), strict=True))
+
+
+def short_names(paths: Sequence[str]) -> tuple[str, list[str]]:
+    """What some dotted paths begin with alike, up to a dot or an underscore, and what is left of each."""
+    common = os.path.commonprefix(paths) if len(paths) > 1 else "".join(paths)  # noqa: RUF071 - of letters
+    length = 1 + max(common.rfind("."), common.rfind("_") if len(paths) > 1 else -1)
+    return common[:length], [path[length:] for path in paths]
+
+
 def percent(value: float | None) -> str:
     return "no value" if value is None else f"{100 * value:.1f}%"
 
 
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def short_value(value: Any) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

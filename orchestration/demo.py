@@ -14,12 +14,12 @@ from orchestration.console import out, print_table, show_epoch, show_records, sh
 from orchestration.evaluate import evaluate
 from orchestration.extract import extract_dataset
 from orchestration.questions import Target, encodings, questions_of
+from orchestration.reporting import make_report
 from orchestration.runtime import connect, progress
 from orchestration.study import Study
 from orchestration.study_records import best_experiment
 from orchestration.sweep import sweep
 from orchestration.train import train
-from results.report import write_report, write_tables
 from search_spaces import load_space
 
 VIDEOS_PER_CLASS = 14
@@ -61,9 +61,7 @@ def run_demo(*, data_root: Path, runs: Path, seed: int = 0, address: str | None 
             questions = questions_of([Target(run.folder, best, methods=METHODS)], data_root)
             answers = evaluate(questions, runs=runs, command=command, on_cell=show_records)
             out.print(encodings(questions, answers.n_encoded))
-    loaded = results.load([run.folder, study.folder])
-    page = write_report(loaded, run.folder / "report" / "index.html", title="HCL demo")
-    write_tables(loaded, page.parent)
+    page = make_report([run.folder, study.folder], run.folder / "report", title="HCL demo", command=command).page
     out.print()
     print_table([run.folder])
     out.print(f"best trial {record.best_trial}: {', '.join(f'{k}={v:.3g}' for k, v in _best(record, trials).items())}")

@@ -37,23 +37,35 @@ class Panel:
     grid: tuple[int, int]
 
 
-def draw(panels: Sequence[Panel], path: Path, *, heading: str, n_lines: int = 3) -> Path:
-    """Write the panels below each other as a PNG.
+def draw(panels: Sequence[Panel], *, heading: str, n_lines: int = 3) -> np.ndarray:
+    """The panels below each other, (row, column, 3) as BGR bytes.
 
     A patch's outline is the stronger, the more of the zoomed tuples kept it, compared with the others of its clip;
     lines join the frames of the best `n_lines` tuples, a colour each, with their similarities in the second line.
-
-    Raises:
-        StorageError: the picture cannot be encoded.
     """
     drawn = [_panel(panel, n_lines) for panel in panels]
     width = max(image.shape[1] for image in drawn)
-    drawn = [_widened(image, width) for image in drawn]
-    picture = np.concatenate([_heading(heading, width), *drawn])
-    encoded, content = cv2.imencode(".png", picture)
+    return np.concatenate([_heading(heading, width), *(_widened(image, width) for image in drawn)])
+
+
+def write_picture(path: Path, image: np.ndarray) -> Path:
+    """As a PNG. Raises StorageError where it cannot be encoded."""
+    return write_atomically(path, _encoded(".png", image, []))
+
+
+def small_picture(image: np.ndarray, *, width: int = 1100, quality: int = 72) -> bytes:
+    """As WebP, no wider than `width` pixels: for a page that holds several. Raises StorageError likewise."""
+    if image.shape[1] > width:
+        height = round(image.shape[0] * width / image.shape[1])
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return _encoded(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, quality])
+
+
+def _encoded(ending: str, image: np.ndarray, settings: list[int]) -> bytes:
+    encoded, content = cv2.imencode(ending, image, settings)
     if not encoded:
-        raise StorageError("the picture cannot be encoded", where=str(path))
-    return write_atomically(path, content.tobytes())
+        raise StorageError(f"a picture of {image.shape[1]} x {image.shape[0]} cannot be encoded", where=ending)
+    return content.tobytes()
 
 
 def _panel(panel: Panel, n_lines: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from hcl.extraction import discard_folder, discard_partials, extract_video
 from hcl.inventory import ExtractionJob, Inventory, extraction_jobs, settle_missing, take_inventory
 from hcl.locking import exclusive
 from hcl.manifest import VideoRecord, append_record, read_manifest, write_manifest
-from orchestration.runtime import ItemCrash, ItemTimeout, connect, map_actors, n_workers_available, progress
+from orchestration.runtime import ItemCrash, ItemTimeout, actor_of, connect, map_actors, n_workers_available, progress
 
 
 @dataclass(frozen=True)
@@ -165,12 +165,12 @@ def _extracted(
     dataset: str,
 ) -> Generator[VideoRecord, None, None]:
     """Records of the jobs as they finish. Raises what is not the video's fault."""
-    make_actor = ray.remote(_Extractor).options(num_cpus=1).remote
+    make_actor = actor_of(_Extractor, "decode").remote
     results = map_actors(
         lambda: make_actor(place, options),
         jobs,
         lambda actor, job: actor.extract.remote(job),
-        n_actors=actors or n_workers_available(),
+        n_actors=actors or n_workers_available("decode"),
         timeout_s=time_limit_s,
     )
     with closing(results), progress(len(jobs), f"extract {dataset}", "videos") as advance:

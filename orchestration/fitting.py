@@ -1,4 +1,4 @@
-"""A run's epochs by Ray Train, and the errors of its workers on their way to the caller."""
+"""A run's epochs by Ray Train, by fewer workers where nodes have left, and its workers' errors on their way here."""
 
 from __future__ import annotations
 
@@ -6,20 +6,27 @@ import json
 import logging
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import ray.train
+import torch
 from ray.exceptions import RayError
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import CheckpointConfig, ControllerError, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device, prepare_model
 from torch import nn
 
 from hcl import errors
-from hcl.errors import ClusterError, HCLError, TrainingError
-from hcl.gather import OneProcess, Workers
+from hcl.errors import ClusterError, HCLError, StorageError, TrainingError
+from hcl.gather import Gather, OneProcess, Workers
+from orchestration.console import notes
+from orchestration.elastic import could_be_more, first_count, n_that_fit, next_count, worker_resources
 from orchestration.runs import FAILED, Run
+from orchestration.storage import storage_error
 from orchestration.worker import run_epochs
+from results import RecordError
 from results.files import write_atomically
 
 _RAY_STATE = ".ray_train"  # Ray Train's own files; ours are the checkpoints
@@ -27,6 +34,9 @@ _RAY_STATE = ".ray_train"  # Ray Train's own files; ours are the checkpoints
 
 def fit(run: Run, *, callbacks: Sequence[Any] = (), report: Callable[[dict], dict] | None = None) -> None:
     """The run's epochs by Ray Train.
+
+    Workers that cannot be started within RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S become fewer, down to
+    `train.min_workers`; at the end of an epoch they become more again where there is room.
 
     Args:
         callbacks: of Ray Train, such as the one that hands metrics on to Ray Tune.
@@ -36,41 +46,70 @@ def fit(run: Run, *, callbacks: Sequence[Any] = (), report: Callable[[dict], dic
     (run.folder / FAILED).unlink(missing_ok=True)
     settings = run.experiment.train
     state = run.folder / _RAY_STATE
-    trainer = TorchTrainer(
-        _train_worker,
-        train_loop_config={"run": run, "report": report},
-        torch_config=TorchConfig(backend="nccl" if settings.use_gpu else "gloo", timeout_s=600),
-        scaling_config=ScalingConfig(
-            num_workers=settings.workers,
-            use_gpu=settings.use_gpu,
-            resources_per_worker={"CPU": 1, "GPU": 1} if settings.use_gpu else {"CPU": 1},
-        ),
-        run_config=RunConfig(
-            name=f"{run.experiment.name}-{time.time_ns()}",  # a name that exists would be resumed by Ray's own files
-            storage_path=str(state),
-            checkpoint_config=CheckpointConfig(num_to_keep=1),
-            failure_config=FailureConfig(max_failures=3, controller_failure_limit=3),  # type: ignore[call-arg]
-            callbacks=list(callbacks),
-        ),
-    )
+    n_workers = first_count(settings)
+    failed: Counter[int] = Counter()
     try:
-        trainer.fit()
+        while True:
+            if n_workers < settings.workers:
+                notes.print(f"{run.experiment.name}: {n_workers} of {settings.workers} workers", highlight=False)
+            done = run.epochs_done()
+            try:
+                _trainer(run, n_workers, state, callbacks, report).fit()
+            except ControllerError:  # so many could not be started
+                failed = Counter({n_workers: failed[n_workers] + 1} | (failed if run.epochs_done() == done else {}))
+                following = next_count(settings.worker_counts, n_that_fit(settings), failed)
+                if following is None or settings.min_workers is None:
+                    raise
+                n_workers = following
+                continue
+            if (run.folder / FAILED).exists() or run.epochs_done() >= run.last_epoch:
+                break
+            n_workers, failed = first_count(settings), Counter()
     except HCLError:
         raise
     except Exception as error:
         _raise_recorded(run)
         failures = getattr(error, "worker_failures", {}).values()
+        for one in (error, *failures):  # a full disk has no room for what a worker leaves behind either
+            if told := storage_error(one, run.folder):
+                raise told from error
         if failures and not any(isinstance(one, RayError) for one in failures):
             raise  # a bug in our own code, which wants its traceback
         raise ClusterError(
             f"training stopped: {str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__}",
             where=str(run.folder),
-            remedy=f"{settings.workers} workers need as many free {'GPUs' if settings.use_gpu else 'CPUs'}; "
+            remedy=f"{settings.min_workers or settings.workers} workers need as many free "
+            f"{'GPUs' if settings.use_gpu else 'CPUs'}, and {settings.cpus_per_worker} CPUs each; "
             "repeat the command to go on from the last checkpoint",
         ) from error
     finally:
         shutil.rmtree(state, ignore_errors=True)
     _raise_recorded(run)
+
+
+def _trainer(
+    run: Run, n_workers: int, state: Path, callbacks: Sequence[Any], report: Callable[[dict], dict] | None
+) -> TorchTrainer:
+    settings = run.experiment.train
+    n_tries = 3 if settings.min_workers is None else 0  # to start the workers again; where fewer will do, `fit` tries
+    return TorchTrainer(
+        _train_worker,
+        train_loop_config={"run": run, "report": report},
+        torch_config=TorchConfig(backend="nccl" if settings.use_gpu else "gloo", timeout_s=600),
+        scaling_config=ScalingConfig(
+            num_workers=n_workers,
+            use_gpu=settings.use_gpu,
+            resources_per_worker=worker_resources(settings),
+            placement_strategy="PACK",  # on one node where they fit: gradients then stay off the network
+        ),
+        run_config=RunConfig(
+            name=f"{run.experiment.name}-{time.time_ns()}",  # a name that exists would be resumed by Ray's own files
+            storage_path=str(state),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            failure_config=FailureConfig(max_failures=3, controller_failure_limit=n_tries),  # type: ignore[call-arg]
+            callbacks=list(callbacks),
+        ),
+    )
 
 
 def _train_worker(config: dict[str, Any]) -> None:
@@ -81,16 +120,27 @@ def _train_worker(config: dict[str, Any]) -> None:
     if (run.folder / FAILED).exists():
         return  # this worker was restarted after an error that would only repeat itself
     world = context.get_world_size()
+    settings = run.experiment.train
+    torch.set_num_threads(settings.cpus_per_worker)
+    gather: Gather = Workers() if world > 1 else OneProcess()
     synchronise = run.experiment.model.batch_norm == "sync" and world > 1
+
+    def ends_here(row: dict[str, Any]) -> bool:
+        """Report an epoch; whether to begin again with more workers, on which all agree."""
+        ray.train.report(report(row))
+        if world == settings.workers:
+            return False
+        return gather.mean({"more": float(gather.rank == 0 and could_be_more(settings, world))})["more"] > 0
+
     try:
         run_epochs(
             run,
-            gather=Workers() if world > 1 else OneProcess(),
+            gather=gather,
             device=get_device(),
             wrap=lambda model: prepare_model(_synchronised(model) if synchronise else model),
-            on_epoch=lambda row: ray.train.report(report(row)),
+            on_epoch=ends_here,
         )
-    except HCLError as error:
+    except (HCLError, RecordError) as error:
         content = {"kind": type(error).__name__, "problem": error.problem, "where": error.where}
         write_atomically(run.folder / FAILED, json.dumps(content | {"remedy": error.remedy}).encode())
         raise
@@ -106,5 +156,5 @@ def _raise_recorded(run: Run) -> None:
     path = run.folder / FAILED
     if path.exists():
         content = json.loads(path.read_text())
-        kind = getattr(errors, content["kind"], TrainingError)
+        kind = getattr(errors, content["kind"], StorageError if content["kind"] == "RecordError" else TrainingError)
         raise kind(content["problem"], where=content["where"], remedy=content["remedy"])

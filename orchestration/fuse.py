@@ -15,22 +15,20 @@ from hcl.effective import effective_partition
 from hcl.episodes import Episodes, sample_episodes
 from hcl.errors import ConfigError
 from hcl.resolve import override
-from hcl.settings import flatten, nest
+from hcl.settings import flatten
 from hcl.splits import read_partition
 from hcl.strict_yaml import read_yaml
 from orchestration.evaluate import evaluate
 from orchestration.fusion_search import LEVELS, PUBLISHED_FUSION, Search, search_table
 from orchestration.grids import ensure_grids
 from orchestration.questions import Target, questions_of
-from orchestration.runs import BEST
+from orchestration.runs import BEST, FUSION, write_fusion
 from orchestration.runtime import connect
 from orchestration.scoring import ensure_tables
 from orchestration.tables import Cell
 from results.files import write_atomically
 from search_spaces import Space
 
-CHOSEN = "fusion.yaml"
-"""In the run's folder: the chosen settings, as `hcl evaluate RUN --fused` takes them."""
 FUSED = "hcl fused"
 
 
@@ -70,8 +68,7 @@ def search_fusion(
         ensure_tables([cell], runs)
     table = cell.table(runs).read()
     found = search_table(table, _val_episodes(cell), experiment, space, n_trials=n_trials, seed=seed)
-    chosen = yaml.safe_dump(nest(found.settings), sort_keys=False)
-    write_atomically(folder / CHOSEN, f"{_HEADER}{chosen}".encode())
+    write_fusion(folder, found.settings, "by `hcl fuse`, see fusion/search.yaml")
     write_atomically(record, yaml.safe_dump({"asked": asked, "found": vars(found)}, sort_keys=False).encode())
     return found
 
@@ -103,8 +100,8 @@ def evaluate_fusion(
 
 
 def chosen_fusion(folder: Path) -> dict[str, Any]:
-    """What `hcl fuse` wrote into a run's folder, by dotted path. Raises ConfigError."""
-    path = folder / CHOSEN
+    """What was chosen on val for a run, by dotted path. Raises ConfigError."""
+    path = folder / FUSION
     if not path.exists():
         raise ConfigError("no fusion has been chosen", where=str(path), remedy=f"run `hcl fuse {folder.name}` first")
     settings = flatten(read_yaml(path, str(path)), str(path))
@@ -168,6 +165,3 @@ def _repeated(record: Path, asked: dict[str, Any]) -> Search:
             remedy="read it with `hcl evaluate --fused`; --restart searches anew, and says so nowhere else",
         )
     return Search(**known["found"])
-
-
-_HEADER = "# Chosen by `hcl fuse` on val; `hcl evaluate RUN --fused` reads it. How: fusion/search.yaml.\n"

@@ -24,7 +24,7 @@ from hcl.grids import GridStore
 from hcl.inputs import make_dataset, test_draws
 from hcl.model import autocast
 from hcl.splits import Partition
-from orchestration.runtime import compute_actor, connect, device_of_actor, map_actors, n_workers_available, progress
+from orchestration.runtime import actor_of, connect, device_of_actor, map_actors, n_workers_available, progress
 
 REVISION = 2  # raise it when the same settings give other grids than before: caches of old code are left alone then
 _BLOCK = 8  # clips of a call: small enough to balance, large enough to fill a batch
@@ -111,14 +111,14 @@ def _encode(missing: Sequence[tuple[GridJob, GridStore]]) -> None:
         done = store.done()
         blocks += [(job, store, start) for start in range(0, n_clips, _BLOCK) if start not in done]
     use_gpu = missing[0][0].experiment.train.use_gpu
-    encoder = compute_actor(_GridEncoder, use_gpu=use_gpu)
+    encoder = actor_of(_GridEncoder, "encode", use_gpu=use_gpu)
     names = ", ".join(dict.fromkeys(f"{job.partition.dataset} {job.partition.name}" for job, _ in missing))
     with progress(len(blocks) * _BLOCK, f"encode {names}", "clips") as advance:
         results = map_actors(
             encoder.remote,
             blocks,
             lambda actor, block: actor.write.remote(*block),
-            n_actors=min(n_workers_available(use_gpu=use_gpu), max(len(blocks), 1)),
+            n_actors=min(n_workers_available("encode", use_gpu=use_gpu), max(len(blocks), 1)),
         )
         for _, outcome in results:
             if isinstance(outcome, Exception):

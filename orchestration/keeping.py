@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,12 +25,17 @@ from hcl.build import Model
 from hcl.checkpoint import load_checkpoint, load_model, remove_partial_checkpoints, save_checkpoint
 from hcl.errors import NonFiniteLossError, TrainingError
 from hcl.resolve import to_yaml
+from hcl.scores import LEVELS
 from hcl.splits import Partition
+from hcl.storing import storing
 from hcl.training import EpochSums
 from orchestration.locks import held
-from orchestration.runs import BEST, LAST, NON_FINITE, PROGRESS, Run
+from orchestration.runs import BEST, FUSION, LAST, NON_FINITE, PROGRESS, Run, write_fusion
 from results.files import write_atomically
 
+FUSED_ACCURACY = "val_fused_accuracy"
+FUSED_SIGMAS = tuple(f"fused_sigma_{level}" for level in LEVELS)
+"""In an epoch's metrics with `train.val_fusions`: the accuracy at the best weights of the levels, and these weights."""
 _PROGRESS_S = 1.0
 
 
@@ -65,7 +72,7 @@ class Position:
     def finish(self, row: dict[str, Any]) -> None:
         """Count an epoch; of equally accurate ones the earlier is the best."""
         self.epoch, self.sums, self.row = self.epoch + 1, EpochSums(), row
-        self.best = max(self.best, row, key=lambda one: one["val_accuracy"]) if self.best else row
+        self.best = max(self.best, row, key=_chosen_by) if self.best else row
 
 
 class Keeper:
@@ -83,7 +90,8 @@ class Keeper:
         if not self.is_writer:
             return nullcontext()
         checkpoints = self.run.folder / "checkpoints"
-        checkpoints.mkdir(parents=True, exist_ok=True)
+        with storing(checkpoints):
+            checkpoints.mkdir(parents=True, exist_ok=True)
         return held(checkpoints / ".writer", what="training", wait_s=60.0)
 
     def restore(self, device: torch.device | str) -> Position:
@@ -110,8 +118,9 @@ class Keeper:
         content = {"epoch": position.epoch + 1, "epochs": train.epochs, "step": sums.steps}
         content |= {"steps": train.batches_per_epoch}
         partial = self.run.folder / f".{PROGRESS}.partial"
-        partial.write_text(json.dumps({**content, **sums.means(), "total": values["total"]}))
-        os.replace(partial, self.run.folder / PROGRESS)
+        with suppress(OSError):  # only to be looked at; what must be kept says so when the disk is full
+            partial.write_text(json.dumps({**content, **sums.means(), "total": values["total"]}))
+            os.replace(partial, self.run.folder / PROGRESS)
 
     def after_epoch(self, position: Position) -> None:
         """Keep the metrics of an epoch that has just been done, and its checkpoints."""
@@ -120,8 +129,11 @@ class Keeper:
         row = position.row
         if position.best["epoch"] == row["epoch"]:
             save_checkpoint(self.run.folder / BEST, model=self.trained.model, state=self._state(position))
+            if fusion := fusion_of(row):
+                write_fusion(self.run.folder, fusion, "while training (train.val_fusions)")
         results.append_epoch(self.run.folder, row)
-        with SummaryWriter(self.run.folder / "tensorboard", purge_step=row["epoch"]) as events:
+        curves = self.run.folder / "tensorboard"
+        with storing(curves), SummaryWriter(curves, purge_step=row["epoch"]) as events:
             for name, value in row.items():
                 events.add_scalar(name, value, row["epoch"])
         self._save_last(position)
@@ -157,3 +169,32 @@ class Keeper:
             "experiment_digest": self.run.experiment.digest(),
             "classes": list(self.partition.classes),
         }
+
+
+def inherit(parent: Path, folder: Path) -> None:
+    """Begin a run's folder with what another has come to, unless it has begun; the checkpoint to go on from is last.
+
+    Files are linked where they can be: none of them is ever written in place.
+    """
+    if (folder / LAST).exists() or not (parent / LAST).exists():
+        return
+    (folder / LAST).parent.mkdir(parents=True, exist_ok=True)
+    for name in ("metrics.parquet", FUSION, BEST, LAST):
+        if (parent / name).exists():
+            partial = folder / f"{name}.inherited"
+            partial.unlink(missing_ok=True)
+            try:
+                os.link(parent / name, partial)
+            except OSError:
+                shutil.copyfile(parent / name, partial)
+            os.replace(partial, folder / name)
+
+
+def fusion_of(row: dict[str, Any]) -> dict[str, float]:
+    """The best weights of the levels of an epoch, by dotted path; empty where none were tried."""
+    return {f"fusion.sigma_{level}": row[name] for level, name in zip(LEVELS, FUSED_SIGMAS, strict=True) if name in row}
+
+
+def _chosen_by(row: dict[str, Any]) -> float:
+    """What makes an epoch the best."""
+    return row.get(FUSED_ACCURACY, row["val_accuracy"])

@@ -20,17 +20,27 @@ from orchestration.samplers import make_pruner, make_sampler, seed_of
 from search_spaces import Space, grid_points
 
 NAME, EPOCHS, SECONDS, ERROR, LOG, BEST = "name", "epochs", "seconds", "error", "log", "best"
-"""What the ledger notes of a trial, as Optuna's user attributes."""
+LAST, FUSED, UNFUSED = "last", "fused", "unfused"
+"""What the ledger notes of a trial, as Optuna's user attributes. LAST: the first objective after the last epoch;
+FUSED and UNFUSED: the best weights of the levels that validation found, and the accuracy without them."""
 _INFEASIBLE, _POINT, _GRID, _LEARNT = "infeasible", "point", "grid", "learnt"
 _TRIES_OF_SAMPLER, _TRIES = 10, 10_000
 
 
 @dataclass(frozen=True)
 class Given:
-    """A trial that was given out: its name, and its values by dotted path."""
+    """A trial that was given out.
+
+    Attributes:
+        values: by dotted path.
+        parent: the trial whose checkpoint it goes on from; None: it begins anew.
+        until: the epoch that it ends with; None: the last one.
+    """
 
     name: str
     values: dict[str, Any]
+    parent: str | None = None
+    until: int | None = None
 
     @property
     def index(self) -> int:
@@ -84,6 +94,10 @@ class Ledger:
         if sampler != "grid":
             for point in space.encoded_first_points():
                 self.enqueue(point)
+
+    def may_ask(self) -> bool:
+        """Whether the next trial follows from what has ended by now. Here it always does."""
+        return True
 
     def enqueue(self, point: Mapping[str, Any]) -> None:
         """Ask for an encoded point before anything is sampled, unless the study has it."""

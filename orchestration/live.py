@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from orchestration.console import out, percent, show_epoch
+from orchestration.console import fits, out, percent, show_epoch
 
 if TYPE_CHECKING:
     from orchestration.estimate import Estimate
@@ -58,21 +60,41 @@ class EpochTable:
             self._live.update(Group(self.table(), Text(self.under_way)), refresh=True)
 
     def table(self) -> Table:
-        """One row an epoch; a column for each term that the run has."""
-        names = dict.fromkeys(name for row in self.rows for name in row if name.startswith("loss_"))
-        terms = [name.removeprefix("loss_") for name in names]
-        table = Table("epoch", *terms, "classified", "val", "clips/s", "data wait", "GB")
-        for row in self.rows:
-            table.add_row(
-                str(row["epoch"]),
-                *(f"{row[name]:.3f}" if (name := f"loss_{term}") in row else "" for term in terms),
-                percent(row["train_accuracy"]),
-                f"{percent(row['val_accuracy'])} ± {100 * (row['val_ci95'] or 0):.1f}",
-                f"{row['clips_per_second']:.1f}",
-                f"{100 * row['data_wait']:.0f}%",
-                f"{row['memory_gb']:.2f}",
-            )
+        """One row an epoch, with as many columns as the terminal has room for: the last of them go first."""
+        named = dict.fromkeys(name for row in self.rows for name in row if name.startswith("loss_"))
+        terms = [name for name in named if name != "loss_total"]
+        columns = ["epoch", "val", "classified", "loss_total", "clips_per_second", *terms, "data_wait", "memory_gb"]
+        table = self._table(columns)
+        while not fits(table) and len(columns) > 2:
+            columns.pop()
+            table = self._table(columns)
         return table
+
+    def _table(self, columns: Sequence[str]) -> Table:
+        table = Table(*(_HEADERS.get(name, name.removeprefix("loss_")) for name in columns), box=SIMPLE_HEAD)
+        for row in self.rows:
+            table.add_row(*(_cell(row, name) for name in columns))
+        return table
+
+
+_HEADERS = {"loss_total": "loss", "clips_per_second": "clips/s", "data_wait": "data wait", "memory_gb": "GB"}
+
+
+def _cell(row: Mapping[str, Any], column: str) -> str:
+    match column:
+        case "epoch":
+            return str(row["epoch"])
+        case "val":
+            return f"{percent(row['val_accuracy'])} ± {100 * (row['val_ci95'] or 0):.1f}"
+        case "classified":
+            return percent(row["train_accuracy"])
+        case "clips_per_second":
+            return f"{row[column]:.1f}"
+        case "data_wait":
+            return f"{100 * row[column]:.0f}%"
+        case "memory_gb":
+            return f"{row[column]:.2f}"
+    return f"{row[column]:.3f}" if column in row else ""
 
 
 def show_memory(estimate: Estimate) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from hcl.errors import StorageError
+from hcl.storing import storing
 
 
 def lock_of(folder: Path) -> Path:
@@ -44,9 +45,9 @@ def held(path: Path, *, what: str, wait_s: float = 0.0) -> Iterator[None]:
             )
         time.sleep(0.1)
     with file:
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        with storing(path):
+            file.truncate(0)
+            os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}".encode())
         try:
             yield
         finally:

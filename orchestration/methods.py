@@ -34,8 +34,7 @@ def method_of(name: str, experiment: Experiment) -> Method:
     if experiment.train.regime != "hcl":
         return PooledHead()
     half = experiment.evaluation.precision == "bfloat16"
-    looking, sigmas = arguments.looking_up(experiment), arguments.sigmas_of_fusion(experiment)
-    return HierarchicalMatching(arguments.test_matcher(experiment), looking, sigmas, half)
+    return HierarchicalMatching(arguments.test_matcher(experiment), arguments.sigmas_of_fusion(experiment), half)
 
 
 def is_trained(name: str, experiment: Experiment) -> bool:

@@ -8,9 +8,8 @@ from contextlib import closing
 from pathlib import Path
 
 import cv2
-import ray
 
-from orchestration.runtime import ItemCrash, ItemTimeout, connect, map_actors, n_workers_available, progress
+from orchestration.runtime import ItemCrash, ItemTimeout, actor_of, connect, map_actors, n_workers_available, progress
 
 _BATCH = 16  # files a call: a call costs about as much as opening one
 
@@ -26,7 +25,7 @@ def unreadable(files: Mapping[str, Path], *, time_limit_s: float = 60.0, address
     if not items:
         return problems
     with connect(address), progress(len(items), "open", "files") as advance:
-        actor = ray.remote(_Opener).options(num_cpus=1).remote
+        actor = actor_of(_Opener, "decode").remote
         batches = [items[start : start + _BATCH] for start in range(0, len(items), _BATCH)]
         again: list[list[tuple[str, str]]] = []
         for is_second, work in ((False, batches), (True, again)):
@@ -34,7 +33,7 @@ def unreadable(files: Mapping[str, Path], *, time_limit_s: float = 60.0, address
                 actor,
                 work,
                 lambda one, batch: one.open.remote(batch),
-                n_actors=min(n_workers_available(), len(work) or 1),
+                n_actors=min(n_workers_available("decode"), len(work) or 1),
                 timeout_s=time_limit_s * (1 if is_second else _BATCH),
                 n_tries=1,
             )

@@ -86,7 +86,7 @@ def questions_of(
                     for asked in lists
                 ]
     for question in questions:
-        _check_fusion(question)
+        arguments.check_fusion(question.cell.experiment, question.reason())
     return questions
 
 
@@ -163,16 +163,6 @@ def _sampled(experiment: Experiment, partition: Partition) -> list[EpisodeList]:
     return lists
 
 
-def _check_fusion(question: Question) -> None:
-    reason, fusion = question.reason(), question.cell.experiment.fusion
-    if reason and (fusion.over_shots, fusion.triples) != ("mean", 0.5):
-        raise ConfigError(
-            f"episodes scored one by one take the mean over shots and tuple sizes ({reason})",
-            where="fusion.over_shots and fusion.triples",
-            remedy="leave both at their defaults",
-        )
-
-
 def _weights(target: Target, method: str) -> Path | None:
     if not is_trained(method, target.experiment):
         return None
@@ -204,6 +194,7 @@ def _known(target: Target, cell: Cell, asked: EpisodeList) -> dict[str, Any]:
         "experiment_digest": experiment.digest(),
         "checkpoint": str(cell.checkpoint or ""),
         "checkpoint_digest": cell.checkpoint_digest,
+        "on_gpu": experiment.train.use_gpu,
         "n_clips": cell.n_clips,
         "n_classes": len(cell.partition.classes),
     }

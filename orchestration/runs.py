@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import yaml
 from torch.utils.data import Dataset
 
 from hcl import build, inputs
@@ -14,23 +17,44 @@ from hcl.config import Experiment
 from hcl.effective import effective_partition
 from hcl.frames import FrameStore
 from hcl.grids import GridDataset
+from hcl.settings import nest
 from hcl.splits import Partition, merge, read_split
 from orchestration.grids import GridJob
+from results.files import write_atomically
 
 LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"
 PROGRESS = "progress.json"
 FAILED = "failed.json"
 NON_FINITE = "non_finite.json"
+FUSION = "fusion.yaml"
+"""In the run's folder: the weights of the levels that were chosen on val, as `hcl evaluate RUN --fused` takes them."""
+
+
+def resources_of(experiment: Experiment) -> dict[str, float]:
+    """What a run of this experiment holds: a CPU a worker, and a GPU where it asks for them."""
+    workers = float(experiment.train.workers)
+    return {"workers": workers, "cpus": workers, "gpus": workers if experiment.train.use_gpu else 0.0}
 
 
 @dataclass(frozen=True)
 class Run:
-    """A training run: what, from where, to where. `runs` also holds the cache of grids."""
+    """A training run: what, from where, to where.
+
+    Attributes:
+        runs: also holds the cache of grids.
+        until: the epoch to stop after; None: the experiment's last.
+    """
 
     experiment: Experiment
     data_root: Path
     runs: Path
     folder: Path
+    until: int | None = None
+
+    @property
+    def last_epoch(self) -> int:
+        """The epoch that it ends with; the schedule of the learning rate is that of all the experiment's epochs."""
+        return self.until or self.experiment.train.epochs
 
     def partitions(self) -> tuple[Partition, Partition]:
         """Those of training (merged) and of selection, without videos that could not be decoded."""
@@ -69,3 +93,9 @@ class Run:
     def epochs_done(self) -> int:
         """Whole epochs whose checkpoint is on disk."""
         return load_checkpoint(self.folder / LAST)["epoch"] if self.has_last() else 0
+
+
+def write_fusion(folder: Path, settings: Mapping[str, Any], how: str) -> None:
+    """Keep a fusion that was chosen on val, by dotted path."""
+    header = f"# Chosen on val {how}; `hcl evaluate RUN --fused` reads it.\n"
+    write_atomically(folder / FUSION, f"{header}{yaml.safe_dump(nest(settings), sort_keys=False)}".encode())

@@ -21,11 +21,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cluster.description import N_TRIAL_DRIVERS
 from hcl.errors import ClusterError
 from orchestration.actors import ItemCrash, ItemTimeout, map_actors
+from orchestration.node_watch import ends_without_nodes
+from orchestration.roles import Role, free, mark
 
 __all__ = [
     "ItemCrash",
     "ItemTimeout",
-    "compute_actor",
+    "actor_of",
     "connect",
     "device_of_actor",
     "map_actors",
@@ -60,7 +62,7 @@ def connect(
         resources: custom resources of the local Ray, beside `trial_driver`.
         timeout_s: how long an address may take to answer.
     Raises:
-        ClusterError: Ray cannot be started or reached.
+        ClusterError: Ray cannot be started or reached, or all of its nodes have died.
     """
     if ray.is_initialized():
         yield
@@ -87,20 +89,22 @@ def connect(
         ) from error
     _tighten_token()
     try:
-        yield
+        with ends_without_nodes(address or "local Ray"):
+            yield
     finally:
         ray.shutdown()
 
 
-def n_workers_available(*, use_gpu: bool = False) -> int:
-    """How many actors of one CPU (and one GPU) find room now; at least 1, so that work can queue for it."""
-    free = ray.available_resources()
-    return max(1, int(min(free.get("CPU", 0), free.get("GPU", 0)) if use_gpu else free.get("CPU", 0)))
+def n_workers_available(role: Role, *, use_gpu: bool = False) -> int:
+    """How many actors of one CPU (and one GPU) find room now on the nodes that do this work; at least 1, so that work
+    can queue for it."""
+    room = free(role)
+    return max(1, int(min(room.values()) if use_gpu else room["CPU"]))
 
 
-def compute_actor(kind: type, *, use_gpu: bool) -> Any:
+def actor_of(kind: type, role: Role, *, use_gpu: bool = False) -> Any:
     """`kind` as an actor of one CPU and, where asked for, one GPU; without it Ray hides the GPUs from its process."""
-    return ray.remote(num_cpus=1, num_gpus=int(use_gpu))(kind)
+    return ray.remote(num_cpus=1, num_gpus=int(use_gpu), resources=mark(role))(kind)
 
 
 def device_of_actor() -> str:

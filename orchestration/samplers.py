@@ -28,6 +28,7 @@ _MAKE: dict[str, Callable[[int], BaseSampler]] = {
     "gp": lambda seed: GPSampler(seed=seed, n_startup_trials=_RANDOM_TRIALS),
     "random": lambda seed: RandomSampler(seed=seed),
     "grid": lambda seed: RandomSampler(seed=seed),  # every value is given; nothing is left to draw
+    "population": lambda seed: RandomSampler(seed=seed),  # of the first round; see orchestration.population
 }
 
 

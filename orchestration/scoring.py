@@ -15,7 +15,7 @@ from hcl.episodes import Episodes
 from hcl.errors import HCLError, StorageError
 from hcl.methods import Scores
 from orchestration.actors import BARRIER, Barrier
-from orchestration.runtime import compute_actor, map_actors, n_workers_available, phases
+from orchestration.runtime import actor_of, map_actors, n_workers_available, phases
 from orchestration.scorer import ENCODE, ONE_BY_ONE, SCORE, Done, Scorer
 from orchestration.tables import Cell
 
@@ -121,7 +121,7 @@ def _run(phases_of_jobs: Sequence[Sequence[_Job]], runs: Path) -> Iterator[tuple
     if not jobs:
         return
     use_gpu = jobs[0].cell.experiment.train.use_gpu
-    scorer = compute_actor(Scorer, use_gpu=use_gpu)
+    scorer = actor_of(Scorer, "encode", use_gpu=use_gpu)
     cells = {cell: ray.put(cell) for cell in dict.fromkeys(job.cell for job in jobs)}  # sent once, not with each job
     items: list[_Job | Barrier] = []
     for phase in phases_of_jobs:
@@ -130,7 +130,7 @@ def _run(phases_of_jobs: Sequence[Sequence[_Job]], runs: Path) -> Iterator[tuple
         lambda: scorer.remote(runs),
         items,
         lambda actor, job: actor.work.remote(job.phase, cells[job.cell], job.what),
-        n_actors=min(n_workers_available(use_gpu=use_gpu), len(jobs)),
+        n_actors=min(n_workers_available("encode", use_gpu=use_gpu), len(jobs)),
     )
     for job, answer in answers:
         if isinstance(answer, Exception):

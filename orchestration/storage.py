@@ -1,7 +1,10 @@
-"""Is a folder one that runs and data can lie in? Asked before any work, and never for long."""
+"""Is a folder one that runs and data can lie in? Asked before any work, and never for long. What a disk refused later,
+wherever it was met, is told as such.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import threading
@@ -11,6 +14,8 @@ from hcl.errors import ConfigError, StorageError
 
 ANSWER_S = 10.0
 """How long a file system may take to answer."""
+
+_OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
 
 _URI = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/")  # pathlib makes s3:/bucket of s3://bucket
 
@@ -42,3 +47,23 @@ def check_place(folder: Path, option: str) -> Path:
             remedy="check the server of that file system and the network, or give another folder",
         )
     return folder
+
+
+def storage_error(error: BaseException, folder: Path) -> StorageError | None:
+    """The disk's part in an error that came through Ray, torch or Optuna; None where it has none.
+
+    Args:
+        folder: what was written, where the error does not say.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        number = getattr(seen, "errno", None)
+        for code in _OF_DISK:
+            if number == code or os.strerror(code) in str(seen):
+                return StorageError(
+                    f"cannot be written: {os.strerror(code)}",
+                    where=str(getattr(seen, "filename", None) or folder),
+                    remedy="free space or mend the mount, then repeat the command, which goes on where it stopped",
+                )
+        seen = seen.__cause__ or seen.__context__
+    return None

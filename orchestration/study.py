@@ -15,7 +15,8 @@ from hcl.resolve import override, to_yaml
 from hcl.settings import flatten
 from orchestration.choices import SamplerName, StopRule
 from orchestration.ledger import Given, Ledger
-from orchestration.runs import Run
+from orchestration.population import Population, n_rounds
+from orchestration.runs import Run, resources_of
 from orchestration.samplers import seed_of
 from orchestration.study_storage import open_storage, without_password
 from orchestration.train import STUDY
@@ -50,6 +51,8 @@ class Study:
         stop_rule: who stops trials that fall behind.
         paired: all trials see the same seed, and so the same batches; otherwise each has a seed of its own.
         points: values by path, tried before anything is sampled; a study that is repeated may be given others.
+        n_trials: of a population: its members.
+        round_epochs: of a population: epochs between two choices of who goes on.
         storage: of the ledger: a database URL or a journal file; None: a journal in the study's folder.
     """
 
@@ -65,18 +68,31 @@ class Study:
     points: tuple[dict[str, Any], ...] = ()
     limits: Limits = field(default_factory=Limits)
     storage: str | None = None
+    round_epochs: int = 1
 
     @property
     def folder(self) -> Path:
         return self.runs / self.experiment.name
 
+    @property
+    def is_population(self) -> bool:
+        """Whether its trials are the rounds of models that change their values while they train."""
+        return self.sampler == "population"
+
     def trial_folder(self, name: str) -> Path:
         return self.folder / TRIALS / name
+
+    def trial_resources(self) -> dict[str, float]:
+        """What each trial holds while it runs."""
+        held = resources_of(self.experiment)
+        is_shared = held["gpus"] > 0 and held["workers"] == 1
+        return {**held, "gpus": self.limits.gpu_share} if is_shared else held
 
     def trial_run(self, given: Given) -> Run:
         """The run of one trial; raises ConfigError where its values contradict each other."""
         values = given.values if self.paired else {"seed": seed_of(self.seed, given.index), **given.values}
-        return Run(override(self.experiment, values), self.data_root, self.runs, self.trial_folder(given.name))
+        experiment = override(self.experiment, values)
+        return Run(experiment, self.data_root, self.runs, self.trial_folder(given.name), given.until)
 
     def problem_with(self, values: Mapping[str, Any]) -> str | None:
         """Why a trial of these values cannot be run: a broken constraint, or values that contradict each other."""
@@ -93,23 +109,25 @@ class Study:
 
     def ledger(self) -> Ledger:
         """Its trials, in storage; raises ConfigError, StorageError or SpaceError."""
-        return Ledger(
-            self.experiment.name,
-            open_storage(self.folder, self.storage),
-            self.space.with_points(self.points),
-            n_trials=self.n_trials,
-            sampler=self.sampler,
-            stop_rule=self.stop_rule,
-            epochs=self.experiment.train.epochs,
-            seed=self.seed,
-            problem_with=self.problem_with,
-        )
+        where = self.experiment.name, open_storage(self.folder, self.storage), self.space.with_points(self.points)
+        known: dict[str, Any] = {"seed": self.seed, "problem_with": self.problem_with}
+        known["epochs"] = self.experiment.train.epochs
+        if self.is_population:
+            return Population(*where, members=self.n_trials, round_epochs=self.round_epochs, **known)
+        return Ledger(*where, n_trials=self.n_trials, sampler=self.sampler, stop_rule=self.stop_rule, **known)
 
 
 def n_trials_of(folder: Path) -> int | None:
     """How many trials a study was last asked for; None where there is no study."""
     path = folder / STUDY
     return int(yaml.safe_load(path.read_text())["n_trials"]) if path.exists() else None
+
+
+def n_trials_in_all(study: Study) -> int:
+    """Trials that will be given out: of a population a trial is a member's round."""
+    if not study.is_population:
+        return study.n_trials
+    return study.n_trials * n_rounds(study.experiment.train.epochs, study.round_epochs)
 
 
 def open_folder(study: Study) -> Study:
@@ -150,4 +168,5 @@ def _identity(study: Study) -> dict[str, Any]:
         "paired": study.paired,
         "storage": without_password(study.storage),
         "n_trials": study.n_trials,
+        **({"round_epochs": study.round_epochs} if study.is_population else {}),
     }

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hcl.build import caches_grids
 from hcl.errors import ConfigError
 from hcl.resolve import override, setting_of
+from orchestration.keeping import FUSED_ACCURACY
+from orchestration.population import MAY_CHANGE
 from orchestration.runs import Run
 from orchestration.samplers import check_sampler
 from orchestration.study import Study
 from orchestration.train import STUDY, check_data, check_draws
 from orchestration.worker import METRICS
-from search_spaces import grid_points
+from search_spaces import Space, grid_points
 
 
 def check_study(study: Study) -> None:
@@ -40,13 +44,59 @@ def check_space(study: Study) -> None:
                 remedy=f"name one of {', '.join(METRICS)}",
             )
     check_sampler(study.sampler, len(space.objectives))
+    if study.is_population:
+        _check_population(study, space)
     for probe in space.probes():
         override(study.experiment, probe)
+        _check_fused(study, probe)
     for index, point in enumerate(space.first_points):
         if set(space.searched) <= set(point) and (problem := study.problem_with(space.overrides(space.encode(point)))):
             raise ConfigError(problem, where=f"space {space.name}, first_points.{index}", remedy="change the point")
     grid_points(space, whole=study.sampler == "grid")
     _check_comparable(study)
+
+
+def _check_population(study: Study, space: Space) -> None:
+    """Members must be able to take each other's values over in the middle of a training."""
+    if space.trade_offs:
+        raise ConfigError(
+            f"members are ranked by one objective, the space has {len(space.objectives)}",
+            where="--sampler population",
+            remedy="take tpe or gp",
+        )
+    if rigid := [path for path in space.searched if not path.startswith(MAY_CHANGE)]:
+        raise ConfigError(
+            "cannot change in the middle of a training",
+            where=f"space {space.name}, {rigid[0]}",
+            remedy=f"search settings of {' and '.join(one.rstrip('.') for one in MAY_CHANGE)}, as space sigma does",
+        )
+    fewest = max(2, len(space.first_points))
+    if study.n_trials < fewest:
+        raise ConfigError(
+            f"a population of {study.n_trials} has no room for its {len(space.first_points)} first points"
+            if study.n_trials > 1
+            else "a population of one has nobody to learn from",
+            where="--trials",
+            remedy=f"give at least {fewest} members",
+        )
+    if study.experiment.train.epochs <= study.round_epochs:
+        raise ConfigError(
+            f"a training of {study.experiment.train.epochs} epochs has one round of {study.round_epochs}: "
+            "no member would ever change",
+            where="--round-epochs",
+            remedy="give fewer epochs a round, or more epochs (--set train.epochs=...)",
+        )
+
+
+def _check_fused(study: Study, probe: dict[str, Any]) -> None:
+    """The objective that is judged at the best fusion needs fusions to be tried."""
+    names = [one.metric for one in study.space.objectives]
+    if FUSED_ACCURACY in names and not override(study.experiment, probe).train.val_fusions:
+        raise ConfigError(
+            f"trials do not report {FUSED_ACCURACY!r} where no fusion is tried",
+            where=f"space {study.space.name}, objective.metric",
+            remedy="set train.val_fusions, say 256, in the experiment or as a fixed parameter of the space",
+        )
 
 
 def _check_comparable(study: Study) -> None:

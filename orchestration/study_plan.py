@@ -7,20 +7,20 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from rich.markup import escape
 
 import results
 from hcl import build, inputs
 from hcl.config import Experiment
+from hcl.evaluation import clips_needed
 from hcl.resolve import override
 from hcl.splits import Partition
 from orchestration.console import out
+from orchestration.room import room_for
 from orchestration.runs import Run
 from orchestration.runtime import connect
-from orchestration.study import Study
-from orchestration.tuning import room_for
+from orchestration.study import Study, n_trials_in_all
 from orchestration.worker import run_epochs
 from search_spaces import grid_points
 
@@ -40,9 +40,9 @@ def show_plan(study: Study, address: str | None) -> None:
     n_trials = study.n_trials
     if study.sampler == "grid":
         n_trials = min(n_trials, len(grid_points(space, whole=True)))
-    out.print(
-        f"{n_trials} trials of {settings.epochs} epochs over space {space.name}, by {study.sampler}, {study.stop_rule}:"
-    )
+    stop = f"rounds of {study.round_epochs} epochs" if study.is_population else study.stop_rule
+    what = "members" if study.is_population else "trials"
+    out.print(f"{n_trials} {what} of {settings.epochs} epochs over space {space.name}, by {study.sampler}, {stop}:")
     for path, parameter in space.parameters.items():
         out.print(f"  {path}: {escape(str(parameter.model_dump(exclude_defaults=True)))}", soft_wrap=True)
     for text in space.constraints:
@@ -53,7 +53,8 @@ def show_plan(study: Study, address: str | None) -> None:
         out.print(f"  for example {escape(str(values))}", soft_wrap=True)
     room = _room(study, address)
     kind = "GPU" if settings.use_gpu else "CPU"
-    each = study.limits.gpu_share if settings.use_gpu and settings.workers == 1 else settings.workers
+    each = study.limits.gpu_share if settings.use_gpu and settings.workers == 1 else float(settings.workers)
+    each *= 1 if settings.use_gpu else settings.cpus_per_worker
     out.print(f"a trial takes {each:g} {kind}s; {room} at once")
     cost = measure(study)
     whole = n_trials * cost.seconds / settings.workers / max(1, room)
@@ -62,9 +63,8 @@ def show_plan(study: Study, address: str | None) -> None:
         f"by {_STEPS} steps timed on this machine",
         soft_wrap=True,
     )
-    out.print(
-        f"about {n_trials * cost.size / 1e9:.2f} GB on disk, {cost.size / 1e6:.0f} MB a trial; nothing was started"
-    )
+    size = n_trials_in_all(study) * cost.size if study.is_population else n_trials * cost.size
+    out.print(f"about {size / 1e9:.2f} GB on disk, {cost.size / 1e6:.0f} MB a trial; nothing was started")
 
 
 def measure(study: Study) -> Cost:
@@ -95,8 +95,7 @@ def measure(study: Study) -> Cost:
 
 def _n_clips(experiment: Experiment, partition: Partition) -> int:
     """Distinct clips of the validation episodes, which is what validation encodes."""
-    episodes = inputs.val_episodes(experiment, partition)
-    return len(np.unique(np.concatenate([episodes.support.ravel(), episodes.query.ravel()])))
+    return len(clips_needed(inputs.val_episodes(experiment, partition)))
 
 
 def _samples(study: Study) -> list[dict[str, object]]:
@@ -118,7 +117,8 @@ def _room(study: Study, address: str | None) -> int:
             return room_for(study)
     settings = study.experiment.train
     total = torch.cuda.device_count() if settings.use_gpu else os.cpu_count() or 1
-    each = study.limits.gpu_share if settings.use_gpu and settings.workers == 1 else settings.workers
+    each = study.limits.gpu_share if settings.use_gpu and settings.workers == 1 else float(settings.workers)
+    each *= 1 if settings.use_gpu else settings.cpus_per_worker
     room = int(total / each + 1e-9)
     return min(room, study.limits.concurrency or room)
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 import results
 from hcl.config import Experiment
 from hcl.resolve import override
-from orchestration.ledger import EPOCHS, ERROR, LOG, NAME, SECONDS, Ledger
+from orchestration.ledger import EPOCHS, ERROR, FUSED, LOG, NAME, SECONDS, UNFUSED, Ledger
+from orchestration.population import MEMBER, PARENT, ROUND
 from orchestration.study import Study
 
 _STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
@@ -69,6 +72,7 @@ class Records:
             sampler=study.sampler,
             n_trials=self._ledger.n_trials,
             seconds=self._earlier + time.monotonic() - self._began,
+            resources=study.trial_resources(),
             seed=study.seed,
             experiment_digest=study.experiment.digest(),
             command=self._command,
@@ -96,6 +100,11 @@ def record_of(study: Study, trial: FrozenTrial) -> results.TrialRecord:
         seconds=notes.get(SECONDS),
         error=notes.get(ERROR),
         log=notes.get(LOG),
+        fusion=notes.get(FUSED, {}),
+        unfused=notes.get(UNFUSED),
+        member=notes.get(MEMBER),
+        round=notes.get(ROUND),
+        parent=notes.get(PARENT),
     )
 
 
@@ -107,10 +116,10 @@ def best_trial(study: Study, trials: Sequence[results.TrialRecord]) -> results.T
 
 
 def best_experiment(study: Study, trials: Sequence[results.TrialRecord]) -> Experiment:
-    """The study's experiment with the best trial's values, under the name `<study>-best`."""
+    """The study's experiment with the best trial's values and its fusion, under the name `<study>-best`."""
     best = best_trial(study, trials)
     assert best is not None
-    return override(study.experiment, {**best.params, "name": f"{study.experiment.name}-best"})
+    return override(study.experiment, {**best.params, **best.fusion, "name": f"{study.experiment.name}-best"})
 
 
 def pareto_front(study: Study, trials: Sequence[results.TrialRecord]) -> list[str]:
@@ -136,8 +145,10 @@ def _importances(study: optuna.Study) -> dict[str, float]:
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len({trial.values[0] for trial in done}) < 2:
         return {}
-    several: Any = (lambda trial: trial.values[0]) if len(study.directions) > 1 else None
-    with suppress(ValueError, RuntimeError):
+    sign = -1.0 if study.directions[0] == StudyDirection.MAXIMIZE else 1.0  # of several, low values are taken as good
+    several: Any = (lambda trial: sign * trial.values[0]) if len(study.directions) > 1 else None
+    with suppress(ValueError, RuntimeError), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # it says what the sign is for
         found = optuna.importance.get_param_importances(study, target=several)
         return {path: float(share) for path, share in found.items()}
     return {}

@@ -6,8 +6,9 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from rich.box import SIMPLE_HEAD
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
@@ -15,7 +16,7 @@ from rich.text import Text
 
 import results
 from orchestration.confirm import Candidate
-from orchestration.console import out, percent, show_trial
+from orchestration.console import fits, out, percent, settings_text, short_names, short_value, show_trial
 from orchestration.fused_trials import FusedTrial
 from orchestration.locks import holder, lock_of
 from orchestration.runs import PROGRESS
@@ -65,21 +66,31 @@ def trials_table(folder: Path, trials: Sequence[results.TrialRecord], mode: str,
         state: sum(trial.state == state for trial in trials) for state in ("complete", "pruned", "failed", "running")
     }
     said = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
-    table = Table(
-        "trial", *varying, "epoch", "objective", "best so far", "state", title=f"{said or 'no trial yet'} of {n_trials}"
-    )
     running = [trial for trial in trials if trial.state == "running"]
     ended = [trial for trial in trials if trial.state != "running"]
-    for trial in [*ended[-max(1, _ROWS - len(running)) :], *running]:
-        table.add_row(
-            trial.trial,
-            *(_short(trial.params.get(path)) for path in varying),
-            _epoch(folder, trial),
-            _number(trial.value),
-            _number(so_far.get(trial.trial)),
-            trial.state,
-        )
-    return table
+    shown = [*ended[-max(1, _ROWS - len(running)) :], *running]
+    rows = [(trial.trial, _epoch(folder, trial), _number(trial.value), _number(so_far.get(trial.trial)), trial.state)
+            for trial in shown]  # fmt: skip
+    title = f"{said or 'no trial yet'} of {n_trials}"
+    return _with_parameters(("trial", "epoch", "objective", "best so far", "state"), rows, shown, varying, title)
+
+
+def _with_parameters(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    trials: Sequence[results.TrialRecord],
+    varying: Sequence[str],
+    title: str,
+) -> Table:
+    """A row a trial, and behind it what varies: a column each, or, where that is too wide, one that wraps."""
+    alike, names = short_names(varying)
+    wide = Table(*headers, *names, title=f"{title}; {alike}*" if alike else title, box=SIMPLE_HEAD)
+    narrow = Table(*headers, f"{alike}*" if alike else "values", title=title, box=SIMPLE_HEAD)
+    for row, trial in zip(rows, trials, strict=True):
+        values = {path: trial.params.get(path) for path in varying}
+        wide.add_row(*row, *map(short_value, values.values()))
+        narrow.add_row(*row, settings_text(values))
+    return wide if fits(wide) else narrow
 
 
 class Status(NamedTuple):
@@ -124,11 +135,16 @@ def show_end(record: results.SweepRecord, trials: Sequence[results.TrialRecord],
     front = [trial for trial in trials if trial.trial in record.pareto]
     varying = _varying(trials)
     metrics = list(dict.fromkeys(metric for trial in front for metric in trial.values)) or [record.objective]
-    table = Table("trial", *metrics, *varying, title="no other is better in all objectives" if front else "best trials")
-    for trial in front or scored[:n_best]:
+    fused = ["as trained", "fusion"] if any(trial.fusion for trial in trials) else []
+    title = "no other is better in all objectives" if front else "best trials"
+    shown, rows = front or scored[:n_best], []
+    for trial in shown:
         values = [trial.values.get(metric) for metric in metrics] if front else [trial.value]
-        table.add_row(trial.trial, *map(_number, values), *(_short(trial.params.get(path)) for path in varying))
-    out.print(table)
+        stages = [_number(trial.unfused), settings_text(trial.fusion)] if fused else []
+        rows.append([trial.trial, *map(_number, values), *stages])
+    out.print(_with_parameters(["trial", *metrics, *fused], rows, shown, varying, title))
+    if any(trial.round for trial in trials) and record.best_trial:
+        out.print(_lineage(trials, record.best_trial, varying))
     if record.importances:
         shares = list(record.importances.items())[:_IMPORTANT]
         out.print("what mattered: " + ", ".join(f"{path} {100 * share:.0f}%" for path, share in shares), soft_wrap=True)
@@ -142,17 +158,25 @@ def show_end(record: results.SweepRecord, trials: Sequence[results.TrialRecord],
 def show_fused(fused: Sequence[FusedTrial], n_best: int = 5) -> None:
     """Both stages of the best trials: what training gave, and what the fusion added."""
     table = Table(
-        "trial", "trained", "published fusion", "best fusion", "its settings", title="at their best fusion, on val"
+        "trial",
+        "trained",
+        "published fusion",
+        "best fusion",
+        "its settings",
+        title="at their best fusion, on val",
+        box=SIMPLE_HEAD,
     )
     for one in fused[:n_best]:
-        settings = ", ".join(f"{path.rpartition('.')[2]} {_short(value)}" for path, value in one.settings.items())
-        table.add_row(one.trial, _number(one.trained), _number(one.published), _number(one.fused), settings)
+        numbers = map(_number, (one.trained, one.published, one.fused))
+        table.add_row(one.trial, *numbers, settings_text(one.settings))
     out.print(table)
 
 
 def show_candidates(candidates: Sequence[Candidate]) -> None:
     """What a confirmation found: each candidate's seeds, and by how much it lies behind the winner."""
-    table = Table("trial", "seeds", "mean", "behind the winner", title="the best trials with new seeds")
+    table = Table(
+        "trial", "seeds", "mean", "behind the winner", title="the best trials with new seeds", box=SIMPLE_HEAD
+    )
     for one in candidates:
         behind = "" if one.behind is None else f"{100 * one.behind.mean:.1f} ± {100 * one.behind.ci95:.1f}"
         table.add_row(one.trial, ", ".join(_number(value) for value in one.values.values()), _number(one.mean), behind)
@@ -162,6 +186,18 @@ def show_candidates(candidates: Sequence[Candidate]) -> None:
         out.print(f"not told apart from {candidates[0].trial}: {', '.join(close)}; more seeds may", soft_wrap=True)
     elif len(candidates) > 1:
         out.print(f"{candidates[0].trial} is better than the others beyond the chance of seeds", soft_wrap=True)
+
+
+def _lineage(trials: Sequence[results.TrialRecord], name: str, varying: Sequence[str]) -> Table:
+    """How the best of a population came about: round by round, with the values that it had."""
+    by_name = {trial.trial: trial for trial in trials}
+    line: list[results.TrialRecord] = []
+    parent: str | None = name
+    while parent in by_name:
+        line.insert(0, by_name[parent])
+        parent = line[0].parent
+    rows = [(str(trial.epochs), trial.trial, str(trial.member)) for trial in line]
+    return _with_parameters(("until epoch", "trial", "member"), rows, line, varying, f"how {name} came about")
 
 
 def _epoch(folder: Path, trial: results.TrialRecord) -> str:
@@ -182,7 +218,3 @@ def _number(value: float | None) -> str:
     if value is None:
         return ""
     return percent(value) if 0 <= value <= 1 else f"{value:.4g}"
-
-
-def _short(value: Any) -> str:
-    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

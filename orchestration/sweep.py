@@ -64,6 +64,8 @@ def sweep(
         is_new = not (study.folder / STUDY).exists()
         study = open_folder(study)
         ledger = study.ledger()
+        if add_trials and study.is_population:
+            raise ConfigError("a population does not grow", where="--add-trials", remedy="begin another study")
         if add_trials and not is_new and ledger.is_done():
             study = open_folder(replace(study, n_trials=ledger.n_trials + add_trials))
             ledger = study.ledger()

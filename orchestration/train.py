@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import results
-from hcl import build, inputs
+from hcl import arguments, build, inputs
 from hcl.config import Experiment
 from hcl.errors import ConfigError, StorageError
 from hcl.resolve import load_resolved, to_yaml
@@ -19,7 +19,7 @@ from orchestration.checkpoints import IMPORTED
 from orchestration.fitting import fit
 from orchestration.grids import ensure_grids
 from orchestration.locks import held, lock_of
-from orchestration.runs import Run
+from orchestration.runs import Run, resources_of
 from orchestration.runtime import connect
 from orchestration.watching import watching
 from results.files import write_atomically
@@ -117,7 +117,13 @@ def _provenance(run: Run, command: str) -> results.Provenance:
         known = results.read_provenance(run.folder)
     if known is None:
         digests = {"experiment": run.experiment.digest(), **data}
-        return results.collect_provenance(command, seeds={"experiment": run.experiment.seed}, digests=digests)
+        return results.collect_provenance(
+            command,
+            seeds={"experiment": run.experiment.seed},
+            digests=digests,
+            data={f"{one.name}.{what}": n for one in run.partitions() for what, n in _sizes(one).items()},
+            resources=resources_of(run.experiment),
+        )
     if changed := [name for name, digest in data.items() if known.digests.get(name, digest) != digest]:
         raise ConfigError(
             f"was begun with other data in {', '.join(changed)}",
@@ -125,6 +131,10 @@ def _provenance(run: Run, command: str) -> results.Provenance:
             remedy="give this run another name (--set name=...), or begin anew with --restart",
         )
     return known
+
+
+def _sizes(partition: Partition) -> dict[str, int]:
+    return {"classes": len(partition.classes), "videos": len(partition.videos)}
 
 
 def check_data(run: Run) -> None:
@@ -139,7 +149,8 @@ def check_draws(experiment: Experiment, train_partition: Partition, val_partitio
     """Raise EpisodeError for batches or validation episodes that the partitions cannot provide."""
     sampler = build.make_regime(experiment).sampler
     sampler.draw(train_partition.labels, epoch=0, step=0, class_names=train_partition.classes)
-    inputs.val_episodes(experiment, val_partition)
+    for episodes in inputs.val_episodes(experiment, val_partition):
+        arguments.check_fusion(experiment, arguments.defects(experiment).reason(episodes.shot))
 
 
 def _differences(old: Experiment, new: Experiment) -> list[str]:

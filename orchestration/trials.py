@@ -24,18 +24,21 @@ import results
 from hcl.errors import ClusterError, HCLError, StorageError
 from hcl.resolve import to_yaml
 from orchestration.fitting import fit
+from orchestration.keeping import fusion_of, inherit
 from orchestration.ledger import Given
+from orchestration.roles import mark
 from orchestration.runs import Run
 from orchestration.study import Study
 from orchestration.worker import run_epochs
 from results.files import write_atomically
 from search_spaces.space import Objective
 
-OBJECTIVE, VALUES, BEST_EPOCH, FAILURE, TRIAL_SECONDS = (
-    "objective", "objectives", "best_epoch", "failure", "trial_seconds",
+OBJECTIVE, VALUES, BEST_EPOCH, LAST_VALUE, FUSED_BY, AS_TRAINED, FAILURE, TRIAL_SECONDS = (
+    "objective", "objectives", "best_epoch", "last_value", "fused_by", "as_trained", "failure", "trial_seconds",
 )  # fmt: skip
 """What a trial reports beside an epoch's metrics: the first objective at its best epoch so far, all objectives there,
-that epoch, what it failed of, and how long it has run."""
+that epoch; the first objective after this epoch; the best epoch's weights of the levels and its accuracy without them,
+where validation tried some; what it failed of, and how long it has run."""
 ERROR_LOG, HUNG_LOG = "error.log", "hung.log"
 """In a trial's folder: the traceback of what it failed of, and of where it was when its time was over."""
 
@@ -51,8 +54,9 @@ def trainable(study: Study, train: Train | None = None) -> Any:
     """
     settings = study.experiment.train
     if settings.workers == 1:
-        resources = {"cpu": 1.0, "gpu": study.limits.gpu_share} if settings.use_gpu else {"cpu": 1.0}
-        train = train or functools.partial(_train_here, use_gpu=settings.use_gpu)
+        gpu = {"gpu": study.limits.gpu_share} if settings.use_gpu else {}
+        resources = {"cpu": float(settings.cpus_per_worker), **gpu, **mark("train")}
+        train = train or _train_here
     else:
         # A driver that took a CPU could leave its own workers without one. Clusters may declare a resource for it.
         resources = {"trial_driver": 1.0} if ray.cluster_resources().get("trial_driver") else {"cpu": 0.01}
@@ -62,12 +66,14 @@ def trainable(study: Study, train: Train | None = None) -> Any:
 
 def _run_trial(config: dict[str, Any], study: Study, train: Train) -> None:
     """A trial from its last checkpoint to its end. What would only fail again is reported, all else is raised."""
-    given = Given(config["trial"], config["values"])
+    given = Given(**config["given"])
     folder = study.trial_folder(given.name)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with _time_limit(folder / HUNG_LOG, study.limits.time_s):
             run = study.trial_run(given)
+            if given.parent is not None:
+                inherit(study.trial_folder(given.parent), folder)
             write_atomically(folder / "experiment.yaml", to_yaml(run.experiment).encode())
             report = _Reporter(study.space.objectives, folder)
             if (done := run.epochs_done()) and (known := report.last(done)):
@@ -88,10 +94,11 @@ def _write_down(folder: Path) -> None:
     write_atomically(folder / ERROR_LOG, traceback.format_exc().encode("utf-8", "backslashreplace"))
 
 
-def _train_here(run: Run, report: Callable[[dict[str, Any]], dict[str, Any]], use_gpu: bool) -> None:
+def _train_here(run: Run, report: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """In this process."""
-    device = torch.device("cuda" if use_gpu else "cpu")
-    torch.set_num_threads(1)
+    settings = run.experiment.train
+    device = torch.device("cuda" if settings.use_gpu else "cpu")
+    torch.set_num_threads(settings.cpus_per_worker)
     run_epochs(run, device=device, wrap=lambda model: model.to(device), on_epoch=lambda row: tune.report(report(row)))
 
 
@@ -118,8 +125,10 @@ class _Reporter:
         first = self.objectives[0]
         best = (max if first.mode == "max" else min)(rows, key=lambda one: one[first.metric])
         values = [float(best[one.metric]) for one in self.objectives]
-        seconds = time.perf_counter() - self.began
-        return {**row, OBJECTIVE: values[0], VALUES: values, BEST_EPOCH: best["epoch"], TRIAL_SECONDS: seconds}
+        told = {OBJECTIVE: values[0], VALUES: values, BEST_EPOCH: best["epoch"], LAST_VALUE: row[first.metric]}
+        if fusion := fusion_of(best):
+            told |= {FUSED_BY: fusion, AS_TRAINED: best["val_accuracy"]}
+        return {**row, **told, TRIAL_SECONDS: time.perf_counter() - self.began}
 
     def last(self, epoch: int) -> dict[str, Any] | None:
         """The report of an epoch that was done before; None where its metrics are gone."""

@@ -6,16 +6,14 @@ Nothing of Tune's own state is used again. Its files go into a scratch folder, w
 from __future__ import annotations
 
 import logging
-import math
 import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-import ray
 from ray import tune
 from ray.tune import Callback
 from ray.tune.experiment import Trial
@@ -23,13 +21,20 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from hcl.errors import ClusterError, HCLError
-from orchestration.ledger import BEST, EPOCHS, ERROR, LOG, SECONDS, Given
+from orchestration.ledger import BEST, EPOCHS, ERROR, FUSED, LAST, LOG, SECONDS, UNFUSED, Given
+from orchestration.node_watch import n_alive
+from orchestration.ray_gaps import out_of_memory_ends_one_trial
+from orchestration.room import Room
+from orchestration.storage import storage_error
 from orchestration.study import Study
 from orchestration.trials import (
+    AS_TRAINED,
     BEST_EPOCH,
     ERROR_LOG,
     FAILURE,
+    FUSED_BY,
     HUNG_LOG,
+    LAST_VALUE,
     OBJECTIVE,
     TRIAL_SECONDS,
     VALUES,
@@ -39,7 +44,6 @@ from orchestration.trials import (
 from results.files import write_atomically
 
 _SCRATCH = ".tune"
-_ROOM_S = 1.0  # how old the cluster's resources may be
 
 
 class Source(Protocol):
@@ -47,6 +51,8 @@ class Source(Protocol):
 
     @property
     def n_running(self) -> int: ...
+
+    def may_ask(self) -> bool: ...
 
     def ask(self) -> Given | None: ...
 
@@ -74,17 +80,17 @@ def run_trials(study: Study, ledger: Source, on_event: OnEvent = lambda name, ev
     Raises:
         ClusterError: there is no room for a single trial, or Ray Tune stopped.
     """
-    room_for(study)
+    room = Room(study)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial that fails is told by our own line
     scratch = study.folder / _SCRATCH
     shutil.rmtree(scratch, ignore_errors=True)
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # a trial's folder has its metrics already
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = str(10**6)
     try:
-        tune.Tuner(
+        tuner = tune.Tuner(
             trainable(study, train),
             tune_config=tune.TuneConfig(
-                search_alg=_Search(study, ledger),
+                search_alg=_Search(ledger, room),
                 scheduler=_EarlyStopping(ledger),
                 num_samples=-1,
                 reuse_actors=study.experiment.train.workers == 1,
@@ -95,13 +101,17 @@ def run_trials(study: Study, ledger: Source, on_event: OnEvent = lambda name, ev
                 name=str(time.time_ns()),
                 storage_path=str(scratch),
                 verbose=0,
-                callbacks=[_Recorder(study, ledger, on_event)],
+                callbacks=[_Recorder(study, ledger, room, on_event)],
                 failure_config=tune.FailureConfig(max_failures=study.limits.retries),
             ),
-        ).fit()
+        )
+        with out_of_memory_ends_one_trial():
+            tuner.fit()
     except HCLError:
         raise
     except Exception as error:
+        if told := storage_error(error, study.folder):
+            raise told from error
         raise ClusterError(
             f"the study stopped: {_last_line(str(error) or type(error).__name__)}",
             where=str(study.folder),
@@ -109,26 +119,6 @@ def run_trials(study: Study, ledger: Source, on_event: OnEvent = lambda name, ev
         ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def room_for(study: Study) -> int:
-    """How many trials find room on the cluster at once; one more would wait for its workers, perhaps for ever.
-
-    Raises ClusterError where there is no room for one.
-    """
-    settings = study.experiment.train
-    kind, each = ("GPU", float(settings.workers)) if settings.use_gpu else ("CPU", float(settings.workers))
-    if settings.use_gpu and settings.workers == 1:
-        each = study.limits.gpu_share
-    total = ray.cluster_resources().get(kind, 0)
-    room = int(total / each + 1e-9)
-    if room < 1:
-        raise ClusterError(
-            f"a trial needs {each:g} {kind}s, the cluster has {total:g}",
-            where="train.workers",
-            remedy="lower train.workers, or add nodes",
-        )
-    return min(room, study.limits.concurrency or room)
 
 
 class _Unpickled:
@@ -141,19 +131,15 @@ class _Unpickled:
 class _Search(_Unpickled, Searcher):
     """Hands the ledger's trials to Tune, no more at once than find room; a node that joins or leaves changes that."""
 
-    def __init__(self, study: Study, ledger: Source):
+    def __init__(self, ledger: Source, room: Room):
         super().__init__()  # of no metric: Tune would stop the study at a report of failure, which has none
-        self._study, self._ledger, self._room, self._looked = study, ledger, 0, -math.inf
+        self._ledger, self._room = ledger, room
 
     def suggest(self, trial_id: str) -> Any:
-        if time.monotonic() - self._looked > _ROOM_S:
-            self._looked = time.monotonic()
-            with suppress(ClusterError):  # all nodes that a trial fits on have left: wait for one to join
-                self._room = room_for(self._study)
-        if self._ledger.n_running >= self._room:
+        if self._ledger.n_running >= self._room.now() or not self._ledger.may_ask():
             return None
         given = self._ledger.ask()
-        return Searcher.FINISHED if given is None else {"trial": given.name, "values": given.values}
+        return Searcher.FINISHED if given is None else {"trial": given.name, "given": asdict(given)}
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         """The recorder is told too, and of more."""
@@ -182,8 +168,11 @@ class _EarlyStopping(_Unpickled, FIFOScheduler):
 class _Recorder(_Unpickled, Callback):
     """Writes each trial's end into the ledger, and tells of what happens."""
 
-    def __init__(self, study: Study, ledger: Source, on_event: OnEvent):
-        self._study, self._ledger, self._on_event = study, ledger, on_event
+    def __init__(self, study: Study, ledger: Source, room: Room, on_event: OnEvent):
+        self._study, self._ledger, self._room, self._on_event = study, ledger, room, on_event
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self._room.now()  # Tune itself would wait for ever for nodes that have left
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._on_event(_name_of(trial), "started")
@@ -204,10 +193,12 @@ class _Recorder(_Unpickled, Callback):
         self._end(trial, failure)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        if not n_alive():
+            return  # no trial's fault: it is under way in the ledger, and goes on when the command is repeated
         folder = self._study.trial_folder(_name_of(trial))
         log = folder / ERROR_LOG
-        if (error := trial.get_error()) is not None or not log.exists():
-            write_atomically(log, str(error or "failed").encode("utf-8", "backslashreplace"))
+        if (told := _told_by_tune(trial)) or not log.exists():
+            write_atomically(log, (told or "failed").encode("utf-8", "backslashreplace"))
         text = log.read_text(errors="replace")
         limit = self._study.limits.time_s
         is_late = limit is not None and ran_too_long(folder)
@@ -217,12 +208,13 @@ class _Recorder(_Unpickled, Callback):
         name, result = _name_of(trial), trial.last_result or {}
         epochs = int(result.get("epoch", 0))
         notes = {EPOCHS: epochs, SECONDS: result.get(TRIAL_SECONDS), BEST: result.get(BEST_EPOCH)}
+        notes |= {LAST: result.get(LAST_VALUE), FUSED: result.get(FUSED_BY), UNFUSED: result.get(AS_TRAINED)}
         if failure is not None:
             notes |= {ERROR: failure, LOG: str(self._log(name))}
         self._ledger.finish(
             name,
             None if failure else result[VALUES],
-            is_whole=epochs >= self._study.experiment.train.epochs,
+            is_whole=epochs >= (trial.config["given"]["until"] or self._study.experiment.train.epochs),
             notes=notes,
         )
         self._on_event(name, "ended")
@@ -236,8 +228,20 @@ def _name_of(trial: Trial) -> str:
     return trial.config["trial"]
 
 
+def _told_by_tune(trial: Trial) -> str:
+    """What Tune has written down of the last failure; empty where there is nothing."""
+    path = Path(trial.error_file) if trial.error_file else None  # what Tune reads itself lies where it is copied later
+    return (
+        path.read_text(errors="replace").split("\nFailure # ")[-1].partition("\n")[2] if path and path.exists() else ""
+    )
+
+
 def _last_line(text: str) -> str:
     """What went wrong in one line: neither traceback nor remedy."""
+    if "low on memory" in text:
+        return "its process was killed because the node ran out of memory: run fewer trials at once, or smaller ones"
+    if text.startswith("The actor died"):
+        return "its process or its node has died"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     ours = [line.partition(": ")[2] for line in lines if line.startswith("hcl.errors.")]
     return (ours or lines or ["failed"])[-1]

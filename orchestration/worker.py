@@ -6,13 +6,13 @@ writes and how it goes on: `orchestration.keeping`.
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.amp import GradScaler
@@ -26,13 +26,14 @@ from hcl.build import Model
 from hcl.config import Experiment
 from hcl.episodes import Episodes
 from hcl.errors import NonFiniteLossError
+from hcl.evaluation import Validation
 from hcl.gather import Gather, OneProcess
 from hcl.losses import TERMS
 from hcl.optimisation import set_learning_rates
 from hcl.regimes import Regime
 from hcl.splits import Partition
 from hcl.training import train_epoch
-from orchestration.keeping import Keeper, Position, Trained
+from orchestration.keeping import FUSED_ACCURACY, FUSED_SIGMAS, Keeper, Position, Trained
 from orchestration.runs import Run
 
 
@@ -42,13 +43,14 @@ def run_epochs(
     gather: Gather | None = None,
     device: torch.device | str = "cpu",
     wrap: Callable[[Model], nn.Module] = lambda model: model,
-    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    on_epoch: Callable[[dict[str, Any]], bool | None] | None = None,
 ) -> dict[str, Any]:
     """Train from the last checkpoint, or from the beginning, to the last epoch; returns the best epoch's metrics.
 
     Args:
         wrap: puts the model under data parallelism and on its device.
-        on_epoch: called with each epoch's metrics by every worker, once they are on disk.
+        on_epoch: called with each epoch's metrics by every worker, once they are on disk; True ends here, and all
+            workers must say the same.
     """
     experiment, gather, device = run.experiment, gather or OneProcess(), torch.device(device)
     partition, val_partition = run.partitions()
@@ -68,7 +70,7 @@ def run_epochs(
     keeper = Keeper(run, trained, partition, is_writer=gather.rank == 0)
     with keeper.writing():
         position = keeper.restore(device)
-        while position.epoch < experiment.train.epochs:
+        while position.epoch < run.last_epoch:
             set_learning_rates(trained.optimizer, build.rate_factor(experiment, position.epoch))
             try:
                 metrics = train_epoch(
@@ -87,13 +89,13 @@ def run_epochs(
             except NonFiniteLossError as error:
                 raise keeper.non_finite(error, position) from error
             began = time.perf_counter()
-            accuracies = _validate(experiment, regime, model, val_clips, episodes, gather, device)
+            found = _validate(experiment, regime, model, val_clips, episodes, gather, device)
             seconds = time.perf_counter() - began
             metrics = gather.mean({**metrics, "memory_gb": _peak_memory(device) / 1e9, "parameters": n_parameters})
-            position.finish(_row(position.epoch + 1, regime, metrics, accuracies, trained.optimizer, seconds))
+            position.finish(_row(position.epoch + 1, regime, metrics, found, experiment, trained.optimizer, seconds))
             keeper.after_epoch(position)
-            if on_epoch is not None:
-                on_epoch(position.row)
+            if on_epoch is not None and on_epoch(position.row):
+                break
     return position.best
 
 
@@ -129,11 +131,11 @@ def _validate(
     regime: Regime,
     model: Model,
     clips: Dataset,
-    episodes: Episodes,
+    episodes: Sequence[Episodes],
     gather: Gather,
     device: torch.device,
-) -> np.ndarray:
-    """The accuracy of each validation episode, of the weights and batch-norm statistics that a checkpoint keeps."""
+) -> Validation:
+    """The validation episodes by the weights and batch-norm statistics that a checkpoint keeps."""
     gather.share_buffers(model)
     return regime.validate(
         model,
@@ -154,19 +156,30 @@ def _row(
     epoch: int,
     regime: Regime,
     metrics: dict[str, float],
-    accuracies: np.ndarray,
+    found: Validation,
+    experiment: Experiment,
     optimizer: Optimizer,
     seconds: float,
 ) -> dict[str, Any]:
-    accuracy, ci95 = results.mean_and_ci95(accuracies)
+    of_shot = dict(zip(experiment.train.val_shots, map(results.mean_and_ci95, found.accuracies), strict=True))
+    accuracy = sum(one.mean for one in of_shot.values()) / len(of_shot)
+    validated = {
+        "val_accuracy": accuracy,
+        "val_ci95": math.hypot(*(one.ci95 for one in of_shot.values())) / len(of_shot),
+    }
+    if len(of_shot) > 1:
+        validated |= {f"val_accuracy_{shot}_shot": one.mean for shot, one in of_shot.items()}
+    if found.sigmas is not None and found.fused_accuracy is not None:
+        validated |= {FUSED_ACCURACY: found.fused_accuracy, **dict(zip(FUSED_SIGMAS, found.sigmas, strict=True))}
     losses = {*regime.terms, "total"}
     terms = {f"loss_{name}" if name in losses else name: value for name, value in metrics.items()}
     lr = optimizer.param_groups[0]["lr"]
-    return {"epoch": epoch, "val_accuracy": accuracy, "val_ci95": ci95, **terms, "lr": lr, "val_seconds": seconds}
+    return {"epoch": epoch, **validated, **terms, "lr": lr, "val_seconds": seconds}
 
 
 METRICS = (
     "val_accuracy",
+    FUSED_ACCURACY,
     "train_accuracy",
     *(f"loss_{term}" for term in (*TERMS, "total")),
     "gradient_norm",

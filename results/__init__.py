@@ -1,6 +1,6 @@
 """What came out: records on disk, tidy frames, statistics, tables and a report. Neither torch nor Ray.
 
-`results.report` is imported by name: it brings plotly, which a worker that writes a record does not need.
+`results.report` is imported by name: it brings jinja2, which a worker that writes a record does not need.
 """
 
 from results.errors import RecordError

@@ -1,153 +1,146 @@
-"""The report's figures, as plotly figures without fonts' or grids' colours: the page sets these, light or dark.
-
-Plotly reads `<b>` and `<a href>` in its texts, so every name that comes from data is escaped and shortened here.
-"""
+"""The figures of accuracies and of learning, as panels that the page lays out."""
 
 from __future__ import annotations
 
-import html
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from results.marks import MARKED, marks
-from results.markup import visible
-from results.tables import latest_cells, row_keys, varying_parameters
+from results.marks import MARKED, marked
+from results.panels import Key, Panel, Style
+from results.published import published_figures
+from results.scales import Scale, categories, linear, whole
+from results.tables import latest_cells, row_keys
 
-COLOURS = ("#2f7fd1", "#e07b00", "#1f9e77", "#c2559d", "#8b6fd6", "#b08a00", "#d1495b", "#5f8f9b")
-"""Told apart by colour-blind readers, and readable on white and on near black."""
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
-MARKERS = ("circle", "square", "diamond", "triangle-up", "x")
+MOST_PANELS = 6
+"""Of intervals; where there are more data sets and shots, each data set's smallest shot is drawn."""
 
 
-def accuracy_chart(evaluations: pd.DataFrame) -> go.Figure:
-    """Accuracy over shots with intervals: one panel a data set, one line a row of the table, chance dotted."""
-    keys = row_keys(evaluations)
-    cells = latest_cells(evaluations, keys)
-    series_keys = _told_apart(cells, [key for key in keys if key not in ("dataset", *MARKED)], always="method")
-    datasets = sorted(cells["dataset"].unique())
-    figure, places = _panels(datasets, "accuracy (%)", "shots")
-    names = {values: index for index, values in enumerate(cells.groupby([*series_keys, *MARKED], dropna=False).groups)}
-    shown = set()
-    for (dataset, *values), line in cells.groupby(["dataset", *series_keys, *MARKED], dropna=False):
-        index, line = names[tuple(values)], line.sort_values("shot")
-        named = " · ".join(str(value) for value in values[: len(series_keys)])
-        label = f"{named} {marks(line.iloc[0].to_dict())}".rstrip()
-        row, column = places[str(dataset)]
-        figure.add_scatter(
-            x=line["shot"], y=100 * line["accuracy"], mode="lines+markers",
-            name=label_text(label), legendgroup=str(index), showlegend=index not in shown,
-            line=_line(index), marker=_marker(index), row=row, col=column,
-            error_y={"array": 100 * line["ci95"].astype(float).fillna(0), "thickness": 1.2},
-            hovertemplate="%{x}-shot: %{y:.1f} ± %{error_y.array:.1f}<extra>%{fullData.name}</extra>",
+@dataclass(frozen=True)
+class Chart:
+    """Panels side by side, the legend that they share, and what has to be said beneath."""
+
+    title: str
+    panels: list[Panel]
+    legend: list[Key] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    is_wide: bool = False  # one panel as wide as the page
+
+
+def accuracy_chart(evaluations: pd.DataFrame, printed: pd.DataFrame | None = None) -> Chart:
+    """Accuracy over shots: one panel a data set, one line a row of the table, chance dotted, printed figures dashed.
+
+    Args:
+        printed: figures of others, as `published_figures` reads them; default: those shipped.
+    """
+    cells, series = with_series(evaluations)
+    printed = published_figures() if printed is None else printed
+    styles = _styles(cells, series)
+    n = cells[["dataset", "partition"]].drop_duplicates().shape[0]
+    is_wide = n == 1 and cells["shot"].nunique() > 3
+    size = (1080, 340) if is_wide else (520, 400) if n == 1 else (520, 300) if n == 2 else (340, 300)
+    heights = _heights(cells, printed)
+    sources: dict[str, Style] = {}
+    notes = ["Thick bars: 95% interval over episodes; thin ones: over classes, for claims about other actions."]
+    panels = []
+    for (dataset, partition), group in cells.groupby(["dataset", "partition"], sort=True):
+        ways = sorted(set(group["way"]))
+        theirs = printed[(printed["dataset"] == dataset) & printed["way"].isin(ways)]
+        panel = _accuracy_panel(group, theirs, f"{dataset} {partition}", heights, size)
+        for way in ways:
+            panel.bar((panel.x.low, 100 / way), (panel.x.high, 100 / way), "chance", tip=f"chance: {100 / way:.3g}%")
+        for method, line in theirs.groupby(theirs.apply(marked, axis=1) if len(theirs) else [], sort=True):
+            style = sources.setdefault(str(method), Style(len(sources), is_printed=True))
+            _printed_line(panel, line, str(method), style)
+            notes += [f"{method}, printed: {source}." for source in dict.fromkeys(line["source"])]
+        lines = dict(list(group.groupby(series[group.index])))
+        for place, name in enumerate(name for name in styles if name in lines):
+            shift = (place / max(1, len(lines) - 1) - 0.5) * min(0.5, 0.06 * (len(lines) - 1))
+            _accuracy_line(panel, lines[name], name, styles[name], shift)
+        panels.append(panel)
+    legend = [Key(name, style) for name, style in styles.items()]
+    legend += [Key(f"{name}, printed", style) for name, style in sources.items()]
+    return Chart("Accuracy over shots", panels, legend, list(dict.fromkeys(notes)), is_wide)
+
+
+def intervals_chart(evaluations: pd.DataFrame) -> Chart | None:
+    """Every accuracy with both intervals, one row a method, best first; one panel a data set and shot."""
+    cells, series = with_series(evaluations)
+    styles = _styles(cells, series)
+    keys = ["dataset", "partition", "shot"]
+    if cells[keys].drop_duplicates().shape[0] > MOST_PANELS:
+        smallest = cells.groupby(keys[:2])["shot"].transform("min")
+        cells = cells[cells["shot"] == smallest]
+    panels = []
+    for (dataset, partition, shot), group in cells.groupby(keys, sort=True):
+        group = group.assign(series=series[group.index]).sort_values("accuracy", ascending=False)
+        if len(group) < 2:
+            continue
+        reach = [100 * (row["accuracy"] + sign * _widest(row)) for _, row in group.iterrows() for sign in (-1, 1)]
+        panel = Panel(
+            linear(reach), categories([str(name) for name in group["series"]]),
+            f"Accuracies with intervals on {dataset} {partition}, {shot}-shot: {_spoken(group)}",
+            title=f"{dataset} {partition}, {shot}-shot", x_title="accuracy (%)", width=460,
+            height=58 + 24 * len(group), margins=(170, 6, 14, 38), y_first=True,
         )  # fmt: skip
-        shown.add(index)
-    for dataset, group in cells.groupby("dataset"):
-        row, column = places[str(dataset)]
-        for way in group["way"].unique():
-            figure.add_hline(y=100 / way, line={"dash": "dot", "width": 1, "color": "#888"}, row=row, col=column)
-    figure.update_xaxes(tickvals=sorted(cells["shot"].unique()))
-    return _with_room_for_legend(figure)
+        for row, cell in enumerate(group.to_dict("records")):
+            style = styles[cell["series"]]
+            _whiskers(panel, cell, style, at=lambda value, row=row: (value, row))
+            panel.mark((100 * cell["accuracy"], row), style.classes, marker=style.marker, tip=_told(cell))
+        panels.append(panel)
+    return Chart("Every accuracy with its intervals, best first", panels) if panels else None
 
 
-def learning_chart(epochs: pd.DataFrame, run: str) -> go.Figure | None:
-    """One run's loss terms (left) and accuracies (right) over its epochs; None where it recorded neither."""
+def learning_chart(epochs: pd.DataFrame, run: str) -> Chart | None:
+    """One run's loss terms and its accuracies over its epochs; None where it recorded neither."""
     history = epochs[epochs["run"] == run].sort_values("epoch")
     losses, accuracies = metric_columns(history, "loss"), metric_columns(history, "accuracy")
-    if not losses and not accuracies:
-        return None
-    figure = make_subplots(
-        cols=2, column_widths=[0.62, 0.38], horizontal_spacing=0.08, subplot_titles=["loss terms", "accuracy (%)"]
+    styles = {name: Style(index) for index, name in enumerate([*losses, *accuracies])}
+    panels = []
+    if losses:
+        panels.append(_history_panel(history, losses, styles, 1, "loss terms", f"Loss terms of {run} over its epochs"))
+    if accuracies:
+        said = f"Accuracies of {run} over its epochs"
+        panel = _history_panel(history, accuracies, styles, 100, "accuracy (%)", said)
+        for name in accuracies:
+            interval = name.replace("accuracy", "ci95")
+            if interval != name and interval in history and history[interval].notna().any():
+                known = history.dropna(subset=[name, interval])
+                rows = zip(known["epoch"], 100 * known[name], 100 * known[interval], strict=True)
+                panel.band([(x, y - half, y + half) for x, y, half in rows], styles[name].classes)
+        selected = next((name for name in accuracies if "val" in name), None)
+        if selected is not None and len(history) > 1:
+            best = history["epoch"].iloc[int(history[selected].astype(float).to_numpy().argmax())]
+            panel.bar((best, panel.y.low), (best, panel.y.high), "chance", tip=f"best {selected}: epoch {best}")
+        panels.append(panel)
+    return (
+        Chart("Loss terms and accuracies", panels, [Key(name, style) for name, style in styles.items()])
+        if panels
+        else None
     )
-    for column, names in enumerate((losses, accuracies), start=1):
-        for place, name in enumerate(names):
-            index = place if column == 1 else place + len(losses)
-            factor = 1 if column == 1 else 100
-            figure.add_scatter(
-                x=history["epoch"], y=factor * history[name].astype(float), name=label_text(name), row=1, col=column,
-                mode="lines+markers", line=_line(index), marker=_marker(index, size=5),
-                hovertemplate="epoch %{x}: %{y:.4g}<extra>%{fullData.name}</extra>",
-            )  # fmt: skip
-    figure.update_xaxes(title="epoch", **_whole_ticks(len(history)))
-    return _with_room_for_legend(_finish(figure, height=340))
 
 
-def comparison_chart(epochs: pd.DataFrame) -> go.Figure | None:
+def comparison_chart(epochs: pd.DataFrame) -> Chart | None:
     """Accuracy on the selection partition of all runs together; None with fewer than two runs that have it."""
-    names = [name for name in metric_columns(epochs, "accuracy") if "val" in name] or metric_columns(epochs, "accuracy")
-    if not names or epochs.dropna(subset=[names[0]])["run"].nunique() < 2:
+    names = metric_columns(epochs, "accuracy")
+    name = next((name for name in names if "val" in name), names[0] if names else None)
+    if name is None or (known := epochs.dropna(subset=[name]))["run"].nunique() < 2:
         return None
-    figure = go.Figure()
-    for index, (run, history) in enumerate(epochs.dropna(subset=[names[0]]).groupby("run", sort=False)):
-        history = history.sort_values("epoch")
-        figure.add_scatter(
-            x=history["epoch"], y=100 * history[names[0]].astype(float), name=label_text(str(run)),
-            mode="lines+markers", line=_line(index), marker=_marker(index, size=5),
-            hovertemplate="epoch %{x}: %{y:.1f}%<extra>%{fullData.name}</extra>",
-        )  # fmt: skip
-    figure.update_xaxes(title="epoch", **_whole_ticks(epochs["epoch"].nunique()))
-    figure.update_yaxes(title=f"{label_text(names[0])} (%)")
-    return _with_room_for_legend(_finish(figure, height=340))
-
-
-def history_chart(trials: pd.DataFrame) -> go.Figure | None:
-    """One sweep's objective, trial by trial, with the best so far; None where no trial has a value."""
-    order = pd.Series(range(1, len(trials) + 1), index=trials.index)
-    valued = trials.dropna(subset=["value"])
-    if valued.empty:
-        return None
-    values = valued["value"].astype(float)
-    best = values.cummin() if (trials["mode"] == "min").all() else values.cummax()
-    figure = go.Figure()
-    for index, (state, group) in enumerate(valued.groupby("state", sort=True)):
-        figure.add_scatter(
-            x=order[group.index], y=group["value"], mode="markers", name=label_text(str(state)),
-            marker=_marker(index, size=9),
-            text=[label_text(str(trial)) for trial in group["trial"]],
-            hovertemplate="%{text}: %{y:.4g}<extra>%{fullData.name}</extra>",
-        )  # fmt: skip
-    figure.add_scatter(
-        x=order[valued.index],
-        y=best,
-        mode="lines",
-        name="best so far",
-        line={"shape": "hv", "color": "#888", "width": 2},
-        hoverinfo="skip",
-    )
-    figure.update_xaxes(title="trial", **_whole_ticks(len(trials)))
-    figure.update_yaxes(title=label_text(str(trials["objective"].iloc[0])))
-    return _finish(figure, height=340)
-
-
-def slices_chart(trials: pd.DataFrame) -> go.Figure | None:
-    """One sweep's objective against each parameter that varies; later trials darker."""
-    valued = trials.dropna(subset=["value"])
-    names = varying_parameters(valued)
-    if not names:
-        return None
-    figure, places = _panels(
-        [name.removeprefix("params.") for name in names], str(trials["objective"].iloc[0]), "", columns=4
-    )
-    for name in names:
-        row, column = places[name.removeprefix("params.")]
-        known = valued.dropna(subset=[name])
-        numeric = known[name].map(lambda value: isinstance(value, (int, float)) and not isinstance(value, bool)).all()
-        values = known[name].astype(float) if numeric else known[name].map(lambda value: label_text(str(value), 24))
-        figure.add_scatter(
-            x=values, y=known["value"].astype(float), mode="markers", showlegend=False, row=row, col=column,
-            marker={"size": 8, "color": list(range(len(known))), "colorscale": [[0, "#a9cdf0"], [1, "#1b5fa8"]],
-                    "line": {"width": 0.5, "color": "#888"}},
-            text=[label_text(str(trial)) for trial in known["trial"]],
-            hovertemplate="%{text}: %{x} → %{y:.4g}<extra></extra>",
-        )  # fmt: skip
-        if not numeric:
-            figure.update_xaxes(type="category", range=[-0.5, values.nunique() - 0.5], row=row, col=column)
-        elif values.min() > 0 and values.max() / values.min() >= 50:
-            figure.update_xaxes(type="log", dtick=1, exponentformat="power", row=row, col=column)
-    return figure
+    runs = list(dict.fromkeys(known["run"]))
+    values = 100 * known[name].astype(float)
+    panel = Panel(
+        whole(known["epoch"]), linear(values, floor=0), f"{name} of {len(runs)} runs over their epochs",
+        x_title="epoch", y_title=f"{name} (%)", width=1080, height=290,
+    )  # fmt: skip
+    for index, run in enumerate(runs):
+        history = known[known["run"] == run].sort_values("epoch")
+        points = list(zip(history["epoch"], 100 * history[name].astype(float), strict=True))
+        _curve(panel, points, Style(index), f"{run}, epoch {{x}}: {{y:.1f}}%")
+    legend = [Key(str(run), Style(index)) for index, run in enumerate(runs)]
+    return Chart("All runs", [panel], legend, is_wide=True)
 
 
 def metric_columns(epochs: pd.DataFrame, word: str) -> list[str]:
@@ -156,65 +149,102 @@ def metric_columns(epochs: pd.DataFrame, word: str) -> list[str]:
     return [str(name) for name in named.select_dtypes(["number"]).columns if named[name].notna().any()]
 
 
-def label_text(name: str, longest: int = 44) -> str:
-    """A name as plotly may show it: shortened in the middle, its markup escaped, its direction kept to itself."""
-    name = visible(name)
-    if len(name) > longest:
-        name = f"{name[: longest // 2]}…{name[-(longest // 2 - 1) :]}"
-    escaped = html.escape(name, quote=False).replace("$", "&#36;")  # a pair of $ would ask for MathJax
-    return escaped if name.isascii() else f"\u2068{escaped}\u2069"
+def with_series(evaluations: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
+    """One record a cell of the table, and the name of the line that it belongs to: the method with its signs, and
+    what else tells lines apart."""
+    keys = row_keys(evaluations)
+    cells = latest_cells(evaluations, keys)
+    own = [key for key in keys if key not in ("dataset", "partition", "method", *MARKED)]
+    own = [key for key in own if cells[key].nunique(dropna=False) > 1]
+    names = [" · ".join([marked(row), *(str(row[key]) for key in own)]) for row in cells.to_dict("records")]
+    return cells, pd.Series(names, index=cells.index, dtype=object)
 
 
-Places = dict[str, tuple[int, int]]
+def _styles(cells: pd.DataFrame, series: pd.Series) -> dict[str, Style]:
+    """The look of each line, the most accurate first."""
+    order = cells["accuracy"].groupby(series).mean().sort_values(ascending=False, kind="stable")
+    return {str(name): Style(index) for index, name in enumerate(order.index)}
 
 
-def _panels(names: Sequence[str], y_title: str, x_title: str, columns: int = 5) -> tuple[go.Figure, Places]:
-    """A grid of panels that share their y axis, and where each name's panel is (row, column; from 1)."""
-    columns = min(columns, max(2, math.ceil(len(names) / math.ceil(len(names) / columns))))
-    n_rows = math.ceil(len(names) / columns)
-    figure = make_subplots(
-        rows=n_rows, cols=columns, shared_yaxes="all", subplot_titles=[label_text(name, 28) for name in names],
-        horizontal_spacing=0.14 / columns, vertical_spacing=0.3 / n_rows,
+def _heights(cells: pd.DataFrame, printed: pd.DataFrame) -> Scale:
+    """The axis of accuracies that all panels share, so that data sets can be compared by eye."""
+    theirs = printed[printed["dataset"].isin(cells["dataset"]) & printed["way"].isin(cells["way"])]
+    reach = [100 * (row["accuracy"] + sign * _widest(row)) for _, row in cells.iterrows() for sign in (-1, 1)]
+    found = linear([*reach, *(100 * theirs["accuracy"]), *(100 / way for way in set(cells["way"]))])
+    return Scale(max(0.0, found.low), min(100.0, found.high))
+
+
+def _accuracy_panel(
+    group: pd.DataFrame, theirs: pd.DataFrame, name: str, heights: Scale, size: tuple[int, int]
+) -> Panel:
+    shots = sorted({*group["shot"], *theirs["shot"]})
+    return Panel(
+        whole(shots) if len(shots) > 1 else Scale(shots[0] - 1, shots[0] + 1, ticks_at=(float(shots[0]),)),
+        heights, f"Accuracy over shots on {name}: {_spoken(group)}",
+        title=name, x_title="shots", y_title="accuracy (%)", width=size[0], height=size[1],
     )  # fmt: skip
-    places = {name: (index // columns + 1, index % columns + 1) for index, name in enumerate(names)}
-    figure.update_yaxes(title=label_text(y_title), col=1)
-    if x_title:
-        figure.update_xaxes(title=x_title, row=n_rows)
-    return _finish(figure, height=130 + 230 * n_rows), places
 
 
-def _finish(figure: go.Figure, height: int) -> go.Figure:
-    figure.update_layout(
-        template="none", height=height, margin={"l": 60, "r": 16, "t": 62, "b": 50}, hoverlabel={"namelength": 44},
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font={"size": 13},
-        legend={"orientation": "h", "y": 1.0, "yref": "container", "yanchor": "top", "x": 0, "xanchor": "left"},
-    )  # fmt: skip
-    figure.update_annotations(font_size=13)
-    figure.update_xaxes(title_font_size=13)
-    figure.update_yaxes(title_font_size=13)
-    return figure
+def _accuracy_line(panel: Panel, line: pd.DataFrame, name: str, style: Style, shift: float) -> None:
+    """One method's line, moved aside by `shift` so that intervals do not hide each other."""
+    cells = [{**cell, "series": name} for cell in line.sort_values("shot").to_dict("records")]
+    panel.line([(cell["shot"] + shift, 100 * cell["accuracy"]) for cell in cells], style.classes)
+    for cell in cells:
+        place = cell["shot"] + shift
+        _whiskers(panel, cell, style, at=lambda value, place=place: (place, value))
+        panel.mark((place, 100 * cell["accuracy"]), style.classes, marker=style.marker, tip=_told(cell))
 
 
-def _with_room_for_legend(figure: go.Figure, width: int = 1040) -> go.Figure:
-    """The figure, taller by the rows of its legend beyond the first: plotly lays it out over what lies there."""
-    entries = [40 + 7.5 * len(html.unescape(trace.name)) for trace in figure.data if trace.showlegend is not False]
-    n_rows = 1 if sum(entries) <= width else math.ceil(len(entries) / max(1, width // max(entries)))
-    more = 30 * (n_rows - 1)  # pixels a row, as plotly.js lays it out at this size
-    return figure.update_layout(height=figure.layout.height + more, margin_t=figure.layout.margin.t + more)
+def _printed_line(panel: Panel, line: pd.DataFrame, name: str, style: Style) -> None:
+    rows = line.sort_values("shot").to_dict("records")
+    panel.line([(row["shot"], 100 * row["accuracy"]) for row in rows], style.classes)
+    if len(rows) == 1:  # a level to compare with
+        level = 100 * rows[0]["accuracy"]
+        panel.line([(panel.x.low, level), (panel.x.high, level)], style.classes)
+    for row in rows:
+        said = f"{name}, printed, {row['shot']}-shot: {100 * row['accuracy']:.2f}%"
+        panel.mark((row["shot"], 100 * row["accuracy"]), style.classes, marker=style.marker, size=3.4, tip=said)
 
 
-def _whole_ticks(n: int) -> dict[str, int]:
-    return {"dtick": 1} if n <= 12 else {}  # there is no epoch 0.5
+def _whiskers(panel: Panel, cell: Mapping[Any, Any], style: Style, at: Any) -> None:
+    for column, kind in (("ci95_classes", "thin"), ("ci95", "thick")):
+        if _known(half := cell[column]):
+            low, high = (100 * (cell["accuracy"] + sign * half) for sign in (-1, 1))
+            panel.bar(at(low), at(high), f"{kind} {style.classes.split()[0]}")
 
 
-def _told_apart(cells: pd.DataFrame, keys: list[str], *, always: str) -> list[str]:
-    return [key for key in keys if key == always or cells[key].nunique(dropna=False) > 1]
+def _history_panel(
+    history: pd.DataFrame, names: list[str], styles: Mapping[str, Style], factor: float, y_title: str, said: str
+) -> Panel:
+    values = [factor * value for name in names for value in history[name].dropna().astype(float)]
+    panel = Panel(whole(history["epoch"]), linear(values, floor=0), said, x_title="epoch", y_title=y_title, width=440)
+    for name in names:
+        known = history.dropna(subset=[name])
+        points = list(zip(known["epoch"], factor * known[name].astype(float), strict=True))
+        _curve(panel, points, styles[name], f"{name}, epoch {{x}}: {{y:.4g}}")
+    return panel
 
 
-def _line(index: int) -> dict[str, object]:
-    return {"color": COLOURS[index % len(COLOURS)], "dash": DASHES[index // len(COLOURS) % len(DASHES)], "width": 2}
+def _curve(panel: Panel, points: list[tuple[Any, float]], style: Style, tip: str, most_markers: int = 40) -> None:
+    panel.line(points, style.classes)
+    for x, y in points if len(points) <= most_markers else points[:: math.ceil(len(points) / most_markers)]:
+        panel.mark((x, y), style.classes, marker=style.marker, size=2.6, tip=tip.format(x=x, y=y))
 
 
-def _marker(index: int, size: int = 7) -> dict[str, object]:
-    # shape as well as colour: prints in grey, and for who cannot tell colours
-    return {"color": COLOURS[index % len(COLOURS)], "symbol": MARKERS[index % len(MARKERS)], "size": size}
+def _told(cell: Mapping[Any, Any]) -> str:
+    said = f"{cell['series']}, {cell['shot']}-shot: {100 * cell['accuracy']:.1f}"
+    said += f" ± {100 * cell['ci95']:.1f}" if _known(cell["ci95"]) else ""
+    return said + (f" (± {100 * cell['ci95_classes']:.1f} over classes)" if _known(cell["ci95_classes"]) else "")
+
+
+def _spoken(group: pd.DataFrame) -> str:
+    best = group.iloc[int(group["accuracy"].to_numpy().argmax())].to_dict()
+    return f"best is {marked(best)} with {100 * best['accuracy']:.1f}% at {best['shot']}-shot; the table holds all."
+
+
+def _widest(row: Any) -> float:
+    return max((float(row[name]) for name in ("ci95", "ci95_classes") if _known(row[name])), default=0.0)
+
+
+def _known(value: Any) -> bool:
+    return value is not None and not math.isnan(value)

@@ -47,8 +47,7 @@ def class_table(named: Sequence[tuple[str, Outcomes]]) -> pd.DataFrame:
 def confusion_table(outcomes: Outcomes, n: int = 10) -> pd.DataFrame:
     """The pairs of classes most often confused: of the times both were in an episode, how often the one was taken
     for the other."""
-    counts, together = outcomes.confusion(), _together(outcomes)
-    rates = np.divide(counts, together, out=np.zeros(counts.shape), where=together > 0)
+    rates = confusion_rates(outcomes)
     np.fill_diagonal(rates, 0)
     names = outcomes.questions.class_names
     worst = np.argsort(-rates, axis=None, kind="stable")[:n]
@@ -62,6 +61,12 @@ def confusion_table(outcomes: Outcomes, n: int = 10) -> pd.DataFrame:
         "Confused most often, in percent of the queries that could be: both classes in the episode."
     )
     return table
+
+
+def confusion_rates(outcomes: Outcomes) -> np.ndarray:
+    """(class, class): of the queries of the row's class that met the column's in an episode, the share taken for it."""
+    counts, together = outcomes.confusion(), _together(outcomes)
+    return np.divide(counts, together, out=np.zeros(counts.shape), where=together > 0)
 
 
 def runs_table(evaluations: pd.DataFrame) -> pd.DataFrame:

@@ -28,6 +28,8 @@ def collect_provenance(
     *,
     seeds: Mapping[str, int] | None = None,
     digests: Mapping[str, str] | None = None,
+    data: Mapping[str, Any] | None = None,
+    resources: Mapping[str, float] | None = None,
     hardware: Mapping[str, Any] | None = None,
     packages: Sequence[str] = PACKAGES,
     code: Path = Path(__file__),
@@ -36,6 +38,8 @@ def collect_provenance(
 
     Args:
         command: as typed, or its words.
+        data: how many classes and videos each partition has.
+        resources: workers, CPUs and GPUs that it holds while it runs.
         hardware: what only the caller can see (GPUs, nodes of a cluster); added to what this machine tells.
         packages: distributions whose versions count; those not installed are left out.
         code: a file of the code that runs: its checkout's revision is recorded.
@@ -49,6 +53,8 @@ def collect_provenance(
         hardware={**this_machine(), **(hardware or {})},
         seeds=dict(seeds or {}),
         digests=dict(digests or {}),
+        data=dict(data or {}),
+        resources=dict(resources or {}),
         started=now(),
     )
 

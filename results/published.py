@@ -24,11 +24,21 @@ SOURCES = {
 PILCROW = "¶"
 UNKNOWN = f"{PILCROW} its source does not say on which classes it was trained and selected, nor how it was asked."
 HERE = "here"
+_PROTOCOLS = {"training": "protocol", "episodes": "evaluation_protocol"}
 
 
 def read_published() -> pd.DataFrame:
     """Accuracies in percent; `training` and `episodes` are `published` or `unknown`, as `marks` has them."""
     return pd.read_csv(FILE, keep_default_na=False)
+
+
+def published_figures() -> pd.DataFrame:
+    """The same as shares from 0 to 1, with their sources in words and the columns of `results.marks.MARKED`, so that
+    `marked` and `footnotes` read these rows as they read evaluation records."""
+    printed = read_published()
+    named = {"accuracy": printed["accuracy"] / 100, "source": printed["source"].map(SOURCES)}
+    protocols = {name: printed[column].where(printed[column] == "published") for column, name in _PROTOCOLS.items()}
+    return printed.assign(**(named | dict.fromkeys(MARKED) | protocols))
 
 
 def published_table(evaluations: pd.DataFrame) -> pd.DataFrame:
@@ -85,7 +95,7 @@ def _signs(row: pd.Series) -> str:
 
 def _footnotes(ours: list[str], printed: pd.DataFrame, numbers: dict[str, int]) -> list[str]:
     notes = list(ours)
-    for column, name in (("training", "protocol"), ("episodes", "evaluation_protocol")):
+    for column, name in _PROTOCOLS.items():
         if (printed[column] == "published").any() and MARKED[name].note not in notes:
             notes.append(MARKED[name].note)
     if (printed[["training", "episodes"]] == "unknown").any(axis=None):

@@ -56,8 +56,9 @@ class EvaluationRecord:
     n_clips: int | None = bounded(0, default=None)
     n_classes: int | None = bounded(0, default=None)
     seconds: float | None = bounded(0, default=None)  # of all actors and of looking up; a table's are shared by shots
-    created: str = ""  # ISO 8601
+    on_gpu: bool = False  # each of those actors had one
     command: str = ""  # as typed
+    created: str = ""  # ISO 8601
     settings: list[str] = field(default_factory=list)  # PATH=VALUE: where the experiment is not the run's own
     revision: str | None = None  # git commit of the code that answered
     dirty: bool | None = None  # tracked files differed from it
@@ -80,6 +81,11 @@ class TrialRecord:
     error: str | None = None  # its last line; `log` names the file with all of it
     log: str | None = None
     values: dict[str, float] = field(default_factory=dict)  # of several objectives, by metric
+    fusion: dict[str, float] = field(default_factory=dict)  # weights of the levels that validation chose, by path
+    unfused: float | None = None  # val_accuracy without them
+    member: int | None = None  # of a population
+    round: int | None = None  # the member's, from 0
+    parent: str | None = None  # the trial whose checkpoint it went on from
     schema: int = SCHEMA
 
 
@@ -100,6 +106,7 @@ class SweepRecord:
     sampler: str = ""
     n_trials: int = bounded(0, default=0)
     seconds: float | None = bounded(0, default=None)
+    resources: dict[str, float] = field(default_factory=dict)  # of one trial: workers, cpus, gpus
     seed: int | None = None
     experiment_digest: str = ""
     command: str = ""
@@ -120,6 +127,8 @@ class Provenance:
     hardware: dict[str, Any] = field(default_factory=dict)
     seeds: dict[str, int] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)  # of experiment, data, episodes
+    data: dict[str, Any] = field(default_factory=dict)  # how much there is of it: `train.videos`, `train.classes`, ...
+    resources: dict[str, float] = field(default_factory=dict)  # held while it runs: workers, cpus, gpus
     started: str = ""
     finished: str | None = None
     schema: int = SCHEMA
@@ -165,7 +174,7 @@ def read_sweep(folder: Path | str) -> SweepRecord:
     return decode(SweepRecord, read_json(path), where=str(path))
 
 
-_AS_JSON = ("params", "values")
+_AS_JSON = ("params", "values", "fusion")
 
 
 def read_trials(folder: Path | str) -> list[TrialRecord]:

@@ -1,90 +1,193 @@
-"""One self-contained HTML page: what was run, the tables, the curves, the sweeps, and how sure we are."""
+"""One self-contained HTML page: the answer, how sure it is, why, and what was run for it.
+
+What the page shows is put together here from `overview`, `leads`, `evidence` and the charts; `templates/` lays it out.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import pandas as pd
-import plotly.graph_objects as go
-from markupsafe import Markup
-from plotly.io.json import to_json_plotly
-from plotly.offline import get_plotlyjs
+from markupsafe import Markup, escape
 
-from results import charts, details, tables
+from results import charts, leads, sweep_charts, tables
+from results.costs import Cost, is_known
+from results.evidence import class_cells, examples
 from results.exporting import write_tables
 from results.files import write_atomically
-from results.marks import footnotes, marked
-from results.markup import numeric_columns
+from results.markup import bold_cells, numeric_columns
+from results.overview import Changed, failures, records, runs_overview, spelled, total_cost
+from results.panels import shortened
 from results.provenance import now
 from results.store import Results
 
 MOST_CURVES = 24
 """Runs whose learning curves are drawn; the tables hold all of them."""
+MOST_TILES = 6
+_TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_report(results: Results, destination: Path | str, *, title: str = "HCL results") -> Path:
+def write_report(
+    results: Results,
+    destination: Path | str,
+    *,
+    title: str = "HCL results",
+    changed: Changed | None = None,
+    command: str = "",
+) -> Path:
     """Write the page to `destination` (a .html file, or a folder for its index.html) and return its path.
 
-    It needs no network and no other file. Whatever comes from data is shown as text.
+    It needs no network, no other file, and for reading no script. Whatever comes from data is shown as text.
+
+    Args:
+        changed: settings that differ from the defaults, by folder; a folder that is not named is shown without.
+        command: what makes this page again.
     """
     path = Path(destination)
     path = path if path.suffix.lower() in (".html", ".htm") else path / "index.html"
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["when"] = _when
-    page = environment.get_template("report.html.j2").render(_context(results, title))
+    environment.filters |= {"when": _when, "hours": _hours, "parts": _parts, "breakable": _breakable, "short": _short}
+    page = environment.get_template("report.html.j2").render(_context(results, title, changed or {}, command))
     return write_atomically(path, page.encode("utf-8", errors="backslashreplace"))
 
 
-def _context(results: Results, title: str) -> dict[str, Any]:
-    figures = _Figures()
-    evaluations = results.evaluations
+def _context(results: Results, title: str, changed: Changed, command: str) -> dict[str, Any]:
+    evaluations, epochs = results.evaluations, results.epochs
+    runs = runs_overview(results, changed)
+    curves = [(run, charts.learning_chart(epochs, run)) for run in list(dict.fromkeys(epochs["run"]))[:MOST_CURVES]]
+    script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
     return {
         "title": title,
         "created": now(),
+        "command": command,
         "counts": _counts(results),
-        "runs": [_run(row) for row in _rows(results.runs)],
-        "accuracy": _table(tables.accuracy_table(evaluations)) if len(evaluations) else None,
-        "levels": _table(tables.levels_table(evaluations)) if len(evaluations) else None,
-        "accuracy_figure": figures.add(
-            charts.accuracy_chart(evaluations) if len(evaluations) else None,
-            "Accuracy over shots for each data set, with 95% intervals; the numbers are in the table above.",
-        ),
-        "confidence": _confidence(evaluations),
-        "classes": _classes(evaluations),
-        "comparison_figure": figures.add(charts.comparison_chart(results.epochs), "Accuracy of all runs over epochs."),
-        "curves": _curves(results.epochs, figures),
-        "n_curves_left_out": max(0, results.epochs["run"].nunique() - MOST_CURVES),
-        "sweeps": [_sweep(row, results.trials, figures) for row in _rows(results.sweeps)],
+        "style": Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),
+        "script": Markup(script),
+        "cost": total_cost(runs),
+        "runs": runs,
+        "commands": {run["name"]: [run["command"]] if run["command"] else [] for run in runs},
+        **(_of_evaluations(evaluations) if len(evaluations) else {"accuracy": None, "classes": []}),
+        "comparison": charts.comparison_chart(epochs),
+        "curves": [(run, chart) for run, chart in curves if chart is not None],
+        "n_curves_left_out": max(0, epochs["run"].nunique() - MOST_CURVES),
+        "examples": [(run["name"], examples(run["path"])) for run in runs if run["kind"] == "run"],
+        "sweeps": [_sweep(row, results.trials) for row in records(results.sweeps)],
+        "failures": failures(results),
         "skipped": results.skipped,
-        "figures": figures.as_json(),
-        "plotly": Markup(get_plotlyjs()) if figures.specs else "",
     }
 
 
-class _Figures:
-    """The page's figures, numbered; the page holds their data as JSON that no markup can end."""
+def _of_evaluations(evaluations: pd.DataFrame) -> dict[str, Any]:
+    """What the accuracies give: the answer, the tables, the figures, and how sure they are."""
+    found = leads.leads(evaluations)
+    lines = [text for text in dict.fromkeys(evaluations["command"]) if is_known(text)]
+    cells = class_cells(evaluations)
+    return {
+        "evaluation_commands": lines,
+        "tiles": [_tile(lead) for lead in _chosen(found)],
+        "accuracy": _accuracies(tables.accuracy_table(evaluations)),
+        "levels": _table(tables.levels_table(evaluations)),
+        "accuracy_chart": charts.accuracy_chart(evaluations),
+        "intervals_chart": charts.intervals_chart(evaluations),
+        "leads": _table(leads.leads_table(found)),
+        "confidence": _confidence(evaluations),
+        "classes": [
+            {
+                **cell,
+                "classes": _table(cell["classes"]),
+                "confusions": [(name, chart, _table(pairs)) for name, chart, pairs in cell["confusions"]],
+            }
+            for cell in cells
+        ],
+    }
 
-    def __init__(self) -> None:
-        self.specs: list[str] = []
 
-    def add(self, figure: go.Figure | None, description: str) -> dict[str, Any] | None:
-        if figure is None:
-            return None
-        self.specs.append(to_json_plotly(figure.to_plotly_json()))
-        return {"id": f"figure-{len(self.specs) - 1}", "description": description, "height": figure.layout.height}
+def _chosen(found: list[leads.Lead]) -> list[leads.Lead]:
+    """The cells that answer first: each data set at its smallest shot, and where there is room at its largest."""
+    by_dataset: dict[tuple[str, str], list[leads.Lead]] = {}
+    for lead in found:
+        by_dataset.setdefault((lead.cell["dataset"], lead.cell["partition"]), []).append(lead)
+    ends = [one for cells in by_dataset.values() for one in (cells if len(cells) < 3 else [cells[0], cells[-1]])]
+    return ends if len(ends) <= MOST_TILES else [cells[0] for cells in by_dataset.values()][:MOST_TILES]
 
-    def as_json(self) -> Markup:
-        text = "[" + ",".join(self.specs) + "]"
-        return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+def _tile(lead: leads.Lead) -> dict[str, Any]:
+    best, rival = lead.best, lead.others[0] if lead.others else None
+    return {
+        "where": f"{lead.cell['dataset']} {lead.cell['partition']}",
+        "what": f"{lead.cell['way']}-way {lead.cell['shot']}-shot",
+        "accuracy": f"{100 * best['accuracy']:.1f}",
+        "episodes": f"{100 * best['ci95']:.1f}" if is_known(best["ci95"]) else "",
+        "classes": f"{100 * best['ci95_classes']:.1f}" if is_known(best["ci95_classes"]) else "",
+        "method": lead.name,
+        "rival": rival,
+    }
+
+
+def _sweep(row: dict[str, Any], trials: pd.DataFrame) -> dict[str, Any]:
+    mine = trials[trials["sweep"] == row["sweep"]]
+    figures = sweep_charts.sweep_charts(row, mine)
+    return {
+        "name": row["sweep"],
+        "objective": row["objective"] if is_known(row.get("objective")) else "objective",
+        "mode": "smallest" if row.get("mode") == "min" else "largest",
+        "best": row["best_trial"] if is_known(row.get("best_trial")) else None,
+        "best_value": tables.number(row.get("best_value")),
+        "sampler": row["sampler"] if is_known(row.get("sampler")) else "",
+        "commands": [row["command"]] if is_known(row.get("command")) else [],
+        "duration": spelled(row["seconds"]) if is_known(row.get("seconds")) else "",
+        "states": mine["state"].value_counts().to_dict(),
+        "table": _table(tables.trials_table(mine)) if len(mine) else None,
+        "charts": figures,
+        "tips": _as_json(sweep_charts.tips(mine)) if figures else Markup("[]"),
+    }
+
+
+def _confidence(evaluations: pd.DataFrame) -> dict[str, Any]:
+    """What can be said of the intervals from the records themselves."""
+    latest = tables.latest_cells(evaluations, tables.row_keys(evaluations))
+    compared = latest.groupby(tables.CELL).filter(lambda group: len(group) > 1)
+    digests = compared.groupby(tables.CELL)["episodes_digest"]
+    same = (digests.nunique() == 1) & (digests.min() != "")  # an empty digest vouches for nothing
+    widest = {name: latest[name].max() for name in ("ci95", "ci95_classes")}
+    return {
+        "n_compared": len(same),
+        "n_same": int(same.sum()),
+        "widest": {name: 100 * float(value) if is_known(value) else None for name, value in widest.items()},
+        "n_published": int((latest["protocol"] == "published").sum()),
+        "fewest_classes": int(latest["n_classes"].min()) if latest["n_classes"].notna().any() else None,
+    }
+
+
+def _table(frame: pd.DataFrame) -> dict[str, Any] | None:
+    if frame.empty:
+        return None
+    described = {str(name): value for name, value in frame.attrs.items()}
+    rows = [list(row) for row in frame.itertuples(index=False)]
+    known = {"caption": "", "footnotes": [], "best": (), **described, "columns": list(frame.columns), "rows": rows}
+    return {**known, "numeric": numeric_columns(frame)}
+
+
+def _accuracies(frame: pd.DataFrame) -> dict[str, Any] | None:
+    """The table with what all rows share in its caption, and in bold what is better than all else in its cell."""
+    shared = [name for name in frame.columns[:-1] if name in ("trained on", "data set") and frame[name].nunique() == 1]
+    said = "".join(f" {name.capitalize()}: {frame[name].iloc[0]}." for name in shared)
+    kept = frame.drop(columns=shared)
+    kept.attrs = {**frame.attrs, "caption": frame.attrs.get("caption", "") + said}
+    best = {(row, list(kept.columns).index(column)) for row, column in bold_cells(frame)}
+    table = _table(kept)
+    return None if table is None else {**table, "best": best}
 
 
 def _counts(results: Results) -> str:
@@ -96,116 +199,10 @@ def _counts(results: Results) -> str:
     return ", ".join(said) if said else "nothing found"
 
 
-def _run(row: dict[str, Any]) -> dict[str, Any]:
-    known = {name: value for name, value in row.items() if _is_known(value)}
-    revision = str(known.get("revision", ""))[:12]
-    return {
-        "name": known["run"],
-        "command": known.get("command", ""),
-        "revision": f"{revision} + changes" if revision and known.get("dirty") else revision,
-        "started": known.get("started", ""),
-        "duration": _duration(known.get("started"), known.get("finished")),
-        "experiment": known.get("experiment"),
-        "facts": {
-            part: {name.removeprefix(f"{part}."): value for name, value in known.items() if name.startswith(f"{part}.")}
-            for part in ("versions", "hardware", "seeds", "digests")
-        },
-        "path": known["path"],
-    }
-
-
-def _table(frame: pd.DataFrame) -> dict[str, Any] | None:
-    if frame.empty:
-        return None
-    described = {str(name): value for name, value in frame.attrs.items()}
-    rows = [list(row) for row in frame.itertuples(index=False)]
-    return {
-        "caption": "",
-        "footnotes": [],
-        **described,
-        "columns": list(frame.columns),
-        "rows": rows,
-        "numeric": numeric_columns(frame),
-    }
-
-
-def _confidence(evaluations: pd.DataFrame) -> dict[str, Any] | None:
-    """What can be said of the intervals from the records themselves."""
-    if evaluations.empty:
-        return None
-    latest = tables.latest_cells(evaluations, tables.row_keys(evaluations))
-    compared = latest.groupby(tables.CELL).filter(lambda group: len(group) > 1)
-    digests = compared.groupby(tables.CELL)["episodes_digest"]
-    same = (digests.nunique() == 1) & (digests.min() != "")  # an empty digest vouches for nothing
-    return {
-        "n_compared": len(same),
-        "n_same": int(same.sum()),
-        "widest": 100 * float(latest["ci95"].max()) if latest["ci95"].notna().any() else None,
-        "widest_classes": 100 * float(latest["ci95_classes"].max()) if latest["ci95_classes"].notna().any() else None,
-        "n_published": int((latest["protocol"] == "published").sum()),
-        "fewest_classes": int(latest["n_classes"].min()) if latest["n_classes"].notna().any() else None,
-    }
-
-
-def _classes(evaluations: pd.DataFrame) -> list[dict[str, Any]]:
-    """Accuracy by class and the worst confusions, for each data set at its smallest shot."""
-    cells = []
-    for (dataset, partition), found in evaluations.groupby(["dataset", "partition"]):
-        smallest = found[found["shot"] == found["shot"].min()]
-        named = [(f"{r['run']}: {marked(r)}", outcomes) for r, outcomes in details.outcomes_of(smallest)]
-        same = [(name, one) for name, one in named if one.questions.class_names == named[0][1].questions.class_names]
-        if same:
-            confused = [(name, _table(details.confusion_table(one))) for name, one in same]
-            cells.append(
-                {
-                    "name": f"{dataset} {partition}, {smallest['shot'].iloc[0]}-shot",
-                    "table": (_table(details.class_table(same)) or {}) | {"footnotes": footnotes(smallest)},
-                    "confused": [(name, table) for name, table in confused if table is not None],
-                }
-            )
-    return cells
-
-
-def _curves(epochs: pd.DataFrame, figures: _Figures) -> list[dict[str, Any]]:
-    curves = []
-    for run in list(dict.fromkeys(epochs["run"]))[:MOST_CURVES]:
-        figure = figures.add(charts.learning_chart(epochs, run), f"Loss terms and accuracies of {run} over its epochs.")
-        if figure:
-            curves.append({"run": run, "n_epochs": int((epochs["run"] == run).sum()), "figure": figure})
-    return curves
-
-
-def _sweep(row: dict[str, Any], trials: pd.DataFrame, figures: _Figures) -> dict[str, Any]:
-    mine = trials[trials["sweep"] == row["sweep"]]
-    return {
-        "name": row["sweep"],
-        "objective": row["objective"] if _is_known(row.get("objective")) else "objective",
-        "mode": "smallest" if row.get("mode") == "min" else "largest",
-        "best": row["best_trial"] if _is_known(row.get("best_trial")) else None,
-        "command": row["command"] if _is_known(row.get("command")) else "",
-        "duration": _spelled(row["seconds"]) if _is_known(row.get("seconds")) else "",
-        "states": mine["state"].value_counts().to_dict(),
-        "table": _table(tables.trials_table(mine)) if len(mine) else None,
-        "failures": [(trial["trial"], trial["error"]) for trial in _rows(mine) if _is_known(trial["error"])],
-        "history": figures.add(charts.history_chart(mine), "Objective of each trial and the best so far."),
-        "slices": figures.add(charts.slices_chart(mine), "Objective against each parameter that varies."),
-    }
-
-
-def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
-
-
-def _is_known(value: Any) -> bool:
-    return value is not None and value == value and value != ""  # NaN is not equal to itself
-
-
-def _duration(started: str | None, finished: str | None) -> str:
-    try:
-        lasted = datetime.fromisoformat(finished or "") - datetime.fromisoformat(started or "")
-        return _spelled(lasted.total_seconds())
-    except (ValueError, TypeError):  # not finished, or written by hand
-        return ""
+def _as_json(value: Any) -> Markup:
+    """JSON that no markup can end."""
+    text = json.dumps(value, ensure_ascii=False)
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
 def _when(moment: str) -> str:
@@ -216,10 +213,28 @@ def _when(moment: str) -> str:
         return moment
 
 
-def _spelled(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+def _hours(cost: Cost) -> str:
+    """CPU- and GPU-hours, such as `0.42 CPU-hours`, with a sign where they are a bound."""
+    said = [f"{cost.cpu_hours:.2g} CPU-hours" if cost.cpu_hours < 10 else f"{cost.cpu_hours:,.0f} CPU-hours"]
+    if cost.gpu_hours:
+        said.append(f"{cost.gpu_hours:.2g} GPU-hours" if cost.gpu_hours < 10 else f"{cost.gpu_hours:,.0f} GPU-hours")
+    return ("at most " if cost.is_bound else "") + ", ".join(said)
+
+
+def _breakable(name: Any) -> Markup:
+    """A heading that may wrap behind the dots and underscores of a setting's path."""
+    return Markup(re.sub(r"([._])", r"\1<wbr>", str(escape(name))))
+
+
+def _short(name: Any) -> str:
+    """A name where room is scarce; tables have all of it."""
+    return shortened(str(name), 72)
+
+
+def _parts(value: Any) -> tuple[str, str]:
+    """A cell in two: what goes before and within its brackets, which may stand below it."""
+    found = re.fullmatch(r"(.*?\d) (\(± [\d.]+\))", str(value))
+    return (found[1], found[2]) if found else (str(value), "")
 
 
 __all__ = ["write_report", "write_tables"]

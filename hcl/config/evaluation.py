@@ -46,7 +46,7 @@ class Fusion(Section):
         0.5, "share of tuples of three beside those of two, where both are matched; half is their mean", ge=0, le=1
     )
     over_shots: Literal["mean", "max"] = setting(
-        "mean", "a class's similarity from its shots: their mean, or the nearest; `max` concerns `hcl evaluate` alone"
+        "mean", "a class's similarity from its shots: their mean, or the nearest"
     )
 
     @model_validator(mode="after")

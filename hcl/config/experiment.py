@@ -106,7 +106,7 @@ class Experiment(Section):
                 f"matching.leaking_semantics cannot be computed with matching.tuple_sizes={matching.tuple_sizes}: the "
                 "release raises; set matching.leaking_semantics=false, or one size"
             )
-        fewest = self.evaluation.way * min(*self.evaluation.shots, self.train.val_shot)
+        fewest = self.evaluation.way * min(*self.evaluation.shots, *self.train.val_shots)
         if fewest < matching.zoom_ranks_test:
             raise ValueError(
                 f"matching.leaking_semantics needs as many support clips as matching.zoom_ranks_test="

@@ -6,7 +6,16 @@ from typing import Any
 
 MACHINE_SETTINGS: Any = {
     "name": True,
-    "train": {"workers", "loader_processes", "prefetch", "use_gpu", "recompute_backbone", "checkpoint_every"},
+    "train": {
+        "workers",
+        "min_workers",
+        "cpus_per_worker",
+        "loader_processes",
+        "prefetch",
+        "use_gpu",
+        "recompute_backbone",
+        "checkpoint_every",
+    },
     "matching": {"chunk_size"},
     "evaluation": {"keep_features"},
 }

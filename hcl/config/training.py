@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self, get_args
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from hcl.config.section import Section, setting
 
@@ -12,6 +12,9 @@ RegimeName = Literal["hcl", "classification", "protonet", "cosine", "matching", 
 REGIMES: tuple[str, ...] = get_args(RegimeName)
 EPISODIC = REGIMES[2:]
 """Regimes whose steps are episodes; the other two learn from pair batches."""
+
+_Shot = Annotated[int, Field(ge=1)]
+Shots = _Shot | Annotated[tuple[_Shot, ...], Field(min_length=1)]
 
 
 class Loss(Section):
@@ -56,6 +59,12 @@ class Train(Section):
     batches_per_epoch: int = setting(1000, "optimiser steps an epoch", unit="batches", ge=1)
     classes_per_batch: int = setting(24, "classes of a pair batch, two clips each, over all workers", ge=2)
     workers: int = setting(1, "DDP workers", ge=1, le=4096)
+    min_workers: int | None = setting(
+        None,
+        "the least workers that a run goes on with where nodes have left and not come back; empty: never with fewer",
+        ge=1,
+    )
+    cpus_per_worker: int = setting(1, "CPUs that a worker takes, and threads that it computes with", ge=1, le=256)
     use_gpu: bool = setting(False, "one GPU a worker (NCCL); false: CPU (gloo)")
     precision: Literal["float32", "bfloat16", "float16"] = setting(
         "float32", "autocast of the forward pass; float16 scales the loss, so that small gradients survive"
@@ -74,7 +83,40 @@ class Train(Section):
         ge=0,
     )
     val_episodes: int = setting(200, "episodes of the selection partition after each epoch", unit="episodes", ge=1)
-    val_shot: int = setting(1, "shots of these episodes", ge=1)
+    val_shot: Shots = setting(1, "shots of these episodes; of several, [1, 5], the mean accuracy chooses")
+    val_fusions: int = setting(
+        0,
+        "weights of the levels tried on these episodes, at no cost of training: the best of them choose the epoch "
+        "(val_fused_accuracy) and are kept in fusion.yaml; 0: the experiment's own alone",
+        ge=0,
+        le=100_000,
+    )
+
+    @property
+    def val_shots(self) -> tuple[int, ...]:
+        """`val_shot`, whether one or several were given."""
+        return (self.val_shot,) if isinstance(self.val_shot, int) else self.val_shot
+
+    @model_validator(mode="after")
+    def _validates_what_it_has(self) -> Self:
+        if len(set(self.val_shots)) < len(self.val_shots):
+            raise ValueError(f"val_shot={list(self.val_shots)} names a shot twice")
+        if self.val_fusions and self.regime != "hcl":
+            raise ValueError(f"val_fusions weighs the levels of HCL, which regime={self.regime} does not have")
+        return self
+
+    @property
+    def worker_counts(self) -> tuple[int, ...]:
+        """Numbers of workers that the run may have, which share a batch evenly; the largest first."""
+        shared = self.episodes_per_step if self.regime in EPISODIC else self.classes_per_batch
+        least = self.min_workers or self.workers
+        return tuple(count for count in range(self.workers, least - 1, -1) if shared % count == 0)
+
+    @model_validator(mode="after")
+    def _least_is_no_more(self) -> Self:
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"min_workers={self.min_workers} is more than workers={self.workers}")
+        return self
 
     @model_validator(mode="after")
     def _workers_share_evenly(self) -> Self:

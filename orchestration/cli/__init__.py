@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import typer
 from rich.markup import escape
@@ -36,6 +37,7 @@ from orchestration.cli import (
     train,
 )
 from orchestration.console import notes
+from orchestration.storage import storage_error
 from results import RecordError
 from search_spaces import SpaceError
 
@@ -89,6 +91,12 @@ def main() -> None:
         notes.print(f"[bold red]error[/] {escape(str(error.filename))}: no permission ({escape(str(error.strerror))})")
         notes.print("  -> give --data and --runs folders that you may write", soft_wrap=True)
         sys.exit(1)
+    except OSError as error:
+        told = storage_error(error, Path.cwd())
+        if told is None:
+            raise
+        notes.print(f"[bold red]error[/] {escape(str(told))}", soft_wrap=True)
+        sys.exit(told.exit_code)
     except SystemExit as stop:
         if stop.code == 130:  # typer's for an interrupt
             notes.print("stopped; repeat the command to go on where it was")

@@ -1,4 +1,5 @@
-"""`hcl cluster render KIND`: descriptors of clusters from one small description."""
+"""`hcl cluster render KIND`: descriptors of clusters from one small description. `hcl cluster plan RUN`: how long, how
+much."""
 
 from __future__ import annotations
 
@@ -9,9 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from hcl.errors import ConfigError
+from orchestration.cli.options import RUNS, Runs, run_folder
 from orchestration.console import out
 
-app = typer.Typer(help="Describe clusters: Kubernetes, AWS, SLURM, a laptop.", no_args_is_help=True)
+app = typer.Typer(
+    help="Describe clusters: Kubernetes, AWS, SLURM, a laptop; plan what is to run on one.", no_args_is_help=True
+)
 
 
 class Kind(StrEnum):
@@ -23,7 +27,7 @@ class Kind(StrEnum):
 
 @app.callback()
 def cluster() -> None:
-    """Describe clusters: Kubernetes, AWS, SLURM, a laptop."""
+    """Describe clusters: Kubernetes, AWS, SLURM, a laptop; plan what is to run on one."""
 
 
 @app.command("render")
@@ -100,3 +104,47 @@ def render(
     else:
         to.write_text(text)
         out.print(f"{kind} descriptor: {to}", soft_wrap=True, highlight=False)
+
+
+@app.command("plan")
+def plan_study(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run that was trained, and evaluated if that is asked.")],
+    runs: Runs = RUNS,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes that train and encode.")] = 1,
+    gpus_per_node: Annotated[
+        int, typer.Option(min=1, help="GPUs of each: one for a worker. Of CPU nodes: workers for which each has room.")
+    ] = 1,
+    trials: Annotated[int, typer.Option(min=1, help="Trials of the study.")] = 100,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Workers of a trial; default: the run's.", show_default=False)
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs of a trial; default: the run's.", show_default=False)
+    ] = None,
+    batches: Annotated[
+        int | None, typer.Option(min=1, help="Steps of an epoch; default: the run's.", show_default=False)
+    ] = None,
+    datasets: Annotated[int, typer.Option(min=0, help="Data sets that the best trial is evaluated on.")] = 5,
+    clips: Annotated[int, typer.Option(min=1, help="Clips of each.")] = 2857,
+    speed: Annotated[
+        float, typer.Option(min=0.001, help="How many times as fast a worker is there as where the run was trained.")
+    ] = 1.0,
+) -> None:
+    """Say how many trials of a study run at once on a cluster, how long all take, and what they store.
+
+    By arithmetic on what RUN has cost: seconds of a clip, of a validation and of a pair of clips, bytes of a run, of
+    features and of a score table. No trial is taken to be stopped early and no node to fail, and workers are taken to
+    share an epoch without loss. How much faster the cluster's GPUs are than this machine only a run there can tell:
+    --speed.
+    """
+    from cluster.plan import Task, plan
+    from orchestration.showing_plan import show_plan
+    from orchestration.unit_costs import clips_per_epoch, measured
+
+    costs, experiment = measured(run_folder(run, runs), runs)
+    train = experiment.train
+    of_epoch = clips_per_epoch(experiment) * (batches or train.batches_per_epoch) // train.batches_per_epoch
+    task = Task(trials, workers or train.workers, epochs or train.epochs, of_epoch, datasets, clips, speed)
+    show_plan(
+        plan(costs, task, n_nodes=nodes, per_node=gpus_per_node), costs, task, n_nodes=nodes, per_node=gpus_per_node
+    )

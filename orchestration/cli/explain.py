@@ -3,43 +3,72 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
+from hcl.errors import ConfigError
 from hcl.resolve import load_resolved, override
-from orchestration.cli.options import DATA, RUNS, Data, Runs, Set, run_folder
+from orchestration.cli.options import DATA, RUNS, Data, Runs, Set, command_line, run_folder
 from orchestration.console import out
+
+if TYPE_CHECKING:
+    from orchestration.explain import Explained
 
 
 def explain(
     run: Annotated[Path, typer.Argument(help="A run's folder, or its name under RUNS.")],
-    query: Annotated[str, typer.Option(help="CLASS/VIDEO, or a video's name, of the test partition.")],
+    query: Annotated[
+        str | None, typer.Option(help="CLASS/VIDEO, or a video's name, of the test partition.", show_default=False)
+    ] = None,
+    examples: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=50, metavar="N", help="N queries that the evaluation got right and N wrong.", show_default=False
+        ),
+    ] = None,
     support: Annotated[
         list[str] | None, typer.Option(help="CLASS/VIDEO of a support clip; repeatable. Default: drawn by --seed.")
     ] = None,
-    shot: Annotated[int, typer.Option(min=1, help="Support clips a class, where they are drawn.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of the episode that is drawn.")] = 0,
+    shot: Annotated[
+        int | None, typer.Option(min=1, help="Support clips a class. Default: 1, or the evaluation's fewest.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the episode, or of the examples, that are drawn.")] = 0,
     data: Data = DATA,
     runs: Runs = RUNS,
     settings: Set = None,
-    to: Annotated[Path | None, typer.Option(help="The picture (PNG). Default: explanations/ in the run.")] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="The picture (PNG) of --query. Default: explanations/ in the run.")
+    ] = None,
 ) -> None:
     """Draw what a query was matched with: its own class, and below it the best of the other classes.
 
     Query frames stand above, support frames below. Outlined patches were kept by the spatial level, from yellow to
     red by how many of the zoomed tuples kept them; the rest is dimmed. Lines join the frames of the three best tuples,
     with their similarity. --set evaluation.partition=val explains a validation video.
+
+    --examples N takes N right and N wrong queries of the run's evaluation, each in the episode in which it was asked.
+    What lies in the run's explanations/ is shown by `hcl report`.
     """
     from orchestration.cli.evaluate import evaluation_settings
-    from orchestration.explain import explain as explain_query
+    from orchestration.explain import Explainer
 
+    if (query is None) == (examples is None):
+        raise ConfigError("one of the two is needed", where="--query and --examples", remedy="--query CLASS/VIDEO")
+    if examples is not None and (support or to):
+        raise ConfigError("are of a single query", where="--support and --to", remedy="leave them out, or --query")
     folder = run_folder(run, runs)
     experiment = override(load_resolved(folder / "experiment.yaml"), evaluation_settings(settings))
-    found = explain_query(
-        folder, experiment, query, data_root=data, runs=runs, support=support or (), shot=shot, seed=seed, to=to
-    )
+    explainer = Explainer(folder, experiment, data_root=data, command=command_line())
+    if examples is not None:
+        for found in explainer.examples(examples, shot=shot, seed=seed):
+            _tell(found)
+    elif query is not None:
+        _tell(explainer.explain(query, support=support or (), shot=shot or 1, seed=seed, to=to))
+
+
+def _tell(found: Explained) -> None:
     verdict = "right" if found.is_right else "wrong"
     ranked = ", ".join(f"{name} {score:.3f}" for name, score in found.scores)
     out.print(escape(f"{found.query}: taken for {found.scores[0][0]} ({verdict}); {ranked}"), soft_wrap=True)

@@ -71,5 +71,5 @@ def _moment(milliseconds: int | None) -> str:
 def _duration(start: int | None, end: int | None) -> str:
     if not start:
         return ""
-    seconds = round((end or datetime.now(UTC).timestamp() * 1000) / 1000 - start / 1000)
+    seconds = max(0, round((end or datetime.now(UTC).timestamp() * 1000) / 1000 - start / 1000))  # clocks differ
     return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"

@@ -118,4 +118,4 @@ def announce(experiment: Experiment) -> None:
 
 def command_line() -> str:
     """What was typed, as it can be repeated."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return shlex.join(["hcl", *sys.argv[1:]])

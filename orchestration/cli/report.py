@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from hcl.settings import machine_settings
-from orchestration.cli.options import RUNS, Runs, run_folder
+from orchestration.cli.options import RUNS, Runs, command_line, run_folder
 from orchestration.console import notes, out, print_table
 
 
@@ -19,17 +18,20 @@ def report(
     to: Annotated[
         Path | None, typer.Option(help="Folder of the page and tables; default: report/ in the first run.")
     ] = None,
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "HCL results",
 ) -> None:
-    """Print the table of accuracies and write it as Markdown, CSV, LaTeX and one HTML page."""
-    import results
-    from results.report import write_report, write_tables
+    """Print the table of accuracies and write it as Markdown, CSV, LaTeX and one HTML page.
+
+    The page is one file that needs no network: the answer, how sure it is, classes and confusions, learning curves,
+    sweeps, what was run at what cost, what failed. Pictures that `hcl explain` left in a run's folder are in it
+    (`hcl explain RUN --examples 3` draws three right and three wrong queries).
+    """
+    from orchestration.reporting import make_report
 
     folders = [one if any(sign in one for sign in "*?[") else str(run_folder(Path(one), runs)) for one in run]
-    loaded = results.load(folders)
     folder = to or Path(folders[0] if not any(sign in folders[0] for sign in "*?[") else runs) / "report"
-    page = write_report(loaded, folder / "index.html")
-    write_tables(loaded, folder, machine_settings())
+    made = make_report(folders, folder, title=title, command=command_line())
     print_table(folders)
-    out.print(f"page: {page}", soft_wrap=True)
-    for skipped in loaded.skipped:
+    out.print(f"page: {made.page}", soft_wrap=True)
+    for skipped in made.loaded.skipped:
         notes.print(f"  left out {escape(skipped.file)}: {escape(skipped.reason)}", soft_wrap=True)

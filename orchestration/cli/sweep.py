@@ -48,7 +48,7 @@ def sweep(
         int | None,
         typer.Option(
             min=1,
-            help=f"Trials of the study, {TRIALS} unless given; it may grow.",
+            help=f"Trials of the study, {TRIALS} unless given; it may grow. Of a population: its members.",
             show_default=False,
             rich_help_panel=_SEARCH,
         ),
@@ -57,8 +57,14 @@ def sweep(
         int, typer.Option(min=0, help="So many more, once those asked for are done.", rich_help_panel=_SEARCH)
     ] = 0,
     sampler: Annotated[
-        SamplerName, typer.Option(help="Who chooses the next trial; grid: every combination.", rich_help_panel=_SEARCH)
+        SamplerName,
+        typer.Option(
+            help="Who chooses the next trial; grid: every combination; population: see below.", rich_help_panel=_SEARCH
+        ),
     ] = "tpe",
+    round_epochs: Annotated[
+        int, typer.Option(min=1, help="Of a population: epochs of a round.", rich_help_panel=_SEARCH)
+    ] = 1,
     point: Annotated[
         list[str] | None,
         typer.Option(
@@ -150,8 +156,12 @@ def sweep(
     other are drawn again and never run. A trial that fails is recorded with its error's last line and the file that
     has all of it, and the study goes on. From another terminal: hcl sweep --status STUDY.
 
-    --fuse 1000 is a second stage: every whole trial is judged at its best fusion of the levels, found without
-    training, and both values are told.
+    --sampler population trains all members beside each other, in rounds of --round-epochs: after each, the worst
+    quarter go on from checkpoints of the best quarter, with weights near theirs (population-based training).
+
+    Two stages. --space two_stage searches the weights of the loss and judges each trial at its best fusion of the
+    levels, which validation finds without training (train.val_fusions). --fuse 1000 does so after the study, on the
+    score table of each whole trial. Both values are told beside each other.
 
     A study's best value is the luckiest of many: --confirm 3 --seeds 5 trains the best three again, with the same five
     new seeds each, and says which of them are told apart.
@@ -163,7 +173,7 @@ def sweep(
         return
     from orchestration.confirm import confirm as confirm_trials
     from orchestration.fused_trials import fuse_trials
-    from orchestration.study import Limits, Study, n_trials_of
+    from orchestration.study import Limits, Study, n_trials_in_all, n_trials_of
     from orchestration.study_checks import check_study
     from orchestration.study_view import StudyTable, show_candidates, show_end, show_fused
     from orchestration.sweep import full_length, write_best
@@ -184,6 +194,7 @@ def sweep(
         tuple(map(_point, point or ())),
         Limits(retries, trial_timeout, concurrency, gpu_share),
         storage,
+        round_epochs,
     )
     if dry_run:
         from orchestration.study_plan import show_plan
@@ -192,7 +203,7 @@ def sweep(
         show_plan(study, address)
         return
     announce(chosen)
-    with StudyTable(study.space, study.folder, asked + add_trials) as table:
+    with StudyTable(study.space, study.folder, n_trials_in_all(study) + add_trials) as table:
         record, ended = run_sweep(
             study,
             address=address,

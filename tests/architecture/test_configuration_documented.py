@@ -11,7 +11,20 @@ from hcl.config import PUBLISHED, PUBLISHED_EVALUATION, Experiment, Section
 from hcl.resolve import all_settings, check_value, expected, resolve, rows
 
 ROOT = Path(__file__).resolve().parents[2]
-UNITS = {"", "frames", "pixels", "views", "tuples", "patches", "clips", "epochs", "batches", "episodes", "stages"}
+UNITS = {
+    "",
+    "frames",
+    "pixels",
+    "views",
+    "tuples",
+    "patches",
+    "clips",
+    "epochs",
+    "batches",
+    "episodes",
+    "stages",
+    "CPUs",
+}
 
 
 @pytest.mark.parametrize("path", all_settings())
@@ -56,5 +69,5 @@ def test_every_setting_is_read_somewhere() -> None:
     definitions = {"resolve.py", "settings.py", "setting_values.py"}
     files = [*(ROOT / "hcl").glob("*.py"), *(ROOT / "orchestration").rglob("*.py")]
     code = "\n".join(path.read_text() for path in files if path.name not in definitions)
-    unread = [path for path in all_settings() if not re.search(rf"\b{path.rpartition('.')[2]}\b", code)]
+    unread = [path for path in all_settings() if not re.search(rf"\b{path.rpartition('.')[2]}s?\b", code)]
     assert not unread, f"nothing reads {', '.join(unread)}"

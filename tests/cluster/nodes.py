@@ -1,10 +1,12 @@
 """A real cluster on this machine: a head that does no work, worker nodes of one CPU, a job server, a token.
 
-Every node is a session of its own, so that what belongs to it can be found and killed, and nothing else.
+Every node is a session of its own, so that what belongs to it can be found and killed, and nothing else. Every node has
+a folder of its own: nodes that shared one would delete each other's copy of a job's code once they need it no more.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -14,10 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from cluster.description import ROLES
+from tests.cluster.hosts import Host
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 240.0  # of anything that must happen; a loaded machine takes minutes to start a node
@@ -29,6 +34,7 @@ class Node:
 
     process: subprocess.Popen[bytes]
     log: Path
+    roles: tuple[str, ...] = ()  # what the node is marked for
 
     def check(self) -> bool:
         """Raise if it has ended by itself."""
@@ -71,8 +77,9 @@ class LocalCluster:
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="hcl", dir="/tmp")))  # sockets: short
     token: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
     nodes: list[Node] = field(default_factory=list)
+    host: Host = field(default_factory=Host)  # of the head, and of those who call `hcl`
 
-    def start(self, n_workers: int) -> None:
+    def start(self, n_workers: int, *, head_cpus: int = 0) -> None:
         self.port, self.job_port = free_port(), free_port()
         head = [
             "--head",
@@ -80,26 +87,32 @@ class LocalCluster:
             "--dashboard-host=127.0.0.1",
             f"--dashboard-port={self.job_port}",
             f"--ray-client-server-port={free_port()}",
-            f"--temp-dir={self.folder}",
-            "--num-cpus=0",
+            f"--num-cpus={head_cpus}",
             '--resources={"trial_driver": 4}',
         ]
-        self.head = self._start(head)
+        self.head = self._start(head, self.host)
         wait_for(lambda: self.head.check() and self.hcl("jobs", "list").returncode == 0, "the job server")
-        for _ in range(n_workers):
-            self.add_node()
+        for index in range(n_workers):
+            self.add_node(ROLES if index else ROLES[1:])  # the first decodes no videos
 
-    def add_node(self) -> Node:
-        node = self._start([f"--address=127.0.0.1:{self.port}", "--num-cpus=1"])
+    def add_node(self, roles: tuple[str, ...] = ROLES, host: Host | None = None) -> Node:
+        marks = json.dumps(dict.fromkeys(roles, 1))
+        options = [f"--address={self.host.address}:{self.port}", "--num-cpus=1", f"--resources={marks}"]
+        node = self._start(options, host or self.host)
+        node.roles = roles
         self.nodes.append(node)
         wait_for(lambda: node.check() and any("raylet" in title for title in node.titles().values()), "a raylet")
         return node
 
     def replace(self, node: Node) -> None:
         """Kill a worker node; another takes its place."""
+        self.lose(node)
+        self.add_node(node.roles)
+
+    def lose(self, node: Node) -> None:
+        """Kill a worker node."""
         node.kill()
         self.nodes.remove(node)
-        self.add_node()
 
     def stop(self) -> None:
         for node in [*self.nodes, self.head]:
@@ -112,10 +125,10 @@ class LocalCluster:
             self._command(words), env=self._environment(token), cwd=ROOT, capture_output=True, text=True, timeout=600
         )
 
-    def begin(self, *words: str | Path) -> subprocess.Popen[str]:
-        """`hcl submit -- WORDS`, which goes on beside the test."""
+    def begin(self, *words: str | Path, options: Sequence[str] = ()) -> subprocess.Popen[str]:
+        """`hcl submit OPTIONS -- WORDS`, which goes on beside the test."""
         return subprocess.Popen(
-            self._command(["submit", "--python", sys.executable, "--", *words]),
+            self._command(["submit", "--python", sys.executable, *options, "--", *words]),
             env=self._environment(),
             cwd=ROOT,
             stdout=subprocess.PIPE,
@@ -123,12 +136,12 @@ class LocalCluster:
             text=True,
         )
 
-    def submit(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
-        """`hcl submit -- WORDS` to its end."""
-        return self.hcl("submit", "--python", sys.executable, "--", *words)
+    def submit(self, *words: str | Path, options: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+        """`hcl submit OPTIONS -- WORDS` to its end."""
+        return self.hcl("submit", "--python", sys.executable, *options, "--", *words)
 
     def _command(self, words: list[str | Path] | tuple[str | Path, ...]) -> list[str]:
-        return [sys.executable, "-m", "orchestration", *map(str, words)]
+        return self.host.command(sys.executable, "-m", "orchestration", *map(str, words))
 
     def _environment(self, token: str | None = None) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
@@ -137,7 +150,7 @@ class LocalCluster:
             "RAY_AUTH_TOKEN": token or self.token,
         }
 
-    def _start(self, options: list[str]) -> Node:
+    def _start(self, options: list[str], host: Host) -> Node:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": self.token,
@@ -147,11 +160,15 @@ class LocalCluster:
             "RAY_health_check_failure_threshold": "5",
             "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
         }
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--node-ip-address=127.0.0.1"]
+        command = host.command(sys.executable, "-m", "ray.scripts.scripts", "start", "--block")
+        command += [f"--node-ip-address={host.address}"]
         # Ray's default port of a node's agent is taken where another Ray runs on this machine: no job would be taken.
         command += [f"--dashboard-agent-listen-port={free_port()}", "--object-store-memory=100000000"]
         command += ["--disable-usage-stats", *options]
-        path = self.folder / f"node-{secrets.token_hex(3)}.log"
+        folder = self.folder / secrets.token_hex(2)
+        folder.mkdir()
+        command += [f"--temp-dir={folder}"]
+        path = folder / "node.log"
         with open(path, "wb") as log:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
         return Node(process, path)
@@ -169,3 +186,15 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what} did not come within {PATIENCE_S:g} s")
         time.sleep(0.05)
+
+
+def processes(*words: str | Path) -> list[int]:
+    """Ids of the processes whose command line begins with the first of these words and contains the others."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            with suppress(OSError):
+                title = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                if title.startswith(str(words[0])) and all(str(word) in title for word in words):
+                    found.append(int(folder.name))
+    return found

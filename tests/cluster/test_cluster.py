@@ -6,19 +6,31 @@ job writes. `make test-cluster` runs it: minutes, most of them starts of process
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+import results
+from hcl.checkpoint import load_checkpoint
 from hcl.manifest import read_manifest
 from hcl.resolve import to_yaml
-from tests.cluster.nodes import LocalCluster, Node, wait_for
-from tests.orchestration.conftest import tiny_experiment, tree
+from orchestration.runs import BEST, LAST
+from tests.cluster.nodes import LocalCluster, Node, processes, wait_for
+from tests.orchestration.conftest import tiny_experiment, tree, write_data
+from tests.orchestration.test_train import TIMED
 
 pytestmark = pytest.mark.cluster
+
+EPOCHS = 8
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +45,11 @@ def place() -> Iterator[LocalCluster]:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What every node sees; data/ is empty."""
+    """What every node sees: data/, and runs of the undisturbed and of the disturbed jobs."""
     folder = tmp_path_factory.mktemp("shared")
-    (folder / "data").mkdir()
-    (folder / "tiny.yaml").write_text(to_yaml(tiny_experiment()))
+    write_data(folder / "data")
+    experiment = tiny_experiment(train__workers=2, train__epochs=EPOCHS, model__dropout=0.0)
+    (folder / "tiny.yaml").write_text(to_yaml(experiment))
     return folder
 
 
@@ -44,7 +57,7 @@ def places(root: Path, runs: str) -> list[str]:
     return ["--data", str(root / "data"), "--runs", str(root / runs)]
 
 
-def disturbed(place: LocalCluster, actor: str, has_begun: Callable[[], object], *words: str | Path) -> None:
+def disturbed(place: LocalCluster, actor: str, role: str, has_begun: Callable[[], object], *words: str | Path) -> None:
     """Submit; once work has begun, kill a node on which such an actor works; the job must end well."""
     job = place.begin(*words)
 
@@ -55,6 +68,8 @@ def disturbed(place: LocalCluster, actor: str, has_begun: Callable[[], object], 
         wait_for(lambda: job.poll() is not None or (has_begun() and victim()), f"{actor} at work")
         node = victim()
         assert job.poll() is None and node is not None, f"ended before the kill: {job.communicate()[0]}"
+        elsewhere = [one for one in place.nodes if role not in one.roles]
+        assert not any(one.runs(actor) for one in elsewhere), f"{actor} on a node that is not marked for {role}"
         place.replace(node)
         printed, _ = job.communicate(timeout=600)
         assert job.returncode == 0, printed
@@ -114,7 +129,7 @@ def test_a_node_killed_in_extraction_changes_no_frame(place: LocalCluster, root:
     ended_well(place.submit("extract", "synth_plain", "--data", root / "whole"))
     images = root / "killed" / "images" / "synth_plain"
     begun = lambda: sum(1 for _ in images.glob("*/*/0.jpg")) >= 5  # noqa: E731
-    disturbed(place, "_Extractor", begun, "extract", "synth_plain", "--data", root / "killed")
+    disturbed(place, "_Extractor", "decode", begun, "extract", "synth_plain", "--data", root / "killed")
     expected = root / "whole" / "images" / "synth_plain"
     assert {one.status for one in read_manifest(images).values()} == {"ok"}
     assert read_manifest(images).keys() == read_manifest(expected).keys()
@@ -122,3 +137,129 @@ def test_a_node_killed_in_extraction_changes_no_frame(place: LocalCluster, root:
         {name: one for name, one in tree(folder).items() if name.endswith(".jpg")} for folder in (images, expected)
     ]
     assert frames[0] == frames[1] and len(frames[0]) > 1000
+
+
+@pytest.fixture(scope="module")
+def whole(place: LocalCluster, root: Path) -> Path:
+    """The folder of a run that nothing disturbed; read only."""
+    ended_well(place.submit("train", root / "tiny.yaml", *places(root, "whole-runs")))
+    return root / "whole-runs" / "tiny"
+
+
+def test_a_node_killed_in_training_changes_no_weight(place: LocalCluster, root: Path, whole: Path) -> None:
+    folder = root / "killed-runs" / "tiny"
+    words = ["train", root / "tiny.yaml", *places(root, "killed-runs")]
+    disturbed(place, "RayTrainWorker", "train", lambda: epochs_of(folder) >= 2, *words)
+    assert_same_run(folder, whole)
+    provenance = results.read_provenance(folder)
+    assert provenance.revision and place.token not in (folder / "provenance.json").read_text()
+
+
+def test_a_driver_that_was_killed_is_submitted_again_and_goes_on(place: LocalCluster, root: Path, whole: Path) -> None:
+    words = ["train", root / "tiny.yaml", *places(root, "driver-runs")]
+    folder = root / "driver-runs" / "tiny"
+    job = place.begin(*words)
+    wait_for(lambda: epochs_of(folder) >= 2, "two epochs")
+    (pid,) = processes(f"{sys.executable} -m orchestration train", root / "driver-runs")
+    os.kill(pid, signal.SIGKILL)
+    printed, _ = job.communicate(timeout=600)
+    assert job.returncode == 128 + signal.SIGKILL, printed
+    assert epochs_of(folder) < EPOCHS
+    ended_well(place.submit(*words))
+    assert_same_run(folder, whole)
+
+
+def test_a_node_killed_in_evaluation_changes_no_record(place: LocalCluster, root: Path, whole: Path) -> None:
+    options = [word for name in ("hcl", "prototype") for word in ("--method", name)]
+    options += ["--dataset", "toy", "--dataset", "other", "--set", "evaluation.views=8"]
+    for name in ("whole-answers", "killed-answers"):
+        shutil.copytree(whole, root / name / "tiny")
+    ended_well(place.submit("evaluate", "tiny", *options, *places(root, "whole-answers")))
+    begun = lambda: any((root / "killed-answers" / "cache" / "features").glob("*/*"))  # noqa: E731
+    disturbed(place, "Scorer", "encode", begun, "evaluate", "tiny", *options, *places(root, "killed-answers"))
+    found, expected = (evaluations(root / name / "tiny") for name in ("killed-answers", "whole-answers"))
+    assert found == expected and len(found) == 8
+
+
+def test_a_node_killed_in_a_sweep_changes_no_trial(place: LocalCluster, root: Path) -> None:
+    """As many trials as the sampler draws at random: later ones follow from the order in which others end."""
+    words = ["sweep", root / "tiny.yaml", "--trials", "4", "--stop", "none", "--set", f"train.epochs={EPOCHS}"]
+    words += ["--set", "name=study", "--workers", "1"]
+    ended_well(place.submit(*words, *places(root, "whole-studies")))
+    trials = root / "killed-studies" / "study" / "trials"
+    begun = lambda: any(trials.glob("*/metrics.parquet"))  # noqa: E731
+    disturbed(place, "ImplicitFunc", "train", begun, *words, *places(root, "killed-studies"))
+    found, expected = (outcomes(root / name / "study") for name in ("killed-studies", "whole-studies"))
+    assert found == expected and len(found) == 4
+
+
+def test_a_run_goes_on_with_fewer_workers_when_nodes_do_not_come_back(
+    place: LocalCluster, root: Path, whole: Path
+) -> None:
+    """Of three nodes one is left. The weights are those of two workers, but for rounding."""
+    folder = root / "fewer-runs" / "tiny"
+    words = ["train", root / "tiny.yaml", "--set", "train.min_workers=1", *places(root, "fewer-runs")]
+    job = place.begin(*words, options=["--env", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S=15"])
+    try:
+        wait_for(lambda: job.poll() is not None or epochs_of(folder) >= 2, "two epochs")
+        assert job.poll() is None
+        for node in place.nodes[:2]:
+            place.lose(node)
+        printed, _ = job.communicate(timeout=300)
+    finally:
+        job.kill()
+        while len(place.nodes) < 3:
+            place.add_node()
+    assert job.returncode == 0 and "tiny: 1 of 2 workers" in printed, printed
+    for ours, theirs in zip(untimed(folder), untimed(whole), strict=True):
+        assert ours["loss_total"] == pytest.approx(theirs["loss_total"], rel=1e-3)
+    found, expected = (load_checkpoint(one / LAST)["model"] for one in (folder, whole))
+    for name, values in expected.items():  # AdamW makes much of little where a gradient is next to nothing
+        torch.testing.assert_close(found[name], values, rtol=1e-2, atol=2e-3)
+
+
+def test_a_node_that_joins_takes_trials_and_leaves_without_loss(place: LocalCluster, root: Path) -> None:
+    words = ["sweep", root / "tiny.yaml", "--trials", "12", "--stop", "none", "--set", f"train.epochs={2 * EPOCHS}"]
+    words += ["--set", "name=growing", "--workers", "1", *places(root, "growing-studies")]
+    folder = root / "growing-studies" / "growing"
+    job = place.begin(*words)
+    try:
+        wait_for(lambda: job.poll() is not None or any(folder.glob("trials/*/metrics.parquet")), "a trial at work")
+        joined = place.add_node()
+        wait_for(lambda: job.poll() is not None or joined.runs("ImplicitFunc"), "a trial on the new node")
+        assert job.poll() is None, f"ended before the node had work: {job.communicate()[0]}"
+        place.lose(joined)
+        printed, _ = job.communicate(timeout=600)
+    finally:
+        job.kill()
+    assert job.returncode == 0, printed
+    assert [state for _, _, state, _ in outcomes(folder)] == ["complete"] * 12
+
+
+def epochs_of(folder: Path) -> int:
+    """Epochs whose metrics are on disk."""
+    return len(results.read_epochs(folder)) if (folder / "metrics.parquet").exists() else 0
+
+
+def assert_same_run(folder: Path, expected: Path) -> None:
+    """Metrics and checkpoints, but for what was timed."""
+    assert untimed(folder) == untimed(expected)
+    for name in (LAST, BEST):
+        found, same = load_checkpoint(folder / name)["model"], load_checkpoint(expected / name)["model"]
+        assert all(torch.equal(found[key], same[key]) for key in same | found)
+
+
+def untimed(folder: Path) -> list[dict[str, Any]]:
+    return [{name: one for name, one in row.items() if name not in TIMED} for row in results.read_epochs(folder)]
+
+
+def evaluations(folder: Path) -> list[dict[str, Any]]:
+    """Its records, but for what was timed and where they lie."""
+    left_out = {"created", "checkpoint", "seconds"}
+    records = [json.loads(path.read_text()) for path in sorted((folder / "evaluation").glob("*.json"))]
+    return [{name: one for name, one in record.items() if name not in left_out} for record in records]
+
+
+def outcomes(folder: Path) -> list[Any]:
+    trials = results.read_trials(folder)
+    return sorted((sorted(trial.params.items()), trial.value, trial.state, trial.epochs) for trial in trials)

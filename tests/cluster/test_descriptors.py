@@ -3,6 +3,7 @@ descriptors are held against the fields that the operator requires, by hand."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -37,6 +38,8 @@ def test_kuberay_has_a_head_without_work_and_the_nodes_that_were_asked_for() -> 
     assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
     assert spec["authOptions"] == {"mode": "token"}
     assert [(group["groupName"], group["replicas"]) for group in spec["workerGroupSpecs"]] == [("gpu", 4), ("cpu", 2)]
+    marks = [json.loads(json.loads(group["rayStartParams"]["resources"])) for group in spec["workerGroupSpecs"]]
+    assert marks == [{"encode": 1, "train": 1}, {"decode": 1}]
     head, gpu, cpu = containers(spec)
     assert gpu["resources"]["limits"] == {"cpu": "96", "memory": "768Gi", "nvidia.com/gpu": "8"}
     assert "nvidia.com/gpu" not in head["resources"]["limits"] | cpu["resources"]["limits"]
@@ -47,6 +50,11 @@ def test_kuberay_has_a_head_without_work_and_the_nodes_that_were_asked_for() -> 
         pod = group["template"]["spec"]
         volumes = {volume["name"] for volume in pod["volumes"]}
         assert {mount["name"] for mount in pod["containers"][0]["volumeMounts"]} == volumes == {"shared", "shm"}
+
+
+def test_nodes_of_one_kind_do_all_work() -> None:
+    for name, only in (("gpu", Description(gpu=GPU)), ("cpu", Description(cpu=CPU))):
+        assert only.roles(name) == {"decode": 1, "encode": 1, "train": 1}
 
 
 def test_kuberay_runs_a_command_as_a_job_of_its_own() -> None:
@@ -60,7 +68,9 @@ def test_ray_up_passes_rays_own_schema_and_its_head_does_no_work() -> None:
     content = yaml.safe_load(render_ray_up(WHOLE))
     types = content["available_node_types"]
     assert types["head"]["resources"]["CPU"] == 0 and types["head"]["resources"]["trial_driver"] > 0
-    assert types["gpu"]["resources"] == {"CPU": 96, "GPU": 8} and types["gpu"]["min_workers"] == 4
+    assert (
+        types["gpu"]["resources"] == {"CPU": 96, "GPU": 8, "encode": 1, "train": 1} and types["gpu"]["min_workers"] == 4
+    )
     assert content["max_workers"] == 6
     assert any("fs-1.example:/ /shared" in line for line in content["initialization_commands"])
 

@@ -15,6 +15,7 @@ from hcl.resolve import all_settings, override
 
 # Where the type alone does not say which other value fits.
 OTHER: dict[str, Any] = {
+    "train.min_workers": 1,
     "name": "another",
     "data.dataset": "hmdb51",
     "data.train_partitions": ["train", "val"],
@@ -57,6 +58,8 @@ def another_value(path: str) -> Any:
 OF_THE_MACHINE = {
     "name",
     "train.workers",
+    "train.min_workers",
+    "train.cpus_per_worker",
     "train.loader_processes",
     "train.prefetch",
     "train.use_gpu",

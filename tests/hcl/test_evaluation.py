@@ -13,6 +13,7 @@ from hcl.clips import Draw
 from hcl.encoding import encode, features_of
 from hcl.episodes import sample_episodes
 from hcl.evaluation import Defects, Matcher, episode_levels, mixed_levels, validate
+from hcl.fusion import drawn_sigmas
 from hcl.scores import Levels, accuracies, fused, look_up, score_pairs
 from tests.hcl.test_model import ROWS, parts_of, pixels, seeded_heads, tiny_model, tokens_like
 
@@ -149,13 +150,52 @@ def test_validation_is_the_accuracy_of_the_episodes_and_reads_each_clip_once():
     model, dataset = tiny_model().eval(), clips_of_classes()
     episodes = sample_episodes(LABELS, way=3, shot=1, queries=2, episodes=3, seed=5)
     matcher = Matcher("auto", True, MATCHING)
-    ours = validate(model, dataset, episodes, matcher, sigmas=SIGMAS)
+    [ours] = validate(model, dataset, [episodes], matcher, sigmas=SIGMAS).accuracies
     needed = np.unique(np.concatenate([episodes.support.ravel(), episodes.query.ravel()]))
     assert sorted(dataset.read) == needed.tolist()
     tokens, rows = encode(model, dataset, range(len(LABELS)))
     levels = episode_levels(model.heads, tokens, rows, episodes, matcher)
     assert ours.tolist() == accuracies(fused(levels, SIGMAS), 2).tolist()
     assert ours.mean() > 0.5  # brightness tells the classes apart
+
+
+def test_validation_of_several_shots_is_that_of_each_and_reads_each_clip_once():
+    model, dataset, matcher = tiny_model().eval(), clips_of_classes(), Matcher("auto", True, MATCHING)
+    lists = [sample_episodes(LABELS, way=3, shot=shot, queries=2, episodes=9, seed=5) for shot in (1, 3)]
+    both = validate(model, dataset, lists, matcher, sigmas=SIGMAS).accuracies
+    assert len(dataset.read) == len(set(dataset.read))
+    for one, episodes in zip(both, lists, strict=True):
+        assert one.tolist() == validate(model, dataset, [episodes], matcher, sigmas=SIGMAS).accuracies[0].tolist()
+
+
+@pytest.mark.parametrize(("over_shots", "triples"), [("max", 0.5), ("mean", 0.9)])
+def test_validation_combines_shots_and_sizes_as_the_evaluation_does(over_shots, triples):
+    heads, tokens = seeded_heads(), tokens_like(len(LABELS))
+    few = sample_episodes(LABELS, way=3, shot=3, queries=2, episodes=2, seed=0)
+    matcher = Matcher("auto", True, MATCHING, triples=triples, over_shots=over_shots)
+    features = features_of(heads, tokens, ROWS, project=True)
+    table = {name: value.numpy() for name, value in score_pairs(features, features, **MATCHING).items()}
+    asked = {"metric": "auto", "tuple_sizes": (2, 3), "triples": triples, "over_shots": over_shots}
+    assert_same_levels(episode_levels(heads, tokens, ROWS, few, matcher), look_up(table, few, **asked))
+    plain = episode_levels(heads, tokens, ROWS, few, Matcher("auto", True, MATCHING))
+    assert not np.allclose(plain.temporal, look_up(table, few, **asked).temporal)
+
+
+def test_validation_tells_the_best_of_the_tried_weights():
+    model, dataset, matcher = tiny_model().eval(), clips_of_classes(), Matcher("auto", True, MATCHING)
+    lists = [sample_episodes(LABELS, way=3, shot=shot, queries=2, episodes=20, seed=5) for shot in (1, 2)]
+    tried = drawn_sigmas(12, [list(SIGMAS.values())])
+    assert tried.shape == (12, 3) and tried[0].tolist() == list(SIGMAS.values())
+    assert tried[1:, 0].unique().tolist() == [1.0] and tried.min() >= 0 and tried.max() <= 4
+    found = validate(model, dataset, lists, matcher, sigmas=SIGMAS, candidates=tried)
+    values = []
+    for candidate in tried.tolist():
+        sigmas = dict(zip(SIGMAS, candidate, strict=True))
+        alone = validate(model, dataset, lists, matcher, sigmas=sigmas).accuracies
+        values.append(np.mean([one.mean() for one in alone]))
+    assert found.fused_accuracy == pytest.approx(max(values))
+    assert values[tried.tolist().index(list(found.sigmas))] == pytest.approx(max(values))
+    assert len(set(values)) > 1
 
 
 # --- semantics ------------------------------------------------------------------------------------------------------
@@ -225,5 +265,5 @@ def test_validation_hands_each_clip_its_own_name():
     episodes = sample_episodes(LABELS, way=2, shot=1, queries=2, episodes=8, seed=1)  # not every clip is needed
     tokens, rows = encode(model, dataset, range(len(LABELS)))
     levels = episode_levels(model.heads, tokens, rows, episodes, SEMANTIC, embeddings=names)
-    ours = validate(model, dataset, episodes, SEMANTIC, sigmas=SIGMAS, embeddings=names)
+    [ours] = validate(model, dataset, [episodes], SEMANTIC, sigmas=SIGMAS, embeddings=names).accuracies
     assert ours.tolist() == accuracies(fused(levels, SIGMAS), 2).tolist()

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from hcl import inputs
 from hcl.episodes import sample_episodes
+from hcl.errors import ConfigError
 from hcl.splits import Partition, Video
 from tests.hcl.test_build import experiment
 from tests.hcl.test_clips import FakeFrames
@@ -17,7 +19,7 @@ def partition() -> Partition:
 
 
 def test_validation_episodes_are_the_same_whatever_the_seeds():
-    one, other = (
+    [one], [other] = (
         inputs.val_episodes(
             experiment(evaluation__way=3, evaluation__queries=2, train__val_episodes=7, **seeds), partition()
         )
@@ -32,7 +34,17 @@ def test_validation_does_not_ask_what_the_evaluation_asks():
     of_evaluation = sample_episodes(
         partition().labels, way=3, shot=1, queries=2, episodes=7, seed=settings.evaluation.seed
     )
-    assert inputs.val_episodes(settings, partition()).digest() != of_evaluation.digest()
+    [of_validation] = inputs.val_episodes(settings, partition())
+    assert of_validation.digest() != of_evaluation.digest()
+
+
+def test_validation_of_several_shots_is_that_of_each():
+    settings = {"evaluation__way": 2, "evaluation__queries": 2, "train__val_episodes": 5}
+    both = inputs.val_episodes(experiment(train__val_shot=[1, 3], **settings), partition())
+    each = [inputs.val_episodes(experiment(train__val_shot=shot, **settings), partition())[0] for shot in (1, 3)]
+    assert [one.digest() for one in both] == [one.digest() for one in each]
+    with pytest.raises(ConfigError, match="names a shot twice"):
+        experiment(train__val_shot=[1, 1])
 
 
 def test_training_clips_are_augmented_and_test_clips_are_not():

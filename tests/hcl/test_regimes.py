@@ -128,9 +128,8 @@ def test_it_learns_and_validation_sees_it(name: str) -> None:
     assert all(set(step) <= {*regime.terms, "total", "train_accuracy", "gradient_norm"} for step in values)
     totals = [step["total"] for step in values]
     assert np.mean(totals[-5:]) < 0.8 * np.mean(totals[:5])
-    for shot in (1, 2):
-        episodes = sample_episodes(LABELS, way=4, shot=shot, queries=2, episodes=15, seed=3)
-        accuracy = regime.validate(model, Spots(), episodes, gather=OneProcess())
+    lists = [sample_episodes(LABELS, way=4, shot=shot, queries=2, episodes=15, seed=3) for shot in (1, 2)]
+    for accuracy in regime.validate(model, Spots(), lists, gather=OneProcess()).accuracies:
         assert accuracy.shape == (15,) and bool(((accuracy >= 0) & (accuracy <= 1)).all())
         assert accuracy.mean() > 0.4  # chance is 0.25
 
@@ -182,7 +181,7 @@ def three_steps(name: str, gather: Gather) -> dict[str, Any]:
     gradients = {key: value.grad.clone() for key, value in model.named_parameters() if value.grad is not None}
     gather.share_buffers(model)
     episodes = sample_episodes(LABELS, way=3, shot=2, queries=2, episodes=6, seed=1)
-    accuracy = regime.validate(model.float(), Spots(), episodes, gather=gather).tolist()
+    accuracy = regime.validate(model.float(), Spots(), [episodes], gather=gather).accuracies[0].tolist()
     weights = {key: value.detach().clone() for key, value in model.named_parameters()}
     return {"values": values, "gradients": gradients, "weights": weights, "accuracy": accuracy}
 

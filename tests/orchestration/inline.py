@@ -22,7 +22,7 @@ class Inline:
         return SimpleNamespace(remote=getattr(self._actor, name))
 
 
-def compute_actor(kind: type, *, use_gpu: bool) -> Any:
+def actor_of(kind: type, role: str, *, use_gpu: bool = False) -> Any:
     return SimpleNamespace(remote=lambda *arguments: Inline(kind(*arguments)))
 
 
@@ -43,10 +43,10 @@ def connect(*_: Any, **__: Any) -> Iterator[None]:
 def without_ray(patched: pytest.MonkeyPatch, *modules: ModuleType) -> None:
     """Have modules use the stand-ins of this one."""
     stand_ins: dict[str, Any] = {
-        "compute_actor": compute_actor,
+        "actor_of": actor_of,
         "map_actors": map_actors,
         "connect": connect,
-        "n_workers_available": lambda **_: 1,
+        "n_workers_available": lambda *_, **__: 1,
         "device_of_actor": lambda: "cpu",
         "ray": SimpleNamespace(put=lambda value: value),
     }

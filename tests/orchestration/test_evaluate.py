@@ -43,8 +43,8 @@ METHODS = ("hcl", "untrained", "random", "prototype")  # other matchers: test_ma
 @pytest.fixture(autouse=True)
 def one_actor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each brings up torch in a process of its own; `records` has two."""
-    monkeypatch.setattr(scoring, "n_workers_available", lambda **_: 1)
-    monkeypatch.setattr("orchestration.grids.n_workers_available", lambda **_: 1)
+    monkeypatch.setattr(scoring, "n_workers_available", lambda *_, **__: 1)
+    monkeypatch.setattr("orchestration.grids.n_workers_available", lambda *_, **__: 1)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def records(
 ) -> Iterator[list[results.EvaluationRecord]]:
     """All methods on two data sets at 1 and 3 shots."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(scoring, "n_workers_available", lambda **_: 2)
+        patched.setattr(scoring, "n_workers_available", lambda *_, **__: 2)
         answers = answers_of(run_folder, experiment, data_root, trained.runs, tuple(METHODS))
         assert answers.n_encoded == 2 * 4 * 15
         yield answers.records
@@ -280,7 +280,7 @@ def test_one_of_two_actors_is_killed_and_costs_its_tile_alone_and_changes_no_byt
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(scoring, "Scorer", Mortal)
-    monkeypatch.setattr(scoring, "n_workers_available", lambda **_: 2)
+    monkeypatch.setattr(scoring, "n_workers_available", lambda *_, **__: 2)
     shutil.copytree(trained.runs / "cache" / "grids", tmp_path / "cache" / "grids")
     found = answers_of(run_folder, experiment, data_root, tmp_path).records
     assert (tmp_path / "killed").exists()

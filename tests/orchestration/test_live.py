@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from orchestration import live
+from orchestration import console, live
 from orchestration.estimate import Estimate
 from orchestration.live import EpochTable, show_memory
 
@@ -27,17 +27,20 @@ ROW: dict[str, Any] = {
 
 
 def shown(part: Any) -> str:
-    console = Console(width=120, record=True, file=io.StringIO())
-    console.print(part)
-    return console.export_text()
+    printed = Console(width=120, record=True, file=io.StringIO())
+    printed.print(part)
+    return printed.export_text()
 
 
-def test_a_row_holds_every_term_and_what_the_run_costs() -> None:
+def test_a_row_holds_every_term_and_what_the_run_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "out", Console(width=120, file=io.StringIO()))
     table = EpochTable()
     table.rows = [{**ROW, "epoch": 2}, ROW]
     text = shown(table.table())
-    headers = ["epoch", "ce", "temporal_cycle", "total", "classified", "val", "clips/s", "data wait", "GB"]
+    headers = ["epoch", "val", "classified", "loss", "clips/s", "ce", "temporal_cycle", "data wait", "GB"]
     assert [str(column.header) for column in table.table().columns] == headers
+    monkeypatch.setattr(console, "out", Console(width=70, file=io.StringIO()))
+    assert [str(column.header) for column in table.table().columns] == headers[:6], "whole columns, not cut ones"
     for cell in ("1.250", "0.500", "2.000", "75.0%", "51.2% ± 2.1", "41.3", "7%", "1.23"):
         assert cell in text
 
@@ -62,3 +65,17 @@ def test_more_than_a_small_gpu_comes_with_what_helps(
     text = console.export_text()
     assert "weights" in text and "0.17" in text and f"{peak / 1e9:.2f}" in text
     assert ("train.recompute_backbone=true" in text) == is_much
+
+
+@pytest.mark.parametrize(
+    ("paths", "alike", "names"),
+    [
+        (["loss.sigma_ce", "loss.sigma_spatial"], "loss.sigma_", ["ce", "spatial"]),
+        (["loss.sigma_ce", "fusion.sigma_ce"], "", ["loss.sigma_ce", "fusion.sigma_ce"]),
+        (["optim.lr"], "optim.", ["lr"]),
+        (["model.d_model", "model.dropout"], "model.", ["d_model", "dropout"]),
+        ([], "", []),
+    ],
+)
+def test_what_paths_share_is_said_once(paths: list[str], alike: str, names: list[str]) -> None:
+    assert console.short_names(paths) == (alike, names)

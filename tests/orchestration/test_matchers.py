@@ -23,11 +23,12 @@ from hcl.splits import read_partition
 from orchestration import evaluate as evaluating
 from orchestration import fuse, grids, scorer, scoring
 from orchestration.evaluate import evaluate
-from orchestration.explain import explain
+from orchestration.explain import Explainer
 from orchestration.fuse import FUSED, chosen_fusion, evaluate_fusion, search_fusion
 from orchestration.questions import Target, questions_of
 from orchestration.runs import BEST
 from results.comparison import comparison_table
+from results.explanations import read_explanations
 from search_spaces import load_space
 from tests.orchestration.conftest import Command, tiny_experiment
 from tests.orchestration.inline import without_ray
@@ -135,12 +136,12 @@ def test_a_run_that_saw_val_is_not_fused_on_it(folder: Path, data_root: Path) ->
 def test_a_query_is_drawn_with_its_class_and_a_rival(
     folder: Path, experiment: Experiment, data_root: Path, tmp_path: Path
 ) -> None:
-    options = {"data_root": data_root, "runs": folder.parent, "to": tmp_path / "x.png"}
-    found = explain(folder, experiment, "hen/hen_1", shot=2, **options)  # type: ignore[arg-type]
+    explainer = Explainer(folder, experiment, data_root=data_root)
+    found = explainer.explain("hen/hen_1", shot=2, to=tmp_path / "x.png")
     assert found.query == "hen/hen_1" and len(found.scores) == 2
     picture = cv2.imread(str(found.picture))
     assert picture is not None and picture.shape[0] > 4 * 168  # two pairs of clips and more
-    given = explain(folder, experiment, "hen_1", support=["hen/hen_0", "jay/jay_2"], **options)  # type: ignore[arg-type]
+    given = explainer.explain("hen_1", support=["hen/hen_0", "jay/jay_2"], to=tmp_path / "y.png")
     assert [name for name, _ in sorted(given.scores)] == ["hen", "jay"]
 
 
@@ -157,7 +158,21 @@ def test_what_cannot_be_explained_is_told(
     query: str, support: list[str], message: str, folder: Path, experiment: Experiment, data_root: Path
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        explain(folder, experiment, query, support=support, data_root=data_root, runs=folder.parent)
+        Explainer(folder, experiment, data_root=data_root).explain(query, support=support)
+
+
+def test_examples_are_queries_of_the_evaluation_with_its_verdicts(
+    records: list[results.EvaluationRecord], folder: Path, data_root: Path, hcl: Command
+) -> None:
+    done = hcl("explain", folder, "--examples", "2", "--data", data_root)
+    assert done.code == 0, done.err
+    assert done.out.count("(right)") == 2 and done.out.count("(wrong)") == 2
+    kept = read_explanations(folder)
+    assert {record.is_right for record, _ in kept} == {True, False}
+    assert all(record.command.startswith("hcl explain") and record.support for record, _ in kept)
+    assert hcl("explain", folder).code != 0
+    nothing = hcl("explain", folder, "--examples", "1", "--shot", "4", "--data", data_root)
+    assert nothing.code != 0 and "keeps no answers of hcl on toy test at 4 shots" in nothing.err
 
 
 def test_comparing_on_the_command_line(records: list[results.EvaluationRecord], folder: Path, hcl: Command) -> None:

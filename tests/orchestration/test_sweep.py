@@ -16,14 +16,15 @@ from hcl.checkpoint import load_checkpoint
 from hcl.errors import ConfigError, EpisodeError, HCLError
 from hcl.resolve import load_resolved, override
 from orchestration import sweep as sweeping
+from orchestration.fuse import chosen_fusion
 from orchestration.ledger import EPOCHS, ERROR, LOG, Given
+from orchestration.room import room_for
 from orchestration.runs import LAST
 from orchestration.study import Limits, Study, open_folder
 from orchestration.study_checks import check_space
 from orchestration.study_records import Records, best_experiment
-from orchestration.study_view import show_status
+from orchestration.study_view import show_end, show_status
 from orchestration.sweep import sweep
-from orchestration.tuning import room_for
 from search_spaces import Space, SpaceError
 from tests.orchestration.conftest import tiny_experiment, tree
 from tests.orchestration.stub_trials import ENDS, instant, stub_study, troubled
@@ -86,6 +87,7 @@ def test_a_study_with_a_trial_that_fails(runs: Path, data_root: Path) -> None:
     assert {trial.trial for trial in told} == {trial.trial for trial in trials}
     assert results.read_trials(study.folder) == trials
     assert results.read_sweep(study.folder) == record
+    assert record.resources == study.trial_resources() == {"workers": 1, "cpus": 1, "gpus": 0}
     scored = [trial for trial in trials if trial.value is not None]
     best = max(scored, key=lambda trial: trial.value)
     assert (record.best_trial, record.best_value, record.n_trials) == (best.trial, best.value, 4)
@@ -109,6 +111,24 @@ def test_a_study_whose_trials_all_fail_says_why(runs: Path, data_root: Path) -> 
     assert caught.value.exit_code == 1
     assert [trial.state for trial in results.read_trials(study.folder)] == ["failed"]
     assert not (study.folder / "best.yaml").exists()
+
+
+@pytest.mark.ray
+def test_trials_are_judged_at_their_best_fusion(
+    runs: Path, data_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = space_of(objective="val_fused_accuracy", loss__sigma_ce=FLOAT)
+    study = study_of(data_root, runs, space, 2, name="two_stages", train__val_fusions=30)
+    record, trials = sweep(study)
+    for trial in trials:
+        [row] = results.read_epochs(study.trial_folder(trial.trial))
+        assert (trial.value, trial.unfused) == (row["val_fused_accuracy"], row["val_accuracy"])
+        assert trial.fusion == chosen_fusion(study.trial_folder(trial.trial))
+    best = next(trial for trial in trials if trial.trial == record.best_trial)
+    fusion = load_resolved(study.folder / "best.yaml").fusion
+    assert fusion.sigma_temporal == best.fusion["fusion.sigma_temporal"]
+    show_end(record, trials)
+    assert "as trained" in capsys.readouterr().out
 
 
 @pytest.mark.ray
@@ -250,6 +270,7 @@ def test_a_study_never_chooses_on_test_classes(data_root: Path, tmp_path: Path) 
             "would give each trial other questions",
         ),
         ({"loss__sigma_ce": FLOAT, "objective": "accuracy"}, ConfigError, "trials do not report 'accuracy'"),
+        ({"loss__sigma_ce": FLOAT, "objective": "val_fused_accuracy"}, ConfigError, "where no fusion is tried"),
     ],
 )
 def test_a_space_that_does_not_fit_is_refused_before_ray(

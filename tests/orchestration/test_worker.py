@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from hcl.checkpoint import load_checkpoint
 from hcl.config import Experiment
 from hcl.episodes import pair_batch
 from hcl.errors import CheckpointError, TrainingError
+from hcl.evaluation import Validation
 from hcl.frames import FrameStore
 from hcl.splits import Video, read_split
 from orchestration import keeping, worker
-from orchestration.keeping import Keeper, Position
+from orchestration.fuse import chosen_fusion
+from orchestration.keeping import Keeper, Position, inherit
 from orchestration.runs import BEST, LAST, NON_FINITE, Run
 from orchestration.worker import run_epochs
 from tests.orchestration.conftest import CLASSES, tiny_experiment, tree
@@ -90,7 +93,7 @@ def test_best_is_the_epoch_with_the_highest_accuracy_and_of_equals_the_first(
 ) -> None:
     run = new_run(data_root, tmp_path, tiny_experiment(model__train_backbone=True, train__epochs=3))
     values = iter(accuracies)
-    monkeypatch.setattr(worker, "_validate", lambda *_, **__: np.full(20, next(values)))
+    monkeypatch.setattr(worker, "_validate", lambda *_, **__: Validation([np.full(20, next(values))]))
     monkeypatch.setattr(worker, "train_epoch", lambda *_, **__: {"total": 1.0})
     assert run_epochs(run)["epoch"] == best
     found = states(run)
@@ -278,3 +281,38 @@ def test_a_damaged_last_checkpoint_is_named_and_not_overwritten(
     with pytest.raises(CheckpointError, match="last.pt: cannot be read"):
         run_epochs(run)
     assert tree(run.folder) == {LAST: content}
+
+
+def test_a_run_that_goes_on_from_another_ends_as_if_it_had_been_one(
+    whole: Run, data_root: Path, tmp_path: Path
+) -> None:
+    """As the members of a population do: an epoch in one folder, the others in another, the first left as it was."""
+    parent = replace(new_run(data_root, tmp_path / "parent", whole.experiment), until=1)
+    run_epochs(parent)
+    assert load_checkpoint(parent.folder / LAST)["epoch"] == 1
+    before = tree(parent.folder)
+    child = new_run(data_root, tmp_path / "child", whole.experiment)
+    inherit(parent.folder, child.folder)
+    inherit(tmp_path / "nowhere", child.folder)
+    run_epochs(child)
+    assert_as_if_whole(child, whole)
+    assert tree(parent.folder) == before
+    left = tree(child.folder)
+    inherit(parent.folder, child.folder)
+    assert tree(child.folder) == left, "what has begun is not begun again"
+
+
+def test_several_shots_and_fusions_choose_the_epoch(data_root: Path, tmp_path: Path) -> None:
+    experiment = tiny_experiment(model__train_backbone=True, train__val_shot=[1, 3], train__val_fusions=40)
+    run = new_run(data_root, tmp_path, experiment)
+    best = run_epochs(run)
+    rows = results.read_epochs(run.folder)
+    for row in rows:
+        assert row["val_accuracy"] == pytest.approx((row["val_accuracy_1_shot"] + row["val_accuracy_3_shot"]) / 2)
+        assert row["val_fused_accuracy"] >= row["val_accuracy"] - 0.02  # a tie counts as wrong among the tried ones
+        assert row["fused_sigma_global"] == 1.0
+    first = max(rows, key=lambda row: row["val_fused_accuracy"])
+    assert (best["epoch"], load_checkpoint(run.folder / BEST)["epoch"]) == (first["epoch"], first["epoch"])
+    chosen = chosen_fusion(run.folder)
+    assert chosen["fusion.sigma_temporal"] == first["fused_sigma_temporal"]
+    assert chosen["fusion.sigma_spatial"] == first["fused_sigma_spatial"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 import results
 from results import EvaluationRecord, SweepRecord, TrialRecord
+from results.explanations import ExplanationRecord, write_explanation
 from results.outcomes import Outcomes, Questions, write_outcomes
 
 HOSTILE = (
@@ -35,6 +37,10 @@ def made(p_right: float, seed: int = 0, *, digest: str = "e1", n_episodes: int =
     wrong = drawn.random(answers.shape) > p_right
     answers = (answers + wrong * drawn.integers(1, 3, answers.shape)) % 3
     return Outcomes(Questions(digest, NAMES, classes, clips[..., :2], clips[..., 2:6]), answers.astype(np.uint8))
+
+
+WEBP = base64.b64decode("UklGRhoAAABXRUJQVlA4TA0AAAAvAAAAEAcQERGIiP4HAA==")
+"""A picture of one pixel."""
 
 
 @pytest.fixture
@@ -94,18 +100,67 @@ def sweep() -> SweepRecord:
 
 
 @pytest.fixture
-def hostile_results(tmp_path, evaluation, trials) -> results.Results:
+def answers() -> Callable[..., Outcomes]:
+    """Answers to 60 made-up episodes of three of seven classes; `skill` is the share that is surely right."""
+
+    def build(skill: float, class_names: tuple[str, ...] = tuple("abcdefg")) -> Outcomes:
+        rng = np.random.default_rng(5)
+        classes = np.stack([rng.permutation(len(class_names))[:3] for _ in range(60)])
+        support = classes[:, :, None] * 10
+        questions = Questions("e1", class_names, classes, support, support + 1 + np.arange(2))
+        right = np.broadcast_to(np.arange(3)[None, :, None], (60, 3, 2))
+        guess = rng.integers(0, 3, size=(60, 3, 2))
+        return Outcomes(questions, np.where(rng.random((60, 3, 2)) < skill, right, guess).astype(np.uint8))
+
+    return build
+
+
+@pytest.fixture
+def full(tmp_path, evaluation, answers, sweep, trials) -> results.Results:
+    """Two runs and a study, with everything that a page can show."""
+    for name in ("first", "second"):
+        run, held = tmp_path / "runs" / name, {"workers": 2.0, "cpus": 2.0, "gpus": 2.0}
+        provenance = results.collect_provenance("hcl train x.yaml", seeds={"experiment": 5}, resources=held)
+        results.write_provenance(run, results.finished(provenance))
+        (run / "experiment.yaml").write_text("name: x\n")
+        for epoch in range(3):
+            row = {"epoch": epoch, "loss.total": 2.0, "loss.global": 1.0, "val.accuracy": 0.1 * epoch}
+            results.append_epoch(run, {**row, "val.ci95": 0.02, "train_seconds": 1.5, "val_seconds": 0.5})
+    folder = tmp_path / "runs" / "first"
+    for method, accuracy, skill in (("hcl", 0.4773, 0.8), ("prototype", 0.41, 0.4)):
+        for dataset in ("plain", "dim"):
+            for shot in (1, 5):
+                record = evaluation(
+                    run="first", method=method, dataset=dataset, shot=shot, accuracy=accuracy, levels={"global": 0.25},
+                    command="hcl evaluate first",
+                )  # fmt: skip
+                results.write_outcomes(results.evaluation_file(folder, record), answers(skill))
+                results.write_evaluation(folder, record)
+    for query, best in (("hen/hen_1", "hen"), ("jay/jay_2", "hen")):
+        scores = {best: 1.5, ("jay" if best == "hen" else "hen"): 0.5}
+        explained = ExplanationRecord(query=query, scores=scores, command="hcl explain first --examples 1")
+        write_explanation(folder / "explanations" / f"{query.replace('/', '--')}.json", explained, WEBP)
+    results.write_sweep(tmp_path / "runs" / "sigma", sweep, trials)
+    return results.load(tmp_path / "runs")
+
+
+@pytest.fixture
+def hostile_results(tmp_path, evaluation, answers) -> results.Results:
     """A run and a sweep in which every name that can come from data is one of HOSTILE."""
     run = tmp_path / "runs" / '<i>run "quoted"'
     for index, name in enumerate(HOSTILE):
-        results.write_evaluation(run, evaluation(method=name, dataset=HOSTILE[index - 1], train_dataset=name))
+        record = evaluation(method=name, dataset=HOSTILE[index - 1], train_dataset=name, command=name)
+        results.write_evaluation(run, record)
+        results.write_outcomes(results.evaluation_file(run, record), answers(0.5, HOSTILE))
+        explained = ExplanationRecord(query=f"{name}/x", scores={name: 1.0, "y": 0.5}, support=[name], command=name)
+        write_explanation(run / "explanations" / f"{index}.json", explained, WEBP)
     for epoch in range(3):
         results.append_epoch(run, {"epoch": epoch, f"loss.{HOSTILE[0]}": 1.5 - epoch, "val.accuracy": 0.25 * epoch})
     results.write_provenance(run, results.collect_provenance(["hcl", *HOSTILE], digests={HOSTILE[0]: HOSTILE[1]}))
     (run / "experiment.yaml").write_text(f"name: {HOSTILE[2]}\n")
     (run / "evaluation" / "<u>broken.json").write_text("{")
     named = [
-        TrialRecord(trial=name, params={HOSTILE[0]: HOSTILE[i - 1], "y": i}, value=0.1 * i, error=name)
+        TrialRecord(trial=name, params={HOSTILE[0]: HOSTILE[i - 1], "y": i}, value=0.1 * i, error=name, log=name)
         for i, name in enumerate(HOSTILE)
     ]
     record = SweepRecord(name="s", space={}, objective=HOSTILE[0], best_trial=HOSTILE[5], command=HOSTILE[2])

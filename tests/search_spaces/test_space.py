@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import pickle
+from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from search_spaces import RandomTrial, Space, SpaceError, grid_points
 from search_spaces.constraints import holds, paths_in
+from search_spaces.trials import NearTrial
 
 PARAMETERS = {
     "optim.schedule": {"type": "choice", "values": ["step", "cosine", "constant"]},
@@ -331,3 +334,39 @@ def test_a_space_error_survives_pickling():
 def quiet_study() -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=1))
+
+
+NEAR: dict[str, Any] = {
+    "optim.lr": {"type": "float", "low": 1e-5, "high": 1e-3, "log": True},
+    "loss.sigma_ce": {"type": "float", "low": 0.0, "high": 2.0},
+    "model.dropout": {"type": "float", "low": 0.0, "high": 0.5, "step": 0.1},
+    "matching.top_tuples": {"type": "int", "low": 2, "high": 20, "step": 2},
+    "matching.tuple_sizes": {"type": "choice", "values": [[2], [3], [2, 3]]},
+    "optim.schedule": {"type": "choice", "values": ["step", "cosine"]},
+    "optim.step_size": {"type": "int", "low": 1, "high": 4, "when": {"optim.schedule": "step"}},
+}
+
+
+def test_near_values_stay_in_the_space_and_near():
+    space = Space.model_validate({"name": "near", "about": "test", "parameters": NEAR})
+    own = {
+        "optim.lr": 1e-4,
+        "loss.sigma_ce": 2.0,
+        "model.dropout": 0.2,
+        "matching.top_tuples": 10,
+        "matching.tuple_sizes": [3],
+        "optim.schedule": "step",
+        "optim.step_size": 2,
+    }
+    drawn = [space.suggest(NearTrial(space.encode(own), seed)) for seed in range(400)]
+    assert all(space.could_draw(values) for values in drawn)
+    assert drawn[0] == space.suggest(NearTrial(space.encode(own), 0))
+    rates = [values["optim.lr"] for values in drawn]
+    moved = [min(abs(rate / 1e-4 - factor) for factor in (100**0.1, 100**-0.1)) < 1e-9 for rate in rates]
+    assert 0.65 < np.mean(moved) < 0.85  # the rest were drawn anew, over the whole range
+    assert min(rates) < 2e-5 and max(rates) > 5e-4
+    sigmas = [values["loss.sigma_ce"] for values in drawn]
+    assert 0.6 < np.mean([value in (1.8, 2.0) for value in sigmas]) < 0.9
+    assert 0.75 < np.mean([values["matching.tuple_sizes"] == [3] for values in drawn]) < 0.9
+    assert {values["matching.top_tuples"] for values in drawn} == set(range(2, 21, 2))
+    assert any("optim.step_size" not in values for values in drawn)

@@ -1,0 +1,71 @@
+"""What Ray's driver does not notice by itself: that no node is left, so that it would wait for ever."""
+
+from __future__ import annotations
+
+import _thread
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import ray
+
+from hcl.errors import ClusterError
+from orchestration.console import notes
+
+PATIENCE_S, GRACE_S = 20.0, 60.0
+"""How long a cluster may be without a node, and how long what waits in it may take to end after that."""
+_EVERY_S = 2.0
+
+
+def n_alive() -> int:
+    """Nodes of the cluster that live, as far as its head knows."""
+    return sum(node["Alive"] for node in ray.nodes())
+
+
+@contextmanager
+def ends_without_nodes(
+    where: str,
+    *,
+    patience_s: float = PATIENCE_S,
+    grace_s: float = GRACE_S,
+    count: Callable[[], int] = n_alive,
+    every_s: float = _EVERY_S,
+) -> Iterator[None]:
+    """Interrupt the block, which must run in the main thread, once no node has been alive for `patience_s`.
+
+    What does not end by that within `grace_s` is ended with its process: nothing is lost that was written.
+
+    Raises:
+        ClusterError: that was so.
+    """
+    over, lost = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        last_seen = time.monotonic()
+        while not over.wait(every_s):
+            with suppress(Exception):  # who cannot be asked now may answer later
+                if count():
+                    last_seen = time.monotonic()
+            if time.monotonic() - last_seen > patience_s:
+                lost.set()
+                _thread.interrupt_main()
+                if not over.wait(grace_s):
+                    notes.print(f"{where}: no node of Ray is left; repeat the command to go on", soft_wrap=True)
+                    os._exit(ClusterError.exit_code)
+                return
+
+    thread = threading.Thread(target=watch, name="node-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+        if lost.is_set():
+            raise KeyboardInterrupt
+    except BaseException as error:
+        if lost.is_set():
+            raise ClusterError("no node of Ray is left", where=where, remedy="repeat the command to go on") from error
+        raise
+    finally:
+        over.set()
+        thread.join()

@@ -1,0 +1,58 @@
+"""The page and the tables of runs and studies, with what only this package knows of them: which settings differ from
+their defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import results
+from hcl.errors import ConfigError
+from hcl.resolve import resolve, rows
+from hcl.settings import machine_settings
+from results.overview import Setting
+from results.report import write_report, write_tables
+
+
+class Report(NamedTuple):
+    page: Path
+    loaded: results.Results
+
+
+def make_report(folders: Sequence[str | Path], to: Path, *, title: str = "HCL results", command: str = "") -> Report:
+    """Write `to`/index.html and the tables beside it.
+
+    Args:
+        folders: of runs and studies, or globs.
+        command: what makes the page again.
+
+    Raises:
+        RecordError: a folder that does not exist, or a place that cannot be written to.
+    """
+    loaded = results.load(folders)
+    changed = {str(path): settings for path in loaded.runs["path"] if (settings := changed_settings(path)) is not None}
+    page = write_report(loaded, to / "index.html", title=title, changed=changed, command=command)
+    write_tables(loaded, to, machine_settings())
+    return Report(page, loaded)
+
+
+def changed_settings(folder: Path | str) -> list[Setting] | None:
+    """The settings of a run's experiment.yaml that differ from the defaults; None where there is none to be read."""
+    try:
+        here = rows(resolve(Path(folder) / "experiment.yaml"))
+    except ConfigError:
+        return None
+    defaults = {row.path: row.value for row in rows(resolve(None))}
+    return [
+        Setting(row.path, _spelled(row.value, row.unit), _spelled(defaults[row.path], row.unit), row.meaning)
+        for row in here
+        if row.value != defaults[row.path] and row.path != "name"
+    ]
+
+
+def _spelled(value: Any, unit: str) -> str:
+    if value is None or value == () or value == []:
+        return "none"
+    said = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return f"{said} {unit}".rstrip()

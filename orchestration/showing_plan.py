@@ -1,0 +1,53 @@
+"""A plan of what runs on a cluster, as a table, with the costs that it follows from."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from cluster.plan import Plan, Task, UnitCosts
+from orchestration.console import out
+
+
+def show_plan(made: Plan, costs: UnitCosts, task: Task, *, n_nodes: int, per_node: int) -> None:
+    out.print(
+        f"measured: {costs.clip_s:.3g} s a clip and {costs.val_s:.3g} s a validation, of one worker; "
+        + (f"{costs.pair_s:.3g} s a pair of clips, encoded and scored" if costs.pair_s else "nothing was evaluated"),
+        soft_wrap=True,
+        highlight=False,
+    )
+    table = Table("what", "how much", "of what")
+    for row in (
+        ("trials at once", f"{made.concurrency}", f"{n_nodes} nodes x {per_node}, limited by {made.limited_by}"),
+        ("one trial", duration(made.trial_s), f"{task.workers} workers, {task.epochs} epochs and a start"),
+        ("the study", duration(made.study_s), f"{task.n_trials} trials in {made.rounds} rounds, none stopped early"),
+        (
+            "the evaluation",
+            duration(made.evaluation_s) if made.evaluation_s is not None else "not measured",
+            f"{task.n_datasets} data sets of {task.n_clips} clips, {n_nodes * per_node} actors",
+        ),
+        ("runs", size(made.study_bytes), f"{task.n_trials} trials of {size(costs.run_bytes)}"),
+        (
+            "features",
+            size(made.feature_bytes) if costs.feature_bytes is not None else "not measured",
+            "gone after the evaluation with evaluation.keep_features=false",
+        ),
+        ("score tables", size(made.table_bytes), f"{task.n_datasets} tables"),
+    ):  # fmt: skip
+        table.add_row(*row)
+    out.print(table)
+
+
+def duration(seconds: float) -> str:
+    """`90 s`, `45 min`, `3.5 h`, `4.2 days`."""
+    for limit, unit, divisor in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds / divisor:.1f} {unit}" if unit == "h" else f"{seconds / divisor:.0f} {unit}"
+    return f"{seconds / 86_400:.1f} days"
+
+
+def size(n_bytes: float) -> str:
+    """`3.2 MB`, `1.5 GB`, `2.0 TB`."""
+    for unit, divisor in (("TB", 1e12), ("GB", 1e9)):
+        if n_bytes >= divisor:
+            return f"{n_bytes / divisor:.1f} {unit}"
+    return f"{n_bytes / 1e6:.1f} MB"

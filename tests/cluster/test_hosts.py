@@ -1,0 +1,105 @@
+"""Two hosts with addresses of their own, one of which is cut off: for 20 seconds, and for good.
+
+A job ends right or with one clear error, within LIMIT_S of the cut. Needs the right to make network namespaces.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from hcl.manifest import read_manifest
+from hcl.resolve import to_yaml
+from tests.cluster.hosts import LINK, Host, NotPermitted, two_hosts
+from tests.cluster.nodes import LocalCluster, wait_for
+from tests.cluster.test_cluster import assert_same_run, ended_well, epochs_of
+from tests.orchestration.conftest import tiny_experiment, tree, write_data
+
+pytestmark = pytest.mark.cluster
+
+LIMIT_S = 240.0
+NETWORK = ["--env", f"GLOO_SOCKET_IFNAME={LINK}"]
+
+
+class Place(NamedTuple):
+    cluster: LocalCluster
+    far: Host
+    root: Path
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """A head with one CPU, and a node with one on another host. Each test has its own: what is cut off stays lost."""
+    try:
+        with two_hosts() as (near, far):
+            cluster = LocalCluster(host=near)
+            try:
+                cluster.start(0, head_cpus=1)
+                cluster.add_node(host=far)
+                yield Place(cluster, far, tmp_path)
+            finally:
+                cluster.stop()
+    except NotPermitted as error:
+        pytest.skip(f"no network namespaces here: {error}")
+
+
+def cut(place: Place, has_begun: Callable[[], object], seconds: float | None, *words: str | Path) -> tuple[int, str]:
+    """Submit; once work has begun, pull the cable, for some seconds or for good. Exit status, and what was printed."""
+    job = place.cluster.begin(*words, options=[*NETWORK, "--env", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S=15"])
+    try:
+        wait_for(lambda: job.poll() is not None or has_begun(), "work")
+        assert job.poll() is None, f"ended before the cut: {job.communicate()[0]}"
+        place.far.unplug()
+        began = time.monotonic()
+        if seconds is not None:
+            time.sleep(seconds)
+            place.far.plug_in()
+        printed, _ = job.communicate(timeout=LIMIT_S)
+        print(f"ended {time.monotonic() - began:.0f} s after the cut")
+        return job.returncode, printed
+    finally:
+        job.kill()
+
+
+def training(place: Place, name: str, epochs: int) -> list[str | Path]:
+    if not (place.root / "data").exists():
+        write_data(place.root / "data", ("toy",))
+    experiment = tiny_experiment(name=name, train__workers=2, train__epochs=epochs, model__dropout=0.0)
+    path = place.root / f"{name}.yaml"
+    path.write_text(to_yaml(experiment))
+    return ["train", path, "--data", str(place.root / "data"), "--runs", str(place.root / "runs")]
+
+
+def test_training_over_two_hosts_outlasts_a_cut_of_twenty_seconds(place: Place) -> None:
+    runs = place.root / "runs"
+    ended_well(place.cluster.submit(*training(place, "whole", 6), options=NETWORK))
+    status, printed = cut(place, lambda: epochs_of(runs / "cut") >= 2, 20.0, *training(place, "cut", 6))
+    assert status == 0, printed
+    assert_same_run(runs / "cut", runs / "whole")
+
+
+def test_training_ends_with_one_error_when_a_host_is_cut_off_for_good(place: Place) -> None:
+    folder = place.root / "runs" / "lost"
+    status, printed = cut(place, lambda: epochs_of(folder) >= 2, None, *training(place, "lost", 200))
+    assert status == 1, printed
+    assert printed.count("training stopped") == 1 and "repeat the command to go on" in printed
+    assert "Traceback" not in printed
+    assert epochs_of(folder) >= 2
+
+
+def test_extraction_ends_right_when_a_host_is_cut_off_for_good(place: Place) -> None:
+    data = place.root / "data"
+    make = ["data", "synth", "--domain", "plain", "--videos-per-class", "4", "--size", "64", "--data", data]
+    ended_well(place.cluster.submit(*make))
+    images = data / "images" / "synth_plain"
+    begun = lambda: sum(1 for _ in images.glob("*/*/0.jpg")) >= 5  # noqa: E731
+    status, printed = cut(place, begun, None, "extract", "synth_plain", "--data", data)
+    assert status == 0, printed
+    records = read_manifest(images)
+    assert {one.status for one in records.values()} == {"ok"}
+    frames = [name for name in tree(images) if name.endswith(".jpg")]
+    assert len(frames) == sum(one.n_frames for one in records.values())
