@@ -18,7 +18,6 @@ from markupsafe import Markup, escape
 from results import charts, leads, sweep_charts, tables
 from results.costs import Cost, is_known
 from results.evidence import class_cells, examples
-from results.exporting import write_tables
 from results.files import write_atomically
 from results.markup import bold_cells, numeric_columns
 from results.overview import Changed, failures, records, runs_overview, spelled, total_cost
