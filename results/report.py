@@ -24,6 +24,7 @@ from results.markup import numeric_columns
 from results.overview import Changed, failures, records, runs_overview, spelled, total_cost
 from results.panels import shortened
 from results.provenance import now
+from results.published import published_table
 from results.store import Results
 
 MOST_CURVES = 24
@@ -96,7 +97,8 @@ def _of_evaluations(evaluations: pd.DataFrame) -> dict[str, Any]:
     return {
         "evaluation_commands": lines,
         "tiles": [_tile(lead) for lead in _chosen(found)],
-        "accuracy": _accuracies(tables.accuracy_table(evaluations)),
+        "accuracy": _table(_without_shared(tables.accuracy_table(evaluations))),
+        "printed": _table(published_table(evaluations)),
         "levels": _table(tables.levels_table(evaluations)),
         "accuracy_chart": charts.accuracy_chart(evaluations),
         "intervals_chart": charts.intervals_chart(evaluations),
@@ -175,24 +177,19 @@ def _table(frame: pd.DataFrame) -> dict[str, Any] | None:
         return None
     described = {str(name): value for name, value in frame.attrs.items()}
     rows = [list(row) for row in frame.itertuples(index=False)]
-    known = {"caption": "", "footnotes": [], "best": (), **described, "columns": list(frame.columns), "rows": rows}
+    columns = list(frame.columns)
+    best = {(row, columns.index(name)) for row, name in frame.attrs.get("bold", ())}
+    known = {"caption": "", "footnotes": [], **described, "columns": columns, "rows": rows, "best": best}
     return {**known, "numeric": numeric_columns(frame)}
 
 
-def _accuracies(frame: pd.DataFrame) -> dict[str, Any] | None:
-    """The table with what all rows share in its caption, and the best of each data set and shot marked."""
-    shared = [name for name in frame.columns[:-1] if name in ("trained on", "data set") and frame[name].nunique() == 1]
+def _without_shared(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table of accuracies with what all of its rows share in its caption instead of in columns."""
+    shared = [name for name in ("trained on", "data set") if name in frame and frame[name].nunique() == 1]
     said = "".join(f" {name.capitalize()}: {frame[name].iloc[0]}." for name in shared)
     kept = frame.drop(columns=shared)
     kept.attrs = {**frame.attrs, "caption": frame.attrs.get("caption", "") + said}
-    best = set()
-    for _, group in frame.reset_index(drop=True).groupby("data set"):
-        for column, name in enumerate(kept.columns):
-            if str(name).endswith("-shot"):
-                values = group[name].str.extract(r"^([\d.]+)")[0].astype(float)
-                best |= {(row, column) for row in values.index[values == values.max()]}
-    table = _table(kept)
-    return None if table is None else {**table, "best": best}
+    return kept
 
 
 def _counts(results: Results) -> str:
