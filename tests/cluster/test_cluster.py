@@ -240,9 +240,9 @@ def test_rays_own_client_runs_the_program_that_the_nodes_have(place: LocalCluste
     variables = {"PYTHONPATH": str(installed), "PATH": f"{installed / 'bin'}:{os.environ['PATH']}"}
     ray = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit"]
     words = ["sweep", root / "tiny.yaml", "--trials", "1", "--set", "name=plain", "--set", "train.epochs=1"]
+    words += ["--workers", "1", *places(root, "plain-runs")]
     done = subprocess.run(
-        [*ray, "--runtime-env-json", json.dumps({"env_vars": variables}), "--", "hcl", *words, "--workers", "1"]
-        + places(root, "plain-runs"),
+        [*ray, "--runtime-env-json", json.dumps({"env_vars": variables}), "--", "hcl", *words],
         env=place.environment() | {"RAY_AUTH_MODE": "token"},
         cwd=tmp_path,
         capture_output=True,
