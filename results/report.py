@@ -198,6 +198,3 @@ def _hours(cost: Cost) -> str:
     if cost.gpu_hours:
         said.append(f"{cost.gpu_hours:.2g} GPU-hours" if cost.gpu_hours < 10 else f"{cost.gpu_hours:,.0f} GPU-hours")
     return ("at most " if cost.is_bound else "") + ", ".join(said)
-
-
-__all__ = ["write_report"]
