@@ -12,9 +12,10 @@ from hcl.episodes import Episodes
 from hcl.errors import ConfigError
 from hcl.resolve import load_resolved, override
 from orchestration.checkpoints import IMPORTED
+from orchestration.fuse import named_fusions
 from orchestration.methods import methods_of
 from orchestration.questions import Question, Target, questions_of
-from orchestration.runs import BEST
+from orchestration.runs import BEST, FUSION
 from results.outcomes import read_questions
 
 
@@ -73,6 +74,8 @@ def experiment_of(recorded: Recorded, record: results.EvaluationRecord) -> Exper
     experiment = override(recorded.experiment, record.settings)
     if experiment.digest() == record.experiment_digest:
         return experiment
+    if not record.settings and (recorded.folder / FUSION).exists():
+        experiment = override(experiment, named_fusions(recorded.folder).get(record.method, {}))
     if record.evaluation_protocol == "published" and experiment.evaluation.protocol != "published":
         experiment = override(experiment, PUBLISHED_EVALUATION)
     told = {name: getattr(record, name) for name in ("partition", "way", "queries", "episodes", "seed")}

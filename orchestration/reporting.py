@@ -11,8 +11,9 @@ import results
 from hcl.errors import ConfigError
 from hcl.resolve import resolve, rows
 from hcl.settings import machine_settings
+from results.exporting import write_tables
 from results.overview import Setting
-from results.report import write_report, write_tables
+from results.report import write_report
 
 
 class Report(NamedTuple):

@@ -18,6 +18,7 @@ from orchestration import grids, reproducing, scorer, scoring
 from orchestration.cli.evaluate import evaluation_settings
 from orchestration.evaluate import evaluate
 from orchestration.questions import Target, questions_of
+from orchestration.recorded import read_recorded, target_of
 from orchestration.runs import BEST, Run
 from orchestration.train import prepare
 from orchestration.worker import run_epochs
@@ -167,6 +168,18 @@ def test_a_record_of_an_older_version_is_asked_by_what_it_tells(hcl: Command, fo
     code, out, err = hcl("reproduce", record_of(folder, "prototype"), "--data", data_root, "--run")
     assert code == 0, err
     assert "not told" in out and "100.00%" in out and "as typed" not in out
+
+
+def test_a_fusion_of_an_older_version_is_known_by_its_name(folder: Path, data_root: Path) -> None:
+    (folder / "fusion.yaml").write_text("fusion: {sigma_global: 0.125}\n")
+    experiment = load_resolved(folder / "experiment.yaml")
+    for name, sigma in (("hcl fused", 0.125), ("hcl temporal only", 0.0), ("hcl", 1.0)):
+        spoil(record_of(folder), settings=[], experiment_digest="")
+        record = replace(results.read_evaluation(record_of(folder)), method=name)
+        found = target_of(read_recorded(record_of(folder)), record, folder)
+        assert found.experiment.fusion.sigma_global == sigma, name
+        assert (found.methods, found.label) == (("hcl",), "" if name == "hcl" else name)
+    assert experiment.fusion.sigma_global == 1.0
 
 
 def test_wrong_use_is_told_in_words(hcl: Command, folder: Path, data_root: Path, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_settings_off_their_defaults_are_shown_with_their_meaning(full, tmp_path
     folder = full.runs["path"].iloc[0]
     changed = {folder: [Setting("train.epochs", "3 epochs", "15 epochs", "how long")]}
     page = page_of(full, tmp_path / "r", changed=changed)
-    assert "1 settings off" in page.text and "15 epochs" in page.text and "how long" in page.text
+    assert "1 setting off its default" in page.text and "15 epochs" in page.text and "how long" in page.text
 
 
 def test_the_cost_is_told(full, tmp_path):
