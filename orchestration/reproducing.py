@@ -40,11 +40,15 @@ def checks_of(recorded: Recorded, data: Path) -> list[Check]:
     checks = []
     if (origin := recorded.provenance) is not None:
         checks += code_checks("training", origin.revision, origin.dirty, origin.versions)
-        checks.append(Check("training: settings", origin.digests.get("experiment", ""), recorded.experiment.digest()))
+        checks.append(
+            Check("training: settings", origin.digests.get("experiment", ""), recorded.digest(recorded.experiment))
+        )
         run = Run(recorded.experiment, data.absolute(), recorded.folder.parent, recorded.folder)
         found, problem = _told(lambda: {one.name: one.digest() for one in run.partitions()})
         for name in (one for one in origin.digests if one not in ("experiment", "embeddings")):
             checks.append(Check(f"training: videos of {name}", origin.digests[name], (found or {}).get(name, problem)))
+    if added := recorded.added():
+        checks.append(Check("settings added since", "", ", ".join(f"{path}={value}" for path, value in added.items())))
     asking = Asking(recorded, recorded.folder, data)
     for file, record in recorded.records.items():
         checks += code_checks("evaluation", record.revision, record.dirty, record.versions)
@@ -96,7 +100,7 @@ def _record_checks(asking: Asking, file: Path, record: results.EvaluationRecord)
     """Of one record: settings, videos, episodes, checkpoint."""
     question, problem = _told(lambda: asking.sampled(record))
     here = question.record if question else {}
-    settings = experiment_of(asking.recorded, record).digest()
+    settings = asking.recorded.digest_here(experiment_of(asking.recorded, record), record.experiment_digest)
     checks = [
         Check(f"{file.stem}: settings", record.experiment_digest, settings),
         Check(f"{record.dataset} {record.partition}: videos", record.split_digest, here.get("split_digest", problem)),

@@ -170,6 +170,26 @@ def test_a_record_of_an_older_version_is_asked_by_what_it_tells(hcl: Command, fo
     assert "not told" in out and "100.00%" in out and "as typed" not in out
 
 
+def test_a_setting_that_was_added_since_is_named_and_changes_no_digest(
+    hcl: Command, folder: Path, data_root: Path
+) -> None:
+    settings = folder / "experiment.yaml"
+    lines = settings.read_text().splitlines(keepends=True)
+    [line] = [one for one in lines if one.strip().startswith("renormalise:")]
+    settings.write_text("".join(one for one in lines if one is not line))
+    recorded = read_recorded(folder)
+    assert list(recorded.added()) == ["matching.renormalise"]
+    then = recorded.digest(recorded.experiment)
+    assert then != recorded.experiment.digest()
+    origin = results.read_provenance(folder)
+    results.write_provenance(folder, replace(origin, digests={**origin.digests, "experiment": then}))
+    code, out, _ = hcl("reproduce", folder, "--data", data_root)
+    [line] = [one for one in out.splitlines() if "training: settings" in one]
+    assert code == 0 and "same" in line
+    [line] = [one for one in out.splitlines() if "settings added since" in one]
+    assert "matching.renormalise=False" in line and "not told" in line
+
+
 def test_a_fusion_of_an_older_version_is_known_by_its_name(folder: Path, data_root: Path) -> None:
     (folder / "fusion.yaml").write_text("fusion: {sigma_global: 0.125}\n")
     experiment = load_resolved(folder / "experiment.yaml")
