@@ -16,10 +16,13 @@ from orchestration.fuse import FUSED, chosen_fusion
 from orchestration.questions import Question
 from orchestration.recorded import Asking, Recorded, experiment_of, target_of
 from orchestration.runs import Run
+from orchestration.runtime import connect
 from orchestration.train import train
 from results.reproduction import Check, Repeated, code_checks
 
 T = TypeVar("T")
+
+_COMMAND = "hcl reproduce --run"
 
 
 def commands_of(recorded: Recorded, data: Path) -> list[tuple[str, str]]:
@@ -73,15 +76,15 @@ def repeat(
             "holds the run itself, whose records would be replaced", where=str(runs), remedy="name another folder"
         )
     epochs: list[dict[str, object]] = []
-    if recorded.provenance is not None:
-        train(recorded.experiment, data_root=data, runs=runs, address=address, command="hcl reproduce --run")
-        epochs = results.read_epochs(folder)
-    else:
-        _copy(recorded, folder)
-    files = list(recorded.records)
-    asking = Asking(recorded, folder, data)
-    questions = [asking.question(file) for file in files]
-    new = evaluate(questions, runs=runs, address=address, command="hcl reproduce --run").records if questions else []
+    with connect(address):  # once for both
+        if recorded.provenance is not None:
+            train(recorded.experiment, data_root=data, runs=runs, address=address, command=_COMMAND)
+            epochs = results.read_epochs(folder)
+        else:
+            _copy(recorded, folder)
+        files, asking = list(recorded.records), Asking(recorded, folder, data)
+        questions = [asking.question(file) for file in files]
+        new = evaluate(questions, runs=runs, address=address, command=_COMMAND).records if questions else []
     pairs = [
         Repeated(recorded.records[file], one, file, results.evaluation_file(folder, one))
         for file, one in zip(files, _in_order(questions, new), strict=True)

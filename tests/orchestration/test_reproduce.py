@@ -41,7 +41,7 @@ def train_here(experiment: Experiment, *, data_root: Path, runs: Path, **_: Any)
 @pytest.fixture(scope="module", autouse=True)
 def _inline() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
-        without_ray(patched, evaluating, grids, scorer, scoring)
+        without_ray(patched, evaluating, grids, reproducing, scorer, scoring)
         patched.setattr(reproducing, "train", train_here)
         yield
 
