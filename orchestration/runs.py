@@ -12,11 +12,9 @@ import yaml
 from torch.utils.data import Dataset
 
 from hcl import build, inputs
-from hcl.catalogue import frames_folder
 from hcl.checkpoint import load_checkpoint
 from hcl.config import Experiment
 from hcl.effective import effective_partition
-from hcl.frames import FrameStore
 from hcl.grids import GridDataset
 from hcl.settings import nest
 from hcl.splits import Partition, merge, read_split
@@ -87,7 +85,7 @@ class Run:
         if jobs:
             train_grids, selection_grids = (GridDataset(job.store(self.runs)) for job in jobs)
             return train_grids, selection_grids
-        frames = FrameStore(frames_folder(self.data_root, self.experiment.data.dataset))
+        frames = inputs.frame_store(self.experiment, self.data_root, self.experiment.data.dataset)
         return (
             inputs.make_dataset(self.experiment, frames, train, training=True),
             inputs.make_dataset(self.experiment, frames, selection, training=False),

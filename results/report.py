@@ -17,7 +17,6 @@ from markupsafe import Markup
 from results import charts, leads, learning_charts, sweep_charts, tables
 from results.costs import Cost, is_known
 from results.evidence import class_cells, examples
-from results.exporting import write_tables
 from results.files import write_atomically
 from results.overview import Changed, failures, records, runs_overview, spelled, total_cost
 from results.page_tables import best_first, breakable, page_table, parts, short, without_shared
@@ -201,6 +200,3 @@ def _hours(cost: Cost) -> str:
     if cost.gpu_hours:
         said.append(f"{cost.gpu_hours:.2g} GPU-hours" if cost.gpu_hours < 10 else f"{cost.gpu_hours:,.0f} GPU-hours")
     return ("at most " if cost.is_bound else "") + ", ".join(said)
-
-
-__all__ = ["write_report", "write_tables"]
