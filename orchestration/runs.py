@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from torch.utils.data import Dataset
 
@@ -32,6 +33,12 @@ def resources_of(experiment: Experiment) -> dict[str, float]:
     """What a run of this experiment holds: a CPU a worker, and a GPU where it asks for them."""
     workers = float(experiment.train.workers)
     return {"workers": workers, "cpus": workers, "gpus": workers if experiment.train.use_gpu else 0.0}
+
+
+def gpus_here() -> dict[str, list[str]]:
+    """The names of this machine's GPUs, for its provenance; nothing where there are none."""
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {"gpus": names} if names else {}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from results import charts, leads, sweep_charts, tables
+from results import charts, leads, learning_charts, sweep_charts, tables
 from results.costs import Cost, is_known
 from results.evidence import class_cells, examples
 from results.files import write_atomically
@@ -63,7 +63,9 @@ def write_report(
 def _context(results: Results, title: str, changed: Changed, command: str) -> dict[str, Any]:
     evaluations, epochs = results.evaluations, results.epochs
     runs = runs_overview(results, changed)
-    curves = [(run, charts.learning_chart(epochs, run)) for run in list(dict.fromkeys(epochs["run"]))[:MOST_CURVES]]
+    curves = [
+        (run, learning_charts.learning_chart(epochs, run)) for run in list(dict.fromkeys(epochs["run"]))[:MOST_CURVES]
+    ]
     script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
     return {
         "title": title,
@@ -76,7 +78,7 @@ def _context(results: Results, title: str, changed: Changed, command: str) -> di
         "runs": runs,
         "commands": {run["name"]: [run["command"]] if run["command"] else [] for run in runs},
         **(_of_evaluations(evaluations) if len(evaluations) else {"accuracy": None, "classes": []}),
-        "comparison": charts.comparison_chart(epochs),
+        "comparison": learning_charts.comparison_chart(epochs),
         "curves": [(run, chart) for run, chart in curves if chart is not None],
         "n_curves_left_out": max(0, epochs["run"].nunique() - MOST_CURVES),
         "examples": [(run["name"], examples(run["path"])) for run in runs if run["kind"] == "run"],
