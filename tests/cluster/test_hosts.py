@@ -76,8 +76,8 @@ def training(place: Place, name: str, epochs: int) -> list[str | Path]:
 
 def test_training_over_two_hosts_outlasts_a_cut_of_twenty_seconds(place: Place) -> None:
     runs = place.root / "runs"
-    ended_well(place.cluster.submit(*training(place, "whole", 6), options=NETWORK))
-    status, printed = cut(place, lambda: epochs_of(runs / "cut") >= 2, 20.0, *training(place, "cut", 6))
+    ended_well(place.cluster.submit(*training(place, "whole", 30), options=NETWORK))
+    status, printed = cut(place, lambda: epochs_of(runs / "cut") >= 2, 20.0, *training(place, "cut", 30))
     assert status == 0, printed
     assert_same_run(runs / "cut", runs / "whole")
 
