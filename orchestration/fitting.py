@@ -57,7 +57,9 @@ def fit(run: Run, *, callbacks: Sequence[Any] = (), report: Callable[[dict], dic
             try:
                 _trainer(run, n_workers, state, callbacks, report).fit()
             except ControllerError:  # so many could not be started
-                failed = Counter({n_workers: failed[n_workers] + 1} | (failed if run.epochs_done() == done else {}))
+                if run.epochs_done() > done:
+                    failed.clear()
+                failed[n_workers] += 1
                 following = next_count(settings.worker_counts, n_that_fit(settings), failed)
                 if following is None or settings.min_workers is None:
                     raise

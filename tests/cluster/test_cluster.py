@@ -200,7 +200,7 @@ def test_a_run_goes_on_with_fewer_workers_when_nodes_do_not_come_back(
     """Of three nodes one is left. The weights are those of two workers, but for rounding."""
     folder = root / "fewer-runs" / "tiny"
     words = ["train", root / "tiny.yaml", "--set", "train.min_workers=1", *places(root, "fewer-runs")]
-    job = place.begin(*words, options=["--env", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S=15"])
+    job = place.begin(*words, options=["--env", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S=30"])
     try:
         wait_for(lambda: job.poll() is not None or epochs_of(folder) >= 2, "two epochs")
         assert job.poll() is None
