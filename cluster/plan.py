@@ -18,8 +18,7 @@ class UnitCosts:
         val_s: of one worker, to validate once.
         pair_s: of one actor, to score a pair of clips, with its share of encoding them. None: nothing was evaluated.
         run_bytes: of a run's folder, without its evaluations.
-        feature_bytes: of one clip's features. None: none are kept.
-        table_bytes: of a score table, a pair.
+        feature_bytes, table_bytes: of a clip's features, and of a pair in a score table. None: there are none.
     """
 
     clip_s: float
@@ -27,7 +26,7 @@ class UnitCosts:
     pair_s: float | None
     run_bytes: float
     feature_bytes: float | None
-    table_bytes: float
+    table_bytes: float | None
 
 
 @dataclass(frozen=True)
@@ -110,5 +109,5 @@ def plan(costs: UnitCosts, task: Task, *, n_nodes: int, per_node: int) -> Plan:
         evaluation_s,
         study_bytes=task.n_trials * costs.run_bytes,
         feature_bytes=task.n_datasets * task.n_clips * (costs.feature_bytes or 0.0),
-        table_bytes=n_pairs * costs.table_bytes,
+        table_bytes=n_pairs * (costs.table_bytes or 0.0),
     )

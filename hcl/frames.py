@@ -15,6 +15,7 @@ import numpy as np
 from hcl.errors import DataError
 from hcl.folders import FrameFolder, folder_names
 from hcl.manifest import VideoRecord, read_manifest
+from hcl.shard_cache import ShardCache
 from hcl.shards import PackedVideo, packed_videos
 from hcl.splits import Partition, Video
 
@@ -31,10 +32,13 @@ class FrameStore:
 
     The manifest says how many frames a video has. A folder without a record (from another tool, numbered from 0 or
     1, padded with zeros or not) is listed once.
+
+    Args:
+        cache: where copies of shards are kept, on a disk of this machine.
     """
 
-    def __init__(self, images_root: Path):
-        self.images_root = Path(images_root)
+    def __init__(self, images_root: Path, cache: ShardCache | None = None):
+        self.images_root, self._cache = Path(images_root), cache
         self._records = read_manifest(self.images_root)
         self._packed = packed_videos(self.images_root)
         self._listings: dict[str, FrameFolder] = {}
@@ -65,7 +69,11 @@ class FrameStore:
             raise DataError(f"frames {wrong} asked of {n} frames", where=str(self._folder(video)))
         source = self._source(video)
         mode = _MODES[self._reduction(video, min_side)]
-        encoded = source.read([int(index) for index in indices])
+        wanted = [int(index) for index in indices]
+        if self._cache is not None and isinstance(source, PackedVideo):
+            encoded = self._cache.read(source, wanted)
+        else:
+            encoded = source.read(wanted)
         frames = [self._decoded(content, source, index, mode) for content, index in zip(encoded, indices, strict=True)]
         if len({frame.shape for frame in frames}) > 1:
             raise DataError(

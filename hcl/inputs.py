@@ -9,11 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hcl import clips
+from hcl.catalogue import frames_folder
 from hcl.checkpoint import file_digest
 from hcl.clips import ClipDataset, Draw, Frames
 from hcl.config import Clips, Experiment
 from hcl.embeddings import read_embeddings
 from hcl.episodes import Episodes, sample_episodes
+from hcl.frames import FrameStore
+from hcl.shard_cache import ShardCache
 from hcl.splits import Partition
 
 VAL_SEED = 20221023
@@ -49,6 +52,13 @@ def make_dataset(
         random=training or random_views,
         min_side=_min_side(settings, training) if settings.reduced_decoding else 0,
     )
+
+
+def frame_store(experiment: Experiment, data_root: Path, dataset: str) -> FrameStore:
+    """A data set's frames, read through this machine's copies of its shards where `data.cache_dir` names a place."""
+    data = experiment.data
+    cache = ShardCache(Path(data.cache_dir), int(data.cache_gb * 1e9)) if data.cache_dir else None
+    return FrameStore(frames_folder(data_root, dataset), cache)
 
 
 def test_draws(clip: int, views: int) -> list[Draw]:

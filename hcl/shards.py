@@ -81,6 +81,7 @@ class PackedVideo:
 class Shard:
     path: Path
     index: pa.Table  # one row a video, in the order of the file
+    digest: str  # of the index, and so of all frames
 
     @classmethod
     def opened(cls, path: Path) -> Shard:
@@ -101,7 +102,7 @@ class Shard:
             raise _damaged(path, f"its index cannot be read: {error}") from error
         for name in {*index.column("class_name").to_pylist(), *index.column("video").to_pylist()}:
             refuse_unsafe_name(name, what="name in a shard", where=str(path))
-        return cls(path, index)
+        return cls(path, index, digest.hex())
 
     def videos(self) -> Iterator[PackedVideo]:
         columns = (self.index.column(name).to_pylist() for name in ("class_name", "video", "digest"))

@@ -165,7 +165,7 @@ def _extracted(
     dataset: str,
 ) -> Generator[VideoRecord, None, None]:
     """Records of the jobs as they finish. Raises what is not the video's fault."""
-    make_actor = actor_of(_Extractor, "decode").remote
+    make_actor = actor_of(_Extractor, "decode", f"extract {dataset}")
     results = map_actors(
         lambda: make_actor(place, options),
         jobs,

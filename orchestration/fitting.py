@@ -21,6 +21,7 @@ from torch import nn
 from hcl import errors
 from hcl.errors import ClusterError, HCLError, StorageError, TrainingError
 from hcl.gather import Gather, OneProcess, Workers
+from orchestration import meters
 from orchestration.console import notes
 from orchestration.elastic import could_be_more, first_count, n_that_fit, next_count, worker_resources
 from orchestration.runs import FAILED, Run
@@ -56,7 +57,9 @@ def fit(run: Run, *, callbacks: Sequence[Any] = (), report: Callable[[dict], dic
             try:
                 _trainer(run, n_workers, state, callbacks, report).fit()
             except ControllerError:  # so many could not be started
-                failed = Counter({n_workers: failed[n_workers] + 1} | (failed if run.epochs_done() == done else {}))
+                if run.epochs_done() > done:
+                    failed.clear()
+                failed[n_workers] += 1
                 following = next_count(settings.worker_counts, n_that_fit(settings), failed)
                 if following is None or settings.min_workers is None:
                     raise
@@ -103,7 +106,7 @@ def _trainer(
             placement_strategy="PACK",  # on one node where they fit: gradients then stay off the network
         ),
         run_config=RunConfig(
-            name=f"{run.experiment.name}-{time.time_ns()}",  # a name that exists would be resumed by Ray's own files
+            name=f"{run.folder.name}-{time.time_ns()}",  # a name that exists would be resumed by Ray's own files
             storage_path=str(state),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
             failure_config=FailureConfig(max_failures=3, controller_failure_limit=n_tries),  # type: ignore[call-arg]
@@ -128,6 +131,8 @@ def _train_worker(config: dict[str, Any]) -> None:
     def ends_here(row: dict[str, Any]) -> bool:
         """Report an epoch; whether to begin again with more workers, on which all agree."""
         ray.train.report(report(row))
+        if context.get_world_rank() == 0:
+            meters.epoch_ended(run.folder.name, row)
         if world == settings.workers:
             return False
         return gather.mean({"more": float(gather.rank == 0 and could_be_more(settings, world))})["more"] > 0

@@ -82,19 +82,20 @@ def evaluate_fusion(
     on_cell: Callable[[list[results.EvaluationRecord]], None] | None = None,
 ) -> dict[str, list[results.EvaluationRecord]]:
     """Test, once: the chosen fusion beside the run's own, the published weights and each level by itself."""
-    fusions: dict[str, dict[str, Any]] = {
-        FUSED: chosen_fusion(folder),
-        "hcl": {},
-        "hcl published weights": PUBLISHED_FUSION,
-    }
-    for level in LEVELS:
-        fusions[f"hcl {level} only"] = {f"fusion.sigma_{one}": float(one == level) for one in LEVELS}
+    fusions = named_fusions(folder)
     targets = [
         Target(folder, override(experiment, {**settings, "evaluation.partition": "test"}), label=label)
         for label, settings in fusions.items()
     ]
     answers = evaluate(questions_of(targets, data_root), runs=runs, address=address, command=command, on_cell=on_cell)
     return {label: [one for one in answers.records if one.method == label] for label in fusions}
+
+
+def named_fusions(folder: Path) -> dict[str, dict[str, Any]]:
+    """The settings of each fusion that test is asked with, by the method's name in records. Raises ConfigError."""
+    fusions = {FUSED: chosen_fusion(folder), "hcl": {}, "hcl published weights": PUBLISHED_FUSION}
+    alone = {f"hcl {level} only": {f"fusion.sigma_{one}": float(one == level) for one in LEVELS} for level in LEVELS}
+    return fusions | alone
 
 
 def chosen_fusion(folder: Path) -> dict[str, Any]:

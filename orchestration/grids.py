@@ -19,9 +19,8 @@ from hcl.checkpoint import file_digest
 from hcl.clips import Draw
 from hcl.config import Experiment
 from hcl.errors import HCLError
-from hcl.frames import FrameStore
 from hcl.grids import GridStore
-from hcl.inputs import make_dataset, test_draws
+from hcl.inputs import frame_store, make_dataset, test_draws
 from hcl.model import autocast
 from hcl.splits import Partition
 from orchestration.runtime import actor_of, connect, device_of_actor, map_actors, n_workers_available, progress
@@ -111,11 +110,11 @@ def _encode(missing: Sequence[tuple[GridJob, GridStore]]) -> None:
         done = store.done()
         blocks += [(job, store, start) for start in range(0, n_clips, _BLOCK) if start not in done]
     use_gpu = missing[0][0].experiment.train.use_gpu
-    encoder = actor_of(_GridEncoder, "encode", use_gpu=use_gpu)
     names = ", ".join(dict.fromkeys(f"{job.partition.dataset} {job.partition.name}" for job, _ in missing))
+    encoder = actor_of(_GridEncoder, "encode", f"encode {names}", use_gpu=use_gpu)
     with progress(len(blocks) * _BLOCK, f"encode {names}", "clips") as advance:
         results = map_actors(
-            encoder.remote,
+            encoder,
             blocks,
             lambda actor, block: actor.write.remote(*block),
             n_actors=min(n_workers_available("encode", use_gpu=use_gpu), max(len(blocks), 1)),
@@ -140,7 +139,7 @@ class _GridEncoder:
         """The grids of one block of clips, all views."""
         if self.folder != store.folder:
             self.folder, self.backbone = store.folder, job.backbone().eval().to(self.device)
-            frames = FrameStore(frames_folder(job.data_root, job.partition.dataset))
+            frames = frame_store(job.experiment, job.data_root, job.partition.dataset)
             self.clips = make_dataset(
                 job.experiment, frames, job.partition, training=job.training, random_views=job.views > 1
             )

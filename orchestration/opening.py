@@ -25,7 +25,7 @@ def unreadable(files: Mapping[str, Path], *, time_limit_s: float = 60.0, address
     if not items:
         return problems
     with connect(address), progress(len(items), "open", "files") as advance:
-        actor = actor_of(_Opener, "decode").remote
+        actor = actor_of(_Opener, "decode", "open")
         batches = [items[start : start + _BATCH] for start in range(0, len(items), _BATCH)]
         again: list[list[tuple[str, str]]] = []
         for is_second, work in ((False, batches), (True, again)):

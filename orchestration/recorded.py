@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import results
-from hcl.config import PUBLISHED_EVALUATION, Experiment
+from hcl.config import MACHINE_SETTINGS, PUBLISHED_EVALUATION, Experiment
 from hcl.episode_files import EpisodeList
 from hcl.episodes import Episodes
 from hcl.errors import ConfigError
 from hcl.resolve import load_resolved, override
+from hcl.settings import flatten, nest
+from hcl.strict_yaml import read_yaml
 from orchestration.checkpoints import IMPORTED
+from orchestration.fuse import named_fusions
 from orchestration.methods import methods_of
 from orchestration.questions import Question, Target, questions_of
-from orchestration.runs import BEST
+from orchestration.runs import BEST, FUSION
 from results.outcomes import read_questions
 
 
@@ -23,14 +29,38 @@ class Recorded:
     """What is to be made again.
 
     Attributes:
+        written: the settings that its experiment.yaml holds, by dotted path; this version may have more.
         provenance: of a run that is trained again; None: its checkpoint is asked again.
         records: evaluation records by their files.
     """
 
     folder: Path
     experiment: Experiment
+    written: frozenset[str]
     provenance: results.Provenance | None
     records: dict[Path, results.EvaluationRecord]
+
+    def digest(self, experiment: Experiment) -> str:
+        """As the version that wrote the run would have it: without the settings that were added since."""
+        content = flatten(experiment.model_dump(mode="json", exclude=MACHINE_SETTINGS), "experiment")
+        known = nest({path: value for path, value in content.items() if path in self.written})
+        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
+
+    def digest_here(self, experiment: Experiment, recorded: str) -> str:
+        """The digest of settings, for comparison with one that was recorded after the run.
+
+        Either as the run's version or as this one has it; empty where it is neither and a version between the two, with
+        some of the settings that were added since, may have made it.
+        """
+        then = self.digest(experiment)
+        if recorded in (then, experiment.digest()):
+            return recorded
+        return "" if self.added() else then
+
+    def added(self) -> dict[str, Any]:
+        """Settings of this version that the run's file does not have, with the values that they are taken with."""
+        here = flatten(self.experiment.model_dump(mode="json", exclude=MACHINE_SETTINGS), "experiment")
+        return {path: value for path, value in here.items() if path not in self.written}
 
 
 def read_recorded(path: Path) -> Recorded:
@@ -54,15 +84,18 @@ def read_recorded(path: Path) -> Recorded:
             where=str(path),
             remedy="name RUN or RUN/evaluation/FILE.json; `hcl results list` knows the runs",
         )
-    experiment = load_resolved(folder / "experiment.yaml")
+    settings = folder / "experiment.yaml"
+    experiment = load_resolved(settings)
+    written = frozenset(flatten(read_yaml(settings, str(settings)), str(settings)))
     if is_record:
-        return Recorded(folder, experiment, None, {path: results.read_evaluation(path)})
+        return Recorded(folder, experiment, written, None, {path: results.read_evaluation(path)})
     files = sorted((folder / "evaluation").glob("*.json"))
     known = results.read_provenance(folder) if (folder / "provenance.json").exists() else None
     known = known or results.Provenance(command="")
     return Recorded(
         folder,
         experiment,
+        written,
         None if (folder / IMPORTED).exists() else known,
         {file: results.read_evaluation(file) for file in files},
     )
@@ -71,8 +104,13 @@ def read_recorded(path: Path) -> Recorded:
 def experiment_of(recorded: Recorded, record: results.EvaluationRecord) -> Experiment:
     """The settings that a record was made with; older records tell but a part of them."""
     experiment = override(recorded.experiment, record.settings)
-    if experiment.digest() == record.experiment_digest:
+    if (
+        record.experiment_digest
+        and recorded.digest_here(experiment, record.experiment_digest) == record.experiment_digest
+    ):
         return experiment
+    if not record.settings and (recorded.folder / FUSION).exists():
+        experiment = override(experiment, named_fusions(recorded.folder).get(record.method, {}))
     if record.evaluation_protocol == "published" and experiment.evaluation.protocol != "published":
         experiment = override(experiment, PUBLISHED_EVALUATION)
     told = {name: getattr(record, name) for name in ("partition", "way", "queries", "episodes", "seed")}

@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 import results
 from hcl.errors import ConfigError
 from hcl.resolve import resolve, rows
+from hcl.settings import machine_settings
+from results.exporting import write_tables
 from results.overview import Setting
-from results.report import write_report, write_tables
+from results.report import write_report
 
 
 class Report(NamedTuple):
@@ -32,7 +34,7 @@ def make_report(folders: Sequence[str | Path], to: Path, *, title: str = "HCL re
     loaded = results.load(folders)
     changed = {str(path): settings for path in loaded.runs["path"] if (settings := changed_settings(path)) is not None}
     page = write_report(loaded, to / "index.html", title=title, changed=changed, command=command)
-    write_tables(loaded, to)
+    write_tables(loaded, to, machine_settings())
     return Report(page, loaded)
 
 

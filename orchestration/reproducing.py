@@ -16,10 +16,13 @@ from orchestration.fuse import FUSED, chosen_fusion
 from orchestration.questions import Question
 from orchestration.recorded import Asking, Recorded, experiment_of, target_of
 from orchestration.runs import Run
+from orchestration.runtime import connect
 from orchestration.train import train
 from results.reproduction import Check, Repeated, code_checks
 
 T = TypeVar("T")
+
+_COMMAND = "hcl reproduce --run"
 
 
 def commands_of(recorded: Recorded, data: Path) -> list[tuple[str, str]]:
@@ -40,11 +43,15 @@ def checks_of(recorded: Recorded, data: Path) -> list[Check]:
     checks = []
     if (origin := recorded.provenance) is not None:
         checks += code_checks("training", origin.revision, origin.dirty, origin.versions)
-        checks.append(Check("training: settings", origin.digests.get("experiment", ""), recorded.experiment.digest()))
+        checks.append(
+            Check("training: settings", origin.digests.get("experiment", ""), recorded.digest(recorded.experiment))
+        )
         run = Run(recorded.experiment, data.absolute(), recorded.folder.parent, recorded.folder)
         found, problem = _told(lambda: {one.name: one.digest() for one in run.partitions()})
         for name in (one for one in origin.digests if one not in ("experiment", "embeddings")):
             checks.append(Check(f"training: videos of {name}", origin.digests[name], (found or {}).get(name, problem)))
+    if added := recorded.added():
+        checks.append(Check("settings added since", "", ", ".join(f"{path}={value}" for path, value in added.items())))
     asking = Asking(recorded, recorded.folder, data)
     for file, record in recorded.records.items():
         checks += code_checks("evaluation", record.revision, record.dirty, record.versions)
@@ -69,15 +76,15 @@ def repeat(
             "holds the run itself, whose records would be replaced", where=str(runs), remedy="name another folder"
         )
     epochs: list[dict[str, object]] = []
-    if recorded.provenance is not None:
-        train(recorded.experiment, data_root=data, runs=runs, address=address, command="hcl reproduce --run")
-        epochs = results.read_epochs(folder)
-    else:
-        _copy(recorded, folder)
-    files = list(recorded.records)
-    asking = Asking(recorded, folder, data)
-    questions = [asking.question(file) for file in files]
-    new = evaluate(questions, runs=runs, address=address, command="hcl reproduce --run").records if questions else []
+    with connect(address):  # once for both
+        if recorded.provenance is not None:
+            train(recorded.experiment, data_root=data, runs=runs, address=address, command=_COMMAND)
+            epochs = results.read_epochs(folder)
+        else:
+            _copy(recorded, folder)
+        files, asking = list(recorded.records), Asking(recorded, folder, data)
+        questions = [asking.question(file) for file in files]
+        new = evaluate(questions, runs=runs, address=address, command=_COMMAND).records if questions else []
     pairs = [
         Repeated(recorded.records[file], one, file, results.evaluation_file(folder, one))
         for file, one in zip(files, _in_order(questions, new), strict=True)
@@ -96,7 +103,7 @@ def _record_checks(asking: Asking, file: Path, record: results.EvaluationRecord)
     """Of one record: settings, videos, episodes, checkpoint."""
     question, problem = _told(lambda: asking.sampled(record))
     here = question.record if question else {}
-    settings = experiment_of(asking.recorded, record).digest()
+    settings = asking.recorded.digest_here(experiment_of(asking.recorded, record), record.experiment_digest)
     checks = [
         Check(f"{file.stem}: settings", record.experiment_digest, settings),
         Check(f"{record.dataset} {record.partition}: videos", record.split_digest, here.get("split_digest", problem)),

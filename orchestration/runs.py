@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.utils.data import Dataset
 
 from hcl import build, inputs
-from hcl.catalogue import frames_folder
 from hcl.checkpoint import load_checkpoint
 from hcl.config import Experiment
 from hcl.effective import effective_partition
-from hcl.frames import FrameStore
 from hcl.grids import GridDataset
 from hcl.settings import nest
 from hcl.splits import Partition, merge, read_split
@@ -34,6 +33,12 @@ def resources_of(experiment: Experiment) -> dict[str, float]:
     """What a run of this experiment holds: a CPU a worker, and a GPU where it asks for them."""
     workers = float(experiment.train.workers)
     return {"workers": workers, "cpus": workers, "gpus": workers if experiment.train.use_gpu else 0.0}
+
+
+def gpus_here() -> dict[str, list[str]]:
+    """The names of this machine's GPUs, for its provenance; nothing where there are none."""
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {"gpus": names} if names else {}
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class Run:
         if jobs:
             train_grids, selection_grids = (GridDataset(job.store(self.runs)) for job in jobs)
             return train_grids, selection_grids
-        frames = FrameStore(frames_folder(self.data_root, self.experiment.data.dataset))
+        frames = inputs.frame_store(self.experiment, self.data_root, self.experiment.data.dataset)
         return (
             inputs.make_dataset(self.experiment, frames, train, training=True),
             inputs.make_dataset(self.experiment, frames, selection, training=False),

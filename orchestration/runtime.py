@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cluster.description import N_TRIAL_DRIVERS
 from hcl.errors import ClusterError
+from orchestration import meters
 from orchestration.actors import ItemCrash, ItemTimeout, map_actors
 from orchestration.node_watch import ends_without_nodes
 from orchestration.roles import Role, free, mark
@@ -102,9 +105,13 @@ def n_workers_available(role: Role, *, use_gpu: bool = False) -> int:
     return max(1, int(min(room.values()) if use_gpu else room["CPU"]))
 
 
-def actor_of(kind: type, role: Role, *, use_gpu: bool = False) -> Any:
-    """`kind` as an actor of one CPU and, where asked for, one GPU; without it Ray hides the GPUs from its process."""
-    return ray.remote(num_cpus=1, num_gpus=int(use_gpu), resources=mark(role))(kind)
+def actor_of(kind: type, role: Role, title: str, *, use_gpu: bool = False) -> Callable[..., Any]:
+    """What starts a `kind` as an actor of one CPU and, where asked for, one GPU; without it Ray hides the GPUs from its
+    process. The dashboard shows the actors by title and number."""
+    remote: Any = ray.remote(num_cpus=1, num_gpus=int(use_gpu), resources=mark(role))(kind)
+    numbers = itertools.count(1)
+    started = uuid.uuid4().hex[:6]  # names are a job's, which may do the same twice
+    return lambda *arguments: remote.options(name=f"{title} {started}-{next(numbers)}").remote(*arguments)
 
 
 def device_of_actor() -> str:
@@ -148,6 +155,7 @@ def phases(work: Mapping[str, tuple[int, str]]) -> Iterator[Callable[[str, int],
         began[phase] = began[phase] or last  # when the phase before it ended
         last = now
         n_done[phase] += n
+        meters.items(phase, unit, n)
         done, took = n_done[phase], max(now - began[phase], 1e-9)
         rate = done / took
         bar.update(tasks[phase], advance=n, rate=f"{rate:.1f} {unit}/s")

@@ -12,9 +12,7 @@ from torch import Tensor
 
 from hcl import build, inputs
 from hcl.arrays import save_arrays
-from hcl.catalogue import frames_folder
 from hcl.episodes import Episodes
-from hcl.frames import FrameStore
 from hcl.grids import GridDataset
 from hcl.methods import ByEpisode, Kept, Scores
 from orchestration.runtime import device_of_actor
@@ -94,7 +92,7 @@ class Scorer:
         if job is not None:
             self.dataset: Any = GridDataset(job.store(self.runs), by_number=True)
         else:
-            frames = FrameStore(frames_folder(cell.data_root, cell.partition.dataset))
+            frames = inputs.frame_store(cell.experiment, cell.data_root, cell.partition.dataset)
             self.dataset = inputs.make_dataset(
                 cell.experiment, frames, cell.partition, training=False, random_views=cell.views > 1
             )

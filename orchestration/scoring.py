@@ -121,13 +121,13 @@ def _run(phases_of_jobs: Sequence[Sequence[_Job]], runs: Path) -> Iterator[tuple
     if not jobs:
         return
     use_gpu = jobs[0].cell.experiment.train.use_gpu
-    scorer = actor_of(Scorer, "encode", use_gpu=use_gpu)
+    scorer = actor_of(Scorer, "encode", f"evaluate {jobs[0].cell.experiment.name}", use_gpu=use_gpu)
     cells = {cell: ray.put(cell) for cell in dict.fromkeys(job.cell for job in jobs)}  # sent once, not with each job
     items: list[_Job | Barrier] = []
     for phase in phases_of_jobs:
         items += [*phase, BARRIER]
     answers = map_actors(
-        lambda: scorer.remote(runs),
+        lambda: scorer(runs),
         items,
         lambda actor, job: actor.work.remote(job.phase, cells[job.cell], job.what),
         n_actors=min(n_workers_available("encode", use_gpu=use_gpu), len(jobs)),

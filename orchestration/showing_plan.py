@@ -31,7 +31,11 @@ def show_plan(made: Plan, costs: UnitCosts, task: Task, *, n_nodes: int, per_nod
             size(made.feature_bytes) if costs.feature_bytes is not None else "not measured",
             "gone after the evaluation with evaluation.keep_features=false",
         ),
-        ("score tables", size(made.table_bytes), f"{task.n_datasets} tables"),
+        (
+            "score tables",
+            size(made.table_bytes) if costs.table_bytes is not None else "not measured",
+            f"{task.n_datasets} tables",
+        ),
     ):  # fmt: skip
         table.add_row(*row)
     out.print(table)

@@ -17,7 +17,7 @@ from hcl.errors import ConfigError, HCLError
 from hcl.resolve import override, to_yaml
 from orchestration.grids import ensure_grids
 from orchestration.locks import held, lock_of
-from orchestration.runs import Run
+from orchestration.runs import Run, gpus_here
 from orchestration.runtime import connect
 from orchestration.study import Study, open_folder
 from orchestration.study_checks import check_study
@@ -122,7 +122,7 @@ def _provenance(study: Study, command: str) -> results.Provenance:
         return results.read_provenance(study.folder)
     shown = command.replace(study.storage, without_password(study.storage) or "") if study.storage else command
     provenance = results.collect_provenance(
-        shown, seeds={"sampler": study.seed}, digests={"experiment": study.experiment.digest()}
+        shown, seeds={"sampler": study.seed}, digests={"experiment": study.experiment.digest()}, hardware=gpus_here()
     )
     results.write_provenance(study.folder, provenance)
     return provenance

@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import re
-import time
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import results
 from hcl.errors import ConfigError, StorageError
-from results.tracked import Metric, Tracked
+from results.tracked import Metric, Tracked, milliseconds
 
 IDENTITY = "hcl.identity"
 """The tag by which a run is found again on a server."""
@@ -105,7 +105,7 @@ def _push(client: Any, place_id: str, entry: Tracked, ids: dict[str, str]) -> Pu
         tags["mlflow.parentRunId"] = ids[entry.parent]
     run = found[0] if found else client.create_run(place_id, entry.began, run_name=entry.name)
     run_id = run.info.run_id
-    now = entry.ended or int(time.time() * 1000)
+    now = entry.ended or milliseconds(results.now()) or 0
     logged = [
         Logged(one.name, one.value, now if one.at is None else one.at, one.step) for one in _missing(client, run, entry)
     ]

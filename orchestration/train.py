@@ -19,7 +19,7 @@ from orchestration.checkpoints import IMPORTED
 from orchestration.fitting import fit
 from orchestration.grids import ensure_grids
 from orchestration.locks import held, lock_of
-from orchestration.runs import Run, resources_of
+from orchestration.runs import Run, gpus_here, resources_of
 from orchestration.runtime import connect
 from orchestration.watching import watching
 from results.files import write_atomically
@@ -123,6 +123,7 @@ def _provenance(run: Run, command: str) -> results.Provenance:
             digests=digests,
             data={f"{one.name}.{what}": n for one in run.partitions() for what, n in _sizes(one).items()},
             resources=resources_of(run.experiment),
+            hardware=gpus_here(),
         )
     if changed := [name for name, digest in data.items() if known.digests.get(name, digest) != digest]:
         raise ConfigError(

@@ -21,6 +21,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from hcl.errors import ClusterError, HCLError
+from orchestration import meters
 from orchestration.ledger import BEST, EPOCHS, ERROR, FUSED, LAST, LOG, SECONDS, UNFUSED, Given
 from orchestration.node_watch import n_alive
 from orchestration.ray_gaps import out_of_memory_ends_one_trial
@@ -217,6 +218,7 @@ class _Recorder(_Unpickled, Callback):
             is_whole=epochs >= (trial.config["given"]["until"] or self._study.experiment.train.epochs),
             notes=notes,
         )
+        meters.trial_ended(self._study.experiment.name, "failed" if failure else "complete")
         self._on_event(name, "ended")
 
     def _log(self, name: str) -> Path:

@@ -56,7 +56,7 @@ def measured(folder: Path, runs: Path) -> tuple[UnitCosts, Experiment]:
         pair_s=sum(record.seconds or 0.0 for record in timed) / n_pairs if timed else None,
         run_bytes=_bytes(folder) - _bytes(folder / "evaluation"),
         feature_bytes=features / n_clips if features and n_clips else None,
-        table_bytes=table / n_sides**2 if n_sides else 0.0,
+        table_bytes=table / n_sides**2 if n_sides else None,
     )
     return costs, experiment
 

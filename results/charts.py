@@ -1,4 +1,4 @@
-"""The figures of accuracies and of learning, as panels that the page lays out."""
+"""The figures of accuracies, as panels that the page lays out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from results.marks import MARKED, marked
+from results.marks import MARKED, footnotes, marked
 from results.panels import Key, Panel, Style
 from results.published import published_figures
 from results.scales import Scale, categories, linear, whole
@@ -44,6 +44,7 @@ def accuracy_chart(evaluations: pd.DataFrame, printed: pd.DataFrame | None = Non
     size = (1080, 340) if is_wide else (520, 400) if n == 1 else (520, 300) if n == 2 else (340, 300)
     heights = _heights(cells, printed)
     sources: dict[str, Style] = {}
+    told: dict[str, dict[str, None]] = {}  # who is printed in which source
     notes = ["Thick bars: 95% interval over episodes; thin ones: over classes, for claims about other actions."]
     panels = []
     for (dataset, partition), group in cells.groupby(["dataset", "partition"], sort=True):
@@ -55,15 +56,18 @@ def accuracy_chart(evaluations: pd.DataFrame, printed: pd.DataFrame | None = Non
         for method, line in theirs.groupby(theirs.apply(marked, axis=1) if len(theirs) else [], sort=True):
             style = sources.setdefault(str(method), Style(len(sources), is_printed=True))
             _printed_line(panel, line, str(method), style)
-            notes += [f"{method}, printed: {source}." for source in dict.fromkeys(line["source"])]
+            for source in line["source"]:
+                told.setdefault(source, {})[str(method)] = None
         lines = dict(list(group.groupby(series[group.index])))
         for place, name in enumerate(name for name in styles if name in lines):
             shift = (place / max(1, len(lines) - 1) - 0.5) * min(0.5, 0.06 * (len(lines) - 1))
             _accuracy_line(panel, lines[name], name, styles[name], shift)
         panels.append(panel)
+    notes += [f"Printed: {', '.join(methods)}: {source}." for source, methods in told.items()]
+    notes += footnotes(printed[printed["dataset"].isin(cells["dataset"])])
     legend = [Key(name, style) for name, style in styles.items()]
     legend += [Key(f"{name}, printed", style) for name, style in sources.items()]
-    return Chart("Accuracy over shots", panels, legend, list(dict.fromkeys(notes)), is_wide)
+    return Chart("Accuracy over shots", panels, legend, notes, is_wide)
 
 
 def intervals_chart(evaluations: pd.DataFrame) -> Chart | None:
@@ -74,17 +78,18 @@ def intervals_chart(evaluations: pd.DataFrame) -> Chart | None:
     if cells[keys].drop_duplicates().shape[0] > MOST_PANELS:
         smallest = cells.groupby(keys[:2])["shot"].transform("min")
         cells = cells[cells["shot"] == smallest]
+    scale = linear([100 * (row["accuracy"] + sign * _widest(row)) for _, row in cells.iterrows() for sign in (-1, 1)])
+    left = min(170, 24 + 6 * max(map(len, styles)))  # room for the longest name
     panels = []
     for (dataset, partition, shot), group in cells.groupby(keys, sort=True):
         group = group.assign(series=series[group.index]).sort_values("accuracy", ascending=False)
         if len(group) < 2:
             continue
-        reach = [100 * (row["accuracy"] + sign * _widest(row)) for _, row in group.iterrows() for sign in (-1, 1)]
         panel = Panel(
-            linear(reach), categories([str(name) for name in group["series"]]),
+            scale, categories([str(name) for name in group["series"]]),
             f"Accuracies with intervals on {dataset} {partition}, {shot}-shot: {_spoken(group)}",
             title=f"{dataset} {partition}, {shot}-shot", x_title="accuracy (%)", width=460,
-            height=58 + 24 * len(group), margins=(170, 6, 14, 38), y_first=True,
+            height=58 + 24 * len(group), margins=(left, 6, 14, 38), y_first=True,
         )  # fmt: skip
         for row, cell in enumerate(group.to_dict("records")):
             style = styles[cell["series"]]
@@ -92,61 +97,6 @@ def intervals_chart(evaluations: pd.DataFrame) -> Chart | None:
             panel.mark((100 * cell["accuracy"], row), style.classes, marker=style.marker, tip=_told(cell))
         panels.append(panel)
     return Chart("Every accuracy with its intervals, best first", panels) if panels else None
-
-
-def learning_chart(epochs: pd.DataFrame, run: str) -> Chart | None:
-    """One run's loss terms and its accuracies over its epochs; None where it recorded neither."""
-    history = epochs[epochs["run"] == run].sort_values("epoch")
-    losses, accuracies = metric_columns(history, "loss"), metric_columns(history, "accuracy")
-    styles = {name: Style(index) for index, name in enumerate([*losses, *accuracies])}
-    panels = []
-    if losses:
-        panels.append(_history_panel(history, losses, styles, 1, "loss terms", f"Loss terms of {run} over its epochs"))
-    if accuracies:
-        said = f"Accuracies of {run} over its epochs"
-        panel = _history_panel(history, accuracies, styles, 100, "accuracy (%)", said)
-        for name in accuracies:
-            interval = name.replace("accuracy", "ci95")
-            if interval != name and interval in history and history[interval].notna().any():
-                known = history.dropna(subset=[name, interval])
-                rows = zip(known["epoch"], 100 * known[name], 100 * known[interval], strict=True)
-                panel.band([(x, y - half, y + half) for x, y, half in rows], styles[name].classes)
-        selected = next((name for name in accuracies if "val" in name), None)
-        if selected is not None and len(history) > 1:
-            best = history["epoch"].iloc[int(history[selected].astype(float).to_numpy().argmax())]
-            panel.bar((best, panel.y.low), (best, panel.y.high), "chance", tip=f"best {selected}: epoch {best}")
-        panels.append(panel)
-    return (
-        Chart("Loss terms and accuracies", panels, [Key(name, style) for name, style in styles.items()])
-        if panels
-        else None
-    )
-
-
-def comparison_chart(epochs: pd.DataFrame) -> Chart | None:
-    """Accuracy on the selection partition of all runs together; None with fewer than two runs that have it."""
-    names = metric_columns(epochs, "accuracy")
-    name = next((name for name in names if "val" in name), names[0] if names else None)
-    if name is None or (known := epochs.dropna(subset=[name]))["run"].nunique() < 2:
-        return None
-    runs = list(dict.fromkeys(known["run"]))
-    values = 100 * known[name].astype(float)
-    panel = Panel(
-        whole(known["epoch"]), linear(values, floor=0), f"{name} of {len(runs)} runs over their epochs",
-        x_title="epoch", y_title=f"{name} (%)", width=1080, height=290,
-    )  # fmt: skip
-    for index, run in enumerate(runs):
-        history = known[known["run"] == run].sort_values("epoch")
-        points = list(zip(history["epoch"], 100 * history[name].astype(float), strict=True))
-        _curve(panel, points, Style(index), f"{run}, epoch {{x}}: {{y:.1f}}%")
-    legend = [Key(str(run), Style(index)) for index, run in enumerate(runs)]
-    return Chart("All runs", [panel], legend, is_wide=True)
-
-
-def metric_columns(epochs: pd.DataFrame, word: str) -> list[str]:
-    """Numeric columns of the epochs whose name holds `word` and that hold a value."""
-    named = epochs[[name for name in epochs.columns if word in str(name).lower()]]
-    return [str(name) for name in named.select_dtypes(["number"]).columns if named[name].notna().any()]
 
 
 def with_series(evaluations: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
@@ -198,9 +148,9 @@ def _accuracy_line(panel: Panel, line: pd.DataFrame, name: str, style: Style, sh
 def _printed_line(panel: Panel, line: pd.DataFrame, name: str, style: Style) -> None:
     rows = line.sort_values("shot").to_dict("records")
     panel.line([(row["shot"], 100 * row["accuracy"]) for row in rows], style.classes)
-    if len(rows) == 1:  # a level to compare with
-        level = 100 * rows[0]["accuracy"]
-        panel.line([(panel.x.low, level), (panel.x.high, level)], style.classes)
+    if len(rows) == 1:  # a level to compare with, at its shot
+        shot, level = rows[0]["shot"], 100 * rows[0]["accuracy"]
+        panel.line([(max(panel.x.low, shot - 0.5), level), (min(panel.x.high, shot + 0.5), level)], style.classes)
     for row in rows:
         said = f"{name}, printed, {row['shot']}-shot: {100 * row['accuracy']:.2f}%"
         panel.mark((row["shot"], 100 * row["accuracy"]), style.classes, marker=style.marker, size=3.4, tip=said)
@@ -211,24 +161,6 @@ def _whiskers(panel: Panel, cell: Mapping[Any, Any], style: Style, at: Any) -> N
         if _known(half := cell[column]):
             low, high = (100 * (cell["accuracy"] + sign * half) for sign in (-1, 1))
             panel.bar(at(low), at(high), f"{kind} {style.classes.split()[0]}")
-
-
-def _history_panel(
-    history: pd.DataFrame, names: list[str], styles: Mapping[str, Style], factor: float, y_title: str, said: str
-) -> Panel:
-    values = [factor * value for name in names for value in history[name].dropna().astype(float)]
-    panel = Panel(whole(history["epoch"]), linear(values, floor=0), said, x_title="epoch", y_title=y_title, width=440)
-    for name in names:
-        known = history.dropna(subset=[name])
-        points = list(zip(known["epoch"], factor * known[name].astype(float), strict=True))
-        _curve(panel, points, styles[name], f"{name}, epoch {{x}}: {{y:.4g}}")
-    return panel
-
-
-def _curve(panel: Panel, points: list[tuple[Any, float]], style: Style, tip: str, most_markers: int = 40) -> None:
-    panel.line(points, style.classes)
-    for x, y in points if len(points) <= most_markers else points[:: math.ceil(len(points) / most_markers)]:
-        panel.mark((x, y), style.classes, marker=style.marker, size=2.6, tip=tip.format(x=x, y=y))
 
 
 def _told(cell: Mapping[Any, Any]) -> str:

@@ -16,9 +16,9 @@ from results.outcomes import Outcomes
 from results.panels import Panel
 from results.scales import categories
 
-MOST_METHODS = 4
+MOST_METHODS, MOST_OF_MANY_CLASSES = 4, 2
 """Whose confusions are drawn, the most accurate ones; the table of classes holds all."""
-MOST_CLASSES = 60
+MANY_CLASSES, MOST_CLASSES = 12, 60
 MOST_EXAMPLES = 3
 """Right ones, and wrong ones, of a run."""
 
@@ -34,6 +34,7 @@ def class_cells(evaluations: pd.DataFrame) -> list[dict[str, Any]]:
         same = [(name, one) for name, one in named if one.questions.class_names == named[0][1].questions.class_names]
         if not same:
             continue
+        n_drawn = MOST_METHODS if len(same[0][1].questions.class_names) <= MANY_CLASSES else MOST_OF_MANY_CLASSES
         table = class_table(same)
         table.attrs["footnotes"] = footnotes(smallest)
         found.append(
@@ -41,7 +42,7 @@ def class_cells(evaluations: pd.DataFrame) -> list[dict[str, Any]]:
                 "name": f"{dataset} {partition}, {smallest['shot'].iloc[0]}-shot",
                 "classes": table,
                 "confusions": [
-                    (name, confusion_chart(one, name), confusion_table(one)) for name, one in same[:MOST_METHODS]
+                    (name, confusion_chart(one, name), confusion_table(one)) for name, one in same[:n_drawn]
                 ],
             }
         )
@@ -70,7 +71,7 @@ def confusion_chart(outcomes: Outcomes, name: str) -> Chart | None:
     )  # fmt: skip
     mistakes = rates.copy()
     np.fill_diagonal(mistakes, 0)
-    most = max(float(mistakes.max()), 1e-9)
+    most = max(float(mistakes.max()), 0.3)  # rare mistakes stay faint
     for row, asked in enumerate(order):
         for column, answer in enumerate(order):
             rate = float(rates[asked, answer])

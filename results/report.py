@@ -6,24 +6,22 @@ What the page shows is put together here from `overview`, `leads`, `evidence` an
 from __future__ import annotations
 
 import json
-import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import pandas as pd
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from results import charts, leads, sweep_charts, tables
+from results import charts, leads, learning_charts, sweep_charts, tables
 from results.costs import Cost, is_known
 from results.evidence import class_cells, examples
-from results.exporting import write_tables
 from results.files import write_atomically
-from results.markup import numeric_columns
 from results.overview import Changed, failures, records, runs_overview, spelled, total_cost
-from results.panels import shortened
+from results.page_tables import best_first, breakable, page_table, parts, short, without_shared
 from results.provenance import now
+from results.published import published_table
 from results.store import Results
 
 MOST_CURVES = 24
@@ -57,7 +55,7 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"when": _when, "hours": _hours, "parts": _parts, "breakable": _breakable, "short": _short}
+    environment.filters |= {"when": _when, "hours": _hours, "parts": parts, "breakable": breakable, "short": short}
     page = environment.get_template("report.html.j2").render(_context(results, title, changed or {}, command))
     return write_atomically(path, page.encode("utf-8", errors="backslashreplace"))
 
@@ -65,7 +63,9 @@ def write_report(
 def _context(results: Results, title: str, changed: Changed, command: str) -> dict[str, Any]:
     evaluations, epochs = results.evaluations, results.epochs
     runs = runs_overview(results, changed)
-    curves = [(run, charts.learning_chart(epochs, run)) for run in list(dict.fromkeys(epochs["run"]))[:MOST_CURVES]]
+    curves = [
+        (run, learning_charts.learning_chart(epochs, run)) for run in list(dict.fromkeys(epochs["run"]))[:MOST_CURVES]
+    ]
     script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
     return {
         "title": title,
@@ -78,7 +78,7 @@ def _context(results: Results, title: str, changed: Changed, command: str) -> di
         "runs": runs,
         "commands": {run["name"]: [run["command"]] if run["command"] else [] for run in runs},
         **(_of_evaluations(evaluations) if len(evaluations) else {"accuracy": None, "classes": []}),
-        "comparison": charts.comparison_chart(epochs),
+        "comparison": learning_charts.comparison_chart(epochs),
         "curves": [(run, chart) for run, chart in curves if chart is not None],
         "n_curves_left_out": max(0, epochs["run"].nunique() - MOST_CURVES),
         "examples": [(run["name"], examples(run["path"])) for run in runs if run["kind"] == "run"],
@@ -96,17 +96,18 @@ def _of_evaluations(evaluations: pd.DataFrame) -> dict[str, Any]:
     return {
         "evaluation_commands": lines,
         "tiles": [_tile(lead) for lead in _chosen(found)],
-        "accuracy": _accuracies(tables.accuracy_table(evaluations)),
-        "levels": _table(tables.levels_table(evaluations)),
+        "accuracy": page_table(best_first(without_shared(tables.accuracy_table(evaluations)))),
+        "printed": page_table(published_table(evaluations)),
+        "levels": page_table(tables.levels_table(evaluations)),
         "accuracy_chart": charts.accuracy_chart(evaluations),
         "intervals_chart": charts.intervals_chart(evaluations),
-        "leads": _table(leads.leads_table(found)),
+        "leads": page_table(leads.leads_table(found)),
         "confidence": _confidence(evaluations),
         "classes": [
             {
                 **cell,
-                "classes": _table(cell["classes"]),
-                "confusions": [(name, chart, _table(pairs)) for name, chart, pairs in cell["confusions"]],
+                "classes": page_table(cell["classes"]),
+                "confusions": [(name, chart, page_table(pairs)) for name, chart, pairs in cell["confusions"]],
             }
             for cell in cells
         ],
@@ -148,7 +149,7 @@ def _sweep(row: dict[str, Any], trials: pd.DataFrame) -> dict[str, Any]:
         "commands": [row["command"]] if is_known(row.get("command")) else [],
         "duration": spelled(row["seconds"]) if is_known(row.get("seconds")) else "",
         "states": mine["state"].value_counts().to_dict(),
-        "table": _table(tables.trials_table(mine)) if len(mine) else None,
+        "table": page_table(tables.trials_table(mine)) if len(mine) else None,
         "charts": figures,
         "tips": _as_json(sweep_charts.tips(mine)) if figures else Markup("[]"),
     }
@@ -168,31 +169,6 @@ def _confidence(evaluations: pd.DataFrame) -> dict[str, Any]:
         "n_published": int((latest["protocol"] == "published").sum()),
         "fewest_classes": int(latest["n_classes"].min()) if latest["n_classes"].notna().any() else None,
     }
-
-
-def _table(frame: pd.DataFrame) -> dict[str, Any] | None:
-    if frame.empty:
-        return None
-    described = {str(name): value for name, value in frame.attrs.items()}
-    rows = [list(row) for row in frame.itertuples(index=False)]
-    known = {"caption": "", "footnotes": [], "best": (), **described, "columns": list(frame.columns), "rows": rows}
-    return {**known, "numeric": numeric_columns(frame)}
-
-
-def _accuracies(frame: pd.DataFrame) -> dict[str, Any] | None:
-    """The table with what all rows share in its caption, and the best of each data set and shot marked."""
-    shared = [name for name in frame.columns[:-1] if name in ("trained on", "data set") and frame[name].nunique() == 1]
-    said = "".join(f" {name.capitalize()}: {frame[name].iloc[0]}." for name in shared)
-    kept = frame.drop(columns=shared)
-    kept.attrs = {**frame.attrs, "caption": frame.attrs.get("caption", "") + said}
-    best = set()
-    for _, group in frame.reset_index(drop=True).groupby("data set"):
-        for column, name in enumerate(kept.columns):
-            if str(name).endswith("-shot"):
-                values = group[name].str.extract(r"^([\d.]+)")[0].astype(float)
-                best |= {(row, column) for row in values.index[values == values.max()]}
-    table = _table(kept)
-    return None if table is None else {**table, "best": best}
 
 
 def _counts(results: Results) -> str:
@@ -224,22 +200,3 @@ def _hours(cost: Cost) -> str:
     if cost.gpu_hours:
         said.append(f"{cost.gpu_hours:.2g} GPU-hours" if cost.gpu_hours < 10 else f"{cost.gpu_hours:,.0f} GPU-hours")
     return ("at most " if cost.is_bound else "") + ", ".join(said)
-
-
-def _breakable(name: Any) -> Markup:
-    """A heading that may wrap behind the dots and underscores of a setting's path."""
-    return Markup(re.sub(r"([._])", r"\1<wbr>", str(escape(name))))
-
-
-def _short(name: Any) -> str:
-    """A name where room is scarce; tables have all of it."""
-    return shortened(str(name), 72)
-
-
-def _parts(value: Any) -> tuple[str, str]:
-    """A cell in two: what goes before and within its brackets, which may stand below it."""
-    found = re.fullmatch(r"(.*?\d) (\(± [\d.]+\))", str(value))
-    return (found[1], found[2]) if found else (str(value), "")
-
-
-__all__ = ["write_report", "write_tables"]

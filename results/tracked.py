@@ -67,8 +67,8 @@ def tracked_runs(found: Results) -> Iterator[Tracked]:
             metrics=metrics,
             tags={name: _text(value) for name, value in known.items()},
             state="finished" if "finished" in known or not began else "running",
-            began=_milliseconds(began),
-            ended=_milliseconds(known.get("finished", "")),
+            began=milliseconds(began),
+            ended=milliseconds(known.get("finished", "")),
         )
 
 
@@ -105,7 +105,7 @@ def _of_evaluation(record: Mapping[Any, Any]) -> Iterator[Metric]:
     """Accuracy, intervals and levels, under a name that says what was asked; marks are spelt out in it."""
     asked = [record["dataset"], record["partition"], f"{record['way']}way", f"{record['shot']}shot", record["method"]]
     asked += [name for name, mark in MARKED.items() if record[name] == mark.value]
-    at = _milliseconds(record["created"])
+    at = milliseconds(record["created"])
     for name in ("accuracy", "ci95", "ci95_classes", "ci95_videos", *(n for n in record if n.startswith("levels."))):
         if _is_known(record.get(name)):
             yield Metric("/".join(map(str, [*asked, name])), float(record[name]), 0, at)
@@ -115,7 +115,8 @@ def _identity(*parts: Any) -> str:
     return hashlib.sha256("\n".join(map(str, parts)).encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
 
-def _milliseconds(moment: str) -> int | None:
+def milliseconds(moment: str) -> int | None:
+    """Since 1970, of an ISO time; None of anything else."""
     try:
         return int(datetime.fromisoformat(moment).timestamp() * 1000)
     except ValueError:

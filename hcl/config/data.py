@@ -27,6 +27,10 @@ class Data(Section):
         "matching.semantic: file of class-name embeddings under the data root; {dataset} stands for a data set's name",
         min_length=1,
     )
+    cache_dir: str = setting(
+        "", "folder on each node's own disk for copies of packed shards; empty: they are read where they lie"
+    )
+    cache_gb: float = setting(50.0, "size of these copies together, on a node", gt=0)
 
 
 class Clips(Section):

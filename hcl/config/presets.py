@@ -6,6 +6,7 @@ from typing import Any
 
 MACHINE_SETTINGS: Any = {
     "name": True,
+    "data": {"cache_dir", "cache_gb"},
     "train": {
         "workers",
         "min_workers",

@@ -18,6 +18,7 @@ from orchestration.cli.options import (
     DATA,
     RUNS,
     Address,
+    CacheDir,
     Data,
     DryRun,
     Runs,
@@ -25,6 +26,7 @@ from orchestration.cli.options import (
     command_line,
     run_and_checkpoint,
     tell_left_out,
+    with_cache,
 )
 from orchestration.console import notes, out, print_table, show_records
 
@@ -38,6 +40,8 @@ _OF_EVALUATION = (
     "matching.chunk_size",
     "train.use_gpu",
     "train.loader_processes",
+    "data.cache_dir",
+    "data.cache_gb",
 )
 
 
@@ -78,6 +82,7 @@ def evaluate(
         Path | None, typer.Option(help="Write the episodes into a file, for other methods to answer, and stop.")
     ] = None,
     settings: Set = None,
+    cache_dir: CacheDir = None,
     address: Address = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -94,7 +99,10 @@ def evaluate(
     methods, known = tuple(method or ()), dict.fromkeys((*METHODS, *REGIMES))
     if unknown := [name for name in methods if name not in known]:
         raise ConfigError(f"unknown method {unknown[0]!r}", where="--method", remedy=f"one of {', '.join(known)}")
-    changes = {**(PUBLISHED_EVALUATION if protocol == "published" else {}), **evaluation_settings(settings)}
+    changes = {
+        **(PUBLISHED_EVALUATION if protocol == "published" else {}),
+        **evaluation_settings(with_cache(settings, cache_dir)),
+    }
     here = {"evaluation.datasets": dataset} if dataset else {}
     targets = [_target(one, runs, methods, {**changes, **here}, fused) for one in run or []]
     targets += _of_suite(suite, runs, methods, changes, fused) if suite else []

@@ -21,7 +21,7 @@ from results.published import published_table, read_published
 
 Chosen = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[RUN]...", help="Folders, names under RUNS, or globs. Default: all in RUNS."),
+    typer.Argument(metavar="RUN", help="Folders, names under RUNS, or globs. Default: all in RUNS."),
 ]
 
 

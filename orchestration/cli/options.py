@@ -37,6 +37,13 @@ Set = Annotated[
 Address = Annotated[str | None, typer.Option(help="A running Ray cluster (host:port or auto); default: local Ray.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="DDP workers of a run: short for --set train.workers=N.")]
 Restart = Annotated[bool, typer.Option("--restart", help="Begin anew: what the run's folder holds is deleted.")]
+CacheDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="On each node's own disk: copies of packed shards, at most data.cache_gb; short for --set data.cache_dir.",
+        show_default=False,
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would run, and stop.")]
 ExperimentName = Annotated[
     str, typer.Argument(metavar="EXPERIMENT", help="A YAML file, or a shipped one (`hcl config list`).")
@@ -45,10 +52,17 @@ ExperimentName = Annotated[
 DATA, RUNS = Path("data"), Path("runs")
 
 
-def experiment_of(source: str, settings: list[str] | None, workers: int | None) -> Experiment:
+def experiment_of(
+    source: str, settings: list[str] | None, workers: int | None, cache_dir: Path | None = None
+) -> Experiment:
     """The resolved experiment of a command. Raises ConfigError."""
-    changes = list(settings or []) + ([f"train.workers={workers}"] if workers else [])
+    changes = [*with_cache(settings, cache_dir), *([f"train.workers={workers}"] if workers else [])]
     return resolve(source, changes).experiment
+
+
+def with_cache(settings: list[str] | None, cache_dir: Path | None) -> list[str]:
+    """What --set says, with --cache-dir in its words."""
+    return [*(settings or []), *([f"data.cache_dir={cache_dir.absolute()}"] if cache_dir else [])]
 
 
 def run_folder(run: Path, runs: Path) -> Path:

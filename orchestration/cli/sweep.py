@@ -17,6 +17,7 @@ from orchestration.cli.options import (
     DATA,
     RUNS,
     Address,
+    CacheDir,
     Data,
     DryRun,
     ExperimentName,
@@ -41,6 +42,7 @@ def sweep(
     data: Data = DATA,
     runs: Runs = RUNS,
     settings: Set = None,
+    cache_dir: CacheDir = None,
     space: Annotated[
         str, typer.Option(help="A YAML file, or a shipped one (`hcl config list`).", rich_help_panel=_SEARCH)
     ] = "sigma",
@@ -179,7 +181,7 @@ def sweep(
     from orchestration.sweep import full_length, write_best
     from orchestration.sweep import sweep as run_sweep
 
-    chosen = experiment_of(experiment, settings, workers)
+    chosen = experiment_of(experiment, settings, workers, cache_dir)
     asked = trials or (None if restart else n_trials_of(runs / chosen.name)) or TRIALS
     study = Study(
         chosen,

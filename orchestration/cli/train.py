@@ -11,6 +11,7 @@ from orchestration.cli.options import (
     DATA,
     RUNS,
     Address,
+    CacheDir,
     Data,
     DryRun,
     ExperimentName,
@@ -36,6 +37,7 @@ def train(
     data: Data = DATA,
     runs: Runs = RUNS,
     settings: Set = None,
+    cache_dir: CacheDir = None,
     workers: Workers = None,
     restart: Restart = False,
     address: Address = None,
@@ -49,7 +51,7 @@ def train(
     """
     from orchestration.runs import Run
 
-    chosen = experiment_of(experiment, settings, workers)
+    chosen = experiment_of(experiment, settings, workers, cache_dir)
     announce(chosen)
     tell_flips(data, chosen)
     if dry_run:

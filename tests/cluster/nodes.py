@@ -122,14 +122,14 @@ class LocalCluster:
     def hcl(self, *words: str | Path, token: str | None = None) -> subprocess.CompletedProcess[str]:
         """The command line, as a user on another machine calls it."""
         return subprocess.run(
-            self._command(words), env=self._environment(token), cwd=ROOT, capture_output=True, text=True, timeout=600
+            self._command(words), env=self.environment(token), cwd=ROOT, capture_output=True, text=True, timeout=600
         )
 
     def begin(self, *words: str | Path, options: Sequence[str] = ()) -> subprocess.Popen[str]:
         """`hcl submit OPTIONS -- WORDS`, which goes on beside the test."""
         return subprocess.Popen(
             self._command(["submit", "--python", sys.executable, *options, "--", *words]),
-            env=self._environment(),
+            env=self.environment(),
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -143,7 +143,8 @@ class LocalCluster:
     def _command(self, words: list[str | Path] | tuple[str | Path, ...]) -> list[str]:
         return self.host.command(sys.executable, "-m", "orchestration", *map(str, words))
 
-    def _environment(self, token: str | None = None) -> dict[str, str]:
+    def environment(self, token: str | None = None) -> dict[str, str]:
+        """Of a user of the job server."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         return kept | {
             "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{self.job_port}",

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ from hcl.checkpoint import load_checkpoint
 from hcl.manifest import read_manifest
 from hcl.resolve import to_yaml
 from orchestration.runs import BEST, LAST
-from tests.cluster.nodes import LocalCluster, Node, processes, wait_for
+from tests.cluster.nodes import ROOT, LocalCluster, Node, processes, wait_for
 from tests.orchestration.conftest import tiny_experiment, tree, write_data
 from tests.orchestration.test_train import TIMED
 
@@ -199,7 +200,7 @@ def test_a_run_goes_on_with_fewer_workers_when_nodes_do_not_come_back(
     """Of three nodes one is left. The weights are those of two workers, but for rounding."""
     folder = root / "fewer-runs" / "tiny"
     words = ["train", root / "tiny.yaml", "--set", "train.min_workers=1", *places(root, "fewer-runs")]
-    job = place.begin(*words, options=["--env", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S=15"])
+    job = place.begin(*words, options=["--env", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S=30"])
     try:
         wait_for(lambda: job.poll() is not None or epochs_of(folder) >= 2, "two epochs")
         assert job.poll() is None
@@ -234,6 +235,41 @@ def test_a_node_that_joins_takes_trials_and_leaves_without_loss(place: LocalClus
         job.kill()
     assert job.returncode == 0, printed
     assert [state for _, _, state, _ in outcomes(folder)] == ["complete"] * 12
+
+
+def test_rays_own_client_runs_the_program_that_the_nodes_have(place: LocalCluster, root: Path, tmp_path: Path) -> None:
+    """`ray job submit -- hcl sweep`, with the package installed by pip and no code sent."""
+    source, installed = tmp_path / "source", tmp_path / "installed"
+    source.mkdir()
+    archive = subprocess.run(["git", "-C", ROOT, "archive", "HEAD"], check=True, capture_output=True).stdout
+    subprocess.run(["tar", "-x", "-C", source], input=archive, check=True)
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--target",
+        installed,
+    ]
+    subprocess.run([*pip, source], check=True, capture_output=True)
+    variables = {"PYTHONPATH": str(installed), "PATH": f"{installed / 'bin'}:{os.environ['PATH']}"}
+    ray = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit"]
+    words = ["sweep", root / "tiny.yaml", "--trials", "1", "--set", "name=plain", "--set", "train.epochs=1"]
+    words += ["--workers", "1", *places(root, "plain-runs")]
+    done = subprocess.run(
+        [*ray, "--runtime-env-json", json.dumps({"env_vars": variables}), "--", "hcl", *words],
+        env=place.environment() | {"RAY_AUTH_MODE": "token"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [state for *_, state, _ in outcomes(root / "plain-runs" / "plain")] == ["complete"]
+    assert place.token not in done.stdout + done.stderr
 
 
 def epochs_of(folder: Path) -> int:

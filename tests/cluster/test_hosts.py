@@ -21,7 +21,7 @@ from tests.orchestration.conftest import tiny_experiment, tree, write_data
 
 pytestmark = pytest.mark.cluster
 
-LIMIT_S = 240.0
+LIMIT_S = 300.0  # a minute until the host counts as lost, four tries of 30 s to start anew, and a loaded machine
 NETWORK = ["--env", f"GLOO_SOCKET_IFNAME={LINK}"]
 
 
@@ -49,7 +49,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 def cut(place: Place, has_begun: Callable[[], object], seconds: float | None, *words: str | Path) -> tuple[int, str]:
     """Submit; once work has begun, pull the cable, for some seconds or for good. Exit status, and what was printed."""
-    job = place.cluster.begin(*words, options=[*NETWORK, "--env", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S=15"])
+    job = place.cluster.begin(*words, options=[*NETWORK, "--env", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S=30"])
     try:
         wait_for(lambda: job.poll() is not None or has_begun(), "work")
         assert job.poll() is None, f"ended before the cut: {job.communicate()[0]}"
@@ -76,8 +76,8 @@ def training(place: Place, name: str, epochs: int) -> list[str | Path]:
 
 def test_training_over_two_hosts_outlasts_a_cut_of_twenty_seconds(place: Place) -> None:
     runs = place.root / "runs"
-    ended_well(place.cluster.submit(*training(place, "whole", 6), options=NETWORK))
-    status, printed = cut(place, lambda: epochs_of(runs / "cut") >= 2, 20.0, *training(place, "cut", 6))
+    ended_well(place.cluster.submit(*training(place, "whole", 30), options=NETWORK))
+    status, printed = cut(place, lambda: epochs_of(runs / "cut") >= 2, 20.0, *training(place, "cut", 30))
     assert status == 0, printed
     assert_same_run(runs / "cut", runs / "whole")
 

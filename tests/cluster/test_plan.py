@@ -54,8 +54,8 @@ def test_a_trial_that_is_larger_than_the_cluster_is_refused() -> None:
 
 
 def test_what_was_not_measured_is_not_reckoned() -> None:
-    made = plan(replace(COSTS, pair_s=None, feature_bytes=None), TASK, n_nodes=1, per_node=8)
-    assert made.evaluation_s is None and made.feature_bytes == 0
+    made = plan(replace(COSTS, pair_s=None, feature_bytes=None, table_bytes=None), TASK, n_nodes=1, per_node=8)
+    assert made.evaluation_s is None and made.feature_bytes == 0 and made.table_bytes == 0
 
 
 def write_run(runs: Path) -> Path:

@@ -16,6 +16,7 @@ from hcl.resolve import all_settings, override
 # Where the type alone does not say which other value fits.
 OTHER: dict[str, Any] = {
     "train.min_workers": 1,
+    "data.cache_dir": "/local/cache",
     "name": "another",
     "data.dataset": "hmdb51",
     "data.train_partitions": ["train", "val"],
@@ -57,6 +58,8 @@ def another_value(path: str) -> Any:
 
 OF_THE_MACHINE = {
     "name",
+    "data.cache_dir",
+    "data.cache_gb",
     "train.workers",
     "train.min_workers",
     "train.cpus_per_worker",

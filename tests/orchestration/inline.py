@@ -22,8 +22,8 @@ class Inline:
         return SimpleNamespace(remote=getattr(self._actor, name))
 
 
-def actor_of(kind: type, role: str, *, use_gpu: bool = False) -> Any:
-    return SimpleNamespace(remote=lambda *arguments: Inline(kind(*arguments)))
+def actor_of(kind: type, role: str, title: str, *, use_gpu: bool = False) -> Callable[..., Any]:
+    return lambda *arguments: Inline(kind(*arguments))
 
 
 def map_actors(

@@ -101,6 +101,9 @@ def test_train_evaluate_and_report_a_run(hcl: Command, trained: Run, data_root: 
     assert code == 0, err
     page = tmp_path / "runs" / "tiny" / "report" / "index.html"
     assert str(page.relative_to(tmp_path)) in out and "toy" in page.read_text()
+    text = page.read_text()
+    for said in ("hcl evaluate tiny --data", "hcl report tiny", "settings off their defaults", "model.backbone"):
+        assert said in text
     before = tree(tmp_path / "runs" / "tiny" / "checkpoints")
     assert before == tree(trained.folder / "checkpoints")
 

@@ -18,6 +18,7 @@ from orchestration import grids, reproducing, scorer, scoring
 from orchestration.cli.evaluate import evaluation_settings
 from orchestration.evaluate import evaluate
 from orchestration.questions import Target, questions_of
+from orchestration.recorded import read_recorded, target_of
 from orchestration.runs import BEST, Run
 from orchestration.train import prepare
 from orchestration.worker import run_epochs
@@ -40,7 +41,7 @@ def train_here(experiment: Experiment, *, data_root: Path, runs: Path, **_: Any)
 @pytest.fixture(scope="module", autouse=True)
 def _inline() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
-        without_ray(patched, evaluating, grids, scorer, scoring)
+        without_ray(patched, evaluating, grids, reproducing, scorer, scoring)
         patched.setattr(reproducing, "train", train_here)
         yield
 
@@ -167,6 +168,38 @@ def test_a_record_of_an_older_version_is_asked_by_what_it_tells(hcl: Command, fo
     code, out, err = hcl("reproduce", record_of(folder, "prototype"), "--data", data_root, "--run")
     assert code == 0, err
     assert "not told" in out and "100.00%" in out and "as typed" not in out
+
+
+def test_a_setting_that_was_added_since_is_named_and_changes_no_digest(
+    hcl: Command, folder: Path, data_root: Path
+) -> None:
+    settings = folder / "experiment.yaml"
+    lines = settings.read_text().splitlines(keepends=True)
+    [line] = [one for one in lines if one.strip().startswith("renormalise:")]
+    settings.write_text("".join(one for one in lines if one is not line))
+    recorded = read_recorded(folder)
+    assert list(recorded.added()) == ["matching.renormalise"]
+    then = recorded.digest(recorded.experiment)
+    assert then != recorded.experiment.digest()
+    origin = results.read_provenance(folder)
+    results.write_provenance(folder, replace(origin, digests={**origin.digests, "experiment": then}))
+    code, out, _ = hcl("reproduce", folder, "--data", data_root)
+    [line] = [one for one in out.splitlines() if "training: settings" in one]
+    assert code == 0 and "same" in line
+    [line] = [one for one in out.splitlines() if "settings added since" in one]
+    assert "matching.renormalise=False" in line and "not told" in line
+
+
+def test_a_fusion_of_an_older_version_is_known_by_its_name(folder: Path, data_root: Path) -> None:
+    (folder / "fusion.yaml").write_text("fusion: {sigma_global: 0.125}\n")
+    experiment = load_resolved(folder / "experiment.yaml")
+    for name, sigma in (("hcl fused", 0.125), ("hcl temporal only", 0.0), ("hcl", 1.0)):
+        spoil(record_of(folder), settings=[], experiment_digest="")
+        record = replace(results.read_evaluation(record_of(folder)), method=name)
+        found = target_of(read_recorded(record_of(folder)), record, folder)
+        assert found.experiment.fusion.sigma_global == sigma, name
+        assert (found.methods, found.label) == (("hcl",), "" if name == "hcl" else name)
+    assert experiment.fusion.sigma_global == 1.0
 
 
 def test_wrong_use_is_told_in_words(hcl: Command, folder: Path, data_root: Path, tmp_path: Path) -> None:

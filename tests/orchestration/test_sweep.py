@@ -87,6 +87,7 @@ def test_a_study_with_a_trial_that_fails(runs: Path, data_root: Path) -> None:
     assert {trial.trial for trial in told} == {trial.trial for trial in trials}
     assert results.read_trials(study.folder) == trials
     assert results.read_sweep(study.folder) == record
+    assert record.resources == study.trial_resources() == {"workers": 1, "cpus": 1, "gpus": 0}
     scored = [trial for trial in trials if trial.value is not None]
     best = max(scored, key=lambda trial: trial.value)
     assert (record.best_trial, record.best_value, record.n_trials) == (best.trial, best.value, 4)

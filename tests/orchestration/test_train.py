@@ -60,6 +60,9 @@ def test_a_run_leaves_its_settings_provenance_metrics_and_checkpoints(
         "train": train_part.digest(),
         "val": val_part.digest(),
     }
+    assert provenance.resources == {"workers": 2, "cpus": 2, "gpus": 0}
+    assert provenance.data["train.videos"] == len(train_part.videos)
+    assert provenance.data["val.classes"] == len(val_part.classes)
     rows = results.read_epochs(trained.folder)
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert epochs_of_trained == rows

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import results
 from hcl.checkpoint import load_checkpoint
@@ -51,6 +52,26 @@ def whole(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = new_run(data_root, tmp_path_factory.mktemp("whole"))
     run_epochs(run)
     return run
+
+
+def test_an_epoch_that_is_done_again_stands_once_in_tensorboard(data_root: Path, tmp_path: Path) -> None:
+    """As after a kill between the events of an epoch and its checkpoint."""
+    run = new_run(data_root, tmp_path, tiny_experiment(model__train_backbone=True, train__epochs=2))
+    kept = tmp_path / "after-one.pt"
+
+    def keep(row: dict[str, Any]) -> None:
+        if row["epoch"] == 1:
+            shutil.copy2(run.folder / LAST, kept)
+
+    run_epochs(run, on_epoch=keep)
+    shutil.copy2(kept, run.folder / LAST)
+    run_epochs(run)
+    rows = results.read_epochs(run.folder)
+    drawn = EventAccumulator(str(run.folder / "tensorboard")).Reload()
+    for name in ("val_accuracy", "loss_total", "lr"):
+        scalars = drawn.Scalars(name)
+        assert [one.step for one in scalars] == [row["epoch"] for row in rows] == [1, 2]
+        assert [one.value for one in scalars] == pytest.approx([row[name] for row in rows])
 
 
 def test_one_row_an_epoch_and_two_checkpoints(whole: Run) -> None:
@@ -254,7 +275,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_no_checkpoint_of_that
 def test_a_damaged_last_checkpoint_is_named_and_not_overwritten(
     content: bytes, data_root: Path, tmp_path: Path
 ) -> None:
-    run = new_run(data_root, tmp_path)
+    run = new_run(data_root, tmp_path, tiny_experiment(model__train_backbone=True, train__epochs=2))
     (run.folder / "checkpoints").mkdir()
     (run.folder / LAST).write_bytes(content)
     with pytest.raises(CheckpointError, match="last.pt: cannot be read"):

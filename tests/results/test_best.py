@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ import pytest
 import results
 from results.best import told_apart
 from results.markup import to_csv, to_latex, to_markdown
+from results.report import write_report
 from results.statistics import holm
 from results.tables import accuracy_table
 from tests.results.conftest import made
@@ -46,6 +49,15 @@ def test_the_best_by_chance_is_not_bold(kept):
     table = accuracy_table(found)
     assert table.attrs["bold"] == [] and "**" not in to_markdown(table)
     assert "Nothing is in bold" in table.attrs["caption"]
+
+
+@pytest.mark.parametrize(("p_right", "n_bold"), [((0.9, 0.5), 1), ((0.7, 0.7), 0)])
+def test_the_page_prints_in_bold_what_the_table_does(kept, tmp_path, p_right, n_bold):
+    for seed, (method, p) in enumerate(zip(("hcl", "prototype"), p_right, strict=True)):
+        found = kept("one", made(p, seed=seed), method=method)
+    folder = Path(found["path"].iloc[0]).parent.parent
+    html = write_report(results.load(folder), tmp_path / "page").read_text()
+    assert html.count('<td class="number best">') == len(accuracy_table(found).attrs["bold"]) == n_bold
 
 
 def test_one_equal_rival_is_enough(kept):

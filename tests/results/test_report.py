@@ -98,7 +98,7 @@ def test_settings_off_their_defaults_are_shown_with_their_meaning(full, tmp_path
     folder = full.runs["path"].iloc[0]
     changed = {folder: [Setting("train.epochs", "3 epochs", "15 epochs", "how long")]}
     page = page_of(full, tmp_path / "r", changed=changed)
-    assert "1 settings off" in page.text and "15 epochs" in page.text and "how long" in page.text
+    assert "1 setting off its default" in page.text and "15 epochs" in page.text and "how long" in page.text
 
 
 def test_the_cost_is_told(full, tmp_path):
@@ -202,4 +202,4 @@ def test_printed_figures_stand_beside_ours_on_the_same_split(tmp_path, evaluatio
     results.write_evaluation(tmp_path / "r", evaluation(dataset=dataset))
     page = page_of(results.load(tmp_path / "r"), tmp_path / "report")
     assert ("HCL (released checkpoint) †‡, printed" in page.text) == printed
-    assert ("README of zhengsipeng/HCL-FSAR" in page.text) == printed
+    assert ("README of github.com/zhengsipeng/HCL-FSAR" in page.text) == printed

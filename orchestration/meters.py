@@ -1,0 +1,44 @@
+"""What a job has done, for Prometheus: Ray exports it on every node's metrics port. Without Ray nothing is counted.
+
+`ray_hcl_items_total` counts videos, clips, pairs and episodes of a phase; `ray_hcl_trials_total` trials by how they
+ended; `ray_hcl_clips_per_second` is what a run's last epoch trained on. Rates are Prometheus's: rate(...[1m]).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import ray
+from ray.util.metrics import Counter, Gauge
+
+
+def items(phase: str, unit: str, n: int) -> None:
+    """So many items of a phase are done."""
+    if ray.is_initialized():
+        _counter("hcl_items", "items of a phase that are done", ("phase", "unit")).inc(
+            n, {"phase": phase, "unit": unit}
+        )
+
+
+def trial_ended(study: str, state: str) -> None:
+    """A trial is `complete` or `failed`."""
+    if ray.is_initialized():
+        _counter("hcl_trials", "trials that have ended", ("study", "state")).inc(1, {"study": study, "state": state})
+
+
+def epoch_ended(run: str, row: dict[str, Any]) -> None:
+    """An epoch's metrics, in the worker that reports them."""
+    if ray.is_initialized() and "clips_per_second" in row:
+        gauge = _gauge("hcl_clips_per_second", "clips of a worker in the last epoch of a run", ("run",))
+        gauge.set(float(row["clips_per_second"]), {"run": run})
+
+
+@functools.cache
+def _counter(name: str, description: str, tags: tuple[str, ...]) -> Counter:
+    return Counter(name, description=description, tag_keys=tags)
+
+
+@functools.cache
+def _gauge(name: str, description: str, tags: tuple[str, ...]) -> Gauge:
+    return Gauge(name, description=description, tag_keys=tags)
