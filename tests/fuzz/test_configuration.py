@@ -182,7 +182,3 @@ def test_cards_of_data_sets(tmp_path: Path, content: bytes) -> None:
 def test_settings_of_old_runs(tmp_path: Path, content: bytes) -> None:
     with contained(tmp_path):
         settings_of(content.decode(errors="replace"))
-
-
-def test_a_space_is_no_code() -> None:
-    assert isinstance(load_space("sigma"), Space)
