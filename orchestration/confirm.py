@@ -134,6 +134,10 @@ class _Again:
         """None is stopped early: a seed that starts badly is part of the answer."""
         return False
 
+    def take_back(self, name: str) -> None:
+        self._n_running -= 1
+        self._open.insert(0, name)
+
     def finish(
         self,
         name: str,

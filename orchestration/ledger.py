@@ -148,6 +148,10 @@ class Ledger:
         self._storage.set_trial_intermediate_value(self._id(name), epoch, value)
         return bool(self.study.pruner.prune(self.study, self.trial(name)))
 
+    def take_back(self, name: str) -> None:
+        """A trial that could not be begun, or lost its process before it was: it is given out again, as it was."""
+        self._interrupted.insert(0, name)
+
     def finish(
         self,
         name: str,

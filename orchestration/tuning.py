@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -58,6 +59,8 @@ class Source(Protocol):
     def ask(self) -> Given | None: ...
 
     def report(self, name: str, epoch: int, value: float) -> bool: ...
+
+    def take_back(self, name: str) -> None: ...
 
     def finish(
         self,
@@ -171,6 +174,7 @@ class _Recorder(_Unpickled, Callback):
 
     def __init__(self, study: Study, ledger: Source, room: Room, on_event: OnEvent):
         self._study, self._ledger, self._room, self._on_event = study, ledger, room, on_event
+        self._n_taken_back: Counter[str] = Counter()
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self._room.now()  # Tune itself would wait for ever for nodes that have left
@@ -196,6 +200,13 @@ class _Recorder(_Unpickled, Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         if not n_alive():
             return  # no trial's fault: it is under way in the ledger, and goes on when the command is repeated
+        name = _name_of(trial)
+        if trial.should_recover() and self._n_taken_back[name] < 1 + self._study.limits.retries:
+            # Tune gives up a trial whose reused process dies before it has begun, though it has tries left.
+            self._n_taken_back[name] += 1
+            self._ledger.take_back(name)
+            self._on_event(name, "retried")
+            return
         folder = self._study.trial_folder(_name_of(trial))
         log = folder / ERROR_LOG
         if (told := _told_by_tune(trial)) or not log.exists():
