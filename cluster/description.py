@@ -102,7 +102,7 @@ def read_description(path: Path | None, changes: dict[str, Any]) -> Description:
     if path is not None:
         try:
             content = yaml.safe_load(path.read_text()) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, yaml.YAMLError, RecursionError, *_OF_TAGS) as error:
             problem = " ".join(str(error).split())
             raise DescriptionError(f"cannot be read: {problem}", where=where, remedy="give a YAML file") from error
         if not isinstance(content, dict):
@@ -117,6 +117,10 @@ def read_description(path: Path | None, changes: dict[str, Any]) -> Description:
         raise DescriptionError(
             f"{field + ': ' if field else ''}{problem}{shown}", where=where, remedy="cluster/README.md names the fields"
         ) from error
+
+
+# Of PyYAML, for tags whose values do not suit them, such as `!!int x` and `!!float ""`.
+_OF_TAGS = (ValueError, LookupError, AttributeError, TypeError, ArithmeticError)
 
 
 def counted(text: str, option: str) -> tuple[int, int]:

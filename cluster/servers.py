@@ -26,7 +26,11 @@ def url_of(address: str | None) -> str:
     if not named:
         raise JobError("no cluster is named", where="--address", remedy=remedy)
     url = named if "://" in named else f"http://{named}"
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # looked at only when it is asked for
+    except ValueError as error:
+        raise JobError(f"is not the address of a job server: {error}", where=named, remedy=remedy) from error
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
         raise JobError("is not the address of a job server", where=named, remedy=remedy)
     return url.rstrip("/")

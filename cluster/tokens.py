@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from cluster.errors import JobError
 
 PLACES = "RAY_AUTH_TOKEN, the file that RAY_AUTH_TOKEN_PATH names, or ~/.ray/auth_token"
 
@@ -27,10 +28,13 @@ def find_token(environment: Mapping[str, str] | None = None, home: Path | None =
     """The token of this user, in Ray's own order: PLACES; None where there is none.
 
     Unlike Ray's clients this does not ask for RAY_AUTH_MODE=token: a token is sent where a server wants one.
+
+    Raises:
+        JobError: what stands there is no token.
     """
     environment = os.environ if environment is None else environment
     if value := environment.get("RAY_AUTH_TOKEN", "").strip():
-        return Token(value, "RAY_AUTH_TOKEN")
+        return _token(value, "RAY_AUTH_TOKEN")
     if named := environment.get("RAY_AUTH_TOKEN_PATH"):
         return _read(Path(named).expanduser(), f"{named} (RAY_AUTH_TOKEN_PATH)")
     path = (home or Path.home()) / ".ray" / "auth_token"
@@ -38,7 +42,19 @@ def find_token(environment: Mapping[str, str] | None = None, home: Path | None =
 
 
 def _read(path: Path, origin: str) -> Token | None:
-    with suppress(OSError, UnicodeDecodeError):
-        if value := path.read_text().strip():
-            return Token(value, origin)
-    return None
+    try:
+        value = path.read_bytes().strip()
+    except (OSError, ValueError):  # ValueError: a NUL character in the path
+        return None
+    return _token(value.decode(errors="replace"), origin) if value else None
+
+
+def _token(value: str, origin: str) -> Token:
+    """Only what a header can carry: the libraries that refuse the rest print it."""
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise JobError(
+            "holds no token: a token is one word of printable ASCII",
+            where=origin,
+            remedy="put the cluster's token there",
+        )
+    return Token(value, origin)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import uuid
-import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -36,8 +35,11 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], *, compress: bool 
 def load_arrays(path: Path, *, remedy: str) -> dict[str, np.ndarray]:
     """What `save_arrays` wrote. Raises StorageError for a file that is missing, damaged or holds objects."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive}
+            if other := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+                raise ValueError(f"{other[0]!r} is no array")
+            return arrays
+    except Exception as error:  # zipfile, zlib, struct and NumPy have each their own for damage
         reason = getattr(error, "strerror", None) or str(error) or "it is empty"
         raise StorageError(f"cannot be read: {reason}", where=str(path), remedy=remedy) from error

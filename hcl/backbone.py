@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -198,11 +199,16 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             where=str(path),
             remedy="save it with torch.save(network.state_dict(), path)",
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(_is_plain(value) for value in state.values()):
         raise BackboneError(
             "holds something else than named tensors", where=str(path), remedy="save network.state_dict() alone"
         )
     return state
+
+
+def _is_plain(value: Any) -> bool:
+    """A tensor with values of its own: neither sparse nor without data."""
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
 
 
 def _load(network: nn.Module, state: dict[str, Tensor], source: str) -> None:

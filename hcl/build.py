@@ -133,7 +133,7 @@ def clips_per_step(experiment: Experiment) -> int:
 
 def trained_model(experiment: Experiment, checkpoint: Path) -> Model:
     """The model with a checkpoint's weights, to evaluate. Raises CheckpointError where the two do not fit."""
-    content = load_checkpoint(checkpoint)
+    content = load_checkpoint(checkpoint, holding=["classes"])
     model = make_model(experiment, len(content["classes"]), random_weights=True)
     load_model(model, content["model"], source=str(checkpoint))
     return model.eval()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -50,11 +50,19 @@ def remove_partial_checkpoints(folder: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def load_checkpoint(path: Path, *, map_location: str | torch.device = "cpu") -> dict[str, Any]:
-    """What `save_checkpoint` wrote. Raises CheckpointError for a missing, damaged or foreign file."""
+def load_checkpoint(
+    path: Path, *, map_location: str | torch.device = "cpu", holding: Collection[str] = ()
+) -> dict[str, Any]:
+    """What `save_checkpoint` wrote. Raises CheckpointError for a missing, damaged or foreign file.
+
+    Args:
+        holding: the parts of the state that are needed.
+    """
     content = read_tensors_only(path, map_location=map_location)
     if content.get("format") != FORMAT:
         raise CheckpointError("is not a checkpoint of this program", where=str(path), remedy=_REMEDY)
+    if wrong := _misshapen(content, holding):
+        raise CheckpointError(f"is damaged: {wrong}", where=str(path), remedy=_REMEDY)
     return content
 
 
@@ -65,6 +73,8 @@ def read_tensors_only(path: Path, *, map_location: str | torch.device = "cpu") -
     """
     try:
         content = torch.load(path, map_location=map_location, weights_only=True)
+        if odd := [name for name, one in tensors_in(content) if one.layout != torch.strided or one.is_meta]:
+            raise ValueError(f"{odd[0]} has no values of its own")  # sparse ones, and ones without data
     except FileNotFoundError as error:
         raise CheckpointError("no such file", where=str(path), remedy=_REMEDY) from error
     except Exception as error:
@@ -76,6 +86,21 @@ def read_tensors_only(path: Path, *, map_location: str | torch.device = "cpu") -
     if not isinstance(content, dict):
         raise CheckpointError("is not a checkpoint of this program", where=str(path), remedy=_REMEDY)
     return content
+
+
+def _misshapen(content: Mapping[Any, Any], holding: Collection[str]) -> str:
+    """What is wrong with the parts of a checkpoint; empty where nothing is."""
+    if missing := [name for name in ("model", *holding) if name not in content]:
+        return f"it lacks `{missing[0]}`"
+    wrong = [name for name, kind in _KINDS.items() if name in content and not isinstance(content[name], kind)]
+    if wrong:
+        return f"`{wrong[0]}` is {content[wrong[0]]!r:.80}"
+    entries = content["model"].items()
+    other = [name for name, value in entries if not isinstance(name, str) or not isinstance(value, Tensor)]
+    return f"`model` holds {other[0]!r:.80}, which is no named tensor" if other else ""
+
+
+_KINDS: dict[str, type] = {"model": dict, "epoch": int, "classes": list, "metrics": dict, "best": dict, "sums": dict}
 
 
 def load_model(model: nn.Module, state: dict[str, Tensor], *, source: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hcl.errors import DataError
+from hcl.arrays import load_arrays
+from hcl.errors import DataError, StorageError
 
 
 def read_embeddings(
@@ -28,13 +28,17 @@ def read_embeddings(
         DataError: a missing or damaged file, a class that it does not hold, or vectors of another width.
     """
     remedy = f"run `hcl data embed {dataset}`"
+    if not path.exists():
+        raise DataError("no such file of class-name embeddings", where=str(path), remedy=remedy)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            names, vectors = [str(name) for name in arrays["classes"]], np.asarray(arrays["vectors"], np.float32)
-    except FileNotFoundError as error:
-        raise DataError("no such file of class-name embeddings", where=str(path), remedy=remedy) from error
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        problem = f"cannot be read as class-name embeddings ({error})"
+        arrays = load_arrays(path, remedy=remedy)
+        names, vectors = [str(name) for name in arrays["classes"].ravel()], arrays["vectors"]
+        if not np.issubdtype(vectors.dtype, np.floating):
+            raise ValueError(f"vectors are {vectors.dtype}")
+        vectors = vectors.astype(np.float32)
+    except (StorageError, ValueError, KeyError, TypeError) as error:
+        reason = error.problem if isinstance(error, StorageError) else error
+        problem = f"cannot be read as class-name embeddings ({reason})"
         raise DataError(problem, where=str(path), remedy=remedy) from error
     if vectors.ndim != 2 or len(vectors) != len(names):
         raise DataError(
@@ -53,4 +57,6 @@ def read_embeddings(
             where=str(path),
             remedy=f"set model.embedding_dim={vectors.shape[1]}, or make them with another model: {remedy}",
         )
+    if not np.isfinite(vectors).all():
+        raise DataError("holds numbers that are not finite", where=str(path), remedy=remedy)
     return torch.from_numpy(vectors[[place[name] for name in classes]])

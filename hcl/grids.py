@@ -11,6 +11,7 @@ import os
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from hcl.clips import Draw
-from hcl.errors import DataError
+from hcl.errors import DataError, StorageError
 
 
 class GridStore:
@@ -49,7 +50,7 @@ class GridStore:
         Raises DataError where the disk cannot take it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self._data.exists() and np.load(self._data, mmap_mode="r").shape == tuple(shape):
+        if self._data.exists() and self._mapped("r").shape == tuple(shape):
             return
         for mark in self.folder.glob("*.done"):
             mark.unlink()
@@ -72,9 +73,9 @@ class GridStore:
 
     def write(self, start: int, grids: np.ndarray) -> None:
         """One block of clips from `start`; marked as done once it is on disk."""
-        array = np.load(self._data, mmap_mode="r+")
+        array = self._mapped("r+")
         array[start : start + len(grids)] = grids
-        array.flush()
+        array.flush()  # type: ignore[attr-defined]  # a memory map
         (self.folder / f"{start}.done").touch()
 
     def finish(self, meaning: dict) -> None:
@@ -95,8 +96,18 @@ class GridStore:
 
     def _open(self) -> np.ndarray:
         if self._array is None:
-            self._array = np.load(self._data, mmap_mode="r")
+            self._array = self._mapped("r")
         return self._array
+
+    def _mapped(self, mode: Literal["r", "r+"]) -> np.ndarray:
+        try:
+            return np.load(self._data, mmap_mode=mode, allow_pickle=False)
+        except Exception as error:  # NumPy has several for damage
+            raise StorageError(
+                f"cached grids cannot be read: {error}",
+                where=str(self._data),
+                remedy=f"delete {self.folder} and repeat the command",
+            ) from error
 
     def __getstate__(self) -> dict:  # a memory map does not travel to other processes; the path does
         return {"folder": self.folder, "_array": None}

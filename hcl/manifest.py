@@ -12,12 +12,13 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hcl.errors import StorageError
+from hcl.names import problem_with, shown
 
 Status = Literal["ok", "broken", "missing", "timeout"]
 
@@ -62,10 +63,10 @@ def read_manifest(images_root: Path) -> dict[str, VideoRecord]:
     try:
         # Not read_table: it would take `name=value` folders on the way for partition columns.
         rows = pq.ParquetFile(path).read().to_pylist() if path.exists() else []
-        records = {record.key: record for record in (VideoRecord(**row) for row in rows)}
+        records = {record.key: record for record in map(_record, rows)}
         journal = _journal(images_root)
         lines = journal.read_bytes().split(b"\n") if journal.exists() else []
-    except (OSError, pa.ArrowException, TypeError) as error:
+    except (OSError, pa.ArrowException, ValueError, TypeError, OverflowError) as error:
         raise StorageError(
             f"is not a manifest of frames: {error}",
             where=str(path),
@@ -73,8 +74,8 @@ def read_manifest(images_root: Path) -> dict[str, VideoRecord]:
         ) from error
     for line in lines:
         try:
-            record = VideoRecord(**json.loads(line))
-        except (ValueError, TypeError):
+            record = _record(json.loads(line))
+        except (ValueError, TypeError, RecursionError):
             continue  # torn by a kill: that video is redone
         records[record.key] = record
     return records
@@ -99,9 +100,27 @@ def write_manifest(images_root: Path, records: Iterable[VideoRecord]) -> Path:
     return path
 
 
+def _record(row: Any) -> VideoRecord:
+    """Raises TypeError or ValueError for what `append_record` and `write_manifest` do not write."""
+    record = VideoRecord(**row)
+    for field in fields(VideoRecord):
+        value, kind = getattr(record, field.name), _KINDS[str(field.type)]
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise TypeError(f"{field.name} of {record.class_name!r} is {value!r:.80}")
+        if isinstance(value, int) and not 0 <= value < 2**63:
+            raise ValueError(f"{field.name} of {record.key!r} is {value!r:.80}")
+    if record.status not in get_args(Status):
+        raise ValueError(f"status of {record.key!r} is {record.status!r:.80}")
+    for name in (record.class_name, record.video):  # both become folders
+        if problem := problem_with(name):
+            raise ValueError(f"the name {shown(name)} {problem}")
+    return record
+
+
 def _journal(images_root: Path) -> Path:
     return images_root / "manifest.jsonl"
 
 
+_KINDS = {"str": str, "Status": str, "int": int, "float": float, "bool": bool}
 _TYPES = {"str": pa.string(), "Status": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 _SCHEMA = pa.schema([pa.field(field.name, _TYPES[str(field.type)], nullable=False) for field in fields(VideoRecord)])

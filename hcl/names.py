@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from hcl.errors import SplitError
 MAX_BYTES = 240
 """Of one name in UTF-8. File systems end at 255; a video's file also has an extension."""
 
+_KEPT = re.compile(r"manifest\.(parquet|jsonl)|shard-.*\.tar", re.DOTALL)
 _DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _UNPRINTABLE = {"Cc": "control character", "Cs": "broken character", "Zl": "line separator", "Zp": "line separator"}
 
@@ -20,7 +22,7 @@ def refuse_unsafe_name(name: str, *, what: str, where: str) -> None:
     Brackets, spaces, commas, wildcards and every script are fine, right-to-left ones included; invisible marks that
     turn the direction of writing are not, since they make one name look like another.
     """
-    if problem := _problem(name):
+    if problem := problem_with(name):
         raise SplitError(
             f"{what} {shown(name)} cannot be a folder or file of the data root: it {problem}",
             where=where,
@@ -39,11 +41,14 @@ def some(names: Sequence[str], limit: int = 5) -> str:
     return ", ".join(shown(name) for name in names[:limit]) + more
 
 
-def _problem(name: str) -> str:
+def problem_with(name: str) -> str:
+    """Why a name cannot be a folder or file of the data root; empty where it can."""
     if not name.strip():
         return "is blank"
     if name.startswith("."):
         return "begins with a dot"
+    if _KEPT.fullmatch(name):
+        return "is that of a file which is kept beside the classes' frames"
     if name.isascii() and name.isprintable():  # nearly every name: one look instead of one a character
         unsafe = "/" if "/" in name else ""
     else:

@@ -13,14 +13,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from pydantic import ValidationError
 
 from hcl.config import MACHINE_SETTINGS, PUBLISHED, Experiment
 from hcl.errors import ConfigError
 from hcl.setting_values import check_value, expected, explain
 from hcl.settings import all_settings, did_you_mean, expand, flatten, nest, setting_of, unit_of
-from hcl.strict_yaml import parse_yaml, read_yaml
+from hcl.strict_yaml import dump_yaml, parse_yaml, read_yaml
 
 __all__ = [
     "MAX_BASES",
@@ -104,7 +103,7 @@ def changes(old: Experiment, new: Experiment) -> list[str]:
 
 def to_yaml(experiment: Experiment) -> str:
     """Every setting as YAML; `load_resolved` reads it back."""
-    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=False, width=110)
+    return dump_yaml(experiment.model_dump(mode="json"))
 
 
 def load_resolved(path: str | Path) -> Experiment:

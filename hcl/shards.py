@@ -92,12 +92,13 @@ class Shard:
             if len(trailer) != _TRAILER.size or not trailer.startswith(_MAGIC):
                 raise _damaged(path, "is not a shard of frames, or its end is missing")
             _, offset, length, digest = _TRAILER.unpack(trailer)
-            content = os.pread(file.fileno(), length, offset) if length < size else b""
+            content = os.pread(file.fileno(), length, offset) if length < size and offset < size else b""
         if hashlib.sha256(content).digest() != digest:
             raise _damaged(path, "its index is not what was written")
         try:
             index = pq.read_table(io.BytesIO(content), schema=_SCHEMA).combine_chunks()
-        except pa.ArrowException as error:
+            _check_index(index, size)
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise _damaged(path, f"its index cannot be read: {error}") from error
         for name in {*index.column("class_name").to_pylist(), *index.column("video").to_pylist()}:
             refuse_unsafe_name(name, what="name in a shard", where=str(path))
@@ -148,6 +149,22 @@ def write_shard(path: Path, videos: Iterable[tuple[Video, Sequence[bytes]]]) -> 
         file.write(_TRAILER.pack(_MAGIC, offset, len(content), hashlib.sha256(content).digest()))
         file.flush()
         os.fsync(file.fileno())
+
+
+def _check_index(index: pa.Table, size: int) -> None:
+    """Raise ValueError for an index that no shard of `size` bytes has; its digest says only that it is unchanged."""
+    index.validate(full=True)  # text that is none would be noticed where it is read
+    if any(column.null_count for column in index.columns):
+        raise ValueError("values are missing")
+    frames = [index.column(name).combine_chunks() for name in ("offsets", "sizes", "checksums")]
+    if any(not column.value_lengths().equals(frames[0].value_lengths()) for column in frames):
+        raise ValueError("frames have an offset and no size, or a size and no offset")
+    offsets, sizes, _ = (column.flatten() for column in frames)
+    if offsets.null_count or sizes.null_count or frames[2].flatten().null_count:
+        raise ValueError("values are missing")
+    starts, lengths = offsets.to_numpy(), sizes.to_numpy()
+    if ((starts < 0) | (lengths < 0) | (starts > size - lengths)).any():
+        raise ValueError("frames lie outside of the file")
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> int:

@@ -46,12 +46,20 @@ def parse_yaml(text: str, label: str) -> Any:
         mark = error.problem_mark or error.context_mark
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = f"not valid YAML{place}: {error.problem or error.context}"
-    except (yaml.YAMLError, ValueError, KeyError, AttributeError) as error:
-        # PyYAML raises the last three for `!!int x`, `!!bool x` and `!!timestamp x`
+    except _NOT_YAML as error:
         problem = f"not valid YAML: {' '.join(str(error).split())}"
     except RecursionError:
         problem = "not valid YAML: nested too deeply"
     raise ConfigError(problem, where=label, remedy="correct it; quote values that hold special characters")
+
+
+def dump_yaml(content: Any) -> str:
+    """Plain data as YAML that `parse_yaml` and other programs, which follow YAML 1.1, read as the same."""
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=False, width=110)
+
+
+# PyYAML raises all of these for tags whose values do not suit them, such as `!!int x`, `!!bool x`, `!!float ""`.
+_NOT_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError)
 
 
 class _Loader(yaml.SafeLoader):  # builds plain data only, whatever the tags say
@@ -82,3 +90,16 @@ _Loader.add_implicit_resolver(
     _FLOAT, re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"), list("-+.0123456789")
 )
 _Loader.add_constructor(_INT, _decimal)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes a text that either of the two takes for something else: `1e4`, `08`, `0x1`."""
+
+
+_Dumper.yaml_implicit_resolvers = {
+    first: [
+        *_Loader.yaml_implicit_resolvers.get(first, []),
+        *yaml.SafeLoader.yaml_implicit_resolvers.get(first, []),
+    ]
+    for first in {*_Loader.yaml_implicit_resolvers, *yaml.SafeLoader.yaml_implicit_resolvers}
+}

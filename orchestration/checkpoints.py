@@ -55,7 +55,9 @@ def import_published(file: Path, experiment: Experiment, folder: Path, *, comman
     experiment = override(experiment, {"name": folder.name})
     released = read_published(file)
     classifier = released.get("action_classifier.weight")
-    n_classes = 1 if classifier is None else len(classifier)  # missing: the comparison below says so
+    n_classes = (
+        1 if classifier is None or not classifier.ndim else len(classifier)
+    )  # missing: the comparison below says so
     with torch.device("meta"):
         wanted = build.make_model(experiment, n_classes, random_weights=True)
     if not isinstance(wanted, HCL):
@@ -113,13 +115,13 @@ def list_checkpoint(file: Path) -> Listing:
     """What a checkpoint of ours, a released file or any dict of tensors holds. Raises CheckpointError."""
     content = read_tensors_only(file)
     is_ours = content.get("format") == FORMAT
-    tensors = dict(tensors_in(content["model"] if is_ours else content))
+    tensors = dict(tensors_in(content.get("model") if is_ours else content))
     facts = [("kind", f"checkpoint of this program ({FORMAT})" if is_ours else "a dict of tensors, such as a release")]
     if is_ours:
         facts += [
             ("epoch", str(content.get("epoch"))),
             ("settings digest", str(content.get("experiment_digest"))),
-            ("classes", str(len(content.get("classes", [])))),
+            ("classes", str(len(classes)) if isinstance(classes := content.get("classes"), list) else "not told"),
         ]
         counts = {key: len(list(tensors_in(value))) for key, value in content.items() if key != "model"}
         facts += [(f"{key}, not listed", f"{count} tensors") for key, count in counts.items() if count]
@@ -130,7 +132,7 @@ def list_checkpoint(file: Path) -> Listing:
     facts.append(("tensors", f"{len(tensors)} with {counted:,} values, {n_bytes / 1e6:.1f} MB"))
     facts.append(("digest of the file", file_digest(file)))
     plain = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    for weight in (plain[name] for name in _PROJECTIONS if name in plain):
+    for weight in (plain[name] for name in _PROJECTIONS if name in plain and plain[name].ndim == 2):
         facts.append(("temporal projection", _of_projection(weight)))
     return Listing(facts, [_row(name, tensor) for name, tensor in tensors.items()])
 

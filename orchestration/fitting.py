@@ -28,7 +28,7 @@ from orchestration.runs import FAILED, Run
 from orchestration.storage import storage_error
 from orchestration.worker import run_epochs
 from results import RecordError
-from results.files import write_atomically
+from results.files import read_json, write_atomically
 
 _RAY_STATE = ".ray_train"  # Ray Train's own files; ours are the checkpoints
 
@@ -160,6 +160,13 @@ def _raise_recorded(run: Run) -> None:
     """The error that a worker left behind, if there is one."""
     path = run.folder / FAILED
     if path.exists():
-        content = json.loads(path.read_text())
-        kind = getattr(errors, content["kind"], StorageError if content["kind"] == "RecordError" else TrainingError)
-        raise kind(content["problem"], where=content["where"], remedy=content["remedy"])
+        content = read_json(path)
+        told = content if isinstance(content, dict) else {}
+        kind = _KINDS.get(str(told.get("kind")), TrainingError)
+        raise kind(str(told.get("problem")), where=str(told.get("where") or path), remedy=told.get("remedy"))
+
+
+# What a worker can leave behind; a name out of a file leads to nothing else.
+_KINDS: dict[str, type[HCLError]] = {
+    name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, HCLError)
+} | {"RecordError": StorageError, "NonFiniteLossError": TrainingError}

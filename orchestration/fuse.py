@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import results
 from hcl import arguments
 from hcl.config import Experiment
@@ -17,7 +15,7 @@ from hcl.errors import ConfigError
 from hcl.resolve import override
 from hcl.settings import flatten
 from hcl.splits import read_partition
-from hcl.strict_yaml import read_yaml
+from hcl.strict_yaml import dump_yaml, read_yaml
 from orchestration.evaluate import evaluate
 from orchestration.fusion_search import LEVELS, PUBLISHED_FUSION, Search, search_table
 from orchestration.grids import ensure_grids
@@ -69,7 +67,7 @@ def search_fusion(
     table = cell.table(runs).read()
     found = search_table(table, _val_episodes(cell), experiment, space, n_trials=n_trials, seed=seed)
     write_fusion(folder, found.settings, "by `hcl fuse`, see fusion/search.yaml")
-    write_atomically(record, yaml.safe_dump({"asked": asked, "found": vars(found)}, sort_keys=False).encode())
+    write_atomically(record, dump_yaml({"asked": asked, "found": vars(found)}).encode())
     return found
 
 
@@ -105,7 +103,10 @@ def chosen_fusion(folder: Path) -> dict[str, Any]:
     path = folder / FUSION
     if not path.exists():
         raise ConfigError("no fusion has been chosen", where=str(path), remedy=f"run `hcl fuse {folder.name}` first")
-    settings = flatten(read_yaml(path, str(path)), str(path))
+    content = read_yaml(path, str(path))
+    if not isinstance(content, dict):
+        raise ConfigError("holds no settings", where=str(path), remedy="run `hcl fuse` again")
+    settings = flatten(content, str(path))
     if other := set(settings) - set(PUBLISHED_FUSION):
         raise ConfigError(f"{min(other)} is no setting of a fusion", where=str(path), remedy="run `hcl fuse` again")
     return settings
@@ -158,11 +159,17 @@ def _val_episodes(cell: Cell) -> list[Episodes]:
 
 def _repeated(record: Path, asked: dict[str, Any]) -> Search:
     """The search that a run's folder holds, if it is this one."""
-    known = yaml.safe_load(record.read_text())
-    if known["asked"] != asked:
+    known = read_yaml(record, str(record))
+    try:
+        before, found = known["asked"], Search(**known["found"])
+    except (TypeError, KeyError) as error:
+        raise ConfigError(
+            f"is no record of a search: {error}", where=str(record), remedy="delete it, or give --restart"
+        ) from error
+    if before != asked:
         raise ConfigError(
             "a fusion has been chosen by another search, and test looked at with it",
             where=str(record),
             remedy="read it with `hcl evaluate --fused`; --restart searches anew, and says so nowhere else",
         )
-    return Search(**known["found"])
+    return found

@@ -23,7 +23,7 @@ from torch.utils.tensorboard import SummaryWriter
 import results
 from hcl.build import Model
 from hcl.checkpoint import load_checkpoint, load_model, remove_partial_checkpoints, save_checkpoint
-from hcl.errors import NonFiniteLossError, TrainingError
+from hcl.errors import CheckpointError, NonFiniteLossError, TrainingError
 from hcl.resolve import to_yaml
 from hcl.scores import LEVELS
 from hcl.splits import Partition
@@ -39,6 +39,10 @@ FUSED_SIGMAS = tuple(f"fused_sigma_{level}" for level in LEVELS)
 _PROGRESS_S = 1.0
 
 
+_PARTS = ("epoch", "sums", "metrics", "best", "optimizer", "scaler")
+"""Of a checkpoint, what a run goes on from."""
+
+
 @dataclass
 class Trained:
     """All that learns. Learning rates and random numbers have no state: they follow from epoch, step and seed."""
@@ -49,8 +53,15 @@ class Trained:
 
     def restore(self, state: dict[str, Any], source: str) -> None:
         load_model(self.model, state["model"], source=source)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+        except (ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"holds the state of another optimiser: {error}",
+                where=source,
+                remedy="train anew with --restart, or with the settings that it was trained with",
+            ) from error
 
 
 @dataclass
@@ -101,7 +112,7 @@ class Keeper:
         if not self.run.has_last():
             return Position()
         path = self.run.folder / LAST
-        state = load_checkpoint(path, map_location=device)
+        state = load_checkpoint(path, map_location=device, holding=_PARTS)
         self.trained.restore(state, str(path))
         return Position(state["epoch"], EpochSums(**state["sums"]), state["metrics"], state["best"])
 

@@ -7,6 +7,7 @@ what was running, with the same values and name, and then what is new. Optuna's 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +16,12 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from hcl.errors import HCLError
+from hcl.errors import HCLError, StorageError
 from orchestration.samplers import make_pruner, make_sampler, seed_of
 from search_spaces import Space, grid_points
 
 NAME, EPOCHS, SECONDS, ERROR, LOG, BEST = "name", "epochs", "seconds", "error", "log", "best"
+_GIVEN = re.compile(r"trial-[0-9]{4,9}")
 LAST, FUSED, UNFUSED = "last", "fused", "unfused"
 """What the ledger notes of a trial, as Optuna's user attributes. LAST: the first objective after the last epoch;
 FUSED and UNFUSED: the best weights of the levels that validation found, and the accuracy without them."""
@@ -199,6 +201,12 @@ class Ledger:
         """What an earlier process has left."""
         for trial in self.study.get_trials(deepcopy=False):
             if name := trial.user_attrs.get(NAME):
+                if not _GIVEN.fullmatch(str(name)):  # it becomes a folder
+                    raise StorageError(
+                        f"holds a trial with the name {name!r:.80}",
+                        where=f"ledger of {self.study.study_name}",
+                        remedy="bring back the study's own journal, or begin it anew with --restart",
+                    )
                 self._numbers[name] = trial.number
                 self._n_grid += _GRID in trial.user_attrs
                 if trial.state == TrialState.RUNNING:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from hcl.errors import HCLError
+from hcl.errors import HCLError, StorageError
 from orchestration.ledger import LAST, NAME, Given, Ledger
 from orchestration.samplers import seed_of
 from search_spaces.trials import NearTrial
@@ -69,7 +69,10 @@ class Population(Ledger):
     def given(self, name: str) -> Given:
         trial = self.trial(name)
         until = min(self.epochs, (trial.user_attrs[ROUND] + 1) * self.round_epochs)
-        return Given(name, self.space.overrides(trial.params), trial.user_attrs.get(PARENT), until)
+        parent = trial.user_attrs.get(PARENT)
+        if parent is not None and parent not in self._numbers:  # it leads to a folder
+            raise StorageError(f"goes on from {parent!r:.80}, which is no trial", where=f"ledger of {name}")
+        return Given(name, self.space.overrides(trial.params), parent, until)
 
     def _give_out(self, trial: optuna.Trial, values: dict[str, Any]) -> Given:
         if MEMBER not in trial.user_attrs:  # of the first round

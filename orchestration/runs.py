@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch.utils.data import Dataset
 
 from hcl import build, inputs
@@ -18,6 +17,7 @@ from hcl.effective import effective_partition
 from hcl.grids import GridDataset
 from hcl.settings import nest
 from hcl.splits import Partition, merge, read_split
+from hcl.strict_yaml import dump_yaml
 from orchestration.grids import GridJob
 from results.files import write_atomically
 
@@ -97,10 +97,10 @@ class Run:
 
     def epochs_done(self) -> int:
         """Whole epochs whose checkpoint is on disk."""
-        return load_checkpoint(self.folder / LAST)["epoch"] if self.has_last() else 0
+        return load_checkpoint(self.folder / LAST, holding=["epoch"])["epoch"] if self.has_last() else 0
 
 
 def write_fusion(folder: Path, settings: Mapping[str, Any], how: str) -> None:
     """Keep a fusion that was chosen on val, by dotted path."""
     header = f"# Chosen on val {how}; `hcl evaluate RUN --fused` reads it.\n"
-    write_atomically(folder / FUSION, f"{header}{yaml.safe_dump(nest(settings), sort_keys=False)}".encode())
+    write_atomically(folder / FUSION, f"{header}{dump_yaml(nest(settings))}".encode())

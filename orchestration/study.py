@@ -7,12 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hcl.config import Experiment
 from hcl.errors import ConfigError, StorageError
 from hcl.resolve import override, to_yaml
 from hcl.settings import flatten
+from hcl.strict_yaml import dump_yaml, read_yaml
 from orchestration.choices import SamplerName, StopRule
 from orchestration.ledger import Given, Ledger
 from orchestration.population import Population, n_rounds
@@ -120,7 +119,7 @@ class Study:
 def n_trials_of(folder: Path) -> int | None:
     """How many trials a study was last asked for; None where there is no study."""
     path = folder / STUDY
-    return int(yaml.safe_load(path.read_text())["n_trials"]) if path.exists() else None
+    return int(_known(path)["n_trials"]) if path.exists() else None
 
 
 def n_trials_in_all(study: Study) -> int:
@@ -139,7 +138,7 @@ def open_folder(study: Study) -> Study:
     content = _identity(study)
     path = study.folder / STUDY
     if path.exists():
-        known = yaml.safe_load(path.read_text())
+        known = _known(path)
         if changed := [name for name in content if name != "n_trials" and known.get(name) != content[name]]:
             raise ConfigError(
                 f"holds a study with another {' and '.join(changed)}",
@@ -149,13 +148,21 @@ def open_folder(study: Study) -> Study:
         study = replace(study, n_trials=max(study.n_trials, int(known["n_trials"])))
     try:
         study.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, yaml.safe_dump(_identity(study), sort_keys=False).encode())
+        write_atomically(path, dump_yaml(_identity(study)).encode())
         write_atomically(study.folder / "experiment.yaml", to_yaml(study.experiment).encode())
     except OSError as error:
         raise StorageError(
             f"cannot be written: {error.strerror}", where=str(study.folder), remedy="give --runs a folder of yours"
         ) from error
     return study
+
+
+def _known(path: Path) -> dict[str, Any]:
+    """What a study's folder says of it. Raises ConfigError."""
+    content = read_yaml(path, str(path))
+    if not isinstance(content, dict) or type(content.get("n_trials")) is not int:
+        raise ConfigError("does not describe a study", where=str(path), remedy="begin anew with --restart")
+    return content
 
 
 def _identity(study: Study) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from hcl.errors import ConfigError, StorageError
 
 JOURNAL = "optuna.journal"
 _LONGEST_LINE = 1 << 24
+_DAMAGED = "bring back a whole copy of it, or begin the study anew with --restart"
 _STALE_LOCK_S = 5  # a line takes milliseconds to write
 
 
@@ -39,6 +40,8 @@ def open_storage(folder: Path, place: str | None) -> BaseStorage:
         raise StorageError(
             f"cannot be written: {error.strerror}", where=str(path), remedy="give --runs or --storage a place of yours"
         ) from error
+    except Exception as error:  # Optuna replays the journal, and fails in as many ways as a line can be wrong
+        raise StorageError(f"is not a study's journal: {error!r:.200}", where=str(path), remedy=_DAMAGED) from error
 
 
 def without_password(place: str | None) -> str | None:
@@ -46,9 +49,12 @@ def without_password(place: str | None) -> str | None:
     if place is None or "://" not in place:
         return place
     try:
-        return make_url(place).render_as_string(hide_password=True)
-    except ArgumentError:
-        return place.partition("://")[0] + "://..."
+        url = make_url(place)
+        if url.username is not None or "@" not in place:  # else somebody's name and password are taken for a path
+            return url.render_as_string(hide_password=True)
+    except (ArgumentError, ValueError):
+        pass
+    return place.partition("://")[0] + "://..."
 
 
 def _database(url: str) -> BaseStorage:

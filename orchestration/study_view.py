@@ -203,8 +203,8 @@ def _lineage(trials: Sequence[results.TrialRecord], name: str, varying: Sequence
 def _epoch(folder: Path, trial: results.TrialRecord) -> str:
     """Epochs done; of a trial under way, how far the next one is."""
     if trial.state == "running":
-        with suppress(OSError, ValueError, KeyError):
-            now = json.loads((folder / "trials" / trial.trial / PROGRESS).read_text())
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            now = json.loads((folder / "trials" / Path(trial.trial).name / PROGRESS).read_text())
             return f"{now['epoch']}/{now['epochs']}, step {now['step']}/{now['steps']}"
     return str(trial.epochs)
 

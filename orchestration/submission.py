@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import typer
-import yaml
 from typer.core import TyperGroup
 
 from hcl.errors import ConfigError
+from hcl.strict_yaml import read_yaml
 
 _LOCAL = ("submit", "jobs", "cluster")  # commands about a cluster, not on one
 _KEPT = {"data": "--data", "runs": "--runs", "to": "--to"}  # options whose folders outlive a job
@@ -82,7 +82,7 @@ def check_command(group: TyperGroup, words: Sequence[str]) -> JobCommand:
     files: dict[str, Path] = {}
     for word in words:
         path = Path(word)
-        if path.suffix in (".yaml", ".yml") and path.is_file():
+        if path.suffix in (".yaml", ".yml") and os.path.isfile(path):
             chain = _with_bases(path)
             root = Path(os.path.commonpath([one.parent for one in chain]))
             place = f"{_FILES}/{len(packed)}"
@@ -112,13 +112,13 @@ def _with_bases(path: Path) -> list[Path]:
     """A settings file and the files that its `base` leads to; what is wrong with them the job's command tells."""
     chain: list[Path] = []
     following: Path | None = Path(os.path.abspath(path))
-    while following is not None and following.is_file() and following not in chain:
+    while following is not None and os.path.isfile(following) and following not in chain:
         chain.append(following)
         base: Any = None
         try:
-            content = yaml.safe_load(following.read_text())
+            content = read_yaml(following, str(following))
             base = content.get("base") if isinstance(content, dict) else None
-        except (yaml.YAMLError, UnicodeDecodeError, OSError):
+        except ConfigError:
             break
         is_file = isinstance(base, str) and ("/" in base or base.endswith((".yaml", ".yml")))
         following = Path(os.path.normpath(following.parent / base)) if is_file else None

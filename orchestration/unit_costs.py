@@ -5,10 +5,9 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
-import numpy as np
-
 import results
 from cluster.plan import UnitCosts
+from hcl.arrays import load_arrays
 from hcl.config import EPISODIC, Experiment
 from hcl.errors import ConfigError
 from hcl.resolve import load_resolved
@@ -71,5 +70,5 @@ def _largest_table(folder: Path) -> tuple[int, int]:
     path = max(folder.glob("*.npz"), key=lambda one: one.stat().st_size, default=None)
     if path is None:
         return 0, 0
-    with np.load(path, allow_pickle=False) as arrays:
-        return path.stat().st_size, max(len(arrays[name]) for name in arrays if arrays[name].ndim == 2)
+    arrays = load_arrays(path, remedy="delete it and repeat the command")
+    return path.stat().st_size, max((len(one) for one in arrays.values() if one.ndim == 2), default=0)

@@ -100,8 +100,13 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, list) and all(_fits(item, typing.get_args(hint)[0]) for item in value)
     if hint in (int, float):  # a bool is an int to Python, and a mistake here
         number = int if hint is int else (int, float)
-        return isinstance(value, number) and not isinstance(value, bool) and math.isfinite(value)
+        return isinstance(value, number) and not isinstance(value, bool) and _is_storable(value)
     return isinstance(value, hint)
+
+
+def _is_storable(number: float) -> bool:
+    """Finite, and a whole one within 64 bits, as a table has it; JSON's whole numbers have no end."""
+    return -(2**63) <= number < 2**63 if isinstance(number, int) else math.isfinite(number)
 
 
 def _spelled(hint: Any) -> str:

@@ -54,8 +54,8 @@ def write_atomically(path: Path, content: bytes) -> Path:
 def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except OSError as error:
-        raise RecordError(f"cannot be read: {error.strerror or error}", where=str(path)) from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
+        raise RecordError(f"cannot be read: {getattr(error, 'strerror', None) or error}", where=str(path)) from error
 
 
 def write_json(path: Path, payload: Mapping[str, Any]) -> Path:
@@ -87,12 +87,13 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     return write_atomically(path, buffer.getvalue())
 
 
-def read_table(path: Path) -> pa.Table:
-    """The rows of a parquet file, read without pandas metadata, so that nothing but plain columns comes in."""
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a parquet file, read without pandas metadata, so that nothing but plain values comes in."""
+    content = io.BytesIO(read_bytes(path))
     try:
         # read_table() would take "a=b" in a folder's name for a partition column
-        return pq.ParquetFile(io.BytesIO(read_bytes(path))).read()
-    except (pa.ArrowException, OSError, ValueError) as error:
+        return pq.ParquetFile(content).read().to_pylist()
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:  # text and times are looked at last
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RecordError(f"is not a parquet file: {reason}", where=str(path), remedy=_REMEDY) from error
 

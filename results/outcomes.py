@@ -9,7 +9,6 @@ Answers take a byte a query before compression.
 from __future__ import annotations
 
 import io
-import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -109,7 +108,7 @@ def read_outcomes(record_file: Path | str, digest: str, questions: Questions | N
         answers.ndim == 3
         and answers.shape == asked.query.shape
         and answers.size > 0
-        and answers.max() < asked.classes.shape[1]
+        and 0 <= answers.min() <= answers.max() < asked.classes.shape[1]
     )
     if not fits:
         raise RecordError(
@@ -129,7 +128,7 @@ def read_questions(folder: Path, digest: str) -> Questions:
     path = _questions_file(folder, digest)
     arrays = _read(path, "classes", "support", "query", "class_names")
     classes, support, query = (arrays[name].astype(np.int64) for name in ("classes", "support", "query"))
-    names = tuple(str(name) for name in arrays["class_names"])
+    names = tuple(str(name) for name in arrays["class_names"].ravel())
     fits = (
         classes.ndim == 2
         and support.ndim == query.ndim == 3
@@ -157,11 +156,20 @@ def _write(path: Path, arrays: dict[str, NDArray[Any]]) -> Path:
 
 
 def _read(path: Path, *names: str) -> dict[str, NDArray[Any]]:
+    content = io.BytesIO(read_bytes(path))
     try:
-        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as archive:
-            return {name: archive[name] for name in names}
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        with np.load(content, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in names}
+            return {name: _of_kind(name, array) for name, array in arrays.items()}
+    except Exception as error:  # zipfile, zlib, struct and NumPy have each their own for damage
         raise RecordError(f"holds no outcomes: {error}", where=str(path), remedy=_REMEDY) from error
+
+
+def _of_kind(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """Names are text, all else is indices. Raises ValueError."""
+    if not np.issubdtype(array.dtype, np.str_ if name == "class_names" else np.integer):
+        raise ValueError(f"{name} is {array.dtype}")
+    return array
 
 
 _REMEDY = "evaluate again: hcl evaluate RUN"

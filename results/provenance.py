@@ -86,7 +86,7 @@ def git_state(code: Path = Path(__file__)) -> tuple[str | None, bool | None]:
 
 
 def _packed_state(note: Path) -> tuple[str | None, bool | None]:
-    with suppress(OSError, ValueError, TypeError, KeyError):
+    with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
         content = json.loads(note.read_text())
         return content["revision"], content["dirty"]
     return None, None

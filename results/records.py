@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal
 
 from results.codec import SCHEMA, bounded, decode, encode
 from results.errors import RecordError
-from results.files import read_json, read_table, write_json, write_rows
+from results.files import read_json, read_rows, write_json, write_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +180,7 @@ _AS_JSON = ("params", "values", "fusion")
 def read_trials(folder: Path | str) -> list[TrialRecord]:
     path = Path(folder) / "trials.parquet"
     trials = []
-    for row in read_table(path).to_pylist():
+    for row in read_rows(path):
         try:
             row |= {name: json.loads(row[name]) for name in _AS_JSON if name == "params" or name in row}
         except (KeyError, TypeError, ValueError) as error:
@@ -212,7 +212,7 @@ def append_epoch(run_dir: Path | str, row: Mapping[str, Any]) -> Path:
 
 def read_epochs(run_dir: Path | str) -> list[dict[str, Any]]:
     path = Path(run_dir) / "metrics.parquet"
-    rows = read_table(path).to_pylist()
+    rows = read_rows(path)
     if any(not isinstance(row.get("epoch"), int) for row in rows):
         raise RecordError("holds no epochs: expected a column `epoch` of whole numbers", where=str(path))
     return rows

@@ -29,7 +29,16 @@ def settings_of(text: str, where: str = "experiment.yaml") -> dict[str, Any]:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_LOADER)):
             raise RecordError("holds an alias, which no run writes", where=where)
         content = yaml.load(text, Loader=_LOADER)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
+        # all but the first and the last of PyYAML, for tags whose values do not suit them, such as `!!bool x`
         raise RecordError(f"is not YAML: {' '.join(str(error).split())}", where=where) from error
     if not isinstance(content, Mapping):
         raise RecordError(f"holds a {type(content).__name__}, not settings", where=where)

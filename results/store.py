@@ -93,12 +93,11 @@ class _Reader:
             self._read_sweep(label, folder)
 
     def results(self) -> Results:
-        frames = {
-            name: pd.DataFrame(
-                rows, columns=list(dict.fromkeys([*_COLUMNS[name], *(key for row in rows for key in row)]))
-            )
-            for name, rows in self.rows.items()
-        }
+        frames = {}
+        for name, found in self.rows.items():
+            rows = [_of_whole_characters(row) for row in found]
+            columns = dict.fromkeys([*_COLUMNS[name], *(key for row in rows for key in row)])
+            frames[name] = pd.DataFrame(rows, columns=list(columns))
         return Results(**frames, skipped=tuple(self.skipped))
 
     def _read_run(self, label: str, folder: Path) -> None:
@@ -112,7 +111,7 @@ class _Reader:
         self.rows["runs"].append(run)
         if (folder / "metrics.parquet").exists():
             epochs = self._try(read_epochs, folder, folder / "metrics.parquet")
-            self.rows["epochs"] += [{"run": label, **row} for row in epochs or []]
+            self.rows["epochs"] += [{"run": label} | row | {"run": label} for row in epochs or []]
         for file in sorted((folder / "evaluation").glob("*.json")):
             record = self._try(read_evaluation, file, file)
             if record:
@@ -188,6 +187,15 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
+
+
+def _of_whole_characters(value: Any) -> Any:
+    """The same with half characters, which JSON and names of folders may hold and no table takes, spelt out."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_of_whole_characters(key): _of_whole_characters(item) for key, item in value.items()}
+    return [_of_whole_characters(item) for item in value] if isinstance(value, list) else value
 
 
 def _names(record: type[Any], *, without: tuple[str, ...] = ()) -> list[str]:

@@ -31,9 +31,9 @@ def sweep_charts(sweep: Mapping[str, Any], trials: pd.DataFrame) -> list[Chart]:
     valued = trials.dropna(subset=["value"])
     if valued.empty:
         return []
-    importances: dict[str, float] = sweep["importances"] if isinstance(sweep.get("importances"), dict) else {}
-    space = sweep["space"] if isinstance(sweep.get("space"), dict) else {}
-    logs = {f"params.{path}": one.get("log") for path, one in (space.get("parameters") or {}).items()}
+    importances: dict[str, float] = _dict(sweep.get("importances"))
+    parameters = _dict(_dict(sweep.get("space")).get("parameters"))
+    logs = {f"params.{path}": _dict(one).get("log") for path, one in parameters.items()}
     names = sorted(varying_parameters(valued), key=lambda name: -importances.get(name.removeprefix("params."), 0.0))
     found = [
         history(valued, len(trials)),
@@ -187,8 +187,9 @@ def _is_least(trials: pd.DataFrame) -> bool:
 
 def _aims(sweep: Mapping[str, Any]) -> dict[str, str]:
     """Whether more or less of each objective is better, from the study's space."""
-    space = sweep["space"] if isinstance(sweep.get("space"), dict) else {}
-    aims = [space.get("objective"), *(space.get("trade_offs") or [])]
+    space = _dict(sweep.get("space"))
+    others = space.get("trade_offs")
+    aims = [space.get("objective"), *(others if isinstance(others, list) else [])]
     return {str(one.get("metric")): str(one.get("mode")) for one in aims if isinstance(one, dict)}
 
 
@@ -196,3 +197,8 @@ def _short(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _dict(value: Any) -> dict[Any, Any]:
+    """A record's nested value, or nothing where it is of another kind: spaces are written by another package."""
+    return value if isinstance(value, dict) else {}

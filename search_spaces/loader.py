@@ -44,11 +44,17 @@ def _find(name_or_path: str | os.PathLike[str]) -> Path:
     if text in shipped_spaces():
         return _SHIPPED / f"{text}.yaml"
     path = Path(text)
-    if path.is_file():
+    try:
+        is_file = path.is_file()
+    except OSError as error:  # a name that no file can have
+        raise SpaceError(f"cannot be read: {error.strerror}", where=text, remedy=_ASK_FOR) from None
+    if is_file:
         return path
     if path.suffix in (".yaml", ".yml") or os.sep in text:
         raise SpaceError("is not a file" if path.exists() else "no such file", where=text, remedy=_ASK_FOR)
-    raise SpaceError(f"no space {text!r}; {did_you_mean(text, shipped_spaces())}", remedy=_ASK_FOR)
+    raise SpaceError(
+        f"no space {text!r}; {did_you_mean(text, shipped_spaces())}", where="search space", remedy=_ASK_FOR
+    )
 
 
 def _read(path: Path) -> Any:
@@ -58,10 +64,15 @@ def _read(path: Path) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
         raise SpaceError(f"not valid YAML: {getattr(error, 'problem', None) or error}", where=where) from None
+    except RecursionError:
+        raise SpaceError("not valid YAML: nested too deeply", where=str(path), remedy=_SHAPE) from None
     except UnicodeDecodeError as error:
         raise SpaceError(f"not UTF-8 text: {error.reason} at byte {error.start}", where=str(path)) from None
     except OSError as error:
         raise SpaceError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    except (ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
+        # of PyYAML, for tags whose values do not suit them, such as `!!int x` and `!!float ""`
+        raise SpaceError(f"not valid YAML: {error}", where=str(path), remedy=_SHAPE) from None
 
 
 class _Loader(yaml.SafeLoader):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
@@ -18,7 +19,7 @@ from search_spaces.errors import short
 from search_spaces.trials import Trial
 
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
-Whole = Annotated[int, Strict()]
+Whole = Annotated[int, Strict(), Field(ge=-(2**53), le=2**53)]
 Flag = Annotated[bool, Strict()]
 Path = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$")]
 
@@ -56,13 +57,12 @@ class FloatRange(Conditional):
     def extremes(self) -> list[Any]:
         return [self.low, self.high]
 
-    def all_values(self) -> list[Any] | None:
-        """Those of a grid; None where they cannot be counted."""
+    def all_values(self) -> Iterable[Any] | None:
+        """Those of a grid, as they are asked for; None where they cannot be counted."""
         if self.step is None:
             return None
-        return [
-            min(self.low + index * self.step, self.high) for index in range(_n_steps(self.low, self.high, self.step))
-        ]
+        low, high, step = self.low, self.high, self.step
+        return (min(low + index * step, high) for index in range(_n_steps(low, high, step)))
 
     def encode(self, value: Any) -> float:
         return float(value)
@@ -94,8 +94,8 @@ class IntRange(Conditional):
     def extremes(self) -> list[Any]:
         return [self.low, self.high]
 
-    def all_values(self) -> list[Any] | None:
-        return list(range(self.low, self.high + 1, self.step))
+    def all_values(self) -> Iterable[Any] | None:
+        return range(self.low, self.high + 1, self.step)
 
     def encode(self, value: Any) -> int:
         return int(value)
@@ -133,7 +133,7 @@ class Choice(Conditional):
     def extremes(self) -> list[Any]:
         return [copy.deepcopy(value) for value in self.values]
 
-    def all_values(self) -> list[Any] | None:
+    def all_values(self) -> Iterable[Any] | None:
         return self.extremes()
 
     def encode(self, value: Any) -> Any:
@@ -165,7 +165,7 @@ class Fixed(Conditional):
     def extremes(self) -> list[Any]:
         return [copy.deepcopy(self.value)]
 
-    def all_values(self) -> list[Any] | None:
+    def all_values(self) -> Iterable[Any] | None:
         return self.extremes()
 
     def encode(self, value: Any) -> Any:
@@ -205,6 +205,8 @@ def _check_plain(value: Any) -> None:
             raise ValueError(f"{short(item)} is neither a number, a text, true, false, null nor a list of these")
         if isinstance(item, float) and not math.isfinite(item):
             raise ValueError(f"{item!r} is not a finite number")
+        if isinstance(item, int) and abs(item) >= 2**63:
+            raise ValueError(f"{short(item)} is too large for a whole number")
 
 
 def _check_range(low: float, high: float, log: bool, step: float | None) -> None:
@@ -220,7 +222,7 @@ def _check_range(low: float, high: float, log: bool, step: float | None) -> None
 
 def _problem_in_range(value: float, low: float, high: float, step: float | None) -> str | None:
     if not low <= value <= high:
-        return f"{value:g} is outside {low:g} .. {high:g}"
+        return f"{short(value)} is outside {low:g} .. {high:g}"
     if step is not None and _off_grid(value - low, step):
         return f"{value:g} is not reached from {low:g} in steps of {step:g}"
     return None
@@ -231,4 +233,5 @@ def _n_steps(low: float, high: float, step: float) -> int:
 
 
 def _off_grid(distance: float, step: float) -> bool:
-    return abs(distance / step - round(distance / step)) > 1e-9
+    steps = distance / step
+    return not math.isfinite(steps) or abs(steps - round(steps)) > 1e-9

@@ -1,0 +1,154 @@
+"""Hostile experiments, overrides, search spaces, data set cards, and the settings of old runs."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from hcl.catalogue import card_of
+from hcl.resolve import all_settings, load_resolved, resolve, shipped_experiments, to_yaml
+from orchestration.cli.sweep import _point
+from results.settings import settings_of
+from search_spaces import Space, load_space, shipped_spaces
+from search_spaces.constraints import holds, paths_in
+from tests.fuzz.hostile import altered, contained, fuzzed, mutated, texts, values
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = [(ROOT / "hcl/experiments" / f"{name}.yaml").read_bytes() for name in shipped_experiments()]
+WHOLE = to_yaml(resolve("demo").experiment).encode()
+SPACES = [(ROOT / "search_spaces" / f"{name}.yaml").read_bytes() for name in shipped_spaces()]
+SPACE_CONTENTS = [yaml.safe_load(space) for space in SPACES]
+CARDS = [path.read_bytes() for path in sorted((ROOT / "hcl/datasets").glob("*.yaml"))]
+CONSTRAINTS = ["model.d_model % model.n_heads == 0", "loss.sigma_temporal + loss.sigma_spatial <= 1.5", "a in [1, 2]"]
+
+
+def read_experiment(path: Path) -> None:
+    """What is accepted can be written, and reads back as itself."""
+    experiment = resolve(path).experiment
+    experiment.digest()
+    again = path.with_name("again.yaml")
+    again.write_text(to_yaml(experiment))
+    assert load_resolved(again) == experiment
+
+
+def read_space(path: Path) -> None:
+    """What is accepted can be drawn from."""
+    space = load_space(path)
+    assert space.could_draw(space.sample(0))
+    space.encoded_first_points()
+    list(space.probes())
+
+
+@pytest.mark.parametrize("text", [b'seed: !!float ""', b"name: !!timestamp 0001-01-01 00:00:00 +9", b"seed: !!bool x"])
+def test_tags_with_values_that_they_cannot_have(text: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "one.yaml"
+    path.write_bytes(text)
+    with contained(tmp_path):
+        read_experiment(path)
+        pytest.fail("was taken")
+
+
+@fuzzed(60)
+@given(mutated([*EXPERIMENTS, WHOLE]))
+def test_experiments(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    path = folder / "experiments" / "one.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    with contained(path.parent, reads_only=False):
+        read_experiment(path)
+
+
+@fuzzed(60)
+@given(altered(yaml.safe_load(WHOLE)))
+def test_experiments_with_other_values(tmp_path: Path, content: object) -> None:
+    path = tmp_path / "one.yaml"
+    path.write_text(json.dumps(content))
+    with contained(tmp_path, reads_only=False):
+        read_experiment(path)
+
+
+@fuzzed(100)
+@given(st.sampled_from([*all_settings(), "loss", "nothing"]), values)
+def test_overrides_by_value(tmp_path: Path, path: str, value: object) -> None:
+    with contained(tmp_path):
+        to_yaml(resolve("demo", {path: value}).experiment)
+
+
+@fuzzed(100)
+@given(st.sampled_from([*all_settings(), "loss", ""]), mutated([b"=1", b"=[1, 2]", b"={sigma_ce: 1}", b"= a b"]))
+def test_overrides_as_typed(tmp_path: Path, path: str, value: bytes) -> None:
+    with contained(tmp_path):
+        to_yaml(resolve("demo", [path + value.decode(errors="surrogateescape")]).experiment)
+
+
+@fuzzed(30)
+@given(texts)
+def test_names_of_experiments_and_spaces(tmp_path: Path, name: str) -> None:
+    with contained(tmp_path):
+        resolve(name.replace("/", ""))  # with a slash it is a path, which the user may choose
+    with contained(tmp_path):
+        load_space(name)
+    with contained(tmp_path):
+        card_of(tmp_path, name)
+
+
+@fuzzed(60)
+@given(mutated(SPACES))
+def test_spaces(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "one.yaml"
+    path.write_bytes(content)
+    with contained(tmp_path):
+        read_space(path)
+
+
+@fuzzed(80)
+@given(st.sampled_from(SPACE_CONTENTS).flatmap(altered))
+def test_spaces_with_other_values(tmp_path: Path, content: object) -> None:
+    path = tmp_path / "one.yaml"
+    path.write_text(json.dumps(content))
+    with contained(tmp_path):
+        read_space(path)
+
+
+@fuzzed(60)
+@given(mutated([b"loss.sigma_temporal=0.5", b"matching.tuple_sizes=[2, 3]", b"optim.lr=1e-4"]))
+def test_points_as_typed(tmp_path: Path, text: bytes) -> None:
+    with contained(tmp_path):
+        load_space("full").with_points([_point(text.decode(errors="surrogateescape"))])
+
+
+@fuzzed(100)
+@given(mutated([text.encode() for text in CONSTRAINTS]), values)
+def test_constraints(tmp_path: Path, text: bytes, value: object) -> None:
+    with contained(tmp_path), suppress(ValueError):  # what a space makes a SpaceError of
+        paths_in(text.decode(errors="replace"))
+        holds(text.decode(errors="replace"), lambda path: value)
+
+
+@fuzzed(40)
+@given(mutated(CARDS))
+def test_cards_of_data_sets(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "datasets" / "ssv2.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    with contained(tmp_path):
+        card_of(tmp_path, "ssv2").places("class", "video")
+
+
+@fuzzed(60)
+@given(mutated([WHOLE]))
+@example(b"a: !!int x")
+def test_settings_of_old_runs(tmp_path: Path, content: bytes) -> None:
+    with contained(tmp_path):
+        settings_of(content.decode(errors="replace"))
+
+
+def test_a_space_is_no_code() -> None:
+    assert isinstance(load_space("sigma"), Space)
