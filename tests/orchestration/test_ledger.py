@@ -12,9 +12,9 @@ import pytest
 from optuna.trial import TrialState
 
 from hcl.errors import ConfigError, HCLError, StorageError
-from orchestration.ledger import EPOCHS, ERROR, Ledger
-from orchestration.samplers import check_sampler
-from orchestration.study_storage import JOURNAL, open_storage, without_password
+from orchestration.sweeps.ledger import EPOCHS, ERROR, Ledger
+from orchestration.sweeps.samplers import check_sampler
+from orchestration.sweeps.study_storage import JOURNAL, open_storage, without_password
 from search_spaces import Space
 
 PARAMETERS: dict[str, Any] = {
