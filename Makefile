@@ -9,7 +9,7 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3.11 python3 python; do $$p -c '$(NEW_ENOUGH)' 2>/dev/null && { echo $$p; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-cluster test-long check format bench clean
+.PHONY: help install demo test test-cluster test-long fuzz check format bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,8 @@ test-cluster: $(STAMP) ## a head, worker nodes and a job server on this machine,
 	$(BIN)/python -m pytest -m cluster tests/cluster
 test-long: $(STAMP) ## tests of half a minute and more, such as series of kills
 	$(BIN)/python -m pytest -m long tests/orchestration
+fuzz: $(STAMP) ## hostile input, EXAMPLES=5000 of each kind, other ones each time; TESTS=tests/fuzz/test_videos.py runs one
+	HCL_FUZZ_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest $(or $(TESTS),tests/fuzz)
 check: $(STAMP) ## format, lint, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

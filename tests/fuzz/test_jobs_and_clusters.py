@@ -26,6 +26,7 @@ from orchestration.cli.submit import _number, _pairs
 from orchestration.machines.submission import check_command
 from tests.fuzz.hostile import altered, contained, fuzzed, mutated, texts
 
+GROUP: Any = typer.main.get_command(app)
 DESCRIPTION = {
     "name": "lab", "image": "hcl:1", "head": {"cpus": 4, "machine": "m6i"}, "gpu": {"count": 2, "gpus": 8},
     "cpu": {"count": 1, "machine": "c6i"}, "storage": {"path": "/shared", "claim": "c", "server": "fs:/"}, "hours": 2,
@@ -41,7 +42,7 @@ def render(path: Path | None, changes: dict[str, Any]) -> None:
         assert script.startswith("#!") and "\0" not in script
 
 
-@fuzzed(40)
+@fuzzed(15)
 @given(mutated([yaml.safe_dump(DESCRIPTION).encode()]))
 @example(b"name: !!int x")
 @example(b'hours: !!float ""')
@@ -52,7 +53,7 @@ def test_descriptions(tmp_path: Path, content: bytes) -> None:
         render(tmp_path / "lab.yaml", {})
 
 
-@fuzzed(40)
+@fuzzed(15)
 @given(altered(DESCRIPTION))
 def test_descriptions_with_other_values(tmp_path: Path, content: Any) -> None:
     (tmp_path / "lab.yaml").write_text(json.dumps(content))
@@ -82,16 +83,15 @@ def test_words_of_a_command_stay_words(words: list[str]) -> None:
     )
 
 
-@fuzzed(30)
+@fuzzed(12)
 @given(
     st.sampled_from(["train", "sweep", "evaluate", "nothing", "submit", ""]),
     st.lists(texts | st.just("--data"), max_size=4),
 )
 def test_commands_of_jobs(tmp_path: Path, name: str, words: list[str]) -> None:
-    group = typer.main.get_command(app)
     with contained(tmp_path):
         try:
-            job = check_command(group, [name, *words])  # type: ignore[arg-type]
+            job = check_command(GROUP, [name, *words])
         except Exception as error:
             if type(error).__module__.split(".")[0] not in ("click", "typer"):
                 raise
@@ -100,7 +100,7 @@ def test_commands_of_jobs(tmp_path: Path, name: str, words: list[str]) -> None:
         assert re.fullmatch(r"hcl-[A-Za-z0-9_-]*-[0-9a-f]{8}", job.new_id())
 
 
-@fuzzed(30)
+@fuzzed(12)
 @given(mutated([b"base: other.yaml\nseed: 1\n", b"base: ../out.yaml\n"]))
 @example(b"base: !!int x")
 @example(b"base: '\\0.yaml'")
@@ -109,14 +109,15 @@ def test_commands_of_jobs(tmp_path: Path, name: str, words: list[str]) -> None:
 def test_files_that_a_job_names(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "one.yaml").write_bytes(content)
     (tmp_path / "other.yaml").write_text("seed: 2\n")
-    group = typer.main.get_command(app)
     with contained(tmp_path):
-        job = check_command(group, ["train", str(tmp_path / "one.yaml"), "--data", "/data", "--runs", "/runs"])  # type: ignore[arg-type]
+        job = check_command(GROUP, ["train", str(tmp_path / "one.yaml"), "--data", "/data", "--runs", "/runs"])
         assert all(".." not in Path(place).parts and not place.startswith("/") for place in job.files)
 
 
 @fuzzed(40)
 @given(texts)
+@example("[red]")
+@example("host:port")
 def test_addresses(tmp_path: Path, address: str) -> None:
     with contained(tmp_path):
         assert url_of(f"http://{address}").startswith("http://")
@@ -132,6 +133,8 @@ def test_resources_and_variables(tmp_path: Path, name: str, value: str) -> None:
 
 @fuzzed(20)
 @given(st.binary(max_size=30) | texts.map(lambda text: text.encode(errors="surrogatepass")))
+@example(b"one\rtwo")
+@example("t\u00f6ken".encode())
 def test_files_of_tokens(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "token").write_bytes(content)
     with pytest.MonkeyPatch.context() as patch:

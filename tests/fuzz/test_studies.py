@@ -12,6 +12,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from hcl.errors import StorageError
 from hcl.resolve import override, resolve
 from orchestration.evaluation.fuse import _repeated, chosen_fusion
 from orchestration.runs import FUSION, write_fusion
@@ -71,6 +72,13 @@ def test_journals_with_other_values(tmp_path: Path, journal: bytes, data: st.Dat
         go_on(tmp_path / "study")
 
 
+@pytest.mark.parametrize("name", ["../../../out", "trial-1", 7])
+def test_a_journal_cannot_name_a_folder_elsewhere(tmp_path: Path, journal: bytes, name: object) -> None:
+    (tmp_path / "optuna.journal").write_bytes(journal.replace(b'"trial-0001"', json.dumps(name).encode()))
+    with pytest.raises(StorageError, match="holds a trial with the name"):
+        go_on(tmp_path)
+
+
 @fuzzed(40)
 @given(mutated([yaml.safe_dump({"experiment": "a", "seed": 1, "n_trials": 5}).encode()]))
 @example(b"n_trials: x")
@@ -110,7 +118,7 @@ def test_records_of_a_search_of_fusions(tmp_path: Path, content: Any) -> None:
 
 @fuzzed(40)
 @given(texts, texts)
-@example("sqlite", "x" * 10)
+@example("/etc/passwd", "x")
 def test_urls_of_databases_lose_their_passwords(tmp_path: Path, name: str, password: str) -> None:
     """Whatever the rest of a URL is, its password is not shown."""
     secret = f"secret{len(password)}"

@@ -80,14 +80,14 @@ def read_checkpoints(path: Path) -> None:
         load_model(nn.Linear(2, 1), content["model"], source=str(path))
 
 
-@fuzzed(60)
+@fuzzed(25)
 @given(mutated(CHECKPOINTS))
 def test_damaged_checkpoints(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "best.pt").write_bytes(content)
     read_checkpoints(tmp_path / "best.pt")
 
 
-@fuzzed(60)
+@fuzzed(25)
 @given(
     altered({"format": FORMAT, "model": {"weight": [0.5], "bias": 1}, "epoch": 1, "classes": ["a"], "metrics": {}})
     | values
@@ -147,7 +147,7 @@ def episodes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
-@fuzzed(60)
+@fuzzed(25)
 @given(st.data())
 def test_damaged_archives(tmp_path: Path, episodes: bytes, data: st.DataObject) -> None:
     (tmp_path / "one.npz").write_bytes(data.draw(mutated([EMBEDDINGS, episodes])))
@@ -181,7 +181,7 @@ def test_archives_that_are_none(kind: str, tmp_path: Path) -> None:
     read_arrays(path)
 
 
-@fuzzed(40)
+@fuzzed(20)
 @given(st.sampled_from(["classes", "vectors"]), st.sampled_from(BAD_ARRAYS))
 def test_embeddings_of_other_kinds(tmp_path: Path, name: str, array: np.ndarray) -> None:
     arrays = {"classes": np.array(CLASSES), "vectors": np.eye(3, dtype=np.float32), name: array}
@@ -189,7 +189,7 @@ def test_embeddings_of_other_kinds(tmp_path: Path, name: str, array: np.ndarray)
     read_arrays(tmp_path / "one.npz")
 
 
-@fuzzed(60)
+@fuzzed(25)
 @given(st.data())
 def test_episodes_of_other_meaning(tmp_path: Path, episodes: bytes, data: st.DataObject) -> None:
     (tmp_path / "one.npz").write_bytes(episodes)
@@ -205,7 +205,7 @@ def test_episodes_of_other_meaning(tmp_path: Path, episodes: bytes, data: st.Dat
     read_arrays(tmp_path / "one.npz")
 
 
-@fuzzed(80)
+@fuzzed(30)
 @given(mutated(PICKLES), mutated([b"a,one\nb,two\nc,three\n"]))
 def test_published_embeddings(tmp_path: Path, content: bytes, names: bytes) -> None:
     (tmp_path / "one.pkl").write_bytes(content)
@@ -215,7 +215,7 @@ def test_published_embeddings(tmp_path: Path, content: bytes, names: bytes) -> N
         assert np.isfinite(found.vectors).all()
 
 
-@fuzzed(40)
+@fuzzed(20)
 @given(st.data())
 def test_cached_grids(tmp_path: Path, data: st.DataObject) -> None:
     buffer = io.BytesIO()
