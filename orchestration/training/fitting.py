@@ -82,7 +82,8 @@ def fit(run: Run, *, callbacks: Sequence[Any] = (), report: Callable[[dict], dic
             f"training stopped: {str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__}",
             where=str(run.folder),
             remedy=f"{settings.min_workers or settings.workers} workers need as many free "
-            f"{'GPUs' if settings.use_gpu else 'CPUs'}, and {settings.cpus_per_worker} CPUs each; "
+            f"{'GPUs' if settings.use_gpu else 'CPUs'}, and {settings.cpus_per_worker} CPUs each, on nodes that train "
+            f"(they have room for {n_that_fit(settings)}); "
             "repeat the command to go on from the last checkpoint",
         ) from error
     finally:
