@@ -1,6 +1,6 @@
 """From a model and a partition's clips to the levels and accuracies of episodes, in this process.
 
-Training validates with it after each epoch. `orchestration.evaluate` spreads the same steps over actors.
+Training validates with it after each epoch. `orchestration.evaluation.evaluate` spreads the same steps over actors.
 """
 
 from __future__ import annotations

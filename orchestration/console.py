@@ -23,7 +23,7 @@ out, notes = Console(), Console(stderr=True)
 
 
 def show_epoch(row: dict[str, Any]) -> None:
-    """One line an epoch: for a log; a terminal gets `orchestration.live`."""
+    """One line an epoch: for a log; a terminal gets `orchestration.training.live`."""
     terms = " ".join(f"{name.removeprefix('loss_')} {row[name]:.3f}" for name in row if name.startswith("loss_"))
     out.print(
         f"epoch {row['epoch']}: val {percent(row['val_accuracy'])} ± {100 * (row['val_ci95'] or 0):.1f}  "

@@ -18,7 +18,7 @@ from hcl.grids import GridDataset
 from hcl.settings import nest
 from hcl.splits import Partition, merge, read_split
 from hcl.strict_yaml import dump_yaml
-from orchestration.grids import GridJob
+from orchestration.training.grids import GridJob
 from results.files import write_atomically
 
 LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"

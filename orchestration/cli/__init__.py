@@ -37,7 +37,7 @@ from orchestration.cli import (
     train,
 )
 from orchestration.console import notes
-from orchestration.storage import storage_error
+from orchestration.machines.storage import storage_error
 from results import RecordError
 from search_spaces import SpaceError
 

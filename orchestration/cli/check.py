@@ -55,7 +55,7 @@ def check(
     Without it they stop at the first missing video. Repeat the check when lists or videos have changed.
     """
     from hcl.checking import check_dataset, keep_effective, keep_names
-    from orchestration.opening import unreadable
+    from orchestration.extraction.opening import unreadable
 
     opened = (lambda files: unreadable(files, address=address)) if open_files else None
     found = check_dataset(data, dataset, min_frames=min_frames, open_files=opened)

@@ -138,8 +138,8 @@ def plan_study(
     --speed.
     """
     from cluster.plan import Task, plan
-    from orchestration.showing_plan import show_plan
-    from orchestration.unit_costs import clips_per_epoch, measured
+    from orchestration.machines.showing_plan import show_plan
+    from orchestration.machines.unit_costs import clips_per_epoch, measured
 
     costs, experiment = measured(run_folder(run, runs), runs)
     train = experiment.train

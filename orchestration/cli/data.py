@@ -26,7 +26,7 @@ def synth(
 ) -> None:
     """Make the synthetic benchmark: real video files of 36 actions in five visual domains, with splits."""
     from hcl.synthetic import ACTIONS, DOMAINS, make_benchmark
-    from orchestration.runtime import progress
+    from orchestration.machines.runtime import progress
 
     domains = tuple(domain or DOMAINS)
     if unknown := [name for name in domains if name not in DOMAINS]:

@@ -31,7 +31,7 @@ from orchestration.cli.options import (
 from orchestration.console import notes, out, print_table, show_records
 
 if TYPE_CHECKING:
-    from orchestration.questions import Question, Target
+    from orchestration.evaluation.questions import Question, Target
 
 _OF_EVALUATION = (
     "evaluation.",
@@ -92,9 +92,9 @@ def evaluate(
     RUNS/cache: the same command again, or one with other episodes, shots or fusion weights, only looks up. Repeat the
     command after an interruption and it does what is missing.
     """
-    from orchestration.evaluate import evaluate as answer
-    from orchestration.methods import METHODS
-    from orchestration.questions import encodings, one_by_one_notes, plan, questions_of
+    from orchestration.evaluation.evaluate import evaluate as answer
+    from orchestration.evaluation.methods import METHODS
+    from orchestration.evaluation.questions import encodings, one_by_one_notes, plan, questions_of
 
     methods, known = tuple(method or ()), dict.fromkeys((*METHODS, *REGIMES))
     if unknown := [name for name in methods if name not in known]:
@@ -152,8 +152,8 @@ def _check_settings(values: Mapping[str, Any], where: str) -> None:
 
 
 def _target(run: Path, runs: Path, methods: tuple[str, ...], changes: Mapping[str, Any], fused: bool) -> Target:
-    from orchestration.fuse import FUSED, chosen_fusion
-    from orchestration.questions import Target
+    from orchestration.evaluation.fuse import FUSED, chosen_fusion
+    from orchestration.evaluation.questions import Target
 
     folder, checkpoint = run_and_checkpoint(run, runs)
     experiment = load_resolved(folder / "experiment.yaml")
@@ -165,7 +165,7 @@ def _target(run: Path, runs: Path, methods: tuple[str, ...], changes: Mapping[st
 def _of_suite(
     path: Path, runs: Path, methods: tuple[str, ...], changes: Mapping[str, Any], fused: bool
 ) -> list[Target]:
-    from orchestration.suite import read_suite
+    from orchestration.evaluation.suite import read_suite
 
     targets = []
     for number, entry in enumerate(read_suite(path), 1):

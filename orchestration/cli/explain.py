@@ -14,7 +14,7 @@ from orchestration.cli.options import DATA, RUNS, Data, Runs, Set, command_line,
 from orchestration.console import out
 
 if TYPE_CHECKING:
-    from orchestration.explain import Explained
+    from orchestration.evaluation.explain import Explained
 
 
 def explain(
@@ -52,7 +52,7 @@ def explain(
     What lies in the run's explanations/ is shown by `hcl report`.
     """
     from orchestration.cli.evaluate import evaluation_settings
-    from orchestration.explain import Explainer
+    from orchestration.evaluation.explain import Explainer
 
     if (query is None) == (examples is None):
         raise ConfigError("one of the two is needed", where="--query and --examples", remedy="--query CLASS/VIDEO")

@@ -34,7 +34,7 @@ def extract(
     A video that cannot be decoded, or takes longer than its limit, costs a row of the manifest and is named; the
     rest goes on. Frames of 640 x 480 take about a quarter of the space that they would at full size and quality 95.
     """
-    from orchestration.extract import extract_dataset
+    from orchestration.extraction.extract import extract_dataset
 
     summary = extract_dataset(
         data,
@@ -68,7 +68,7 @@ def pack(
     folders and join the shards when the command is repeated. Shards are plain tar files with an index behind.
     """
     from hcl.packing import pack_dataset
-    from orchestration.runtime import progress
+    from orchestration.machines.runtime import progress
 
     images = _images(data, dataset)
     with progress(_n_videos(images), f"pack {dataset}", "videos") as advance:
@@ -82,7 +82,7 @@ def pack(
 def unpack(dataset: DataSet, data: Data = DATA) -> None:
     """Move the frames of a data set out of shards, into a folder of JPEGs for each video as published."""
     from hcl.packing import unpack_dataset
-    from orchestration.runtime import progress
+    from orchestration.machines.runtime import progress
 
     images = _images(data, dataset)
     with progress(_n_videos(images), f"unpack {dataset}", "videos") as advance:

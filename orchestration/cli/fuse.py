@@ -35,7 +35,7 @@ def fuse(
     --set takes evaluation.* (the shots to choose for: --set evaluation.shots=[5]) and settings of the machine.
     """
     from orchestration.cli.evaluate import evaluation_settings
-    from orchestration.fuse import FUSED, evaluate_fusion, search_fusion
+    from orchestration.evaluation.fuse import FUSED, evaluate_fusion, search_fusion
     from results.comparison import comparison_table
     from results.store import load
 

@@ -15,7 +15,7 @@ from hcl.resolve import resolve
 from hcl.settings import flatten
 from orchestration.cli.options import RUNS, Runs
 from orchestration.console import notes, out, print_rows
-from orchestration.study_view import show_status
+from orchestration.sweeps.study_view import show_status
 from results.listing import LISTINGS
 from results.settings import settings_of
 from results.tables import accuracy_table, levels_table, number

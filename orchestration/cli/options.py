@@ -17,7 +17,7 @@ from hcl.errors import ConfigError, HCLError
 from hcl.names import some
 from hcl.resolve import resolve
 from orchestration.console import notes, out
-from orchestration.storage import check_place
+from orchestration.machines.storage import check_place
 
 Data = Annotated[
     Path,

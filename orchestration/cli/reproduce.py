@@ -13,7 +13,7 @@ from rich.markup import escape
 from hcl.errors import HCLError
 from orchestration.cli.options import DATA, Address, Data
 from orchestration.console import out, print_rows
-from orchestration.storage import check_place
+from orchestration.machines.storage import check_place
 
 
 def reproduce(
@@ -45,8 +45,8 @@ def reproduce(
     Exit status 1: the figures differ.
     """
     import results
-    from orchestration.recorded import read_recorded
-    from orchestration.reproducing import checks_of, commands_of, repeat
+    from orchestration.reports.recorded import read_recorded
+    from orchestration.reports.reproducing import checks_of, commands_of, repeat
     from results.reproduction import agrees, checks_table, epochs_table, figures_table
 
     recorded = read_recorded(record)

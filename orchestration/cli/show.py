@@ -31,7 +31,7 @@ def show(
     Of a class it shows the test views of some videos. A video file need not have been extracted.
     """
     from hcl.contact_sheet import write_png
-    from orchestration.showing import draw_sheet
+    from orchestration.extraction.showing import draw_sheet
 
     chosen = experiment_of(experiment, settings, None)
     image = draw_sheet(data, what, chosen, n_views=views, n_videos=videos, seed=seed)

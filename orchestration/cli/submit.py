@@ -77,8 +77,8 @@ def submit(
     from cluster.packing import megabytes, pack
     from orchestration import __file__ as code
     from orchestration.cli import app
-    from orchestration.runtime import RAY_ENVIRONMENT
-    from orchestration.submission import check_command
+    from orchestration.machines.runtime import RAY_ENVIRONMENT
+    from orchestration.machines.submission import check_command
 
     job = check_command(typer.main.get_command(app), command)  # type: ignore[arg-type]
     resources = Resources(num_cpus, num_gpus, {key: _number(value) for key, value in _pairs("--resource", resource)})

@@ -12,7 +12,6 @@ from hcl.errors import ConfigError
 from hcl.resolve import resolve
 from hcl.settings import flatten
 from hcl.strict_yaml import parse_yaml
-from orchestration.choices import SamplerName, StopRule
 from orchestration.cli.options import (
     DATA,
     RUNS,
@@ -31,6 +30,7 @@ from orchestration.cli.options import (
     run_folder,
 )
 from orchestration.console import out
+from orchestration.sweeps.choices import SamplerName, StopRule
 from search_spaces import Space, load_space
 
 TRIALS = 20
@@ -169,17 +169,17 @@ def sweep(
     new seeds each, and says which of them are told apart.
     """
     if status:
-        from orchestration.study_view import show_status
+        from orchestration.sweeps.study_view import show_status
 
         show_status(run_folder(Path(experiment), runs))
         return
-    from orchestration.confirm import confirm as confirm_trials
-    from orchestration.fused_trials import fuse_trials
-    from orchestration.study import Limits, Study, n_trials_in_all, n_trials_of
-    from orchestration.study_checks import check_study
-    from orchestration.study_view import StudyTable, show_candidates, show_end, show_fused
-    from orchestration.sweep import full_length, write_best
-    from orchestration.sweep import sweep as run_sweep
+    from orchestration.sweeps.confirm import confirm as confirm_trials
+    from orchestration.sweeps.fused_trials import fuse_trials
+    from orchestration.sweeps.study import Limits, Study, n_trials_in_all, n_trials_of
+    from orchestration.sweeps.study_checks import check_study
+    from orchestration.sweeps.study_view import StudyTable, show_candidates, show_end, show_fused
+    from orchestration.sweeps.sweep import full_length, write_best
+    from orchestration.sweeps.sweep import sweep as run_sweep
 
     chosen = experiment_of(experiment, settings, workers, cache_dir)
     asked = trials or (None if restart else n_trials_of(runs / chosen.name)) or TRIALS
@@ -199,7 +199,7 @@ def sweep(
         round_epochs,
     )
     if dry_run:
-        from orchestration.study_plan import show_plan
+        from orchestration.sweeps.study_plan import show_plan
 
         check_study(study)
         show_plan(study, address)

@@ -29,7 +29,7 @@ def track(
     hcl results track --to http://localhost:5000
     hcl results track 'runs/ssv2*' --to sqlite:///mlflow.db --experiment ssv2
     """
-    from orchestration.tracking import push
+    from orchestration.reports.tracking import push
     from results.tracked import tracked_runs, tracked_studies
 
     if not to:

@@ -26,7 +26,7 @@ from orchestration.cli.options import (
     tell_left_out,
 )
 from orchestration.console import out
-from orchestration.live import EpochTable, show_memory
+from orchestration.training.live import EpochTable, show_memory
 
 if TYPE_CHECKING:
     from orchestration.runs import Run
@@ -64,7 +64,7 @@ def train_and_show(
     experiment: Experiment, *, data: Path, runs: Path, restart: bool = False, address: str | None = None
 ) -> None:
     """Train by Ray Train under a live table; say what to do next."""
-    from orchestration.train import train as train_run
+    from orchestration.training.train import train as train_run
 
     tell_left_out(data, experiment.data.dataset)
     with EpochTable() as table:
@@ -85,8 +85,8 @@ def train_and_show(
 def _show_plan(run: Run) -> None:
     """What would be trained on, how much, and what it takes of each worker's memory."""
     from hcl import build
-    from orchestration.estimate import estimate_memory
-    from orchestration.train import check_data
+    from orchestration.training.estimate import estimate_memory
+    from orchestration.training.train import check_data
 
     check_data(run)
     partitions = run.partitions()

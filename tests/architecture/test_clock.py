@@ -19,10 +19,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("hcl", "orchestration", "search_spaces", "cluster", "results")
 WALL = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow"), ("date", "today")}
 ALLOWED = {
-    "orchestration/doctor.py": "compares the clocks of nodes",
-    "orchestration/node.py": "tells a node's",
-    "orchestration/fitting.py": "a name that no other has",
-    "orchestration/tuning.py": "a name that no other has",
+    "orchestration/machines/doctor.py": "compares the clocks of nodes",
+    "orchestration/machines/node.py": "tells a node's",
+    "orchestration/training/fitting.py": "a name that no other has",
+    "orchestration/sweeps/tuning.py": "a name that no other has",
     "orchestration/cli/jobs.py": "shows how long a job has run",
     "results/provenance.py": "notes when something was done",
 }

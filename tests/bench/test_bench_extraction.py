@@ -16,8 +16,8 @@ import pytest
 
 from hcl.extraction import extract_video, find_videos
 from hcl.manifest import VideoRecord, append_record, read_manifest
-from orchestration import extract
-from orchestration.extract import extract_dataset
+from orchestration.extraction import extract
+from orchestration.extraction.extract import extract_dataset
 
 N_VIDEOS, N_FRAMES, WIDTH, HEIGHT = 36, 60, 640, 480
 CODECS = ((".mp4", "mp4v"), (".webm", "VP80"), (".avi", "MJPG"))

@@ -172,8 +172,8 @@ def clips_like(labels: np.ndarray, size: int) -> torch.Tensor:
 @pytest.mark.ray
 def test_two_actors_against_one(local_ray: ModuleType, capsys, tmp_path: Path):
     """Tiles of 96 clips scored by actors of one thread each, which are warm."""
-    from orchestration.runtime import map_actors
-    from orchestration.tables import Table
+    from orchestration.evaluation.tables import Table
+    from orchestration.machines.runtime import map_actors
 
     features, table = features_like(np.arange(96) % 4), Table(tmp_path / "table", 96, {})
     store = FeatureStore(tmp_path / "features", 96)

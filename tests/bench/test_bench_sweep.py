@@ -12,9 +12,9 @@ import pytest
 from ray import tune
 
 from orchestration.runs import Run
-from orchestration.study import Limits
-from orchestration.study_view import read_status
-from orchestration.sweep import sweep
+from orchestration.sweeps.study import Limits
+from orchestration.sweeps.study_view import read_status
+from orchestration.sweeps.sweep import sweep
 from tests.orchestration.conftest import write_data
 from tests.orchestration.stub_trials import Report, instant, row_of, stub_study
 from tests.orchestration.test_study_killed import (

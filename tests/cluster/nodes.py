@@ -81,6 +81,7 @@ class LocalCluster:
 
     def start(self, n_workers: int, *, head_cpus: int = 0) -> None:
         self.port, self.job_port = free_port(), free_port()
+        resources = {"trial_driver": 4} | (dict.fromkeys(ROLES, 1) if head_cpus else {})
         head = [
             "--head",
             f"--port={self.port}",
@@ -88,7 +89,7 @@ class LocalCluster:
             f"--dashboard-port={self.job_port}",
             f"--ray-client-server-port={free_port()}",
             f"--num-cpus={head_cpus}",
-            '--resources={"trial_driver": 4}',
+            f"--resources={json.dumps(resources)}",
         ]
         self.head = self._start(head, self.host)
         wait_for(lambda: self.head.check() and self.hcl("jobs", "list").returncode == 0, "the job server")

@@ -13,8 +13,8 @@ from cluster.errors import DescriptionError
 from cluster.plan import Task, UnitCosts, plan
 from hcl.errors import ConfigError
 from hcl.resolve import to_yaml
-from orchestration.showing_plan import duration, size
-from orchestration.unit_costs import clips_per_epoch, measured
+from orchestration.machines.showing_plan import duration, size
+from orchestration.machines.unit_costs import clips_per_epoch, measured
 from tests.orchestration.conftest import Command, hcl, tiny_experiment  # noqa: F401
 
 COSTS = UnitCosts(clip_s=0.5, val_s=100.0, pair_s=0.001, run_bytes=2e8, feature_bytes=1e6, table_bytes=20.0)

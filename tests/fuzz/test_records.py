@@ -15,8 +15,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import results
-from orchestration.fitting import _raise_recorded
 from orchestration.runs import FAILED
+from orchestration.training.fitting import _raise_recorded
 from results.codec import encode
 from results.explanations import ExplanationRecord, read_explanations
 from results.listing import LISTINGS

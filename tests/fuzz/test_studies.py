@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from hcl.errors import StorageError
 from hcl.resolve import override, resolve
-from orchestration.fuse import _repeated, chosen_fusion
-from orchestration.ledger import Ledger
+from orchestration.evaluation.fuse import _repeated, chosen_fusion
 from orchestration.runs import FUSION, write_fusion
-from orchestration.study import STUDY, _known, n_trials_of
-from orchestration.study_storage import open_storage, without_password
+from orchestration.sweeps.ledger import Ledger
+from orchestration.sweeps.study import STUDY, _known, n_trials_of
+from orchestration.sweeps.study_storage import open_storage, without_password
 from search_spaces import load_space
 from tests.fuzz.hostile import altered, contained, fuzzed, mutated, texts
 

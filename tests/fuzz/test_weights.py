@@ -26,7 +26,7 @@ from hcl.grids import GridStore
 from hcl.published import read_published
 from hcl.published_embeddings import import_published, read_pickle
 from hcl.splits import Partition, Video
-from orchestration.checkpoints import list_checkpoint
+from orchestration.training.checkpoints import list_checkpoint
 from tests.fuzz.hostile import altered, contained, fuzzed, mutated, values
 
 CLASSES = ("a", "b", "c")

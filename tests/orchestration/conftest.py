@@ -17,7 +17,7 @@ from hcl.resolve import resolve, to_yaml
 from hcl.splits import Partition, Video, write_split
 from orchestration.cli import main
 from orchestration.runs import Run
-from orchestration.train import train
+from orchestration.training.train import train
 
 CLASSES = {"train": ("ant", "bee", "cat", "dog"), "val": ("eel", "fox", "gnu"), "test": ("hen", "ibis", "jay")}
 N_VIDEOS, N_FRAMES, SIDE = 5, 5, 48

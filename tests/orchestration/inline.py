@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestration.actors import BARRIER
+from orchestration.machines.actors import BARRIER
 
 
 class Inline:

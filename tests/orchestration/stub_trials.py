@@ -13,7 +13,7 @@ from ray import tune
 
 import results
 from orchestration.runs import Run
-from orchestration.study import Study
+from orchestration.sweeps.study import Study
 from search_spaces import Space
 from tests.orchestration.conftest import tiny_experiment
 

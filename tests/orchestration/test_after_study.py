@@ -11,12 +11,12 @@ import pytest
 import results
 from hcl.errors import HCLError
 from hcl.resolve import to_yaml
-from orchestration import confirm as confirming
-from orchestration import fused_trials
-from orchestration.confirm import confirm
-from orchestration.fused_trials import fuse_trials
-from orchestration.fusion_search import Search
-from orchestration.study_view import show_candidates, show_fused
+from orchestration.evaluation.fusion_search import Search
+from orchestration.sweeps import confirm as confirming
+from orchestration.sweeps import fused_trials
+from orchestration.sweeps.confirm import confirm
+from orchestration.sweeps.fused_trials import fuse_trials
+from orchestration.sweeps.study_view import show_candidates, show_fused
 from results.statistics import paired_over_seeds
 from tests.orchestration.inline import connect
 from tests.orchestration.stub_trials import stub_study

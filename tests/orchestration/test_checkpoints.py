@@ -15,9 +15,9 @@ from hcl import build
 from hcl.checkpoint import file_digest, load_checkpoint
 from hcl.errors import CheckpointError, ConfigError, StorageError
 from hcl.resolve import load_resolved, resolve, to_yaml
-from orchestration.checkpoints import IMPORTED, import_published
 from orchestration.runs import BEST, LAST, Run
-from orchestration.train import prepare
+from orchestration.training.checkpoints import IMPORTED, import_published
+from orchestration.training.train import prepare
 from tests.orchestration.conftest import TINY, Command, tree
 from tests.parity.recorded import published_name
 

@@ -114,7 +114,7 @@ def test_an_interrupt_ends_with_what_to_do_next(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("orchestration.train.train", interrupted)
+    monkeypatch.setattr("orchestration.training.train.train", interrupted)
     code, _, err = hcl("train", experiment_file)
     assert code == 130
     assert "repeat the command to go on" in err
@@ -124,7 +124,7 @@ def test_a_bug_ends_in_a_traceback(hcl: Command, experiment_file: Path, monkeypa
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("orchestration.train.train", broken)
+    monkeypatch.setattr("orchestration.training.train.train", broken)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         hcl("train", experiment_file)
 

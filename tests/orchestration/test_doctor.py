@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from orchestration.doctor import judge, judge_token
-from orchestration.node import PACKAGES, NodeFacts
+from orchestration.machines.doctor import judge, judge_token
+from orchestration.machines.node import PACKAGES, NodeFacts
 from tests.orchestration.conftest import Command
 
 DATA, RUNS = Path("/shared/data"), Path("/shared/runs")

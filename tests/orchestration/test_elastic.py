@@ -13,9 +13,11 @@ from pydantic import ValidationError
 from hcl.checkpoint import load_checkpoint
 from hcl.config import Train
 from hcl.errors import ClusterError
-from orchestration import elastic, fitting, roles, room
+from orchestration.machines import roles
 from orchestration.runs import LAST, Run
-from orchestration.worker import run_epochs
+from orchestration.sweeps import room
+from orchestration.training import elastic, fitting
+from orchestration.training.worker import run_epochs
 from tests.orchestration.conftest import TWO, tiny_experiment
 from tests.orchestration.test_sweep import FLOAT, space_of, study_of
 from tests.orchestration.test_train import untimed

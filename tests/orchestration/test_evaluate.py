@@ -31,9 +31,9 @@ from hcl.model import HCL
 from hcl.resolve import override
 from hcl.scores import Levels, accuracies, fused, score_episode
 from hcl.splits import Partition, read_partition
-from orchestration import scorer, scoring, tables
-from orchestration.evaluate import Answers, evaluate
-from orchestration.questions import Target, encodings, one_by_one_notes, plan, questions_of
+from orchestration.evaluation import scorer, scoring, tables
+from orchestration.evaluation.evaluate import Answers, evaluate
+from orchestration.evaluation.questions import Target, encodings, one_by_one_notes, plan, questions_of
 from orchestration.runs import BEST, LAST, Run
 from tests.orchestration.conftest import tiny_experiment, tree
 
@@ -44,7 +44,7 @@ METHODS = ("hcl", "untrained", "random", "prototype")  # other matchers: test_ma
 def one_actor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each brings up torch in a process of its own; `records` has two."""
     monkeypatch.setattr(scoring, "n_workers_available", lambda *_, **__: 1)
-    monkeypatch.setattr("orchestration.grids.n_workers_available", lambda *_, **__: 1)
+    monkeypatch.setattr("orchestration.training.grids.n_workers_available", lambda *_, **__: 1)
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +228,7 @@ def test_the_same_command_again_reads_the_tables(
 ) -> None:
     """Nor do other sigmas, another metric or other episodes score a pair again."""
     monkeypatch.setattr(scoring, "map_actors", lambda *_, **__: pytest.fail("an actor was started"))
-    monkeypatch.setattr("orchestration.grids.map_actors", lambda *_, **__: pytest.fail("an actor was started"))
+    monkeypatch.setattr("orchestration.training.grids.map_actors", lambda *_, **__: pytest.fail("an actor was started"))
     again = answers_of(run_folder, experiment, data_root, trained.runs, tuple(METHODS))
     assert [one.accuracy for one in again.records] == [one.accuracy for one in records] and again.n_encoded == 0
     changes = {

@@ -23,9 +23,9 @@ from hcl.inventory import ExtractionJob, extraction_jobs
 from hcl.locking import exclusive
 from hcl.manifest import VideoRecord, append_record, read_manifest
 from hcl.splits import Partition, Video, read_split, write_split
-from orchestration import extract
-from orchestration.extract import extract_dataset
-from orchestration.runtime import ItemCrash
+from orchestration.extraction import extract
+from orchestration.extraction.extract import extract_dataset
+from orchestration.machines.runtime import ItemCrash
 
 pytestmark = pytest.mark.ray
 
@@ -326,7 +326,8 @@ def test_kill_9_of_the_driver_costs_at_most_what_was_under_way(local_ray: Module
         benchmark(tmp_path / name, 12, n_frames=20, side=256) for name in ("reference", "disturbed")
     )
     extract_dataset(reference, "toy", actors=2)
-    script = "import sys; from orchestration.extract import *; extract_dataset(Path(sys.argv[1]), 'toy', actors=2)"
+    script = "import sys; from orchestration.extraction.extract import *; "
+    script += "extract_dataset(Path(sys.argv[1]), 'toy', actors=2)"
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     driver = subprocess.Popen([sys.executable, "-c", script, str(disturbed)], env=environment)
     journal = disturbed / "images" / "toy" / "manifest.jsonl"

@@ -17,7 +17,7 @@ import pytest
 from hcl.frames import FrameStore
 from hcl.manifest import read_manifest
 from hcl.splits import Video
-from orchestration.extract import extract_dataset
+from orchestration.extraction.extract import extract_dataset
 
 CODECS = os.environ.get("HCL_CODECS")
 

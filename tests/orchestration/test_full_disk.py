@@ -17,12 +17,13 @@ import pytest
 import results
 from hcl.errors import HCLError, StorageError
 from hcl.resolve import to_yaml
-from orchestration import evaluate as evaluation
-from orchestration import fitting, grids, scorer, scoring
-from orchestration.fitting import fit
+from orchestration.evaluation import evaluate as evaluation
+from orchestration.evaluation import scorer, scoring
+from orchestration.machines.storage import storage_error
 from orchestration.runs import BEST, LAST, Run
-from orchestration.storage import storage_error
-from orchestration.worker import run_epochs
+from orchestration.training import fitting, grids
+from orchestration.training.fitting import fit
+from orchestration.training.worker import run_epochs
 from tests.orchestration.conftest import TWO, Command, tiny_experiment, tree
 from tests.orchestration.inline import without_ray
 from tests.orchestration.test_train import assert_same_checkpoints, untimed
@@ -137,7 +138,7 @@ def test_read_only_storage_is_refused_before_any_work(
 ) -> None:
     """Data may be read only for all but what writes frames."""
     started: list[str] = []
-    monkeypatch.setattr("orchestration.runtime._start", lambda *_: started.append("Ray"))
+    monkeypatch.setattr("orchestration.machines.runtime._start", lambda *_: started.append("Ray"))
     disk.mount()
     shutil.copytree(data_root / "splits", disk.folder / "data" / "splits")
     (disk.folder / "data" / "videos" / "toy" / "ant").mkdir(parents=True)

@@ -18,11 +18,11 @@ import torch
 import hcl.checkpoint
 from hcl.checkpoint import load_checkpoint
 from hcl.config import Experiment
-from orchestration.fitting import fit
+from orchestration.machines.runtime import connect
 from orchestration.runs import LAST, Run
-from orchestration.runtime import connect
-from orchestration.train import prepare, train
-from orchestration.worker import run_epochs
+from orchestration.training.fitting import fit
+from orchestration.training.train import prepare, train
+from orchestration.training.worker import run_epochs
 from tests.orchestration.conftest import TWO, tiny_experiment
 from tests.orchestration.test_train import assert_same_checkpoints, untimed
 

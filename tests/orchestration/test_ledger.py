@@ -12,9 +12,9 @@ import pytest
 from optuna.trial import TrialState
 
 from hcl.errors import ConfigError, HCLError, StorageError
-from orchestration.ledger import EPOCHS, ERROR, Ledger
-from orchestration.samplers import check_sampler
-from orchestration.study_storage import JOURNAL, open_storage, without_password
+from orchestration.sweeps.ledger import EPOCHS, ERROR, Ledger
+from orchestration.sweeps.samplers import check_sampler
+from orchestration.sweeps.study_storage import JOURNAL, open_storage, without_password
 from search_spaces import Space
 
 PARAMETERS: dict[str, Any] = {
@@ -91,6 +91,22 @@ def test_killed_between_two_values_of_a_trial(dies_after: int, tmp_path: Path, m
         ledger.ask()
     cut += work(open_ledger(tmp_path / "cut"), 2)
     assert cut == whole
+
+
+def test_what_is_taken_back_is_given_out_again_as_it_was(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, n_trials=3)
+    first, second = ledger.ask(), ledger.ask()
+    assert first is not None and second is not None
+    ledger.take_back(first.name)
+    assert ledger.n_running == 1 and ledger.ask() == first and ledger.n_running == 2
+    ledger.take_back(second.name)
+    ledger.finish(first.name, [1.0])
+    assert open_ledger(tmp_path, n_trials=3).ask() == second
+    assert ledger.ask() == second and not ledger.is_done()
+    for given in (second, ledger.ask()):
+        assert given is not None
+        ledger.finish(given.name, [1.0])
+    assert ledger.is_done() and ledger.ask() is None
 
 
 def test_half_a_line_of_the_journal_is_dropped(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from orchestration import console, live
-from orchestration.estimate import Estimate
-from orchestration.live import EpochTable, show_memory
+from orchestration import console
+from orchestration.training import live
+from orchestration.training.estimate import Estimate
+from orchestration.training.live import EpochTable, show_memory
 
 ROW: dict[str, Any] = {
     "epoch": 3,

@@ -15,7 +15,7 @@ import pytest
 
 from hcl.errors import StorageError
 from orchestration.locks import held
-from orchestration.train import train
+from orchestration.training.train import train
 from tests.orchestration.conftest import tiny_experiment
 
 HOLDER = """

@@ -20,13 +20,14 @@ from hcl.errors import ConfigError
 from hcl.frames import FrameStore
 from hcl.resolve import override, to_yaml
 from hcl.splits import read_partition
-from orchestration import evaluate as evaluating
-from orchestration import fuse, grids, scorer, scoring
-from orchestration.evaluate import evaluate
-from orchestration.explain import Explainer
-from orchestration.fuse import FUSED, chosen_fusion, evaluate_fusion, search_fusion
-from orchestration.questions import Target, questions_of
+from orchestration.evaluation import evaluate as evaluating
+from orchestration.evaluation import fuse, scorer, scoring
+from orchestration.evaluation.evaluate import evaluate
+from orchestration.evaluation.explain import Explainer
+from orchestration.evaluation.fuse import FUSED, chosen_fusion, evaluate_fusion, search_fusion
+from orchestration.evaluation.questions import Target, questions_of
 from orchestration.runs import BEST
+from orchestration.training import grids
 from results.comparison import comparison_table
 from results.explanations import read_explanations
 from search_spaces import load_space

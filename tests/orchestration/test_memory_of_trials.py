@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from orchestration.runs import Run
-from orchestration.study import Limits
-from orchestration.sweep import sweep
+from orchestration.sweeps.study import Limits
+from orchestration.sweeps.sweep import sweep
 from tests.orchestration.stub_trials import Report, instant, stub_study
 
 _MEBIBYTE = 2**20

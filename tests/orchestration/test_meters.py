@@ -10,8 +10,8 @@ import pytest
 import ray
 from ray.util.state import list_actors
 
-from orchestration import meters
-from orchestration.runtime import actor_of, map_actors, progress
+from orchestration.machines import meters
+from orchestration.machines.runtime import actor_of, map_actors, progress
 
 
 class Squarer:

@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 
 from hcl.errors import ClusterError
-from orchestration.node_watch import ends_without_nodes
+from orchestration.machines.node_watch import ends_without_nodes
 
 FAST = {"patience_s": 0.1, "every_s": 0.02}
 
@@ -62,7 +62,7 @@ def test_other_errors_and_ctrl_c_pass() -> None:
 def test_what_ignores_the_interruption_is_ended_with_its_process() -> None:
     code = """
 import signal, time
-from orchestration.node_watch import ends_without_nodes
+from orchestration.machines.node_watch import ends_without_nodes
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 with ends_without_nodes("local Ray", count=lambda: 0, patience_s=0.1, every_s=0.02, grace_s=0.3):
     time.sleep(60)

@@ -10,13 +10,13 @@ import pytest
 
 import results
 from hcl.errors import ConfigError
-from orchestration.confirm import confirm
-from orchestration.ledger import LAST, Given
-from orchestration.population import Population
-from orchestration.study import Limits, Study, n_trials_in_all
-from orchestration.study_storage import open_storage
-from orchestration.study_view import show_end
-from orchestration.sweep import sweep
+from orchestration.sweeps.confirm import confirm
+from orchestration.sweeps.ledger import LAST, Given
+from orchestration.sweeps.population import Population
+from orchestration.sweeps.study import Limits, Study, n_trials_in_all
+from orchestration.sweeps.study_storage import open_storage
+from orchestration.sweeps.study_view import show_end
+from orchestration.sweeps.sweep import sweep
 from search_spaces import Space
 from tests.orchestration.conftest import tiny_experiment
 

@@ -21,12 +21,12 @@ from hcl.evaluation import mixed_levels, pooled_scores
 from hcl.frames import FrameStore
 from hcl.scores import accuracies, fused
 from hcl.splits import read_partition
-from orchestration.evaluate import evaluate
-from orchestration.keeping import Keeper
-from orchestration.questions import Target, plan, questions_of
+from orchestration.evaluation.evaluate import evaluate
+from orchestration.evaluation.questions import Target, plan, questions_of
 from orchestration.runs import BEST, LAST, Run
-from orchestration.train import prepare
-from orchestration.worker import run_epochs
+from orchestration.training.keeping import Keeper
+from orchestration.training.train import prepare
+from orchestration.training.worker import run_epochs
 from tests.orchestration.conftest import CLASSES, tiny_experiment
 
 QUICK: dict[str, Any] = {

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from hcl.resolve import override, resolve, to_yaml
-from orchestration.reporting import changed_settings
-from orchestration.study import Limits, Study
+from orchestration.reports.reporting import changed_settings
+from orchestration.sweeps.study import Limits, Study
 from search_spaces import load_space
 
 

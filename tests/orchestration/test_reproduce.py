@@ -13,15 +13,17 @@ import pytest
 import results
 from hcl.config import Experiment
 from hcl.resolve import load_resolved, override, to_yaml
-from orchestration import evaluate as evaluating
-from orchestration import grids, reproducing, scorer, scoring
 from orchestration.cli.evaluate import evaluation_settings
-from orchestration.evaluate import evaluate
-from orchestration.questions import Target, questions_of
-from orchestration.recorded import read_recorded, target_of
+from orchestration.evaluation import evaluate as evaluating
+from orchestration.evaluation import scorer, scoring
+from orchestration.evaluation.evaluate import evaluate
+from orchestration.evaluation.questions import Target, questions_of
+from orchestration.reports import reproducing
+from orchestration.reports.recorded import read_recorded, target_of
 from orchestration.runs import BEST, Run
-from orchestration.train import prepare
-from orchestration.worker import run_epochs
+from orchestration.training import grids
+from orchestration.training.train import prepare
+from orchestration.training.worker import run_epochs
 from tests.orchestration.conftest import Command, tiny_experiment, write_data
 from tests.orchestration.inline import without_ray
 

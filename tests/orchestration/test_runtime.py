@@ -19,8 +19,8 @@ import pytest
 import ray
 
 from hcl.errors import ClusterError, VideoError
-from orchestration.actors import BARRIER
-from orchestration.runtime import ItemCrash, ItemTimeout, connect, map_actors, n_workers_available, progress
+from orchestration.machines.actors import BARRIER
+from orchestration.machines.runtime import ItemCrash, ItemTimeout, connect, map_actors, n_workers_available, progress
 
 pytestmark = pytest.mark.ray
 
@@ -231,7 +231,7 @@ def test_a_ray_that_does_not_start_has_a_remedy(monkeypatch: pytest.MonkeyPatch)
 def test_a_local_ray_of_its_own_ends_with_the_block(tmp_path: Path) -> None:
     script = """
         import os, ray
-        from orchestration.runtime import connect
+        from orchestration.machines.runtime import connect
         with connect(num_cpus=3, resources={"extra": 2}):
             have = ray.cluster_resources()
             print(have["CPU"], have["trial_driver"] > 1, have["extra"], os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"])

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hcl.errors import ConfigError, StorageError
-from orchestration import storage
-from orchestration.storage import check_place
+from orchestration.machines import storage
+from orchestration.machines.storage import check_place
 from tests.orchestration.conftest import Command
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 import results
-from orchestration.study import Limits, Study
-from orchestration.sweep import sweep
+from orchestration.sweeps.study import Limits, Study
+from orchestration.sweeps.sweep import sweep
 from tests.orchestration.stub_trials import ENDS, paced, stub_study
 
 N_TRIALS, EPOCHS = 6, 2

@@ -9,7 +9,7 @@ import typer
 
 from hcl.errors import ConfigError
 from orchestration.cli import app
-from orchestration.submission import JobCommand, check_command
+from orchestration.machines.submission import JobCommand, check_command
 from tests.orchestration.conftest import Command
 
 PLACES = ["--data", "/shared/data", "--runs", "/shared/runs"]

@@ -9,8 +9,8 @@ import pytest
 
 import results
 from hcl.errors import ConfigError
+from orchestration.evaluation.suite import Entry, read_suite
 from orchestration.runs import LAST, Run
-from orchestration.suite import Entry, read_suite
 from tests.orchestration.conftest import Command
 
 

@@ -15,16 +15,16 @@ import results
 from hcl.checkpoint import load_checkpoint
 from hcl.errors import ConfigError, EpisodeError, HCLError
 from hcl.resolve import load_resolved, override
-from orchestration import sweep as sweeping
-from orchestration.fuse import chosen_fusion
-from orchestration.ledger import EPOCHS, ERROR, LOG, Given
-from orchestration.room import room_for
+from orchestration.evaluation.fuse import chosen_fusion
 from orchestration.runs import LAST
-from orchestration.study import Limits, Study, open_folder
-from orchestration.study_checks import check_space
-from orchestration.study_records import Records, best_experiment
-from orchestration.study_view import show_end, show_status
-from orchestration.sweep import sweep
+from orchestration.sweeps import sweep as sweeping
+from orchestration.sweeps.ledger import EPOCHS, ERROR, LOG, Given
+from orchestration.sweeps.room import room_for
+from orchestration.sweeps.study import Limits, Study, open_folder
+from orchestration.sweeps.study_checks import check_space
+from orchestration.sweeps.study_records import Records, best_experiment
+from orchestration.sweeps.study_view import show_end, show_status
+from orchestration.sweeps.sweep import sweep
 from search_spaces import Space, SpaceError
 from tests.orchestration.conftest import tiny_experiment, tree
 from tests.orchestration.stub_trials import ENDS, instant, stub_study, troubled

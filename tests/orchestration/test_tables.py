@@ -12,8 +12,8 @@ import pytest
 from hcl.arrays import save_arrays
 from hcl.errors import StorageError
 from hcl.splits import read_partition
-from orchestration.grids import GridJob
-from orchestration.tables import SIDE, Cell, Table
+from orchestration.evaluation.tables import SIDE, Cell, Table
+from orchestration.training.grids import GridJob
 from tests.orchestration.conftest import tiny_experiment
 
 

@@ -19,11 +19,11 @@ import results
 from hcl.checkpoint import load_checkpoint
 from hcl.errors import ConfigError, DataError, TrainingError
 from hcl.resolve import load_resolved
-from orchestration import train as training
-from orchestration.fitting import fit
 from orchestration.runs import BEST, FAILED, LAST, Run
-from orchestration.train import prepare, train
-from orchestration.worker import run_epochs
+from orchestration.training import train as training
+from orchestration.training.fitting import fit
+from orchestration.training.train import prepare, train
+from orchestration.training.worker import run_epochs
 from tests.orchestration.conftest import TWO, tiny_experiment, tree
 
 TIMED = {"clips_per_second", "data_wait", "train_seconds", "val_seconds", "memory_gb"}

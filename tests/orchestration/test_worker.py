@@ -21,11 +21,11 @@ from hcl.errors import CheckpointError, TrainingError
 from hcl.evaluation import Validation
 from hcl.frames import FrameStore
 from hcl.splits import Video, read_split
-from orchestration import keeping, worker
-from orchestration.fuse import chosen_fusion
-from orchestration.keeping import Keeper, Position, inherit
+from orchestration.evaluation.fuse import chosen_fusion
 from orchestration.runs import BEST, LAST, NON_FINITE, Run
-from orchestration.worker import run_epochs
+from orchestration.training import keeping, worker
+from orchestration.training.keeping import Keeper, Position, inherit
+from orchestration.training.worker import run_epochs
 from tests.orchestration.conftest import CLASSES, tiny_experiment, tree
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from hcl.frames import FrameStore
 from hcl.resolve import to_yaml
-from orchestration import runtime
+from orchestration.machines import runtime
 from orchestration.runs import BEST, LAST, Run
 from tests.orchestration.conftest import Command, Outcome, tiny_experiment, tree, write_data
 

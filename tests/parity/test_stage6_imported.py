@@ -19,8 +19,8 @@ from hcl.evaluation import episode_levels
 from hcl.model import HCL
 from hcl.resolve import load_resolved, resolve
 from hcl.scores import fused
-from orchestration.checkpoints import import_published
 from orchestration.runs import BEST
+from orchestration.training.checkpoints import import_published
 from tests.golden.weights import deterministic_state
 from tests.parity.recorded import check, hidden_of, load, published_name
 from tests.parity.test_stage6_images import images, terms_of

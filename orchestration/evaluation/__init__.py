@@ -1,0 +1,1 @@
+"""Questions to checkpoints and their answers: `hcl evaluate`, `hcl fuse`, `hcl explain`."""

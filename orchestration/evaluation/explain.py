@@ -1,0 +1,186 @@
+"""`hcl explain`: what a query's score rests on, in its episode; encoded here, without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+import results
+from hcl import arguments, build, inputs
+from hcl.catalogue import frames_folder
+from hcl.config import Experiment
+from hcl.effective import effective_partition
+from hcl.encoding import encode, features_of
+from hcl.episodes import Episodes
+from hcl.errors import ConfigError
+from hcl.explain import explain_pair
+from hcl.frames import FrameStore
+from hcl.model import HCL, ClipFeatures
+from hcl.scores import Levels, fused, look_up, score_pairs
+from hcl.splits import read_partition
+from orchestration.evaluation.drawing import Panel, draw, small_picture, write_picture
+from orchestration.evaluation.single_episodes import asked_examples, drawn_support, given_support, video_index
+from orchestration.runs import BEST
+from results.explanations import FOLDER, ExplanationRecord, write_explanation
+
+
+@dataclass(frozen=True)
+class Explained:
+    """The picture of a query, and what it shows.
+
+    Attributes:
+        query: `class/video`.
+        scores: of each class of the episode, best first.
+    """
+
+    picture: Path
+    query: str
+    scores: tuple[tuple[str, float], ...]
+
+    @property
+    def is_right(self) -> bool:
+        return self.scores[0][0] == self.query.partition("/")[0]
+
+
+class Explainer:
+    """A run's model and the clips of the partition that it is evaluated on.
+
+    Args:
+        command: what was typed, for the records.
+
+    Raises:
+        ConfigError: a run that matches neither tuples nor patches.
+    """
+
+    def __init__(self, folder: Path, experiment: Experiment, *, data_root: Path, command: str = ""):
+        self.folder, self.experiment, self.command = folder.absolute(), experiment, command
+        if experiment.train.regime != "hcl":
+            raise ConfigError(
+                f"was trained as {experiment.train.regime}, which matches no tuples and patches",
+                where=str(self.folder),
+                remedy="explain a run of train.regime: hcl",
+            )
+        dataset = (experiment.evaluation.datasets or (experiment.data.dataset,))[0]
+        part = read_partition(data_root, dataset, experiment.evaluation.partition)
+        self.partition = effective_partition(data_root, part)
+        self._clips = inputs.make_dataset(
+            experiment, FrameStore(frames_folder(data_root, dataset)), self.partition, training=False
+        )
+        self._embeddings = inputs.clip_embeddings(experiment, data_root, self.partition)
+        self._model: HCL | None = None
+
+    def explain(
+        self, query: str, *, support: Sequence[str] = (), shot: int = 1, seed: int = 0, to: Path | None = None
+    ) -> Explained:
+        """Draw what was matched between a query and its own class, and the best of the other classes.
+
+        A report shows what lies in the run's `explanations/`: there go the record and a small picture.
+
+        Args:
+            query: `class/video`, or the video's name where only one has it.
+            support: `class/video` of each support clip, as many of each class; empty: drawn by `seed`.
+            to: the picture; default: `explanations/` in the run's folder.
+
+        Raises:
+            ConfigError: no such video, support clips that make no episode, a mode whose clips mix.
+        """
+        if reason := arguments.defects(self.experiment).reason(shot):
+            raise ConfigError(
+                f"no pair can be explained by itself: {reason}", where="mode", remedy="use mode: corrected"
+            )
+        partition = self.partition
+        asked = video_index(query, partition)
+        if support:
+            by_class = given_support(support, partition, asked)
+        else:
+            by_class = drawn_support(partition, asked, self.experiment, shot, seed)
+        names, clips = list(by_class), [clip for shots in by_class.values() for clip in shots]
+        shot = len(clips) // len(names)
+        features, grid = self._features([*clips, asked])
+        levels = _levels(features, len(names), shot, self.experiment)
+        scores = fused(levels, arguments.sigmas_of_fusion(self.experiment))[0, 0]
+        own = names.index(partition.videos[asked].class_name)
+        rival = int(np.argmax(np.where(np.arange(len(names)) == own, -np.inf, scores)))
+        panels = []
+        for way, role in ((own, "its class"), (rival, "best other class")):
+            said = _figures(levels, scores, way, self.experiment)
+            for place in range(way * shot, (way + 1) * shot):
+                pair = features[slice(len(clips), None)], features[slice(place, place + 1)]
+                panels += self._panels(*pair, asked, clips[place], role, said, grid)
+        key = partition.videos[asked].key
+        ranked = tuple(sorted(zip(names, scores.tolist(), strict=True), key=lambda one: -one[1]))
+        image = draw(panels, heading=f"query {key} ({len(names)}-way {shot}-shot): taken for {ranked[0][0]}")
+        place_of = self.folder / FOLDER / f"{key.replace('/', '--')}.png"
+        if to is None:
+            record = ExplanationRecord(
+                query=key,
+                scores=dict(ranked),
+                support=[partition.videos[clip].key for clip in clips],
+                shot=shot,
+                command=self.command,
+                created=results.now(),
+            )
+            write_explanation(place_of.with_name(f"{place_of.stem}.json"), record, small_picture(image))
+        return Explained(write_picture(to or place_of, image), key, ranked)
+
+    def examples(self, n: int, *, shot: int | None = None, seed: int = 0) -> Iterator[Explained]:
+        """`n` queries that the run's evaluation got right and `n` that it got wrong, in the episodes it asked them in.
+
+        Raises ConfigError where no answers of an evaluation are kept.
+        """
+        regime = self.experiment.train.regime
+        for one in asked_examples(self.folder, self.partition, regime, n, shot=shot, seed=seed):
+            yield self.explain(one.query, support=one.support)
+
+    def _features(self, clips: Sequence[int]) -> tuple[ClipFeatures, tuple[int, int]]:
+        """Matching features of some clips, with the rows and columns of their patches."""
+        if self._model is None:
+            self._model = cast(HCL, build.trained_model(self.experiment, self.folder / BEST))
+        tokens, rows = encode(self._model, self._clips, clips)
+        features = features_of(
+            self._model.heads,
+            tokens,
+            rows,
+            project=self.experiment.matching.project_at_test,
+            embeddings=None if self._embeddings is None else self._embeddings[clips],
+        )
+        return features, (rows, tokens.shape[2] // rows)
+
+    def _panels(
+        self, query: ClipFeatures, support: ClipFeatures, asked: int, clip: int, role: str, said: str,
+        grid: tuple[int, int],
+    ) -> list[Panel]:  # fmt: skip
+        """One pair of clips, a panel a tuple size."""
+        matching = arguments.test_matching(self.experiment)
+        kinds = {name: matching[name] for name in ("tuple_sizes", "top_tuples", "top_patches", "zoom_ranks")}
+        found = explain_pair(query, support, **kinds)
+        frames = [self._clips[index].permute(0, 2, 3, 1).numpy() for index in (asked, clip)]  # channels last
+        title = f"{role}: {self.partition.videos[clip].key}"
+        return [
+            Panel(title + (f", tuples of {size}" if len(found) > 1 else ""), said, frames[0], frames[1], match, grid)
+            for size, match in found.items()
+        ]
+
+
+def _levels(features: ClipFeatures, way: int, shot: int, experiment: Experiment) -> Levels:
+    """Of the last clip, which stands for a query of any class, and the supports before it."""
+    n_support = way * shot
+    episode = Episodes(
+        np.arange(way)[None], np.arange(n_support).reshape(1, way, shot), np.full((1, way, 1), n_support)
+    )
+    matcher = arguments.test_matcher(experiment)
+    table = score_pairs(features, features, **matcher.options)
+    return look_up({name: one.numpy() for name, one in table.items()}, episode, **matcher.looking)
+
+
+def _figures(levels: Levels, scores: np.ndarray, way: int, experiment: Experiment) -> str:
+    sigmas = arguments.sigmas_of_fusion(experiment)
+    terms = [
+        f"{name} {sigmas[f'sigma_{name}']:.3g} x {values[0, 0, way]:.3f}"
+        for name, values in zip(("global", "temporal", "spatial"), levels, strict=True)
+    ]
+    return f"score {scores[way]:.3f} = {' + '.join(terms)}"

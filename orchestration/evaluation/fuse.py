@@ -1,0 +1,175 @@
+"""`hcl fuse`: the fusion of the levels chosen on val's score table, then test looked at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import results
+from hcl import arguments
+from hcl.config import Experiment
+from hcl.effective import effective_partition
+from hcl.episodes import Episodes, sample_episodes
+from hcl.errors import ConfigError
+from hcl.resolve import override
+from hcl.settings import flatten
+from hcl.splits import read_partition
+from hcl.strict_yaml import dump_yaml, read_yaml
+from orchestration.evaluation.evaluate import evaluate
+from orchestration.evaluation.fusion_search import LEVELS, PUBLISHED_FUSION, Search, search_table
+from orchestration.evaluation.questions import Target, questions_of
+from orchestration.evaluation.scoring import ensure_tables
+from orchestration.evaluation.tables import Cell
+from orchestration.machines.runtime import connect
+from orchestration.runs import BEST, FUSION, write_fusion
+from orchestration.training.grids import ensure_grids
+from results.files import write_atomically
+from search_spaces import Space
+
+FUSED = "hcl fused"
+
+
+def search_fusion(
+    folder: Path,
+    experiment: Experiment,
+    *,
+    data_root: Path,
+    runs: Path,
+    space: Space,
+    n_trials: int,
+    seed: int = 0,
+    restart: bool = False,
+    address: str | None = None,
+) -> Search:
+    """Choose the fusion with the best mean accuracy over `evaluation.shots` on val; written into the run's folder.
+
+    Repeated with the same question it reads the answer.
+
+    Raises:
+        ConfigError: val was trained on, the run has no levels, clips of an episode mix, the space searches other
+            settings, or another fusion has been chosen before, so that test would be looked at twice.
+    """
+    folder, data_root, runs = (Path(one).absolute() for one in (folder, data_root, runs))
+    experiment = override(experiment, {"evaluation.partition": "val"})
+    space = _checked(space, experiment)
+    partition = effective_partition(data_root, read_partition(data_root, experiment.data.dataset, "val"))
+    cell = Cell("hcl", experiment, data_root, partition, folder / BEST)
+    asked = {"table": cell.key, "space": space.model_dump(mode="json"), "n_trials": n_trials, "seed": seed}
+    asked["evaluation"] = experiment.evaluation.model_dump(mode="json", exclude={"datasets", "keep_features"})
+    record = folder / "fusion" / "search.yaml"
+    if record.exists() and not restart:
+        return _repeated(record, asked)
+    with connect(address):
+        if (job := cell.grid_job()) is not None:
+            ensure_grids([job], runs)
+        ensure_tables([cell], runs)
+    table = cell.table(runs).read()
+    found = search_table(table, _val_episodes(cell), experiment, space, n_trials=n_trials, seed=seed)
+    write_fusion(folder, found.settings, "by `hcl fuse`, see fusion/search.yaml")
+    write_atomically(record, dump_yaml({"asked": asked, "found": vars(found)}).encode())
+    return found
+
+
+def evaluate_fusion(
+    folder: Path,
+    experiment: Experiment,
+    *,
+    data_root: Path,
+    runs: Path,
+    address: str | None = None,
+    command: str = "",
+    on_cell: Callable[[list[results.EvaluationRecord]], None] | None = None,
+) -> dict[str, list[results.EvaluationRecord]]:
+    """Test, once: the chosen fusion beside the run's own, the published weights and each level by itself."""
+    fusions = named_fusions(folder)
+    targets = [
+        Target(folder, override(experiment, {**settings, "evaluation.partition": "test"}), label=label)
+        for label, settings in fusions.items()
+    ]
+    answers = evaluate(questions_of(targets, data_root), runs=runs, address=address, command=command, on_cell=on_cell)
+    return {label: [one for one in answers.records if one.method == label] for label in fusions}
+
+
+def named_fusions(folder: Path) -> dict[str, dict[str, Any]]:
+    """The settings of each fusion that test is asked with, by the method's name in records. Raises ConfigError."""
+    fusions = {FUSED: chosen_fusion(folder), "hcl": {}, "hcl published weights": PUBLISHED_FUSION}
+    alone = {f"hcl {level} only": {f"fusion.sigma_{one}": float(one == level) for one in LEVELS} for level in LEVELS}
+    return fusions | alone
+
+
+def chosen_fusion(folder: Path) -> dict[str, Any]:
+    """What was chosen on val for a run, by dotted path. Raises ConfigError."""
+    path = folder / FUSION
+    if not path.exists():
+        raise ConfigError("no fusion has been chosen", where=str(path), remedy=f"run `hcl fuse {folder.name}` first")
+    content = read_yaml(path, str(path))
+    if not isinstance(content, dict):
+        raise ConfigError("holds no settings", where=str(path), remedy="run `hcl fuse` again")
+    settings = flatten(content, str(path))
+    if other := set(settings) - set(PUBLISHED_FUSION):
+        raise ConfigError(f"{min(other)} is no setting of a fusion", where=str(path), remedy="run `hcl fuse` again")
+    return settings
+
+
+def _checked(space: Space, experiment: Experiment) -> Space:
+    """The space with what has no effect here fixed; raises ConfigError for what cannot be searched."""
+    if other := [path for path in space.parameters if path not in PUBLISHED_FUSION]:
+        raise ConfigError(
+            f"{other[0]} would need other features or other questions",
+            where=f"space {space.name}",
+            remedy=f"search some of {', '.join(sorted(PUBLISHED_FUSION))}",
+        )
+    if "val" in experiment.data.train_partitions:
+        raise ConfigError(
+            "the model was trained on val: what fits val would be chosen for what it has learnt by heart",
+            where="data.train_partitions",
+            remedy="fuse a run that was trained on train alone",
+        )
+    if experiment.train.regime != "hcl":
+        raise ConfigError(
+            f"was trained as {experiment.train.regime}, which has no levels to be weighed",
+            where="train.regime",
+            remedy="fuse a run of train.regime: hcl",
+        )
+    reasons = [arguments.defects(experiment).reason(shot) for shot in experiment.evaluation.shots]
+    if reason := next(filter(None, reasons), None):
+        raise ConfigError(
+            f"levels cannot be looked up: {reason}", where="matching", remedy="fuse a run of mode: corrected"
+        )
+    return space.pin({"fusion.triples": 0.5}) if len(experiment.matching.tuple_sizes) == 1 else space
+
+
+def _val_episodes(cell: Cell) -> list[Episodes]:
+    """Of every shot."""
+    evaluation = cell.experiment.evaluation
+    return [
+        sample_episodes(
+            cell.partition.labels,
+            way=evaluation.way,
+            shot=shot,
+            queries=evaluation.queries,
+            episodes=evaluation.episodes,
+            seed=evaluation.seed,
+            class_names=cell.partition.classes,
+        )
+        for shot in evaluation.shots
+    ]
+
+
+def _repeated(record: Path, asked: dict[str, Any]) -> Search:
+    """The search that a run's folder holds, if it is this one."""
+    known = read_yaml(record, str(record))
+    try:
+        before, found = known["asked"], Search(**known["found"])
+    except (TypeError, KeyError) as error:
+        raise ConfigError(
+            f"is no record of a search: {error}", where=str(record), remedy="delete it, or give --restart"
+        ) from error
+    if before != asked:
+        raise ConfigError(
+            "a fusion has been chosen by another search, and test looked at with it",
+            where=str(record),
+            remedy="read it with `hcl evaluate --fused`; --restart searches anew, and says so nowhere else",
+        )
+    return found

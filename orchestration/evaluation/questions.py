@@ -1,0 +1,200 @@
+"""What an evaluation asks: any number of checkpoints, data sets and shots as questions, checked before work begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hcl import arguments
+from hcl.config import Experiment
+from hcl.effective import effective_partition
+from hcl.episode_files import EpisodeList, lists_for
+from hcl.episodes import sample_episodes
+from hcl.errors import ConfigError
+from hcl.resolve import changes, load_resolved
+from hcl.splits import Partition, read_partition
+from orchestration.evaluation.methods import is_trained, methods_of
+from orchestration.evaluation.tables import Cell
+from orchestration.runs import BEST
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is evaluated: a run on the data sets, partition and shots of `experiment.evaluation`.
+
+    Attributes:
+        folder: of the run; its records are written there.
+        experiment: the run's, with what was changed about the evaluation.
+        checkpoint: of trained methods; None: the run's best.
+        methods: of `methods_of(experiment)`; none: the run's own.
+        label: the name of the run's own method in records, where its fusion is another than the run's.
+    """
+
+    folder: Path
+    experiment: Experiment
+    checkpoint: Path | None = None
+    methods: tuple[str, ...] = ()
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One cell of the table: a method on the episodes of a data set at one shot.
+
+    Attributes:
+        record: what its record says beside its figures.
+    """
+
+    folder: Path
+    cell: Cell
+    asked: EpisodeList
+    record: dict[str, Any]
+
+    def reason(self) -> str | None:
+        """Why it cannot be answered from pairs."""
+        return self.cell.how.reason(self.asked.episodes.shot)
+
+
+def questions_of(
+    targets: Sequence[Target], data_root: Path, *, episodes: Sequence[EpisodeList] | None = None
+) -> list[Question]:
+    """Every question about the targets, checked: nothing is computed, and nothing is written.
+
+    Args:
+        episodes: ask these, in place of those that `experiment.evaluation` would sample.
+
+    Raises:
+        ConfigError: a method that a run does not have, or a fusion that needs pairs where there are none.
+        DataError, SplitError, EpisodeError: the data sets cannot provide the episodes, or the names of the classes.
+        CheckpointError: there is none.
+    """
+    data_root = Path(data_root).absolute()  # actors work elsewhere
+    questions = []
+    for target in targets:
+        evaluation, own = target.experiment.evaluation, target.folder / "experiment.yaml"
+        changed = changes(load_resolved(own), target.experiment) if own.exists() else []
+        for dataset in evaluation.datasets or (target.experiment.data.dataset,):
+            partition = effective_partition(data_root, read_partition(data_root, dataset, evaluation.partition))
+            lists = _sampled(target.experiment, partition) if episodes is None else lists_for(partition, episodes)
+            for method in _methods(target):
+                cell = Cell(method, target.experiment, data_root, partition, _weights(target, method))
+                cell.embeddings()  # a class without a name's embedding is told now
+                questions += [
+                    Question(target.folder.absolute(), cell, asked, _known(target, cell, asked) | {"settings": changed})
+                    for asked in lists
+                ]
+    for question in questions:
+        arguments.check_fusion(question.cell.experiment, question.reason())
+    return questions
+
+
+def plan(questions: Sequence[Question], runs: Path) -> list[str]:
+    """What answering would take, a line a cell: clips, pairs, episodes, and the bytes of its features."""
+    lines = []
+    for cell in dict.fromkeys(question.cell for question in questions):
+        of_cell = [question for question in questions if question.cell == cell]
+        pairwise, n_pairs = any(not question.reason() for question in of_cell), 0
+        if pairwise:
+            n_pairs = sum(tile.n_pairs for tile in cell.table(Path(runs).absolute()).missing()) * cell.views
+        is_encoded = n_pairs == 0 and all(not question.reason() for question in of_cell)
+        missing = [] if is_encoded else cell.features(Path(runs).absolute()).missing()
+        n_clips = sum(stop - start for start, stop in missing)
+        n_episodes = sum(len(question.asked.episodes) for question in of_cell)
+        lines.append(
+            f"{cell.method} on {cell.partition.dataset} {cell.partition.name}: {cell.n_clips:,} clips x {cell.views} "
+            f"view(s), {n_clips * cell.views:,} to encode ({cell.feature_bytes() / 1e9:.2f} GB of features), "
+            f"{n_pairs:,} pairs to score, {n_episodes:,} episodes to answer; nothing was started"
+        )
+    return lines
+
+
+def encodings(questions: Sequence[Question], n_encoded: int) -> str:
+    """How many clips were encoded, beside the number that evaluation episode by episode would encode."""
+    cells = dict.fromkeys(question.cell for question in questions)
+    n_views = sum(cell.n_clips * cell.views for cell in cells)
+    naive = sum(
+        question.cell.views * (question.asked.episodes.support.size + question.asked.episodes.query.size)
+        for question in questions
+    )
+    what = "clips" if all(cell.views == 1 for cell in cells) else "views of clips"
+    return f"encoded {n_encoded:,} of {n_views:,} {what}, the episode-by-episode way would encode {naive:,}"
+
+
+def one_by_one_notes(questions: Sequence[Question]) -> list[str]:
+    """What goes episode by episode, and why."""
+    notes = {
+        f"{question.cell.method} on {question.cell.partition.dataset}, {question.asked.episodes.shot}-shot goes "
+        f"episode by episode: {question.reason()}"
+        for question in questions
+        if question.reason()
+    }
+    return sorted(notes)
+
+
+def _methods(target: Target) -> tuple[str, ...]:
+    known = methods_of(target.experiment)
+    if unknown := [method for method in target.methods if method not in known]:
+        raise ConfigError(
+            f"method {unknown[0]!r} cannot be evaluated of this run, which was trained as "
+            f"{target.experiment.train.regime}",
+            where=str(target.folder),
+            remedy=f"one of {', '.join(known)}",
+        )
+    return target.methods or known[:1]
+
+
+def _sampled(experiment: Experiment, partition: Partition) -> list[EpisodeList]:
+    evaluation = experiment.evaluation
+    lists = []
+    for shot in evaluation.shots:
+        episodes = sample_episodes(
+            partition.labels,
+            way=evaluation.way,
+            shot=shot,
+            queries=evaluation.queries,
+            episodes=evaluation.episodes,
+            seed=evaluation.seed,
+            class_names=partition.classes,
+            overlapping=evaluation.overlapping,
+        )
+        lists.append(EpisodeList.of(partition, episodes, seed=evaluation.seed))
+    return lists
+
+
+def _weights(target: Target, method: str) -> Path | None:
+    if not is_trained(method, target.experiment):
+        return None
+    return (target.checkpoint or target.folder / BEST).absolute()
+
+
+def _known(target: Target, cell: Cell, asked: EpisodeList) -> dict[str, Any]:
+    experiment, episodes = cell.experiment, asked.episodes
+    is_best = cell.checkpoint is None or cell.checkpoint == (target.folder / BEST).absolute()
+    name = target.label if target.label and cell.method == experiment.train.regime else cell.method
+    return {
+        "run": target.folder.name,
+        "method": name if is_best else f"{name} {cell.checkpoint.stem}",  # type: ignore[union-attr]
+        "train_dataset": experiment.data.dataset,
+        "dataset": cell.partition.dataset,
+        "partition": cell.partition.name,
+        "way": episodes.way,
+        "shot": episodes.shot,
+        "queries": episodes.n_queries,
+        "episodes": len(episodes),
+        "seed": asked.seed,
+        "protocol": experiment.data.protocol,
+        "evaluation_protocol": experiment.evaluation.protocol,
+        "mode": experiment.mode,
+        "leaks_labels": cell.how.reads_names and arguments.defects(experiment).misplaced_semantics,
+        "metric": cell.how.metric(episodes.shot),
+        "split_digest": cell.partition.digest(),
+        "episodes_digest": episodes.digest(),
+        "experiment_digest": experiment.digest(),
+        "checkpoint": str(cell.checkpoint or ""),
+        "checkpoint_digest": cell.checkpoint_digest,
+        "on_gpu": experiment.train.use_gpu,
+        "n_clips": cell.n_clips,
+        "n_classes": len(cell.partition.classes),
+    }

@@ -1,0 +1,105 @@
+"""What one actor of an evaluation does: encode a block of clips, score a tile of pairs, score episodes one by one."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hcl import build, inputs
+from hcl.arrays import save_arrays
+from hcl.episodes import Episodes
+from hcl.grids import GridDataset
+from hcl.methods import ByEpisode, Kept, Scores
+from orchestration.evaluation.tables import Cell, Tile
+from orchestration.machines.runtime import device_of_actor
+
+ENCODE, SCORE, ONE_BY_ONE = "encode clips", "score pairs", "score episodes one by one"
+
+
+class Done(NamedTuple):
+    """What came of a call, and the seconds that it took."""
+
+    answer: Any
+    seconds: float
+
+
+class Scorer:
+    """An actor. It keeps the model of the cell that it worked on last, and of features only those at hand."""
+
+    def __init__(self, runs: Path):
+        torch.set_num_threads(1)
+        self.runs, self.device = runs, device_of_actor()
+        self.cell: Cell | None = None
+
+    def work(self, phase: str, cell: Cell, what: Any) -> Done:
+        """One piece of a phase: clips (start, stop), a tile, or episodes."""
+        began = time.perf_counter()
+        answer = {ENCODE: self.encode, SCORE: self.score, ONE_BY_ONE: self.episodes}[phase](cell, what)  # type: ignore[operator]
+        return Done(answer, time.perf_counter() - began)
+
+    @torch.no_grad()
+    def encode(self, cell: Cell, clips: tuple[int, int]) -> None:
+        """All views of some clips that follow each other, into the cell's feature store."""
+        start, stop = clips
+        self._load(cell)
+        names = None if self.embeddings is None else self.embeddings[start:stop].to(self.device)
+        views = []
+        for view in range(cell.views):
+            frames = torch.stack(
+                [self.dataset[inputs.test_draws(clip, cell.views)[view]] for clip in range(start, stop)]
+            )
+            precision = cell.experiment.train.precision
+            kept = cell.how.keep(self.model, frames.to(self.device), names, precision=precision)
+            views.append({name: values.cpu().numpy() for name, values in kept.items()})
+        cell.features(self.runs).write(start, {name: np.stack([one[name] for one in views]) for name in views[0]})
+
+    def score(self, cell: Cell, tile: Tile) -> None:
+        """The similarities of a tile's pairs, averaged over views."""
+        store = cell.features(self.runs)
+        total: dict[str, Tensor] = {}
+        for view in range(cell.views):
+            query = self._moved(store.read(tile.row, tile.row_end, view))
+            support = self._moved(store.read(tile.column, tile.column_end, view))
+            for name, values in cell.pairwise.pairs(query, support).items():
+                total[name] = total[name] + values if name in total else values
+        arrays = {name: (values / cell.views).cpu().numpy() for name, values in total.items()}
+        save_arrays(cell.table(self.runs).tile(tile), arrays)
+
+    @torch.no_grad()
+    def episodes(self, cell: Cell, episodes: Episodes) -> Scores:
+        """Scores of episodes whose clips have to be seen together, averaged over views."""
+        self._load(cell)
+        store, how = cell.features(self.runs), cast(ByEpisode, cell.how)
+        each = [
+            how.one_by_one(self.model, lambda clips, v=view: self._moved(store.take(clips.numpy(), v)), episodes)  # type: ignore[misc]
+            for view in range(cell.views)
+        ]
+        return {name: np.mean([one[name] for one in each], axis=0) for name in each[0]}
+
+    def _moved(self, kept: Kept) -> Kept:
+        return {name: values.to(self.device) for name, values in kept.items()}
+
+    def _load(self, cell: Cell) -> None:
+        """The cell's model, clips and class names, unless they are at hand."""
+        if self.cell == cell:
+            return
+        job = cell.grid_job()
+        if job is not None:
+            self.dataset: Any = GridDataset(job.store(self.runs), by_number=True)
+        else:
+            frames = inputs.frame_store(cell.experiment, cell.data_root, cell.partition.dataset)
+            self.dataset = inputs.make_dataset(
+                cell.experiment, frames, cell.partition, training=False, random_views=cell.views > 1
+            )
+        self.cell, self.model, self.embeddings = cell, _model(cell).to(self.device), cell.embeddings()
+
+
+def _model(cell: Cell) -> build.Model:
+    if cell.checkpoint is None:
+        return build.make_model(cell.experiment, n_classes=2, random_weights=cell.has_random_weights).eval()
+    return build.trained_model(cell.experiment, cell.checkpoint)

@@ -1,0 +1,138 @@
+"""Encoding and scoring by Ray actors, over all tables together; repeated, it does the blocks that are missing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import ray
+
+from hcl.episodes import Episodes
+from hcl.errors import HCLError, StorageError
+from hcl.methods import Scores
+from orchestration.evaluation.scorer import ENCODE, ONE_BY_ONE, SCORE, Done, Scorer
+from orchestration.evaluation.tables import Cell
+from orchestration.machines.actors import BARRIER, Barrier
+from orchestration.machines.runtime import actor_of, map_actors, n_workers_available, phases
+
+_SHARD = 50  # episodes that an actor scores one by one in a call
+
+
+class Mixed(NamedTuple):
+    """Episodes whose clips have to be seen together, so that no pair answers them."""
+
+    cell: Cell
+    episodes: Episodes
+
+
+class Outcome(NamedTuple):
+    """What the actors did.
+
+    Attributes:
+        n_encoded: views of clips.
+        mixed: of each question that went episode by episode.
+        seconds: of all actors together, by cell.
+    """
+
+    n_encoded: int
+    mixed: list[Scores]
+    seconds: dict[Cell, float]
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """One call of an actor. Jobs of a phase take about equally long, whatever table they belong to."""
+
+    phase: str
+    cell: Cell
+    what: Any  # clips (start, stop), a tile, or episodes
+    size: int  # in the phase's unit
+    question: int = 0
+
+
+def ensure_tables(cells: Sequence[Cell], runs: Path, *, mixed: Sequence[Mixed] = ()) -> Outcome:
+    """Make the tables that do not exist yet, and score the episodes that need it one by one: one view of progress.
+
+    Args:
+        cells: whose questions pairs answer.
+        mixed: questions that go episode by episode, on features that are encoded once all the same.
+    """
+    cells = list(dict.fromkeys(cells))
+    score = [
+        _Job(SCORE, cell, tile, tile.n_pairs * cell.views) for cell in cells for tile in cell.table(runs).missing()
+    ]
+    encoded = {job.cell.features(runs).folder: job.cell for job in score}  # tables may share their features
+    encoded |= {one.cell.features(runs).folder: one.cell for one in mixed}
+    encode = [
+        _Job(ENCODE, cell, (start, stop), (stop - start) * cell.views)
+        for cell in encoded.values()
+        for start, stop in cell.features(runs).missing()
+    ]
+    one_by_one = [
+        _Job(ONE_BY_ONE, one.cell, part, len(part), question)
+        for question, one in enumerate(mixed)
+        for part in one.episodes.parts(_SHARD)
+    ]
+    _check_room(encode, runs)
+    work = {ENCODE: ("clips", encode), SCORE: ("pairs", score), ONE_BY_ONE: ("episodes", one_by_one)}
+    answers: dict[_Job, Scores] = {}
+    seconds: dict[Cell, float] = {}
+    with phases({name: (sum(job.size for job in jobs), unit) for name, (unit, jobs) in work.items()}) as advance:
+        for job, done in _run([jobs for _, jobs in work.values()], runs):
+            answers[job] = done.answer
+            seconds[job.cell] = seconds.get(job.cell, 0.0) + done.seconds
+            advance(job.phase, job.size)
+    for cell in cells:
+        cell.table(runs).assemble()
+    for cell in encoded.values():
+        if not cell.experiment.evaluation.keep_features:
+            cell.features(runs).discard()
+    parts = [[answers[job] for job in one_by_one if job.question == question] for question in range(len(mixed))]
+    return Outcome(sum(job.size for job in encode), [_joined(one) for one in parts], seconds)
+
+
+def _joined(parts: Sequence[Scores]) -> Scores:
+    return {name: np.concatenate([one[name] for one in parts]) for name in parts[0]}
+
+
+def _check_room(encode: Sequence[_Job], runs: Path) -> None:
+    """Raise StorageError where the disk cannot take the features."""
+    missing: dict[Cell, int] = {}
+    for job in encode:
+        missing[job.cell] = missing.get(job.cell, 0) + job.size
+    need = sum(cell.feature_bytes() * n_views // (cell.n_clips * cell.views) for cell, n_views in missing.items())
+    runs.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(runs).free
+    if need > free:
+        raise StorageError(
+            f"the features take {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
+            where=str(runs),
+            remedy="free space, give --runs a larger disk, or halve them with --set evaluation.precision=bfloat16",
+        )
+
+
+def _run(phases_of_jobs: Sequence[Sequence[_Job]], runs: Path) -> Iterator[tuple[_Job, Done]]:
+    """Each job and what came of it, as they end, phase after phase on the same actors. Raises what a job raised."""
+    jobs = [job for phase in phases_of_jobs for job in phase]
+    if not jobs:
+        return
+    use_gpu = jobs[0].cell.experiment.train.use_gpu
+    scorer = actor_of(Scorer, "encode", f"evaluate {jobs[0].cell.experiment.name}", use_gpu=use_gpu)
+    cells = {cell: ray.put(cell) for cell in dict.fromkeys(job.cell for job in jobs)}  # sent once, not with each job
+    items: list[_Job | Barrier] = []
+    for phase in phases_of_jobs:
+        items += [*phase, BARRIER]
+    answers = map_actors(
+        lambda: scorer(runs),
+        items,
+        lambda actor, job: actor.work.remote(job.phase, cells[job.cell], job.what),
+        n_actors=min(n_workers_available("encode", use_gpu=use_gpu), len(jobs)),
+    )
+    for job, answer in answers:
+        if isinstance(answer, Exception):
+            raise answer if isinstance(answer, HCLError) else RuntimeError(f"{job.phase} failed") from answer
+        yield job, answer

@@ -1,0 +1,236 @@
+"""Score tables: a partition's clips encoded once, its pairs scored once, kept under a digest.
+
+Work is cut into blocks of clips and tiles of pairs; each is written whole, so that whatever dies costs one of them.
+`orchestration.evaluation.scoring` has Ray actors do it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hcl import build, inputs
+from hcl.arrays import load_arrays, save_arrays
+from hcl.catalogue import frames_folder
+from hcl.checkpoint import file_digest
+from hcl.config import Experiment
+from hcl.errors import CheckpointError, StorageError
+from hcl.features import FeatureStore
+from hcl.methods import Method, Pairwise
+from hcl.splits import Partition
+from orchestration.evaluation.methods import method_of
+from orchestration.training.grids import GridJob
+
+REVISION = 3  # raise it when the same settings give other scores than before: tables of old code are left alone then
+SIDE = 64  # clips along a tile: an actor holds the features of two sides
+N_SIDES = 4  # into which fewer clips are cut at least, so that several actors share them
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One method on one partition: what a score table is about.
+
+    Attributes:
+        method: one of `orchestration.evaluation.methods.methods_of(experiment)`.
+        checkpoint: of a trained method; None for the others.
+    """
+
+    method: str
+    experiment: Experiment
+    data_root: Path
+    partition: Partition
+    checkpoint: Path | None = None
+
+    @cached_property
+    def how(self) -> Method:
+        return method_of(self.method, self.experiment)
+
+    @property
+    def pairwise(self) -> Pairwise:
+        """`how`, of a cell whose questions are answered from pairs."""
+        return cast(Pairwise, self.how)
+
+    @property
+    def has_random_weights(self) -> bool:
+        return self.method == "random"
+
+    @cached_property
+    def checkpoint_digest(self) -> str:
+        if self.checkpoint is None:
+            return ""
+        if not self.checkpoint.exists():
+            raise CheckpointError("no such file", where=str(self.checkpoint), remedy="train the run first: hcl train")
+        return file_digest(self.checkpoint)
+
+    @cached_property
+    def encoding(self) -> dict[str, Any]:
+        """All that the features depend on."""
+        experiment, matching = self.experiment, self.experiment.matching
+        manifest = frames_folder(self.data_root, self.partition.dataset) / "manifest.parquet"
+        return {
+            "revision": REVISION,
+            "kept": self.how.kept,
+            "random": self.has_random_weights,
+            "checkpoint": self.checkpoint_digest,
+            "seed": experiment.seed,
+            "clips": experiment.clips.model_dump(mode="json"),
+            "model": experiment.model.model_dump(mode="json"),
+            "regime": experiment.train.regime,
+            "weights": build.weights_identity(experiment.model.weights),
+            "matching": matching.model_dump(mode="json", exclude={"chunk_size", "metric", *_OF_PAIRS}),
+            "precision": [experiment.train.precision, experiment.evaluation.precision],
+            "views": self.views,
+            "videos": self.partition.digest(),
+            "frames": file_digest(manifest) if manifest.exists() else "no manifest",
+            "embeddings": inputs.embeddings_identity(experiment, self.data_root, self.partition.dataset),
+        }
+
+    @cached_property
+    def meaning(self) -> dict[str, Any]:
+        """All that the table depends on."""
+        return {**self.encoding, "pairs": dict(self.how.of_pairs)}
+
+    @cached_property
+    def key(self) -> str:
+        return _digest(self.meaning)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Cell) and other.key == self.key
+
+    @property
+    def views(self) -> int:
+        return self.experiment.evaluation.views
+
+    @property
+    def n_clips(self) -> int:
+        return len(self.partition.videos)
+
+    def grid_job(self) -> GridJob | None:
+        """The cached grids that are read instead of frames, where stages of the backbone are frozen."""
+        if not build.caches_grids(self.experiment):
+            return None
+        return GridJob(
+            self.experiment,
+            self.data_root,
+            self.partition,
+            training=False,
+            random_backbone=self.has_random_weights,
+            test_views=self.views,
+        )
+
+    def embeddings(self) -> Float[Tensor, "clip embedding"] | None:
+        """Of each clip's class name, where the method reads them. Raises DataError."""
+        return inputs.clip_embeddings(self.experiment, self.data_root, self.partition) if self.how.reads_names else None
+
+    def features(self, runs: Path) -> FeatureStore:
+        """What the method keeps of each clip."""
+        return FeatureStore(Path(runs) / "cache" / "features" / _digest(self.encoding), self.n_clips)
+
+    def feature_bytes(self) -> int:
+        """On disk, of all clips and views; found from shapes, with nothing computed."""
+        clips = self.experiment.clips
+        names = torch.empty(1, self.experiment.model.embedding_dim, device="meta")
+        reads_names = self.how.reads_names and self.experiment.matching.semantic
+        with torch.no_grad(), torch.device("meta"):
+            model = build.make_model(self.experiment, 2, random_weights=True)
+            frames = torch.empty(1, clips.n_frames, 3, clips.size, clips.size)
+            kept = self.how.keep(model, frames, names if reads_names else None, precision="float32")
+        return self.n_clips * self.views * sum(values.nbytes for values in kept.values())
+
+    def table(self, runs: Path) -> Table:
+        return Table(Path(runs) / "cache" / "scores" / self.key, self.n_clips, self.meaning)
+
+
+_OF_PAIRS = {"top_tuples", "top_patches", "zoom_ranks_train", "zoom_ranks_test", "renormalise"}
+"""Settings of matching that no feature depends on; those of test are among `Pairwise.of_pairs`."""
+
+
+class Tile(NamedTuple):
+    """Query clips of some rows against support clips of some columns; ends are exclusive."""
+
+    row: int
+    row_end: int
+    column: int
+    column_end: int
+
+    @property
+    def n_pairs(self) -> int:
+        return (self.row_end - self.row) * (self.column_end - self.column)
+
+
+@dataclass(frozen=True)
+class Table:
+    """The files of one score table: tiles while it is made, one archive once it is whole."""
+
+    folder: Path
+    n_clips: int
+    meaning: Mapping[str, Any]
+
+    @property
+    def whole(self) -> Path:
+        return self.folder.with_suffix(".npz")
+
+    def read(self) -> dict[str, np.ndarray]:
+        """`hcl.methods.Pairwise.pairs` of all clips with all, averaged over views.
+
+        Raises StorageError where the file is missing, damaged (each array has a checksum) or about something else.
+        """
+        arrays = load_arrays(self.whole, remedy=_AGAIN)
+        if json.loads(str(arrays.pop("meaning", "null"))) != self.meaning:
+            raise StorageError(
+                "is about another checkpoint, split or setting than its name says", where=str(self.whole), remedy=_AGAIN
+            )
+        shapes = {values.shape for values in arrays.values()}
+        if shapes != {(self.n_clips, self.n_clips)}:
+            raise StorageError(
+                f"holds arrays of {shapes}, not {self.n_clips} x {self.n_clips}", where=str(self.whole), remedy=_AGAIN
+            )
+        return arrays
+
+    def tiles(self) -> list[Tile]:
+        """Nearly equal squares: what one call of an actor scores."""
+        n_sides = max(-(-self.n_clips // SIDE), min(N_SIDES, self.n_clips))
+        edges = np.linspace(0, self.n_clips, n_sides + 1).round().astype(int).tolist()
+        sides = list(pairwise(edges))
+        return [Tile(*rows, *columns) for rows in sides for columns in sides]
+
+    def missing(self) -> list[Tile]:
+        """The tiles that have not been scored yet; none of a table that is whole."""
+        return [] if self.whole.exists() else [tile for tile in self.tiles() if not self.tile(tile).exists()]
+
+    def tile(self, tile: Tile) -> Path:
+        return self.folder / f"pairs-{tile.row}-{tile.column}-of-{tile.n_pairs}.npz"
+
+    def assemble(self) -> None:
+        """One archive of all tiles, then the tiles go."""
+        if self.whole.exists():
+            return
+        whole: dict[str, np.ndarray] = {}
+        for tile in self.tiles():
+            for name, values in load_arrays(self.tile(tile), remedy=_AGAIN).items():
+                array = whole.setdefault(name, np.empty((self.n_clips, self.n_clips), values.dtype))
+                array[tile.row : tile.row_end, tile.column : tile.column_end] = values
+        save_arrays(self.whole, {**whole, "meaning": np.array(json.dumps(self.meaning))})
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+_AGAIN = "delete it and repeat the command"
+
+
+def _digest(meaning: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,219 @@
+"""The videos of a dataset to frames, by Ray actors; repeated, it does only what is missing or has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import uuid
+from collections import Counter
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import cv2
+import ray
+
+from hcl.catalogue import frames_folder
+from hcl.decoding import FrameOptions
+from hcl.errors import StorageError
+from hcl.extraction import discard_folder, discard_partials, extract_video
+from hcl.inventory import ExtractionJob, Inventory, extraction_jobs, settle_missing, take_inventory
+from hcl.locking import exclusive
+from hcl.manifest import VideoRecord, append_record, read_manifest, write_manifest
+from orchestration.machines.runtime import (
+    ItemCrash,
+    ItemTimeout,
+    actor_of,
+    connect,
+    map_actors,
+    n_workers_available,
+    progress,
+)
+
+
+@dataclass(frozen=True)
+class ExtractSummary:
+    """What a call of `extract_dataset` did. Counts are of this call; `failed` are all videos without frames."""
+
+    dataset: str
+    n_listed: int
+    n_skipped: int  # settled by an earlier call
+    n_ok: int = 0
+    n_broken: int = 0
+    n_timeout: int = 0
+    n_missing: int = 0  # listed, but there is no file
+    n_frames: int = 0
+    n_bytes: int = 0
+    seconds: float = 0.0  # start of Ray included
+    failed: tuple[VideoRecord, ...] = field(default=(), repr=False)
+
+    @property
+    def videos_per_second(self) -> float:
+        return (self.n_ok + self.n_broken + self.n_timeout) / self.seconds if self.seconds else 0.0
+
+
+def extract_dataset(
+    data_root: Path,
+    dataset: str,
+    *,
+    actors: int | None = None,
+    short_side: int = 256,
+    quality: int = 90,
+    n_frames: int | None = None,
+    time_limit_s: float = 600.0,
+    retry_failed: bool = False,
+    address: str | None = None,
+) -> ExtractSummary:
+    """Bring the frames of a dataset up to date with its videos.
+
+    Done are the videos of all partitions of its split; without a split, all that are found. A broken or missing
+    video costs a row of the manifest, never the run. Missing ones are listed in `images/<dataset>/missing.txt`.
+
+    Args:
+        actors: how many videos are decoded at once; None: one for each free CPU.
+        short_side, quality, n_frames: as in `FrameOptions`; a video that was extracted with others is done again.
+        time_limit_s: of one video.
+        retry_failed: take up videos again that are recorded as broken or timed out.
+        address: of a running cluster, which sees the data root under the same path; None: local Ray.
+    Raises:
+        DataError: there is not one video, or the split contradicts itself.
+        StorageError: frames cannot be written, a node does not see the data, or another command is at work on it.
+        ClusterError: Ray cannot be started or reached.
+    """
+    began = time.monotonic()
+    data_root = Path(data_root).absolute()
+    images_root = frames_folder(data_root, dataset)
+    options = FrameOptions(short_side, quality, n_frames)
+    inventory = take_inventory(data_root, dataset)
+    done: list[VideoRecord] = []
+    with exclusive(images_root):
+        discard_partials(images_root)
+        records = read_manifest(images_root)
+        settle_missing(images_root, inventory, records)
+        jobs = extraction_jobs(images_root, inventory, records, options.digest, retry_failed=retry_failed)
+        try:
+            if jobs:
+                place = _Place(data_root / "videos" / dataset, _staging(images_root))
+                extracted = _extracted(jobs, place, options, actors, time_limit_s, dataset)
+                with connect(address), closing(extracted):
+                    for record in extracted:
+                        append_record(images_root, record)
+                        done.append(record)
+        finally:
+            write_manifest(images_root, (records | {record.key: record for record in done}).values())
+            discard_partials(images_root)
+    records |= {record.key: record for record in done}
+    return _summary(dataset, inventory, records, done, time.monotonic() - began)
+
+
+def _summary(
+    dataset: str, inventory: Inventory, records: dict[str, VideoRecord], done: list[VideoRecord], seconds: float
+) -> ExtractSummary:
+    failed = tuple(records[key] for key in inventory.listed if key in records and records[key].status != "ok")
+    missing = {record.key for record in failed if record.status == "missing"}
+    counts = Counter(record.status for record in done)
+    return ExtractSummary(
+        dataset,
+        n_listed=len(inventory.listed),
+        n_skipped=len(set(inventory.listed) - missing - {record.key for record in done}),
+        n_ok=counts["ok"],
+        n_broken=counts["broken"],
+        n_timeout=counts["timeout"],
+        n_missing=len(missing),
+        n_frames=sum(record.n_frames for record in done),
+        n_bytes=sum(record.n_bytes for record in done),
+        seconds=seconds,
+        failed=failed,
+    )
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What a node has to see: the videos, and the folder of this very run in which frames are made."""
+
+    videos: Path
+    staging: Path
+
+    def refuse_blind(self, node: str) -> None:
+        """Raise StorageError, which names the node, if its process does not see both. The staging folder is new and
+        has a name of its own: an empty folder under the same path on another disk is not taken for it."""
+        for folder in (self.videos, self.staging):
+            if not folder.is_dir():
+                raise StorageError(
+                    f"node {node} does not see this folder",
+                    where=str(folder),
+                    remedy="mount the data root under the same path on every node",
+                )
+
+    def partial(self, job: ExtractionJob) -> Path:
+        return self.staging / hashlib.sha256(job.relative.encode()).hexdigest()
+
+
+class _Extractor:
+    """Runs in an actor. One video a call, so that a hang or a crash costs one."""
+
+    def __init__(self, place: _Place, options: FrameOptions):
+        os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"  # what FFmpeg says of damaged videos is noise in an actor's log
+        cv2.setNumThreads(1)
+        self.place, self.options = place, options
+
+    def extract(self, job: ExtractionJob) -> VideoRecord:
+        self.place.refuse_blind(ray.util.get_node_ip_address())
+        return extract_video(job.source, job.destination, self.options, partial=self.place.partial(job))
+
+
+def _extracted(
+    jobs: list[ExtractionJob],
+    place: _Place,
+    options: FrameOptions,
+    actors: int | None,
+    time_limit_s: float,
+    dataset: str,
+) -> Generator[VideoRecord, None, None]:
+    """Records of the jobs as they finish. Raises what is not the video's fault."""
+    make_actor = actor_of(_Extractor, "decode", f"extract {dataset}")
+    results = map_actors(
+        lambda: make_actor(place, options),
+        jobs,
+        lambda actor, job: actor.extract.remote(job),
+        n_actors=actors or n_workers_available("decode"),
+        timeout_s=time_limit_s,
+    )
+    with closing(results), progress(len(jobs), f"extract {dataset}", "videos") as advance:
+        for job, result in results:
+            if isinstance(result, ItemTimeout | ItemCrash):
+                discard_folder(place.partial(job))  # first: the killed process may live a moment longer
+                discard_folder(job.destination)
+                result = _failure(job, result, options.digest)
+            elif isinstance(result, Exception):
+                raise result
+            yield replace(result, source=job.relative)
+            advance()
+
+
+def _staging(images_root: Path) -> Path:
+    """A folder for the unfinished frames of this run. The next one removes it, and with it what actors that outlive
+    a killed driver could still put into place."""
+    staging = images_root / f".{uuid.uuid4().hex}.partial"
+    staging.mkdir()
+    return staging
+
+
+def _failure(job: ExtractionJob, error: ItemTimeout | ItemCrash, digest: str) -> VideoRecord:
+    is_timeout = isinstance(error, ItemTimeout)
+    try:
+        stat = job.source.stat()
+    except OSError:  # gone since
+        stat = None
+    return VideoRecord(
+        job.destination.parent.name,
+        job.destination.name,
+        "timeout" if is_timeout else "broken",
+        error=error.problem,
+        source_bytes=stat.st_size if stat else 0,
+        source_mtime_ns=stat.st_mtime_ns if stat else 0,
+        # Without it the video is taken up again next time: processes also die of other causes, such as little memory.
+        options_digest=digest if is_timeout else "",
+    )

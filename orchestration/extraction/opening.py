@@ -1,0 +1,83 @@
+"""Opens video files by Ray actors, to find those that cannot be read before an extraction does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+
+import cv2
+
+from orchestration.machines.runtime import (
+    ItemCrash,
+    ItemTimeout,
+    actor_of,
+    connect,
+    map_actors,
+    n_workers_available,
+    progress,
+)
+
+_BATCH = 16  # files a call: a call costs about as much as opening one
+
+
+def unreadable(files: Mapping[str, Path], *, time_limit_s: float = 60.0, address: str | None = None) -> dict[str, str]:
+    """What is wrong with the files of which no first frame can be read, by key.
+
+    Args:
+        time_limit_s: of one file; a decoder that hangs or crashes costs its file, not the check.
+    """
+    problems: dict[str, str] = {}
+    items = [(key, str(path)) for key, path in files.items()]
+    if not items:
+        return problems
+    with connect(address), progress(len(items), "open", "files") as advance:
+        actor = actor_of(_Opener, "decode", "open")
+        batches = [items[start : start + _BATCH] for start in range(0, len(items), _BATCH)]
+        again: list[list[tuple[str, str]]] = []
+        for is_second, work in ((False, batches), (True, again)):
+            results = map_actors(
+                actor,
+                work,
+                lambda one, batch: one.open.remote(batch),
+                n_actors=min(n_workers_available("decode"), len(work) or 1),
+                timeout_s=time_limit_s * (1 if is_second else _BATCH),
+                n_tries=1,
+            )
+            with closing(results):
+                for batch, result in results:
+                    if not isinstance(result, Exception):
+                        problems |= result
+                    elif not isinstance(result, ItemTimeout | ItemCrash):
+                        raise result
+                    elif is_second:
+                        problems[batch[0][0]] = result.problem
+                    else:
+                        again += [[one] for one in batch]  # one of them is to blame
+                        continue
+                    advance(len(batch))
+    return problems
+
+
+class _Opener:
+    """Runs in an actor."""
+
+    def __init__(self) -> None:
+        os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"
+        cv2.setNumThreads(1)
+
+    def open(self, batch: list[tuple[str, str]]) -> dict[str, str]:
+        return {key: problem for key, path in batch if (problem := _problem(path))}
+
+
+def _problem(path: str) -> str:
+    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    try:
+        if not capture.isOpened():
+            return "not a video, or in no format that OpenCV reads"
+        return "" if capture.read()[0] else "no frame could be decoded"
+    except cv2.error as error:
+        return f"decoding failed: {error}"
+    finally:
+        capture.release()

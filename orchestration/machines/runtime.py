@@ -1,0 +1,223 @@
+"""Everything general about Ray: connecting, how many can work, a pool of actors, and progress while they do."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import ray
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cluster.description import N_TRIAL_DRIVERS
+from hcl.errors import ClusterError
+from orchestration.machines import meters
+from orchestration.machines.actors import ItemCrash, ItemTimeout, map_actors
+from orchestration.machines.node_watch import ends_without_nodes
+from orchestration.machines.roles import Role, free, mark
+
+__all__ = [
+    "ItemCrash",
+    "ItemTimeout",
+    "actor_of",
+    "connect",
+    "device_of_actor",
+    "map_actors",
+    "n_workers_available",
+    "phases",
+    "progress",
+]
+
+RAY_ENVIRONMENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # how long a report blocks; 2 s by default
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # no line twice
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",  # a request that cannot be met fails instead of waiting
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # Tune's own tables; the commands print theirs
+}
+
+
+@contextmanager
+def connect(
+    address: str | None = None,
+    *,
+    num_cpus: int | None = None,
+    resources: Mapping[str, float] | None = None,
+    timeout_s: float = 30.0,
+) -> Iterator[None]:
+    """Ray for the duration of a block; one that is connected already is used as it is, and left running.
+
+    Args:
+        address: of a running cluster, `host:port`, `ray://host:port` or `auto`. None: the cluster that this process
+            is a job of, otherwise a local Ray that ends with the block.
+        num_cpus: of the local Ray; None: those of the machine.
+        resources: custom resources of the local Ray, beside `trial_driver`.
+        timeout_s: how long an address may take to answer.
+    Raises:
+        ClusterError: Ray cannot be started or reached, or all of its nodes have died.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    for name, value in RAY_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    try:
+        if address:
+            _probe(address, timeout_s)
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            _start(num_cpus, {"trial_driver": N_TRIAL_DRIVERS, **(resources or {})})
+    except ClusterError:
+        raise
+    except Exception as error:  # ConnectionError, RuntimeError, ValueError, OSError and Ray's own
+        ray.shutdown()
+        raise ClusterError(
+            f"Ray cannot be {'reached' if address else 'started'}: {str(error).strip() or type(error).__name__}",
+            where=address or "local Ray",
+            remedy="check the address and, on a cluster with tokens, RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+            if address
+            else "check free memory and the space in /tmp and /dev/shm, or give the address of a running cluster",
+        ) from error
+    _tighten_token()
+    try:
+        with ends_without_nodes(address or "local Ray"):
+            yield
+    finally:
+        ray.shutdown()
+
+
+def n_workers_available(role: Role, *, use_gpu: bool = False) -> int:
+    """How many actors of one CPU (and one GPU) find room now on the nodes that do this work; at least 1, so that work
+    can queue for it."""
+    room = free(role)
+    return max(1, int(min(room.values()) if use_gpu else room["CPU"]))
+
+
+def actor_of(kind: type, role: Role, title: str, *, use_gpu: bool = False) -> Callable[..., Any]:
+    """What starts a `kind` as an actor of one CPU and, where asked for, one GPU; without it Ray hides the GPUs from its
+    process. The dashboard shows the actors by title and number."""
+    remote: Any = ray.remote(num_cpus=1, num_gpus=int(use_gpu), resources=mark(role))(kind)
+    numbers = itertools.count(1)
+    started = uuid.uuid4().hex[:6]  # names are a job's, which may do the same twice
+    return lambda *arguments: remote.options(name=f"{title} {started}-{next(numbers)}").remote(*arguments)
+
+
+def device_of_actor() -> str:
+    """`cuda` in an actor that has a GPU."""
+    return "cuda" if ray.get_gpu_ids() else "cpu"
+
+
+@contextmanager
+def progress(total: int, description: str, unit: str) -> Iterator[Callable[..., None]]:
+    """A function to call for each `unit` done (or with their number), which shows rate and remaining time."""
+    with phases({description: (total, unit)}) as advance:
+        yield lambda n=1: advance(description, n)
+
+
+@contextmanager
+def phases(work: Mapping[str, tuple[int, str]]) -> Iterator[Callable[[str, int], None]]:
+    """One view of work in several phases: a function to call with a phase's name and how much of it was done.
+
+    On a terminal a bar a phase; elsewhere, such as in a job's log, a line every few seconds. Both go to standard error.
+
+    Args:
+        work: total and unit of each phase; those without work are left out.
+    """
+    console = Console(stderr=True)
+    began, n_done = dict.fromkeys(work, 0.0), dict.fromkeys(work, 0)
+    last = last_line = time.monotonic()
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+    def advance(phase: str, n: int = 1) -> None:
+        nonlocal last, last_line
+        total, unit = work[phase]
+        now = time.monotonic()
+        began[phase] = began[phase] or last  # when the phase before it ended
+        last = now
+        n_done[phase] += n
+        meters.items(phase, unit, n)
+        done, took = n_done[phase], max(now - began[phase], 1e-9)
+        rate = done / took
+        bar.update(tasks[phase], advance=n, rate=f"{rate:.1f} {unit}/s")
+        if not console.is_terminal and (now - last_line >= _LINE_S or done >= total):
+            left = f", {max(0, total - done) / rate:.0f} s left" if done < total else f" in {took:.0f} s"
+            print(f"{phase}: {done} of {total} {unit}, {rate:.1f} {unit}/s{left}", file=sys.stderr, flush=True)
+            last_line = now
+
+    with bar:
+        tasks = {
+            phase: bar.add_task(escape(phase), total=total, rate="", visible=total > 0)
+            for phase, (total, _) in work.items()
+        }
+        yield advance
+
+
+_LINE_S = 5.0
+
+
+def _start(num_cpus: int | None, resources: dict[str, float]) -> None:
+    ray.init(
+        "local",  # without it Ray would join whatever cluster was last started on this machine
+        num_cpus=num_cpus,
+        resources=resources,
+        include_dashboard=True,  # without it, stopping a Train run leaks its placement group
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+
+
+def _probe(address: str, timeout_s: float) -> None:
+    """Raise ClusterError unless a Ray cluster answers there: `ray.init` itself would wait for minutes."""
+    if address in ("auto", "local"):
+        return
+    remedy = "check that the cluster runs, its address and port, and that no firewall lies between"
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise ClusterError("is not an address", where=address, remedy="give host:port, ray://host:port or auto")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=min(5.0, timeout_s)).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterError(f"nothing answers there: {error}", where=address, remedy=remedy) from error
+    if address.startswith("ray://"):
+        return
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        outcome = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+    except subprocess.TimeoutExpired as error:
+        problem = f"something listens there, but no Ray answered within {timeout_s:g} s"
+        raise ClusterError(problem, where=address, remedy=remedy) from error
+    if outcome.returncode:
+        said = (outcome.stderr or outcome.stdout).strip().splitlines()[-1:] or ["no reason given"]
+        raise ClusterError(
+            f"the cluster refuses: {said[0]}",
+            where=address,
+            remedy="check Ray's version on both sides and, on a cluster with tokens, RAY_AUTH_MODE and RAY_AUTH_TOKEN",
+        )
+
+
+def _tighten_token() -> None:
+    """Ray writes its token for the world to read; whoever reads it can run code on the cluster."""
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    with suppress(OSError, RuntimeError):
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)

@@ -1,0 +1,145 @@
+"""`hcl reproduce`: the commands behind a run or an evaluation record, what has changed since, and all of it again."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import results
+from hcl.config import PUBLISHED_EVALUATION
+from hcl.errors import ConfigError, HCLError
+from orchestration.evaluation.evaluate import evaluate
+from orchestration.evaluation.fuse import FUSED, chosen_fusion
+from orchestration.evaluation.questions import Question
+from orchestration.machines.runtime import connect
+from orchestration.reports.recorded import Asking, Recorded, experiment_of, target_of
+from orchestration.runs import Run
+from orchestration.training.train import train
+from results.reproduction import Check, Repeated, code_checks
+
+T = TypeVar("T")
+
+_COMMAND = "hcl reproduce --run"
+
+
+def commands_of(recorded: Recorded, data: Path) -> list[tuple[str, str]]:
+    """What was typed, where it is known, and commands that do the same from the run's folder alone, by what they do."""
+    folder, runs = recorded.folder, recorded.folder.parent
+    places = ["--data", str(data), "--runs", str(runs)]
+    said = []
+    if recorded.provenance is not None:
+        said.append(("trained, as typed", recorded.provenance.command))
+        said.append(("train the same", shlex.join(["hcl", "train", str(folder / "experiment.yaml"), *places])))
+    said += [("evaluated, as typed", one) for one in dict.fromkeys(r.command for r in recorded.records.values())]
+    alone = [_evaluate_command(recorded, record, places) for record in recorded.records.values()]
+    return [(what, one) for what, one in [*said, *(("evaluate the same", one) for one in dict.fromkeys(alone))] if one]
+
+
+def checks_of(recorded: Recorded, data: Path) -> list[Check]:
+    """Code, packages, settings, videos, episodes and weights, as recorded and as they are here."""
+    checks = []
+    if (origin := recorded.provenance) is not None:
+        checks += code_checks("training", origin.revision, origin.dirty, origin.versions)
+        checks.append(
+            Check("training: settings", origin.digests.get("experiment", ""), recorded.digest(recorded.experiment))
+        )
+        run = Run(recorded.experiment, data.absolute(), recorded.folder.parent, recorded.folder)
+        found, problem = _told(lambda: {one.name: one.digest() for one in run.partitions()})
+        for name in (one for one in origin.digests if one not in ("experiment", "embeddings")):
+            checks.append(Check(f"training: videos of {name}", origin.digests[name], (found or {}).get(name, problem)))
+    if added := recorded.added():
+        checks.append(Check("settings added since", "", ", ".join(f"{path}={value}" for path, value in added.items())))
+    asking = Asking(recorded, recorded.folder, data)
+    for file, record in recorded.records.items():
+        checks += code_checks("evaluation", record.revision, record.dirty, record.versions)
+        checks += _record_checks(asking, file, record)
+    return list(dict.fromkeys(checks))
+
+
+def repeat(
+    recorded: Recorded, data: Path, runs: Path, address: str | None = None
+) -> tuple[list[Repeated], list[dict[str, object]]]:
+    """Do it again in another folder: train a run, or take its checkpoint, and ask every record's episodes.
+
+    Returns:
+        The records, old and new, and the metrics of the epochs, if it was trained.
+
+    Raises:
+        ConfigError: the folder is the one that holds the run.
+    """
+    folder = runs.absolute() / recorded.experiment.name
+    if folder.resolve() == recorded.folder.resolve():
+        raise ConfigError(
+            "holds the run itself, whose records would be replaced", where=str(runs), remedy="name another folder"
+        )
+    epochs: list[dict[str, object]] = []
+    with connect(address):  # once for both
+        if recorded.provenance is not None:
+            train(recorded.experiment, data_root=data, runs=runs, address=address, command=_COMMAND)
+            epochs = results.read_epochs(folder)
+        else:
+            _copy(recorded, folder)
+        files, asking = list(recorded.records), Asking(recorded, folder, data)
+        questions = [asking.question(file) for file in files]
+        new = evaluate(questions, runs=runs, address=address, command=_COMMAND).records if questions else []
+    pairs = [
+        Repeated(recorded.records[file], one, file, results.evaluation_file(folder, one))
+        for file, one in zip(files, _in_order(questions, new), strict=True)
+    ]
+    return pairs, epochs
+
+
+def _in_order(questions: list[Question], records: list[results.EvaluationRecord]) -> list[results.EvaluationRecord]:
+    """The answer to each question: a job of several cells gives them cell by cell."""
+    names = ("method", "dataset", "partition", "shot", "experiment_digest", "episodes_digest")
+    by_name = {tuple(getattr(one, name) for name in names): one for one in records}
+    return [by_name[tuple(question.record[name] for name in names)] for question in questions]
+
+
+def _record_checks(asking: Asking, file: Path, record: results.EvaluationRecord) -> list[Check]:
+    """Of one record: settings, videos, episodes, checkpoint."""
+    question, problem = _told(lambda: asking.sampled(record))
+    here = question.record if question else {}
+    settings = asking.recorded.digest_here(experiment_of(asking.recorded, record), record.experiment_digest)
+    checks = [
+        Check(f"{file.stem}: settings", record.experiment_digest, settings),
+        Check(f"{record.dataset} {record.partition}: videos", record.split_digest, here.get("split_digest", problem)),
+        Check(f"{file.stem}: episodes", record.episodes_digest, here.get("episodes_digest", problem)),
+    ]
+    if record.checkpoint_digest:
+        weights = here.get("checkpoint_digest", problem)
+        checks.append(Check(f"checkpoint {Path(record.checkpoint).name}", record.checkpoint_digest, weights))
+    return checks
+
+
+def _copy(recorded: Recorded, folder: Path) -> None:
+    """The run's settings and the checkpoints that its records name, so that nothing is written beside the originals."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "checkpoints").mkdir(parents=True)
+    shutil.copy2(recorded.folder / "experiment.yaml", folder)
+    for name in {Path(one.checkpoint).name for one in recorded.records.values() if one.checkpoint}:
+        if (recorded.folder / "checkpoints" / name).exists():  # else the evaluation says what is missing
+            shutil.copy2(recorded.folder / "checkpoints" / name, folder / "checkpoints")
+
+
+def _evaluate_command(recorded: Recorded, record: results.EvaluationRecord, places: list[str]) -> str:
+    target, settings = target_of(recorded, record, recorded.folder), list(record.settings)
+    words = ["hcl", "evaluate", str(target.checkpoint or recorded.folder), *places, "--method", target.methods[0]]
+    if record.evaluation_protocol == "published":
+        words += ["--protocol", "published"]
+        settings = [one for one in settings if one.partition("=")[0] not in PUBLISHED_EVALUATION]
+    if record.method == FUSED and (chosen := _told(lambda: chosen_fusion(recorded.folder))[0]):
+        words.append("--fused")
+        settings = [one for one in settings if one.partition("=")[0] not in chosen]
+    return shlex.join([*words, *(word for one in settings for word in ("--set", one))])
+
+
+def _told(tell: Callable[[], T]) -> tuple[T | None, str]:
+    """What can be told here, or None and why not: missing data and weights are what the checks are for."""
+    try:
+        return tell(), "not asked"
+    except HCLError as error:
+        return None, f"{error.where}: {error.problem}" if error.where else error.problem

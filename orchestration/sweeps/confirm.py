@@ -1,0 +1,167 @@
+"""`hcl sweep --confirm K --seeds N`: the best trials trained again with new seeds, before a winner is named.
+
+A study's best value is the luckiest of many. Here the best K get N seeds each, the same ones, so that their accuracies
+are compared seed by seed; the winner is told apart from another if the interval of the differences leaves out zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import results
+from hcl.errors import ConfigError, HCLError
+from hcl.resolve import override
+from orchestration.locks import held, lock_of
+from orchestration.machines.runtime import connect
+from orchestration.runs import Run
+from orchestration.sweeps.ledger import ERROR, Given
+from orchestration.sweeps.study import Study
+from orchestration.sweeps.tuning import OnEvent, run_trials
+from orchestration.training.grids import ensure_grids
+from results.files import read_json, write_json
+from results.statistics import MeanAndInterval, paired_over_seeds
+
+CONFIRMATION = "confirmation.json"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One of the best trials: the objective of each seed that was trained, and its lead over the others' by seed.
+
+    Attributes:
+        values: of the objective, by seed; a seed whose training failed is missing.
+        behind: by how much the winner is better, over the seeds that both have, with its 95% half width; None of the
+            winner itself.
+    """
+
+    trial: str
+    values: dict[int, float]
+    behind: MeanAndInterval | None
+
+    @property
+    def mean(self) -> float:
+        return sum(self.values.values()) / len(self.values) if self.values else math.nan
+
+    @property
+    def is_told_apart(self) -> bool:
+        """Whether the winner is better beyond the chance of seeds."""
+        return self.behind is not None and self.behind.mean - self.behind.ci95 > 0
+
+
+def confirm(
+    study: Study,
+    trials: Sequence[results.TrialRecord],
+    *,
+    n_best: int,
+    n_seeds: int,
+    address: str | None = None,
+    on_event: OnEvent = lambda name, event: None,
+    train: Any = None,
+) -> list[Candidate]:
+    """Train the best trials again with `n_seeds` new seeds each; the candidates, the winner first.
+
+    Repeated with the same question it trains what is missing. All is kept in confirmation.json.
+
+    Raises:
+        HCLError: no seed of any candidate could be trained.
+        KeyboardInterrupt: Ctrl-C, with what was done kept.
+    """
+    if study.is_population:
+        raise ConfigError(
+            "a member's values changed while it trained: no settings to train again with",
+            where="--confirm",
+            remedy="repeat the study with other seeds (--set seed=... --set name=...)",
+        )
+    sign = -1 if study.space.objective.mode == "max" else 1
+    whole = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
+    best = sorted(whole, key=lambda trial: sign * (trial.value or 0.0))[:n_best]
+    seeds = [study.experiment.seed + 1 + index for index in range(n_seeds)]
+    with held(lock_of(study.folder), what=f"study {study.experiment.name}"):
+        again = _Again(study, best, seeds)
+        if again.n_left:
+            with connect(address):
+                for seed in seeds:
+                    run = Run(override(study.experiment, {"seed": seed}), study.data_root, study.runs, study.folder)
+                    ensure_grids(run.grid_jobs(), study.runs)
+                run_trials(study, again, on_event, train)
+            if again.n_left:
+                raise KeyboardInterrupt
+    return _judged(best, again.values, sign)
+
+
+class _Again:
+    """What is to be trained once more; kept in a file, trial by trial. Tune asks it as it asks a ledger."""
+
+    def __init__(self, study: Study, best: Sequence[results.TrialRecord], seeds: Sequence[int]):
+        self._path = study.folder / CONFIRMATION
+        known = read_json(self._path) if self._path.exists() else {}
+        self._done: dict[str, Any] = dict(known.get("runs", {}))
+        self._wanted = {
+            f"{trial.trial}-seed-{seed}": {**trial.params, "seed": seed} for seed in seeds for trial in best
+        }
+        self._open = [name for name in self._wanted if name not in self._done]
+        self._n_running = 0
+        self.n_left = len(self._open)
+
+    @property
+    def n_running(self) -> int:
+        return self._n_running
+
+    @property
+    def values(self) -> dict[tuple[str, int], float]:
+        """Of the objective, by trial and seed."""
+        found = {}
+        for name, outcome in self._done.items():
+            trial, _, seed = name.rpartition("-seed-")
+            if name in self._wanted and outcome.get("value") is not None:
+                found[trial, int(seed)] = float(outcome["value"])
+        return found
+
+    def may_ask(self) -> bool:
+        return True
+
+    def ask(self) -> Given | None:
+        if not self._open:
+            return None
+        self._n_running += 1
+        name = self._open.pop(0)
+        return Given(name, self._wanted[name])
+
+    def report(self, name: str, epoch: int, value: float) -> bool:
+        """None is stopped early: a seed that starts badly is part of the answer."""
+        return False
+
+    def take_back(self, name: str) -> None:
+        self._n_running -= 1
+        self._open.insert(0, name)
+
+    def finish(
+        self,
+        name: str,
+        values: Sequence[float] | None,
+        *,
+        is_whole: bool = True,
+        notes: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._n_running -= 1
+        self.n_left -= 1
+        self._done[name] = {"value": values[0] if values else None, "error": (notes or {}).get(ERROR)}
+        write_json(self._path, {"runs": self._done})
+
+
+def _judged(best: Sequence[results.TrialRecord], values: dict[tuple[str, int], float], sign: int) -> list[Candidate]:
+    found = {one.trial: {seed: value for (trial, seed), value in values.items() if trial == one.trial} for one in best}
+    trained = {trial: of for trial, of in found.items() if of}
+    if not trained:
+        raise HCLError("no seed of any candidate could be trained", remedy="look at trials/*-seed-*/error.log")
+    order = sorted(trained, key=lambda trial: sign * sum(trained[trial].values()) / len(trained[trial]))
+    winner = trained[order[0]]
+    judged = [Candidate(order[0], winner, None)]
+    for trial in order[1:]:
+        both = sorted(winner.keys() & trained[trial].keys())
+        lead = [-sign * (winner[seed] - trained[trial][seed]) for seed in both]
+        judged.append(Candidate(trial, trained[trial], paired_over_seeds(lead) if both else None))
+    return judged

@@ -1,0 +1,80 @@
+"""`hcl sweep --fuse N`: the second stage of a search. Each whole trial is judged at its best fusion of the levels.
+
+The first stage trains; the sigmas of the fusion need no training, and are searched on each trial's val score table.
+Both values are told beside each other: what training gave, and what the fusion added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import results
+from hcl.errors import HCLError
+from hcl.resolve import load_resolved
+from orchestration.evaluation.fuse import search_fusion
+from orchestration.locks import held, lock_of
+from orchestration.machines.runtime import connect
+from orchestration.sweeps.study import Study
+from results.files import write_json
+from search_spaces import Space, load_space
+
+FUSED_TRIALS = "fused_trials.json"
+
+
+@dataclass(frozen=True)
+class FusedTrial:
+    """A trial in both stages.
+
+    Attributes:
+        trained: its objective, as the study saw it.
+        fused, published: mean val accuracy over `evaluation.shots`, at its best fusion and at the published one.
+        settings: of its best fusion, by dotted path.
+    """
+
+    trial: str
+    trained: float
+    fused: float
+    published: float
+    settings: dict[str, Any]
+
+
+def fuse_trials(
+    study: Study,
+    trials: Sequence[results.TrialRecord],
+    *,
+    n_trials: int,
+    space: Space | None = None,
+    address: str | None = None,
+    on_trial: Callable[[FusedTrial], None] = lambda fused: None,
+) -> list[FusedTrial]:
+    """Search the fusion of every whole trial; the best first. Repeated, it reads what it has found.
+
+    Raises:
+        ConfigError: a trial has no levels to weigh, or val was trained on.
+        HCLError: no trial came to its end.
+    """
+    space = space or load_space("fusion")
+    if not any(trial.state == "complete" and trial.value is not None for trial in trials):
+        raise HCLError("no trial came to its end", where=str(study.folder), remedy="sweep with --stop none")
+    found: list[FusedTrial] = []
+    with held(lock_of(study.folder), what=f"study {study.experiment.name}"), connect(address):
+        for trial in trials:
+            if trial.state != "complete" or trial.value is None:
+                continue
+            folder = study.trial_folder(trial.trial)
+            search = search_fusion(
+                folder,
+                load_resolved(folder / "experiment.yaml"),
+                data_root=study.data_root,
+                runs=study.runs,
+                space=space,
+                n_trials=n_trials,
+                seed=study.seed,
+            )
+            found.append(FusedTrial(trial.trial, trial.value, search.value, search.published, search.settings))
+            on_trial(found[-1])
+    found.sort(key=lambda one: -one.fused)
+    write_json(study.folder / FUSED_TRIALS, {"trials": [vars(one) for one in found]})
+    return found

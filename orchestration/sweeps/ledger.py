@@ -1,0 +1,263 @@
+"""A study's ledger: which trials were given out, run and are done, in Optuna's storage. It is the one truth of a study.
+
+Ray Tune runs what the ledger gives out and keeps nothing: after any kill the ledger is opened again, gives out first
+what was running, with the same values and name, and then what is new. Optuna's dashboard and later studies read it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from hcl.errors import HCLError, StorageError
+from orchestration.sweeps.samplers import make_pruner, make_sampler, seed_of
+from search_spaces import Space, grid_points
+
+NAME, EPOCHS, SECONDS, ERROR, LOG, BEST = "name", "epochs", "seconds", "error", "log", "best"
+_GIVEN = re.compile(r"trial-[0-9]{4,9}")
+LAST, FUSED, UNFUSED = "last", "fused", "unfused"
+"""What the ledger notes of a trial, as Optuna's user attributes. LAST: the first objective after the last epoch;
+FUSED and UNFUSED: the best weights of the levels that validation found, and the accuracy without them."""
+_INFEASIBLE, _POINT, _GRID, _LEARNT = "infeasible", "point", "grid", "learnt"
+_TRIES_OF_SAMPLER, _TRIES = 10, 10_000
+
+
+@dataclass(frozen=True)
+class Given:
+    """A trial that was given out.
+
+    Attributes:
+        values: by dotted path.
+        parent: the trial whose checkpoint it goes on from; None: it begins anew.
+        until: the epoch that it ends with; None: the last one.
+    """
+
+    name: str
+    values: dict[str, Any]
+    parent: str | None = None
+    until: int | None = None
+
+    @property
+    def index(self) -> int:
+        """Its place in the study, from 0."""
+        return int(self.name.rpartition("-")[2])
+
+
+class Ledger:
+    """The trials of one study; one process writes it at a time.
+
+    Args:
+        epochs: of a whole trial, for the rule that stops early.
+        problem_with: what is wrong with a trial's values, or None; such values are drawn again and never run.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        storage: BaseStorage,
+        space: Space,
+        *,
+        n_trials: int,
+        sampler: str = "tpe",
+        stop_rule: str = "none",
+        epochs: int = 1,
+        seed: int = 0,
+        problem_with: Callable[[Mapping[str, Any]], str | None] = lambda values: None,
+    ):
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.space, self.n_trials, self.seed = space, n_trials, seed
+        self._storage, self._problem_with = storage, problem_with
+        self._points = grid_points(space, whole=sampler == "grid")
+        if sampler == "grid":
+            self._points = [point for point in self._points if problem_with(space.overrides(point)) is None]
+            self.n_trials = min(n_trials, len(self._points))
+        self.study = optuna.create_study(
+            storage=storage,
+            study_name=name,
+            directions=["maximize" if one.mode == "max" else "minimize" for one in space.objectives],
+            load_if_exists=True,
+            sampler=make_sampler(sampler, seed),
+            pruner=make_pruner("none" if space.trade_offs else stop_rule, epochs),
+        )
+        self._study_id = storage.get_study_id_from_name(name)
+        self._numbers: dict[str, int] = {}  # of the trials that were given out, by name
+        self._running: set[str] = set()
+        self._half_asked: list[int] = []
+        self._n_grid = 0
+        self._read()
+        self._interrupted = sorted(self._running)
+        if sampler != "grid":
+            for point in space.encoded_first_points():
+                self.enqueue(point)
+
+    def may_ask(self) -> bool:
+        """Whether the next trial follows from what has ended by now. Here it always does."""
+        return True
+
+    def enqueue(self, point: Mapping[str, Any]) -> None:
+        """Ask for an encoded point before anything is sampled, unless the study has it."""
+        self.study.enqueue_trial(dict(point), user_attrs={_POINT: dict(point)}, skip_if_exists=True)
+
+    def learn(self, known: Sequence[tuple[Mapping[str, Any], Sequence[float]]]) -> None:
+        """Let the sampler know values and objectives of another study's trials; they do not count as this one's."""
+        for values, objectives in known:
+            drawn = optuna.trial.FixedTrial(self.space.encode(values))
+            self.space.suggest(drawn)  # type: ignore[arg-type]
+            self.study.add_trial(
+                optuna.trial.create_trial(
+                    params=drawn.params,
+                    distributions=drawn.distributions,
+                    values=objectives,
+                    user_attrs={_LEARNT: True},
+                )
+            )
+
+    def ask(self) -> Given | None:
+        """The next trial to run, first those that were running when the study was killed; None when all are given out.
+
+        Raises HCLError where the constraints leave next to nothing to draw.
+        """
+        if self._interrupted:
+            return self.given(self._interrupted.pop(0))
+        if len(self._numbers) >= self.n_trials:
+            return None
+        for attempt in range(_TRIES_OF_SAMPLER + 1):
+            if attempt == _TRIES_OF_SAMPLER:
+                self._enqueue_a_good_draw()
+            trial = self._next()
+            values = self.space.suggest(trial)  # type: ignore[arg-type]
+            problem = self._problem_with(values)
+            if problem is None:
+                return self._give_out(trial, values)
+            self._refuse(trial, problem)
+        raise AssertionError("a draw that was good is not")
+
+    def given(self, name: str) -> Given:
+        """A trial as it was given out."""
+        return Given(name, self.space.overrides(self.trial(name).params))
+
+    def report(self, name: str, epoch: int, value: float) -> bool:
+        """Note the objective after an epoch; whether the trial should stop, because it falls behind others."""
+        if self.space.trade_offs or not math.isfinite(value):
+            return False
+        self._storage.set_trial_intermediate_value(self._id(name), epoch, value)
+        return bool(self.study.pruner.prune(self.study, self.trial(name)))
+
+    def take_back(self, name: str) -> None:
+        """A trial that could not be begun, or lost its process before it was: it is given out again, as it was."""
+        self._interrupted.insert(0, name)
+
+    def finish(
+        self,
+        name: str,
+        values: Sequence[float] | None,
+        *,
+        is_whole: bool = True,
+        notes: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Note a trial's end: once, and for ever.
+
+        Args:
+            values: of the objectives, in their order; None: the trial has failed.
+            is_whole: not stopped early.
+            notes: by EPOCHS, SECONDS, ERROR, LOG and BEST; None is left out.
+        """
+        for key, note in (notes or {}).items():
+            if note is not None:
+                self._storage.set_trial_user_attr(self._id(name), key, note)
+        if values is None or not all(map(math.isfinite, values)):
+            self.study.tell(self._numbers[name], state=TrialState.FAIL)
+        elif is_whole or self.space.trade_offs:
+            self.study.tell(self._numbers[name], list(values))
+        else:
+            self.study.tell(self._numbers[name], state=TrialState.PRUNED)
+        self._running.discard(name)
+
+    def trial(self, name: str) -> FrozenTrial:
+        """What the storage knows of a trial."""
+        return self._storage.get_trial(self._id(name))
+
+    def trials(self) -> list[FrozenTrial]:
+        """Those that were given out, in their order."""
+        return [trial for trial in self.study.get_trials(deepcopy=False) if NAME in trial.user_attrs]
+
+    @property
+    def n_running(self) -> int:
+        """How many are under way, of those that this process has given out."""
+        return len(self._running) - len(self._interrupted)
+
+    def is_done(self) -> bool:
+        """Whether all trials were given out and none is under way."""
+        return not self._running and len(self._numbers) >= self.n_trials
+
+    def _read(self) -> None:
+        """What an earlier process has left."""
+        for trial in self.study.get_trials(deepcopy=False):
+            if name := trial.user_attrs.get(NAME):
+                if not _GIVEN.fullmatch(str(name)):  # it becomes a folder
+                    raise StorageError(
+                        f"holds a trial with the name {name!r:.80}",
+                        where=f"ledger of {self.study.study_name}",
+                        remedy="bring back the study's own journal, or begin it anew with --restart",
+                    )
+                self._numbers[name] = trial.number
+                self._n_grid += _GRID in trial.user_attrs
+                if trial.state == TrialState.RUNNING:
+                    self._running.add(name)
+            elif trial.state == TrialState.RUNNING and _INFEASIBLE in trial.user_attrs:
+                self.study.tell(trial.number, state=TrialState.FAIL)
+            elif trial.state == TrialState.RUNNING:
+                self._half_asked.append(trial.number)
+
+    def _next(self) -> optuna.Trial:
+        if self._half_asked:  # killed while its values were drawn: what was drawn stays
+            return optuna.Trial(self.study, self._id_of(self._half_asked.pop(0)))
+        if self._points and not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            point = self._points[self._n_grid % len(self._points)]
+            self.study.enqueue_trial(point, user_attrs={_POINT: point, _GRID: self._n_grid})
+        return self.study.ask()
+
+    def _give_out(self, trial: optuna.Trial, values: dict[str, Any]) -> Given:
+        name = f"trial-{len(self._numbers):04d}"
+        self._n_grid += _GRID in trial.user_attrs
+        trial.set_user_attr(NAME, name)
+        self._numbers[name] = trial.number
+        self._running.add(name)
+        return Given(name, values)
+
+    def _refuse(self, trial: optuna.Trial, problem: str) -> None:
+        """Never to be run. What a point left open is drawn again."""
+        point = trial.user_attrs.get(_POINT, {})
+        trial.set_user_attr(_INFEASIBLE, problem)
+        self.study.tell(trial.number, state=TrialState.FAIL)
+        if point and _GRID not in trial.user_attrs and len(point) < len(trial.params):
+            self.study.enqueue_trial(point, user_attrs={_POINT: point})
+
+    def _enqueue_a_good_draw(self) -> None:
+        """For constraints so narrow that the sampler does not find through them."""
+        number = len(self.study.get_trials(deepcopy=False))
+        problem: str | None = None
+        for attempt in range(_TRIES):
+            values = self.space.sample(seed_of(self.seed, number * _TRIES + attempt))
+            problem = self._problem_with(values)
+            if problem is None:
+                self.study.enqueue_trial(self.space.encode(values))
+                return
+        raise HCLError(
+            f"none of {_TRIES} draws can be run: {problem}",
+            where=f"space {self.space.name}",
+            remedy="widen its constraints, or its parameters",
+        )
+
+    def _id(self, name: str) -> int:
+        return self._id_of(self._numbers[name])
+
+    def _id_of(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)

@@ -1,0 +1,108 @@
+"""Who chooses a study's next trial, and who stops one early: Optuna's samplers and pruners, by name.
+
+A sampler's random numbers are a function of the study's seed and the trial's number, so that a study that was killed
+and goes on asks what it would have asked: all that a sampler remembers lies in the study's storage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from hcl.errors import ConfigError
+
+_RANDOM_TRIALS = 6  # before a model of the objective says more than chance
+_NEEDS = {"cmaes": ("cmaes",), "gp": ("scipy",)}
+_MAKE: dict[str, Callable[[int], BaseSampler]] = {
+    "tpe": lambda seed: TPESampler(seed=seed, multivariate=True, n_startup_trials=_RANDOM_TRIALS),
+    "cmaes": lambda seed: CmaEsSampler(seed=seed, n_startup_trials=_RANDOM_TRIALS, warn_independent_sampling=False),
+    "gp": lambda seed: GPSampler(seed=seed, n_startup_trials=_RANDOM_TRIALS),
+    "random": lambda seed: RandomSampler(seed=seed),
+    "grid": lambda seed: RandomSampler(seed=seed),  # every value is given; nothing is left to draw
+    "population": lambda seed: RandomSampler(seed=seed),  # of the first round; see orchestration.sweeps.population
+}
+
+
+def check_sampler(name: str, n_objectives: int) -> None:
+    """Raise ConfigError where a sampler cannot be had here, or cannot do what is asked."""
+    missing = [package for package in _NEEDS.get(name, ()) if importlib.util.find_spec(package) is None]
+    if missing:
+        raise ConfigError(
+            f"needs the package {missing[0]}, which is not installed",
+            where=f"--sampler {name}",
+            remedy="pip install 'hcl-orchestrator[samplers]', or take tpe",
+        )
+    if name == "cmaes" and n_objectives > 1:
+        raise ConfigError(
+            f"searches for one objective, the space has {n_objectives}",
+            where="--sampler cmaes",
+            remedy="take tpe or gp",
+        )
+
+
+def make_sampler(name: str, seed: int) -> BaseSampler:
+    """Optuna's sampler of that name; its first trials are drawn at random."""
+
+    def of_trial(number: int) -> BaseSampler:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return _MAKE[name](seed_of(seed, number))
+
+    return _SeededByTrial(of_trial)
+
+
+def make_pruner(rule: str, epochs: int) -> BasePruner:
+    """Who stops a trial of `epochs` epochs that falls behind; none of a single epoch."""
+    if rule == "none" or epochs < 2:
+        return NopPruner()
+    grace = max(1, epochs // 3)
+    if rule == "median":
+        return MedianPruner(n_startup_trials=4, n_warmup_steps=grace)
+    return SuccessiveHalvingPruner(min_resource=grace, reduction_factor=3)
+
+
+def seed_of(seed: int, number: int) -> int:
+    """A seed of 31 bits for one trial of a study."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big") >> 1
+
+
+class _SeededByTrial(BaseSampler):
+    """Hands every question on to a sampler made for the trial at hand."""
+
+    def __init__(self, of_trial: Callable[[int], BaseSampler]):
+        self._of_trial = of_trial
+        self._number: int | None = None
+        self._sampler: BaseSampler = RandomSampler()
+
+    def _for(self, trial: FrozenTrial) -> BaseSampler:
+        if trial.number != self._number:
+            self._number, self._sampler = trial.number, self._of_trial(trial.number)
+        return self._sampler
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._for(trial).infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._for(trial).sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._for(trial).sample_independent(study, trial, param_name, param_distribution)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._for(trial).before_trial(study, trial)
+
+    def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
+        self._for(trial).after_trial(study, trial, state, values)

@@ -1,0 +1,179 @@
+"""What a study is: which experiment, which space, how many trials, under which limits; and what its folder holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hcl.config import Experiment
+from hcl.errors import ConfigError, StorageError
+from hcl.resolve import override, to_yaml
+from hcl.settings import flatten
+from hcl.strict_yaml import dump_yaml, read_yaml
+from orchestration.runs import Run, resources_of
+from orchestration.sweeps.choices import SamplerName, StopRule
+from orchestration.sweeps.ledger import Given, Ledger
+from orchestration.sweeps.population import Population, n_rounds
+from orchestration.sweeps.samplers import seed_of
+from orchestration.sweeps.study_storage import open_storage, without_password
+from orchestration.training.train import STUDY
+from results.files import write_atomically
+from search_spaces import Space
+
+TRIALS = "trials"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How trials are run; what comes out does not depend on it.
+
+    Attributes:
+        retries: how often a trial whose process or node has died is begun again, from its checkpoint.
+        time_s: the longest that a trial may run without a pause; None: as long as it takes.
+        concurrency: trials at once, at most; None: as many as find room.
+        gpu_share: of a GPU, for a trial of one worker.
+    """
+
+    retries: int = 1
+    time_s: float | None = None
+    concurrency: int | None = None
+    gpu_share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Study:
+    """A search: what varies, around which experiment, and how long.
+
+    Attributes:
+        stop_rule: who stops trials that fall behind.
+        paired: all trials see the same seed, and so the same batches; otherwise each has a seed of its own.
+        points: values by path, tried before anything is sampled; a study that is repeated may be given others.
+        n_trials: of a population: its members.
+        round_epochs: of a population: epochs between two choices of who goes on.
+        storage: of the ledger: a database URL or a journal file; None: a journal in the study's folder.
+    """
+
+    experiment: Experiment
+    space: Space
+    data_root: Path
+    runs: Path
+    n_trials: int
+    seed: int = 0
+    sampler: SamplerName = "tpe"
+    stop_rule: StopRule = "asha"
+    paired: bool = True
+    points: tuple[dict[str, Any], ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    storage: str | None = None
+    round_epochs: int = 1
+
+    @property
+    def folder(self) -> Path:
+        return self.runs / self.experiment.name
+
+    @property
+    def is_population(self) -> bool:
+        """Whether its trials are the rounds of models that change their values while they train."""
+        return self.sampler == "population"
+
+    def trial_folder(self, name: str) -> Path:
+        return self.folder / TRIALS / name
+
+    def trial_resources(self) -> dict[str, float]:
+        """What each trial holds while it runs."""
+        held = resources_of(self.experiment)
+        is_shared = held["gpus"] > 0 and held["workers"] == 1
+        return {**held, "gpus": self.limits.gpu_share} if is_shared else held
+
+    def trial_run(self, given: Given) -> Run:
+        """The run of one trial; raises ConfigError where its values contradict each other."""
+        values = given.values if self.paired else {"seed": seed_of(self.seed, given.index), **given.values}
+        experiment = override(self.experiment, values)
+        return Run(experiment, self.data_root, self.runs, self.trial_folder(given.name), given.until)
+
+    def problem_with(self, values: Mapping[str, Any]) -> str | None:
+        """Why a trial of these values cannot be run: a broken constraint, or values that contradict each other."""
+        settings = flatten(self.experiment.model_dump(), "experiment")
+        try:
+            if broken := self.space.broken_constraint(values, settings.__getitem__):
+                return f"breaks {broken}"
+            override(self.experiment, dict(values))
+        except ValueError as error:
+            return str(error)
+        except ConfigError as error:
+            return error.problem
+        return None
+
+    def ledger(self) -> Ledger:
+        """Its trials, in storage; raises ConfigError, StorageError or SpaceError."""
+        where = self.experiment.name, open_storage(self.folder, self.storage), self.space.with_points(self.points)
+        known: dict[str, Any] = {"seed": self.seed, "problem_with": self.problem_with}
+        known["epochs"] = self.experiment.train.epochs
+        if self.is_population:
+            return Population(*where, members=self.n_trials, round_epochs=self.round_epochs, **known)
+        return Ledger(*where, n_trials=self.n_trials, sampler=self.sampler, stop_rule=self.stop_rule, **known)
+
+
+def n_trials_of(folder: Path) -> int | None:
+    """How many trials a study was last asked for; None where there is no study."""
+    path = folder / STUDY
+    return int(_known(path)["n_trials"]) if path.exists() else None
+
+
+def n_trials_in_all(study: Study) -> int:
+    """Trials that will be given out: of a population a trial is a member's round."""
+    if not study.is_population:
+        return study.n_trials
+    return study.n_trials * n_rounds(study.experiment.train.epochs, study.round_epochs)
+
+
+def open_folder(study: Study) -> Study:
+    """Make or reopen the study's folder; a study that is there may become longer, and nothing else.
+
+    Raises:
+        ConfigError: it holds another study, or a longer one.
+    """
+    content = _identity(study)
+    path = study.folder / STUDY
+    if path.exists():
+        known = _known(path)
+        if changed := [name for name in content if name != "n_trials" and known.get(name) != content[name]]:
+            raise ConfigError(
+                f"holds a study with another {' and '.join(changed)}",
+                where=str(study.folder),
+                remedy="give this one another name (--set name=...), or begin anew with --restart",
+            )
+        study = replace(study, n_trials=max(study.n_trials, int(known["n_trials"])))
+    try:
+        study.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, dump_yaml(_identity(study)).encode())
+        write_atomically(study.folder / "experiment.yaml", to_yaml(study.experiment).encode())
+    except OSError as error:
+        raise StorageError(
+            f"cannot be written: {error.strerror}", where=str(study.folder), remedy="give --runs a folder of yours"
+        ) from error
+    return study
+
+
+def _known(path: Path) -> dict[str, Any]:
+    """What a study's folder says of it. Raises ConfigError."""
+    content = read_yaml(path, str(path))
+    if not isinstance(content, dict) or type(content.get("n_trials")) is not int:
+        raise ConfigError("does not describe a study", where=str(path), remedy="begin anew with --restart")
+    return content
+
+
+def _identity(study: Study) -> dict[str, Any]:
+    return {
+        "experiment": study.experiment.digest(),
+        "space": study.space.model_dump(mode="json"),
+        "seed": study.seed,
+        "sampler": study.sampler,
+        "stop_rule": study.stop_rule,
+        "paired": study.paired,
+        "storage": without_password(study.storage),
+        "n_trials": study.n_trials,
+        **({"round_epochs": study.round_epochs} if study.is_population else {}),
+    }

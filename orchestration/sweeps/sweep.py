@@ -1,0 +1,170 @@
+"""`hcl sweep`: a study by Ray Tune with Optuna; every trial is a training run of its own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+import results
+from hcl.config import Experiment
+from hcl.errors import ConfigError, HCLError
+from hcl.resolve import override, to_yaml
+from orchestration.locks import held, lock_of
+from orchestration.machines.runtime import connect
+from orchestration.runs import Run, gpus_here
+from orchestration.sweeps.study import Study, open_folder
+from orchestration.sweeps.study_checks import check_study
+from orchestration.sweeps.study_records import Records, best_experiment, best_trial
+from orchestration.sweeps.study_storage import open_storage, without_password
+from orchestration.sweeps.tuning import run_trials
+from orchestration.training.grids import ensure_grids
+from orchestration.training.train import STUDY
+from results.files import write_atomically
+from search_spaces import Space
+
+BEST = "best.yaml"
+
+
+def sweep(
+    study: Study,
+    *,
+    address: str | None = None,
+    restart: bool = False,
+    add_trials: int = 0,
+    warm_start: Path | None = None,
+    command: str = "",
+    on_trial: Callable[[results.TrialRecord], None] | None = None,
+    on_change: Callable[[list[results.TrialRecord]], None] | None = None,
+    train: Any = None,
+) -> tuple[results.SweepRecord, list[results.TrialRecord]]:
+    """Run, or go on with, the study in `runs/<experiment.name>`; writes sweep.json, trials.parquet and best.yaml.
+
+    Args:
+        add_trials: so many more, if all that were asked for so far are done: a call that was killed may be repeated.
+        warm_start: the folder of an earlier study, whose finished trials the sampler of a new one knows.
+        on_trial, on_change: see `orchestration.sweeps.study_records.Records`.
+        train: see `orchestration.sweeps.trials.trainable`.
+
+    Raises:
+        ConfigError, SpaceError: the space does not fit the experiment; nothing has been started then.
+        StorageError: another command runs this study.
+        HCLError: every trial failed.
+        KeyboardInterrupt: Ctrl-C, with what was done kept.
+    """
+    check_study(study)
+    with held(lock_of(study.folder), what=f"study {study.experiment.name}"):
+        if restart:
+            _forget(study)
+        is_new = not (study.folder / STUDY).exists()
+        study = open_folder(study)
+        ledger = study.ledger()
+        if add_trials and study.is_population:
+            raise ConfigError("a population does not grow", where="--add-trials", remedy="begin another study")
+        if add_trials and not is_new and ledger.is_done():
+            study = open_folder(replace(study, n_trials=ledger.n_trials + add_trials))
+            ledger = study.ledger()
+        if warm_start is not None and not ledger.trials():
+            ledger.learn(_known_trials(warm_start, study.space))
+        records = Records(study, ledger, command=command, on_trial=on_trial, on_change=on_change)
+        if not ledger.is_done():
+            provenance = _provenance(study, command)
+            with connect(address):
+                run = Run(study.experiment, study.data_root, study.runs, study.folder)
+                ensure_grids(run.grid_jobs(), study.runs)
+                try:
+                    run_trials(study, ledger, records.on_event, train)
+                finally:
+                    records.write()
+            if not ledger.is_done():
+                raise KeyboardInterrupt
+            results.write_provenance(study.folder, results.finished(provenance))
+        record, trials = records.write(at_end=True)
+        if best_trial(study, trials) is None:
+            raise _all_failed(study, trials)
+        write_best(study, best_experiment(study, trials))
+        return record, trials
+
+
+def full_length(
+    study: Study,
+    trials: Sequence[results.TrialRecord],
+    winner: str | None,
+    epochs: int | None,
+    fusion: Mapping[str, Any],
+) -> Experiment:
+    """The winner's settings as a run of their own, with a fusion, and as many epochs as are given, or a trial's."""
+    best = best_experiment(study, [trial for trial in trials if trial.trial == winner])
+    return override(best, {**fusion, **({"train.epochs": epochs} if epochs else {})})
+
+
+def write_best(study: Study, best: Experiment) -> Path:
+    """The file that `hcl train` takes."""
+    return write_atomically(study.folder / BEST, to_yaml(best).encode())
+
+
+def _forget(study: Study) -> None:
+    """The folder, and what a database may hold of the study."""
+    shutil.rmtree(study.folder, ignore_errors=True)
+    if study.storage is not None:
+        with suppress(KeyError):
+            optuna.delete_study(study_name=study.experiment.name, storage=open_storage(study.folder, study.storage))
+
+
+def _provenance(study: Study, command: str) -> results.Provenance:
+    """That of the study's first call."""
+    with suppress(results.RecordError):
+        return results.read_provenance(study.folder)
+    shown = command.replace(study.storage, without_password(study.storage) or "") if study.storage else command
+    provenance = results.collect_provenance(
+        shown, seeds={"sampler": study.seed}, digests={"experiment": study.experiment.digest()}, hardware=gpus_here()
+    )
+    results.write_provenance(study.folder, provenance)
+    return provenance
+
+
+def _known_trials(folder: Path, space: Space) -> list[tuple[dict[str, Any], list[float]]]:
+    """Values and objectives of another study's whole trials that this space could have drawn.
+
+    Raises ConfigError where there are none.
+    """
+    where = str(folder)
+    try:
+        record, trials = results.read_sweep(folder), results.read_trials(folder)
+    except results.RecordError as error:
+        raise ConfigError(error.problem, where=where, remedy="give --warm-start the folder of a study") from error
+    theirs = Space.model_validate(record.space)
+    if theirs.objectives != space.objectives:
+        raise ConfigError(
+            f"was judged by {', '.join(one.metric for one in theirs.objectives)}, this study is by "
+            f"{', '.join(one.metric for one in space.objectives)}",
+            where=where,
+            remedy="warm start from a study of the same objectives",
+        )
+    whole = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
+    known = [
+        (trial.params, list(trial.values.values()) or [float(trial.value or 0)])
+        for trial in whole
+        if space.could_draw(trial.params)
+    ]
+    if not known:
+        raise ConfigError(
+            f"none of its {len(whole)} whole trials lies in space {space.name}",
+            where=where,
+            remedy="warm start from a study of the same parameters",
+        )
+    return known
+
+
+def _all_failed(study: Study, trials: Sequence[results.TrialRecord]) -> HCLError:
+    errors = [trial.error for trial in trials if trial.error]
+    return HCLError(
+        f"all {len(trials)} trials failed: {errors[0] if errors else 'no error was recorded'}",
+        where=str(study.folder),
+        remedy="run the experiment alone first: hcl train",
+    )

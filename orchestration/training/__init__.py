@@ -1,0 +1,1 @@
+"""A run of training: `hcl train`, and what a worker does."""

@@ -1,0 +1,54 @@
+"""How many workers a run goes on with where nodes leave and join. The batches are the same for any number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hcl.config import Train
+from orchestration.machines.roles import free, mark, nodes_for
+
+_LAST_TRIES = 3  # of the least number: then the run has failed
+
+
+def worker_resources(settings: Train) -> dict[str, float]:
+    """What one worker asks Ray for."""
+    gpu = {"GPU": 1.0} if settings.use_gpu else {}
+    return {"CPU": float(settings.cpus_per_worker), **gpu, **mark("train")}
+
+
+def n_that_fit(settings: Train) -> int:
+    """Workers that find room on the nodes that train, as if nothing else ran there."""
+    return sum(_within(settings, node) for node in nodes_for("train"))
+
+
+def first_count(settings: Train) -> int:
+    """What a run begins with: no more than find room, where it may do with fewer."""
+    return next_count(settings.worker_counts, n_that_fit(settings), {}) or settings.workers
+
+
+def next_count(counts: Sequence[int], room: int, failed: Mapping[int, int]) -> int | None:
+    """The largest number of workers that is worth a try; None: all have failed.
+
+    Args:
+        counts: that share a batch evenly, the largest first.
+        room: how many workers the cluster has room for. The least number is tried without room too: a node may join.
+        failed: how often each number could not be started since the run last got on.
+    """
+    least = counts[-1]
+    worth = (
+        count
+        for count in counts
+        if count <= max(room, least) and failed.get(count, 0) < (_LAST_TRIES if count == least else 1)
+    )
+    return next(worth, None)
+
+
+def could_be_more(settings: Train, n_workers: int) -> bool:
+    """Whether so much is free that a run of fewer workers than it asked for could have more."""
+    more = [count for count in settings.worker_counts if count > n_workers]
+    return bool(more) and n_workers + _within(settings, free("train")) >= more[-1]
+
+
+def _within(settings: Train, room: Mapping[str, float]) -> int:
+    by_cpu = int(room["CPU"] / settings.cpus_per_worker + 1e-9)
+    return min(by_cpu, int(room["GPU"] + 1e-9)) if settings.use_gpu else by_cpu

@@ -1,0 +1,154 @@
+"""What the frozen stages of a backbone make of whole partitions: encoded once by Ray actors, shared by every run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hcl.backbone import Backbone, make_backbone
+from hcl.build import frozen_stages, weights_identity
+from hcl.catalogue import frames_folder
+from hcl.checkpoint import file_digest
+from hcl.clips import Draw
+from hcl.config import Experiment
+from hcl.errors import HCLError
+from hcl.grids import GridStore
+from hcl.inputs import frame_store, make_dataset, test_draws
+from hcl.model import autocast
+from hcl.splits import Partition
+from orchestration.machines.runtime import actor_of, connect, device_of_actor, map_actors, n_workers_available, progress
+
+REVISION = 2  # raise it when the same settings give other grids than before: caches of old code are left alone then
+_BLOCK = 8  # clips of a call: small enough to balance, large enough to fill a batch
+
+
+@dataclass(frozen=True)
+class GridJob:
+    """The grids of one partition, as training (random views) or as test sees it.
+
+    Args:
+        random_backbone: without the pretrained weights, for the baseline that has learnt nothing.
+        test_views: what an evaluation averages over; see `hcl.inputs.test_draws`.
+    """
+
+    experiment: Experiment
+    data_root: Path
+    partition: Partition
+    training: bool
+    random_backbone: bool = False
+    test_views: int = 1
+
+    @property
+    def views(self) -> int:
+        return self.experiment.model.cached_views if self.training else self.test_views
+
+    def backbone(self) -> Backbone:
+        model = self.experiment.model
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.experiment.seed)
+            return make_backbone(model.backbone, "none" if self.random_backbone else model.weights)
+
+    def clip_shape(self) -> tuple[int, ...]:
+        """(frame, channel, row, column), without computing anything."""
+        clips = self.experiment.clips
+        frame = torch.empty(1, 3, clips.size, clips.size, device="meta")
+        backbone = make_backbone(self.experiment.model.backbone, "none").to("meta")
+        return (clips.n_frames, *backbone.below(frame, frozen_stages(self.experiment)).shape[1:])
+
+    def draws(self, clip: int) -> list[Draw]:
+        """The views of a clip: random ones for training, those that test averages over."""
+        if not self.training:
+            return test_draws(clip, self.test_views)
+        return [Draw(clip, (self.experiment.seed, view)) for view in range(self.views)]
+
+    def store(self, runs: Path) -> GridStore:
+        """Where these grids lie: the folder's name is a digest of all that they depend on."""
+        key = hashlib.sha256(json.dumps(self.meaning(), sort_keys=True).encode()).hexdigest()[:16]
+        return GridStore(Path(runs) / "cache" / "grids" / key)
+
+    def meaning(self) -> dict[str, Any]:
+        experiment = self.experiment
+        manifest = frames_folder(self.data_root, self.partition.dataset) / "manifest.parquet"
+        weights = "none" if self.random_backbone else experiment.model.weights
+        return {
+            "revision": REVISION,
+            "backbone": experiment.model.backbone,
+            "weights": weights_identity(weights),
+            "stages": frozen_stages(experiment),
+            "clips": experiment.clips.model_dump(mode="json"),
+            "precision": experiment.train.precision,
+            "views": self.views,
+            "training": self.training,
+            "seed": experiment.seed if self.training or weights == "none" else 0,
+            "dataset": self.partition.dataset,
+            "partition": self.partition.name,
+            "videos": self.partition.digest(),
+            "frames": file_digest(manifest) if manifest.exists() else "no manifest",
+        }
+
+
+def ensure_grids(jobs: Sequence[GridJob], runs: Path, *, address: str | None = None) -> None:
+    """Encode what is not cached yet; repeated or interrupted, it goes on with the blocks that are missing."""
+    missing = {store.folder: (job, store) for job in jobs if not (store := job.store(runs)).is_whole()}
+    if missing:
+        with connect(address):
+            _encode(list(missing.values()))
+
+
+def _encode(missing: Sequence[tuple[GridJob, GridStore]]) -> None:
+    blocks = []
+    for job, store in missing:
+        n_clips = len(job.partition.videos)
+        store.create((n_clips, job.views, *job.clip_shape()))
+        done = store.done()
+        blocks += [(job, store, start) for start in range(0, n_clips, _BLOCK) if start not in done]
+    use_gpu = missing[0][0].experiment.train.use_gpu
+    names = ", ".join(dict.fromkeys(f"{job.partition.dataset} {job.partition.name}" for job, _ in missing))
+    encoder = actor_of(_GridEncoder, "encode", f"encode {names}", use_gpu=use_gpu)
+    with progress(len(blocks) * _BLOCK, f"encode {names}", "clips") as advance:
+        results = map_actors(
+            encoder,
+            blocks,
+            lambda actor, block: actor.write.remote(*block),
+            n_actors=min(n_workers_available("encode", use_gpu=use_gpu), max(len(blocks), 1)),
+        )
+        for _, outcome in results:
+            if isinstance(outcome, Exception):
+                raise outcome if isinstance(outcome, HCLError) else RuntimeError("encoding failed") from outcome
+            advance(_BLOCK)
+    for job, store in missing:
+        store.finish(job.meaning())
+
+
+class _GridEncoder:
+    """An actor: reads clips, runs the frozen stages, writes half-precision grids."""
+
+    def __init__(self) -> None:
+        torch.set_num_threads(1)
+        self.device = device_of_actor()
+        self.folder: Path | None = None
+
+    def write(self, job: GridJob, store: GridStore, start: int) -> None:
+        """The grids of one block of clips, all views."""
+        if self.folder != store.folder:
+            self.folder, self.backbone = store.folder, job.backbone().eval().to(self.device)
+            frames = frame_store(job.experiment, job.data_root, job.partition.dataset)
+            self.clips = make_dataset(
+                job.experiment, frames, job.partition, training=job.training, random_views=job.views > 1
+            )
+        precision = job.experiment.train.precision
+        stop = min(start + _BLOCK, len(self.clips))
+        with torch.no_grad(), autocast(self.device, precision):
+            stages = frozen_stages(job.experiment)
+            grids = [torch.stack([self._grid(draw, stages) for draw in job.draws(i)]) for i in range(start, stop)]
+        store.write(start, torch.stack(grids).half().cpu().numpy())
+
+    def _grid(self, draw: Draw, stages: int) -> Tensor:
+        return self.backbone.below(self.clips[draw].to(self.device), stages)

@@ -1,0 +1,159 @@
+"""`hcl train`: one run by Ray Train, with DDP workers that share every batch."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import results
+from hcl import arguments, build, inputs
+from hcl.config import Experiment
+from hcl.errors import ConfigError, StorageError
+from hcl.resolve import load_resolved, to_yaml
+from hcl.settings import flatten
+from hcl.splits import Partition
+from orchestration.locks import held, lock_of
+from orchestration.machines.runtime import connect
+from orchestration.runs import Run, gpus_here, resources_of
+from orchestration.training.checkpoints import IMPORTED
+from orchestration.training.fitting import fit
+from orchestration.training.grids import ensure_grids
+from orchestration.training.watching import watching
+from results.files import write_atomically
+
+STUDY = "study.yaml"  # marks a study's folder
+
+
+def train(
+    experiment: Experiment,
+    *,
+    data_root: Path,
+    runs: Path,
+    restart: bool = False,
+    address: str | None = None,
+    command: str = "",
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    on_progress: Callable[[dict[str, Any]], None] | None = None,
+) -> Run:
+    """Train, or go on with, the run `runs/<experiment.name>`; a finished one is left as it is.
+
+    Args:
+        restart: begin anew instead.
+        on_epoch: called here, in the driver, with each epoch's metrics as they appear.
+        on_progress: called about once a second with the epoch and step under way.
+
+    Raises:
+        ConfigError: the folder holds a run of another experiment.
+        DataError: frames are missing, or the splits cannot provide the batches and episodes.
+        StorageError: another command trains this run.
+        TrainingError, ClusterError: see there.
+    """
+    run = _checked(experiment, data_root, runs)  # before the lock: a mistake leaves no file behind
+    with held(lock_of(run.folder), what=f"training of {experiment.name}"):
+        _open_folder(run, restart=restart)
+        if run.epochs_done() >= experiment.train.epochs:
+            return run
+        provenance = _provenance(run, command)
+        results.write_provenance(run.folder, provenance)
+        with connect(address):
+            ensure_grids(run.grid_jobs(), run.runs)
+            with watching(run, on_epoch, on_progress):
+                fit(run)
+        results.write_provenance(run.folder, results.finished(provenance))
+        return run
+
+
+def prepare(experiment: Experiment, *, data_root: Path, runs: Path, restart: bool = False) -> Run:
+    """Check everything that can be checked without Ray, then make or reopen the run's folder."""
+    run = _checked(experiment, data_root, runs)
+    _open_folder(run, restart=restart)
+    return run
+
+
+def _checked(experiment: Experiment, data_root: Path, runs: Path) -> Run:
+    run = Run(experiment, Path(data_root).absolute(), Path(runs).absolute(), Path(runs).absolute() / experiment.name)
+    check_data(run)
+    return run
+
+
+def _open_folder(run: Run, *, restart: bool) -> None:
+    experiment, settings = run.experiment, run.folder / "experiment.yaml"
+    if (run.folder / STUDY).exists():
+        raise ConfigError(
+            "holds a study, not a run", where=str(run.folder), remedy="give the run another name (--set name=...)"
+        )
+    if (run.folder / IMPORTED).exists():
+        raise ConfigError(
+            "holds imported weights, not a run", where=str(run.folder), remedy="give the run another name"
+        )
+    if restart and run.folder.exists():
+        shutil.rmtree(run.folder)
+    if settings.exists() and (old := load_resolved(settings)).digest() != experiment.digest():
+        differences = _differences(old, experiment)
+        raise ConfigError(
+            f"holds a run with other settings: {'; '.join(differences[:3])} ({len(differences)} differences)",
+            where=str(run.folder),
+            remedy="give this one another name (--set name=...), or begin anew with --restart",
+        )
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(settings, to_yaml(experiment).encode())
+    except OSError as error:
+        raise StorageError(
+            f"cannot be written: {error.strerror}", where=str(run.folder), remedy="give --runs a folder of yours"
+        ) from error
+
+
+def _provenance(run: Run, command: str) -> results.Provenance:
+    """That of the run's first call; raises ConfigError where its data have changed since."""
+    data = {partition.name: partition.digest() for partition in run.partitions()}
+    if names := inputs.embeddings_identity(run.experiment, run.data_root, run.experiment.data.dataset):
+        data["embeddings"] = names
+    known: results.Provenance | None = None
+    with suppress(results.RecordError):
+        known = results.read_provenance(run.folder)
+    if known is None:
+        digests = {"experiment": run.experiment.digest(), **data}
+        return results.collect_provenance(
+            command,
+            seeds={"experiment": run.experiment.seed},
+            digests=digests,
+            data={f"{one.name}.{what}": n for one in run.partitions() for what, n in _sizes(one).items()},
+            resources=resources_of(run.experiment),
+            hardware=gpus_here(),
+        )
+    if changed := [name for name, digest in data.items() if known.digests.get(name, digest) != digest]:
+        raise ConfigError(
+            f"was begun with other data in {', '.join(changed)}",
+            where=str(run.folder),
+            remedy="give this run another name (--set name=...), or begin anew with --restart",
+        )
+    return known
+
+
+def _sizes(partition: Partition) -> dict[str, int]:
+    return {"classes": len(partition.classes), "videos": len(partition.videos)}
+
+
+def check_data(run: Run) -> None:
+    """Raise for what would stop the run later: frames that are missing, batches or episodes that cannot be drawn."""
+    train_partition, val_partition = run.partitions()
+    check_draws(run.experiment, train_partition, val_partition)
+    for partition in (train_partition, val_partition):
+        inputs.class_embeddings(run.experiment, run.data_root, partition)
+
+
+def check_draws(experiment: Experiment, train_partition: Partition, val_partition: Partition) -> None:
+    """Raise EpisodeError for batches or validation episodes that the partitions cannot provide."""
+    sampler = build.make_regime(experiment).sampler
+    sampler.draw(train_partition.labels, epoch=0, step=0, class_names=train_partition.classes)
+    for episodes in inputs.val_episodes(experiment, val_partition):
+        arguments.check_fusion(experiment, arguments.defects(experiment).reason(episodes.shot))
+
+
+def _differences(old: Experiment, new: Experiment) -> list[str]:
+    before, after = (flatten(one.model_dump(mode="json"), "experiment") for one in (old, new))
+    return [f"{path} {before.get(path)} there, {after[path]} now" for path in after if before.get(path) != after[path]]

@@ -1,0 +1,198 @@
+"""What one training worker does: open the data, build the model, run the epochs.
+
+The same code runs inside Ray Train's workers and inside a Tune trial of one worker; nothing here knows Ray. What it
+writes and how it goes on: `orchestration.training.keeping`.
+"""
+
+from __future__ import annotations
+
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.amp import GradScaler
+from torch.optim import Optimizer
+from torch.utils.data import Dataset
+
+import results
+from hcl import build, inputs
+from hcl.batches import Batch, sampled_batches
+from hcl.build import Model
+from hcl.config import Experiment
+from hcl.episodes import Episodes
+from hcl.errors import NonFiniteLossError
+from hcl.evaluation import Validation
+from hcl.gather import Gather, OneProcess
+from hcl.losses import TERMS
+from hcl.optimisation import set_learning_rates
+from hcl.regimes import Regime
+from hcl.splits import Partition
+from hcl.training import train_epoch
+from orchestration.runs import Run
+from orchestration.training.keeping import FUSED_ACCURACY, FUSED_SIGMAS, Keeper, Position, Trained
+
+
+def run_epochs(
+    run: Run,
+    *,
+    gather: Gather | None = None,
+    device: torch.device | str = "cpu",
+    wrap: Callable[[Model], nn.Module] = lambda model: model,
+    on_epoch: Callable[[dict[str, Any]], bool | None] | None = None,
+) -> dict[str, Any]:
+    """Train from the last checkpoint, or from the beginning, to the last epoch; returns the best epoch's metrics.
+
+    Args:
+        wrap: puts the model under data parallelism and on its device.
+        on_epoch: called with each epoch's metrics by every worker, once they are on disk; True ends here, and all
+            workers must say the same.
+    """
+    experiment, gather, device = run.experiment, gather or OneProcess(), torch.device(device)
+    partition, val_partition = run.partitions()
+    train_clips, val_clips = run.datasets(partition, val_partition)
+    episodes = inputs.val_episodes(experiment, val_partition)
+    model = build.make_model(experiment, len(partition.classes), random_weights=run.has_last())
+    build.prepare_training(experiment, model)
+    wrapped = wrap(model)
+    regime = build.make_regime(
+        experiment,
+        class_embeddings=inputs.class_embeddings(experiment, run.data_root, partition),
+        val_embeddings=inputs.clip_embeddings(experiment, run.data_root, val_partition),
+    )
+    trained = Trained(model, build.optimizer_of(experiment, model), _scaler(experiment, device))
+    n_parameters = sum(parameter.numel() for parameter in model.parameters())
+    loss = regime.loss(wrapped, gather=gather, device=device, precision=experiment.train.precision)
+    keeper = Keeper(run, trained, partition, is_writer=gather.rank == 0)
+    with keeper.writing():
+        position = keeper.restore(device)
+        while position.epoch < run.last_epoch:
+            set_learning_rates(trained.optimizer, build.rate_factor(experiment, position.epoch))
+            try:
+                metrics = train_epoch(
+                    wrapped,
+                    trained.optimizer,
+                    _batches(experiment, regime, train_clips, partition, position, gather, device),
+                    batches_per_step=regime.sampler.batches_per_step(gather.world),
+                    sums=position.sums,
+                    seeds=(experiment.seed, position.epoch, gather.rank),
+                    on_step=lambda _, values: keeper.after_step(position, values),
+                    loss=loss,
+                    clip_norm=experiment.optim.clip_norm,
+                    gather=gather,
+                    scaler=trained.scaler,
+                )
+            except NonFiniteLossError as error:
+                raise keeper.non_finite(error, position) from error
+            began = time.perf_counter()
+            found = _validate(experiment, regime, model, val_clips, episodes, gather, device)
+            seconds = time.perf_counter() - began
+            metrics = gather.mean({**metrics, "memory_gb": _peak_memory(device) / 1e9, "parameters": n_parameters})
+            position.finish(_row(position.epoch + 1, regime, metrics, found, experiment, trained.optimizer, seconds))
+            keeper.after_epoch(position)
+            if on_epoch is not None and on_epoch(position.row):
+                break
+    return position.best
+
+
+def _batches(
+    experiment: Experiment,
+    regime: Regime,
+    clips: Dataset,
+    partition: Partition,
+    position: Position,
+    gather: Gather,
+    device: torch.device,
+) -> Iterator[Batch]:
+    """This worker's share of what is left of the epoch."""
+    train = experiment.train
+    return sampled_batches(
+        regime.sampler,
+        clips,
+        partition.labels,
+        steps=train.batches_per_epoch,
+        epoch=position.epoch,
+        first_step=position.sums.steps,
+        rank=gather.rank,
+        world=gather.world,
+        processes=train.loader_processes,
+        prefetch=train.prefetch,
+        pin_memory=device.type == "cuda",
+        class_names=partition.classes,
+    )
+
+
+def _validate(
+    experiment: Experiment,
+    regime: Regime,
+    model: Model,
+    clips: Dataset,
+    episodes: Sequence[Episodes],
+    gather: Gather,
+    device: torch.device,
+) -> Validation:
+    """The validation episodes by the weights and batch-norm statistics that a checkpoint keeps."""
+    gather.share_buffers(model)
+    return regime.validate(
+        model,
+        clips,
+        episodes,
+        gather=gather,
+        device=device,
+        processes=experiment.train.loader_processes,
+        precision=experiment.train.precision,
+    )
+
+
+def _scaler(experiment: Experiment, device: torch.device) -> GradScaler:
+    return GradScaler(device.type, enabled=experiment.train.precision == "float16")
+
+
+def _row(
+    epoch: int,
+    regime: Regime,
+    metrics: dict[str, float],
+    found: Validation,
+    experiment: Experiment,
+    optimizer: Optimizer,
+    seconds: float,
+) -> dict[str, Any]:
+    of_shot = dict(zip(experiment.train.val_shots, map(results.mean_and_ci95, found.accuracies), strict=True))
+    accuracy = sum(one.mean for one in of_shot.values()) / len(of_shot)
+    validated = {
+        "val_accuracy": accuracy,
+        "val_ci95": math.hypot(*(one.ci95 for one in of_shot.values())) / len(of_shot),
+    }
+    if len(of_shot) > 1:
+        validated |= {f"val_accuracy_{shot}_shot": one.mean for shot, one in of_shot.items()}
+    if found.sigmas is not None and found.fused_accuracy is not None:
+        validated |= {FUSED_ACCURACY: found.fused_accuracy, **dict(zip(FUSED_SIGMAS, found.sigmas, strict=True))}
+    losses = {*regime.terms, "total"}
+    terms = {f"loss_{name}" if name in losses else name: value for name, value in metrics.items()}
+    lr = optimizer.param_groups[0]["lr"]
+    return {"epoch": epoch, **validated, **terms, "lr": lr, "val_seconds": seconds}
+
+
+METRICS = (
+    "val_accuracy",
+    FUSED_ACCURACY,
+    "train_accuracy",
+    *(f"loss_{term}" for term in (*TERMS, "total")),
+    "gradient_norm",
+    "clips_per_second",
+    "memory_gb",
+    "parameters",
+)
+"""What a study may optimise."""
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Bytes that this worker has taken at most: of the GPU's memory, or of the process where it has no GPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
