@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -75,13 +76,20 @@ def _database(url: str) -> BaseStorage:
 
 
 def _drop_half_a_line(path: Path) -> None:
-    """A process killed while it wrote may have left one, which the next line would be glued to."""
+    """A process killed while it wrote may have left one, which the next line would be glued to.
+
+    Raises ValueError where the last whole line is not one of a journal.
+    """
     if not path.exists():
         return
     with path.open("rb+") as file:
         size = file.seek(0, os.SEEK_END)
         start = max(0, size - _LONGEST_LINE)
         file.seek(start)
-        end = start + file.read().rfind(b"\n") + 1
+        whole, newline, _ = file.read().rpartition(b"\n")
+        if newline:
+            # Optuna passes over a last line that is none, and would stumble on it once another follows.
+            json.loads(whole[whole.rfind(b"\n") + 1 :])
+        end = start + len(whole) + len(newline)
         if end < size:
             file.truncate(end)

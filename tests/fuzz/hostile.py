@@ -38,7 +38,7 @@ def fuzzed(n_examples: int) -> settings:
         derandomize=not _LONG,
         deadline=None,
         database=None,
-        phases=[Phase.explicit, Phase.generate],  # SHRINK
+        phases=[Phase.explicit, Phase.generate],  # to make a find smaller takes minutes where it writes a page
         suppress_health_check=list(HealthCheck),
     )
 

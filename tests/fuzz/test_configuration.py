@@ -126,9 +126,9 @@ def test_overrides_as_typed(tmp_path: Path, path: str, value: bytes) -> None:
 @example("a\0b.yaml")
 def test_names_of_experiments_and_spaces(tmp_path: Path, name: str) -> None:
     with contained(tmp_path):
-        resolve(name.replace("/", ""))  # with a slash it is a path, which the user may choose
+        resolve(name.replace("/", ""))  # with a slash it is a path, which the user chooses
     with contained(tmp_path):
-        load_space(name)
+        load_space(name.replace("/", ""))
     with contained(tmp_path):
         card_of(tmp_path, name)
 
@@ -182,7 +182,3 @@ def test_cards_of_data_sets(tmp_path: Path, content: bytes) -> None:
 def test_settings_of_old_runs(tmp_path: Path, content: bytes) -> None:
     with contained(tmp_path):
         settings_of(content.decode(errors="replace"))
-
-
-def test_a_space_is_no_code() -> None:
-    assert isinstance(load_space("sigma"), Space)

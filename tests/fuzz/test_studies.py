@@ -72,6 +72,15 @@ def test_journals_with_other_values(tmp_path: Path, journal: bytes, data: st.Dat
         go_on(tmp_path / "study")
 
 
+@pytest.mark.parametrize("line", [b"{1:30}", b"\xff", b"", b"[" * 100_000])
+def test_a_line_that_is_none_is_told_at_once(tmp_path: Path, journal: bytes, line: bytes) -> None:
+    for content in (journal + line + b"\n", line + b"\n", line + b"\n" + journal):
+        (tmp_path / "optuna.journal").write_bytes(content)
+        with pytest.raises(StorageError, match="not a study's journal"):
+            go_on(tmp_path)
+        assert (tmp_path / "optuna.journal").read_bytes() == content
+
+
 @pytest.mark.parametrize("name", ["../../../out", "trial-1", 7])
 def test_a_journal_cannot_name_a_folder_elsewhere(tmp_path: Path, journal: bytes, name: object) -> None:
     (tmp_path / "optuna.journal").write_bytes(journal.replace(b'"trial-0001"', json.dumps(name).encode()))
