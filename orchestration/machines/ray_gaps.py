@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,3 +29,18 @@ def out_of_memory_ends_one_trial() -> Iterator[None]:
 
     with patch.object(RayActorManager, "_actor_task_failed", failed):
         yield
+
+
+@contextmanager
+def ctrl_c_as_before() -> Iterator[None]:
+    """Tune leaves its handler of Ctrl-C behind, which would swallow the first one after a study.
+
+    Closed upstream when `signal.getsignal` says the same after `Tuner.fit` as before.
+    """
+    is_main = threading.current_thread() is threading.main_thread()  # elsewhere Tune installs none
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGUSR1)} if is_main else {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

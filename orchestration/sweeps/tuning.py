@@ -24,7 +24,7 @@ from ray.tune.search import Searcher
 from hcl.errors import ClusterError, HCLError
 from orchestration.machines import meters
 from orchestration.machines.node_watch import n_alive
-from orchestration.machines.ray_gaps import out_of_memory_ends_one_trial
+from orchestration.machines.ray_gaps import ctrl_c_as_before, out_of_memory_ends_one_trial
 from orchestration.machines.storage import storage_error
 from orchestration.sweeps.ledger import BEST, EPOCHS, ERROR, FUSED, LAST, LOG, SECONDS, UNFUSED, Given
 from orchestration.sweeps.room import Room
@@ -109,7 +109,7 @@ def run_trials(study: Study, ledger: Source, on_event: OnEvent = lambda name, ev
                 failure_config=tune.FailureConfig(max_failures=study.limits.retries),
             ),
         )
-        with out_of_memory_ends_one_trial():
+        with out_of_memory_ends_one_trial(), ctrl_c_as_before():
             tuner.fit()
     except HCLError:
         raise

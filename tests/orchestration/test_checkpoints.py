@@ -55,6 +55,7 @@ def released_experiment(tmp_path: Path) -> Path:
 
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_an_imported_file_is_evaluated_in_published_mode(
     released: Path,
     released_experiment: Path,

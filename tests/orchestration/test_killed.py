@@ -114,6 +114,7 @@ def drive(address: str, data_root: str, runs: str) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_kill_9_of_the_driver_changes_no_weight(
     local_ray: ModuleType, trained: Run, data_root: Path, tmp_path: Path
 ) -> None:

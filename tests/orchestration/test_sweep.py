@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -75,7 +76,10 @@ def test_a_study_with_a_trial_that_fails(runs: Path, data_root: Path) -> None:
     )
     study = study_of(data_root, runs, space, 4)
     told: list[results.TrialRecord] = []
+    handler = signal.getsignal(signal.SIGINT)
     record, trials = sweep(study, command="hcl sweep", on_trial=told.append)
+
+    assert signal.getsignal(signal.SIGINT) is handler, "Ctrl-C after a study is not Tune's"
 
     assert trials[0].params == first
     assert [trial.state for trial in trials] == ["complete", "failed", "complete", "complete"]

@@ -185,6 +185,7 @@ def test_an_error_of_any_worker_reaches_the_caller_and_a_later_command_goes_on(
 
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_a_loss_that_is_not_finite_reaches_the_caller_as_a_training_error(trained: Run, data_root: Path) -> None:
     experiment = tiny_experiment(name="diverged", optim__lr=1e30)
     with pytest.raises(TrainingError, match="the loss is not finite") as caught:
