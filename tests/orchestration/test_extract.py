@@ -321,6 +321,7 @@ def test_a_video_whose_process_died_is_taken_up_again(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_kill_9_of_the_driver_costs_at_most_what_was_under_way(local_ray: ModuleType, tmp_path: Path) -> None:
     reference, disturbed = (
         benchmark(tmp_path / name, 12, n_frames=20, side=256) for name in ("reference", "disturbed")

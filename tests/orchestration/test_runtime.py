@@ -228,6 +228,7 @@ def test_a_ray_that_does_not_start_has_a_remedy(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_local_ray_of_its_own_ends_with_the_block(tmp_path: Path) -> None:
     script = """
         import os, ray

@@ -181,6 +181,7 @@ def test_a_study_becomes_longer_and_knows_an_earlier_one(runs: Path, data_root: 
 
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_several_objectives_end_in_a_front(runs: Path, data_root: Path) -> None:
     space = {"trade_offs": [{"metric": "val_ci95", "mode": "min"}]}
     with pytest.raises(ConfigError, match="trials do not report 'val_ci95'"):
@@ -195,6 +196,7 @@ def test_several_objectives_end_in_a_front(runs: Path, data_root: Path) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_a_metric_that_a_regime_does_not_report_fails_with_those_it_has(runs: Path, data_root: Path) -> None:
     study = stub_study(
         data_root, runs, 2, name="unreported", space={"objective": {"metric": "loss_spatial", "mode": "min"}}
