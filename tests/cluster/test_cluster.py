@@ -290,8 +290,8 @@ def untimed(folder: Path) -> list[dict[str, Any]]:
 
 
 def evaluations(folder: Path) -> list[dict[str, Any]]:
-    """Its records, but for what was timed and where they lie."""
-    left_out = {"created", "checkpoint", "seconds"}
+    """Its records, but for what was timed, typed, and where they lie."""
+    left_out = {"created", "checkpoint", "command", "seconds"}
     records = [json.loads(path.read_text()) for path in sorted((folder / "evaluation").glob("*.json"))]
     return [{name: one for name, one in record.items() if name not in left_out} for record in records]
 
