@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from hcl.atomic import whole_file
 from hcl.errors import StorageError
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], *, compress: bool = False) -> None:
-    """Write under another name, then rename. Raises StorageError."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    """Write whole or not at all; what a machine that goes down has lost is made again. Raises StorageError."""
     save = np.savez_compressed if compress else np.savez
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            save(file, **dict(arrays))  # type: ignore[arg-type]
-        os.replace(partial, path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise StorageError(
-            f"cannot be written: {error.strerror or error}",
-            where=str(path),
-            remedy="free space or choose another place, then repeat the command",
-        ) from error
+    with whole_file(path, sync=False) as file:
+        save(file, **dict(arrays))  # type: ignore[arg-type]
 
 
 def load_arrays(path: Path, *, remedy: str) -> dict[str, np.ndarray]:

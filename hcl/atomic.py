@@ -4,32 +4,47 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
-from hcl.errors import StorageError
+from hcl.storing import storing
+
+PARTIAL = ".partial"
+"""Ends the name of a file that is being written."""
 
 
-def write_atomically(path: Path, content: bytes) -> Path:
-    """Write under a hidden name beside `path`, then rename. Raises StorageError."""
-    partial = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}.partial")
-    try:
+@contextmanager
+def whole_file(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
+    """A file to write: under a hidden name beside `path` until the block ends, and gone where it fails.
+
+    Args:
+        sync: the content reaches the disk before the name does, so that a machine that goes down leaves the old file
+            or the new.
+    Raises:
+        StorageError: the disk is full, or may not be written.
+    """
+    partial = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}{PARTIAL}")
+    with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with partial.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+                yield file
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())
             os.replace(partial, path)
         except BaseException:
             with suppress(OSError):
                 partial.unlink()
             raise
-    except OSError as error:
-        raise StorageError(
-            f"cannot be written: {error.strerror or error}", where=str(path), remedy="check permissions and space"
-        ) from error
+
+
+def write_atomically(path: Path, content: bytes) -> Path:
+    """`content` as a whole file. Raises StorageError."""
+    with whole_file(path) as file:
+        file.write(content)
     return path
 
 

@@ -6,47 +6,32 @@ A file holds tensors and plain values only and is read with `weights_only`: no c
 from __future__ import annotations
 
 import hashlib
-import os
-import uuid
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hcl.atomic import PARTIAL, whole_file
 from hcl.errors import CheckpointError
-from hcl.storing import storing
 
 FORMAT = "hcl-checkpoint-1"
-_PARTIAL = ".partial"  # ends the name of a file that is being written
 _REMEDY = "name a run's folder or one of its files under checkpoints/"
 
 
 def save_checkpoint(path: Path, *, model: nn.Module, state: dict[str, Any]) -> None:
     """Write whole or not at all: the model's tensors beside `state` (tensors, numbers, strings, lists, dicts).
 
-    The content reaches the disk before the name does, so that a machine that goes down leaves the old file or the new.
     Raises StorageError where the disk is full or may not be written.
     """
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_PARTIAL}")
-    with storing(path):
-        try:
-            with partial.open("xb") as file:
-                torch.save({"format": FORMAT, "model": model.state_dict(), **state}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        except BaseException:
-            with suppress(OSError):
-                partial.unlink()
-            raise
+    with whole_file(path) as file:
+        torch.save({"format": FORMAT, "model": model.state_dict(), **state}, file)
 
 
 def remove_partial_checkpoints(folder: Path) -> None:
     """What writers that were killed left behind; only for who is the folder's one writer."""
-    for partial in folder.glob(f".*{_PARTIAL}"):
+    for partial in folder.glob(f".*{PARTIAL}"):
         partial.unlink(missing_ok=True)
 
 

@@ -17,12 +17,13 @@ from torch.utils.data import Dataset
 
 from hcl.batches import Batch, EpisodeSampler, PairSampler, Sampler
 from hcl.episodes import Episodes
-from hcl.evaluation import Matcher, Validation, validate, validate_pooled
+from hcl.evaluation import Matcher
 from hcl.gather import Gather
 from hcl.losses import TERMS
 from hcl.model import HCL, autocast
 from hcl.pooled import PooledModel
 from hcl.training import BatchLoss, Loss, PairLoss
+from hcl.validation import Validation, validate, validate_pooled
 
 
 @runtime_checkable
@@ -49,7 +50,7 @@ class Regime(Protocol):
         """The accuracy of each episode, of one or several shots, by the regime's own matcher.
 
         Args:
-            encoding: as in `hcl.evaluation.encode`.
+            encoding: as in `hcl.encoding.encode`.
         """
         ...
 

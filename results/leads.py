@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from results.charts import with_series
+from results.comparison import compare_outcomes
 from results.details import outcomes_of
 from results.marks import marks
 from results.outcomes import Outcomes
-from results.resampling import class_values, over_classes
-from results.statistics import mean_and_ci95, paired_difference
 from results.tables import CELL, MISSING
 
 
@@ -92,14 +90,13 @@ def _behind(row: dict[Any, Any], best: dict[Any, Any], answers: dict[str, Outcom
     ours, theirs = answers.get(best["path"]), answers.get(row["path"])
     if ours is None or theirs is None or ours.questions.digest != theirs.questions.digest:
         return plain
-    difference, classes = ours.accuracies - theirs.accuracies, ours.questions.classes
-    values, interval = class_values(difference, classes), over_classes(difference, classes)
-    half = mean_and_ci95(difference).ci95
+    found = compare_outcomes(ours, theirs)
+    half = found.episodes.ci95
     return plain._replace(
-        difference=float(difference.mean()),
+        difference=found.a - found.b,
         episodes=None if math.isnan(half) else half,
-        classes=None if interval is None else interval.half_width,
-        p_value=None if values is None else paired_difference(values, np.zeros(len(values))).p_value,
+        classes=found.half_width,
+        p_value=found.p_value,
     )
 
 

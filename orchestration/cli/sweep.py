@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from hcl.errors import ConfigError
-from hcl.resolve import resolve
-from hcl.settings import flatten
-from hcl.strict_yaml import parse_yaml
 from orchestration.cli.options import (
     DATA,
     RUNS,
@@ -29,9 +25,9 @@ from orchestration.cli.options import (
     experiment_of,
     run_folder,
 )
+from orchestration.cli.spaces import point_of, space_of
 from orchestration.console import out
 from orchestration.sweeps.choices import SamplerName, StopRule
-from search_spaces import Space, load_space
 
 TRIALS = 20
 _SEARCH, _TRIAL, _AFTER = "What is searched", "How trials run", "What follows"
@@ -185,7 +181,7 @@ def sweep(
     asked = trials or (None if restart else n_trials_of(runs / chosen.name)) or TRIALS
     study = Study(
         chosen,
-        _space(space, settings),
+        space_of(space, settings),
         data.absolute(),
         runs.absolute(),
         asked,
@@ -193,7 +189,7 @@ def sweep(
         sampler,
         stop,
         paired,
-        tuple(map(_point, point or ())),
+        tuple(map(point_of, point or ())),
         Limits(retries, trial_timeout, concurrency, gpu_share),
         storage,
         round_epochs,
@@ -238,24 +234,3 @@ def sweep(
         return
     out.print(f"next: hcl train {shlex.quote(str(path))} {options}", soft_wrap=True)
     out.print(f"then: hcl evaluate {shlex.quote(best.name)} {options}", soft_wrap=True)
-
-
-def _space(name: str, settings: list[str] | None) -> Space:
-    """The space, with what --set gives fixed."""
-    resolved = resolve(None, settings or [])
-    values = {
-        path: value
-        for path, value in flatten(resolved.experiment.model_dump(mode="json"), "experiment").items()
-        if resolved.origins.get(path) == "--set"
-    }
-    return load_space(name).pin(values)
-
-
-def _point(text: str) -> dict[str, Any]:
-    """`loss.sigma_ce=0.5,loss.sigma_spatial=1` as values by path."""
-    content = parse_yaml("{" + text.replace("=", ": ") + "}", f"--point {text}") if "=" in text else None
-    if not isinstance(content, dict):
-        raise ConfigError(
-            f"`{text}` is not PATH=VALUE,...", where="--point", remedy="write loss.sigma_ce=0.5,loss.sigma_spatial=1"
-        )
-    return content

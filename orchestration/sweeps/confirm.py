@@ -17,7 +17,7 @@ from hcl.resolve import override
 from orchestration.locks import held, lock_of
 from orchestration.machines.runtime import connect
 from orchestration.runs import Run
-from orchestration.sweeps.ledger import ERROR, Given
+from orchestration.sweeps.source import ERROR, Given
 from orchestration.sweeps.study import Study
 from orchestration.sweeps.tuning import OnEvent, run_trials
 from orchestration.training.grids import ensure_grids

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -18,36 +17,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hcl.errors import HCLError, StorageError
 from orchestration.sweeps.samplers import make_pruner, make_sampler, seed_of
+from orchestration.sweeps.source import NAME, Given
 from search_spaces import Space, grid_points
 
-NAME, EPOCHS, SECONDS, ERROR, LOG, BEST = "name", "epochs", "seconds", "error", "log", "best"
 _GIVEN = re.compile(r"trial-[0-9]{4,9}")
-LAST, FUSED, UNFUSED = "last", "fused", "unfused"
-"""What the ledger notes of a trial, as Optuna's user attributes. LAST: the first objective after the last epoch;
-FUSED and UNFUSED: the best weights of the levels that validation found, and the accuracy without them."""
 _INFEASIBLE, _POINT, _GRID, _LEARNT = "infeasible", "point", "grid", "learnt"
 _TRIES_OF_SAMPLER, _TRIES = 10, 10_000
-
-
-@dataclass(frozen=True)
-class Given:
-    """A trial that was given out.
-
-    Attributes:
-        values: by dotted path.
-        parent: the trial whose checkpoint it goes on from; None: it begins anew.
-        until: the epoch that it ends with; None: the last one.
-    """
-
-    name: str
-    values: dict[str, Any]
-    parent: str | None = None
-    until: int | None = None
-
-    @property
-    def index(self) -> int:
-        """Its place in the study, from 0."""
-        return int(self.name.rpartition("-")[2])
 
 
 class Ledger:

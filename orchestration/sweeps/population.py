@@ -16,8 +16,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hcl.errors import HCLError, StorageError
-from orchestration.sweeps.ledger import LAST, NAME, Given, Ledger
+from orchestration.sweeps.ledger import Ledger
 from orchestration.sweeps.samplers import seed_of
+from orchestration.sweeps.source import LAST, NAME, Given
 from search_spaces.trials import NearTrial
 
 MEMBER, ROUND, PARENT = "member", "round", "parent"

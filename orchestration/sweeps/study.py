@@ -14,9 +14,10 @@ from hcl.settings import flatten
 from hcl.strict_yaml import dump_yaml, read_yaml
 from orchestration.runs import Run, resources_of
 from orchestration.sweeps.choices import SamplerName, StopRule
-from orchestration.sweeps.ledger import Given, Ledger
+from orchestration.sweeps.ledger import Ledger
 from orchestration.sweeps.population import Population, n_rounds
 from orchestration.sweeps.samplers import seed_of
+from orchestration.sweeps.source import Given
 from orchestration.sweeps.study_storage import open_storage, without_password
 from orchestration.training.train import STUDY
 from results.files import write_atomically

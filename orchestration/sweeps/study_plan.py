@@ -13,9 +13,9 @@ from rich.markup import escape
 import results
 from hcl import build, inputs
 from hcl.config import Experiment
-from hcl.evaluation import clips_needed
 from hcl.resolve import override
 from hcl.splits import Partition
+from hcl.validation import clips_needed
 from orchestration.console import out
 from orchestration.machines.runtime import connect
 from orchestration.runs import Run

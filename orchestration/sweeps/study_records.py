@@ -15,8 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 import results
 from hcl.config import Experiment
 from hcl.resolve import override
-from orchestration.sweeps.ledger import EPOCHS, ERROR, FUSED, LOG, NAME, SECONDS, UNFUSED, Ledger
+from orchestration.sweeps.ledger import Ledger
 from orchestration.sweeps.population import MEMBER, PARENT, ROUND
+from orchestration.sweeps.source import EPOCHS, ERROR, FUSED, LOG, NAME, SECONDS, UNFUSED
 from orchestration.sweeps.study import Study
 
 _STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}

@@ -25,7 +25,7 @@ from hcl.errors import ClusterError, HCLError, StorageError
 from hcl.resolve import to_yaml
 from orchestration.machines.roles import mark
 from orchestration.runs import Run
-from orchestration.sweeps.ledger import Given
+from orchestration.sweeps.source import Given
 from orchestration.sweeps.study import Study
 from orchestration.training.fitting import fit
 from orchestration.training.keeping import fusion_of, inherit

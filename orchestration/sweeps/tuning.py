@@ -10,10 +10,10 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ray import tune
 from ray.tune import Callback
@@ -26,8 +26,8 @@ from orchestration.machines import meters
 from orchestration.machines.node_watch import n_alive
 from orchestration.machines.ray_gaps import ctrl_c_as_before, out_of_memory_ends_one_trial
 from orchestration.machines.storage import storage_error
-from orchestration.sweeps.ledger import BEST, EPOCHS, ERROR, FUSED, LAST, LOG, SECONDS, UNFUSED, Given
 from orchestration.sweeps.room import Room
+from orchestration.sweeps.source import BEST, EPOCHS, ERROR, FUSED, LAST, LOG, SECONDS, UNFUSED, Source
 from orchestration.sweeps.study import Study
 from orchestration.sweeps.trials import (
     AS_TRAINED,
@@ -46,30 +46,6 @@ from orchestration.sweeps.trials import (
 from results.files import write_atomically
 
 _SCRATCH = ".tune"
-
-
-class Source(Protocol):
-    """Where trials come from and their ends go to: a study's ledger, or what a confirmation trains again."""
-
-    @property
-    def n_running(self) -> int: ...
-
-    def may_ask(self) -> bool: ...
-
-    def ask(self) -> Given | None: ...
-
-    def report(self, name: str, epoch: int, value: float) -> bool: ...
-
-    def take_back(self, name: str) -> None: ...
-
-    def finish(
-        self,
-        name: str,
-        values: Sequence[float] | None,
-        *,
-        is_whole: bool = True,
-        notes: Mapping[str, Any] | None = None,
-    ) -> None: ...
 
 
 OnEvent = Callable[[str, str], None]

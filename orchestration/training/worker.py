@@ -26,13 +26,13 @@ from hcl.build import Model
 from hcl.config import Experiment
 from hcl.episodes import Episodes
 from hcl.errors import NonFiniteLossError
-from hcl.evaluation import Validation
 from hcl.gather import Gather, OneProcess
 from hcl.losses import TERMS
 from hcl.optimisation import set_learning_rates
 from hcl.regimes import Regime
 from hcl.splits import Partition
 from hcl.training import train_epoch
+from hcl.validation import Validation
 from orchestration.runs import Run
 from orchestration.training.keeping import FUSED_ACCURACY, FUSED_SIGMAS, Keeper, Position, Trained
 

@@ -12,9 +12,10 @@ from torch.utils.data import Dataset
 from hcl.clips import Draw
 from hcl.encoding import encode, features_of
 from hcl.episodes import sample_episodes
-from hcl.evaluation import Defects, Matcher, episode_levels, mixed_levels, validate
+from hcl.evaluation import Defects, Matcher, episode_levels, mixed_levels
 from hcl.fusion import drawn_sigmas
 from hcl.scores import Levels, accuracies, fused, look_up, score_pairs
+from hcl.validation import validate
 from tests.hcl.test_model import ROWS, parts_of, pixels, seeded_heads, tiny_model, tokens_like
 
 MATCHING: dict[str, Any] = {"tuple_sizes": (2, 3), "top_tuples": 3, "top_patches": 4, "zoom_ranks": 2}

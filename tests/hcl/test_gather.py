@@ -25,10 +25,11 @@ from torch.nn.parallel import DistributedDataParallel
 from hcl.batches import Batch, pair_batches
 from hcl.episodes import sample_episodes
 from hcl.errors import NonFiniteLossError
-from hcl.evaluation import Matcher, validate
+from hcl.evaluation import Matcher
 from hcl.gather import Gather, OneProcess, Workers
 from hcl.losses import TERMS, classification_loss, contrastive_terms, neighbouring_pairs, weighted_total
 from hcl.training import BatchLoss, PairLoss, train_step
+from hcl.validation import validate
 from tests.hcl.test_evaluation import LABELS as VALIDATION_LABELS
 from tests.hcl.test_evaluation import SIGMAS as FUSION
 from tests.hcl.test_evaluation import Clips

@@ -11,8 +11,8 @@ import pytest
 import results
 from hcl.errors import ConfigError
 from orchestration.sweeps.confirm import confirm
-from orchestration.sweeps.ledger import LAST, Given
 from orchestration.sweeps.population import Population
+from orchestration.sweeps.source import LAST, Given
 from orchestration.sweeps.study import Limits, Study, n_trials_in_all
 from orchestration.sweeps.study_storage import open_storage
 from orchestration.sweeps.study_view import show_end

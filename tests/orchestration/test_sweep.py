@@ -19,8 +19,8 @@ from hcl.resolve import load_resolved, override
 from orchestration.evaluation.fuse import chosen_fusion
 from orchestration.runs import LAST
 from orchestration.sweeps import sweep as sweeping
-from orchestration.sweeps.ledger import EPOCHS, ERROR, LOG, Given
 from orchestration.sweeps.room import room_for
+from orchestration.sweeps.source import EPOCHS, ERROR, LOG, Given
 from orchestration.sweeps.study import Limits, Study, open_folder
 from orchestration.sweeps.study_checks import check_space
 from orchestration.sweeps.study_records import Records, best_experiment

@@ -18,9 +18,9 @@ from hcl.checkpoint import load_checkpoint
 from hcl.config import Experiment
 from hcl.episodes import pair_batch
 from hcl.errors import CheckpointError, TrainingError
-from hcl.evaluation import Validation
 from hcl.frames import FrameStore
 from hcl.splits import Video, read_split
+from hcl.validation import Validation
 from orchestration.evaluation.fuse import chosen_fusion
 from orchestration.runs import BEST, LAST, NON_FINITE, Run
 from orchestration.training import keeping, worker
