@@ -131,6 +131,11 @@ def clips_per_step(experiment: Experiment) -> int:
     return 2 * train.classes_per_batch
 
 
+def clips_per_epoch(experiment: Experiment) -> int:
+    """Clips that all workers train on in an epoch."""
+    return experiment.train.batches_per_epoch * clips_per_step(experiment)
+
+
 def trained_model(experiment: Experiment, checkpoint: Path) -> Model:
     """The model with a checkpoint's weights, to evaluate. Raises CheckpointError where the two do not fit."""
     content = load_checkpoint(checkpoint, holding=["classes"])

@@ -138,12 +138,13 @@ def plan_study(
     --speed.
     """
     from cluster.plan import Task, plan
+    from hcl.build import clips_per_step
     from orchestration.machines.showing_plan import show_plan
-    from orchestration.machines.unit_costs import clips_per_epoch, measured
+    from orchestration.machines.unit_costs import measured
 
     costs, experiment = measured(run_folder(run, runs), runs)
     train = experiment.train
-    of_epoch = clips_per_epoch(experiment) * (batches or train.batches_per_epoch) // train.batches_per_epoch
+    of_epoch = clips_per_step(experiment) * (batches or train.batches_per_epoch)
     task = Task(trials, workers or train.workers, epochs or train.epochs, of_epoch, datasets, clips, speed)
     show_plan(
         plan(costs, task, n_nodes=nodes, per_node=gpus_per_node), costs, task, n_nodes=nodes, per_node=gpus_per_node

@@ -7,20 +7,11 @@ from pathlib import Path
 
 import results
 from cluster.plan import UnitCosts
+from hcl import build
 from hcl.arrays import load_arrays
-from hcl.config import EPISODIC, Experiment
+from hcl.config import Experiment
 from hcl.errors import ConfigError
 from hcl.resolve import load_resolved
-
-
-def clips_per_epoch(experiment: Experiment) -> int:
-    """That all workers train on together."""
-    train = experiment.train
-    if train.regime in EPISODIC:
-        of_step = train.episodes_per_step * train.episode_way * (train.episode_shot + train.episode_queries)
-    else:
-        of_step = 2 * train.classes_per_batch
-    return train.batches_per_epoch * of_step
 
 
 def measured(folder: Path, runs: Path) -> tuple[UnitCosts, Experiment]:
@@ -51,7 +42,7 @@ def measured(folder: Path, runs: Path) -> tuple[UnitCosts, Experiment]:
     features = max((_bytes(one) for one in (runs / "cache" / "features").glob("*")), default=0)
     table, n_sides = _largest_table(runs / "cache" / "scores")
     costs = UnitCosts(
-        clip_s=train_s * workers / clips_per_epoch(experiment),
+        clip_s=train_s * workers / build.clips_per_epoch(experiment),
         val_s=val_s * workers,
         pair_s=sum(record.seconds or 0.0 for record in timed) / n_pairs if timed else None,
         run_bytes=_bytes(folder) - _bytes(folder / "evaluation"),

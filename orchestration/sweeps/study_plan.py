@@ -87,7 +87,7 @@ def measure(study: Study) -> Cost:
         run_epochs(run, device=device, wrap=lambda model: model.to(device))
         [row] = results.read_epochs(run.folder)
         size = sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file())
-    clips = experiment.train.batches_per_epoch * build.clips_per_step(experiment)
+    clips = build.clips_per_epoch(experiment)
     val = run.partitions()[1]
     validation = row["val_seconds"] * _n_clips(experiment, val) / _n_clips(small, val)
     return Cost(experiment.train.epochs * (clips / row["clips_per_second"] + validation), size)
