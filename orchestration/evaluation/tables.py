@@ -23,11 +23,11 @@ from torch import Tensor
 
 from hcl import build, inputs
 from hcl.arrays import load_arrays, save_arrays
+from hcl.blocks import BlockStore
 from hcl.catalogue import frames_folder
 from hcl.checkpoint import file_digest
 from hcl.config import Experiment
 from hcl.errors import CheckpointError, StorageError
-from hcl.features import FeatureStore
 from hcl.methods import Method, Pairwise
 from hcl.splits import Partition
 from orchestration.evaluation.methods import method_of
@@ -137,9 +137,9 @@ class Cell:
         """Of each clip's class name, where the method reads them. Raises DataError."""
         return inputs.clip_embeddings(self.experiment, self.data_root, self.partition) if self.how.reads_names else None
 
-    def features(self, runs: Path) -> FeatureStore:
+    def features(self, runs: Path) -> BlockStore:
         """What the method keeps of each clip."""
-        return FeatureStore(Path(runs) / "cache" / "features" / _digest(self.encoding), self.n_clips)
+        return BlockStore(Path(runs) / "cache" / "features" / _digest(self.encoding), self.n_clips)
 
     def feature_bytes(self) -> int:
         """On disk, of all clips and views; found from shapes, with nothing computed."""

@@ -25,8 +25,7 @@ from hcl.model import autocast
 from hcl.splits import Partition
 from orchestration.machines.runtime import actor_of, connect, device_of_actor, map_actors, n_workers_available, progress
 
-REVISION = 2  # raise it when the same settings give other grids than before: caches of old code are left alone then
-_BLOCK = 8  # clips of a call: small enough to balance, large enough to fill a batch
+REVISION = 3  # raise it when the same settings give other grids than before: caches of old code are left alone then
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class GridJob:
     def store(self, runs: Path) -> GridStore:
         """Where these grids lie: the folder's name is a digest of all that they depend on."""
         key = hashlib.sha256(json.dumps(self.meaning(), sort_keys=True).encode()).hexdigest()[:16]
-        return GridStore(Path(runs) / "cache" / "grids" / key)
+        return GridStore(Path(runs) / "cache" / "grids" / key, len(self.partition.videos))
 
     def meaning(self) -> dict[str, Any]:
         experiment = self.experiment
@@ -105,24 +104,23 @@ def ensure_grids(jobs: Sequence[GridJob], runs: Path, *, address: str | None = N
 def _encode(missing: Sequence[tuple[GridJob, GridStore]]) -> None:
     blocks = []
     for job, store in missing:
-        n_clips = len(job.partition.videos)
-        store.create((n_clips, job.views, *job.clip_shape()))
-        done = store.done()
-        blocks += [(job, store, start) for start in range(0, n_clips, _BLOCK) if start not in done]
+        store.check_room((job.views, *job.clip_shape()))
+        blocks += [(job, store, start, stop) for start, stop in store.missing()]
     use_gpu = missing[0][0].experiment.train.use_gpu
     names = ", ".join(dict.fromkeys(f"{job.partition.dataset} {job.partition.name}" for job, _ in missing))
     encoder = actor_of(_GridEncoder, "encode", f"encode {names}", use_gpu=use_gpu)
-    with progress(len(blocks) * _BLOCK, f"encode {names}", "clips") as advance:
+    n_clips = sum(stop - start for *_, start, stop in blocks)
+    with progress(n_clips, f"encode {names}", "clips") as advance:
         results = map_actors(
             encoder,
             blocks,
             lambda actor, block: actor.write.remote(*block),
             n_actors=min(n_workers_available("encode", use_gpu=use_gpu), max(len(blocks), 1)),
         )
-        for _, outcome in results:
+        for (*_, start, stop), outcome in results:
             if isinstance(outcome, Exception):
                 raise outcome if isinstance(outcome, HCLError) else RuntimeError("encoding failed") from outcome
-            advance(_BLOCK)
+            advance(stop - start)
     for job, store in missing:
         store.finish(job.meaning())
 
@@ -135,7 +133,7 @@ class _GridEncoder:
         self.device = device_of_actor()
         self.folder: Path | None = None
 
-    def write(self, job: GridJob, store: GridStore, start: int) -> None:
+    def write(self, job: GridJob, store: GridStore, start: int, stop: int) -> None:
         """The grids of one block of clips, all views."""
         if self.folder != store.folder:
             self.folder, self.backbone = store.folder, job.backbone().eval().to(self.device)
@@ -144,11 +142,10 @@ class _GridEncoder:
                 job.experiment, frames, job.partition, training=job.training, random_views=job.views > 1
             )
         precision = job.experiment.train.precision
-        stop = min(start + _BLOCK, len(self.clips))
         with torch.no_grad(), autocast(self.device, precision):
             stages = frozen_stages(job.experiment)
             grids = [torch.stack([self._grid(draw, stages) for draw in job.draws(i)]) for i in range(start, stop)]
-        store.write(start, torch.stack(grids).half().cpu().numpy())
+        store.write(start, torch.stack(grids, dim=1).half().cpu().numpy())
 
     def _grid(self, draw: Draw, stages: int) -> Tensor:
         return self.backbone.below(self.clips[draw].to(self.device), stages)

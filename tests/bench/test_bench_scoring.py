@@ -15,10 +15,11 @@ import ray
 import torch
 
 from hcl import arguments, build
+from hcl.blocks import BlockStore
 from hcl.encoding import encode, features_of
 from hcl.episodes import sample_episodes
 from hcl.evaluation import levels_one_by_one
-from hcl.features import FeatureStore, pack
+from hcl.features import pack
 from hcl.model import ClipFeatures, MatchingHeads
 from hcl.resolve import override, resolve
 from hcl.scores import accuracies, fused, look_up, score_pairs
@@ -176,7 +177,7 @@ def test_two_actors_against_one(local_ray: ModuleType, capsys, tmp_path: Path):
     from orchestration.machines.runtime import map_actors
 
     features, table = features_like(np.arange(96) % 4), Table(tmp_path / "table", 96, {})
-    store = FeatureStore(tmp_path / "features", 96)
+    store = BlockStore(tmp_path / "features", 96)
     for start, stop in store.missing():
         store.write(start, {name: values[None].numpy() for name, values in pack(features[start:stop]).items()})
     rates = {}
@@ -196,7 +197,7 @@ def test_two_actors_against_one(local_ray: ModuleType, capsys, tmp_path: Path):
 
 
 class _Tiles:
-    def __init__(self, store: FeatureStore):
+    def __init__(self, store: BlockStore):
         torch.set_num_threads(1)
         self.store = store
 

@@ -117,15 +117,15 @@ def test_code_in_a_file_is_not_run(call: tuple[Any, ...], tmp_path: Path, monkey
     (tmp_path / "best.pt").write_bytes(saved({"format": FORMAT, "model": {"weight": bomb}}))
     (tmp_path / "one.pkl").write_bytes(pickle.dumps(bomb))
     np.savez(tmp_path / "one.npz", classes=np.array(["a"]), vectors=objects, meaning=objects)
-    np.save(tmp_path / "grids.npy", objects)
-    (tmp_path / "grids.json").write_text("{}")
+    (tmp_path / "clips-0").mkdir()
+    np.save(tmp_path / "clips-0" / "grids.npy", objects)
     read_checkpoints(tmp_path / "best.pt")
     read_checkpoints(tmp_path / "one.pkl")
     read_arrays(tmp_path / "one.npz")
     with contained(tmp_path):
         read_pickle(tmp_path / "one.pkl")
     with contained(tmp_path):
-        GridStore(tmp_path).read(0)
+        GridStore(tmp_path, 2).read(0)
 
 
 def read_arrays(path: Path) -> None:
@@ -219,11 +219,11 @@ def test_published_embeddings(tmp_path: Path, content: bytes, names: bytes) -> N
 @given(st.data())
 def test_cached_grids(tmp_path: Path, data: st.DataObject) -> None:
     buffer = io.BytesIO()
-    np.save(buffer, np.zeros((2, 1, 2, 3, 1, 1), np.float16))
-    (tmp_path / "grids.npy").write_bytes(data.draw(mutated([buffer.getvalue()])))
-    (tmp_path / "grids.json").write_text("{}")
+    np.save(buffer, np.zeros((1, 2, 2, 3, 1, 1), np.float16))
+    (tmp_path / "clips-0").mkdir(exist_ok=True)
+    (tmp_path / "clips-0" / "grids.npy").write_bytes(data.draw(mutated([buffer.getvalue()])))
     with contained(tmp_path):
-        GridStore(tmp_path).read(0)
+        GridStore(tmp_path, 2).read(0)
 
 
 def test_a_checkpoint_that_is_whole_is_read(tmp_path: Path) -> None:

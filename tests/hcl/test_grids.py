@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hcl.clips import Draw
 from hcl.errors import DataError
 from hcl.grids import GridDataset, GridStore
 
-SHAPE = (5, 2, 3, 7, 2, 2)  # clip, view, frame, channel, row, column
+SHAPE = (11, 2, 3, 7, 2, 2)  # clip, view, frame, channel, row, column; a block is of eight clips
 
 
 def values(start: int, stop: int) -> np.ndarray:
@@ -20,92 +21,82 @@ def values(start: int, stop: int) -> np.ndarray:
 
 @pytest.fixture
 def store(tmp_path) -> GridStore:
-    store = GridStore(tmp_path / "digest")
-    store.create(SHAPE)
-    return store
+    return GridStore(tmp_path / "digest", SHAPE[0])
+
+
+def write(store: GridStore, start: int, stop: int) -> None:
+    store.write(start, values(start, stop).swapaxes(0, 1))
 
 
 def filled(store: GridStore) -> GridStore:
-    store.write(0, values(0, 3))
-    store.write(3, values(3, 5))
+    for block in store.missing():
+        write(store, *block)
     store.finish({"backbone": "resnet18"})
     return store
 
 
 def test_what_is_written_is_read(store):
-    filled(store)
-    assert store.shape == SHAPE
-    for clip in range(5):
+    assert filled(store).n_views == SHAPE[1]
+    for clip in range(SHAPE[0]):
         for view in range(2):
             grid = store.read(clip, view)
             assert grid.dtype == torch.float16
-            assert np.array_equal(grid.numpy(), values(0, 5)[clip, view])
+            assert np.array_equal(grid.numpy(), values(0, SHAPE[0])[clip, view])
 
 
 def test_a_store_is_whole_only_once_it_is_finished(store):
     assert not store.is_whole()
-    store.write(0, values(0, 5))
+    for block in store.missing():
+        write(store, *block)
     assert not store.is_whole()
     store.finish({"backbone": "resnet18", "size": 224})
-    assert store.is_whole() and GridStore(store.folder).is_whole()
-    assert sorted(path.name for path in store.folder.iterdir()) == ["grids.json", "grids.npy"]
+    assert store.is_whole() and GridStore(store.folder, SHAPE[0]).is_whole()
+    assert sorted(path.name for path in store.folder.iterdir()) == ["clips-0", "clips-8", "grids.json"]
     assert json.loads((store.folder / "grids.json").read_text()) == {"backbone": "resnet18", "size": 224}
 
 
 def test_an_interrupted_store_goes_on_where_it_stopped(store):
-    store.write(0, values(0, 3))
-    resumed = GridStore(store.folder)
-    resumed.create(SHAPE)
-    assert resumed.done() == {0}
-    resumed.write(3, values(3, 5))
-    assert resumed.done() == {0, 3}
+    write(store, 0, 8)
+    resumed = GridStore(store.folder, SHAPE[0])
+    assert resumed.missing() == [(8, 11)]
+    write(resumed, 8, 11)
+    assert resumed.missing() == []
     resumed.finish({})
-    assert np.array_equal(resumed.read(1, 1).numpy(), values(0, 5)[1, 1])
-    assert np.array_equal(resumed.read(4, 0).numpy(), values(0, 5)[4, 0])
-
-
-def test_another_shape_begins_again(store):
-    store.write(0, values(0, 3))
-    larger = GridStore(store.folder)
-    larger.create((6, *SHAPE[1:]))
-    assert larger.done() == set() and larger.shape == (6, *SHAPE[1:])
-    assert larger.read(0).abs().max() == 0
-
-
-def test_a_whole_store_of_another_shape_is_no_longer_whole(store):
-    filled(store).create((6, *SHAPE[1:]))
-    assert not store.is_whole()
-    assert store.shape == (6, *SHAPE[1:])
+    assert np.array_equal(resumed.read(1, 1).numpy(), values(0, 11)[1, 1])
+    assert np.array_equal(resumed.read(9, 0).numpy(), values(0, 11)[9, 0])
 
 
 def test_a_read_grid_is_a_copy(store):
     filled(store)
     store.read(2).zero_()
-    assert np.array_equal(store.read(2).numpy(), values(0, 5)[2, 0])
+    assert np.array_equal(store.read(2).numpy(), values(0, 11)[2, 0])
 
 
-def test_a_store_travels_as_its_path_alone(store):
-    filled(store).read(0)  # the map is open
+def test_a_store_travels_as_its_path_and_size_alone(store):
+    filled(store).read(0)
+    assert store.n_views == 2
     travelled = pickle.dumps(store)
     assert len(travelled) < 500
-    assert np.array_equal(pickle.loads(travelled).read(4, 1).numpy(), values(0, 5)[4, 1])
+    assert np.array_equal(pickle.loads(travelled).read(10, 1).numpy(), values(0, 11)[10, 1])
 
 
-def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(store, monkeypatch):
     need = int(np.prod(SHAPE)) * 2
-    monkeypatch.setattr("hcl.grids._free_bytes", lambda folder: need - 1)
+    disk = shutil.disk_usage(store.folder.parent)
+    monkeypatch.setattr("hcl.grids.shutil.disk_usage", lambda folder: disk._replace(free=need - 1))
     with pytest.raises(DataError, match=r"takes 0\.0 GB, 0\.0 GB are free") as caught:
-        GridStore(tmp_path / "digest").create(SHAPE)
+        store.check_room(SHAPE[1:])
     assert "model.cached_views" in caught.value.remedy
-    assert not (tmp_path / "digest" / "grids.npy").exists()
-    monkeypatch.setattr("hcl.grids._free_bytes", lambda folder: need)
-    GridStore(tmp_path / "digest").create(SHAPE)
+    write(store, 0, 8)  # what is there needs no room
+    store.check_room(SHAPE[1:])
+    monkeypatch.undo()
+    store.check_room(SHAPE[1:])
 
 
 def test_the_free_space_is_that_of_the_disk(tmp_path):
-    huge = (10**6, 10**3, 8, 2048, 7, 7)  # 1.6 petabytes
+    huge = (10**3, 8, 2048, 7, 7)  # 1.6 petabytes
     with pytest.raises(DataError, match="GB are free"):
-        GridStore(tmp_path / "digest").create(huge)
+        GridStore(tmp_path / "digest", 10**6).check_room(huge)
 
 
 # --- as a data set --------------------------------------------------------------------------------------------------
@@ -113,8 +104,8 @@ def test_the_free_space_is_that_of_the_disk(tmp_path):
 
 def test_without_seeds_the_first_view_is_read(store):
     data = GridDataset(filled(store))
-    assert len(data) == 5
-    for clip in range(5):
+    assert len(data) == 11
+    for clip in range(11):
         assert torch.equal(data[clip], store.read(clip, 0))
         assert torch.equal(data[Draw(clip)], store.read(clip, 0))
 
