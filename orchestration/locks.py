@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +12,8 @@ from typing import TextIO
 
 from hcl.errors import StorageError
 from hcl.storing import storing
+from orchestration.machines.claims import claimed, is_free, signature
+from orchestration.machines.mounts import is_in_bucket, lock_here
 
 
 def lock_of(folder: Path) -> Path:
@@ -26,7 +27,8 @@ def held(path: Path, *, what: str, wait_s: float = 0.0) -> Iterator[None]:
     """Hold the lock of a file for the duration of a block; the file is gone afterwards.
 
     The system lets go of it when the process ends, however it ends, and child processes do not inherit it. On a network
-    file system it holds among hosts where that file system passes POSIX locks on. The file says who holds it.
+    file system it holds among hosts where that file system passes POSIX locks on; in a bucket, by a claim. The file
+    says who holds it.
 
     Args:
         what: what the lock is for, for the message.
@@ -36,26 +38,18 @@ def held(path: Path, *, what: str, wait_s: float = 0.0) -> Iterator[None]:
         StorageError: another process holds it, which is named, or it cannot be written.
     """
     deadline = time.monotonic() + wait_s
-    while (file := _try(path)) is None:
-        if time.monotonic() >= deadline:
-            raise StorageError(
-                f"{what} is under way already, by {_holder(path)}",
-                where=str(path.parent),
-                remedy="wait until it has ended, or end it",
-            )
-        time.sleep(0.1)
-    with file:
-        with storing(path):
-            file.truncate(0)
-            os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}".encode())
-        try:
+    if is_in_bucket(path):
+        with _held(lock_here(path), what, deadline), _claim(path, what, deadline):
             yield
-        finally:
-            path.unlink(missing_ok=True)  # before closing, which lets go
+    else:
+        with _held(path, what, deadline):
+            yield
 
 
 def holder(path: Path) -> str | None:
     """Who holds the lock of a file, in words; None where nobody does. Not for the process that holds it."""
+    if is_in_bucket(path):
+        return holder(lock_here(path)) or (None if is_free(path, time.monotonic()) else _holder(path))
     if not path.exists():
         return None
     file = _try(path)
@@ -65,9 +59,44 @@ def holder(path: Path) -> str | None:
     return None
 
 
+@contextmanager
+def _held(path: Path, what: str, deadline: float) -> Iterator[None]:
+    while (file := _try(path)) is None:
+        if time.monotonic() >= deadline:
+            raise _under_way(path, what)
+        time.sleep(0.1)
+    with file:
+        with storing(path):
+            file.truncate(0)
+            os.write(file.fileno(), signature().encode())
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)  # before closing, which lets go
+
+
+@contextmanager
+def _claim(path: Path, what: str, deadline: float) -> Iterator[None]:
+    """Among hosts; on this one it is locked already."""
+    if not is_free(path, deadline):
+        raise _under_way(path, what)
+    with claimed(path) as is_ours:
+        if not is_ours:
+            raise _under_way(path, what)
+        yield
+
+
+def _under_way(path: Path, what: str) -> StorageError:
+    return StorageError(
+        f"{what} is under way already, by {_holder(path)}",
+        where=str(path.parent),
+        remedy="wait until it has ended, or end it",
+    )
+
+
 def _holder(path: Path) -> str:
     with suppress(OSError):
-        return path.read_text() or "another process"
+        return path.read_text().partition("\n")[0] or "another process"
     return "a process that has just ended"
 
 

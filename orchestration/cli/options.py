@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -17,18 +18,27 @@ from hcl.errors import ConfigError, HCLError
 from hcl.names import some
 from hcl.resolve import resolve
 from orchestration.console import notes, out
-from orchestration.machines.storage import check_place
+from orchestration.machines.storage import ELSEWHERE, check_place
+
+
+def place(option: str) -> Callable[[typer.Context, Path | None], Path | None]:
+    """What makes a folder of an option's value; see `check_place`."""
+
+    def check(context: typer.Context, folder: Path | None) -> Path | None:
+        here = context.find_root().obj != ELSEWHERE
+        return check_place(folder, option, here=here) if folder else None
+
+    return check
+
 
 Data = Annotated[
     Path,
     typer.Option(
-        "--data",
-        help="Data root: videos/, splits/ and images/ lie in it.",
-        callback=lambda folder: check_place(folder, "--data"),
+        "--data", help="Data root, a folder or s3://: videos/, splits/, images/ lie in it.", callback=place("--data")
     ),
 ]
 Runs = Annotated[
-    Path, typer.Option("--runs", help="Where runs are written.", callback=lambda folder: check_place(folder, "--runs"))
+    Path, typer.Option("--runs", help="Where runs are written: a folder or s3://.", callback=place("--runs"))
 ]
 Set = Annotated[
     list[str] | None,

@@ -11,9 +11,8 @@ import typer
 from rich.markup import escape
 
 from hcl.errors import HCLError
-from orchestration.cli.options import DATA, Address, Data
+from orchestration.cli.options import DATA, Address, Data, place
 from orchestration.console import out, print_rows
-from orchestration.machines.storage import check_place
 
 
 def reproduce(
@@ -25,7 +24,7 @@ def reproduce(
         typer.Option(
             help="With --run: folder for the new run, which stays and can be gone on with. Default: a temporary one.",
             show_default=False,
-            callback=lambda folder: check_place(folder, "--runs") if folder else None,
+            callback=place("--runs"),
         ),
     ] = None,
     tolerance: Annotated[float, typer.Option(min=0, help="Points of accuracy that figures may differ by.")] = 0.1,

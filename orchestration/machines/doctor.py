@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import ray
-from ray.exceptions import RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
 from cluster.tokens import find_token
+from orchestration.machines.each_node import Answer, ask_each_node
 from orchestration.machines.node import NodeFacts, node_facts
 from orchestration.machines.runtime import connect
 
@@ -49,19 +46,12 @@ def examine(data: Path, runs: Path, address: str | None = None) -> list[Finding]
         if problem:
             findings.append(Finding("driver", "runs", "wrong", f"{runs}: {problem}", "give --runs a folder of yours"))
         facts: dict[str, NodeFacts] = {}
-        for node, answer in _ask(data, runs, marker):
-            if isinstance(answer, NodeFacts):
-                facts[node] = answer
-            else:
-                findings.append(
-                    Finding(
-                        node,
-                        "program",
-                        "wrong",
-                        answer,
-                        "look into Ray's logs of that node; install the same image on all",
-                    )
-                )
+        for answer in _ask(data, runs, marker):
+            if answer.error is None:
+                facts[answer.node] = answer.said
+                continue
+            remedy = "look into Ray's logs of that node; install the same image on all"
+            findings.append(Finding(answer.node, "program", "wrong", answer.problem, remedy))
     return findings + judge(facts, data, runs)
 
 
@@ -151,33 +141,17 @@ def _room(node: str, check: str, free_gb: float, least_gb: float, remedy: str) -
     return Finding(node, check, "note" if is_short else "ok", f"{free_gb:.1f} GB free", remedy if is_short else "")
 
 
-def _ask(data: Path, runs: Path, marker: str) -> Iterator[tuple[str, NodeFacts | str]]:
-    """Facts of each live node, the driver's first, or why there are none. All are asked at once."""
-    here = ray.get_runtime_context().get_node_id()
-    nodes = sorted((one for one in ray.nodes() if one["Alive"]), key=lambda one: one["NodeID"] != here)
-    look = ray.remote(num_cpus=0, max_retries=2)(node_facts)
-    asked = []
-    for one in nodes:
-        strategy = NodeAffinitySchedulingStrategy(one["NodeID"], soft=False)
-        # Without a GPU of its own a task sees none: the environment of the node's own process shows them all.
-        runtime = {"env_vars": {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}}
-        n_gpus = int(one["Resources"].get("GPU", 0))
-        reference = look.options(scheduling_strategy=strategy, runtime_env=runtime).remote(data, runs, marker, n_gpus)
-        asked.append((f"{one['NodeManagerAddress']} {one['NodeID'][:6]}", reference))
-    asked_at, deadline = time.time(), time.monotonic() + ANSWER_S
-    for node, reference in asked:
-        done, _ = ray.wait([reference], timeout=max(0.0, deadline - time.monotonic()))
-        if not done:
-            ray.cancel(reference, force=True)
-            yield node, f"no answer within {ANSWER_S:g} s: a mount that hangs, or a node that is starved"
-            continue
-        try:
-            facts: NodeFacts = ray.get(reference)
-            skew = max(0.0, asked_at - facts.clock, facts.clock - time.time())
-            yield node, replace(facts, skew_s=skew)
-        except RayError as error:
-            lines: Sequence[str] = str(error).strip().splitlines()
-            yield node, lines[-1].strip() if lines else type(error).__name__
+def _ask(data: Path, runs: Path, marker: str) -> Iterator[Answer]:
+    """Facts of each live node, or why there are none."""
+    asked_at = time.time()
+    # Without a GPU of its own a task sees none: the environment of the node's own process shows them all.
+    shown = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    question = lambda node: (data, runs, marker, int(node["Resources"].get("GPU", 0)))  # noqa: E731
+    for answer in ask_each_node(node_facts, question, env_vars=shown, answer_s=ANSWER_S):
+        if answer.error is None:
+            skew = max(0.0, asked_at - answer.said.clock, answer.said.clock - time.time())
+            answer = answer._replace(said=replace(answer.said, skew_s=skew))
+        yield answer
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cluster.description import N_TRIAL_DRIVERS
 from hcl.errors import ClusterError
-from orchestration.machines import meters
+from orchestration.machines import meters, mounts
 from orchestration.machines.actors import ItemCrash, ItemTimeout, map_actors
 from orchestration.machines.node_watch import ends_without_nodes
 from orchestration.machines.roles import Role, free, mark
@@ -76,7 +76,7 @@ def connect(
     try:
         if address:
             _probe(address, timeout_s)
-            ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(address, runtime_env=mounts.runtime_env(), log_to_driver=False, logging_level=logging.ERROR)
         else:
             _start(num_cpus, {"trial_driver": N_TRIAL_DRIVERS, **(resources or {})})
     except ClusterError:
@@ -92,6 +92,8 @@ def connect(
         ) from error
     _tighten_token()
     try:
+        if address:
+            mounts.mount_everywhere()
         with ends_without_nodes(address or "local Ray"):
             yield
     finally:

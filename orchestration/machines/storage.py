@@ -1,38 +1,42 @@
-"""Is a folder one that runs and data can lie in? Asked before any work, and never for long. What a disk refused later,
-wherever it was met, is told as such.
+"""Where runs and data lie: a folder, or a bucket that becomes one. Asked before any work, and never for long. What a
+disk refused later, wherever it was met, is told as such.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import re
 import threading
 from pathlib import Path
 
-from hcl.errors import ConfigError, StorageError
+from hcl.errors import StorageError
+from orchestration.machines import buckets
 
 ANSWER_S = 10.0
 """How long a file system may take to answer."""
 
 _OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
 
-_URI = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/")  # pathlib makes s3:/bucket of s3://bucket
+ELSEWHERE = "elsewhere"
+"""As the object of a command line's root context: it is parsed here and runs on another machine."""
 
 
-def check_place(folder: Path, option: str) -> Path:
-    """The folder itself, if its file system answers; whether it exists and can be written the command finds out.
+def check_place(folder: Path, option: str, *, here: bool = True) -> Path:
+    """The folder, or that of an `s3://` URI's mounted bucket, if its file system answers; whether it exists and can be
+    written the command finds out.
+
+    Args:
+        here: the command runs on this machine; otherwise what is looked at is only how it is written.
 
     Raises:
-        ConfigError: a URI: object stores have neither the locks nor the renames that runs rely on.
-        StorageError: no answer within ANSWER_S: a network file system whose server is gone.
+        ConfigError: a URI of something else, or nothing to mount buckets with.
+        StorageError: no answer within ANSWER_S: a network file system or a bucket whose server is gone.
     """
-    if _URI.match(str(folder)):
-        raise ConfigError(
-            f"{str(folder)!r} is a URI, and runs and data need a file system with locks and renames",
-            where=option,
-            remedy="give a folder on storage that every node sees (NFS, Lustre, EFS, a ReadWriteMany volume)",
-        )
+    if buckets.URI.match(str(folder)):
+        if not here:
+            buckets.check_uri(str(folder), option)
+            return Path("/") / folder
+        folder = buckets.mounted(str(folder), option)
     answered = threading.Event()
 
     def look() -> None:

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from hcl.errors import ConfigError
 from hcl.strict_yaml import read_yaml
+from orchestration.machines.storage import ELSEWHERE
 
 _LOCAL = ("submit", "jobs", "cluster")  # commands about a cluster, not on one
 _KEPT = {"data": "--data", "runs": "--runs", "to": "--to"}  # options whose folders outlive a job
@@ -95,7 +96,7 @@ def check_command(group: TyperGroup, words: Sequence[str]) -> JobCommand:
 def _parse(group: TyperGroup, words: list[str]) -> typer.Context:
     """The context of the innermost command; nothing is run. Typer itself tells of what does not exist."""
     command: Any = group
-    context = typer.Context(group, info_name="hcl")
+    context = typer.Context(group, info_name="hcl", obj=ELSEWHERE)
     rest = words
     while isinstance(command, TyperGroup):
         if not rest:

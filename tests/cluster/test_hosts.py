@@ -5,6 +5,10 @@ A job ends right or with one clear error, within LIMIT_S of the cut. Needs the r
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,9 +19,10 @@ import pytest
 from hcl.manifest import read_manifest
 from hcl.resolve import to_yaml
 from tests.cluster.hosts import LINK, Host, NotPermitted, two_hosts
-from tests.cluster.nodes import LocalCluster, wait_for
-from tests.cluster.test_cluster import assert_same_run, ended_well, epochs_of
+from tests.cluster.nodes import ROOT, LocalCluster, processes, wait_for
+from tests.cluster.test_cluster import assert_same_run, ended_well, epochs_of, evaluations
 from tests.orchestration.conftest import tiny_experiment, tree, write_data
+from tests.orchestration.s3_server import KEYS, missing, s3_server
 
 pytestmark = pytest.mark.cluster
 
@@ -32,19 +37,44 @@ class Place(NamedTuple):
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    """A head with one CPU, and a node with one on another host. Each test has its own: what is cut off stays lost."""
+def hosts() -> Iterator[tuple[Host, Host]]:
     try:
-        with two_hosts() as (near, far):
-            cluster = LocalCluster(host=near)
-            try:
-                cluster.start(0, head_cpus=1)
-                cluster.add_node(host=far)
-                yield Place(cluster, far, tmp_path)
-            finally:
-                cluster.stop()
+        with two_hosts() as both:
+            yield both
     except NotPermitted as error:
         pytest.skip(f"no network namespaces here: {error}")
+
+
+@pytest.fixture
+def place(hosts: tuple[Host, Host], tmp_path: Path) -> Iterator[Place]:
+    """A head with one CPU, and a node with one on another host. Each test has its own: what is cut off stays lost."""
+    near, far = hosts
+    cluster = LocalCluster(host=near)
+    try:
+        cluster.start(0, head_cpus=1)
+        cluster.add_node(host=far)
+        yield Place(cluster, far, tmp_path)
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def server(hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """An S3 server on the near host, known to all nodes; gives what runs `s3_server upload BUCKET FOLDER`."""
+    if missing():
+        pytest.skip(missing())
+    near, _ = hosts
+    with s3_server(near.address, near.command()) as endpoint:
+        for name, value in {**KEYS, "AWS_ENDPOINT_URL": endpoint}.items():
+            monkeypatch.setenv(name, value)
+
+        def move(direction: str, bucket: str, folder: Path) -> None:
+            words = (sys.executable, "-m", "tests.orchestration.s3_server", direction, endpoint, bucket, str(folder))
+            subprocess.run(near.command(*words), cwd=ROOT, check=True, timeout=LIMIT_S)
+
+        yield move
+        for daemon in processes("s3fs"):
+            os.kill(daemon, signal.SIGKILL)
 
 
 def cut(place: Place, has_begun: Callable[[], object], seconds: float | None, *words: str | Path) -> tuple[int, str]:
@@ -68,10 +98,15 @@ def cut(place: Place, has_begun: Callable[[], object], seconds: float | None, *w
 def training(place: Place, name: str, epochs: int) -> list[str | Path]:
     if not (place.root / "data").exists():
         write_data(place.root / "data", ("toy",))
-    experiment = tiny_experiment(name=name, train__workers=2, train__epochs=epochs, model__dropout=0.0)
+    places = ["--data", str(place.root / "data"), "--runs", str(place.root / "runs")]
+    return ["train", settings(place, name, epochs), *places]
+
+
+def settings(place: Place, name: str, epochs: int) -> Path:
+    """Of a run with a worker on either host."""
     path = place.root / f"{name}.yaml"
-    path.write_text(to_yaml(experiment))
-    return ["train", path, "--data", str(place.root / "data"), "--runs", str(place.root / "runs")]
+    path.write_text(to_yaml(tiny_experiment(name=name, train__workers=2, train__epochs=epochs, model__dropout=0.0)))
+    return path
 
 
 def test_training_over_two_hosts_outlasts_a_cut_of_twenty_seconds(place: Place) -> None:
@@ -103,3 +138,17 @@ def test_extraction_ends_right_when_a_host_is_cut_off_for_good(place: Place) -> 
     assert {one.status for one in records.values()} == {"ok"}
     frames = [name for name in tree(images) if name.endswith(".jpg")]
     assert len(frames) == sum(one.n_frames for one in records.values())
+
+
+def test_a_bucket_is_mounted_on_both_hosts_and_gives_the_same_run(server: Callable[..., None], place: Place) -> None:
+    ended_well(place.cluster.submit(*training(place, "one", 3), options=NETWORK))
+    server("upload", "lab", place.root)
+    one = settings(place, "one", 3)
+    places = ["--data", "s3://lab/data", "--runs", "s3://lab/there"]
+    ended_well(place.cluster.submit("train", one, *places, options=NETWORK))
+    ended_well(place.cluster.submit("evaluate", "one", *places, options=NETWORK))
+    networks = {os.stat(f"/proc/{daemon}/ns/net").st_ino for daemon in processes("s3fs", "lab")}
+    assert len(networks) == 2
+    server("download", "lab", place.root / "downloaded")
+    assert_same_run(place.root / "downloaded" / "there" / "one", place.root / "runs" / "one")
+    assert len(evaluations(place.root / "downloaded" / "there" / "one")) == 2

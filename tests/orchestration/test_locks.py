@@ -76,3 +76,84 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot be written"), held(tmp_path / "file" / "lock", what="the test"):
         pass
+
+
+# --- among hosts that no lock joins -----------------------------------------------------------------------------------
+
+FAR = """
+import sys
+from pathlib import Path
+from orchestration import locks
+from orchestration.machines import claims
+claims.BEAT_S, claims.QUIET_S, claims._SETTLE_S = 0.1, 1.0, 0.3
+claims.socket.gethostname = lambda: sys.argv[2]
+locks.is_in_bucket = lambda path: True
+locks.lock_here = lambda path: path.with_name(f"lock on {sys.argv[2]}")
+print("begins", flush=True)
+sys.stdin.readline()
+try:
+    with locks.held(Path(sys.argv[1]), what="the test"):
+        print("holds", flush=True)
+        sys.stdin.read()
+except Exception as error:
+    print(error, flush=True)
+"""
+
+
+@contextmanager
+def on_host(name: str, path: Path) -> Iterator[subprocess.Popen]:
+    """A process that wants the lock once it is sent a line, on a host of that name."""
+    command = [sys.executable, "-c", FAR, str(path), name]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+    try:
+        assert said(process) == "begins"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def said(process: subprocess.Popen) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def go(*processes: subprocess.Popen) -> None:
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+
+
+def test_a_claim_of_another_host_holds_while_it_lives_and_not_longer(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with on_host("near", path) as near, on_host("far", path) as far, on_host("near", path) as second:
+        go(far)
+        assert said(far) == "holds"
+        go(near)
+        assert f"under way already, by process {far.pid} on far" in said(near)
+        far.kill()
+        far.wait()
+        assert path.exists()
+        go(second)
+        assert said(second) == "holds"
+        assert path.read_text().startswith(f"process {second.pid} on near\n")
+
+
+def test_of_two_hosts_that_begin_together_one_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with on_host("near", path) as near, on_host("far", path) as far:
+        go(near, far)
+        answers = [said(near), said(far)]
+    (refused,) = {*answers} - {"holds"}
+    assert "holds" in answers and "under way already, by process" in refused
+
+
+def test_a_claim_goes_with_the_block(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with on_host("far", path) as far:
+        go(far)
+        assert said(far) == "holds"
+        assert far.stdin is not None
+        far.stdin.close()
+        far.wait(10)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,84 @@
+"""Who works, among hosts that no lock joins: a file whose text changes while its holder lives.
+
+No clock is compared with another: a claim that another host has left is watched, and is void once it stays the same.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from hcl.storing import storing
+
+BEAT_S = 5.0
+QUIET_S = 20.0
+"""A claim that has not changed for so long is nobody's."""
+_SETTLE_S = 3.0  # until a host sees what another has written
+
+
+def signature() -> str:
+    """Of this process, for people and for other hosts."""
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def is_free(path: Path, until: float) -> bool:
+    """Whether no other host claims a file; waits for one that does up to `until`, of `time.monotonic`.
+
+    What this host has left there is void: its locks tell.
+    """
+    said, since = _text(path), time.monotonic()
+    while said and not said.partition("\n")[0].endswith(f" on {socket.gethostname()}"):
+        if time.monotonic() - since > QUIET_S:
+            return True
+        time.sleep(0.5)
+        if (now := _text(path)) != said:
+            said, since = now, time.monotonic()
+            if said and since > until:
+                return False
+    return True
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Claim a file for the duration of a block; False where another host did so at the same time and was later.
+
+    Raises StorageError where it cannot be written.
+    """
+    mine = f"{signature()}\n{uuid.uuid4().hex}\n"
+    done = threading.Event()
+
+    def beat() -> None:
+        for number in itertools.count(1):
+            if done.wait(BEAT_S):
+                return
+            with suppress(OSError):  # a network that is gone for a while
+                path.write_text(f"{mine}{number}\n")
+
+    with storing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(mine)
+    time.sleep(_SETTLE_S)
+    if not _text(path).startswith(mine):
+        yield False
+        return
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield True
+    finally:
+        done.set()
+        thread.join()
+        path.unlink(missing_ok=True)
+
+
+def _text(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text()
+    return ""
