@@ -35,11 +35,18 @@ class Nodes(_Part):
 
 
 class Storage(_Part):
-    """Where data and runs lie: one folder that every node sees under the same path."""
+    """Where data and runs lie: one folder that every node sees under the same path, or buckets that each mounts."""
 
     path: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]*$")] = "/shared"
     claim: Annotated[str, Field(pattern=_NAME)] | None = None  # Kubernetes: a PersistentVolumeClaim, ReadWriteMany
     server: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:/_-]+$")] | None = None  # NFS, HOST:/export: `ray up` mounts it
+    bucket_secret: Annotated[str, Field(pattern=_NAME)] | None = None  # Kubernetes: keys of buckets, instead of a claim
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Storage:
+        if self.claim and self.bucket_secret:
+            raise ValueError("claim and bucket_secret exclude each other")
+        return self
 
 
 class Description(_Part):

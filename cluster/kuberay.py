@@ -75,29 +75,36 @@ def _pod(description: Description, nodes: Nodes, name: str, *, ports: bool = Fal
     resources: dict[str, str] = {"cpu": str(nodes.cpus), "memory": f"{nodes.memory_gib}Gi"}
     if nodes.gpus:
         resources["nvidia.com/gpu"] = str(nodes.gpus)
-    storage = description.storage
-    claim = {"persistentVolumeClaim": {"claimName": storage.claim or f"{description.name}-storage"}}
     container: dict[str, Any] = {
         "name": name,
         "image": description.image,
         "resources": {"requests": dict(resources), "limits": dict(resources)},
-        "volumeMounts": [
-            {"name": "shared", "mountPath": storage.path},
-            {"name": "shm", "mountPath": "/dev/shm"},
-        ],
+        "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}],
     }
     if ports:
         container["ports"] = [{"name": port, "containerPort": number} for port, number in _PORTS.items()]
     spec: dict[str, Any] = {
         "containers": [container],
-        "volumes": [
-            {"name": "shared", **claim},
-            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{description.shm_gib}Gi"}},
-        ],
+        "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{description.shm_gib}Gi"}}],
     }
+    _add_storage(description, container, spec["volumes"])
     if nodes.gpus:
         spec["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
     return {"spec": spec}
+
+
+def _add_storage(description: Description, container: dict[str, Any], volumes: list[dict[str, Any]]) -> None:
+    """A volume that all share, or what a container needs to mount buckets by itself: FUSE, and keys."""
+    storage = description.storage
+    if storage.bucket_secret:
+        container["securityContext"] = {"privileged": True}
+        container["envFrom"] = [{"secretRef": {"name": storage.bucket_secret}}]
+        volume, path = {"hostPath": {"path": "/dev/fuse", "type": "CharDevice"}}, "/dev/fuse"
+    else:
+        claim = storage.claim or f"{description.name}-storage"
+        volume, path = {"persistentVolumeClaim": {"claimName": claim}}, storage.path
+    container["volumeMounts"].append({"name": "storage", "mountPath": path})
+    volumes.append({"name": "storage", **volume})
 
 
 def _yaml(content: dict[str, Any]) -> str:

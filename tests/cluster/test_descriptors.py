@@ -49,7 +49,20 @@ def test_kuberay_has_a_head_without_work_and_the_nodes_that_were_asked_for() -> 
     for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
         pod = group["template"]["spec"]
         volumes = {volume["name"] for volume in pod["volumes"]}
-        assert {mount["name"] for mount in pod["containers"][0]["volumeMounts"]} == volumes == {"shared", "shm"}
+        assert {mount["name"] for mount in pod["containers"][0]["volumeMounts"]} == volumes == {"storage", "shm"}
+
+
+def test_kuberay_lets_nodes_mount_buckets_with_keys_from_a_secret() -> None:
+    spec = yaml.safe_load(render_kuberay(Description(gpu=GPU, storage=Storage(bucket_secret="lab-keys"))))["spec"]
+    for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        (container,) = pod["containers"]
+        assert container["securityContext"] == {"privileged": True}
+        assert container["envFrom"] == [{"secretRef": {"name": "lab-keys"}}]
+        assert {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}["storage"] == "/dev/fuse"
+        assert not [volume for volume in pod["volumes"] if "persistentVolumeClaim" in volume]
+    with pytest.raises(ValueError, match="claim and bucket_secret exclude each other"):
+        Storage(claim="shared", bucket_secret="lab-keys")
 
 
 def test_nodes_of_one_kind_do_all_work() -> None:
