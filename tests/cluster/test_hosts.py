@@ -73,7 +73,7 @@ def server(hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch) -> Iterato
             subprocess.run(near.command(*words), cwd=ROOT, check=True, timeout=LIMIT_S)
 
         yield move
-        for daemon in processes("s3fs"):
+        for daemon in processes("s3fs", "lab "):
             os.kill(daemon, signal.SIGKILL)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -62,12 +61,12 @@ def upload(endpoint: str, bucket: str, content: dict[str, bytes]) -> None:
 
 
 def download(endpoint: str, bucket: str, folder: Path) -> None:
-    """All objects of a bucket as files."""
-    listing = requests.get(f"{endpoint}/{bucket}?list-type=2", timeout=30).text
-    for key in re.findall(r"<Key>([^<]*[^/<])</Key>", listing):
-        path = folder / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(requests.get(f"{endpoint}/{bucket}/{key}", timeout=30).content)
+    """All objects of a bucket as files; keys are in the environment."""
+    from pyarrow import fs
+
+    store = fs.S3FileSystem(endpoint_override=endpoint.removeprefix("http://"), scheme="http", region="us-east-1")
+    folder.mkdir()
+    fs.copy_files(bucket, str(folder), source_filesystem=store)
 
 
 def files(folder: Path) -> dict[str, bytes]:
