@@ -1,12 +1,15 @@
-"""Kubernetes: a RayCluster or a RayJob for the KubeRay operator (1.5.1 or newer, which makes the token)."""
+"""Kubernetes: a RayCluster or a RayJob for the KubeRay operator (1.5.1 or newer, which makes the token), held against
+what its types say."""
 
 from __future__ import annotations
 
+import importlib.resources
 import json
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jsonschema
 import ray
 import yaml
 
@@ -26,7 +29,7 @@ def render_kuberay(description: Description, command: Sequence[str] = ()) -> str
     spec = _cluster(description)
     about: dict[str, Any] = {"apiVersion": API, "kind": "RayCluster", "metadata": {"name": description.name}}
     if not command:
-        return _yaml(about | {"spec": spec})
+        return _checked_yaml(about | {"spec": spec})
     job = {
         "entrypoint": shlex.join(["hcl", *command]),
         "shutdownAfterJobFinishes": True,
@@ -34,7 +37,12 @@ def render_kuberay(description: Description, command: Sequence[str] = ()) -> str
         "backoffLimit": 2,  # a cluster that was lost is made again, and the command goes on where it stopped
         "rayClusterSpec": spec,
     }
-    return _yaml(about | {"kind": "RayJob", "spec": job})
+    return _checked_yaml(about | {"kind": "RayJob", "spec": job})
+
+
+def schema() -> dict[str, Any]:
+    """What may stand in a descriptor, as a JSON schema."""
+    return yaml.safe_load((importlib.resources.files("cluster") / "kuberay-schema.yaml").read_text())
 
 
 def _cluster(description: Description) -> dict[str, Any]:
@@ -107,5 +115,6 @@ def _add_storage(description: Description, container: dict[str, Any], volumes: l
     volumes.append({"name": "storage", **volume})
 
 
-def _yaml(content: dict[str, Any]) -> str:
+def _checked_yaml(content: dict[str, Any]) -> str:
+    jsonschema.validate(content, schema())  # a failure is a bug of this module
     return yaml.safe_dump(content, sort_keys=False, width=120)

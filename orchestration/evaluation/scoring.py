@@ -130,7 +130,7 @@ def _run(phases_of_jobs: Sequence[Sequence[_Job]], runs: Path) -> Iterator[tuple
         lambda: scorer(runs),
         items,
         lambda actor, job: actor.work.remote(job.phase, cells[job.cell], job.what),
-        n_actors=min(n_workers_available("encode", use_gpu=use_gpu), len(jobs)),
+        n_actors=lambda: n_workers_available("encode", use_gpu=use_gpu),
     )
     for job, answer in answers:
         if isinstance(answer, Exception):

@@ -178,7 +178,7 @@ def _extracted(
         lambda: make_actor(place, options),
         jobs,
         lambda actor, job: actor.extract.remote(job),
-        n_actors=actors or n_workers_available("decode"),
+        n_actors=actors or (lambda: n_workers_available("decode")),
         timeout_s=time_limit_s,
     )
     with closing(results), progress(len(jobs), f"extract {dataset}", "videos") as advance:

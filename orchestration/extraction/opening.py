@@ -41,7 +41,7 @@ def unreadable(files: Mapping[str, Path], *, time_limit_s: float = 60.0, address
                 actor,
                 work,
                 lambda one, batch: one.open.remote(batch),
-                n_actors=min(n_workers_available("decode"), len(work) or 1),
+                n_actors=lambda: n_workers_available("decode"),
                 timeout_s=time_limit_s * (1 if is_second else _BATCH),
                 n_tries=1,
             )

@@ -38,7 +38,7 @@ def map_actors(
     items: Iterable[Item | Barrier],
     call: Callable[[Any, Item], Any],
     *,
-    n_actors: int,
+    n_actors: int | Callable[[], int],
     window: int = 2,
     timeout_s: float | None = None,
     n_tries: int = 2,
@@ -53,6 +53,8 @@ def map_actors(
     Args:
         make_actor: creates an actor. Leave its `max_restarts` at 0: Ray's own restarts know neither the time limit
             nor which item is to blame.
+        n_actors: how many; or a function that says for how many more there is room now: asked again as the work goes
+            on, so that nodes that join get work.
         call: starts the work on an item, `lambda actor, item: actor.work.remote(item)`. An actor runs one call
             after another.
         timeout_s: of one item, from the moment that its actor begins it; the actor is killed then.
@@ -64,9 +66,10 @@ def map_actors(
     Raises:
         ClusterError: no actor can be started.
     """
-    if n_actors < 1 or window < 1:
+    n_first, room = (max(1, n_actors()), n_actors) if callable(n_actors) else (n_actors, None)
+    if n_first < 1 or window < 1:
         raise ValueError(f"n_actors={n_actors} and window={window} must be at least 1")
-    pool = _Pool(make_actor, call, iter(items), n_actors, window, timeout_s, n_tries, start_timeout_s)
+    pool = _Pool(make_actor, call, iter(items), n_first, room, window, timeout_s, n_tries, start_timeout_s)
     try:
         while pool.fill():
             for item, result in pool.step():
@@ -79,6 +82,7 @@ def map_actors(
 
 
 _POLL_S = 1.0  # how often the start of actors is looked at when nothing finishes
+_ROOM_S = 5.0  # how often it is asked whether there is room for more
 _MAX_FAILED_STARTS = 3  # in a row
 _END = object()
 
@@ -110,6 +114,7 @@ class _Pool:
     call: Callable[[Any, Any], Any]
     items: Iterator[Any]
     n_actors: int
+    room: Callable[[], int] | None
     window: int
     timeout_s: float | None
     n_tries: int
@@ -119,6 +124,7 @@ class _Pool:
     is_held: bool = False  # by a barrier that was the next item
     n_failed_starts: int = 0
     last_start: float = 0.0
+    last_asked: float = field(default_factory=time.monotonic)  # for room
 
     def fill(self) -> bool:
         """Give every started actor work, and start actors for what is left. False once nothing is left to do."""
@@ -129,6 +135,7 @@ class _Pool:
                     job = self.waiting.popleft()
                     slot.began = slot.began if slot.calls else time.monotonic()
                     slot.calls.append((self.call(slot.actor, job.item), job))
+        self._grow()
         self._look_ahead()
         n_busy = sum(bool(slot.calls) for slot in self.slots)
         while len(self.slots) < min(self.n_actors, n_busy + len(self.waiting)):
@@ -162,6 +169,14 @@ class _Pool:
         if not self.waiting or not slot.calls:
             return bool(self.waiting)
         return not self.waiting[0].is_suspect and not any(job.is_suspect for _, job in slot.calls)
+
+    def _grow(self) -> None:
+        """More actors where there is room by now; those that are still starting take of it."""
+        if self.room is None or time.monotonic() - self.last_asked < _ROOM_S:
+            return
+        self.last_asked = time.monotonic()
+        with suppress(Exception):  # a cluster that cannot be asked now may answer later
+            self.n_actors = max(self.n_actors, sum(slot.ready is None for slot in self.slots) + self.room())
 
     def _look_ahead(self) -> None:
         while len(self.waiting) < self.n_actors:

@@ -101,10 +101,9 @@ def connect(
 
 
 def n_workers_available(role: Role, *, use_gpu: bool = False) -> int:
-    """How many actors of one CPU (and one GPU) find room now on the nodes that do this work; at least 1, so that work
-    can queue for it."""
+    """How many actors of one CPU (and one GPU) find room now on the nodes that do this work."""
     room = free(role)
-    return max(1, int(min(room.values()) if use_gpu else room["CPU"]))
+    return int(min(room.values()) if use_gpu else room["CPU"])
 
 
 def actor_of(kind: type, role: Role, title: str, *, use_gpu: bool = False) -> Callable[..., Any]:

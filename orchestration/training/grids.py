@@ -115,7 +115,7 @@ def _encode(missing: Sequence[tuple[GridJob, GridStore]]) -> None:
             encoder,
             blocks,
             lambda actor, block: actor.write.remote(*block),
-            n_actors=min(n_workers_available("encode", use_gpu=use_gpu), max(len(blocks), 1)),
+            n_actors=lambda: n_workers_available("encode", use_gpu=use_gpu),
         )
         for (*_, start, stop), outcome in results:
             if isinstance(outcome, Exception):

@@ -123,21 +123,56 @@ def test_the_doctor_sees_every_node(place: LocalCluster, root: Path) -> None:
     assert "nothing is wrong" in printed and printed.count("mp4, webm and avi") == 4
 
 
-def test_a_node_killed_in_extraction_changes_no_frame(place: LocalCluster, root: Path) -> None:
-    make = ["data", "synth", "--domain", "plain", "--videos-per-class", "4", "--size", "64", "--data"]
-    for name in ("whole", "killed"):
-        ended_well(place.submit(*make, root / name))
-    ended_well(place.submit("extract", "synth_plain", "--data", root / "whole"))
-    images = root / "killed" / "images" / "synth_plain"
-    begun = lambda: sum(1 for _ in images.glob("*/*/0.jpg")) >= 5  # noqa: E731
-    disturbed(place, "_Extractor", "decode", begun, "extract", "synth_plain", "--data", root / "killed")
-    expected = root / "whole" / "images" / "synth_plain"
+@pytest.fixture(scope="module")
+def extracted(place: LocalCluster, root: Path) -> Path:
+    """Videos, and their frames of an extraction that nothing disturbed; read only."""
+    data = root / "extracted"
+    ended_well(
+        place.submit("data", "synth", "--domain", "plain", "--videos-per-class", "4", "--size", "64", "--data", data)
+    )
+    ended_well(place.submit("extract", "synth_plain", "--data", data))
+    return data
+
+
+def not_extracted(extracted: Path, name: str) -> Path:
+    """A copy of its videos and lists alone."""
+    return Path(shutil.copytree(extracted, extracted.parent / name, ignore=shutil.ignore_patterns("images")))
+
+
+def n_begun(data: Path) -> int:
+    return sum(1 for _ in (data / "images" / "synth_plain").glob("*/*/0.jpg"))
+
+
+def assert_same_frames(data: Path, extracted: Path) -> None:
+    images, expected = (one / "images" / "synth_plain" for one in (data, extracted))
     assert {one.status for one in read_manifest(images).values()} == {"ok"}
     assert read_manifest(images).keys() == read_manifest(expected).keys()
     frames = [
         {name: one for name, one in tree(folder).items() if name.endswith(".jpg")} for folder in (images, expected)
     ]
     assert frames[0] == frames[1] and len(frames[0]) > 1000
+
+
+def test_a_node_killed_in_extraction_changes_no_frame(place: LocalCluster, extracted: Path) -> None:
+    data = not_extracted(extracted, "killed")
+    disturbed(place, "_Extractor", "decode", lambda: n_begun(data) >= 5, "extract", "synth_plain", "--data", data)
+    assert_same_frames(data, extracted)
+
+
+def test_a_node_that_joins_takes_videos_and_leaves_without_loss(place: LocalCluster, extracted: Path) -> None:
+    data = not_extracted(extracted, "joined")
+    job = place.begin("extract", "synth_plain", "--data", data)
+    try:
+        wait_for(lambda: job.poll() is not None or n_begun(data) >= 5, "frames")
+        joined = place.add_node()
+        wait_for(lambda: job.poll() is not None or joined.runs("_Extractor"), "an actor on the new node")
+        assert job.poll() is None, f"ended before the node had work: {job.communicate()[0]}"
+        place.lose(joined)
+        printed, _ = job.communicate(timeout=600)
+    finally:
+        job.kill()
+    assert job.returncode == 0, printed
+    assert_same_frames(data, extracted)
 
 
 @pytest.fixture(scope="module")
@@ -270,6 +305,29 @@ def test_rays_own_client_runs_the_program_that_the_nodes_have(place: LocalCluste
     assert done.returncode == 0, done.stdout + done.stderr
     assert [state for *_, state, _ in outcomes(root / "plain-runs" / "plain")] == ["complete"]
     assert place.token not in done.stdout + done.stderr
+
+
+def test_a_head_that_dies_is_begun_anew_and_the_job_goes_on(place: LocalCluster, root: Path, whole: Path) -> None:
+    """The last of this module: its nodes end when they miss their head, and others take their places."""
+    words = ["train", root / "tiny.yaml", *places(root, "head-runs")]
+    folder = root / "head-runs" / "tiny"
+    job, nodes = place.begin(*words), place.nodes
+    try:
+        wait_for(lambda: job.poll() is not None or epochs_of(folder) >= 2, "two epochs")
+        assert job.poll() is None
+        for driver in processes(f"{sys.executable} -m orchestration train", root / "head-runs"):
+            os.kill(driver, signal.SIGKILL)
+        place.head.kill()
+        printed, _ = job.communicate(timeout=180)
+        assert job.returncode == 1 and "error" in printed and "Traceback" not in printed, printed
+        place.nodes = []
+        place.start(3)
+        ended_well(place.submit(*words))
+    finally:
+        job.kill()
+        for node in nodes:
+            node.stop()
+    assert_same_run(folder, whole)
 
 
 def epochs_of(folder: Path) -> int:

@@ -1,14 +1,15 @@
-"""Descriptors: typed, whole, and as each tool wants them. KubeRay's schema is not to be had from a registry: its
-descriptors are held against the fields that the operator requires, by hand."""
+"""Descriptors: typed, whole, and as each tool wants them."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 from hypothesis import given
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from cluster.description import Description, Nodes, Storage, counted, read_description
 from cluster.errors import DescriptionError
-from cluster.kuberay import render_kuberay
+from cluster.kuberay import render_kuberay, schema
 from cluster.ray_up import render_ray_up
 from cluster.scripts import render_laptop, render_slurm
 
@@ -63,6 +64,30 @@ def test_kuberay_lets_nodes_mount_buckets_with_keys_from_a_secret() -> None:
         assert not [volume for volume in pod["volumes"] if "persistentVolumeClaim" in volume]
     with pytest.raises(ValueError, match="claim and bucket_secret exclude each other"):
         Storage(claim="shared", bucket_secret="lab-keys")
+
+
+@pytest.mark.parametrize(
+    ("break_it", "told"),
+    [
+        (lambda spec: spec.pop("headGroupSpec"), "'headGroupSpec' is a required property"),
+        (lambda spec: spec.update(workerGroups=[]), "'workerGroups' was unexpected"),
+        (lambda spec: spec["authOptions"].update(mode="tokens"), "'tokens' is not one of"),
+        (lambda spec: spec["headGroupSpec"]["rayStartParams"].update({"num-cpus": 0}), "0 is not of type 'string'"),
+        (lambda spec: spec["headGroupSpec"]["rayStartParams"].update(resources='{"a": 1}'), "does not match"),
+        (lambda spec: spec["workerGroupSpecs"][0].pop("maxReplicas"), "'maxReplicas' is a required property"),
+        (lambda spec: spec["workerGroupSpecs"][0].update(groupName="GPU"), "'GPU' does not match"),
+        (lambda spec: containers(spec)[0]["resources"]["limits"].update(memory="16GB"), "'16GB' does not match"),
+        (lambda spec: containers(spec)[0].update(volumeMount=[]), "'volumeMount' was unexpected"),
+    ],
+)
+def test_a_descriptor_that_the_operator_would_misread_is_told(break_it: Callable[[Any], None], told: str) -> None:
+    """An API server drops fields that it does not know; the schema does not let them pass."""
+    content = yaml.safe_load(render_kuberay(WHOLE))
+    jsonschema.validate(content, schema())
+    break_it(content["spec"])
+    with pytest.raises(jsonschema.ValidationError) as caught:
+        jsonschema.validate(content, schema())
+    assert told in caught.value.message
 
 
 def test_nodes_of_one_kind_do_all_work() -> None:

@@ -19,6 +19,7 @@ import pytest
 import ray
 
 from hcl.errors import ClusterError, VideoError
+from orchestration.machines import actors
 from orchestration.machines.actors import BARRIER
 from orchestration.machines.runtime import ItemCrash, ItemTimeout, connect, map_actors, n_workers_available, progress
 
@@ -49,7 +50,7 @@ class Stillborn:
         raise RuntimeError("no model to load")
 
 
-def run(items: Any, n_actors: int = 2, **options: Any) -> Generator[tuple[Any, Any], None, None]:
+def run(items: Any, n_actors: Any = 2, **options: Any) -> Generator[tuple[Any, Any], None, None]:
     make_actor = ray.remote(Worker).options(num_cpus=1).remote
     return map_actors(make_actor, items, lambda actor, item: actor.work.remote(item), n_actors=n_actors, **options)
 
@@ -95,6 +96,20 @@ def test_work_is_shared_among_the_actors(local_ray: ModuleType) -> None:
         if len(pids) == 2 or time.monotonic() > deadline:
             break
     assert len(pids) == 2
+
+
+def test_room_that_comes_later_is_used(local_ray: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a node joins: there is room for one first, then for two more."""
+    monkeypatch.setattr(actors, "_ROOM_S", 0.1)
+    answers = iter([1, 0, 2])
+    pids: list[int] = []
+    for _, pid in run(repeat(-1), n_actors=lambda: next(answers, 0)):
+        pids.append(pid)
+        time.sleep(0.01)
+        if len(set(pids)) == 3:
+            break
+        assert len(pids) < 5000
+    assert len(set(pids[:5])) == 1
 
 
 def test_items_are_pulled_only_as_room_comes(local_ray: ModuleType) -> None:
