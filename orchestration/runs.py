@@ -23,6 +23,9 @@ from results.files import write_atomically
 
 LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"
 PROGRESS = "progress.json"
+LOG, ERROR_LOG, HUNG_LOG = "log.txt", "error.log", "hung.log"
+"""In the run's folder: its diary; of a trial, the traceback of what it failed of, and of where it was when its time was
+over."""
 FAILED = "failed.json"
 NON_FINITE = "non_finite.json"
 FUSION = "fusion.yaml"

@@ -73,6 +73,7 @@ app.add_typer(config.app, name="config")
 app.add_typer(checkpoint.app, name="checkpoint")
 results.app.command("list")(listing.list_records)
 results.app.command("show")(listing.show_run)
+results.app.command("log")(listing.show_log)
 for of_many in (export.export, export.ablation, export.published, track.track):
     results.app.command()(of_many)
 app.add_typer(results.app, name="results")

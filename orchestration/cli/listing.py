@@ -1,4 +1,4 @@
-"""`hcl results list` and `hcl results show`: what there is, and what one run or study came to."""
+"""`hcl results list`, `show` and `log`: what there is, what one run or study came to, and what happened to it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import results
 from hcl.errors import ConfigError
 from hcl.resolve import resolve
 from hcl.settings import flatten
-from orchestration.cli.options import RUNS, Runs
+from orchestration.cli.options import RUNS, Runs, run_folder
 from orchestration.console import notes, out, print_rows
 from orchestration.sweeps.study_view import show_status
 from results.listing import LISTINGS
@@ -88,6 +88,34 @@ def show_run(
     else:
         out.print(f"no evaluations yet: hcl evaluate {escape(str(folder))}", soft_wrap=True)
     tell_skipped(found.skipped)
+
+
+def show_log(
+    run: Annotated[Path, typer.Argument(help="A run's folder, its name under RUNS, or STUDY/TRIAL.")],
+    runs: Runs = RUNS,
+) -> None:
+    """What happened to a run or a trial, a line each: which process on which host took it up, epochs, how it stopped.
+
+    Of a trial that failed also the traceback, and of one whose time was over where it hung.
+
+    \b
+    hcl results log first
+    hcl results log first-study/trial-0003
+    """
+    from orchestration.runs import ERROR_LOG, HUNG_LOG, LOG
+
+    folder = run_folder(run, runs)
+    if (folder / "sweep.json").exists():
+        names = sorted(path.parent.name for path in folder.glob("trials/*/experiment.yaml"))
+        few = ", ".join(f"{run}/{name}" for name in names[:3]) or "none yet"
+        raise ConfigError("is a study, whose trials have logs", where=str(folder), remedy=f"name one: {few}")
+    texts = {name: folder / name for name in (LOG, ERROR_LOG, HUNG_LOG) if (folder / name).exists()}
+    if not texts:
+        raise ConfigError("has no log yet", where=str(folder), remedy="nothing has trained it so far")
+    for name, path in texts.items():
+        if name != LOG:
+            out.rule(name)
+        out.print(path.read_text(errors="replace"), end="", markup=False, highlight=False, soft_wrap=True, emoji=False)
 
 
 def tell_skipped(skipped: tuple[results.Skipped, ...]) -> None:

@@ -76,8 +76,8 @@ def with_cache(settings: list[str] | None, cache_dir: Path | None) -> list[str]:
 
 
 def run_folder(run: Path, runs: Path) -> Path:
-    """The folder of a run given by path or by name under `runs`. Raises ConfigError."""
-    for folder in (run, runs / run):
+    """The folder of a run given by path or by name under `runs`, or of a trial as STUDY/TRIAL. Raises ConfigError."""
+    for folder in (run, runs / run, runs / run.parent / "trials" / run.name):
         if (folder / "experiment.yaml").exists():
             return folder
     known = sorted(path.parent.name for path in runs.glob("*/experiment.yaml"))

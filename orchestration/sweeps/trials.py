@@ -24,7 +24,7 @@ import results
 from hcl.errors import ClusterError, HCLError, StorageError
 from hcl.resolve import to_yaml
 from orchestration.machines.roles import mark
-from orchestration.runs import Run
+from orchestration.runs import ERROR_LOG, HUNG_LOG, Run
 from orchestration.sweeps.source import Given
 from orchestration.sweeps.study import Study
 from orchestration.training.fitting import fit
@@ -39,8 +39,6 @@ OBJECTIVE, VALUES, BEST_EPOCH, LAST_VALUE, FUSED_BY, AS_TRAINED, FAILURE, TRIAL_
 """What a trial reports beside an epoch's metrics: the first objective at its best epoch so far, all objectives there,
 that epoch; the first objective after this epoch; the best epoch's weights of the levels and its accuracy without them,
 where validation tried some; what it failed of, and how long it has run."""
-ERROR_LOG, HUNG_LOG = "error.log", "hung.log"
-"""In a trial's folder: the traceback of what it failed of, and of where it was when its time was over."""
 
 Train = Callable[[Run, Callable[[dict[str, Any]], dict[str, Any]]], None]
 

@@ -26,16 +26,15 @@ from orchestration.machines import meters
 from orchestration.machines.node_watch import n_alive
 from orchestration.machines.ray_gaps import ctrl_c_as_before, out_of_memory_ends_one_trial
 from orchestration.machines.storage import storage_error
+from orchestration.runs import ERROR_LOG, HUNG_LOG
 from orchestration.sweeps.room import Room
 from orchestration.sweeps.source import BEST, EPOCHS, ERROR, FUSED, LAST, LOG, SECONDS, UNFUSED, Source
 from orchestration.sweeps.study import Study
 from orchestration.sweeps.trials import (
     AS_TRAINED,
     BEST_EPOCH,
-    ERROR_LOG,
     FAILURE,
     FUSED_BY,
-    HUNG_LOG,
     LAST_VALUE,
     OBJECTIVE,
     TRIAL_SECONDS,

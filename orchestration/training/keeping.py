@@ -10,7 +10,8 @@ import json
 import os
 import shutil
 import time
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from hcl.storing import storing
 from hcl.training import EpochSums
 from orchestration.locks import held
 from orchestration.runs import BEST, FUSION, LAST, NON_FINITE, PROGRESS, Run, write_fusion
+from orchestration.training.diary import Diary
 from results.files import write_atomically
 
 FUSED_ACCURACY = "val_fused_accuracy"
@@ -89,32 +91,44 @@ class Position:
 class Keeper:
     """Writes a run's checkpoints, metrics and progress, or, in a worker that is not rank 0, nothing."""
 
-    def __init__(self, run: Run, trained: Trained, partition: Partition, *, is_writer: bool):
-        self.run, self.trained, self.partition, self.is_writer = run, trained, partition, is_writer
+    def __init__(self, run: Run, trained: Trained, partition: Partition, *, is_writer: bool, n_workers: int):
+        self.run, self.trained, self.partition = run, trained, partition
+        self.is_writer, self.n_workers = is_writer, n_workers
+        self._diary = Diary(run.folder)
         self._told = 0.0
 
-    def writing(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def writing(self) -> Iterator[None]:
         """The right to write, held until the block ends: a worker of a killed command may still be dying.
 
         Raises StorageError where another process keeps it.
         """
         if not self.is_writer:
-            return nullcontext()
+            yield
+            return
         checkpoints = self.run.folder / "checkpoints"
         with storing(checkpoints):
             checkpoints.mkdir(parents=True, exist_ok=True)
-        return held(checkpoints / ".writer", what="training", wait_s=60.0)
+        with held(checkpoints / ".writer", what="training", wait_s=60.0):
+            try:
+                yield
+            except BaseException as error:
+                self._diary.stops(error)
+                raise
 
-    def restore(self, device: torch.device | str) -> Position:
+    def restore(self, device: torch.device) -> Position:
         """Go on from the last checkpoint, if there is one."""
+        position = Position()
         if self.is_writer:
             remove_partial_checkpoints(self.run.folder / "checkpoints")
-        if not self.run.has_last():
-            return Position()
-        path = self.run.folder / LAST
-        state = load_checkpoint(path, map_location=device, holding=_PARTS)
-        self.trained.restore(state, str(path))
-        return Position(state["epoch"], EpochSums(**state["sums"]), state["metrics"], state["best"])
+        if self.run.has_last():
+            path = self.run.folder / LAST
+            state = load_checkpoint(path, map_location=device, holding=_PARTS)
+            self.trained.restore(state, str(path))
+            position = Position(state["epoch"], EpochSums(**state["sums"]), state["metrics"], state["best"])
+        if self.is_writer and position.epoch < self.run.last_epoch:
+            self._diary.begins(position.epoch, position.sums.steps, device=device, n_workers=self.n_workers)
+        return position
 
     def after_step(self, position: Position, values: dict[str, float]) -> None:
         """Tell of the progress, about once a second, and keep a checkpoint where one is due."""
@@ -148,6 +162,7 @@ class Keeper:
             for name, value in row.items():
                 events.add_scalar(name, value, row["epoch"])
         self._save_last(position)
+        self._diary.epoch(row)
 
     def non_finite(self, error: NonFiniteLossError, position: Position) -> TrainingError:
         """Keep the names of the clips that the loss broke on; the error to raise."""

@@ -67,7 +67,7 @@ def run_epochs(
     trained = Trained(model, build.optimizer_of(experiment, model), _scaler(experiment, device))
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
     loss = regime.loss(wrapped, gather=gather, device=device, precision=experiment.train.precision)
-    keeper = Keeper(run, trained, partition, is_writer=gather.rank == 0)
+    keeper = Keeper(run, trained, partition, is_writer=gather.rank == 0, n_workers=gather.world)
     with keeper.writing():
         position = keeper.restore(device)
         while position.epoch < run.last_epoch:

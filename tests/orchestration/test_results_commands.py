@@ -85,6 +85,26 @@ def test_one_run_with_all_that_is_known(hcl: Command, runs: Path) -> None:
     assert code == 0 and "t0" in out
 
 
+def test_the_log_of_a_run_and_of_a_trial_by_name(hcl: Command, runs: Path) -> None:
+    (runs / "all" / "log.txt").write_text("2026-01-01T00:00:00+00:00 begins: process 7 on [node]\n")
+    code, out, _ = hcl("results", "log", "all")
+    assert code == 0 and out == "2026-01-01T00:00:00+00:00 begins: process 7 on [node]\n"
+    (runs / "study" / "experiment.yaml").write_text("")
+    trial = runs / "study" / "trials" / "trial-0003"
+    trial.mkdir(parents=True)
+    (trial / "experiment.yaml").write_text("")
+    code, _, err = hcl("results", "log", "study")
+    assert code == 2 and "name one: study/trial-0003" in err
+    code, _, err = hcl("results", "log", "study/trial-0003")
+    assert code == 2 and "has no log yet" in err
+    (trial / "log.txt").write_text("goes on\n")
+    (trial / "error.log").write_text("Traceback: why\n")
+    code, out, _ = hcl("results", "log", "study/trial-0003")
+    assert code == 0 and out.startswith("goes on\n") and "error.log" in out and out.endswith("Traceback: why\n")
+    code, _, err = hcl("results", "log", "study/trial-0004")
+    assert code == 2 and "is not a run" in err
+
+
 def test_a_run_of_another_version_is_shown(hcl: Command, runs: Path) -> None:
     settings = runs / "all" / "experiment.yaml"
     settings.write_text(settings.read_text() + "gone: 5\n")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +24,7 @@ from hcl.frames import FrameStore
 from hcl.splits import Video, read_split
 from hcl.validation import Validation
 from orchestration.evaluation.fuse import chosen_fusion
-from orchestration.runs import BEST, LAST, NON_FINITE, Run
+from orchestration.runs import BEST, LAST, LOG, NON_FINITE, Run
 from orchestration.training import keeping, worker
 from orchestration.training.keeping import Keeper, Position, inherit
 from orchestration.training.worker import run_epochs
@@ -141,6 +143,12 @@ def test_a_run_without_checkpoints_inside_epochs_goes_on_with_the_epoch(
     run_epochs(run, on_epoch=lambda row: seen.append(row["epoch"]))
     assert seen == [2, 3]
     assert_as_if_whole(run, whole)
+    here = f"process {os.getpid()} on {platform.node()}, "
+    told = [line.partition(" ")[2] for line in (run.folder / LOG).read_text().splitlines()]
+    assert [line.partition(":")[0] for line in told] == [
+        "begins", "epoch 1", "stops", "goes on after epoch 1", "epoch 2", "epoch 3",
+    ]  # fmt: skip
+    assert here in told[0] and here in told[3] and told[2] == "stops: Killed"
 
 
 @pytest.mark.parametrize("processes", [0, 2])
@@ -280,7 +288,9 @@ def test_a_damaged_last_checkpoint_is_named_and_not_overwritten(
     (run.folder / LAST).write_bytes(content)
     with pytest.raises(CheckpointError, match="last.pt: cannot be read"):
         run_epochs(run)
-    assert tree(run.folder) == {LAST: content}
+    found = tree(run.folder)
+    assert found.keys() == {LAST, LOG} and found[LAST] == content
+    assert " stops: cannot be read" in found[LOG].decode()
 
 
 def test_a_run_that_goes_on_from_another_ends_as_if_it_had_been_one(
