@@ -141,6 +141,25 @@ class LocalCluster:
         """`hcl submit OPTIONS -- WORDS` to its end."""
         return self.hcl("submit", "--python", sys.executable, *options, "--", *words)
 
+    def submit_and_kill(self, actor: str, role: str, has_begun: Callable[[], object], *words: str | Path) -> None:
+        """Submit; once work has begun, kill a node on which such an actor works; the job must end well."""
+        job = self.begin(*words)
+
+        def victim() -> Node | None:
+            return next((node for node in self.nodes if node.runs(actor)), None)
+
+        try:
+            wait_for(lambda: job.poll() is not None or (has_begun() and victim()), f"{actor} at work")
+            node = victim()
+            assert job.poll() is None and node is not None, f"ended before the kill: {job.communicate()[0]}"
+            elsewhere = [one for one in self.nodes if role not in one.roles]
+            assert not any(one.runs(actor) for one in elsewhere), f"{actor} on a node that is not marked for {role}"
+            self.replace(node)
+            printed, _ = job.communicate(timeout=600)
+            assert job.returncode == 0, printed
+        finally:
+            job.kill()
+
     def _command(self, words: list[str | Path] | tuple[str | Path, ...]) -> list[str]:
         return self.host.command(sys.executable, "-m", "orchestration", *map(str, words))
 

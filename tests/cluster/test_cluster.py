@@ -13,21 +13,27 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 import results
 from hcl.checkpoint import load_checkpoint
-from hcl.manifest import read_manifest
 from hcl.resolve import to_yaml
-from orchestration.runs import BEST, LAST
-from tests.cluster.nodes import ROOT, LocalCluster, Node, processes, wait_for
-from tests.orchestration.conftest import tiny_experiment, tree, write_data
-from tests.orchestration.test_train import TIMED
+from orchestration.runs import LAST
+from tests.cluster.compare import (
+    assert_same_frames,
+    assert_same_run,
+    ended_well,
+    epochs_of,
+    evaluations,
+    outcomes,
+    untimed,
+)
+from tests.cluster.nodes import ROOT, LocalCluster, processes, wait_for
+from tests.orchestration.conftest import tiny_experiment, write_data
 
 pytestmark = pytest.mark.cluster
 
@@ -56,32 +62,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def places(root: Path, runs: str) -> list[str]:
     return ["--data", str(root / "data"), "--runs", str(root / runs)]
-
-
-def disturbed(place: LocalCluster, actor: str, role: str, has_begun: Callable[[], object], *words: str | Path) -> None:
-    """Submit; once work has begun, kill a node on which such an actor works; the job must end well."""
-    job = place.begin(*words)
-
-    def victim() -> Node | None:
-        return next((node for node in place.nodes if node.runs(actor)), None)
-
-    try:
-        wait_for(lambda: job.poll() is not None or (has_begun() and victim()), f"{actor} at work")
-        node = victim()
-        assert job.poll() is None and node is not None, f"ended before the kill: {job.communicate()[0]}"
-        elsewhere = [one for one in place.nodes if role not in one.roles]
-        assert not any(one.runs(actor) for one in elsewhere), f"{actor} on a node that is not marked for {role}"
-        place.replace(node)
-        printed, _ = job.communicate(timeout=600)
-        assert job.returncode == 0, printed
-    finally:
-        job.kill()
-
-
-def ended_well(done: Any) -> str:
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert " succeeded" in done.stderr
-    return done.stdout
 
 
 def test_a_job_is_followed_listed_and_ends_with_the_status_of_its_command(place: LocalCluster, root: Path) -> None:
@@ -143,19 +123,9 @@ def n_begun(data: Path) -> int:
     return sum(1 for _ in (data / "images" / "synth_plain").glob("*/*/0.jpg"))
 
 
-def assert_same_frames(data: Path, extracted: Path) -> None:
-    images, expected = (one / "images" / "synth_plain" for one in (data, extracted))
-    assert {one.status for one in read_manifest(images).values()} == {"ok"}
-    assert read_manifest(images).keys() == read_manifest(expected).keys()
-    frames = [
-        {name: one for name, one in tree(folder).items() if name.endswith(".jpg")} for folder in (images, expected)
-    ]
-    assert frames[0] == frames[1] and len(frames[0]) > 1000
-
-
 def test_a_node_killed_in_extraction_changes_no_frame(place: LocalCluster, extracted: Path) -> None:
     data = not_extracted(extracted, "killed")
-    disturbed(place, "_Extractor", "decode", lambda: n_begun(data) >= 5, "extract", "synth_plain", "--data", data)
+    place.submit_and_kill("_Extractor", "decode", lambda: n_begun(data) >= 5, "extract", "synth_plain", "--data", data)
     assert_same_frames(data, extracted)
 
 
@@ -185,7 +155,7 @@ def whole(place: LocalCluster, root: Path) -> Path:
 def test_a_node_killed_in_training_changes_no_weight(place: LocalCluster, root: Path, whole: Path) -> None:
     folder = root / "killed-runs" / "tiny"
     words = ["train", root / "tiny.yaml", *places(root, "killed-runs")]
-    disturbed(place, "RayTrainWorker", "train", lambda: epochs_of(folder) >= 2, *words)
+    place.submit_and_kill("RayTrainWorker", "train", lambda: epochs_of(folder) >= 2, *words)
     assert_same_run(folder, whole)
     provenance = results.read_provenance(folder)
     assert provenance.revision and place.token not in (folder / "provenance.json").read_text()
@@ -212,7 +182,7 @@ def test_a_node_killed_in_evaluation_changes_no_record(place: LocalCluster, root
         shutil.copytree(whole, root / name / "tiny")
     ended_well(place.submit("evaluate", "tiny", *options, *places(root, "whole-answers")))
     begun = lambda: any((root / "killed-answers" / "cache" / "features").glob("*/*"))  # noqa: E731
-    disturbed(place, "Scorer", "encode", begun, "evaluate", "tiny", *options, *places(root, "killed-answers"))
+    place.submit_and_kill("Scorer", "encode", begun, "evaluate", "tiny", *options, *places(root, "killed-answers"))
     found, expected = (evaluations(root / name / "tiny") for name in ("killed-answers", "whole-answers"))
     assert found == expected and len(found) == 8
 
@@ -224,7 +194,7 @@ def test_a_node_killed_in_a_sweep_changes_no_trial(place: LocalCluster, root: Pa
     ended_well(place.submit(*words, *places(root, "whole-studies")))
     trials = root / "killed-studies" / "study" / "trials"
     begun = lambda: any(trials.glob("*/metrics.parquet"))  # noqa: E731
-    disturbed(place, "ImplicitFunc", "train", begun, *words, *places(root, "killed-studies"))
+    place.submit_and_kill("ImplicitFunc", "train", begun, *words, *places(root, "killed-studies"))
     found, expected = (outcomes(root / name / "study") for name in ("killed-studies", "whole-studies"))
     assert found == expected and len(found) == 4
 
@@ -328,32 +298,3 @@ def test_a_head_that_dies_is_begun_anew_and_the_job_goes_on(place: LocalCluster,
         for node in nodes:
             node.stop()
     assert_same_run(folder, whole)
-
-
-def epochs_of(folder: Path) -> int:
-    """Epochs whose metrics are on disk."""
-    return len(results.read_epochs(folder)) if (folder / "metrics.parquet").exists() else 0
-
-
-def assert_same_run(folder: Path, expected: Path) -> None:
-    """Metrics and checkpoints, but for what was timed."""
-    assert untimed(folder) == untimed(expected)
-    for name in (LAST, BEST):
-        found, same = load_checkpoint(folder / name)["model"], load_checkpoint(expected / name)["model"]
-        assert all(torch.equal(found[key], same[key]) for key in same | found)
-
-
-def untimed(folder: Path) -> list[dict[str, Any]]:
-    return [{name: one for name, one in row.items() if name not in TIMED} for row in results.read_epochs(folder)]
-
-
-def evaluations(folder: Path) -> list[dict[str, Any]]:
-    """Its records, but for what was timed, typed, and where they lie."""
-    left_out = {"created", "checkpoint", "command", "seconds"}
-    records = [json.loads(path.read_text()) for path in sorted((folder / "evaluation").glob("*.json"))]
-    return [{name: one for name, one in record.items() if name not in left_out} for record in records]
-
-
-def outcomes(folder: Path) -> list[Any]:
-    trials = results.read_trials(folder)
-    return sorted((sorted(trial.params.items()), trial.value, trial.state, trial.epochs) for trial in trials)

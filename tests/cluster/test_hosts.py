@@ -18,9 +18,9 @@ import pytest
 
 from hcl.manifest import read_manifest
 from hcl.resolve import to_yaml
+from tests.cluster.compare import assert_same_run, ended_well, epochs_of, evaluations
 from tests.cluster.hosts import LINK, Host, NotPermitted, two_hosts
 from tests.cluster.nodes import ROOT, LocalCluster, processes, wait_for
-from tests.cluster.test_cluster import assert_same_run, ended_well, epochs_of, evaluations
 from tests.orchestration.conftest import tiny_experiment, tree, write_data
 from tests.orchestration.s3_server import KEYS, missing, s3_server
 

@@ -1,0 +1,62 @@
+"""What jobs leave behind, compared with what undisturbed ones do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import results
+from hcl.checkpoint import load_checkpoint
+from hcl.manifest import read_manifest
+from orchestration.runs import BEST, LAST
+from tests.orchestration.conftest import tree
+from tests.orchestration.test_train import TIMED
+
+
+def ended_well(done: Any) -> str:
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " succeeded" in done.stderr
+    return done.stdout
+
+
+def assert_same_frames(data: Path, expected_data: Path, dataset: str = "synth_plain") -> None:
+    """All videos have frames, and the files are the same."""
+    images, expected = (one / "images" / dataset for one in (data, expected_data))
+    assert {one.status for one in read_manifest(images).values()} == {"ok"}
+    assert read_manifest(images).keys() == read_manifest(expected).keys()
+    frames = [
+        {name: one for name, one in tree(folder).items() if name.endswith(".jpg")} for folder in (images, expected)
+    ]
+    assert frames[0] == frames[1] and len(frames[0]) > 1000
+
+
+def epochs_of(folder: Path) -> int:
+    """Epochs whose metrics are on disk."""
+    return len(results.read_epochs(folder)) if (folder / "metrics.parquet").exists() else 0
+
+
+def assert_same_run(folder: Path, expected: Path) -> None:
+    """Metrics and checkpoints, but for what was timed."""
+    assert untimed(folder) == untimed(expected)
+    for name in (LAST, BEST):
+        found, same = load_checkpoint(folder / name)["model"], load_checkpoint(expected / name)["model"]
+        assert all(torch.equal(found[key], same[key]) for key in same | found)
+
+
+def untimed(folder: Path) -> list[dict[str, Any]]:
+    return [{name: one for name, one in row.items() if name not in TIMED} for row in results.read_epochs(folder)]
+
+
+def evaluations(folder: Path) -> list[dict[str, Any]]:
+    """Its records, but for what was timed, typed, and where they lie."""
+    left_out = {"created", "checkpoint", "command", "seconds"}
+    records = [json.loads(path.read_text()) for path in sorted((folder / "evaluation").glob("*.json"))]
+    return [{name: one for name, one in record.items() if name not in left_out} for record in records]
+
+
+def outcomes(folder: Path) -> list[Any]:
+    trials = results.read_trials(folder)
+    return sorted((sorted(trial.params.items()), trial.value, trial.state, trial.epochs) for trial in trials)
