@@ -160,6 +160,22 @@ class LocalCluster:
         finally:
             job.kill()
 
+    def submit_and_join(self, actor: str, has_begun: Callable[[], object], *words: str | Path) -> None:
+        """Submit; once work has begun, add a node, and kill it once such an actor works there; the job must end well."""
+        job, joined = self.begin(*words), None
+        try:
+            wait_for(lambda: job.poll() is not None or has_begun(), "work")
+            joined = self.add_node()
+            wait_for(lambda: job.poll() is not None or joined.runs(actor), f"{actor} on the new node")
+            assert job.poll() is None, f"ended before the node had work: {job.communicate()[0]}"
+            self.lose(joined)
+            printed, _ = job.communicate(timeout=600)
+            assert job.returncode == 0, printed
+        finally:
+            job.kill()
+            if joined in self.nodes:
+                self.lose(joined)
+
     def _command(self, words: list[str | Path] | tuple[str | Path, ...]) -> list[str]:
         return self.host.command(sys.executable, "-m", "orchestration", *map(str, words))
 
