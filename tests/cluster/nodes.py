@@ -161,7 +161,7 @@ class LocalCluster:
             job.kill()
 
     def submit_and_join(self, actor: str, has_begun: Callable[[], object], *words: str | Path) -> None:
-        """Submit; once work has begun, add a node, and kill it once such an actor works there; the job must end well."""
+        """Submit; once work has begun, add a node; once such an actor works there, kill it; the job must end well."""
         job, joined = self.begin(*words), None
         try:
             wait_for(lambda: job.poll() is not None or has_begun(), "work")

@@ -21,6 +21,7 @@ import torch
 
 import results
 from hcl.checkpoint import load_checkpoint
+from hcl.manifest import read_manifest
 from hcl.resolve import to_yaml
 from orchestration.runs import LAST
 from tests.cluster.compare import (
@@ -33,7 +34,7 @@ from tests.cluster.compare import (
     untimed,
 )
 from tests.cluster.nodes import ROOT, LocalCluster, processes, wait_for
-from tests.orchestration.conftest import tiny_experiment, write_data
+from tests.orchestration.conftest import tiny_experiment, tree, write_data
 
 pytestmark = pytest.mark.cluster
 
