@@ -158,12 +158,17 @@ class JobServer:
         chunks = self._client.tail_job_logs(job_id)
         position = 0  # a new connection begins with the log's first line
         pending: asyncio.Task[str] | None = None
+        has_ended = False
         try:
             while True:
                 pending = pending or asyncio.ensure_future(anext(chunks))
                 done, _ = await asyncio.wait({pending}, timeout=_TIMEOUT_S)
                 if not done:  # quiet, or cut off?
-                    await asyncio.to_thread(self.details, job_id)
+                    if has_ended:  # for an interval: no more will come on this connection, and nobody closes it
+                        log = await asyncio.to_thread(self.logs, job_id)
+                        write(log[n_shown:])
+                        return max(n_shown, len(log))
+                    has_ended = (await asyncio.to_thread(self.details, job_id)).status.is_terminal()
                     continue
                 chunk, pending = pending.result(), None
                 write(chunk[max(0, n_shown - position) :])

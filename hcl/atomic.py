@@ -1,8 +1,9 @@
-"""Files that are whole or absent at any moment."""
+"""Files and folders that are whole or absent at any moment."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -51,3 +52,31 @@ def write_atomically(path: Path, content: bytes) -> Path:
 def write_lines(path: Path, lines: Iterable[str]) -> Path:
     """One line each, with a last newline. Raises StorageError."""
     return write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
+
+
+def publish_folder(partial: Path, destination: Path) -> None:
+    """Put a finished folder in its place; one that stands there goes. Raises OSError."""
+    for attempt in range(10):
+        discard_folder(destination)
+        try:
+            return os.rename(partial, destination)
+        except OSError:
+            # A process of a killed run may have put its own folder there in between.
+            if attempt == 9 or not (destination.exists() and partial.exists()):
+                raise
+    return None
+
+
+def discard_folder(folder: Path) -> None:
+    """Remove a folder; the first step is a rename, so that no half of it is ever seen, or renamed back."""
+    doomed = partial_of(folder)
+    try:
+        os.rename(folder, doomed)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def partial_of(path: Path) -> Path:
+    """A hidden sibling, on the same file system; the name is cut because file systems bound its length."""
+    return path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}.partial")

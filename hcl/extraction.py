@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from hcl.atomic import discard_folder, partial_of, publish_folder
 from hcl.decoding import FrameOptions, decode_into
 from hcl.errors import DataError, StorageError
 from hcl.folders import folder_names
@@ -62,29 +62,6 @@ def extract_video(
     return record
 
 
-def publish_folder(partial: Path, destination: Path) -> None:
-    """Put a finished folder in its place; one that stands there goes. Raises OSError."""
-    for attempt in range(10):
-        discard_folder(destination)
-        try:
-            return os.rename(partial, destination)
-        except OSError:
-            # A process of a killed run may have put its own folder there in between.
-            if attempt == 9 or not (destination.exists() and partial.exists()):
-                raise
-    return None
-
-
-def discard_folder(folder: Path) -> None:
-    """Remove a folder; the first step is a rename, so that no half of it is ever seen, or renamed back."""
-    doomed = partial_of(folder)
-    try:
-        os.rename(folder, doomed)
-    except FileNotFoundError:
-        return
-    shutil.rmtree(doomed, ignore_errors=True)
-
-
 def discard_partials(images_root: Path) -> int:
     """Remove what killed commands left behind; returns how much. None may be at work on these images."""
     partials = [*images_root.glob(".*.partial"), *images_root.glob("*/.*.partial")]
@@ -94,11 +71,6 @@ def discard_partials(images_root: Path) -> int:
         else:
             path.unlink(missing_ok=True)
     return len(partials)
-
-
-def partial_of(path: Path) -> Path:
-    """A hidden sibling, on the same file system; the name is cut because file systems bound its length."""
-    return path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}.partial")
 
 
 def find_videos(videos_root: Path) -> dict[str, Path]:

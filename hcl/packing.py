@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 
+from hcl.atomic import discard_folder, partial_of, publish_folder
 from hcl.decoding import frames_digest
 from hcl.errors import DataError, StorageError
-from hcl.extraction import discard_folder, discard_partials, partial_of, publish_folder
+from hcl.extraction import discard_partials
 from hcl.folders import FrameFolder, folder_names
 from hcl.frames import is_current
 from hcl.locking import exclusive

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -107,10 +108,20 @@ def _try(path: Path) -> TextIO | None:
         file = path.open("a")
     except OSError as error:
         raise StorageError(
-            f"cannot be written: {error.strerror}", where=str(path), remedy="give --runs a folder of yours"
+            f"cannot be written: {error.strerror}", where=str(path), remedy="give a folder of yours"
         ) from error
-    with suppress(OSError):
+    try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return None
+        raise StorageError(
+            f"cannot be locked: {error.strerror}",
+            where=str(path),
+            remedy="mount its file system with locks (NFS: lockd or version 4; Lustre: -o flock)",
+        ) from error
+    with suppress(FileNotFoundError):
         if path.stat().st_ino == os.fstat(file.fileno()).st_ino:  # not one that its last holder has just removed
             return file
     file.close()

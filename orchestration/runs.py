@@ -22,6 +22,8 @@ from orchestration.training.grids import GridJob
 from results.files import write_atomically
 
 LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"
+NEXT_BEST = "checkpoints/next_best.pt"
+"""The best weights until the last checkpoint, too, is that of their epoch."""
 PROGRESS = "progress.json"
 LOG, ERROR_LOG, HUNG_LOG = "log.txt", "error.log", "hung.log"
 """In the run's folder: its diary; of a trial, the traceback of what it failed of, and of where it was when its time was
@@ -33,9 +35,13 @@ FUSION = "fusion.yaml"
 
 
 def resources_of(experiment: Experiment) -> dict[str, float]:
-    """What a run of this experiment holds: a CPU a worker, and a GPU where it asks for them."""
+    """What a run of this experiment holds: each worker its CPUs, and a GPU where it asks for them."""
     workers = float(experiment.train.workers)
-    return {"workers": workers, "cpus": workers, "gpus": workers if experiment.train.use_gpu else 0.0}
+    return {
+        "workers": workers,
+        "cpus": workers * experiment.train.cpus_per_worker,
+        "gpus": workers if experiment.train.use_gpu else 0.0,
+    }
 
 
 def gpus_here() -> dict[str, list[str]]:
@@ -103,7 +109,11 @@ class Run:
         return load_checkpoint(self.folder / LAST, holding=["epoch"])["epoch"] if self.has_last() else 0
 
 
-def write_fusion(folder: Path, settings: Mapping[str, Any], how: str) -> None:
-    """Keep a fusion that was chosen on val, by dotted path."""
-    header = f"# Chosen on val {how}; `hcl evaluate RUN --fused` reads it.\n"
+def write_fusion(folder: Path, settings: Mapping[str, Any], how: str, *, partition: str = "val") -> None:
+    """Keep a fusion, by dotted path.
+
+    Args:
+        partition: that it was chosen on.
+    """
+    header = f"# Chosen on {partition} {how}; `hcl evaluate RUN --fused` reads it.\n"
     write_atomically(folder / FUSION, f"{header}{dump_yaml(nest(settings))}".encode())

@@ -15,13 +15,15 @@ from pathlib import Path
 import cv2
 import ray
 
+from hcl.atomic import discard_folder
 from hcl.catalogue import frames_folder
 from hcl.decoding import FrameOptions
 from hcl.errors import StorageError
-from hcl.extraction import discard_folder, discard_partials, extract_video
+from hcl.extraction import discard_partials, extract_video
 from hcl.inventory import ExtractionJob, Inventory, extraction_jobs, settle_missing, take_inventory
 from hcl.locking import exclusive
 from hcl.manifest import VideoRecord, append_record, read_manifest, write_manifest
+from orchestration.locks import held, lock_of
 from orchestration.machines.runtime import (
     ItemCrash,
     ItemTimeout,
@@ -88,7 +90,7 @@ def extract_dataset(
     options = FrameOptions(short_side, quality, n_frames)
     inventory = take_inventory(data_root, dataset)
     done: list[VideoRecord] = []
-    with exclusive(images_root):
+    with exclusive(images_root), held(lock_of(images_root), what=f"extraction of {dataset}"):  # the second: of hosts
         discard_partials(images_root)
         records = read_manifest(images_root)
         settle_missing(images_root, inventory, records)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import socket
 import threading
 import time
@@ -15,11 +16,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from hcl.errors import StorageError
 from hcl.storing import storing
 
 BEAT_S = 5.0
 QUIET_S = 20.0
 """A claim that has not changed for so long is nobody's."""
+GRACE_S = 60.0
+"""How long what has lost its claim may take to end."""
 _SETTLE_S = 3.0  # until a host sees what another has written
 
 
@@ -49,17 +53,29 @@ def is_free(path: Path, until: float) -> bool:
 def claimed(path: Path) -> Iterator[bool]:
     """Claim a file for the duration of a block; False where another host did so at the same time and was later.
 
-    Raises StorageError where it cannot be written.
+    A host that was cut off for longer than QUIET_S may find that another has taken over. It stops then: the block is
+    interrupted in the main thread, and elsewhere, such as in a worker, the process ends.
+
+    Raises StorageError where it cannot be written, or was taken over.
     """
     mine = f"{signature()}\n{uuid.uuid4().hex}\n"
-    done = threading.Event()
+    done, lost = threading.Event(), threading.Event()
+    is_main = threading.current_thread() is threading.main_thread()
 
     def beat() -> None:
         for number in itertools.count(1):
             if done.wait(BEAT_S):
                 return
             with suppress(OSError):  # a network that is gone for a while
+                if (said := path.read_text()) and not said.startswith(mine):
+                    break
                 path.write_text(f"{mine}{number}\n")
+        lost.set()
+        if is_main:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            done.wait(GRACE_S)
+        if not done.is_set():
+            os._exit(1)
 
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,10 +88,19 @@ def claimed(path: Path) -> Iterator[bool]:
     thread.start()
     try:
         yield True
+    except KeyboardInterrupt as error:
+        if lost.is_set():
+            raise StorageError(
+                f"was taken over by {_text(path).partition(chr(10))[0]}: this host could not write there for a while",
+                where=str(path),
+                remedy="look at what runs there; repeat the command once that has ended",
+            ) from error
+        raise
     finally:
         done.set()
         thread.join()
-        path.unlink(missing_ok=True)
+        if not lost.is_set():
+            path.unlink(missing_ok=True)
 
 
 def _text(path: Path) -> str:

@@ -25,7 +25,7 @@ from hcl.errors import ClusterError
 from orchestration.machines import meters, mounts
 from orchestration.machines.actors import ItemCrash, ItemTimeout, map_actors
 from orchestration.machines.node_watch import ends_without_nodes
-from orchestration.machines.roles import Role, free, mark
+from orchestration.machines.roles import Role, free_for, mark
 
 __all__ = [
     "ItemCrash",
@@ -102,8 +102,7 @@ def connect(
 
 def n_workers_available(role: Role, *, use_gpu: bool = False) -> int:
     """How many actors of one CPU (and one GPU) find room now on the nodes that do this work."""
-    room = free(role)
-    return int(min(room.values()) if use_gpu else room["CPU"])
+    return sum(int(min(room.values()) if use_gpu else room["CPU"]) for room in free_for(role))
 
 
 def actor_of(kind: type, role: Role, title: str, *, use_gpu: bool = False) -> Callable[..., Any]:
@@ -191,6 +190,12 @@ def _probe(address: str, timeout_s: float) -> None:
     """Raise ClusterError unless a Ray cluster answers there: `ray.init` itself would wait for minutes."""
     if address in ("auto", "local"):
         return
+    if address.startswith(("http://", "https://")):
+        raise ClusterError(
+            "is the address of a job server, not of Ray",
+            where=f"RAY_ADDRESS={address}" if os.environ.get("RAY_ADDRESS") == address else address,
+            remedy="unset RAY_ADDRESS (hcl submit and hcl jobs also read RAY_API_SERVER_ADDRESS); Ray is at HOST:6379",
+        )
     remedy = "check that the cluster runs, its address and port, and that no firewall lies between"
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():

@@ -19,7 +19,10 @@ from hcl.strict_yaml import read_yaml
 from orchestration.machines.storage import ELSEWHERE
 
 _LOCAL = ("submit", "jobs", "cluster")  # commands about a cluster, not on one
-_KEPT = {"data": "--data", "runs": "--runs", "to": "--to"}  # options whose folders outlive a job
+_KEPT = {
+    "data": "--data", "runs": "--runs", "to": "--to", "warm_start": "--warm-start", "cache_dir": "--cache-dir",
+}  # fmt: skip
+"""Options that name folders beside the job's own."""
 _FILES = "submitted"  # where files that the command names lie in the package
 
 
@@ -73,24 +76,47 @@ def check_command(group: TyperGroup, words: Sequence[str]) -> JobCommand:
         )
     for name, option in _KEPT.items():
         folder = parsed.params.get(name)
-        if isinstance(folder, Path) and not folder.is_absolute():
+        if isinstance(folder, str | Path) and not Path(folder).is_absolute():
             raise ConfigError(
                 f"{str(folder)!r} would lie in the job's temporary folder",
                 where=option,
                 remedy=f"give {option} an absolute path on storage that every node of the cluster sees",
             )
+    _check_storage(parsed)
     packed: list[str] = []
     files: dict[str, Path] = {}
     for word in words:
-        path = Path(word)
+        option, is_equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        path = Path(value)
         if path.suffix in (".yaml", ".yml") and os.path.isfile(path):
             chain = _with_bases(path)
             root = Path(os.path.commonpath([one.parent for one in chain]))
             place = f"{_FILES}/{len(packed)}"
             files |= {f"{place}/{one.relative_to(root)}": one for one in chain}
-            word = f"{place}/{chain[0].relative_to(root)}"
+            word = f"{option}{is_equals}{place}/{chain[0].relative_to(root)}"
         packed.append(word)
     return JobCommand(tuple(packed), files)
+
+
+def _check_storage(parsed: typer.Context) -> None:
+    """Raise ConfigError for a study's storage that the job would not have."""
+    storage = parsed.params.get("storage")
+    if not storage:
+        return
+    if (source := parsed.get_parameter_source("storage")) is not None and source.name == "ENVIRONMENT":
+        raise ConfigError(
+            "is set here, and the job would not have it",
+            where="HCL_STORAGE",
+            remedy="unset it here and set it on the cluster's nodes, or give --storage without a password, which "
+            "~/.pgpass there may have",
+        )
+    path = storage.removeprefix("sqlite:///")
+    if ("://" not in storage or path != storage) and not Path(path).is_absolute():
+        raise ConfigError(
+            f"{storage!r} would lie in the job's temporary folder",
+            where="--storage",
+            remedy="give an absolute path on storage that every node of the cluster sees (sqlite:////shared/study.db)",
+        )
 
 
 def _parse(group: TyperGroup, words: list[str]) -> typer.Context:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any
 import optuna
 
 import results
+from hcl.atomic import discard_folder
 from hcl.config import Experiment
 from hcl.errors import ConfigError, HCLError
 from hcl.resolve import override, to_yaml
@@ -110,7 +110,7 @@ def write_best(study: Study, best: Experiment) -> Path:
 
 def _forget(study: Study) -> None:
     """The folder, and what a database may hold of the study."""
-    shutil.rmtree(study.folder, ignore_errors=True)
+    discard_folder(study.folder)
     if study.storage is not None:
         with suppress(KeyError):
             optuna.delete_study(study_name=study.experiment.name, storage=open_storage(study.folder, study.storage))

@@ -21,14 +21,16 @@ from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
 import results
+from hcl.atomic import discard_folder
 from hcl.errors import ClusterError, HCLError, StorageError
-from hcl.resolve import to_yaml
+from hcl.resolve import load_resolved, to_yaml
 from orchestration.machines.roles import mark
 from orchestration.runs import ERROR_LOG, HUNG_LOG, Run
 from orchestration.sweeps.source import Given
 from orchestration.sweeps.study import Study
 from orchestration.training.fitting import fit
 from orchestration.training.keeping import fusion_of, inherit
+from orchestration.training.train import STUDY
 from orchestration.training.worker import run_epochs
 from results.files import write_atomically
 from search_spaces.space import Objective
@@ -66,13 +68,22 @@ def _run_trial(config: dict[str, Any], study: Study, train: Train) -> None:
     """A trial from its last checkpoint to its end. What would only fail again is reported, all else is raised."""
     given = Given(**config["given"])
     folder = study.trial_folder(given.name)
+    if not (study.folder / STUDY).exists():
+        raise StorageError(
+            f"node {ray.util.get_node_ip_address()} does not see this folder",
+            where=str(study.folder),
+            remedy="mount the runs folder under the same path on every node",
+        )
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with _time_limit(folder / HUNG_LOG, study.limits.time_s):
-            run = study.trial_run(given)
+            run, settings = study.trial_run(given), folder / "experiment.yaml"
+            if settings.exists() and load_resolved(settings).digest() != run.experiment.digest():
+                discard_folder(folder)  # a trial of this name, of a study whose ledger is gone
+                folder.mkdir()
             if given.parent is not None:
                 inherit(study.trial_folder(given.parent), folder)
-            write_atomically(folder / "experiment.yaml", to_yaml(run.experiment).encode())
+            write_atomically(settings, to_yaml(run.experiment).encode())
             report = _Reporter(study.space.objectives, folder)
             if (done := run.epochs_done()) and (known := report.last(done)):
                 tune.report(known)  # Tune is told of what was trained before

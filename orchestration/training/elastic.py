@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hcl.config import Train
-from orchestration.machines.roles import free, mark, nodes_for
+from orchestration.machines.roles import free_for, mark, nodes_for
 
 _LAST_TRIES = 3  # of the least number: then the run has failed
 
@@ -18,7 +18,7 @@ def worker_resources(settings: Train) -> dict[str, float]:
 
 def n_that_fit(settings: Train) -> int:
     """Workers that find room on the nodes that train, as if nothing else ran there."""
-    return sum(_within(settings, node) for node in nodes_for("train"))
+    return sum(workers_on(settings, node) for node in nodes_for("train"))
 
 
 def first_count(settings: Train) -> int:
@@ -46,9 +46,15 @@ def next_count(counts: Sequence[int], room: int, failed: Mapping[int, int]) -> i
 def could_be_more(settings: Train, n_workers: int) -> bool:
     """Whether so much is free that a run of fewer workers than it asked for could have more."""
     more = [count for count in settings.worker_counts if count > n_workers]
-    return bool(more) and n_workers + _within(settings, free("train")) >= more[-1]
+    return bool(more) and n_workers + sum(workers_on(settings, node) for node in free_for("train")) >= more[-1]
 
 
-def _within(settings: Train, room: Mapping[str, float]) -> int:
-    by_cpu = int(room["CPU"] / settings.cpus_per_worker + 1e-9)
-    return min(by_cpu, int(room["GPU"] + 1e-9)) if settings.use_gpu else by_cpu
+def workers_on(settings: Train, node: Mapping[str, float], gpu_share: float = 1.0) -> int:
+    """Workers that find room among a node's CPUs and GPUs.
+
+    Args:
+        gpu_share: of a GPU, for each; a worker's share lies on one.
+    """
+    by_cpu = int(node["CPU"] / settings.cpus_per_worker + 1e-9)
+    by_gpu = int(node["GPU"] + 1e-9) * int(1 / gpu_share + 1e-9)
+    return min(by_cpu, by_gpu) if settings.use_gpu else by_cpu

@@ -14,7 +14,7 @@ from typing import Any
 import ray.train
 import torch
 from ray.exceptions import RayError
-from ray.train import CheckpointConfig, ControllerError, FailureConfig, RunConfig, ScalingConfig
+from ray.train import CheckpointConfig, ControllerError, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device, prepare_model
 from torch import nn
 
@@ -23,6 +23,7 @@ from hcl.errors import ClusterError, HCLError, StorageError, TrainingError
 from hcl.gather import Gather, OneProcess, Workers
 from orchestration.console import notes
 from orchestration.machines import meters
+from orchestration.machines.roles import wait_for_nodes
 from orchestration.machines.storage import storage_error
 from orchestration.runs import FAILED, Run
 from orchestration.training.elastic import could_be_more, first_count, n_that_fit, next_count, worker_resources
@@ -47,6 +48,7 @@ def fit(run: Run, *, callbacks: Sequence[Any] = (), report: Callable[[dict], dic
     (run.folder / FAILED).unlink(missing_ok=True)
     settings = run.experiment.train
     state = run.folder / _RAY_STATE
+    wait_for_nodes("train", use_gpu=settings.use_gpu)
     n_workers = first_count(settings)
     failed: Counter[int] = Counter()
     try:
@@ -65,8 +67,19 @@ def fit(run: Run, *, callbacks: Sequence[Any] = (), report: Callable[[dict], dic
                     raise
                 n_workers = following
                 continue
+            except WorkerGroupError as error:  # nodes have died, more often than Ray Train itself allows
+                if run.epochs_done() <= done or not all(map(_is_death, error.worker_failures.values())):
+                    raise
+                n_workers, failed = first_count(settings), Counter()
+                continue
             if (run.folder / FAILED).exists() or run.epochs_done() >= run.last_epoch:
                 break
+            if run.epochs_done() <= done:
+                raise StorageError(
+                    "its workers have ended, and left no checkpoint that is seen here",
+                    where=str(run.folder),
+                    remedy="mount the runs folder under the same path on every node",
+                )
             n_workers, failed = first_count(settings), Counter()
     except HCLError:
         raise
@@ -76,7 +89,9 @@ def fit(run: Run, *, callbacks: Sequence[Any] = (), report: Callable[[dict], dic
         for one in (error, *failures):  # a full disk has no room for what a worker leaves behind either
             if told := storage_error(one, run.folder):
                 raise told from error
-        if failures and not any(isinstance(one, RayError) for one in failures):
+            if isinstance(one, HCLError):
+                raise one from error
+        if failures and not any(map(_is_death, failures)):
             raise  # a bug in our own code, which wants its traceback
         raise ClusterError(
             f"training stopped: {str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__}",
@@ -119,8 +134,14 @@ def _trainer(
 def _train_worker(config: dict[str, Any]) -> None:
     """Runs in each of Ray Train's workers."""
     run: Run = config["run"]
-    report = config["report"] or (lambda row: row)
     context = ray.train.get_context()
+    report = config["report"] if config["report"] and context.get_world_rank() == 0 else dict
+    if not (run.folder / "experiment.yaml").exists():
+        raise StorageError(
+            f"node {ray.util.get_node_ip_address()} does not see this folder",
+            where=str(run.folder),
+            remedy="mount the runs folder under the same path on every node",
+        )
     if (run.folder / FAILED).exists():
         return  # this worker was restarted after an error that would only repeat itself
     world = context.get_world_size()
@@ -150,6 +171,11 @@ def _train_worker(config: dict[str, Any]) -> None:
         content = {"kind": type(error).__name__, "problem": error.problem, "where": error.where}
         write_atomically(run.folder / FAILED, json.dumps(content | {"remedy": error.remedy}).encode())
         raise
+
+
+def _is_death(failure: Exception) -> bool:
+    """Whether a worker ended by its process or its node."""
+    return isinstance(failure, RayError)
 
 
 def _synchronised(model: nn.Module) -> nn.Module:

@@ -31,7 +31,7 @@ from hcl.splits import Partition
 from hcl.storing import storing
 from hcl.training import EpochSums
 from orchestration.locks import held
-from orchestration.runs import BEST, FUSION, LAST, NON_FINITE, PROGRESS, Run, write_fusion
+from orchestration.runs import BEST, FUSION, LAST, NEXT_BEST, NON_FINITE, PROGRESS, Run, write_fusion
 from orchestration.training.diary import Diary
 from results.files import write_atomically
 
@@ -118,17 +118,21 @@ class Keeper:
 
     def restore(self, device: torch.device) -> Position:
         """Go on from the last checkpoint, if there is one."""
-        position = Position()
-        if self.is_writer:
-            remove_partial_checkpoints(self.run.folder / "checkpoints")
-        if self.run.has_last():
-            path = self.run.folder / LAST
-            state = load_checkpoint(path, map_location=device, holding=_PARTS)
-            self.trained.restore(state, str(path))
-            position = Position(state["epoch"], EpochSums(**state["sums"]), state["metrics"], state["best"])
-        if self.is_writer and position.epoch < self.run.last_epoch:
+        if not self.run.has_last():
+            return Position()
+        path = self.run.folder / LAST
+        state = load_checkpoint(path, map_location=device, holding=_PARTS)
+        self.trained.restore(state, str(path))
+        return Position(state["epoch"], EpochSums(**state["sums"]), state["metrics"], state["best"])
+
+    def begin(self, position: Position, device: torch.device) -> None:
+        """Tell who goes on from where, and clear away what a killed process left."""
+        if not self.is_writer:
+            return
+        remove_partial_checkpoints(self.run.folder / "checkpoints")
+        settle_best(self.run, position.best)
+        if position.epoch < self.run.last_epoch:
             self._diary.begins(position.epoch, position.sums.steps, device=device, n_workers=self.n_workers)
-        return position
 
     def after_step(self, position: Position, values: dict[str, float]) -> None:
         """Tell of the progress, about once a second, and keep a checkpoint where one is due."""
@@ -153,15 +157,14 @@ class Keeper:
             return
         row = position.row
         if position.best["epoch"] == row["epoch"]:
-            save_checkpoint(self.run.folder / BEST, model=self.trained.model, state=self._state(position))
-            if fusion := fusion_of(row):
-                write_fusion(self.run.folder, fusion, "while training (train.val_fusions)")
+            save_checkpoint(self.run.folder / NEXT_BEST, model=self.trained.model, state=self._state(position))
         results.append_epoch(self.run.folder, row)
         curves = self.run.folder / "tensorboard"
         with storing(curves), SummaryWriter(curves, purge_step=row["epoch"]) as events:
             for name, value in row.items():
                 events.add_scalar(name, value, row["epoch"])
         self._save_last(position)
+        settle_best(self.run, position.best)
         self._diary.epoch(row)
 
     def non_finite(self, error: NonFiniteLossError, position: Position) -> TrainingError:
@@ -195,6 +198,25 @@ class Keeper:
             "experiment_digest": self.run.experiment.digest(),
             "classes": list(self.partition.classes),
         }
+
+
+def settle_best(run: Run, best: dict[str, Any]) -> None:
+    """Give the best epoch's weights their name once the last checkpoint tells of that epoch too; what is left of an
+    epoch that has to be done again goes. Also for a run that was killed between the two.
+
+    Args:
+        best: metrics of the best epoch, as the last checkpoint has them.
+    """
+    path = run.folder / NEXT_BEST
+    if not path.exists():
+        return
+    if load_checkpoint(path, holding=["epoch"])["epoch"] != best.get("epoch"):
+        path.unlink()
+        return
+    os.replace(path, run.folder / BEST)
+    if fusion := fusion_of(best):
+        chosen_on = run.experiment.data.selection_partition
+        write_fusion(run.folder, fusion, "while training (train.val_fusions)", partition=chosen_on)
 
 
 def inherit(parent: Path, folder: Path) -> None:

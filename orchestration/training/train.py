@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 
 import results
 from hcl import arguments, build, inputs
+from hcl.atomic import discard_folder
+from hcl.checkpoint import load_checkpoint
 from hcl.config import Experiment
 from hcl.errors import ConfigError, StorageError
 from hcl.resolve import load_resolved, to_yaml
@@ -17,10 +18,11 @@ from hcl.settings import flatten
 from hcl.splits import Partition
 from orchestration.locks import held, lock_of
 from orchestration.machines.runtime import connect
-from orchestration.runs import Run, gpus_here, resources_of
+from orchestration.runs import LAST, Run, gpus_here, resources_of
 from orchestration.training.checkpoints import IMPORTED
 from orchestration.training.fitting import fit
 from orchestration.training.grids import ensure_grids
+from orchestration.training.keeping import settle_best
 from orchestration.training.watching import watching
 from results.files import write_atomically
 
@@ -55,6 +57,7 @@ def train(
     with held(lock_of(run.folder), what=f"training of {experiment.name}"):
         _open_folder(run, restart=restart)
         if run.epochs_done() >= experiment.train.epochs:
+            settle_best(run, load_checkpoint(run.folder / LAST, holding=["best"])["best"])
             return run
         provenance = _provenance(run, command)
         results.write_provenance(run.folder, provenance)
@@ -89,8 +92,14 @@ def _open_folder(run: Run, *, restart: bool) -> None:
         raise ConfigError(
             "holds imported weights, not a run", where=str(run.folder), remedy="give the run another name"
         )
-    if restart and run.folder.exists():
-        shutil.rmtree(run.folder)
+    if restart:
+        discard_folder(run.folder)
+    if run.has_last() and not settings.exists():
+        raise ConfigError(
+            "holds a checkpoint, and no experiment.yaml that says of what",
+            where=str(run.folder),
+            remedy="give this run another name (--set name=...), or begin anew with --restart",
+        )
     if settings.exists() and (old := load_resolved(settings)).digest() != experiment.digest():
         differences = _differences(old, experiment)
         raise ConfigError(

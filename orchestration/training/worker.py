@@ -25,7 +25,7 @@ from hcl.batches import Batch, sampled_batches
 from hcl.build import Model
 from hcl.config import Experiment
 from hcl.episodes import Episodes
-from hcl.errors import NonFiniteLossError
+from hcl.errors import NonFiniteLossError, StorageError
 from hcl.gather import Gather, OneProcess
 from hcl.losses import TERMS
 from hcl.optimisation import set_learning_rates
@@ -69,7 +69,8 @@ def run_epochs(
     loss = regime.loss(wrapped, gather=gather, device=device, precision=experiment.train.precision)
     keeper = Keeper(run, trained, partition, is_writer=gather.rank == 0, n_workers=gather.world)
     with keeper.writing():
-        position = keeper.restore(device)
+        position = _restored(keeper, gather, device)
+        keeper.begin(position, device)
         while position.epoch < run.last_epoch:
             set_learning_rates(trained.optimizer, build.rate_factor(experiment, position.epoch))
             try:
@@ -97,6 +98,28 @@ def run_epochs(
             if on_epoch is not None and on_epoch(position.row):
                 break
     return position.best
+
+
+def _restored(keeper: Keeper, gather: Gather, device: torch.device) -> Position:
+    """Where all workers go on: from one and the same checkpoint, though a network file system may show it late.
+
+    Raises StorageError where they see different ones.
+    """
+    gather.numbers([])  # until rank 0 has the right to write: what another process wrote before that counts
+    for attempt in range(_N_LOOKS):
+        position = keeper.restore(device)
+        seen = gather.numbers([position.epoch, position.sums.steps])
+        if seen == seen[:2] * gather.world:
+            return position
+        time.sleep(_LOOK_S if attempt < _N_LOOKS - 1 else 0.0)
+    raise StorageError(
+        f"its workers see different checkpoints: (epoch, step) {list(zip(seen[::2], seen[1::2], strict=True))}",
+        where=str(keeper.run.folder),
+        remedy="put --runs on storage that shows every node the same files",
+    )
+
+
+_N_LOOKS, _LOOK_S = 5, 3.0
 
 
 def _batches(

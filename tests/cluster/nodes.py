@@ -52,9 +52,12 @@ class Node:
                         found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         return {pid: title for pid, title in found.items() if title}
 
+    def running(self, actor: str) -> list[int]:
+        """Processes of the actors of this name that work here."""
+        return [pid for pid, title in self.titles().items() if title.startswith(f"ray::{actor}")]
+
     def runs(self, actor: str) -> bool:
-        """Whether an actor of this name works here."""
-        return any(title.startswith(f"ray::{actor}") for title in self.titles().values())
+        return bool(self.running(actor))
 
     def kill(self) -> None:
         """SIGKILL to all of it, as a machine that loses its power."""
@@ -161,13 +164,21 @@ class LocalCluster:
             job.kill()
 
     def submit_and_join(self, actor: str, has_begun: Callable[[], object], *words: str | Path) -> None:
-        """Submit; once work has begun, add a node; once such an actor works there, kill it; the job must end well."""
+        """Submit; once work has begun, add a node; once such an actor works there, kill it; the job must end well.
+
+        Those of the other nodes stand still meanwhile: there must be work left for the new one.
+        """
         job, joined = self.begin(*words), None
         try:
             wait_for(lambda: job.poll() is not None or has_begun(), "work")
+            paused = [pid for node in self.nodes for pid in node.running(actor)]
+            for pid in paused:
+                os.kill(pid, signal.SIGSTOP)
             joined = self.add_node()
             wait_for(lambda: job.poll() is not None or joined.runs(actor), f"{actor} on the new node")
             assert job.poll() is None, f"ended before the node had work: {job.communicate()[0]}"
+            for pid in paused:
+                os.kill(pid, signal.SIGCONT)
             self.lose(joined)
             printed, _ = job.communicate(timeout=600)
             assert job.returncode == 0, printed

@@ -122,6 +122,7 @@ class Flaky:
         app.router.add_post("/api/jobs/", self.submit)
         app.router.add_get("/api/jobs/one", self.details)
         app.router.add_get("/api/jobs/one/logs/tail", self.tail)
+        app.router.add_get("/api/jobs/one/logs", self.logs)
         asyncio.set_event_loop(self.loop)
         runner = web.AppRunner(app)
         self.loop.run_until_complete(runner.setup())
@@ -143,6 +144,9 @@ class Flaky:
     async def details(self, _: web.Request) -> web.Response:
         status = "SUCCEEDED" if self.n_tails > 1 else "RUNNING"
         return web.json_response({"type": "SUBMISSION", "status": status, "entrypoint": "x", "driver_exit_code": 0})
+
+    async def logs(self, _: web.Request) -> web.Response:
+        return web.json_response({"logs": "first\nsecond\nthird\n"})
 
     async def tail(self, request: web.Request) -> web.WebSocketResponse:
         self.n_tails += 1
@@ -168,6 +172,33 @@ def test_a_late_node_is_waited_for_and_a_broken_log_is_taken_up_where_it_broke(
     assert exit_status(details) == 0 and flaky.n_tails == 2
     assert "".join(shown) == "first\nsecond\nthird\n"
     flaky.loop.call_soon_threadsafe(flaky.loop.stop)
+
+
+class Silent(Flaky):
+    """Its log says no more after the first words, and the connection stays: a firewall has dropped it."""
+
+    async def details(self, _: web.Request) -> web.Response:
+        return web.json_response(
+            {"type": "SUBMISSION", "status": "SUCCEEDED", "entrypoint": "x", "driver_exit_code": 0}
+        )
+
+    async def logs(self, _: web.Request) -> web.Response:
+        return web.json_response({"logs": "first\nsecond\n"})
+
+    async def tail(self, request: web.Request) -> web.WebSocketResponse:
+        socket_ = web.WebSocketResponse()
+        await socket_.prepare(request)
+        await socket_.send_str("first\n")
+        await asyncio.sleep(60)
+        return socket_
+
+
+def test_a_connection_that_died_silently_is_not_followed_for_ever(serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.jobs._TIMEOUT_S", 0.3)
+    silent, shown = Silent(), []
+    details = JobServer(f"127.0.0.1:{silent.port}").follow("one", shown.append)
+    assert exit_status(details) == 0 and "".join(shown) == "first\nsecond\n"
+    silent.loop.call_soon_threadsafe(silent.loop.stop)
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,12 @@ import pytest
 from torch.utils.data import DataLoader
 
 from hcl import packing
+from hcl.atomic import discard_folder
 from hcl.clips import ClipDataset
 from hcl.clips import test_transform as make_test_transform
 from hcl.decoding import frames_digest
 from hcl.effective import effective_partition
 from hcl.errors import DataError, SplitError, StorageError
-from hcl.extraction import discard_folder
 from hcl.frames import FrameStore, packed_keys
 from hcl.inventory import extraction_jobs, take_inventory
 from hcl.locking import exclusive

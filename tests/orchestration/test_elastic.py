@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
 import torch
 from pydantic import ValidationError
+from ray.exceptions import RayActorError
 
 from hcl.checkpoint import load_checkpoint
 from hcl.config import Train
-from hcl.errors import ClusterError
+from hcl.errors import ClusterError, StorageError
 from orchestration.machines import roles
+from orchestration.machines.runtime import n_workers_available
 from orchestration.runs import LAST, Run
 from orchestration.sweeps import room
 from orchestration.training import elastic, fitting
@@ -23,16 +28,20 @@ from tests.orchestration.test_sweep import FLOAT, space_of, study_of
 from tests.orchestration.test_train import untimed
 
 
-def have(monkeypatch: pytest.MonkeyPatch, *nodes: dict[str, float], free: dict[str, float] | None = None) -> None:
-    """Pretend that the cluster has these living nodes, and a dead one."""
-    alive = [{"Alive": True, "Resources": one} for one in nodes]
-    monkeypatch.setattr(ray, "nodes", lambda: [*alive, {"Alive": False, "Resources": {"CPU": 1000.0, "train": 1.0}}])
+def have(
+    monkeypatch: pytest.MonkeyPatch, *nodes: dict[str, float], free: Sequence[dict[str, float]] | None = None
+) -> None:
+    """Pretend that the cluster has these living nodes, of which so much is free, and a dead one."""
+    alive = [{"Alive": True, "NodeID": str(index), "Resources": one} for index, one in enumerate(nodes)]
+    dead = {"Alive": False, "NodeID": "dead", "Resources": {"CPU": 1000.0, "train": 1.0}}
+    monkeypatch.setattr(ray, "nodes", lambda: [*alive, dead])
+    left = {str(index): one for index, one in enumerate(nodes if free is None else free)}
+    monkeypatch.setattr(roles, "available_by_node", lambda: left)
     total: dict[str, float] = {}
     for node in nodes:
         for name, amount in node.items():
             total[name] = total.get(name, 0.0) + amount
     monkeypatch.setattr(ray, "cluster_resources", lambda: total)
-    monkeypatch.setattr(ray, "available_resources", lambda: total if free is None else free)
 
 
 HEAD: dict[str, float] = {"CPU": 0.0, "trial_driver": 64.0}
@@ -43,12 +52,29 @@ CPU: dict[str, float] = {"CPU": 32.0, "decode": 1.0}
 def test_work_goes_to_the_nodes_that_are_marked_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     have(monkeypatch, HEAD, GPU, GPU, CPU)
     assert roles.mark("train") == {"train": 0.001}
-    assert roles.capacity("train") == {"CPU": 32.0, "GPU": 8.0}
-    assert roles.capacity("decode") == {"CPU": 32.0, "GPU": 0.0}
+    assert roles.nodes_for("train") == [{"CPU": 16.0, "GPU": 4.0}] * 2
+    assert roles.nodes_for("decode") == [{"CPU": 32.0, "GPU": 0.0}]
     have(monkeypatch, HEAD, {"CPU": 4.0}, {"CPU": 2.0})
-    assert roles.mark("decode") == {} and roles.capacity("decode") == {"CPU": 6.0, "GPU": 0.0}
-    have(monkeypatch, HEAD, GPU, CPU, free={"CPU": 20.0})
-    assert roles.free("train") == {"CPU": 16.0, "GPU": 0.0}
+    assert roles.mark("decode") == {} and [node["CPU"] for node in roles.nodes_for("decode")] == [0.0, 4.0, 2.0]
+    have(monkeypatch, HEAD, GPU, GPU, CPU, free=({}, {"CPU": 3.0, "GPU": 1.0}, {"GPU": 4.0}, {"CPU": 20.0}))
+    assert roles.free_for("train") == [{"CPU": 3.0, "GPU": 1.0}, {"CPU": 0.0, "GPU": 4.0}]
+    assert (n_workers_available("encode"), n_workers_available("encode", use_gpu=True)) == (3, 1)
+    assert n_workers_available("decode") == 20
+
+
+def test_a_cluster_that_is_starting_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    have(monkeypatch, HEAD)
+    monkeypatch.setattr(roles.time, "sleep", lambda _: have(monkeypatch, HEAD, GPU))
+    roles.wait_for_nodes("train")
+    monkeypatch.setattr(roles.time, "sleep", lambda _: None)
+    have(monkeypatch, HEAD)
+    with pytest.raises(ClusterError, match="no node with CPUs has joined within 0.01 s; there are 1 nodes"):
+        roles.wait_for_nodes("train", patience_s=0.01)
+    have(monkeypatch, HEAD, CPU)
+    with pytest.raises(ClusterError, match="no node with GPUs has joined within 0.01 s; there are 2 nodes"):
+        roles.wait_for_nodes("train", use_gpu=True, patience_s=0.01)
+    have(monkeypatch, {"CPU": 2.0})
+    roles.wait_for_nodes("train", use_gpu=True, patience_s=0.01)  # a laptop: what it lacks is told at once
 
 
 def test_workers_are_counted_by_node(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,10 +107,26 @@ def test_the_next_number_of_workers_is_the_largest_with_room_that_has_not_failed
 
 def test_more_workers_are_wanted_once_there_is_room_for_the_next_number(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Train(workers=8, min_workers=2, cpus_per_worker=2)
-    have(monkeypatch, {"CPU": 16.0}, free={"CPU": 2.0})
+    have(monkeypatch, {"CPU": 16.0}, free=[{"CPU": 2.0}])
     assert elastic.could_be_more(settings, 3)  # four
     assert not elastic.could_be_more(settings, 4)  # six need two more
     assert not elastic.could_be_more(settings, 8)
+    have(monkeypatch, *[{"CPU": 16.0}] * 4, free=[{"CPU": 1.0}] * 4)
+    assert not elastic.could_be_more(settings, 3)  # no node has room for a worker
+
+
+def test_trials_are_counted_by_node(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    have(monkeypatch, *[{"CPU": 16.0, "GPU": 8.0}] * 5)
+    space = space_of(loss__sigma_ce=FLOAT)
+    two = study_of(data_root, tmp_path, space, 4, train__workers=2, train__cpus_per_worker=5, train__use_gpu=True)
+    assert room.room_for(two) == 7  # three workers a node
+    one = study_of(data_root, tmp_path, space, 4, train__use_gpu=True)
+    assert room.room_for(replace(one, limits=replace(one.limits, gpu_share=0.4))) == 80  # 16 CPUs, two a GPU
+    assert room.room_for(replace(one, limits=replace(one.limits, gpu_share=0.6))) == 40
+    have(monkeypatch, {"CPU": 16.0, "GPU": 8.0})
+    many = study_of(data_root, tmp_path, space, 4, train__workers=4, train__cpus_per_worker=5, train__use_gpu=True)
+    with pytest.raises(ClusterError, match="a trial needs 4 workers of 5 CPUs and 1 GPUs, and 3 find room"):
+        room.room_for(many)
 
 
 @pytest.mark.ray
@@ -136,6 +178,44 @@ def test_a_run_whose_workers_cannot_be_started_goes_on_with_fewer(
     with pytest.raises(ClusterError, match="training stopped: .*no room"):
         fitting.fit(fixed)
     assert began == [2]
+
+
+@pytest.mark.ray
+def test_nodes_may_die_as_often_as_they_like_while_a_run_gets_on(
+    trained: Run, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray Train allows three deaths in a run's whole life."""
+    n_fits = 0
+
+    class Trainer:
+        def __init__(self, run: Run, gets_on: bool):
+            self.run, self.gets_on = run, gets_on
+
+        def fit(self) -> None:
+            nonlocal n_fits
+            n_fits += 1
+            if self.gets_on:
+                run_epochs(self.run, on_epoch=lambda row: True)
+            if not self.gets_on or self.run.epochs_done() < self.run.last_epoch:
+                raise fitting.WorkerGroupError("died", {0: RayActorError()})
+
+    monkeypatch.setattr(fitting, "_trainer", lambda run, *_: Trainer(run, True))
+    run = Run(tiny_experiment(train__epochs=5), data_root, trained.runs, tmp_path / "on")
+    fitting.fit(run)
+    assert (run.epochs_done(), n_fits) == (5, 5)
+    monkeypatch.setattr(fitting, "_trainer", lambda run, *_: Trainer(run, False))
+    with pytest.raises(ClusterError, match="training stopped"):
+        fitting.fit(Run(tiny_experiment(), data_root, trained.runs, tmp_path / "off"))
+    assert n_fits == 6
+
+
+@pytest.mark.ray
+def test_workers_whose_checkpoints_are_not_seen_here_are_told(
+    local_ray: ModuleType, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "_trainer", lambda *_: SimpleNamespace(fit=lambda: None))
+    with pytest.raises(StorageError, match="left no checkpoint that is seen here"):
+        fitting.fit(Run(tiny_experiment(), data_root, tmp_path, tmp_path / "tiny"))
 
 
 def test_a_study_waits_for_a_node_and_not_for_ever(

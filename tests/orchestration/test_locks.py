@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from hcl.errors import StorageError
+from orchestration import locks
 from orchestration.locks import held
 from orchestration.training.train import train
 from tests.orchestration.conftest import tiny_experiment
@@ -75,6 +77,17 @@ def test_who_waits_gets_it_when_the_holder_ends(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot be written"), held(tmp_path / "file" / "lock", what="the test"):
+        pass
+
+
+def test_a_file_system_without_locks_is_not_taken_for_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lockf(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(locks.fcntl, "lockf", lockf)
+    with pytest.raises(StorageError, match="cannot be locked: No locks available"), held(tmp_path / "x", what="it"):
         pass
 
 
@@ -146,6 +159,21 @@ def test_of_two_hosts_that_begin_together_one_goes_on(tmp_path: Path) -> None:
         answers = [said(near), said(far)]
     (refused,) = {*answers} - {"holds"}
     assert "holds" in answers and "under way already, by process" in refused
+
+
+def test_a_host_that_comes_back_to_a_claim_that_was_taken_over_stops(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with on_host("far", path) as far, on_host("near", path) as near:
+        go(far)
+        assert said(far) == "holds"
+        os.kill(far.pid, signal.SIGSTOP)  # as one that is cut off
+        go(near)
+        assert said(near) == "holds"
+        os.kill(far.pid, signal.SIGCONT)
+        assert f"was taken over by process {near.pid} on near" in said(far)
+        far.wait(20)
+        assert path.read_text().startswith(f"process {near.pid} on near\n")
+        assert near.poll() is None
 
 
 def test_a_claim_goes_with_the_block(tmp_path: Path) -> None:

@@ -37,6 +37,10 @@ def test_a_whole_command_is_run_by_the_packed_or_by_the_installed_program() -> N
         ("data", "needs a command of its own"),
         ("sweep demo --runs /r", "--data: 'data' would lie in the job's temporary folder"),
         ("sweep demo --data /d", "--runs: 'runs' would lie"),
+        ("sweep demo --data /d --runs /r --storage my.journal", "--storage: 'my.journal' would lie in the job's"),
+        ("sweep demo --data /d --runs /r --storage sqlite:///s.db", "--storage: 'sqlite:///s.db' would lie"),
+        ("sweep demo --data /d --runs /r --warm-start old", "--warm-start: 'old' would lie"),
+        ("sweep demo --data /d --runs /r --cache-dir cache", "--cache-dir: 'cache' would lie"),
         ("sweep demo --data /d --runs /r --address head:6379", "--address: a job uses the cluster that it runs on"),
     ],
 )
@@ -45,12 +49,27 @@ def test_what_cannot_be_a_job(words: str, text: str) -> None:
         check(*words.split())
 
 
+@pytest.mark.parametrize("storage", ["/shared/my.journal", "sqlite:////shared/s.db", "postgresql://lab@db/studies"])
+def test_a_study_whose_storage_the_cluster_sees(storage: str) -> None:
+    assert check("sweep", "demo", "--storage", storage, *PLACES).words[3] == storage
+
+
+def test_a_storage_that_the_environment_names_would_not_reach_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HCL_STORAGE", "postgresql://lab:secret@db/studies")
+    with pytest.raises(ConfigError, match="HCL_STORAGE: is set here") as caught:
+        check("sweep", "demo", *PLACES)
+    assert "secret" not in str(caught.value)
+
+
 def test_a_settings_file_comes_along_with_its_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "run.yaml").write_text("base: ../common.yaml\nname: run\n")
     (tmp_path / "common.yaml").write_text("base: demo\n")
     (tmp_path / "space.yaml").write_text("name: s\n")
     monkeypatch.chdir(tmp_path)
+    joined = check("sweep", "mine/run.yaml", "--space=space.yaml", *PLACES)
+    assert joined.words[2] == "--space=submitted/2/space.yaml"
+    assert joined.files["submitted/2/space.yaml"] == tmp_path / "space.yaml"
     job = check("sweep", "mine/run.yaml", "--space", "space.yaml", *PLACES)
     assert job.words[:4] == ("sweep", "submitted/1/mine/run.yaml", "--space", "submitted/3/space.yaml")
     assert job.files == {

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 import results
-from hcl.checkpoint import load_checkpoint
-from hcl.errors import ConfigError, EpisodeError, HCLError
+from hcl.checkpoint import FORMAT, load_checkpoint
+from hcl.errors import ConfigError, EpisodeError, HCLError, StorageError
 from hcl.resolve import load_resolved, override
 from orchestration.evaluation.fuse import chosen_fusion
 from orchestration.runs import LAST
@@ -26,6 +27,7 @@ from orchestration.sweeps.study_checks import check_space
 from orchestration.sweeps.study_records import Records, best_experiment
 from orchestration.sweeps.study_view import show_end, show_status
 from orchestration.sweeps.sweep import sweep
+from orchestration.sweeps.trials import _run_trial
 from search_spaces import Space, SpaceError
 from tests.orchestration.conftest import tiny_experiment, tree
 from tests.orchestration.stub_trials import ENDS, instant, stub_study, troubled
@@ -144,6 +146,27 @@ def test_a_trial_of_several_workers(runs: Path, data_root: Path) -> None:
     assert (trial.state, trial.epochs, trial.params) == ("complete", 2, {"loss.sigma_ce": 0.5})
     rows = results.read_epochs(study.folder / "trials" / trial.trial)
     assert record.best_value == trial.value == max(row["val_accuracy"] for row in rows)
+    told = (study.folder / "trials" / trial.trial / "log.txt").read_text()
+    assert told.count("begins") == 1 and "stops" not in told, "its first try has failed"
+
+
+def test_a_trial_on_a_node_that_sees_nothing_and_one_in_the_folder_of_another(data_root: Path, tmp_path: Path) -> None:
+    """The second: of a study of the same name, whose ledger was lost."""
+    study = study_of(data_root, tmp_path, space_of(loss__sigma_ce=FLOAT), 1)
+    config = {"given": asdict(Given("trial-0000", {"loss.sigma_ce": 0.5}))}
+    begins: list[bool] = []
+    with pytest.raises(StorageError, match="does not see this folder"):
+        _run_trial(config, study, lambda run, report: pytest.fail("begun"))
+    assert not study.folder.exists()
+    open_folder(study)
+    _run_trial(config, study, lambda run, report: begins.append(run.has_last()))
+    last = study.trial_folder("trial-0000") / LAST
+    last.parent.mkdir()
+    torch.save({"format": FORMAT, "epoch": 0}, last)
+    _run_trial(config, study, lambda run, report: begins.append(run.has_last()))
+    config["given"]["values"] = {"loss.sigma_ce": 0.25}
+    _run_trial(config, study, lambda run, report: begins.append(run.has_last()))
+    assert begins == [False, True, False] and not last.exists()
 
 
 @pytest.mark.ray

@@ -127,6 +127,13 @@ def test_other_settings_are_refused_with_their_difference_and_restart_begins_ane
     assert load_resolved(run.folder / "experiment.yaml") == longer
 
 
+def test_a_checkpoint_of_unknown_settings_is_not_gone_on_from(data_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "tiny" / LAST).touch()
+    with pytest.raises(ConfigError, match="holds a checkpoint, and no experiment.yaml that says of what"):
+        prepare(tiny_experiment(), data_root=data_root, runs=tmp_path)
+
+
 def test_restart_keeps_the_old_run_while_the_new_one_cannot_be(data_root: Path, tmp_path: Path) -> None:
     run = prepare(tiny_experiment(), data_root=data_root, runs=tmp_path)
     with pytest.raises(DataError):
@@ -135,14 +142,13 @@ def test_restart_keeps_the_old_run_while_the_new_one_cannot_be(data_root: Path, 
 
 
 class KillOnce:
-    """Kills one worker with SIGKILL: in its second epoch, or as it reports the first."""
+    """Kills rank 0, which writes, with SIGKILL as it reports the first epoch."""
 
     def __init__(self, mark: Path):
         self.mark = mark
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        is_victim = torch.distributed.get_rank() == 1
-        if row["epoch"] == 1 and is_victim and not self.mark.exists():
+        if row["epoch"] == 1 and not self.mark.exists():
             self.mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return row

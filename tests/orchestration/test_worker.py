@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,12 +21,12 @@ import results
 from hcl.checkpoint import load_checkpoint
 from hcl.config import Experiment
 from hcl.episodes import pair_batch
-from hcl.errors import CheckpointError, TrainingError
+from hcl.errors import CheckpointError, StorageError, TrainingError
 from hcl.frames import FrameStore
 from hcl.splits import Video, read_split
 from hcl.validation import Validation
 from orchestration.evaluation.fuse import chosen_fusion
-from orchestration.runs import BEST, LAST, LOG, NON_FINITE, Run
+from orchestration.runs import BEST, LAST, LOG, NEXT_BEST, NON_FINITE, Run
 from orchestration.training import keeping, worker
 from orchestration.training.keeping import Keeper, Position, inherit
 from orchestration.training.worker import run_epochs
@@ -177,6 +179,54 @@ def test_an_epoch_goes_on_in_its_middle_as_if_nothing_had_happened(
     run_epochs(run)
     assert steps == [2, 1, 2]  # the rest of the second epoch, and the third
     assert_as_if_whole(run, whole)
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_a_run_killed_between_its_two_checkpoints_has_the_best_of_all_epochs(
+    epoch: int, whole: Run, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run(data_root, tmp_path, interruptible())
+    settle, n_done = keeping.settle_best, 0
+
+    def killed(run: Run, best: dict[str, Any]) -> None:
+        nonlocal n_done
+        n_done += run.has_last()
+        if n_done == epoch:
+            raise Killed
+        settle(run, best)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(keeping, "settle_best", killed)
+        with pytest.raises(Killed):
+            run_epochs(run)
+    assert load_checkpoint(run.folder / LAST)["epoch"] == epoch
+    run_epochs(run)
+    assert_as_if_whole(run, whole)
+    assert not (run.folder / NEXT_BEST).exists()
+
+
+def test_the_best_weights_of_an_epoch_that_is_done_again_are_those_of_the_second_time(
+    whole: Run, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With fewer workers it may come out differently, and be the best no more."""
+    run = new_run(data_root, tmp_path, interruptible())
+    run_epochs(run, on_epoch=lambda row: row["epoch"] == 1)
+    shutil.copyfile(run.folder / BEST, run.folder / NEXT_BEST)
+    lost = load_checkpoint(run.folder / NEXT_BEST)
+    torch.save(lost | {"epoch": 2}, run.folder / NEXT_BEST)
+    run_epochs(run)
+    assert_as_if_whole(run, whole)
+
+
+def test_workers_that_see_a_checkpoint_late_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_LOOK_S", 0.0)
+    ours = iter([Position(1), Position(2)])
+    keeper: Any = SimpleNamespace(restore=lambda device: next(ours), run=SimpleNamespace(folder="here"))
+    gather: Any = SimpleNamespace(world=2, numbers=lambda numbers: [2, 0, *numbers])
+    assert worker._restored(keeper, gather, torch.device("cpu")).epoch == 2
+    keeper.restore = lambda device: Position(1)
+    with pytest.raises(StorageError, match=re.escape("see different checkpoints: (epoch, step) [(2, 0), (1, 0)]")):
+        worker._restored(keeper, gather, torch.device("cpu"))
 
 
 def interruptible(**changes: Any) -> Experiment:
