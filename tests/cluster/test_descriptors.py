@@ -18,13 +18,15 @@ from hypothesis import strategies as st
 from cluster.description import Description, Nodes, Storage, counted, read_description
 from cluster.errors import DescriptionError
 from cluster.kuberay import render_kuberay, schema
-from cluster.ray_up import render_ray_up
+from cluster.ray_up import REGIONS_WITH_AMI, render_ray_up
 from cluster.scripts import render_laptop, render_slurm
 
 GPU = Nodes(count=4, gpus=8, cpus=96, memory_gib=768, machine="p4d.24xlarge")
 CPU = Nodes(count=2, cpus=16, machine="c6i.4xlarge")
 HEAD = Nodes(cpus=4, machine="m6i.xlarge")
-WHOLE = Description(gpu=GPU, cpu=CPU, head=HEAD, storage=Storage(path="/shared", server="fs-1.example:/"))
+AMI = "ami-0123456789abcdef0"
+STORAGE = Storage(path="/shared", server="fs-1.example:/")
+WHOLE = Description(gpu=GPU, cpu=CPU, head=HEAD, storage=STORAGE, ami=AMI)
 
 
 def containers(spec: dict[str, Any]) -> list[dict[str, Any]]:
@@ -110,7 +112,24 @@ def test_ray_up_passes_rays_own_schema_and_its_head_does_no_work() -> None:
         types["gpu"]["resources"] == {"CPU": 96, "GPU": 8, "encode": 1, "train": 1} and types["gpu"]["min_workers"] == 4
     )
     assert content["max_workers"] == 6
-    assert any("fs-1.example:/ /shared" in line for line in content["initialization_commands"])
+    assert {kind["node_config"]["ImageId"] for kind in types.values()} == {AMI}
+    before = content["initialization_commands"]
+    mounts = [index for index, line in enumerate(before) if "fs-1.example:/ /shared" in line]
+    opens = [index for index, line in enumerate(before) if line == "test -w /shared || sudo chmod 1777 /shared"]
+    assert len(mounts) == len(opens) == 1 and mounts < opens  # what is opened is the export's folder
+
+
+def test_ray_up_takes_rays_own_ami_where_there_is_one_and_no_gpu_needs_a_driver() -> None:
+    for region in REGIONS_WITH_AMI:
+        content = yaml.safe_load(render_ray_up(Description(cpu=CPU, head=HEAD, storage=STORAGE, region=region)))
+        assert all("ImageId" not in kind["node_config"] for kind in content["available_node_types"].values())
+
+
+def test_the_regions_are_those_that_ray_names_an_ami_for() -> None:
+    pytest.importorskip("boto3")
+    from ray.autoscaler._private.aws.config import DEFAULT_AMI
+
+    assert {*REGIONS_WITH_AMI} == {*DEFAULT_AMI}
 
 
 @pytest.mark.parametrize(
@@ -119,6 +138,8 @@ def test_ray_up_passes_rays_own_schema_and_its_head_does_no_work() -> None:
         ({"gpu": Nodes(gpus=1)}, "gpu.machine: is missing"),
         ({"head": Nodes()}, "head.machine: is missing"),
         ({"storage": Storage()}, "storage.server: is missing"),
+        ({"ami": None}, "ami: is missing: .* has CUDA 11.2\n.*of us-west-2 .* NVIDIA driver"),
+        ({"ami": None, "gpu": None, "region": "eu-north-1"}, "ami: is missing: Ray knows none in eu-north-1"),
     ],
 )
 def test_ray_up_says_what_it_cannot_guess(change: dict[str, Any], text: str) -> None:
@@ -176,6 +197,10 @@ def test_a_laptops_script_is_bash_and_listens_on_the_machine_alone(tmp_path: Pat
         ("image: 'a b'\ncpu: {}", "image"),
         ("cpu: {}\nstorage: {path: relative}", "storage.path"),
         ("cpu: {}\nstorage: {path: /a; rm -rf /}", "storage.path"),
+        ("cpu: {}\nstorage: {path: /}", "storage.path: expected a folder below /.*got '/'"),
+        ("cpu: {}\nstorage: {path: //.}", "storage.path: expected a folder below /"),
+        ("cpu: {}\nstorage: {path: /shared/..}", "storage.path: expected a folder below /"),
+        ("cpu: {}\nami: us-west-2", "ami: .*got 'us-west-2'"),
         ("{}", "nothing would do the work"),
         ("- a", "expected a mapping"),
         ("cpu: {", "cannot be read"),
