@@ -69,7 +69,7 @@ class Description(_Part):
     shm_gib: Annotated[int, Field(ge=1)] = 8  # /dev/shm of a node: Ray's object store and the loaders' batches
     region: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] = "us-west-2"  # `ray up` only
     ami: Annotated[str, Field(pattern=r"^ami-[0-9a-f]{8,17}$")] | None = None  # `ray up`: of all nodes, in that region
-    token_secret: Annotated[str, Field(pattern=_NAME)] | None = None  # Kubernetes: holds auth_token; else one is made
+    token_secret: Annotated[str, Field(pattern=_NAME)] | None = None  # KubeRay 1.6: holds auth_token; else one is made
     hours: Annotated[int, Field(ge=1, le=8760)] = 24  # SLURM: the longest that a job may take
     partition: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] | None = None  # SLURM
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +15,15 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner, Result
 
 from cluster.description import Description, Nodes, Storage, counted, read_description
 from cluster.errors import DescriptionError
 from cluster.kuberay import render_kuberay, schema
 from cluster.ray_up import REGIONS_WITH_AMI, render_ray_up
 from cluster.scripts import render_laptop, render_slurm
+from hcl.errors import ConfigError
+from orchestration.cli import app
 
 GPU = Nodes(count=4, gpus=8, cpus=96, memory_gib=768, machine="p4d.24xlarge")
 CPU = Nodes(count=2, cpus=16, machine="c6i.4xlarge")
@@ -102,6 +106,72 @@ def test_kuberay_runs_a_command_as_a_job_of_its_own() -> None:
     assert content["kind"] == "RayJob"
     assert content["spec"]["entrypoint"] == "hcl sweep hcl --set 'name=a b'"
     assert content["spec"]["rayClusterSpec"] == yaml.safe_load(render_kuberay(WHOLE))["spec"]
+
+
+def rendered(kind: str, words: str, *options: str) -> Result:
+    return CliRunner().invoke(app, ["cluster", "render", kind, "--gpus", "1x1", *options, "--", *words.split()])
+
+
+PLACES = "--data /shared/data --runs /shared/runs"
+
+
+@pytest.mark.parametrize("kind", ["kuberay", "slurm"])
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (f"trian hcl {PLACES}", "No such command 'trian'"),
+        (f"train hcl {PLACES} --no-such", "No such option: --no-such"),
+        ("jobs list", "the command: hcl jobs is no job"),
+        (f"train hcl {PLACES} --address head:6379", "the command: a job uses the cluster that it runs on"),
+        ("train hcl --data s3://A:/x --runs /shared/runs", "--data: 's3://A:/x' is neither"),
+    ],
+)
+def test_a_command_that_cannot_be_a_job_is_not_rendered(kind: str, words: str, text: str) -> None:
+    done = rendered(kind, words)
+    assert done.exit_code and text in f"{done.stderr}{done.exception}" and not done.stdout
+
+
+def test_what_a_pod_would_lose_or_lack_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("base: hcl\n")
+    keys = tmp_path / "keys.yml"
+    keys.write_text("storage: {bucket_secret: lab-keys}\n")
+    here = f"{tmp_path}/mine.yaml"
+    for words, options, text in (
+        ("train hcl", (), "--data: 'data' would lie in"),
+        ("train hcl --data=/shared/data", (), "--runs: 'runs' would lie in"),
+        ("train hcl --data /shared/data --runs /runs", (), "--runs: '/runs' would lie in a pod.*\n.*below /shared"),
+        ("train hcl --data=/shared/../data --runs=/shared", (), "--data: '/shared/../data' would lie in a pod"),
+        (f"train hcl {PLACES}", ("--from", str(keys)), "--data: '/shared/data' would lie in a pod.*\n.*s3://"),
+        (f"train mine.yaml {PLACES}", (), "^mine.yaml: is a file here, which no pod has\n.*below /shared"),
+        (f"train {here} {PLACES}", (), f"^{here}: is a file here"),
+        (f"train {here} --data s3://lab/d --runs s3://lab/r", ("--from", str(keys)), f"^{here}: .*\n.*the image"),
+    ):
+        error = rendered("kuberay", words, *options).exception
+        assert isinstance(error, ConfigError) and re.search(text, str(error)), words
+
+
+def test_commands_whose_files_a_pod_has_become_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("base: hcl\n")
+    (tmp_path / "keys.yml").write_text("storage: {bucket_secret: lab-keys}\n")
+    for words, options in (
+        (f"train hcl {PLACES}", ()),
+        (f"hcl train {tmp_path}/mine.yaml --data {tmp_path} --runs {tmp_path}/runs", ("--storage", str(tmp_path))),
+        ("train hcl --data s3://lab/data --runs s3://lab/runs", ("--from", "keys.yml")),
+    ):
+        done = rendered("kuberay", words, *options)
+        assert done.exit_code == 0, done.exception
+        assert yaml.safe_load(done.stdout)["spec"]["entrypoint"] == f"hcl {words.removeprefix('hcl ')}"
+
+
+def test_a_slurm_jobs_paths_may_be_relative_to_where_it_is_submitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("base: hcl\n")
+    for words in ("train hcl", "train mine.yaml --data data --runs=runs", f"train hcl {PLACES}"):
+        assert f" hcl {words} ||" in rendered("slurm", words).stdout
 
 
 def test_ray_up_passes_rays_own_schema_and_its_head_does_no_work() -> None:
