@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 import yaml
@@ -42,6 +42,14 @@ class Storage(_Part):
     server: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:/_-]+$")] | None = None  # NFS, HOST:/export: `ray up` mounts it
     bucket_secret: Annotated[str, Field(pattern=_NAME)] | None = None  # Kubernetes: keys of buckets, instead of a claim
 
+    @field_validator("path")
+    @classmethod
+    def _is_folder(cls, path: str) -> str:
+        parts = PurePosixPath(path).parts
+        if len(parts) < 2 or ".." in parts:
+            raise ValueError("expected a folder below /, without ..")
+        return path
+
     @model_validator(mode="after")
     def _is_one(self) -> Storage:
         if self.claim and self.bucket_secret:
@@ -60,7 +68,8 @@ class Description(_Part):
     storage: Storage = Storage()
     shm_gib: Annotated[int, Field(ge=1)] = 8  # /dev/shm of a node: Ray's object store and the loaders' batches
     region: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] = "us-west-2"  # `ray up` only
-    token_secret: Annotated[str, Field(pattern=_NAME)] | None = None  # Kubernetes: holds auth_token; else one is made
+    ami: Annotated[str, Field(pattern=r"^ami-[0-9a-f]{8,17}$")] | None = None  # `ray up`: of all nodes, in that region
+    token_secret: Annotated[str, Field(pattern=_NAME)] | None = None  # KubeRay 1.6: holds auth_token; else one is made
     hours: Annotated[int, Field(ge=1, le=8760)] = 24  # SLURM: the longest that a job may take
     partition: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] | None = None  # SLURM
 

@@ -1,5 +1,5 @@
-"""Kubernetes: a RayCluster or a RayJob for the KubeRay operator (1.5.1 or newer, which makes the token), held against
-what its types say."""
+"""Kubernetes: a RayCluster or RayJob for the KubeRay operator, held against what its types say. From 1.5.1 on it makes
+the token, from 1.6 on it takes one that is named (`token_secret`)."""
 
 from __future__ import annotations
 

@@ -12,12 +12,20 @@ import yaml
 from cluster.description import N_TRIAL_DRIVERS, Description, Nodes
 from cluster.errors import DescriptionError
 
+REGIONS_WITH_AMI = (
+    "us-east-1", "us-east-2", "us-west-1", "us-west-2", "ca-central-1", "eu-central-1", "eu-west-1", "eu-west-2",
+    "eu-west-3", "sa-east-1", "ap-northeast-1", "ap-northeast-2", "ap-northeast-3", "ap-southeast-1", "ap-southeast-2",
+)  # fmt: skip
+"""Where Ray 2.60 takes an AMI of its own, Ubuntu 18.04 with CUDA 11.2: it starts containers, but its driver is too old
+for a current PyTorch. Elsewhere `ray up` without an AMI stops."""
+
 
 def render_ray_up(description: Description) -> str:
     """YAML for `ray up`.
 
     Raises:
-        DescriptionError: a kind of nodes without the cloud's name for its machine, or no storage that they could mount.
+        DescriptionError: a kind of nodes without the cloud's name for its machine, no AMI that they could use, or no
+            storage that they could mount.
     """
     for name, nodes in {"head": description.head, **description.groups}.items():
         if nodes.machine is None:
@@ -26,6 +34,7 @@ def render_ray_up(description: Description) -> str:
                 where=f"{name}.machine",
                 remedy="name an instance type, such as m6i.xlarge for the head and g5.12xlarge for four GPUs",
             )
+    _check_ami(description)
     if description.storage.server is None:
         raise DescriptionError(
             "is missing: new machines share no folder",
@@ -38,11 +47,26 @@ def render_ray_up(description: Description) -> str:
     return yaml.safe_dump(content, sort_keys=False, width=120)
 
 
+def _check_ami(description: Description) -> None:
+    if description.ami is not None or (description.gpu is None and description.region in REGIONS_WITH_AMI):
+        return
+    problem = (
+        "the one that Ray would take has CUDA 11.2" if description.gpu else f"Ray knows none in {description.region}"
+    )
+    raise DescriptionError(
+        f"is missing: {problem}",
+        where="ami",
+        remedy=f"name an AMI of {description.region} with Ubuntu and Docker, and for GPUs a current NVIDIA driver and "
+        "the NVIDIA container toolkit, such as AWS's Deep Learning Base OSS Nvidia Driver GPU AMI",
+    )
+
+
 def _content(description: Description) -> dict[str, Any]:
     storage, token = description.storage, "~/.ray/auth_token"
-    types = {"head": _type(description.head, 0, {"CPU": 0, "GPU": 0, "trial_driver": N_TRIAL_DRIVERS})}
+    types = {"head": _type(description.head, description.ami, 0, {"CPU": 0, "GPU": 0, "trial_driver": N_TRIAL_DRIVERS})}
     for name, nodes in description.groups.items():
-        types[name] = _type(nodes, nodes.count, {"CPU": nodes.cpus, "GPU": nodes.gpus, **description.roles(name)})
+        resources = {"CPU": nodes.cpus, "GPU": nodes.gpus, **description.roles(name)}
+        types[name] = _type(nodes, description.ami, nodes.count, resources)
     return {
         "cluster_name": description.name,
         "max_workers": sum(nodes.count for nodes in description.groups.values()),
@@ -65,6 +89,8 @@ def _content(description: Description) -> dict[str, Any]:
             f"sudo mkdir -p {storage.path}",
             "which mount.nfs4 || (sudo apt-get update && sudo apt-get install -y nfs-common)",
             f"mountpoint -q {storage.path} || sudo mount -t nfs4 -o nfsvers=4.1,hard {storage.server} {storage.path}",
+            # A new export's top folder is root's; this user has the uid of the image's, 1000.
+            f"test -w {storage.path} || sudo chmod 1777 {storage.path}",
         ],
         "head_start_ray_commands": [
             "ray stop",
@@ -78,9 +104,9 @@ def _content(description: Description) -> dict[str, Any]:
     }
 
 
-def _type(nodes: Nodes, count: int, resources: dict[str, int]) -> dict[str, Any]:
+def _type(nodes: Nodes, ami: str | None, count: int, resources: dict[str, int]) -> dict[str, Any]:
     return {
-        "node_config": {"InstanceType": nodes.machine},
+        "node_config": {"InstanceType": nodes.machine} | ({"ImageId": ami} if ami else {}),
         "resources": resources,
         "min_workers": count,
         "max_workers": count,

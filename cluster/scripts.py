@@ -10,9 +10,19 @@ from cluster.errors import DescriptionError
 
 _RESOURCES = shlex.quote(f'{{"trial_driver": {N_TRIAL_DRIVERS}}}')
 
+# This host's address on the way to another one; connecting a datagram socket sends nothing.
+_ADDRESS = shlex.quote(
+    "import socket, sys; way = socket.socket(type=socket.SOCK_DGRAM); way.connect((sys.argv[1], 9)); "
+    "print(way.getsockname()[0])"
+)
+
+# `bash -c THIS FILE COMMAND...` leaves the command's exit status in the file: `ray symmetric-run` ends with 0 where Ray
+# could not start and nothing ran.
+_LEAVING_STATUS = shlex.quote('"$@"; status=$?; echo "$status" > "$0"; exit "$status"')
+
 
 def render_slurm(description: Description, command: Sequence[str]) -> str:
-    """A script for `sbatch`: Ray on every node of the job, the command on the first, and all ends with it.
+    """A script for `sbatch`: Ray on every node of the job, the command on the first, and all ends as it does.
 
     Nodes are taken whole (`--exclusive`): at its end Ray stops every Ray process of a node, whoever started it.
 
@@ -53,20 +63,35 @@ def render_slurm(description: Description, command: Sequence[str]) -> str:
             "set -euo pipefail",
             "",
             "# The environment that has hcl must be active here, on every node.",
-            "umask 077",
             "export RAY_TMPDIR=/tmp/ray-$SLURM_JOB_ID  # short: sockets lie in it; --temp-dir does not work here",
             "export RAY_AUTH_MODE=token",
             "export RAY_AUTH_TOKEN_PATH=$HOME/.ray/job-$SLURM_JOB_ID.token  # home is seen by every node",
             "export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300  # seconds for all nodes to join",
-            'mkdir -p "$(dirname "$RAY_AUTH_TOKEN_PATH")"',
-            'python -c \'import secrets; print(secrets.token_hex(32), end="")\' > "$RAY_AUTH_TOKEN_PATH"',
-            "trap 'rm -f \"$RAY_AUTH_TOKEN_PATH\"' EXIT",
+            "export RAY_py_gcs_connect_timeout_s=300  # as long for a node that is there before the head",
+            "status=$HOME/.ray/job-$SLURM_JOB_ID.status",
+            'trap \'rm -f "$RAY_AUTH_TOKEN_PATH" "$status"\' EXIT',
+            'rm -f "$status"  # of the same job before it was requeued',
+            "(",
+            "    umask 077",
+            "    mkdir -p ~/.ray",
+            '    python -c \'import secrets; print(secrets.token_hex(32), end="")\' > "$RAY_AUTH_TOKEN_PATH"',
+            ")",
             "",
-            'head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)',
+            "# The head finds itself by an address: its name may mean 127.0.1.1 to it. HCL_HEAD_ADDRESS names another.",
+            'names=$(scontrol show hostnames "$SLURM_JOB_NODELIST")',
+            "last=$(sed -n '$p' <<< \"$names\")",
+            f'head=${{HCL_HEAD_ADDRESS:-$(python -c {_ADDRESS} "$last" 2> /dev/null || sed -n 1p <<< "$names")}}',
             "port=$((20000 + SLURM_JOB_ID % 20000))",
-            f'srun --nodes={nodes.count} --ntasks-per-node=1 ray symmetric-run --address "$head:$port" '
+            f"srun --nodes={nodes.count} --ntasks-per-node=1 --cpus-per-task={nodes.cpus} --cpu-bind=none "
+            f'ray symmetric-run --address "$head:$port" '
             f"--min-nodes {nodes.count} --num-cpus={nodes.cpus}{gpus} --resources={_RESOURCES} "
-            f'-- env RAY_ADDRESS="$head:$port" {shlex.join(["hcl", *command])}',
+            f'-- env RAY_ADDRESS="$head:$port" bash -c {_LEAVING_STATUS} "$status" {shlex.join(["hcl", *command])} '
+            "|| true",
+            'if [ ! -s "$status" ]; then',
+            '    echo "the command did not run to its end: see above for a Ray that did not start, or a lost node" >&2',
+            "    exit 1",
+            "fi",
+            'exit "$(< "$status")"',
             "",
         ]
     )
@@ -82,8 +107,7 @@ def render_laptop(description: Description) -> str:
             "# In another terminal: hcl submit --address http://127.0.0.1:8265 -- COMMAND",
             "set -euo pipefail",
             "export RAY_AUTH_MODE=token RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0",
-            "umask 077",
-            "[ -s ~/.ray/auth_token ] || ray get-auth-token --generate > /dev/null",
+            "[ -s ~/.ray/auth_token ] || (umask 077 && ray get-auth-token --generate > /dev/null)",
             "exec ray start --head --block --node-ip-address=127.0.0.1 --port=6379 --dashboard-host=127.0.0.1 "
             f"--dashboard-port=8265 --num-cpus={n_cpus} --num-gpus={n_gpus} --resources={_RESOURCES}",
             "",

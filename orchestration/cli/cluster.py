@@ -3,15 +3,21 @@ much."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
-from pathlib import Path
-from typing import Annotated, Any
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hcl.errors import ConfigError
 from orchestration.cli.options import RUNS, Runs, run_folder
 from orchestration.console import out
+
+if TYPE_CHECKING:
+    from cluster.description import Storage
+
+_FOLDERS = ("--data", "--runs", "--to")
 
 app = typer.Typer(
     help="Describe clusters: Kubernetes, AWS, SLURM, a laptop; plan what is to run on one.", no_args_is_help=True
@@ -91,6 +97,8 @@ def render(
             where=words[0],
             remedy="start the cluster, then hcl submit -- COMMAND",
         )
+    if words:
+        _check_job(kind, words, described.storage)
     if kind is Kind.kuberay:
         text = render_kuberay(described, words)
     elif kind is Kind.ray_up:
@@ -104,6 +112,56 @@ def render(
     else:
         to.write_text(text)
         out.print(f"{kind} descriptor: {to}", soft_wrap=True, highlight=False)
+
+
+def _check_job(kind: Kind, words: list[str], storage: Storage) -> None:
+    """Refuse a command that does not exist, that is no job, or that would lose or miss files where it runs.
+
+    A SLURM job runs in the folder from which sbatch is called, which its nodes see: relative paths mean there what they
+    mean here. A pod has the image and the storage, and nothing from here.
+    """
+    from orchestration.cli import app as program
+    from orchestration.machines.buckets import URI
+    from orchestration.machines.submission import check_command
+
+    try:
+        job = check_command(typer.main.get_command(program), words)  # type: ignore[arg-type]
+    except ConfigError as error:
+        if error.where in _FOLDERS:
+            if kind is Kind.slurm and "the job's temporary folder" in error.problem:
+                return
+            raise
+        remedy = "give a command of hcl that runs on a cluster, without --address"
+        raise ConfigError(error.problem, where="the command", remedy=remedy) from error
+    if kind is Kind.slurm:
+        return
+    for option, folder in _folders(words):
+        if not URI.match(folder) and (storage.bucket_secret or not _is_below(folder, storage.path)):
+            kept = "an s3:// URI" if storage.bucket_secret else f"a folder below {storage.path}, the storage's path"
+            raise ConfigError(
+                f"{folder!r} would lie in a pod, and go with it", where=option, remedy=f"give {option} {kept}"
+            )
+    named = [word for word, sent in zip(words, job.words, strict=True) if word != sent]
+    for file in [*named, *map(str, job.files.values())]:
+        if storage.bucket_secret or not _is_below(file, storage.path):
+            place = "into the image" if storage.bucket_secret else f"on the storage, below {storage.path}"
+            raise ConfigError(
+                "is a file here, which no pod has",
+                where=file,
+                remedy=f"put it and its bases {place}, and name it by its absolute path there; or hcl submit sends it",
+            )
+
+
+def _folders(words: list[str]) -> Iterator[tuple[str, str]]:
+    """The options of a command that name folders whose content is to stay, with what they name."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        option, _, folder = word.partition("=")
+        if option in _FOLDERS:
+            yield option, folder or following
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return PurePosixPath(path).is_relative_to(folder) and ".." not in PurePosixPath(path).parts
 
 
 @app.command("plan")

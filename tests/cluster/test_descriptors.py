@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,17 +15,22 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner, Result
 
 from cluster.description import Description, Nodes, Storage, counted, read_description
 from cluster.errors import DescriptionError
 from cluster.kuberay import render_kuberay, schema
-from cluster.ray_up import render_ray_up
+from cluster.ray_up import REGIONS_WITH_AMI, render_ray_up
 from cluster.scripts import render_laptop, render_slurm
+from hcl.errors import ConfigError
+from orchestration.cli import app
 
 GPU = Nodes(count=4, gpus=8, cpus=96, memory_gib=768, machine="p4d.24xlarge")
 CPU = Nodes(count=2, cpus=16, machine="c6i.4xlarge")
 HEAD = Nodes(cpus=4, machine="m6i.xlarge")
-WHOLE = Description(gpu=GPU, cpu=CPU, head=HEAD, storage=Storage(path="/shared", server="fs-1.example:/"))
+AMI = "ami-0123456789abcdef0"
+STORAGE = Storage(path="/shared", server="fs-1.example:/")
+WHOLE = Description(gpu=GPU, cpu=CPU, head=HEAD, storage=STORAGE, ami=AMI)
 
 
 def containers(spec: dict[str, Any]) -> list[dict[str, Any]]:
@@ -102,6 +108,72 @@ def test_kuberay_runs_a_command_as_a_job_of_its_own() -> None:
     assert content["spec"]["rayClusterSpec"] == yaml.safe_load(render_kuberay(WHOLE))["spec"]
 
 
+def rendered(kind: str, words: str, *options: str) -> Result:
+    return CliRunner().invoke(app, ["cluster", "render", kind, "--gpus", "1x1", *options, "--", *words.split()])
+
+
+PLACES = "--data /shared/data --runs /shared/runs"
+
+
+@pytest.mark.parametrize("kind", ["kuberay", "slurm"])
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (f"trian hcl {PLACES}", "No such command 'trian'"),
+        (f"train hcl {PLACES} --no-such", "No such option: --no-such"),
+        ("jobs list", "the command: hcl jobs is no job"),
+        (f"train hcl {PLACES} --address head:6379", "the command: a job uses the cluster that it runs on"),
+        ("train hcl --data s3://A:/x --runs /shared/runs", "--data: 's3://A:/x' is neither"),
+    ],
+)
+def test_a_command_that_cannot_be_a_job_is_not_rendered(kind: str, words: str, text: str) -> None:
+    done = rendered(kind, words)
+    assert done.exit_code and text in f"{done.stderr}{done.exception}" and not done.stdout
+
+
+def test_what_a_pod_would_lose_or_lack_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("base: hcl\n")
+    keys = tmp_path / "keys.yml"
+    keys.write_text("storage: {bucket_secret: lab-keys}\n")
+    here = f"{tmp_path}/mine.yaml"
+    for words, options, text in (
+        ("train hcl", (), "--data: 'data' would lie in"),
+        ("train hcl --data=/shared/data", (), "--runs: 'runs' would lie in"),
+        ("train hcl --data /shared/data --runs /runs", (), "--runs: '/runs' would lie in a pod.*\n.*below /shared"),
+        ("train hcl --data=/shared/../data --runs=/shared", (), "--data: '/shared/../data' would lie in a pod"),
+        (f"train hcl {PLACES}", ("--from", str(keys)), "--data: '/shared/data' would lie in a pod.*\n.*s3://"),
+        (f"train mine.yaml {PLACES}", (), "^mine.yaml: is a file here, which no pod has\n.*below /shared"),
+        (f"train {here} {PLACES}", (), f"^{here}: is a file here"),
+        (f"train {here} --data s3://lab/d --runs s3://lab/r", ("--from", str(keys)), f"^{here}: .*\n.*the image"),
+    ):
+        error = rendered("kuberay", words, *options).exception
+        assert isinstance(error, ConfigError) and re.search(text, str(error)), words
+
+
+def test_commands_whose_files_a_pod_has_become_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("base: hcl\n")
+    (tmp_path / "keys.yml").write_text("storage: {bucket_secret: lab-keys}\n")
+    for words, options in (
+        (f"train hcl {PLACES}", ()),
+        (f"hcl train {tmp_path}/mine.yaml --data {tmp_path} --runs {tmp_path}/runs", ("--storage", str(tmp_path))),
+        ("train hcl --data s3://lab/data --runs s3://lab/runs", ("--from", "keys.yml")),
+    ):
+        done = rendered("kuberay", words, *options)
+        assert done.exit_code == 0, done.exception
+        assert yaml.safe_load(done.stdout)["spec"]["entrypoint"] == f"hcl {words.removeprefix('hcl ')}"
+
+
+def test_a_slurm_jobs_paths_may_be_relative_to_where_it_is_submitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("base: hcl\n")
+    for words in ("train hcl", "train mine.yaml --data data --runs=runs", f"train hcl {PLACES}"):
+        assert f" hcl {words} ||" in rendered("slurm", words).stdout
+
+
 def test_ray_up_passes_rays_own_schema_and_its_head_does_no_work() -> None:
     content = yaml.safe_load(render_ray_up(WHOLE))
     types = content["available_node_types"]
@@ -110,7 +182,24 @@ def test_ray_up_passes_rays_own_schema_and_its_head_does_no_work() -> None:
         types["gpu"]["resources"] == {"CPU": 96, "GPU": 8, "encode": 1, "train": 1} and types["gpu"]["min_workers"] == 4
     )
     assert content["max_workers"] == 6
-    assert any("fs-1.example:/ /shared" in line for line in content["initialization_commands"])
+    assert {kind["node_config"]["ImageId"] for kind in types.values()} == {AMI}
+    before = content["initialization_commands"]
+    mounts = [index for index, line in enumerate(before) if "fs-1.example:/ /shared" in line]
+    opens = [index for index, line in enumerate(before) if line == "test -w /shared || sudo chmod 1777 /shared"]
+    assert len(mounts) == len(opens) == 1 and mounts < opens  # what is opened is the export's folder
+
+
+def test_ray_up_takes_rays_own_ami_where_there_is_one_and_no_gpu_needs_a_driver() -> None:
+    for region in REGIONS_WITH_AMI:
+        content = yaml.safe_load(render_ray_up(Description(cpu=CPU, head=HEAD, storage=STORAGE, region=region)))
+        assert all("ImageId" not in kind["node_config"] for kind in content["available_node_types"].values())
+
+
+def test_the_regions_are_those_that_ray_names_an_ami_for() -> None:
+    pytest.importorskip("boto3")
+    from ray.autoscaler._private.aws.config import DEFAULT_AMI
+
+    assert {*REGIONS_WITH_AMI} == {*DEFAULT_AMI}
 
 
 @pytest.mark.parametrize(
@@ -119,6 +208,8 @@ def test_ray_up_passes_rays_own_schema_and_its_head_does_no_work() -> None:
         ({"gpu": Nodes(gpus=1)}, "gpu.machine: is missing"),
         ({"head": Nodes()}, "head.machine: is missing"),
         ({"storage": Storage()}, "storage.server: is missing"),
+        ({"ami": None}, "ami: is missing: .* has CUDA 11.2\n.*of us-west-2 .* NVIDIA driver"),
+        ({"ami": None, "gpu": None, "region": "eu-north-1"}, "ami: is missing: Ray knows none in eu-north-1"),
     ],
 )
 def test_ray_up_says_what_it_cannot_guess(change: dict[str, Any], text: str) -> None:
@@ -126,30 +217,80 @@ def test_ray_up_says_what_it_cannot_guess(change: dict[str, Any], text: str) -> 
         render_ray_up(WHOLE.model_copy(update=change))
 
 
+SAYS = """printf "%s\\n" "$@"; echo "token $(wc -c < "$RAY_AUTH_TOKEN_PATH")"
+echo "mode $(stat -c %a "$RAY_AUTH_TOKEN_PATH")"; echo "umask $(umask)"; echo "waits $RAY_py_gcs_connect_timeout_s"
+"""
+RUNS = SAYS + 'while [ "$1" != -- ]; do shift; done; shift; "$@"; exit "${RAY_ENDS_WITH:-$?}"'
+
+
+def by_bash(
+    folder: Path, script: str, programs: dict[str, str], **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """What a script does where programs are replaced by others, and home is the folder."""
+    (folder / "script.sh").write_text(script)
+    for name, body in programs.items():
+        (folder / name).write_text(f"#!/bin/bash\n{body}\n")
+        (folder / name).chmod(0o755)
+    environment |= {"PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(folder)}
+    return subprocess.run(
+        ["bash", "-c", "umask 022; exec bash script.sh"],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+def slurm(folder: Path, srun: str, *, names: str = "node7\nnode8", **more: str) -> subprocess.CompletedProcess[str]:
+    """A SLURM job whose `srun` does as given, and whose command says its words and the umask and ends with HCL_ENDS."""
+    programs = {
+        "scontrol": f"printf '{names}\n'",
+        "srun": srun,
+        "hcl": 'echo "hcl of $RAY_ADDRESS: $*"; umask; exit "${HCL_ENDS:-0}"',
+    }
+    script = render_slurm(Description(gpu=GPU), ["sweep", "hcl", "--space", "my space.yaml"])
+    return by_bash(folder, script, programs, SLURM_JOB_ID="70123", SLURM_JOB_NODELIST="node[7-8]", **more)
+
+
 def test_a_slurm_job_starts_ray_on_its_nodes_and_the_command_on_the_first(tmp_path: Path) -> None:
     """Run by bash, with SLURM's programs replaced by ones that say what they were given."""
-    script = tmp_path / "job.sh"
-    script.write_text(render_slurm(Description(gpu=GPU), ["sweep", "hcl", "--space", "my space.yaml"]))
-    for name, body in {
-        "scontrol": "echo node7; echo node8",
-        "srun": 'printf "%s\\n" "$@"; echo "token $(wc -c < "$RAY_AUTH_TOKEN_PATH")"; '
-        'echo "mode $(stat -c %a "$RAY_AUTH_TOKEN_PATH")"',
-    }.items():
-        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
-        (tmp_path / name).chmod(0o755)
-    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)}
-    environment |= {"SLURM_JOB_ID": "70123", "SLURM_JOB_NODELIST": "node[7-8]"}
-    done = subprocess.run(["bash", script], env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = slurm(tmp_path, RUNS)
     assert done.returncode == 0, done.stderr
     words = done.stdout.splitlines()
     assert words[words.index("--address") + 1] == "node7:30123"
     assert words[words.index("--min-nodes") + 1] == "4"
-    assert words[words.index("--") :][1:7] == [
-        "env", "RAY_ADDRESS=node7:30123", "hcl", "sweep", "hcl", "--space",
-    ]  # fmt: skip
-    assert "my space.yaml" in words and "token 64" in words and "mode 600" in words
-    assert not list((tmp_path / ".ray").iterdir())  # the token is gone with the job
-    assert "#SBATCH --nodes=4" in script.read_text() and "#SBATCH --gpus-per-node=8" in script.read_text()
+    assert words[words.index("--") :][1:3] == ["env", "RAY_ADDRESS=node7:30123"]
+    assert {"--cpus-per-task=96", "--cpu-bind=none"} < {*words[: words.index("ray")]}  # else a step may have one core
+    assert "hcl of node7:30123: sweep hcl --space my space.yaml" in words and "my space.yaml" in words
+    assert "token 64" in words and "mode 600" in words
+    assert "umask 0022" in words and words[-1] == "0022"  # what the job writes, others may read as ever
+    assert "waits 300" in words
+    assert not list((tmp_path / ".ray").iterdir())  # token and status are gone with the job
+    script = (tmp_path / "script.sh").read_text()
+    assert "#SBATCH --nodes=4" in script and "#SBATCH --gpus-per-node=8" in script
+
+
+@pytest.mark.parametrize("of_ray", ["0", "1", "143"])
+@pytest.mark.parametrize("of_hcl", ["0", "3"])
+def test_a_slurm_job_ends_as_its_command_does(tmp_path: Path, of_hcl: str, of_ray: str) -> None:
+    """Whatever becomes of Ray's workers after it."""
+    assert slurm(tmp_path, RUNS, HCL_ENDS=of_hcl, RAY_ENDS_WITH=of_ray).returncode == int(of_hcl)
+
+
+@pytest.mark.parametrize("of_ray", [0, 1])
+def test_a_slurm_job_whose_head_does_not_start_has_failed(tmp_path: Path, of_ray: int) -> None:
+    """`ray symmetric-run` tells of it and ends with 0; what a job left that was requeued does not count."""
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "job-70123.status").write_text("0\n")
+    done = slurm(tmp_path, f"echo 'Failed to start Ray' >&2; exit {of_ray}")
+    assert done.returncode == 1
+    assert "Failed to start Ray" in done.stderr and "the command did not run to its end" in done.stderr
+    assert not list((tmp_path / ".ray").iterdir())
+
+
+def test_the_head_of_a_slurm_job_is_an_address_of_its_own(tmp_path: Path) -> None:
+    """Its name, which /etc/hosts may give an address that no other node reaches, only where nothing else is known."""
+    way = slurm(tmp_path, RUNS, names="node7\n127.0.0.1")
+    assert "hcl of 127.0.0.1:30123" in way.stdout
+    told = slurm(tmp_path, RUNS, names="node7\n127.0.0.1", HCL_HEAD_ADDRESS="10.1.2.3")
+    assert "hcl of 10.1.2.3:30123" in told.stdout
 
 
 def test_slurm_refuses_two_kinds_of_nodes_and_no_command() -> None:
@@ -159,11 +300,16 @@ def test_slurm_refuses_two_kinds_of_nodes_and_no_command() -> None:
         render_slurm(Description(gpu=GPU), [])
 
 
-def test_a_laptops_script_is_bash_and_listens_on_the_machine_alone(tmp_path: Path) -> None:
-    text = render_laptop(Description(cpu=Nodes(cpus=2)))
-    (tmp_path / "head.sh").write_text(text)
-    subprocess.run(["bash", "-n", tmp_path / "head.sh"], check=True)
-    assert "--num-cpus=2" in text and "--node-ip-address=127.0.0.1" in text and "--dashboard-host=127.0.0.1" in text
+def test_a_laptops_script_listens_on_the_machine_alone_and_only_its_token_is_private(tmp_path: Path) -> None:
+    ray = 'echo "ray $* $(umask)"; if [ "$1" = get-auth-token ]; then mkdir ~/.ray; echo x > ~/.ray/auth_token; fi'
+    script = render_laptop(Description(cpu=Nodes(cpus=2)))
+    for _ in range(2):  # the second time the token is there
+        done = by_bash(tmp_path, script, {"ray": ray})
+        assert done.returncode == 0, done.stderr
+        (line,) = done.stdout.splitlines()
+        assert line.startswith("ray start --head --block ") and line.endswith(" 0022")
+        assert {"--num-cpus=2", "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1"} < {*line.split()}
+        assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize(
@@ -176,6 +322,10 @@ def test_a_laptops_script_is_bash_and_listens_on_the_machine_alone(tmp_path: Pat
         ("image: 'a b'\ncpu: {}", "image"),
         ("cpu: {}\nstorage: {path: relative}", "storage.path"),
         ("cpu: {}\nstorage: {path: /a; rm -rf /}", "storage.path"),
+        ("cpu: {}\nstorage: {path: /}", "storage.path: expected a folder below /.*got '/'"),
+        ("cpu: {}\nstorage: {path: //.}", "storage.path: expected a folder below /"),
+        ("cpu: {}\nstorage: {path: /shared/..}", "storage.path: expected a folder below /"),
+        ("cpu: {}\nami: us-west-2", "ami: .*got 'us-west-2'"),
         ("{}", "nothing would do the work"),
         ("- a", "expected a mapping"),
         ("cpu: {", "cannot be read"),

@@ -30,6 +30,7 @@ GROUP: Any = typer.main.get_command(app)
 DESCRIPTION = {
     "name": "lab", "image": "hcl:1", "head": {"cpus": 4, "machine": "m6i"}, "gpu": {"count": 2, "gpus": 8},
     "cpu": {"count": 1, "machine": "c6i"}, "storage": {"path": "/shared", "claim": "c", "server": "fs:/"}, "hours": 2,
+    "ami": "ami-0123456789abcdef0",
 }  # fmt: skip
 
 
