@@ -133,7 +133,7 @@ def _provenance(run: Run, command: str) -> results.Provenance:
 
 
 def data_digests(run: Run) -> dict[str, str]:
-    """What names a run's data: the videos of each partition and their frames, and the class-name embeddings it reads."""
+    """What names a run's data: videos and frames of each partition, and the class-name embeddings that it reads."""
     partitions = run.partitions()
     digests = {partition.name: partition.digest() for partition in partitions}
     digests |= {f"frames.{one.name}": inputs.frames_identity(run.data_root, one) for one in partitions}

@@ -27,7 +27,7 @@ from orchestration.sweeps.study_records import Records, best_experiment
 from orchestration.sweeps.study_view import show_end, show_status
 from orchestration.sweeps.sweep import sweep
 from search_spaces import Space, SpaceError
-from tests.orchestration.conftest import tiny_experiment, tree
+from tests.orchestration.conftest import tiny_experiment, tree, write_data
 from tests.orchestration.stub_trials import ENDS, instant, stub_study, troubled
 
 FLOAT = {"type": "float", "low": 0.0, "high": 1.0}
@@ -303,6 +303,34 @@ def test_another_study_in_the_folder_is_refused_and_left_alone(
         sweep(other)
     assert "--restart" in caught.value.remedy
     assert tree(tmp_path) == before
+
+
+def test_a_study_does_not_go_on_once_its_data_have_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_ray(monkeypatch)
+    data = write_data(tmp_path / "data", ("toy",))
+    study = study_of(data, tmp_path / "runs", space_of(loss__sigma_ce=FLOAT), 4)
+    open_folder(study)
+    before = tree(tmp_path / "runs")
+    assert open_folder(replace(study, n_trials=3)).n_trials == 4 and tree(tmp_path / "runs") == before
+    lists = data / "splits" / "toy" / "val.list"
+    lists.write_text(lists.read_text().replace("eel/eel_4\n", ""))
+    (data / "images" / "toy" / "bee" / "bee_1" / "0.jpg").write_bytes(b"another")
+    with pytest.raises(
+        ConfigError, match="study: was begun with other data in val, frames.train, frames.val\n"
+    ) as caught:
+        sweep(replace(study, n_trials=6))
+    assert "--restart" in caught.value.remedy
+    assert tree(study.folder) == {name.removeprefix("study/"): content for name, content in before.items()}
+
+
+def test_a_study_that_kept_no_digests_of_its_data_goes_on(data_root: Path, tmp_path: Path) -> None:
+    study = study_of(data_root, tmp_path, space_of(loss__sigma_ce=FLOAT), 4)
+    open_folder(study)
+    kept = yaml.safe_load((study.folder / "study.yaml").read_text())
+    assert set(kept.pop("data")) == {"train", "val", "frames.train", "frames.val"}
+    (study.folder / "study.yaml").write_text(yaml.safe_dump(kept))
+    assert open_folder(study) == study
+    assert yaml.safe_load((study.folder / "study.yaml").read_text())["data"]
 
 
 def test_no_trial_waits_for_workers_that_there_can_never_be(
