@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hcl.arguments import check_workers
 from hcl.config import Experiment
 from hcl.errors import ConfigError, StorageError
 from hcl.resolve import override, to_yaml
@@ -100,7 +101,7 @@ class Study:
         try:
             if broken := self.space.broken_constraint(values, settings.__getitem__):
                 return f"breaks {broken}"
-            override(self.experiment, dict(values))
+            check_workers(override(self.experiment, dict(values)))
         except ValueError as error:
             return str(error)
         except ConfigError as error:

@@ -233,6 +233,17 @@ def test_values_that_contradict_each_other_are_never_run(data_root: Path, tmp_pa
     assert all(one and one.values != {"model.d_model": 20, "model.n_heads": 3} for one in given)
 
 
+def test_workers_that_would_mix_clips_are_given_no_trial(data_root: Path, tmp_path: Path) -> None:
+    mixing, choices = {"matching__mix_scales": True, "train__workers": 2}, {"type": "choice", "values": [False, True]}
+    study = study_of(data_root, tmp_path, space_of(matching__multi_scale=choices), 4, **mixing)
+    with pytest.raises(ConfigError, match="train.workers=2 would not give the losses"):
+        check_space(study)
+    both = space_of(matching__multi_scale=choices, matching__mix_scales=choices)
+    study = study_of(data_root, tmp_path, both, 4, train__workers=2)
+    check_space(study)  # each value by itself fits
+    assert "train.workers=2" in str(study.problem_with({"matching.multi_scale": True, "matching.mix_scales": True}))
+
+
 def test_trials_share_a_seed_or_have_their_own(data_root: Path, tmp_path: Path) -> None:
     study = stub_study(data_root, tmp_path, 4)
     runs_of = lambda one: [one.trial_run(Given(f"trial-000{index}", {})).experiment.seed for index in (1, 2, 1)]  # noqa: E731

@@ -19,7 +19,7 @@ import results
 from hcl.checkpoint import load_checkpoint
 from hcl.errors import ConfigError, DataError, TrainingError
 from hcl.inputs import frames_identity
-from hcl.resolve import load_resolved
+from hcl.resolve import load_resolved, override
 from orchestration.runs import BEST, FAILED, LAST, LOG, Run
 from orchestration.training import train as training
 from orchestration.training.fitting import fit
@@ -152,6 +152,16 @@ def test_restart_keeps_the_old_run_while_the_new_one_cannot_be(data_root: Path, 
     with pytest.raises(DataError):
         prepare(tiny_experiment(), data_root=tmp_path / "nowhere", runs=tmp_path, restart=True)
     assert list(tree(run.folder)) == ["experiment.yaml"]
+
+
+def test_clips_that_mix_are_refused_to_several_workers_before_anything_is_written(
+    data_root: Path, tmp_path: Path
+) -> None:
+    mixing = tiny_experiment(matching__multi_scale=True, matching__mix_scales=True)
+    with pytest.raises(ConfigError, match="train.workers=2 would not give the losses and gradients of one"):
+        prepare(override(mixing, {"train.workers": 2}), data_root=data_root, runs=tmp_path)
+    assert tree(tmp_path) == {}
+    prepare(mixing, data_root=data_root, runs=tmp_path)
 
 
 class KillOnce:
