@@ -92,6 +92,18 @@ def defects(experiment: Experiment) -> Defects:
     )
 
 
+def check_workers(experiment: Experiment) -> None:
+    """Raise ConfigError where several workers would train what one worker does not."""
+    train = experiment.train
+    if train.workers > 1 and train.regime == "hcl" and defects(experiment).mix_scales:
+        raise ConfigError(
+            "multi-scale patches take their frames from other clips of the same worker (deviation 3): "
+            f"train.workers={train.workers} would not give the losses and gradients of one",
+            where="matching.multi_scale and matching.mix_scales",
+            remedy="train with one worker (--workers 1), or set matching.mix_scales=false",
+        )
+
+
 def check_fusion(experiment: Experiment, reason: str | None) -> None:
     """Raise ConfigError where episodes go one by one, for some reason, and the fusion asks for more than means."""
     if reason and not test_matcher(experiment).takes_means:

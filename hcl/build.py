@@ -103,7 +103,11 @@ def make_regime(
     Args:
         class_embeddings: of the training classes' names, with `matching.semantic`.
         val_embeddings: of the validation clips' class names.
+
+    Raises:
+        ConfigError: as `hcl.arguments.check_workers`.
     """
+    arguments.check_workers(experiment)
     train, seed = experiment.train, experiment.seed
     if train.regime in EPISODIC:
         shape = (train.episode_way, train.episode_shot, train.episode_queries)

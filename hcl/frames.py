@@ -6,6 +6,8 @@ the classes; `manifest.parquet` holds one `VideoRecord` a video.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -94,6 +96,27 @@ class FrameStore:
         }
         present |= self._packed.keys()
         return tuple(v for v in partition.videos if v.key not in present or not self._source(v).n_frames)
+
+    def digest(self, partition: Partition) -> str:
+        """Sixteen hexadecimal digits that name the frames of a partition's videos, in its order.
+
+        A video counts by the digest of its frames where that is known: packing them changes nothing, nor does another
+        extraction with the same result. Frames of another tool count by `FrameFolder.fingerprint`.
+
+        Raises:
+            DataError: a frame is not there.
+        """
+        identities = [self._identity(video) for video in partition.videos]
+        return hashlib.sha256(json.dumps(identities).encode()).hexdigest()[:16]
+
+    def _identity(self, video: Video) -> str:
+        record = self._records.get(video.key)
+        if record is not None and record.status == "ok" and record.digest:
+            return record.digest
+        source = self._source(video)
+        if isinstance(source, PackedVideo):
+            return source.digest
+        return source.fingerprint() if source.n_frames else "missing"
 
     def _source(self, video: Video) -> FrameFolder | PackedVideo:
         """Where a video's frames lie."""

@@ -115,5 +115,10 @@ def embeddings_identity(experiment: Experiment, data_root: Path, dataset: str) -
     return file_digest(path) if path is not None and path.exists() else ""
 
 
+def frames_identity(data_root: Path, partition: Partition) -> str:
+    """What names the frames of a partition's videos; see `FrameStore.digest`. Raises DataError or StorageError."""
+    return FrameStore(frames_folder(data_root, partition.dataset)).digest(partition)
+
+
 def _min_side(settings: Clips, training: bool) -> int:
     return clips.train_min_side(settings.size, settings.crop_scale) if training else settings.size

@@ -92,7 +92,11 @@ class Matching(Section):
     reproject_per_size: bool = setting(
         False, "with several tuple sizes, project the patches once more per size (deviation 2)"
     )
-    mix_scales: bool = setting(False, "multi-scale patches take their frames from other clips (deviation 3)")
+    mix_scales: bool = setting(
+        False,
+        "multi-scale patches take their frames from other clips (deviation 3), those of the same worker: with "
+        "multi_scale only one worker can train",
+    )
     swap_shot_axes: bool = setting(False, "read (support, tuple) as (tuple, support) above 1 shot (deviation 5)")
     semantic: bool = setting(
         False,

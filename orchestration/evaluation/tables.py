@@ -24,7 +24,6 @@ from torch import Tensor
 from hcl import build, inputs
 from hcl.arrays import load_arrays, save_arrays
 from hcl.blocks import BlockStore
-from hcl.catalogue import frames_folder
 from hcl.checkpoint import file_digest
 from hcl.config import Experiment
 from hcl.errors import CheckpointError, StorageError
@@ -78,7 +77,6 @@ class Cell:
     def encoding(self) -> dict[str, Any]:
         """All that the features depend on."""
         experiment, matching = self.experiment, self.experiment.matching
-        manifest = frames_folder(self.data_root, self.partition.dataset) / "manifest.parquet"
         return {
             "revision": REVISION,
             "kept": self.how.kept,
@@ -93,7 +91,7 @@ class Cell:
             "precision": [experiment.train.precision, experiment.evaluation.precision],
             "views": self.views,
             "videos": self.partition.digest(),
-            "frames": file_digest(manifest) if manifest.exists() else "no manifest",
+            "frames": inputs.frames_identity(self.data_root, self.partition),
             "embeddings": inputs.embeddings_identity(experiment, self.data_root, self.partition.dataset),
         }
 

@@ -17,7 +17,7 @@ from orchestration.evaluation.questions import Question
 from orchestration.machines.runtime import connect
 from orchestration.reports.recorded import Asking, Recorded, experiment_of, target_of
 from orchestration.runs import Run
-from orchestration.training.train import train
+from orchestration.training.train import data_digests, train
 from results.reproduction import Check, Repeated, code_checks
 
 T = TypeVar("T")
@@ -47,9 +47,10 @@ def checks_of(recorded: Recorded, data: Path) -> list[Check]:
             Check("training: settings", origin.digests.get("experiment", ""), recorded.digest(recorded.experiment))
         )
         run = Run(recorded.experiment, data.absolute(), recorded.folder.parent, recorded.folder)
-        found, problem = _told(lambda: {one.name: one.digest() for one in run.partitions()})
+        found, problem = _told(lambda: data_digests(run))
         for name in (one for one in origin.digests if one not in ("experiment", "embeddings")):
-            checks.append(Check(f"training: videos of {name}", origin.digests[name], (found or {}).get(name, problem)))
+            what = name.replace("frames.", "frames of ") if name.startswith("frames.") else f"videos of {name}"
+            checks.append(Check(f"training: {what}", origin.digests[name], (found or {}).get(name, problem)))
     if added := recorded.added():
         checks.append(Check("settings added since", "", ", ".join(f"{path}={value}" for path, value in added.items())))
     asking = Asking(recorded, recorded.folder, data)

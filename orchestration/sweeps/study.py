@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hcl.arguments import check_workers
 from hcl.config import Experiment
 from hcl.errors import ConfigError, StorageError
 from hcl.resolve import override, to_yaml
@@ -19,7 +20,7 @@ from orchestration.sweeps.population import Population, n_rounds
 from orchestration.sweeps.samplers import seed_of
 from orchestration.sweeps.source import Given
 from orchestration.sweeps.study_storage import open_storage, without_password
-from orchestration.training.train import STUDY
+from orchestration.training.train import STUDY, data_digests
 from results.files import write_atomically
 from search_spaces import Space
 
@@ -100,7 +101,7 @@ class Study:
         try:
             if broken := self.space.broken_constraint(values, settings.__getitem__):
                 return f"breaks {broken}"
-            override(self.experiment, dict(values))
+            check_workers(override(self.experiment, dict(values)))
         except ValueError as error:
             return str(error)
         except ConfigError as error:
@@ -134,39 +135,47 @@ def open_folder(study: Study) -> Study:
     """Make or reopen the study's folder; a study that is there may become longer, and nothing else.
 
     Raises:
-        ConfigError: it holds another study, or a longer one.
+        ConfigError: it holds another study, or this one on other data.
     """
     content = _identity(study)
     path = study.folder / STUDY
     if path.exists():
         known = _known(path)
-        if changed := [name for name in content if name != "n_trials" and known.get(name) != content[name]]:
-            raise ConfigError(
-                f"holds a study with another {' and '.join(changed)}",
-                where=str(study.folder),
-                remedy="give this one another name (--set name=...), or begin anew with --restart",
-            )
-        study = replace(study, n_trials=max(study.n_trials, int(known["n_trials"])))
+        _refuse_other(content, known, where=str(study.folder))
+        content["n_trials"] = max(study.n_trials, int(known["n_trials"]))
     try:
         study.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, dump_yaml(_identity(study)).encode())
+        write_atomically(path, dump_yaml(content).encode())
         write_atomically(study.folder / "experiment.yaml", to_yaml(study.experiment).encode())
     except OSError as error:
         raise StorageError(
             f"cannot be written: {error.strerror}", where=str(study.folder), remedy="give --runs a folder of yours"
         ) from error
-    return study
+    return replace(study, n_trials=content["n_trials"])
+
+
+def _refuse_other(content: Mapping[str, Any], known: Mapping[str, Any], *, where: str) -> None:
+    """Raise ConfigError for a study that its folder knows otherwise; one from before kept no digests of its data."""
+    remedy = "give this one another name (--set name=...), or begin anew with --restart"
+    others = [name for name in content if name not in ("n_trials", "data") and known.get(name) != content[name]]
+    if others:
+        raise ConfigError(f"holds a study with another {' and '.join(others)}", where=where, remedy=remedy)
+    data, begun_with = content["data"], known.get("data", {})
+    if changed := [name for name in data if begun_with.get(name, data[name]) != data[name]]:
+        raise ConfigError(f"was begun with other data in {', '.join(changed)}", where=where, remedy=remedy)
 
 
 def _known(path: Path) -> dict[str, Any]:
     """What a study's folder says of it. Raises ConfigError."""
     content = read_yaml(path, str(path))
-    if not isinstance(content, dict) or type(content.get("n_trials")) is not int:
+    is_study = isinstance(content, dict) and type(content.get("n_trials")) is int
+    if not is_study or not isinstance(content.get("data", {}), dict):
         raise ConfigError("does not describe a study", where=str(path), remedy="begin anew with --restart")
     return content
 
 
 def _identity(study: Study) -> dict[str, Any]:
+    run = Run(study.experiment, study.data_root, study.runs, study.folder)
     return {
         "experiment": study.experiment.digest(),
         "space": study.space.model_dump(mode="json"),
@@ -175,6 +184,7 @@ def _identity(study: Study) -> dict[str, Any]:
         "stop_rule": study.stop_rule,
         "paired": study.paired,
         "storage": without_password(study.storage),
+        "data": data_digests(run),
         "n_trials": study.n_trials,
         **({"round_epochs": study.round_epochs} if study.is_population else {}),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hcl.arguments import check_workers
 from hcl.build import caches_grids
 from hcl.errors import ConfigError
 from hcl.resolve import override, setting_of
@@ -47,7 +48,7 @@ def check_space(study: Study) -> None:
     if study.is_population:
         _check_population(study, space)
     for probe in space.probes():
-        override(study.experiment, probe)
+        check_workers(override(study.experiment, probe))
         _check_fused(study, probe)
     for index, point in enumerate(space.first_points):
         if set(space.searched) <= set(point) and (problem := study.problem_with(space.overrides(space.encode(point)))):

@@ -14,13 +14,11 @@ from torch import Tensor
 
 from hcl.backbone import Backbone, make_backbone
 from hcl.build import frozen_stages, weights_identity
-from hcl.catalogue import frames_folder
-from hcl.checkpoint import file_digest
 from hcl.clips import Draw
 from hcl.config import Experiment
 from hcl.errors import HCLError
 from hcl.grids import GridStore
-from hcl.inputs import frame_store, make_dataset, test_draws
+from hcl.inputs import frame_store, frames_identity, make_dataset, test_draws
 from hcl.model import autocast
 from hcl.splits import Partition
 from orchestration.machines.runtime import actor_of, connect, device_of_actor, map_actors, n_workers_available, progress
@@ -74,7 +72,6 @@ class GridJob:
 
     def meaning(self) -> dict[str, Any]:
         experiment = self.experiment
-        manifest = frames_folder(self.data_root, self.partition.dataset) / "manifest.parquet"
         weights = "none" if self.random_backbone else experiment.model.weights
         return {
             "revision": REVISION,
@@ -89,7 +86,7 @@ class GridJob:
             "dataset": self.partition.dataset,
             "partition": self.partition.name,
             "videos": self.partition.digest(),
-            "frames": file_digest(manifest) if manifest.exists() else "no manifest",
+            "frames": frames_identity(self.data_root, self.partition),
         }
 
 

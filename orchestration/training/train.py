@@ -118,9 +118,7 @@ def _open_folder(run: Run, *, restart: bool) -> None:
 
 def _provenance(run: Run, command: str) -> results.Provenance:
     """That of the run's first call; raises ConfigError where its data have changed since."""
-    data = {partition.name: partition.digest() for partition in run.partitions()}
-    if names := inputs.embeddings_identity(run.experiment, run.data_root, run.experiment.data.dataset):
-        data["embeddings"] = names
+    data = data_digests(run)
     known: results.Provenance | None = None
     with suppress(results.RecordError):
         known = results.read_provenance(run.folder)
@@ -141,6 +139,16 @@ def _provenance(run: Run, command: str) -> results.Provenance:
             remedy="give this run another name (--set name=...), or begin anew with --restart",
         )
     return known
+
+
+def data_digests(run: Run) -> dict[str, str]:
+    """What names a run's data: videos and frames of each partition, and the class-name embeddings that it reads."""
+    partitions = run.partitions()
+    digests = {partition.name: partition.digest() for partition in partitions}
+    digests |= {f"frames.{one.name}": inputs.frames_identity(run.data_root, one) for one in partitions}
+    if names := inputs.embeddings_identity(run.experiment, run.data_root, run.experiment.data.dataset):
+        digests["embeddings"] = names
+    return digests
 
 
 def _sizes(partition: Partition) -> dict[str, int]:

@@ -89,7 +89,7 @@ def test_a_journal_cannot_name_a_folder_elsewhere(tmp_path: Path, journal: bytes
 
 
 @fuzzed(40)
-@given(mutated([yaml.safe_dump({"experiment": "a", "seed": 1, "n_trials": 5}).encode()]))
+@given(mutated([yaml.safe_dump({"experiment": "a", "data": {"val": "b"}, "n_trials": 5}).encode()]))
 @example(b"n_trials: x")
 @example(b"[1, 2]")
 @example(b"")

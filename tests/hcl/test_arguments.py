@@ -3,8 +3,10 @@ from __future__ import annotations
 import inspect
 
 import numpy as np
+import pytest
 
 from hcl import arguments, build
+from hcl.errors import ConfigError
 from hcl.losses import TERMS, contrastive_terms, neighbouring_pairs
 from hcl.scores import fused, score_episode, score_pairs
 from tests.hcl.test_build import clips, experiment
@@ -75,3 +77,26 @@ def test_defects_act_only_where_they_can():
     assert arguments.defects(experiment()) == (False, False, False)
     assert arguments.defects(experiment(mode="published")) == (False, True, False)
     assert arguments.defects(experiment(mode="published", matching__multi_scale=True)) == (True, True, False)
+
+
+MIXING = {"mode": "published", "matching__multi_scale": True}
+
+
+def test_clips_that_mix_are_trained_by_one_worker():
+    with pytest.raises(ConfigError, match="train.workers=3 would not give the losses and gradients of one") as caught:
+        build.make_regime(experiment(**MIXING, train__workers=3))
+    assert "--workers 1" in caught.value.remedy and "matching.mix_scales=false" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train__workers": 1},
+        {"train__workers": 3, "matching__mix_scales": False},
+        {"train__workers": 3, "matching__multi_scale": False},
+        {"train__workers": 2, "train__regime": "protonet"},  # it has no heads that match
+    ],
+    ids=str,
+)
+def test_workers_share_what_does_not_mix(changes):
+    build.make_regime(experiment(**(MIXING | changes)))

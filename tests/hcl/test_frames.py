@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -221,6 +223,82 @@ def test_missing_names_videos_without_frames(tmp_path: Path, has_manifest: bool)
     videos = (*(Video("c", name) for name in names), Video("other class", "v"))
     partition = Partition("toy", "train", ("c", "other class"), videos)
     assert [video.name for video in FrameStore(tmp_path).missing(partition)] == ["gone", "bad", "empty", "never", "v"]
+
+
+def other_pixels(root: Path) -> None:
+    """The last frame of a video, of another size in bytes and of the same time."""
+    path = root / "c" / "v" / "11.jpg"
+    time = path.stat().st_mtime_ns
+    path.write_bytes(path.read_bytes() + b"0")
+    os.utime(path, ns=(time, time))
+
+
+def another_time(root: Path) -> None:
+    time = (root / "c" / "v" / "6.jpg").stat().st_mtime_ns
+    os.utime(root / "c" / "v" / "6.jpg", ns=(time, time + 10**9))
+
+
+def one_frame_less(root: Path) -> None:
+    (root / "c" / "v" / "11.jpg").unlink()
+
+
+def other_names(root: Path) -> None:
+    for index in range(12):
+        os.rename(root / "c" / "v" / f"{index}.jpg", root / "c" / "v" / f"{index:03d}.jpg")
+
+
+def no_folder(root: Path) -> None:
+    shutil.rmtree(root / "c" / "v")
+
+
+def swapped(root: Path) -> None:
+    for old, new in (("v", "x"), ("w", "v"), ("x", "w")):
+        os.rename(root / "c" / old, root / "c" / new)
+
+
+def partition_of(*names: str) -> Partition:
+    return Partition("toy", "train", ("c",), tuple(Video("c", name) for name in names))
+
+
+@pytest.mark.parametrize("change", [other_pixels, another_time, one_frame_less, other_names, no_folder, swapped])
+def test_frames_of_other_tools_have_another_digest_once_they_change(tmp_path: Path, change: Any) -> None:
+    write_images(tmp_path / "one" / "c" / "v", [f"{index}.jpg" for index in range(12)])
+    write_images(tmp_path / "one" / "c" / "w", ["0.jpg"])
+    root = Path(shutil.copytree(tmp_path / "one", tmp_path / "elsewhere"))
+    before = FrameStore(root).digest(partition_of("v", "w"))
+    assert before == FrameStore(tmp_path / "one").digest(partition_of("v", "w")) and len(before) == 16
+    assert (
+        len({before, FrameStore(root).digest(partition_of("w", "v")), FrameStore(root).digest(partition_of("v"))}) == 3
+    )
+    change(root)
+    assert FrameStore(root).digest(partition_of("v", "w")) != before
+
+
+def test_a_mount_that_tells_no_parts_of_seconds_gives_the_same_digest(tmp_path: Path) -> None:
+    write_images(tmp_path / "c" / "v", ["0.jpg", "1.jpg"])
+    digests = set()
+    for time in (5 * 10**9, 5 * 10**9 + 999_999_999):
+        for path in (tmp_path / "c" / "v").iterdir():
+            os.utime(path, ns=(time, time))
+        digests.add(FrameStore(tmp_path).digest(partition_of("v")))
+    assert len(digests) == 1
+
+
+def test_extracted_frames_have_another_digest_only_with_other_content(tmp_path: Path) -> None:
+    source, folder = write_video(tmp_path / "v.avi"), tmp_path / "c" / "v"
+    digests = []
+    for options in (FrameOptions(), FrameOptions(), FrameOptions(quality=50)):
+        os.utime(source, ns=(len(digests), len(digests)))
+        append_record(tmp_path, extract_video(source, folder, options))
+        digests.append(FrameStore(tmp_path).digest(partition_of("v")))
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_frames_that_a_record_tells_of_and_are_gone_are_named(tmp_path: Path) -> None:
+    write_images(tmp_path / "c" / "v", ["0.jpg", "1.jpg"])
+    write_manifest(tmp_path, [VideoRecord("c", "v", "ok", n_frames=4)])
+    with pytest.raises(DataError, match=r"c/v/2\.jpg: cannot be read: No such file"):
+        FrameStore(tmp_path).digest(partition_of("v"))
 
 
 def test_manifest_folds_its_journal_and_tolerates_a_torn_line(tmp_path: Path) -> None:

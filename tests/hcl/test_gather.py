@@ -40,7 +40,7 @@ CLASSES_PER_BATCH = 4  # eight clips: four for each of two workers, a pair for e
 EMBEDDING = 5
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {"matching": {}, "model": {}},
-    "released": {"matching": {"keep_anchor": True, "zoom_ranks": 2}, "model": {"multi_scale": True}},
+    "multi-scale, anchor kept": {"matching": {"keep_anchor": True, "zoom_ranks": 2}, "model": {"multi_scale": True}},
     "semantic": {"matching": {"chunk_size": 1}, "model": {"embedding_dim": EMBEDDING}},
 }
 WORLDS = (4, 2)

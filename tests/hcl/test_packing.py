@@ -80,6 +80,18 @@ def test_both_stores_read_the_same_and_unpacking_gives_every_byte_back(images: P
     assert contents(images) == before
 
 
+def test_packing_leaves_the_digest_of_a_partition_alone(images: Path) -> None:
+    partition = Partition("toy", "train", ("open", "put #1", "zip"), tuple(VIDEOS))
+    before = FrameStore(images).digest(partition)
+    pack_dataset(images, videos_per_shard=4)
+    assert FrameStore(images).digest(partition) == before
+    (images / "manifest.parquet").unlink()  # packed frames name themselves
+    assert FrameStore(images).digest(partition) == before
+    store(images, VIDEOS[1], [frame(200)])  # of another tool: a folder is read before a shard
+    assert FrameStore(images).n_frames(VIDEOS[1]) == 1
+    assert FrameStore(images).digest(partition) != before
+
+
 def test_a_shard_is_a_tar_that_any_tool_reads(images: Path) -> None:
     expected = {name: content for name, content in contents(images).items() if name.endswith(".jpg")}
     pack_dataset(images)

@@ -405,7 +405,16 @@ def test_a_named_checkpoint_is_another_method_and_features_go_where_asked(
     ("changes", "shots", "reason"),
     [
         ({"matching__swap_shot_axes": True}, [1, 2], "tuples are chosen across the supports"),
-        ({"matching__multi_scale": True, "matching__mix_scales": True, "matching__tuple_sizes": [2, 3]}, [2], "scale"),
+        (
+            {
+                "matching__multi_scale": True,
+                "matching__mix_scales": True,
+                "matching__tuple_sizes": [2, 3],
+                "train__workers": 2,
+            },
+            [2],
+            "scale",
+        ),
     ],
     ids=["swapped axes", "mixed scales"],
 )

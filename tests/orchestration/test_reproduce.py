@@ -22,7 +22,7 @@ from orchestration.reports import reproducing
 from orchestration.reports.recorded import read_recorded, target_of
 from orchestration.runs import BEST, Run
 from orchestration.training import grids
-from orchestration.training.train import prepare
+from orchestration.training.train import data_digests, prepare
 from orchestration.training.worker import run_epochs
 from tests.orchestration.conftest import Command, tiny_experiment, write_data
 from tests.orchestration.inline import without_ray
@@ -33,8 +33,8 @@ SHOTS = (1, 3)
 def train_here(experiment: Experiment, *, data_root: Path, runs: Path, **_: Any) -> Run:
     """What `hcl train` does, without Ray."""
     run = prepare(experiment, data_root=data_root, runs=runs)
-    digests = {one.name: one.digest() for one in run.partitions()}
-    origin = results.collect_provenance("hcl train tiny.yaml", digests={"experiment": experiment.digest(), **digests})
+    digests = {"experiment": experiment.digest(), **data_digests(run)}
+    origin = results.collect_provenance("hcl train tiny.yaml", digests=digests)
     results.write_provenance(run.folder, origin)
     run_epochs(run)
     return run
@@ -111,7 +111,7 @@ def test_other_data_or_none_are_told(hcl: Command, folder: Path, tmp_path: Path)
     other = write_data(tmp_path / "other", ("toy",), n_videos=6)
     code, out, _ = hcl("reproduce", folder, "--data", other)
     assert code == 0
-    assert {"training: videos of train", "training: videos of val", "toy test: videos"} <= {
+    assert {"training: videos of train", "training: videos of val", "training: frames of val", "toy test: videos"} <= {
         line.split("│")[1].strip() for line in out.splitlines() if "DIFFERS" in line
     }
     code, out, _ = hcl("reproduce", folder, "--data", tmp_path / "nothing")

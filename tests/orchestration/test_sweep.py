@@ -29,7 +29,7 @@ from orchestration.sweeps.study_view import show_end, show_status
 from orchestration.sweeps.sweep import sweep
 from orchestration.sweeps.trials import _run_trial
 from search_spaces import Space, SpaceError
-from tests.orchestration.conftest import tiny_experiment, tree
+from tests.orchestration.conftest import tiny_experiment, tree, write_data
 from tests.orchestration.stub_trials import ENDS, instant, stub_study, troubled
 
 FLOAT = {"type": "float", "low": 0.0, "high": 1.0}
@@ -256,6 +256,17 @@ def test_values_that_contradict_each_other_are_never_run(data_root: Path, tmp_pa
     assert all(one and one.values != {"model.d_model": 20, "model.n_heads": 3} for one in given)
 
 
+def test_workers_that_would_mix_clips_are_given_no_trial(data_root: Path, tmp_path: Path) -> None:
+    mixing, choices = {"matching__mix_scales": True, "train__workers": 2}, {"type": "choice", "values": [False, True]}
+    study = study_of(data_root, tmp_path, space_of(matching__multi_scale=choices), 4, **mixing)
+    with pytest.raises(ConfigError, match="train.workers=2 would not give the losses"):
+        check_space(study)
+    both = space_of(matching__multi_scale=choices, matching__mix_scales=choices)
+    study = study_of(data_root, tmp_path, both, 4, train__workers=2)
+    check_space(study)  # each value by itself fits
+    assert "train.workers=2" in str(study.problem_with({"matching.multi_scale": True, "matching.mix_scales": True}))
+
+
 def test_trials_share_a_seed_or_have_their_own(data_root: Path, tmp_path: Path) -> None:
     study = stub_study(data_root, tmp_path, 4)
     runs_of = lambda one: [one.trial_run(Given(f"trial-000{index}", {})).experiment.seed for index in (1, 2, 1)]  # noqa: E731
@@ -326,6 +337,34 @@ def test_another_study_in_the_folder_is_refused_and_left_alone(
         sweep(other)
     assert "--restart" in caught.value.remedy
     assert tree(tmp_path) == before
+
+
+def test_a_study_does_not_go_on_once_its_data_have_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_ray(monkeypatch)
+    data = write_data(tmp_path / "data", ("toy",))
+    study = study_of(data, tmp_path / "runs", space_of(loss__sigma_ce=FLOAT), 4)
+    open_folder(study)
+    before = tree(tmp_path / "runs")
+    assert open_folder(replace(study, n_trials=3)).n_trials == 4 and tree(tmp_path / "runs") == before
+    lists = data / "splits" / "toy" / "val.list"
+    lists.write_text(lists.read_text().replace("eel/eel_4\n", ""))
+    (data / "images" / "toy" / "bee" / "bee_1" / "0.jpg").write_bytes(b"another")
+    with pytest.raises(
+        ConfigError, match="study: was begun with other data in val, frames.train, frames.val\n"
+    ) as caught:
+        sweep(replace(study, n_trials=6))
+    assert "--restart" in caught.value.remedy
+    assert tree(study.folder) == {name.removeprefix("study/"): content for name, content in before.items()}
+
+
+def test_a_study_that_kept_no_digests_of_its_data_goes_on(data_root: Path, tmp_path: Path) -> None:
+    study = study_of(data_root, tmp_path, space_of(loss__sigma_ce=FLOAT), 4)
+    open_folder(study)
+    kept = yaml.safe_load((study.folder / "study.yaml").read_text())
+    assert set(kept.pop("data")) == {"train", "val", "frames.train", "frames.val"}
+    (study.folder / "study.yaml").write_text(yaml.safe_dump(kept))
+    assert open_folder(study) == study
+    assert yaml.safe_load((study.folder / "study.yaml").read_text())["data"]
 
 
 def test_no_trial_waits_for_workers_that_there_can_never_be(

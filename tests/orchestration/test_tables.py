@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,11 @@ import pytest
 
 from hcl.arrays import save_arrays
 from hcl.errors import StorageError
+from hcl.manifest import VideoRecord, append_record, write_manifest
 from hcl.splits import read_partition
 from orchestration.evaluation.tables import SIDE, Cell, Table
 from orchestration.training.grids import GridJob
-from tests.orchestration.conftest import tiny_experiment
+from tests.orchestration.conftest import tiny_experiment, write_data
 
 
 def cell(data_root: Path, method: str = "untrained", dataset: str = "toy", **changes: Any) -> Cell:
@@ -65,17 +68,34 @@ def test_features_are_shared_by_tables_that_only_choose_otherwise(data_root: Pat
     assert one.features(tmp_path) != cell(data_root, matching__project_at_test=False).features(tmp_path)
 
 
-def test_frames_extracted_anew_make_another_table_and_other_grids(data_root: Path, tmp_path: Path) -> None:
+def names_of(data_root: Path) -> tuple[str, str]:
+    """What names the table and the grids of a data root, as a worker elsewhere finds it."""
+    one = pickle.loads(pickle.dumps(cell(data_root)))
+    return one.key, one.grid_job().store(Path("runs")).folder.name
+
+
+def test_other_frames_under_the_same_lists_make_another_table_and_other_grids(tmp_path: Path) -> None:
+    one, copy, other = (tmp_path / name for name in ("one", "copy", "other"))
+    write_data(one, ("toy",))
+    for root in (copy, other):
+        shutil.copytree(one, root)
+    (other / "images/toy/jay/jay_4/0.jpg").write_bytes((one / "images/toy/hen/hen_0/0.jpg").read_bytes())
+    assert names_of(copy) == names_of(one)
+    assert not set(names_of(other)) & set(names_of(one))
+
+
+def test_extraction_changes_a_table_and_grids_where_it_changes_frames(data_root: Path, tmp_path: Path) -> None:
     (tmp_path / "splits").symlink_to(data_root / "splits")
-    manifest = tmp_path / "images" / "toy" / "manifest.parquet"
-    manifest.parent.mkdir(parents=True)
-    keys, grids = set(), set()
-    for content in (None, b"one", b"two"):
-        if content:
-            manifest.write_bytes(content)
-        keys.add(cell(tmp_path).key)
-        grids.add(cell(tmp_path).grid_job().store(tmp_path).folder)
-    assert len(keys) == len(grids) == 3
+    images = tmp_path / "images" / "toy"
+    images.mkdir(parents=True)
+    videos = read_partition(tmp_path, "toy", "test").videos
+    records = [VideoRecord(one.class_name, one.name, "ok", 5, digest=f"digest of {one.name}") for one in videos]
+    write_manifest(images, records)
+    first = names_of(tmp_path)
+    write_manifest(images, [replace(one, source_mtime_ns=7, source="moved.avi") for one in records])
+    assert names_of(tmp_path) == first
+    append_record(images, replace(records[-1], digest="another"))
+    assert not set(names_of(tmp_path)) & set(first)
 
 
 def test_grids_of_training_and_test_are_kept_apart_and_test_ignores_the_seed(data_root: Path, tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import results
 from hcl.checkpoint import load_checkpoint
 from hcl.errors import ConfigError, DataError, TrainingError
-from hcl.resolve import load_resolved
+from hcl.inputs import frames_identity
+from hcl.resolve import load_resolved, override
 from orchestration.runs import BEST, FAILED, LAST, LOG, Run
 from orchestration.training import train as training
 from orchestration.training.fitting import fit
@@ -60,6 +61,8 @@ def test_a_run_leaves_its_settings_provenance_metrics_and_checkpoints(
         "experiment": trained.experiment.digest(),
         "train": train_part.digest(),
         "val": val_part.digest(),
+        "frames.train": frames_identity(trained.data_root, train_part),
+        "frames.val": frames_identity(trained.data_root, val_part),
     }
     assert provenance.resources == {"workers": 2, "cpus": 2, "gpus": 0}
     assert provenance.data["train.videos"] == len(train_part.videos)
@@ -112,6 +115,23 @@ def test_a_run_is_not_gone_on_with_on_other_videos(trained: Run, data_root: Path
 
 
 @pytest.mark.ray
+def test_a_run_is_not_gone_on_with_on_other_frames_of_the_same_videos(
+    trained: Run, data_root: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(trained.folder, tmp_path / "tiny")
+    data = shutil.copytree(data_root, tmp_path / "data")
+    run = Run(trained.experiment, data, tmp_path, folder)
+    known = results.read_provenance(folder)
+    assert training._provenance(run, "hcl train tiny") == known
+    (data / "images/toy/eel/eel_0/0.jpg").write_bytes((data / "images/toy/gnu/gnu_0/0.jpg").read_bytes() + b"0")
+    with pytest.raises(ConfigError, match=r"was begun with other data in frames\.val\n"):
+        training._provenance(run, "hcl train tiny")
+    without = {name: digest for name, digest in known.digests.items() if not name.startswith("frames.")}
+    results.write_provenance(folder, replace(known, digests=without))  # as runs did before they kept it
+    assert training._provenance(run, "hcl train tiny").digests == without
+
+
+@pytest.mark.ray
 def test_other_settings_are_refused_with_their_difference_and_restart_begins_anew(
     trained: Run, data_root: Path, tmp_path: Path
 ) -> None:
@@ -139,6 +159,16 @@ def test_restart_keeps_the_old_run_while_the_new_one_cannot_be(data_root: Path, 
     with pytest.raises(DataError):
         prepare(tiny_experiment(), data_root=tmp_path / "nowhere", runs=tmp_path, restart=True)
     assert list(tree(run.folder)) == ["experiment.yaml"]
+
+
+def test_clips_that_mix_are_refused_to_several_workers_before_anything_is_written(
+    data_root: Path, tmp_path: Path
+) -> None:
+    mixing = tiny_experiment(matching__multi_scale=True, matching__mix_scales=True)
+    with pytest.raises(ConfigError, match="train.workers=2 would not give the losses and gradients of one"):
+        prepare(override(mixing, {"train.workers": 2}), data_root=data_root, runs=tmp_path)
+    assert tree(tmp_path) == {}
+    prepare(mixing, data_root=data_root, runs=tmp_path)
 
 
 class KillOnce:
