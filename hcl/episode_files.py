@@ -6,6 +6,7 @@ and `query_i`, indices into the classes and videos of the partition that the ent
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,10 @@ class EpisodeList:
     @classmethod
     def of(cls, partition: Partition, episodes: Episodes, *, seed: int) -> EpisodeList:
         return cls(partition.dataset, partition.name, partition.digest(), seed, episodes)
+
+    def digest(self) -> str:
+        """Names the questions: two methods with the same digest answered the same episodes of the same videos."""
+        return hashlib.sha256(f"{self.videos} {self.episodes.digest()}".encode()).hexdigest()[:12]
 
 
 def write_episodes(path: Path, lists: Sequence[EpisodeList]) -> None:

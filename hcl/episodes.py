@@ -54,7 +54,7 @@ class Episodes:
             yield Episodes(self.classes[rows], self.support[rows], self.query[rows])
 
     def digest(self) -> str:
-        """Names the questions: two methods with the same digest answered the same episodes."""
+        """Of the clip indices and their shapes, whatever the videos are: `hcl.episode_files` names those as well."""
         state = hashlib.sha256(str((self.support.shape, self.query.shape)).encode())
         for part in (self.support, self.query):
             state.update(np.ascontiguousarray(part, dtype="<i8").tobytes())

@@ -185,13 +185,13 @@ def _write(path: Path, questions: list[Question]) -> None:
     from hcl.episode_files import write_episodes
 
     lists = {
-        (one.asked.dataset, one.asked.partition, one.asked.episodes.digest()): one.asked for one in questions
+        (one.asked.dataset, one.asked.partition, one.asked.digest()): one.asked for one in questions
     }  # methods and runs share theirs
     write_episodes(path, list(lists.values()))
     for one in lists.values():
         out.print(
             f"{one.dataset} {one.partition}, {one.episodes.shot}-shot: {len(one.episodes):,} episodes, "
-            f"digest {one.episodes.digest()}",
+            f"digest {one.digest()}",
             highlight=False,
         )
     out.print(f"written: {path}", soft_wrap=True)

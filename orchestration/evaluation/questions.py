@@ -190,7 +190,7 @@ def _known(target: Target, cell: Cell, asked: EpisodeList) -> dict[str, Any]:
         "leaks_labels": cell.how.reads_names and arguments.defects(experiment).misplaced_semantics,
         "metric": cell.how.metric(episodes.shot),
         "split_digest": cell.partition.digest(),
-        "episodes_digest": episodes.digest(),
+        "episodes_digest": asked.digest(),
         "experiment_digest": experiment.digest(),
         "checkpoint": str(cell.checkpoint or ""),
         "checkpoint_digest": cell.checkpoint_digest,

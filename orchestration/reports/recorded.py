@@ -159,7 +159,7 @@ class Asking:
         """
         record = self.recorded.records[file]
         question = self.sampled(record)
-        if question is not None and question.asked.episodes.digest() == record.episodes_digest:
+        if question is not None and question.asked.digest() == record.episodes_digest:
             return question
         try:
             kept = read_questions(file.parent, record.episodes_digest)

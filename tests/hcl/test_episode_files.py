@@ -51,6 +51,15 @@ def test_other_videos_or_data_sets_are_refused(path: Path) -> None:
     assert "other test, toy test" in caught.value.remedy
 
 
+def test_the_digest_names_the_videos_and_the_episodes() -> None:
+    """Two data sets of the same layout draw the same indices, which are other questions."""
+    other = replace(PARTITION, videos=tuple(replace(one, name=f"other_{one.name}") for one in PARTITION.videos))
+    one, two = drawn(1), EpisodeList.of(other, drawn(1).episodes, seed=4)
+    assert one.episodes.digest() == two.episodes.digest()
+    assert len({one.digest(), two.digest(), drawn(2).digest()}) == 3 and len(one.digest()) == 12
+    assert one.digest() == drawn(1).digest()
+
+
 def rewritten(path: Path, **changes: Any) -> None:
     with np.load(path) as arrays:
         content = {name: arrays[name] for name in arrays}

@@ -23,6 +23,7 @@ from hcl import arguments, build, inputs
 from hcl.checkpoint import file_digest, load_checkpoint, load_model
 from hcl.clips import ClipDataset
 from hcl.config import Experiment
+from hcl.episode_files import EpisodeList
 from hcl.episodes import Episodes, sample_episodes
 from hcl.errors import CheckpointError, DataError, SplitError
 from hcl.frames import FrameStore
@@ -35,6 +36,7 @@ from orchestration.evaluation import scorer, scoring, tables
 from orchestration.evaluation.evaluate import Answers, evaluate
 from orchestration.evaluation.questions import Target, encodings, one_by_one_notes, plan, questions_of
 from orchestration.runs import BEST, LAST, Run
+from results.outcomes import read_questions
 from tests.orchestration.conftest import tiny_experiment, tree
 
 METHODS = ("hcl", "untrained", "random", "prototype")  # other matchers: test_matchers.py
@@ -154,7 +156,10 @@ def test_every_cell_has_a_record_with_what_names_it(
         assert (one.way, one.queries, one.episodes, one.seed) == (2, 2, 30, 0)
         assert (one.n_clips, one.n_classes, one.protocol, one.mode) == (15, 3, "standard", "corrected")
         assert one.experiment_digest == experiment.digest()
-        assert one.episodes_digest == episodes_of(experiment, partition, one.shot).digest()
+        asked = EpisodeList.of(partition, episodes_of(experiment, partition, one.shot), seed=0)
+        assert one.episodes_digest == asked.digest()
+        questions = read_questions(run_folder / "evaluation", one.episodes_digest)
+        assert questions.class_names == partition.classes
         assert 0 <= one.accuracy <= 1 and one.ci95 > 0 and one.created and one.seconds > 0
         assert one.checkpoint_digest == (file_digest(run_folder / BEST) if one.method == "hcl" else "")
         cosine = one.shot == 1 and one.method != "prototype"
