@@ -18,7 +18,7 @@ class Evaluation(Section):
     episodes: int = setting(1000, "episodes of each cell", unit="episodes", ge=1)
     seed: int = setting(0, "seed of the episodes", ge=0)
     overlapping: bool = setting(
-        False, "draw support and query independently and never class 0, as released (deviations 9, 10)"
+        False, "draw support and query independently, with replacement, never class 0, as released (deviations 9, 10)"
     )
     views: int = setting(
         1,
