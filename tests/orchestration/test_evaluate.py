@@ -25,7 +25,7 @@ from hcl.clips import ClipDataset
 from hcl.config import Experiment
 from hcl.episode_files import EpisodeList
 from hcl.episodes import Episodes, sample_episodes
-from hcl.errors import CheckpointError, DataError, SplitError
+from hcl.errors import CheckpointError, ConfigError, DataError, SplitError
 from hcl.frames import FrameStore
 from hcl.grids import GridDataset
 from hcl.model import HCL
@@ -460,6 +460,14 @@ def test_what_cannot_be_evaluated_is_refused_before_ray(
     with pytest.raises(kind, match=message):
         questions_of([Target(tmp_path / "tiny", experiment, methods=("untrained",))], data_root)
     assert tree(tmp_path) == {}
+
+
+def test_questions_with_the_same_record_are_refused(data_root: Path, tmp_path: Path) -> None:
+    experiment = tiny_experiment()
+    fewer = override(experiment, {"evaluation.episodes": 9, "evaluation.shots": [3]})
+    targets = [Target(tmp_path / "tiny", one, methods=("untrained",)) for one in (experiment, fewer)]
+    with pytest.raises(ConfigError, match=r"untrained-toy-test-2way-3shot\.json: two questions of this job"):
+        questions_of(targets, data_root)
 
 
 def test_a_run_without_a_checkpoint_is_refused_before_ray(data_root: Path, tmp_path: Path) -> None:
