@@ -97,7 +97,9 @@ def test_protonet_on_the_encoders_frames(
 
 def test_answers_lie_beside_their_records(records: list[results.EvaluationRecord], folder: Path) -> None:
     for record in records:
-        outcomes = results.read_outcomes(results.evaluation_file(folder, record), record.episodes_digest)
+        outcomes = results.read_outcomes(
+            results.evaluation_file(folder, record), record.episodes_digest, record.accuracy
+        )
         assert outcomes is not None
         assert outcomes.accuracies.mean() == pytest.approx(record.accuracy)
         assert record.ci95_classes is not None and record.ci95_videos is not None

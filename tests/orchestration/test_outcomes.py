@@ -29,6 +29,6 @@ def test_data_sets_of_the_same_layout_keep_their_own_questions(tmp_path: Path) -
         asked = asked_of(part)
         answered = outcomes.outcomes_of(np.random.default_rng(0).random((20, 6, 2)), asked, part.classes)
         results.write_outcomes(tmp_path / f"{part.dataset}.json", answered)
-        found = results.read_outcomes(tmp_path / f"{part.dataset}.json", asked.digest())
+        found = results.read_outcomes(tmp_path / f"{part.dataset}.json", asked.digest(), answered.accuracies.mean())
         assert found is not None and found.questions.class_names == part.classes
     assert len(list(tmp_path.glob("episodes-*.npz"))) == 2
