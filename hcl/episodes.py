@@ -47,6 +47,11 @@ class Episodes:
         """Of a class."""
         return self.query.shape[2]
 
+    @property
+    def is_overlapping(self) -> bool:
+        """Whether some query is its own support."""
+        return bool((self.support[..., :, None] == self.query[..., None, :]).any())
+
     def parts(self, size: int) -> Iterator[Episodes]:
         """The same episodes in order, `size` at a time."""
         for start in range(0, len(self), size):

@@ -193,6 +193,7 @@ def _check_files(files: Iterable[Path]) -> None:
 def _known(target: Target, cell: Cell, asked: EpisodeList, own: Experiment) -> dict[str, Any]:
     """What a record says beside its figures; `own` is the experiment of the run."""
     experiment, episodes = cell.experiment, asked.episodes
+    evaluation = experiment.evaluation
     is_best = cell.checkpoint is None or cell.checkpoint == (target.folder / BEST).absolute()
     is_labelled = bool(target.label) and cell.method == experiment.train.regime
     name = target.label if is_labelled else named(cell.method, cell.method, own, experiment)
@@ -208,7 +209,8 @@ def _known(target: Target, cell: Cell, asked: EpisodeList, own: Experiment) -> d
         "episodes": len(episodes),
         "seed": asked.seed,
         "protocol": experiment.data.protocol,
-        "evaluation_protocol": experiment.evaluation.protocol,
+        "evaluation_protocol": evaluation.protocol,
+        "overlapping": evaluation.protocol == "standard" and (evaluation.overlapping or episodes.is_overlapping),
         "mode": experiment.mode,
         "leaks_labels": cell.how.reads_names and arguments.defects(experiment).misplaced_semantics,
         "metric": cell.how.metric(episodes.shot),

@@ -22,7 +22,7 @@ import results
 from hcl import arguments, build, inputs
 from hcl.checkpoint import file_digest, load_checkpoint, load_model
 from hcl.clips import ClipDataset
-from hcl.config import Experiment
+from hcl.config import PUBLISHED_EVALUATION, Experiment
 from hcl.episode_files import EpisodeList
 from hcl.episodes import Episodes, sample_episodes
 from hcl.errors import CheckpointError, ConfigError, DataError, SplitError
@@ -460,6 +460,26 @@ def test_what_cannot_be_evaluated_is_refused_before_ray(
     with pytest.raises(kind, match=message):
         questions_of([Target(tmp_path / "tiny", experiment, methods=("untrained",))], data_root)
     assert tree(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "from_file", "is_marked"),
+    [
+        ({}, False, False),
+        ({"evaluation.overlapping": True}, False, True),
+        ({}, True, True),
+        (PUBLISHED_EVALUATION, True, False),  # has a mark of its own
+    ],
+)
+def test_overlapping_episodes_are_told_in_the_record(
+    changes: dict[str, Any], from_file: bool, is_marked: bool, data_root: Path, tmp_path: Path
+) -> None:
+    experiment, partition = override(tiny_experiment(), changes), read_partition(data_root, "toy", "test")
+    overlapping = episodes_of(tiny_experiment(evaluation__overlapping=True), partition, 1)
+    lists = [EpisodeList.of(partition, overlapping, seed=0)] if from_file else None
+    target = Target(tmp_path / "tiny", experiment, methods=("untrained",))
+    questions = questions_of([target], data_root, episodes=lists)
+    assert {question.record["overlapping"] for question in questions} == {is_marked}
 
 
 def test_questions_with_the_same_record_are_refused(data_root: Path, tmp_path: Path) -> None:
