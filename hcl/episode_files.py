@@ -21,6 +21,8 @@ from hcl.errors import EpisodeError
 from hcl.splits import Partition
 
 FORMAT = "hcl-episodes-1"
+MAX_WAY = 256
+"""As of `evaluation.way`: an answer is kept in a byte."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,11 @@ def _list(entry: dict[str, Any], arrays: Mapping[str, np.ndarray], index: int) -
 
 
 def _check(episodes: Episodes, partition: Partition, where: str) -> None:
-    """Every clip must be one of the partition's, and of the class of its row."""
+    """Every clip must be one of the partition's, and of the class of its row; answers must fit into a byte."""
+    if episodes.way > MAX_WAY:
+        raise EpisodeError(
+            f"have {episodes.way} classes each, at most {MAX_WAY} can be answered", where=where, remedy=_REMEDY
+        )
     for name in ("support", "query"):
         clips = getattr(episodes, name)
         if clips.max() >= len(partition.videos) or (partition.labels[clips] != episodes.classes[..., None]).any():
