@@ -325,7 +325,7 @@ def test_several_shots_and_fusions_choose_the_epoch(
         of_episodes = np.mean(validation.accuracies, axis=0)  # not independent: shots share classes and queries
         assert row["val_ci95"] == pytest.approx(results.mean_and_ci95(of_episodes).ci95)
         assert row["val_accuracy"] == pytest.approx((row["val_accuracy_1_shot"] + row["val_accuracy_3_shot"]) / 2)
-        assert row["val_fused_accuracy"] >= row["val_accuracy"] - 0.02  # a tie counts as wrong among the tried ones
+        assert row["val_fused_accuracy"] >= row["val_accuracy"] - 1e-6  # the run's own weights are among those tried
         assert row["fused_sigma_global"] == 1.0
     first = max(rows, key=lambda row: row["val_fused_accuracy"])
     assert (best["epoch"], load_checkpoint(run.folder / BEST)["epoch"]) == (first["epoch"], first["epoch"])
