@@ -22,9 +22,8 @@ from orchestration.reports import reproducing
 from orchestration.reports.recorded import read_recorded, target_of
 from orchestration.runs import BEST, Run
 from orchestration.training import grids
-from orchestration.training.train import prepare
 from orchestration.training.worker import run_epochs
-from tests.orchestration.conftest import Command, tiny_experiment, write_data
+from tests.orchestration.conftest import Command, prepare, tiny_experiment, write_data
 from tests.orchestration.inline import without_ray
 
 SHOTS = (1, 3)
