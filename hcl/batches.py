@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -155,11 +155,3 @@ def sampled_batches(
     for clips, share in zip(loader, here, strict=True):
         indices = np.array([draw.clip for draw in share])
         yield Batch(clips, torch.from_numpy(labels[indices]), indices)
-
-
-def pair_batches(
-    dataset: Dataset, labels: Labels, *, classes_per_batch: int, batches: int, seed: int, epoch: int, **reading: Any
-) -> Iterator[Batch]:
-    """One epoch of pair batches; `reading` as in `sampled_batches`."""
-    sampler = PairSampler(classes_per_batch, seed)
-    return sampled_batches(sampler, dataset, labels, steps=batches, epoch=epoch, **reading)

@@ -6,6 +6,7 @@ and `query_i`, indices into the classes and videos of the partition that the ent
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from hcl.errors import EpisodeError
 from hcl.splits import Partition
 
 FORMAT = "hcl-episodes-1"
+MAX_WAY = 256
+"""As of `evaluation.way`: an answer is kept in a byte."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,10 @@ class EpisodeList:
     @classmethod
     def of(cls, partition: Partition, episodes: Episodes, *, seed: int) -> EpisodeList:
         return cls(partition.dataset, partition.name, partition.digest(), seed, episodes)
+
+    def digest(self) -> str:
+        """Names the questions: two methods with the same digest answered the same episodes of the same videos."""
+        return hashlib.sha256(f"{self.videos} {self.episodes.digest()}".encode()).hexdigest()[:12]
 
 
 def write_episodes(path: Path, lists: Sequence[EpisodeList]) -> None:
@@ -123,7 +130,11 @@ def _list(entry: dict[str, Any], arrays: Mapping[str, np.ndarray], index: int) -
 
 
 def _check(episodes: Episodes, partition: Partition, where: str) -> None:
-    """Every clip must be one of the partition's, and of the class of its row."""
+    """Every clip must be one of the partition's, and of the class of its row; answers must fit into a byte."""
+    if episodes.way > MAX_WAY:
+        raise EpisodeError(
+            f"have {episodes.way} classes each, at most {MAX_WAY} can be answered", where=where, remedy=_REMEDY
+        )
     for name in ("support", "query"):
         clips = getattr(episodes, name)
         if clips.max() >= len(partition.videos) or (partition.labels[clips] != episodes.classes[..., None]).any():

@@ -47,6 +47,11 @@ class Episodes:
         """Of a class."""
         return self.query.shape[2]
 
+    @property
+    def is_overlapping(self) -> bool:
+        """Whether some query is its own support."""
+        return bool((self.support[..., :, None] == self.query[..., None, :]).any())
+
     def parts(self, size: int) -> Iterator[Episodes]:
         """The same episodes in order, `size` at a time."""
         for start in range(0, len(self), size):
@@ -54,7 +59,7 @@ class Episodes:
             yield Episodes(self.classes[rows], self.support[rows], self.query[rows])
 
     def digest(self) -> str:
-        """Names the questions: two methods with the same digest answered the same episodes."""
+        """Of the clip indices and their shapes, whatever the videos are: `hcl.episode_files` names those as well."""
         state = hashlib.sha256(str((self.support.shape, self.query.shape)).encode())
         for part in (self.support, self.query):
             state.update(np.ascontiguousarray(part, dtype="<i8").tobytes())
@@ -80,14 +85,14 @@ def sample_episodes(
     Args:
         labels: class index of each clip of the partition.
         class_names: for messages.
-        overlapping: as released: never class 0, support and query drawn independently, queries with replacement
-            (deviations 9 and 10).
+        overlapping: as released: never class 0; support and query drawn independently, both with replacement, so
+            that one clip a class is enough (deviations 9 and 10).
 
     Raises:
         EpisodeError: too few classes, or a class with too few clips, named.
     """
     members = [np.flatnonzero(labels == index) for index in range(int(labels.max(initial=-1)) + 1)]
-    _check(members, way, max(shot, 1) if overlapping else shot + queries, class_names, skip=int(overlapping))
+    _check(members, way, 1 if overlapping else shot + queries, class_names, skip=int(overlapping))
     sizes = np.array([len(m) for m in members])
     padded = np.zeros((len(members), sizes.max()), dtype=np.int64)
     for index, clips in enumerate(members):
@@ -105,13 +110,15 @@ def _sample_block(padded, sizes, way, shot, queries, generator, overlapping):
     if overlapping:
         class_keys[:, 0] = np.inf
     classes = np.argsort(class_keys, axis=1)[:, :way]
+    if overlapping:
+        numbers = generator.random((queries + shot, _BLOCK, way))  # of another shot: the same ones and more, or fewer
+        drawn = np.moveaxis((numbers * sizes[classes]).astype(np.int64), 0, -1)
+        clips = np.take_along_axis(padded[classes], drawn, axis=2)
+        return classes, clips[..., queries:], clips[..., :queries]
     keys = generator.random((_BLOCK, way, padded.shape[1]))
     keys[np.arange(padded.shape[1]) >= sizes[classes][..., None]] = np.inf
     order = np.argsort(keys, axis=2)
     clips = np.take_along_axis(padded[classes], order, axis=2)
-    if overlapping:
-        drawn = (generator.random((_BLOCK, way, queries)) * sizes[classes][..., None]).astype(np.int64)
-        return classes, clips[..., :shot], np.take_along_axis(padded[classes], drawn, axis=2)
     return classes, clips[..., queries : queries + shot], clips[..., :queries]
 
 

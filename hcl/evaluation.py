@@ -69,19 +69,6 @@ class Matcher:
         return (self.over_shots, self.triples) == ("mean", 0.5)
 
 
-def episode_levels(
-    heads: MatchingHeads,
-    tokens: Float[Tensor, "clip frame patch dim"],
-    rows: int,
-    episodes: Episodes,
-    matcher: Matcher,
-    *,
-    embeddings: Float[Tensor, "clip embedding"] | None = None,
-) -> Levels:
-    """The levels of all episodes; see `levels_by_shot`."""
-    return levels_by_shot(heads, tokens, rows, [episodes], matcher, embeddings=embeddings)[0]
-
-
 @torch.no_grad()
 def levels_by_shot(
     heads: MatchingHeads,

@@ -1,9 +1,10 @@
 """Many fusions of the levels tried at once on episodes whose pairs are scored already.
 
-A query is right where the fused score of its class exceeds that of every other class. The difference of the two is
-linear in the weights, so that a whole batch of candidates is one matrix product of margins and weights. Weights are
-never negative, hence a query whose class leads at every level is right under all of them, and one that trails another
-class at every level is wrong under all: only the others are multiplied.
+A query is right where the fused score of its class exceeds that of every other class; of equal ones the first counts,
+as in `hcl.scores.accuracies`. The difference of the two is linear in the weights, so that a whole batch of candidates
+is one matrix product of margins and weights. Weights are never negative, hence a query whose class leads at every level
+is right under all of them, and one that trails another class at every level is wrong under all: only the others are
+multiplied.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor
 from hcl.episodes import Episodes
 from hcl.scores import Levels, look_up, query_classes, size_weights
 
+_TIE = 1e-30  # what decides a tie and nothing else: no sum of products of margins and weights is as small
 _CHUNK = 1 << 16  # fused margins computed at a time: what a cache holds
 
 
@@ -29,11 +31,13 @@ class Contested:
     Attributes:
         margins: level by level (global; temporal of each tuple size; spatial of each), the similarity of a query's
             class less that of each other class.
+        in_ties: added to fused margins: more than nothing where the query's class stands before the other.
         n_right: queries that are right whatever the weights.
         n_queries: of all episodes.
     """
 
     margins: Float[Tensor, "level query other"]
+    in_ties: Float[Tensor, "query other"]
     n_right: int
     n_queries: int
 
@@ -61,10 +65,13 @@ def _contested(levels: Sequence[Float[np.ndarray, "episode query way"]]) -> Cont
     own = np.tile(query_classes(n_way, n_queries // n_way), n_episodes)
     others = np.array([[way for way in range(n_way) if way != one] for one in range(n_way)])[own]
     margins = np.take_along_axis(values, own[None, :, None], axis=2) - np.take_along_axis(values, others[None], axis=2)
-    always = (margins > 0).all(axis=(0, 2))
-    never = np.any((margins < 0).all(axis=0), axis=1)
-    open_ = torch.from_numpy(np.ascontiguousarray(margins[:, ~(always | never)]))
-    return Contested(open_, int(always.sum()), len(own))
+    is_first = own[:, None] < others
+    leads = (margins > 0) | ((margins == 0) & is_first)
+    always = leads.all(axis=(0, 2))
+    never = (~leads).all(axis=0).any(axis=1)
+    is_open = ~(always | never)
+    open_ = torch.from_numpy(np.ascontiguousarray(margins[:, is_open]))
+    return Contested(open_, _TIE * torch.from_numpy(is_first[is_open]).to(open_.dtype), int(always.sum()), len(own))
 
 
 def mean_accuracies(levels: Sequence[Levels], sigmas: Float[Tensor, "candidate 3"]) -> Float[Tensor, "candidate"]:
@@ -97,11 +104,11 @@ def level_weights(
 
 
 def fused_accuracies(contested: Contested, weights: Float[Tensor, "candidate level"]) -> Float[Tensor, "candidate"]:
-    """The share of queries that each candidate gets right. A tie counts as wrong."""
+    """The share of queries that each candidate gets right. A tie: the first class."""
     right = torch.full((len(weights),), float(contested.n_right))
     n_others = contested.margins.shape[2]
     size = max(1, _CHUNK // (len(weights) * n_others))
-    for part in contested.margins.split(size, dim=1):
-        fused = weights.to(part.dtype) @ part.flatten(1)
+    for part, in_ties in zip(contested.margins.split(size, dim=1), contested.in_ties.split(size), strict=True):
+        fused = (weights.to(part.dtype) @ part.flatten(1)).add_(in_ties.flatten())
         right += (fused.unflatten(1, (-1, n_others)).amin(dim=-1) > 0).sum(dim=1)
     return right / contested.n_queries

@@ -28,13 +28,14 @@ def episode_frame(evaluations: pd.DataFrame) -> pd.DataFrame:
     known: dict[tuple[Path, str], Questions] = {}
     accuracies: list[np.ndarray] = []
     skipped: list[Skipped] = []
-    for file, digest in zip(evaluations["path"], evaluations["episodes_digest"], strict=True):
+    columns = (evaluations[name] for name in ("path", "episodes_digest", "accuracy"))
+    for file, digest, accuracy in zip(*columns, strict=True):
         path, found = Path(file), np.empty(0)
         try:
             if path.with_suffix(".npz").exists():
                 asked = (path.parent, digest)
                 known[asked] = known.get(asked) or read_questions(*asked)
-                outcomes = read_outcomes(path, digest, known[asked])
+                outcomes = read_outcomes(path, digest, accuracy, known[asked])
                 found = outcomes.accuracies if outcomes is not None else found
         except RecordError as error:
             skipped.append(Skipped.of(path.with_suffix(".npz"), error))

@@ -85,7 +85,7 @@ def _answers(cell: pd.DataFrame) -> dict[str, Outcomes] | None:
 
 def _outcomes(record: Mapping[Any, Any]) -> Outcomes | None:
     try:
-        return read_outcomes(Path(record["path"]), record["episodes_digest"])
+        return read_outcomes(Path(record["path"]), record["episodes_digest"], record["accuracy"])
     except RecordError:  # the accuracies stand without them
         return None
 

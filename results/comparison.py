@@ -101,7 +101,7 @@ def _check_digests(pairs: pd.DataFrame) -> None:
 
 def _outcomes(cell: dict[Any, Any], side: str) -> Outcomes:
     path = Path(cell[f"path_{side}"])
-    outcomes = read_outcomes(path, cell[f"episodes_digest_{side}"])
+    outcomes = read_outcomes(path, cell[f"episodes_digest_{side}"], cell[f"accuracy_{side}"])
     if outcomes is None:
         raise RecordError(
             "no answers are kept beside it", where=str(path), remedy="evaluate again: older versions kept none"

@@ -20,7 +20,7 @@ def outcomes_of(evaluations: pd.DataFrame) -> list[tuple[dict[Any, Any], Outcome
     found = []
     for record in evaluations.to_dict("records"):
         try:
-            outcomes = read_outcomes(Path(record["path"]), record["episodes_digest"])
+            outcomes = read_outcomes(Path(record["path"]), record["episodes_digest"], record["accuracy"])
         except RecordError:  # the accuracies stand without them
             continue
         if outcomes is not None:

@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import pandas as pd
 import pyarrow as pa
@@ -23,7 +23,6 @@ from results.store import Results
 from results.tables import accuracy_table, levels_table, trials_table
 
 Format = Literal["csv", "parquet", "json", "latex", "markdown"]
-FORMATS: tuple[str, ...] = get_args(Format)
 FRAMES = ("runs", "epochs", "evaluations", "episodes", "sweeps", "trials")
 MANIFEST = "export.json"
 """Names every file of an export with its rows, the schema of the records, and what could not be read."""

@@ -7,13 +7,16 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-DAGGER, DOUBLE_DAGGER, SECTION = "†", "‡", "§"
+DAGGER, DOUBLE_DAGGER, SECTION, PARALLEL = "†", "‡", "§", "‖"
 FOOTNOTE = f"{DAGGER} published protocol: trained on train and val, checkpoint chosen on test; optimistic."
 ASKED_AS_PUBLISHED = (
     f"{DOUBLE_DAGGER} asked as the printed results were: 3,000 episodes of random frames, which may share a clip "
     "between support and query and never draw the first class."
 )
 LEAK_FOOTNOTE = f"{SECTION} the matcher read the class names of the queries, as released: no few-shot result."
+OVERLAP_FOOTNOTE = (
+    f"{PARALLEL} support and queries drawn independently, as released: a query may be its own support; optimistic."
+)
 
 
 class Mark(NamedTuple):
@@ -28,6 +31,7 @@ MARKED = {
     "protocol": Mark("published", DAGGER, FOOTNOTE),
     "evaluation_protocol": Mark("published", DOUBLE_DAGGER, ASKED_AS_PUBLISHED),
     "leaks_labels": Mark(True, SECTION, LEAK_FOOTNOTE),
+    "overlapping": Mark(True, PARALLEL, OVERLAP_FOOTNOTE),
 }
 """Columns that tell rows apart by a mark behind the method's name instead of by a column of their own."""
 

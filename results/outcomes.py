@@ -1,9 +1,10 @@
 """What every query of every episode was taken for: the files from which all statistics can be made again.
 
 - `evaluation/episodes-<digest>.npz`: the questions, once for all methods that answered them
-- `evaluation/<cell>.npz`: one method's answers, beside its record `<cell>.json`
+- `evaluation/<cell>.npz`: one method's answers and the digest of their questions, beside its record `<cell>.json`
 
-Answers take a byte a query before compression.
+Answers take a byte a query before compression. They are written before their record: what a kill between the two leaves
+under an older record is told from its answers by the digest and the accuracy.
 """
 
 from __future__ import annotations
@@ -86,23 +87,30 @@ def write_outcomes(record_file: Path | str, outcomes: Outcomes) -> Path:
     if not asked.exists():
         arrays = {name: _narrow(getattr(questions, name)) for name in ("classes", "support", "query")}
         _write(asked, {**arrays, "class_names": np.array(questions.class_names, dtype=np.str_)})
-    return _write(path, {"answers": outcomes.answers})
+    return _write(path, {"answers": outcomes.answers, "digest": np.array(questions.digest, dtype=np.str_)})
 
 
-def read_outcomes(record_file: Path | str, digest: str, questions: Questions | None = None) -> Outcomes | None:
+def read_outcomes(
+    record_file: Path | str, digest: str, accuracy: float, questions: Questions | None = None
+) -> Outcomes | None:
     """The answers beside a record; None where it has none, as records of older versions.
 
     Args:
-        digest: `episodes_digest` of the record.
+        digest, accuracy: `episodes_digest` and `accuracy` of the record.
         questions: those of this digest, where they were read before.
 
     Raises:
-        RecordError: a file that is damaged, or answers that do not fit the questions.
+        RecordError: a file that is damaged, answers that do not fit the questions, or those of another evaluation.
     """
     path = Path(record_file).with_suffix(".npz")
     if not path.exists():
         return None
-    answers = _read(path, "answers")["answers"]
+    arrays = _read(path, "answers", optional=("digest",))
+    answers, answered = arrays["answers"], str(arrays.get("digest", digest))  # those of older versions name none
+    if answered != digest:
+        raise RecordError(
+            f"answers the episodes {answered!r}, its record is of {digest!r}", where=str(path), remedy=_REMEDY
+        )
     asked = questions or read_questions(path.parent, digest)
     fits = (
         answers.ndim == 3
@@ -116,7 +124,15 @@ def read_outcomes(record_file: Path | str, digest: str, questions: Questions | N
             where=str(path),
             remedy=_REMEDY,
         )
-    return Outcomes(asked, answers)
+    outcomes = Outcomes(asked, answers)
+    found = float(outcomes.accuracies.mean())
+    if abs(found - accuracy) > _TOLERANCE:
+        raise RecordError(
+            f"holds the answers of another evaluation: {found:.6f} are right, its record says {accuracy:.6f}",
+            where=str(path),
+            remedy=_REMEDY,
+        )
+    return outcomes
 
 
 def read_questions(folder: Path, digest: str) -> Questions:
@@ -155,21 +171,23 @@ def _write(path: Path, arrays: dict[str, NDArray[Any]]) -> Path:
     return write_atomically(path, buffer.getvalue())
 
 
-def _read(path: Path, *names: str) -> dict[str, NDArray[Any]]:
+def _read(path: Path, *names: str, optional: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
     content = io.BytesIO(read_bytes(path))
     try:
         with np.load(content, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in names}
+            arrays = {name: archive[name] for name in (*names, *(one for one in optional if one in archive))}
             return {name: _of_kind(name, array) for name, array in arrays.items()}
     except Exception as error:  # zipfile, zlib, struct and NumPy have each their own for damage
         raise RecordError(f"holds no outcomes: {error}", where=str(path), remedy=_REMEDY) from error
 
 
 def _of_kind(name: str, array: NDArray[Any]) -> NDArray[Any]:
-    """Names are text, all else is indices. Raises ValueError."""
-    if not np.issubdtype(array.dtype, np.str_ if name == "class_names" else np.integer):
+    """Names and digests are text, all else is indices. Raises ValueError."""
+    if not np.issubdtype(array.dtype, np.str_ if name in _TEXTS else np.integer):
         raise ValueError(f"{name} is {array.dtype}")
     return array
 
 
+_TEXTS = ("class_names", "digest")
+_TOLERANCE = 1e-9  # of two means of the same shares
 _REMEDY = "evaluate again: hcl evaluate RUN"

@@ -45,6 +45,7 @@ class EvaluationRecord:
     levels: dict[str, float] = field(default_factory=dict)  # accuracy of the global, temporal, spatial level alone
     protocol: Literal["standard", "published"] = "standard"  # of training and selection
     evaluation_protocol: Literal["standard", "published"] = "standard"  # of the episodes and their frames
+    overlapping: bool = False  # a clip may be support and query of an episode, though not asked as published
     mode: str = "corrected"
     leaks_labels: bool = False  # the matcher read the queries' classes, as the release does with semantics
     metric: str = ""

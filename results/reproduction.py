@@ -46,8 +46,8 @@ class Repeated(NamedTuple):
     def share_alike(self) -> float | None:
         """Of the queries, how many got the same answer; None where answers are missing or the episodes differ."""
         try:
-            old = read_outcomes(self.old_file, self.old.episodes_digest)
-            new = read_outcomes(self.new_file, self.new.episodes_digest)
+            old = read_outcomes(self.old_file, self.old.episodes_digest, self.old.accuracy)
+            new = read_outcomes(self.new_file, self.new.episodes_digest, self.new.accuracy)
         except RecordError:
             return None
         if old is None or new is None or self.old.episodes_digest != self.new.episodes_digest:

@@ -19,7 +19,9 @@ interval (Hesterberg 2015), whose levels allow for few items. To draw episodes a
 multiplicities would leave hardly any: five classes of 24 all drawn again have a tenth of the episodes left.
 
 A new class brings its own videos, so `over_classes` covers both. `over_videos` keeps the classes and draws videos in
-each of them.
+each of them. There a video acts as a query and as support. Where support and query are disjoint, a hard video that is
+support is missing among the queries, which are then easier: what the queries drawn are expected to give is taken off
+the accuracies before support effects are estimated, or the two roles would cancel in part.
 """
 
 from __future__ import annotations
@@ -167,7 +169,8 @@ def _influences(
     own = np.divide(correct, counts, out=np.full(len(videos), right.mean()), where=counts > 0)
     influence = share * (own - own.mean())
     surplus = 0.0
-    effects = main_effects(accuracies, support)
+    of_queries = (own[asked].reshape(query.shape).mean(axis=1) - own.mean()) / way
+    effects = main_effects(accuracies - of_queries, support)
     if effects is not None:
         of_class = share * way  # share of all episodes that hold this class
         influence[np.searchsorted(videos, effects.items)] += of_class * effects.pseudo

@@ -17,8 +17,8 @@ def accuracy_table(evaluations: pd.DataFrame) -> pd.DataFrame:
 
     Columns that tell rows apart (partition, way, run, ...) appear where they are needed. Rows of the published
     protocols carry a dagger (training) or a double dagger (episodes), those that saw the queries' labels a section
-    sign; `attrs` holds the caption, the footnotes and, in `bold`, row and column of what is better than all else in its
-    cell (`results.best`).
+    sign, those whose queries may be their own support a double line; `attrs` holds the caption, the footnotes and, in
+    `bold`, row and column of what is better than all else in its cell (`results.best`).
     """
     keys = row_keys(evaluations)
     latest = latest_cells(evaluations, keys)

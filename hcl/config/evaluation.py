@@ -12,13 +12,13 @@ from hcl.config.section import Section, setting
 class Evaluation(Section):
     datasets: tuple[str, ...] = setting((), "data sets evaluated; empty: the training data set only")
     partition: Literal["val", "test"] = setting("test", "partition that the episodes come from")
-    way: int = setting(5, "classes of an episode", ge=2)
+    way: int = setting(5, "classes of an episode", ge=2, le=256)  # an answer is kept in a byte
     shots: tuple[Annotated[int, Field(ge=1)], ...] = setting((1, 2, 3, 4, 5), "labelled clips a class", min_length=1)
     queries: int = setting(5, "clips to classify, a class", ge=1)
     episodes: int = setting(1000, "episodes of each cell", unit="episodes", ge=1)
     seed: int = setting(0, "seed of the episodes", ge=0)
     overlapping: bool = setting(
-        False, "draw support and query independently and never class 0, as released (deviations 9, 10)"
+        False, "draw support and query independently, with replacement, never class 0, as released (deviations 9, 10)"
     )
     views: int = setting(
         1,

@@ -90,7 +90,8 @@ def evaluate(
 
     Each clip is encoded once and each pair of clips scored once, by all actors together. What is scored stays under
     RUNS/cache: the same command again, or one with other episodes, shots or fusion weights, only looks up. Repeat the
-    command after an interruption and it does what is missing.
+    command after an interruption and it does what is missing. Episodes of another --set replace a record; a setting
+    that makes it another method, such as fusion.sigma_spatial=0, stands in the name of its record.
     """
     from orchestration.evaluation.evaluate import evaluate as answer
     from orchestration.evaluation.methods import METHODS
@@ -153,13 +154,16 @@ def _check_settings(values: Mapping[str, Any], where: str) -> None:
 
 def _target(run: Path, runs: Path, methods: tuple[str, ...], changes: Mapping[str, Any], fused: bool) -> Target:
     from orchestration.evaluation.fuse import FUSED, chosen_fusion
+    from orchestration.evaluation.naming import named
     from orchestration.evaluation.questions import Target
 
     folder, checkpoint = run_and_checkpoint(run, runs)
     experiment = load_resolved(folder / "experiment.yaml")
     if fused:
         experiment = override(experiment, chosen_fusion(folder))
-    return Target(folder, override(experiment, changes), checkpoint, methods, FUSED if fused else "")
+    asked = override(experiment, changes)
+    label = named(FUSED, experiment.train.regime, experiment, asked) if fused else ""
+    return Target(folder, asked, checkpoint, methods, label)
 
 
 def _of_suite(
@@ -185,13 +189,13 @@ def _write(path: Path, questions: list[Question]) -> None:
     from hcl.episode_files import write_episodes
 
     lists = {
-        (one.asked.dataset, one.asked.partition, one.asked.episodes.digest()): one.asked for one in questions
+        (one.asked.dataset, one.asked.partition, one.asked.digest()): one.asked for one in questions
     }  # methods and runs share theirs
     write_episodes(path, list(lists.values()))
     for one in lists.values():
         out.print(
             f"{one.dataset} {one.partition}, {one.episodes.shot}-shot: {len(one.episodes):,} episodes, "
-            f"digest {one.episodes.digest()}",
+            f"digest {one.digest()}",
             highlight=False,
         )
     out.print(f"written: {path}", soft_wrap=True)

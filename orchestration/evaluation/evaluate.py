@@ -88,9 +88,9 @@ def _answer(
         began: when answering it did.
         origin: of the job.
     """
-    episodes, how = question.asked.episodes, question.cell.how
-    answered = outcomes.outcomes_of(how.fuse(scores), episodes, question.cell.partition.classes)
-    by_level = {name: float(accuracies(level, episodes.n_queries).mean()) for name, level in scores.items()}
+    asked, how = question.asked, question.cell.how
+    answered = outcomes.outcomes_of(how.fuse(scores), asked, question.cell.partition.classes)
+    by_level = {name: float(accuracies(level, asked.episodes.n_queries).mean()) for name, level in scores.items()}
     figures = outcomes.figures_of(answered)
     record = results.EvaluationRecord(
         **question.record,

@@ -9,19 +9,20 @@ from typing import Any
 import numpy as np
 
 import results
-from hcl.episodes import Episodes
+from hcl.episode_files import EpisodeList
 
 
-def outcomes_of(scores: np.ndarray, episodes: Episodes, class_names: Sequence[str]) -> results.Outcomes:
+def outcomes_of(scores: np.ndarray, asked: EpisodeList, class_names: Sequence[str]) -> results.Outcomes:
     """Each query's best class; of equal ones the first.
 
     Args:
         scores: (episode, query, way), the queries class by class.
-        class_names: of the partition, in the order of `episodes.classes`.
+        class_names: of the partition, in the order of `asked.episodes.classes`.
     """
+    episodes = asked.episodes
     answers = scores.argmax(axis=-1).reshape(episodes.query.shape).astype(np.uint8)
     questions = results.Questions(
-        episodes.digest(), tuple(class_names), episodes.classes, episodes.support, episodes.query
+        asked.digest(), tuple(class_names), episodes.classes, episodes.support, episodes.query
     )
     return results.Outcomes(questions, answers)
 

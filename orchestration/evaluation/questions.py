@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import results
 from hcl import arguments
 from hcl.config import Experiment
 from hcl.effective import effective_partition
@@ -16,6 +17,7 @@ from hcl.errors import ConfigError
 from hcl.resolve import changes, load_resolved
 from hcl.splits import Partition, read_partition
 from orchestration.evaluation.methods import is_trained, methods_of
+from orchestration.evaluation.naming import named
 from orchestration.evaluation.tables import Cell
 from orchestration.runs import BEST
 
@@ -29,7 +31,8 @@ class Target:
         experiment: the run's, with what was changed about the evaluation.
         checkpoint: of trained methods; None: the run's best.
         methods: of `methods_of(experiment)`; none: the run's own.
-        label: the name of the run's own method in records, where its fusion is another than the run's.
+        label: the name of the run's own method in records, where its fusion has a name; else settings that make it
+            another method are added to the method's name.
     """
 
     folder: Path
@@ -56,6 +59,11 @@ class Question:
         """Why it cannot be answered from pairs."""
         return self.cell.how.reason(self.asked.episodes.shot)
 
+    @property
+    def file(self) -> Path:
+        """Where its record will lie, which no figure has a part in."""
+        return results.evaluation_file(self.folder, results.EvaluationRecord(**self.record, accuracy=0.0, ci95=None))
+
 
 def questions_of(
     targets: Sequence[Target], data_root: Path, *, episodes: Sequence[EpisodeList] | None = None
@@ -66,15 +74,16 @@ def questions_of(
         episodes: ask these, in place of those that `experiment.evaluation` would sample.
 
     Raises:
-        ConfigError: a method that a run does not have, or a fusion that needs pairs where there are none.
+        ConfigError: a method that a run does not have, a fusion that needs pairs where there are none, or two
+            questions whose records would replace each other.
         DataError, SplitError, EpisodeError: the data sets cannot provide the episodes, or the names of the classes.
         CheckpointError: there is none.
     """
     data_root = Path(data_root).absolute()  # actors work elsewhere
     questions = []
     for target in targets:
-        evaluation, own = target.experiment.evaluation, target.folder / "experiment.yaml"
-        changed = changes(load_resolved(own), target.experiment) if own.exists() else []
+        evaluation, settings = target.experiment.evaluation, target.folder / "experiment.yaml"
+        own = load_resolved(settings) if settings.exists() else target.experiment
         for dataset in evaluation.datasets or (target.experiment.data.dataset,):
             partition = effective_partition(data_root, read_partition(data_root, dataset, evaluation.partition))
             lists = _sampled(target.experiment, partition) if episodes is None else lists_for(partition, episodes)
@@ -82,11 +91,11 @@ def questions_of(
                 cell = Cell(method, target.experiment, data_root, partition, _weights(target, method))
                 cell.embeddings()  # a class without a name's embedding is told now
                 questions += [
-                    Question(target.folder.absolute(), cell, asked, _known(target, cell, asked) | {"settings": changed})
-                    for asked in lists
+                    Question(target.folder.absolute(), cell, asked, _known(target, cell, asked, own)) for asked in lists
                 ]
     for question in questions:
         arguments.check_fusion(question.cell.experiment, question.reason())
+    _check_files(question.file for question in questions)
     return questions
 
 
@@ -169,10 +178,25 @@ def _weights(target: Target, method: str) -> Path | None:
     return (target.checkpoint or target.folder / BEST).absolute()
 
 
-def _known(target: Target, cell: Cell, asked: EpisodeList) -> dict[str, Any]:
+def _check_files(files: Iterable[Path]) -> None:
+    seen = set()
+    for file in files:
+        if file in seen:
+            raise ConfigError(
+                "two questions of this job would write the same record",
+                where=str(file),
+                remedy="name each run, method, data set and shot once: records of other episodes replace each other",
+            )
+        seen.add(file)
+
+
+def _known(target: Target, cell: Cell, asked: EpisodeList, own: Experiment) -> dict[str, Any]:
+    """What a record says beside its figures; `own` is the experiment of the run."""
     experiment, episodes = cell.experiment, asked.episodes
+    evaluation = experiment.evaluation
     is_best = cell.checkpoint is None or cell.checkpoint == (target.folder / BEST).absolute()
-    name = target.label if target.label and cell.method == experiment.train.regime else cell.method
+    is_labelled = bool(target.label) and cell.method == experiment.train.regime
+    name = target.label if is_labelled else named(cell.method, cell.method, own, experiment)
     return {
         "run": target.folder.name,
         "method": name if is_best else f"{name} {cell.checkpoint.stem}",  # type: ignore[union-attr]
@@ -185,16 +209,18 @@ def _known(target: Target, cell: Cell, asked: EpisodeList) -> dict[str, Any]:
         "episodes": len(episodes),
         "seed": asked.seed,
         "protocol": experiment.data.protocol,
-        "evaluation_protocol": experiment.evaluation.protocol,
+        "evaluation_protocol": evaluation.protocol,
+        "overlapping": evaluation.protocol == "standard" and (evaluation.overlapping or episodes.is_overlapping),
         "mode": experiment.mode,
         "leaks_labels": cell.how.reads_names and arguments.defects(experiment).misplaced_semantics,
         "metric": cell.how.metric(episodes.shot),
         "split_digest": cell.partition.digest(),
-        "episodes_digest": episodes.digest(),
+        "episodes_digest": asked.digest(),
         "experiment_digest": experiment.digest(),
         "checkpoint": str(cell.checkpoint or ""),
         "checkpoint_digest": cell.checkpoint_digest,
         "on_gpu": experiment.train.use_gpu,
         "n_clips": cell.n_clips,
         "n_classes": len(cell.partition.classes),
+        "settings": changes(own, experiment),
     }

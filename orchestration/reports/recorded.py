@@ -18,6 +18,7 @@ from hcl.settings import flatten, nest
 from hcl.strict_yaml import read_yaml
 from orchestration.evaluation.fuse import named_fusions
 from orchestration.evaluation.methods import methods_of
+from orchestration.evaluation.naming import plain_name
 from orchestration.evaluation.questions import Question, Target, questions_of
 from orchestration.runs import BEST, FUSION
 from orchestration.training.checkpoints import IMPORTED
@@ -128,8 +129,8 @@ def target_of(recorded: Recorded, record: results.EvaluationRecord, folder: Path
     if record.checkpoint and Path(record.checkpoint).name != Path(BEST).name:
         checkpoint = folder / "checkpoints" / Path(record.checkpoint).name
         name = name.removesuffix(f" {checkpoint.stem}")
-    is_known = name in methods_of(experiment)
-    method = name if is_known else experiment.train.regime
+    is_known = plain_name(name) in methods_of(experiment)
+    method = plain_name(name) if is_known else experiment.train.regime
     return Target(folder, experiment, checkpoint, (method,), "" if is_known else name)
 
 
@@ -159,7 +160,7 @@ class Asking:
         """
         record = self.recorded.records[file]
         question = self.sampled(record)
-        if question is not None and question.asked.episodes.digest() == record.episodes_digest:
+        if question is not None and question.asked.digest() == record.episodes_digest:
             return question
         try:
             kept = read_questions(file.parent, record.episodes_digest)

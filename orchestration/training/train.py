@@ -69,13 +69,6 @@ def train(
         return run
 
 
-def prepare(experiment: Experiment, *, data_root: Path, runs: Path, restart: bool = False) -> Run:
-    """Check everything that can be checked without Ray, then make or reopen the run's folder."""
-    run = _checked(experiment, data_root, runs)
-    _open_folder(run, restart=restart)
-    return run
-
-
 def _checked(experiment: Experiment, data_root: Path, runs: Path) -> Run:
     run = Run(experiment, Path(data_root).absolute(), Path(runs).absolute(), Path(runs).absolute() / experiment.name)
     check_data(run)

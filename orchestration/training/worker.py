@@ -6,13 +6,13 @@ writes and how it goes on: `orchestration.training.keeping`.
 
 from __future__ import annotations
 
-import math
 import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.amp import GradScaler
@@ -188,7 +188,7 @@ def _row(
     accuracy = sum(one.mean for one in of_shot.values()) / len(of_shot)
     validated = {
         "val_accuracy": accuracy,
-        "val_ci95": math.hypot(*(one.ci95 for one in of_shot.values())) / len(of_shot),
+        "val_ci95": results.mean_and_ci95(np.mean(found.accuracies, axis=0)).ci95,  # shots share classes and queries
     }
     if len(of_shot) > 1:
         validated |= {f"val_accuracy_{shot}_shot": one.mean for shot, one in of_shot.items()}

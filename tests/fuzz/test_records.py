@@ -172,14 +172,14 @@ def test_answers(tmp_path: Path, answers: dict[str, bytes], data: st.DataObject)
         (tmp_path / name).write_bytes(data.draw(mutated([answers[name]])))
     with contained(tmp_path):
         outcomes = read_outcomes(
-            tmp_path / "one.json", data.draw(st.sampled_from(["d", "d", "d", "\0", "../d", "e" * 300]))
+            tmp_path / "one.json", data.draw(st.sampled_from(["d", "d", "d", "\0", "../d", "e" * 300])), 0.5
         )
         assert outcomes is None or (outcomes.confusion() >= 0).all()
 
 
 @fuzzed(30)
 @given(
-    st.sampled_from(["answers", "classes", "support", "query", "class_names"]),
+    st.sampled_from(["answers", "digest", "classes", "support", "query", "class_names"]),
     st.sampled_from([np.array("x"), np.array(-1), np.array([[[-1.0]]]), np.array([[["a"]]]), np.zeros((0, 2, 2)),
                      np.full((1, 2, 2), 2**63, np.uint64), np.array([[[1 + 2j]]]), np.full((1, 2, 2), -1),
                      np.array([b"a"]),
@@ -187,13 +187,16 @@ def test_answers(tmp_path: Path, answers: dict[str, bytes], data: st.DataObject)
 )  # fmt: skip
 def test_answers_of_other_kinds(tmp_path: Path, name: str, array: np.ndarray) -> None:
     asked = {part: getattr(QUESTIONS, part) for part in ("classes", "support", "query")}
-    files = {"episodes-d.npz": {**asked, "class_names": np.array(["a", "b", "c"])}, "one.npz": {"answers": ANSWERS}}
+    files = {
+        "episodes-d.npz": {**asked, "class_names": np.array(["a", "b", "c"])},
+        "one.npz": {"answers": ANSWERS, "digest": np.array("d")},
+    }
     for file, arrays in files.items():
         buffer = io.BytesIO()
         np.savez(buffer, **{one: array if one == name else old for one, old in arrays.items()})
         (tmp_path / file).write_bytes(buffer.getvalue())
     with contained(tmp_path):
-        outcomes = read_outcomes(tmp_path / "one.json", "d")
+        outcomes = read_outcomes(tmp_path / "one.json", "d", 0.5)
         assert outcomes is None or (outcomes.confusion().sum() == 4 and outcomes.by_class().shape == (3,))
 
 

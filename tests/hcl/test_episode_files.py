@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hcl.episode_files import EpisodeList, lists_for, read_episodes, write_episodes
+from hcl.episode_files import MAX_WAY, EpisodeList, lists_for, read_episodes, write_episodes
 from hcl.episodes import sample_episodes
-from hcl.errors import EpisodeError, StorageError
+from hcl.errors import ConfigError, EpisodeError, StorageError
+from hcl.resolve import resolve
 from hcl.splits import Partition, Video
 
 CLASSES = ("ant", "bee", "cat")
@@ -51,6 +52,15 @@ def test_other_videos_or_data_sets_are_refused(path: Path) -> None:
     assert "other test, toy test" in caught.value.remedy
 
 
+def test_the_digest_names_the_videos_and_the_episodes() -> None:
+    """Two data sets of the same layout draw the same indices, which are other questions."""
+    other = replace(PARTITION, videos=tuple(replace(one, name=f"other_{one.name}") for one in PARTITION.videos))
+    one, two = drawn(1), EpisodeList.of(other, drawn(1).episodes, seed=4)
+    assert one.episodes.digest() == two.episodes.digest()
+    assert len({one.digest(), two.digest(), drawn(2).digest()}) == 3 and len(one.digest()) == 12
+    assert one.digest() == drawn(1).digest()
+
+
 def rewritten(path: Path, **changes: Any) -> None:
     with np.load(path) as arrays:
         content = {name: arrays[name] for name in arrays}
@@ -84,6 +94,23 @@ def test_clips_of_another_class_than_their_row_are_refused() -> None:
     beyond = replace(one, episodes=replace(one.episodes, query=one.episodes.query + 100))
     with pytest.raises(EpisodeError, match="query holds clips"):
         lists_for(PARTITION, [beyond])
+
+
+def test_episodes_of_more_classes_than_an_answer_can_name_are_refused() -> None:
+    names = tuple(f"c{index}" for index in range(MAX_WAY + 1))
+    many = Partition("toy", "test", names, tuple(Video(name, f"{name}-{i}") for name in names for i in range(2)))
+    for way in (MAX_WAY, MAX_WAY + 1):
+        drawn = sample_episodes(many.labels, way=way, shot=1, queries=1, episodes=1, seed=0)
+        asked = EpisodeList.of(many, drawn, seed=0)
+        if way <= MAX_WAY:
+            assert lists_for(many, [asked]) == [asked]
+            continue
+        with pytest.raises(EpisodeError, match="have 257 classes each, at most 256 can be answered") as caught:
+            lists_for(many, [asked])
+        assert caught.value.where == "episodes of toy test"
+    with pytest.raises(ConfigError, match=r"evaluation\.way"):
+        resolve(None, {"evaluation.way": MAX_WAY + 1})
+    assert resolve(None, {"evaluation.way": MAX_WAY}).experiment.evaluation.way == MAX_WAY
 
 
 @pytest.mark.parametrize("content", [b"", b"torn", b"PK\x03\x04torn"])

@@ -11,8 +11,8 @@ from torch.utils.data import Dataset
 
 from hcl.clips import Draw
 from hcl.encoding import encode, features_of
-from hcl.episodes import sample_episodes
-from hcl.evaluation import Defects, Matcher, episode_levels, mixed_levels
+from hcl.episodes import Episodes, sample_episodes
+from hcl.evaluation import Defects, Matcher, levels_by_shot, mixed_levels
 from hcl.fusion import drawn_sigmas
 from hcl.scores import Levels, accuracies, fused, look_up, score_pairs
 from hcl.validation import validate
@@ -43,6 +43,10 @@ def clips_of_classes() -> Clips:
     """Clips of class 0 dark, of class 2 bright."""
     clips = pixels(len(LABELS)).float() * 0.5 + torch.from_numpy(LABELS).view(-1, 1, 1, 1, 1) * 60
     return Clips(clips.to(torch.uint8))
+
+
+def episode_levels(heads, tokens: Tensor, rows: int, episodes: Episodes, matcher: Matcher, **names: Any) -> Levels:
+    return levels_by_shot(heads, tokens, rows, [episodes], matcher, **names)[0]
 
 
 def assert_same_levels(one: Levels, other: Levels, **tolerance: float) -> None:

@@ -42,6 +42,23 @@ def test_a_batch_gives_each_candidates_accuracy(table, sizes, over_shots, metric
         assert float(value) == pytest.approx(accuracies(fused(levels, names), 3).mean(), abs=1e-6)
 
 
+@pytest.mark.parametrize("sizes", [(2,), (2, 3)])
+def test_ties_go_to_the_first_class_as_they_do_one_by_one(table, sizes):
+    """Similarities of few whole values tie at single levels, at all of them, and in sums of weights that are whole."""
+    rounded = {name: np.round(values).clip(-1, 1) for name, values in table.items()}
+    episodes = sample_episodes(LABELS, way=4, shot=1, queries=3, episodes=60, seed=3)
+    sigmas = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [1.0, 1.0, 1.0], [1.0, 2.0, 1.0]])
+    margins = contested(rounded, episodes, metric="cosine", over_shots="mean", tuple_sizes=sizes)
+    weights = level_weights(torch.from_numpy(sigmas), torch.full((len(sigmas),), 0.5), sizes)
+    levels = look_up(rounded, episodes, metric="cosine", tuple_sizes=sizes)
+    n_tied = 0
+    for one, value in zip(sigmas, fused_accuracies(margins, weights), strict=True):
+        scores = fused(levels, dict(zip(("sigma_global", "sigma_temporal", "sigma_spatial"), one, strict=True)))
+        n_tied += int((np.sort(scores, axis=-1)[..., -1] == np.sort(scores, axis=-1)[..., -2]).sum())
+        assert float(value) == pytest.approx(accuracies(scores, 3).mean(), abs=1e-6)
+    assert n_tied > 100
+
+
 def test_the_nearest_shot_against_loops(table):
     episodes = sample_episodes(LABELS, way=2, shot=3, queries=2, episodes=5, seed=4)
     levels = look_up(table, episodes, metric="euclidean", tuple_sizes=(2, 3), triples=0.25, over_shots="max")

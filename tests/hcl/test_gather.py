@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from hcl.batches import Batch, pair_batches
+from hcl.batches import Batch
 from hcl.episodes import sample_episodes
 from hcl.errors import NonFiniteLossError
 from hcl.evaluation import Matcher
@@ -34,7 +34,7 @@ from tests.hcl.test_evaluation import LABELS as VALIDATION_LABELS
 from tests.hcl.test_evaluation import SIGMAS as FUSION
 from tests.hcl.test_evaluation import Clips
 from tests.hcl.test_model import pixels, tiny_model
-from tests.hcl.test_training import LABELS, MATCHING, SIGMAS, Stripes
+from tests.hcl.test_training import LABELS, MATCHING, SIGMAS, Stripes, pair_batches
 
 CLASSES_PER_BATCH = 4  # eight clips: four for each of two workers, a pair for each of four
 EMBEDDING = 5

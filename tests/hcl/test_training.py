@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.amp import GradScaler
 from torch.utils.data import Dataset
 
-from hcl.batches import Batch, pair_batches
+from hcl.batches import Batch, PairSampler, sampled_batches
 from hcl.clips import Draw
 from hcl.episodes import pair_batch
 from hcl.errors import ConfigError, EpisodeError, TrainingError
@@ -43,6 +44,14 @@ class Stripes(Dataset):
 
     def __len__(self) -> int:
         return len(LABELS)
+
+
+def pair_batches(
+    dataset: Dataset, labels: np.ndarray, *, classes_per_batch: int, batches: int, seed: int, epoch: int, **reading: Any
+) -> Iterator[Batch]:
+    """One epoch of pair batches; `reading` as in `sampled_batches`."""
+    sampler = PairSampler(classes_per_batch, seed)
+    return sampled_batches(sampler, dataset, labels, steps=batches, epoch=epoch, **reading)
 
 
 def optimizer_of(model, lr: float = 3e-3) -> torch.optim.Optimizer:

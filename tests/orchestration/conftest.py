@@ -17,7 +17,7 @@ from hcl.resolve import resolve, to_yaml
 from hcl.splits import Partition, Video, write_split
 from orchestration.cli import main
 from orchestration.runs import Run
-from orchestration.training.train import train
+from orchestration.training.train import _checked, _open_folder, train
 
 CLASSES = {"train": ("ant", "bee", "cat", "dog"), "val": ("eel", "fox", "gnu"), "test": ("hen", "ibis", "jay")}
 N_VIDEOS, N_FRAMES, SIDE = 5, 5, 48
@@ -54,6 +54,13 @@ TWO: dict[str, Any] = {"train__workers": 2, "train__epochs": 3, "model__dropout"
 def tiny_experiment(**changes: Any) -> Experiment:
     """The tiny experiment with some settings changed; a double underscore stands for the dot."""
     return resolve(None, TINY | {path.replace("__", "."): value for path, value in changes.items()}).experiment
+
+
+def prepare(experiment: Experiment, *, data_root: Path, runs: Path, restart: bool = False) -> Run:
+    """The checks of `train`, and the run's folder as it opens it."""
+    run = _checked(experiment, data_root, runs)
+    _open_folder(run, restart=restart)
+    return run
 
 
 def write_data(root: Path, datasets: tuple[str, ...] = ("toy", "other"), n_videos: int = N_VIDEOS) -> Path:

@@ -17,8 +17,7 @@ from hcl.errors import CheckpointError, ConfigError, StorageError
 from hcl.resolve import load_resolved, resolve, to_yaml
 from orchestration.runs import BEST, LAST, Run
 from orchestration.training.checkpoints import IMPORTED, import_published
-from orchestration.training.train import prepare
-from tests.orchestration.conftest import TINY, Command, tree
+from tests.orchestration.conftest import TINY, Command, prepare, tree
 from tests.parity.recorded import published_name
 
 N_CLASSES = 7

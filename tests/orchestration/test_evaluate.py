@@ -22,9 +22,10 @@ import results
 from hcl import arguments, build, inputs
 from hcl.checkpoint import file_digest, load_checkpoint, load_model
 from hcl.clips import ClipDataset
-from hcl.config import Experiment
+from hcl.config import PUBLISHED_EVALUATION, Experiment
+from hcl.episode_files import EpisodeList
 from hcl.episodes import Episodes, sample_episodes
-from hcl.errors import CheckpointError, DataError, SplitError
+from hcl.errors import CheckpointError, ConfigError, DataError, SplitError
 from hcl.frames import FrameStore
 from hcl.grids import GridDataset
 from hcl.model import HCL
@@ -35,6 +36,7 @@ from orchestration.evaluation import scorer, scoring, tables
 from orchestration.evaluation.evaluate import Answers, evaluate
 from orchestration.evaluation.questions import Target, encodings, one_by_one_notes, plan, questions_of
 from orchestration.runs import BEST, LAST, Run
+from results.outcomes import read_questions
 from tests.orchestration.conftest import tiny_experiment, tree
 
 METHODS = ("hcl", "untrained", "random", "prototype")  # other matchers: test_matchers.py
@@ -154,7 +156,10 @@ def test_every_cell_has_a_record_with_what_names_it(
         assert (one.way, one.queries, one.episodes, one.seed) == (2, 2, 30, 0)
         assert (one.n_clips, one.n_classes, one.protocol, one.mode) == (15, 3, "standard", "corrected")
         assert one.experiment_digest == experiment.digest()
-        assert one.episodes_digest == episodes_of(experiment, partition, one.shot).digest()
+        asked = EpisodeList.of(partition, episodes_of(experiment, partition, one.shot), seed=0)
+        assert one.episodes_digest == asked.digest()
+        questions = read_questions(run_folder / "evaluation", one.episodes_digest)
+        assert questions.class_names == partition.classes
         assert 0 <= one.accuracy <= 1 and one.ci95 > 0 and one.created and one.seconds > 0
         assert one.checkpoint_digest == (file_digest(run_folder / BEST) if one.method == "hcl" else "")
         cosine = one.shot == 1 and one.method != "prototype"
@@ -464,6 +469,34 @@ def test_what_cannot_be_evaluated_is_refused_before_ray(
     with pytest.raises(kind, match=message):
         questions_of([Target(tmp_path / "tiny", experiment, methods=("untrained",))], data_root)
     assert tree(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "from_file", "is_marked"),
+    [
+        ({}, False, False),
+        ({"evaluation.overlapping": True}, False, True),
+        ({}, True, True),
+        (PUBLISHED_EVALUATION, True, False),  # has a mark of its own
+    ],
+)
+def test_overlapping_episodes_are_told_in_the_record(
+    changes: dict[str, Any], from_file: bool, is_marked: bool, data_root: Path, tmp_path: Path
+) -> None:
+    experiment, partition = override(tiny_experiment(), changes), read_partition(data_root, "toy", "test")
+    overlapping = episodes_of(tiny_experiment(evaluation__overlapping=True), partition, 1)
+    lists = [EpisodeList.of(partition, overlapping, seed=0)] if from_file else None
+    target = Target(tmp_path / "tiny", experiment, methods=("untrained",))
+    questions = questions_of([target], data_root, episodes=lists)
+    assert {question.record["overlapping"] for question in questions} == {is_marked}
+
+
+def test_questions_with_the_same_record_are_refused(data_root: Path, tmp_path: Path) -> None:
+    experiment = tiny_experiment()
+    fewer = override(experiment, {"evaluation.episodes": 9, "evaluation.shots": [3]})
+    targets = [Target(tmp_path / "tiny", one, methods=("untrained",)) for one in (experiment, fewer)]
+    with pytest.raises(ConfigError, match=r"untrained-toy-test-2way-3shot\.json: two questions of this job"):
+        questions_of(targets, data_root)
 
 
 def test_a_run_without_a_checkpoint_is_refused_before_ray(data_root: Path, tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ from hcl.config import Experiment
 from orchestration.machines.runtime import connect
 from orchestration.runs import LAST, Run
 from orchestration.training.fitting import fit
-from orchestration.training.train import prepare, train
+from orchestration.training.train import train
 from orchestration.training.worker import run_epochs
-from tests.orchestration.conftest import TWO, tiny_experiment
+from tests.orchestration.conftest import TWO, prepare, tiny_experiment
 from tests.orchestration.test_train import assert_same_checkpoints, untimed
 
 

@@ -26,6 +26,7 @@ from orchestration.evaluation.evaluate import evaluate
 from orchestration.evaluation.explain import Explainer
 from orchestration.evaluation.fuse import FUSED, chosen_fusion, evaluate_fusion, search_fusion
 from orchestration.evaluation.questions import Target, questions_of
+from orchestration.reports.recorded import read_recorded, target_of
 from orchestration.runs import BEST
 from orchestration.training import grids
 from results.comparison import comparison_table
@@ -96,13 +97,33 @@ def test_protonet_on_the_encoders_frames(
 
 def test_answers_lie_beside_their_records(records: list[results.EvaluationRecord], folder: Path) -> None:
     for record in records:
-        outcomes = results.read_outcomes(results.evaluation_file(folder, record), record.episodes_digest)
+        outcomes = results.read_outcomes(
+            results.evaluation_file(folder, record), record.episodes_digest, record.accuracy
+        )
         assert outcomes is not None
         assert outcomes.accuracies.mean() == pytest.approx(record.accuracy)
         assert record.ci95_classes is not None and record.ci95_videos is not None
     frame = results.load(folder).evaluations
     table = comparison_table(frame[frame["method"] == "hcl"], frame[frame["method"] == "otam"], names=("A", "B"))
     assert list(table["shot"]) == list(SHOTS)
+
+
+def test_other_weights_are_another_method_and_leave_the_runs_own_record_alone(
+    records: list[results.EvaluationRecord], folder: Path, data_root: Path, hcl: Command
+) -> None:
+    before = {path: path.read_bytes() for path in (folder / "evaluation").glob("*.json")}
+    where = ("--runs", folder.parent, "--data", data_root)
+    assert hcl("evaluate", folder, *where, "--set", "fusion.sigma_spatial=0").code == 0
+    made = [path for path in (folder / "evaluation").glob("*.json") if path not in before]
+    found = [results.read_evaluation(path) for path in made]
+    assert {(one.method, one.shot) for one in found} == {("hcl (sigma_spatial=0.0)", shot) for shot in SHOTS}
+    assert all(path.read_bytes() == content for path, content in before.items())
+    for one in found:
+        again = target_of(read_recorded(folder), one, folder)
+        assert [question.record["method"] for question in questions_of([again], data_root)] == [one.method] * len(SHOTS)
+    for path in made:
+        path.unlink()
+        path.with_suffix(".npz").unlink()
 
 
 def test_a_fusion_is_chosen_on_val_and_told_on_test(folder: Path, experiment: Experiment, data_root: Path) -> None:

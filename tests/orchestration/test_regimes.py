@@ -25,9 +25,8 @@ from orchestration.evaluation.evaluate import evaluate
 from orchestration.evaluation.questions import Target, plan, questions_of
 from orchestration.runs import BEST, LAST, Run
 from orchestration.training.keeping import Keeper
-from orchestration.training.train import prepare
 from orchestration.training.worker import run_epochs
-from tests.orchestration.conftest import CLASSES, tiny_experiment
+from tests.orchestration.conftest import CLASSES, prepare, tiny_experiment
 
 QUICK: dict[str, Any] = {
     "model__cached_views": 0,  # a frozen backbone without a cache: no actors before training

@@ -22,9 +22,9 @@ from orchestration.reports import reproducing
 from orchestration.reports.recorded import read_recorded, target_of
 from orchestration.runs import BEST, Run
 from orchestration.training import grids
-from orchestration.training.train import data_digests, prepare
+from orchestration.training.train import data_digests
 from orchestration.training.worker import run_epochs
-from tests.orchestration.conftest import Command, tiny_experiment, write_data
+from tests.orchestration.conftest import Command, prepare, tiny_experiment, write_data
 from tests.orchestration.inline import without_ray
 
 SHOTS = (1, 3)
@@ -66,8 +66,10 @@ def folder(made: Path, tmp_path: Path) -> Path:
     return tmp_path / "runs" / "tiny"
 
 
-def record_of(folder: Path, method: str = "hcl", shot: int = 1) -> Path:
-    return folder / "evaluation" / f"{method}-toy-test-2way-{shot}shot.json"
+def record_of(folder: Path, method: str = "hcl (sigma_global=0.5)", shot: int = 1) -> Path:
+    files = {file: results.read_evaluation(file) for file in (folder / "evaluation").glob("*.json")}
+    [found] = [file for file, one in files.items() if (one.method, one.shot) == (method, shot)]
+    return found
 
 
 def spoil(file: Path, **changes: Any) -> None:

@@ -23,9 +23,9 @@ from hcl.resolve import load_resolved, override
 from orchestration.runs import BEST, FAILED, LAST, LOG, Run
 from orchestration.training import train as training
 from orchestration.training.fitting import fit
-from orchestration.training.train import prepare, train
+from orchestration.training.train import train
 from orchestration.training.worker import run_epochs
-from tests.orchestration.conftest import TWO, tiny_experiment, tree
+from tests.orchestration.conftest import TWO, prepare, tiny_experiment, tree
 
 TIMED = {"clips_per_second", "data_wait", "train_seconds", "val_seconds", "memory_gb"}
 

@@ -15,7 +15,7 @@ import torch
 from hcl import arguments, build
 from hcl.config import Experiment
 from hcl.episodes import Episodes
-from hcl.evaluation import episode_levels
+from hcl.evaluation import levels_by_shot
 from hcl.model import HCL
 from hcl.resolve import load_resolved, resolve
 from hcl.scores import fused
@@ -75,7 +75,7 @@ def test_one_shot_episode_by_the_settings_of_published_mode(variant: str, form: 
     experiment, model = imported(tmp_path, form, **full)
     tokens, rows = model.tokens(images("s6_test_r18_shot1"))
     episode = Episodes(np.arange(5)[None], np.arange(5).reshape(1, 5, 1), np.arange(5, 30).reshape(1, 5, 5))
-    levels = episode_levels(model.heads, tokens, rows, episode, arguments.test_matcher(experiment))
+    [levels] = levels_by_shot(model.heads, tokens, rows, [episode], arguments.test_matcher(experiment))
     for ours, released in zip(levels, ("global_sim", "temp_sims", "spa_sims"), strict=True):
         check(STAGE, "values", ours[0], recorded, f"{variant}_{released}")
     scores = fused(levels, arguments.sigmas_of_fusion(experiment))[0]

@@ -10,6 +10,7 @@ import pytest
 
 import results
 from results import charts, sweep_charts
+from results.marks import MARKED
 from results.panels import Panel, Style, escaped, shade
 from results.scales import Scale, categories, fitting, linear, spelled, whole
 from tests.results.conftest import HOSTILE
@@ -100,7 +101,7 @@ def test_printed_figures_are_drawn_where_way_and_split_are_ours(tmp_path, evalua
     results.write_evaluation(tmp_path / "r", evaluation(dataset="mine"))
     evaluations = results.load(tmp_path / "r").evaluations
     theirs = {"method": "X", "shot": 1, "accuracy": 0.9, "source": "a page"}
-    marks = {"protocol": None, "evaluation_protocol": None, "leaks_labels": None}
+    marks = dict.fromkeys(MARKED)
     printed = pd.DataFrame([{**theirs, "dataset": "mine", "way": way, **marks} for way in (5, 20)])
     chart = charts.accuracy_chart(evaluations, printed)
     assert [key.label for key in chart.legend] == ["hcl", "X, printed"]

@@ -44,6 +44,11 @@ def test_a_number_that_flatters_does_not_lead(found):
     assert only.name == "leaking §"
 
 
+def test_queries_that_may_be_their_own_support_do_not_lead(found):
+    evaluations = found(("overlapping", 0.95, {"overlapping": True}), ("disjoint", 0.5, {}))
+    assert [lead.name for lead in leads(evaluations)] == ["disjoint"]
+
+
 def test_other_episodes_give_a_difference_and_no_interval(found):
     (lead,) = leads(found(("best", 0.9, {}), ("other", 0.1, {"episodes_digest": "e2"})))
     assert lead.others[0].difference > 0.3

@@ -16,12 +16,12 @@ from tests.results.conftest import NAMES, made
 def test_answers_read_back(tmp_path):
     outcomes = made(0.7)
     write_outcomes(tmp_path / "cell.json", outcomes)
-    found = read_outcomes(tmp_path / "cell.json", "e1")
+    found = read_outcomes(tmp_path / "cell.json", "e1", outcomes.accuracies.mean())
     np.testing.assert_array_equal(found.answers, outcomes.answers)
     for name in ("classes", "support", "query"):
         np.testing.assert_array_equal(getattr(found.questions, name), getattr(outcomes.questions, name))
     assert found.questions.class_names == NAMES
-    assert read_outcomes(tmp_path / "other.json", "e1") is None
+    assert read_outcomes(tmp_path / "other.json", "e1", 0.5) is None
 
 
 def test_questions_lie_there_once(tmp_path):
@@ -35,14 +35,34 @@ def test_damaged_answers_are_named(tmp_path, content):
     write_outcomes(tmp_path / "cell.json", made(0.7))
     (tmp_path / "cell.npz").write_bytes(content)
     with pytest.raises(results.RecordError, match="cell.npz"):
-        read_outcomes(tmp_path / "cell.json", "e1")
+        read_outcomes(tmp_path / "cell.json", "e1", 0.7)
 
 
-def test_answers_to_other_questions_are_refused(tmp_path):
-    write_outcomes(tmp_path / "cell.json", made(0.7))
-    write_outcomes(tmp_path / "short.json", made(0.7, digest="e2", n_episodes=20))
+def test_answers_that_a_kill_left_under_the_record_of_others_are_refused(tmp_path):
+    """Of other episodes, or of the same by another checkpoint: the digest or the accuracy tells."""
+    old, path = made(0.7), tmp_path / "cell.json"
+    write_outcomes(path, old)
+    write_outcomes(path, made(0.7, digest="e2"))
+    with pytest.raises(
+        results.RecordError, match=r"cell.npz: answers the episodes 'e2', its record is of 'e1'"
+    ) as caught:
+        read_outcomes(path, "e1", old.accuracies.mean())
+    assert "hcl evaluate" in caught.value.remedy
+    write_outcomes(path, made(0.7, seed=1))
+    with pytest.raises(results.RecordError, match="answers of another evaluation") as caught:
+        read_outcomes(path, "e1", old.accuracies.mean())
+    assert "hcl evaluate" in caught.value.remedy
+
+
+def test_answers_of_older_versions_name_no_episodes_and_read(tmp_path):
+    outcomes = made(0.7)
+    write_outcomes(tmp_path / "cell.json", outcomes)
+    np.savez(tmp_path / "cell.npz", answers=outcomes.answers)
+    found = read_outcomes(tmp_path / "cell.json", "e1", outcomes.accuracies.mean())
+    np.testing.assert_array_equal(found.answers, outcomes.answers)
+    np.savez(tmp_path / "cell.npz", answers=outcomes.answers[:20])
     with pytest.raises(results.RecordError, match="does not fit"):
-        read_outcomes(tmp_path / "short.json", "e1")
+        read_outcomes(tmp_path / "cell.json", "e1", outcomes.accuracies.mean())
 
 
 def test_confusions_against_loops():

@@ -61,8 +61,9 @@ def test_page_holds_every_part(full, tmp_path):
     assert [child.name for child in path.parent.iterdir()] == ["index.html"]
     expected = {"answer", "confidence", "classes", "examples", "learning", "sweeps", "runs", "failures"}
     assert expected <= page.ids() and "skipped" not in page.ids()
+    best = f"{100 * full.evaluations['accuracy'].max():.1f}"
     for said in (
-        "Five domains", "47.7", "hcl evaluate first", "hcl train x.yaml", "experiment 5", "loss is not finite",
+        "Five domains", best, "hcl evaluate first", "hcl train x.yaml", "experiment 5", "loss is not finite",
         "at most 0.9 points", "compared in 4 cells; in 4 of them", "2 runs, 8 evaluation records, 1 sweep, 4 trials",
         "hen/hen_1", "taken for", "hcl explain first --examples 1", "sigma, trial t3", "hcl report runs/*",
     ):  # fmt: skip

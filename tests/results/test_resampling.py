@@ -85,6 +85,21 @@ def test_intervals_cover_where_the_conventional_one_does_not():
     assert same[0] / n_worlds < 0.8 and same[1] / n_worlds > 0.85
 
 
+def test_intervals_over_videos_cover_with_several_shots_of_few_videos():
+    """A video that makes queries hard makes its episodes easier while it is support: it is not among the queries."""
+    rng = np.random.default_rng(2)
+    n_classes, n, n_worlds, hits = 8, 12, 150, 0
+    for _ in range(n_worlds):
+        as_query, as_support = rng.uniform(-0.3, 0.3, n_classes * n), rng.uniform(-0.1, 0.1, n_classes * n)
+        classes = np.argsort(rng.random((300, n_classes)), axis=1)[:, :WAY]
+        clips = classes[..., None] * n + np.argsort(rng.random((300, WAY, n)), axis=2)
+        support, query = clips[..., :5], clips[..., 5:10]
+        right = rng.random(query.shape) < 0.6 + as_query[query] + as_support[support].mean(axis=2)[..., None]
+        interval = over_videos(right, classes, support, query, n_draws=400)
+        hits += interval.low <= 0.6 <= interval.high  # 0.6: of endlessly many videos
+    assert 0.88 < hits / n_worlds < 0.99
+
+
 def test_what_cannot_be_told_is_none():
     rng = np.random.default_rng(0)
     every = np.tile(np.arange(5), (50, 1))

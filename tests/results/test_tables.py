@@ -10,7 +10,16 @@ import pytest
 
 import results
 from results.exporting import write_tables
-from results.marks import ASKED_AS_PUBLISHED, DAGGER, DOUBLE_DAGGER, FOOTNOTE, LEAK_FOOTNOTE, SECTION
+from results.marks import (
+    ASKED_AS_PUBLISHED,
+    DAGGER,
+    DOUBLE_DAGGER,
+    FOOTNOTE,
+    LEAK_FOOTNOTE,
+    OVERLAP_FOOTNOTE,
+    PARALLEL,
+    SECTION,
+)
 from results.markup import to_csv, to_latex, to_markdown
 from results.tables import (
     accuracy_table,
@@ -78,6 +87,13 @@ def test_a_matcher_that_saw_the_labels_is_marked_and_told_apart(load, evaluation
     [honest] = accuracy_table(load(evaluation())[lambda found: ~found["leaks_labels"]])["method"]
     assert honest == "hcl"
     assert r"$^\S$" in to_latex(table)
+
+
+def test_overlapping_episodes_are_marked_and_told_apart(load, evaluation):
+    table = accuracy_table(load(evaluation(), evaluation(overlapping=True, run="released", mode="published")))
+    assert sorted(table["method"]) == ["hcl", f"hcl {PARALLEL}"]
+    assert table.attrs["footnotes"] == [OVERLAP_FOOTNOTE] and OVERLAP_FOOTNOTE.startswith(PARALLEL)
+    assert r"$^\Vert$" in to_latex(table)
 
 
 @pytest.mark.parametrize(
