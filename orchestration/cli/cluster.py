@@ -3,9 +3,8 @@ much."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from enum import StrEnum
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,8 +15,6 @@ from orchestration.console import out
 
 if TYPE_CHECKING:
     from cluster.description import Storage
-
-_FOLDERS = ("--data", "--runs", "--to")
 
 app = typer.Typer(
     help="Describe clusters: Kubernetes, AWS, SLURM, a laptop; plan what is to run on one.", no_args_is_help=True
@@ -124,44 +121,31 @@ def _check_job(kind: Kind, words: list[str], storage: Storage) -> None:
     from orchestration.machines.buckets import URI
     from orchestration.machines.submission import check_command
 
-    try:
-        job = check_command(typer.main.get_command(program), words)  # type: ignore[arg-type]
-    except ConfigError as error:
-        if error.where in _FOLDERS:
-            if kind is Kind.slurm and "the job's temporary folder" in error.problem:
-                return
-            raise
-        remedy = "give a command of hcl that runs on a cluster, without --address"
-        raise ConfigError(error.problem, where="the command", remedy=remedy) from error
+    group = typer.main.get_command(program)
+    job = check_command(group, words, stays_here=kind is Kind.slurm)  # type: ignore[arg-type]
     if kind is Kind.slurm:
         return
-    for option, folder in _folders(words):
-        if not URI.match(folder) and (storage.bucket_secret or not _is_below(folder, storage.path)):
+    for option, folder in job.folders.items():
+        is_local = option == "--cache-dir"  # a copy on a node's own disk
+        if not is_local and not URI.match(str(folder).lstrip("/")) and not _is_kept(folder, storage):
             kept = "an s3:// URI" if storage.bucket_secret else f"a folder below {storage.path}, the storage's path"
             raise ConfigError(
-                f"{folder!r} would lie in a pod, and go with it", where=option, remedy=f"give {option} {kept}"
+                f"'{folder}' would lie in a pod, and go with it", where=option, remedy=f"give {option} {kept}"
             )
-    named = [word for word, sent in zip(words, job.words, strict=True) if word != sent]
-    for file in [*named, *map(str, job.files.values())]:
-        if storage.bucket_secret or not _is_below(file, storage.path):
+    named = [Path(word) for word, sent in zip(words, job.words, strict=True) if word != sent]
+    for file in [*named, *job.files.values()]:
+        if not _is_kept(file, storage):
             place = "into the image" if storage.bucket_secret else f"on the storage, below {storage.path}"
             raise ConfigError(
                 "is a file here, which no pod has",
-                where=file,
+                where=str(file),
                 remedy=f"put it and its bases {place}, and name it by its absolute path there; or hcl submit sends it",
             )
 
 
-def _folders(words: list[str]) -> Iterator[tuple[str, str]]:
-    """The options of a command that name folders whose content is to stay, with what they name."""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        option, _, folder = word.partition("=")
-        if option in _FOLDERS:
-            yield option, folder or following
-
-
-def _is_below(path: str, folder: str) -> bool:
-    return PurePosixPath(path).is_relative_to(folder) and ".." not in PurePosixPath(path).parts
+def _is_kept(path: Path, storage: Storage) -> bool:
+    """Whether it lies on the volume that all pods share."""
+    return not storage.bucket_secret and path.is_relative_to(storage.path) and ".." not in path.parts
 
 
 @app.command("plan")

@@ -33,10 +33,12 @@ class JobCommand:
     Args:
         words: as the job runs it; files that it names stand in the package.
         files: those, by their path in the package.
+        folders: what its options name beside the job's own folder, by option.
     """
 
     words: tuple[str, ...]
     files: dict[str, Path]
+    folders: dict[str, Path]
 
     @property
     def shown(self) -> str:
@@ -53,36 +55,38 @@ class JobCommand:
         return f"hcl-{named[:40]}-{secrets.token_hex(4)}"
 
 
-def check_command(group: TyperGroup, words: Sequence[str]) -> JobCommand:
+def check_command(group: TyperGroup, words: Sequence[str], *, stays_here: bool = False) -> JobCommand:
     """Parse a command as the job would, and find what it needs from here.
 
     Args:
         group: the whole command line.
+        stays_here: the job runs in this folder, which its nodes see: relative paths mean there what they mean here.
 
     Raises:
         ConfigError: a command that does not exist or is no job, an address, or a folder that the cluster would lose.
     """
     words = [*words][1:] if [*words][:1] == ["hcl"] else [*words]
     if not words:
-        raise ConfigError("no command is given", where="hcl submit", remedy="hcl submit -- sweep EXPERIMENT ...")
+        raise ConfigError("no command is given", where="-- COMMAND", remedy="hcl submit -- sweep EXPERIMENT ...")
     if words[0] in _LOCAL:
-        raise ConfigError(f"hcl {words[0]} is no job", where="hcl submit", remedy=f"call it here: hcl {words[0]}")
+        raise ConfigError(f"hcl {words[0]} is no job", where="-- COMMAND", remedy=f"call it here: hcl {words[0]}")
     parsed = _parse(group, words)
     if parsed.params.get("address"):
         raise ConfigError(
             "a job uses the cluster that it runs on",
             where="--address",
-            remedy="give the address to submit, before --: hcl submit --address http://HOST:8265 -- ...",
+            remedy="leave it out; hcl submit takes one before --: hcl submit --address http://HOST:8265 -- ...",
         )
-    for name, option in _KEPT.items():
-        folder = parsed.params.get(name)
-        if isinstance(folder, str | Path) and not Path(folder).is_absolute():
-            raise ConfigError(
-                f"{str(folder)!r} would lie in the job's temporary folder",
-                where=option,
-                remedy=f"give {option} an absolute path on storage that every node of the cluster sees",
-            )
-    _check_storage(parsed)
+    folders = {option: Path(folder) for name, option in _KEPT.items() if (folder := parsed.params.get(name))}
+    if not stays_here:
+        for option, folder in folders.items():
+            if not folder.is_absolute():
+                raise ConfigError(
+                    f"{str(folder)!r} would lie in the job's temporary folder",
+                    where=option,
+                    remedy=f"give {option} an absolute path on storage that every node of the cluster sees",
+                )
+        _check_storage(parsed)
     packed: list[str] = []
     files: dict[str, Path] = {}
     for word in words:
@@ -95,7 +99,7 @@ def check_command(group: TyperGroup, words: Sequence[str]) -> JobCommand:
             files |= {f"{place}/{one.relative_to(root)}": one for one in chain}
             word = f"{option}{is_equals}{place}/{chain[0].relative_to(root)}"
         packed.append(word)
-    return JobCommand(tuple(packed), files)
+    return JobCommand(tuple(packed), files, folders)
 
 
 def _check_storage(parsed: typer.Context) -> None:
@@ -127,7 +131,7 @@ def _parse(group: TyperGroup, words: list[str]) -> typer.Context:
     while isinstance(command, TyperGroup):
         if not rest:
             raise ConfigError(
-                f"{context.command_path} needs a command of its own", where="hcl submit", remedy="see its --help"
+                f"{context.command_path} needs a command of its own", where="-- COMMAND", remedy="see its --help"
             )
         name, command, rest = command.resolve_command(context, rest)
         if isinstance(command, TyperGroup):

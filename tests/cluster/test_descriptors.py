@@ -121,8 +121,8 @@ PLACES = "--data /shared/data --runs /shared/runs"
     [
         (f"trian hcl {PLACES}", "No such command 'trian'"),
         (f"train hcl {PLACES} --no-such", "No such option: --no-such"),
-        ("jobs list", "the command: hcl jobs is no job"),
-        (f"train hcl {PLACES} --address head:6379", "the command: a job uses the cluster that it runs on"),
+        ("jobs list", "-- COMMAND: hcl jobs is no job"),
+        (f"train hcl {PLACES} --address head:6379", "--address: a job uses the cluster that it runs on"),
         ("train hcl --data s3://A:/x --runs /shared/runs", "--data: 's3://A:/x' is neither"),
     ],
 )
