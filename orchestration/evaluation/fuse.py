@@ -152,6 +152,7 @@ def _val_episodes(cell: Cell) -> list[Episodes]:
             episodes=evaluation.episodes,
             seed=evaluation.seed,
             class_names=cell.partition.classes,
+            overlapping=evaluation.overlapping,
         )
         for shot in evaluation.shots
     ]
