@@ -1,4 +1,4 @@
-"""Buckets as folders: `s3://BUCKET/PATH` is mounted on every node that works, and is a folder from then on.
+"""Buckets as folders: `s3://BUCKET/PATH`, or `gs://`, is mounted on every node that works, and is a folder from then on.
 
 Runs and data are files that are appended to, renamed and mapped into memory, which a file system gives and an object
 store alone does not.
@@ -21,6 +21,7 @@ from orchestration.machines.mounts import CONNECT_S, INSTALL, Bucket, mount_for_
 URI = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/+")  # pathlib makes s3:/bucket of s3://bucket
 
 _ANSWER_S = 10.0
+_GOOGLE = "https://storage.googleapis.com"
 _QUERY = {"endpoint_override", "scheme", "region"}
 
 
@@ -28,8 +29,9 @@ def mounted(uri: str, option: str) -> Path:
     """The folder that a URI stands for, mounted here now, and in the workers of this command.
 
     Args:
-        uri: `s3://BUCKET/PATH`, with `?endpoint_override=HOST:PORT&scheme=http&region=NAME` as pyarrow reads it, where
-            AWS_ENDPOINT_URL and AWS_REGION do not say so. Keys come from where AWS's tools look for them.
+        uri: `s3://BUCKET/PATH`, or `gs://BUCKET/PATH` of Google's, which speak S3 to HMAC keys; with
+            `?endpoint_override=HOST:PORT&scheme=http&region=NAME` as pyarrow reads it, where AWS_ENDPOINT_URL and
+            AWS_REGION do not say so. Keys come from where AWS's tools look for them.
         option: who named it, for the message.
 
     Raises:
@@ -53,17 +55,21 @@ def _parsed(uri: str, option: str) -> tuple[Bucket, str]:
     uri = URI.sub(r"\1://", uri)
     parts = urlsplit(uri)
     query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    if parts.scheme.lower() != "s3" or not re.fullmatch(r"[a-z0-9][a-z0-9.-]+", parts.netloc) or {*query} - _QUERY:
+    scheme = parts.scheme.lower()
+    if scheme not in ("s3", "gs") or not re.fullmatch(r"[a-z0-9][a-z0-9.-]+", parts.netloc) or {*query} - _QUERY:
         raise ConfigError(
-            f"{uri!r} is neither a folder nor s3://BUCKET/PATH",
+            f"{uri!r} is neither a folder nor s3://BUCKET/PATH or gs://BUCKET/PATH",
             where=option,
-            remedy="give s3://BUCKET/PATH, with ?endpoint_override=HOST:PORT&scheme=http for a server of your own "
-            "(Google's buckets: storage.googleapis.com and HMAC keys), or a folder that every node sees",
+            remedy="give s3://BUCKET/PATH, with ?endpoint_override=HOST:PORT&scheme=http for a server of your own, or "
+            "a folder that every node sees",
         )
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None
+    if scheme == "gs":
+        endpoint, region = _GOOGLE, "auto"
     if "endpoint_override" in query:
         endpoint = f"{query.get('scheme', 'https')}://{query['endpoint_override']}"
-    region = query.get("region") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None
+    region = query.get("region", region)
     path = os.path.normpath(parts.path.strip("/"))
     if path.startswith(".."):
         raise ConfigError(f"{uri!r} leads out of its bucket", where=option, remedy="name a path in it")

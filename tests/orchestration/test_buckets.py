@@ -16,7 +16,7 @@ import results
 from hcl.errors import ConfigError, StorageError
 from hcl.resolve import to_yaml
 from orchestration.machines import mounts
-from orchestration.machines.buckets import mounted
+from orchestration.machines.buckets import _parsed, mounted
 from orchestration.machines.mounts import is_in_bucket, mount_here, runtime_env, set_up_worker, unmount
 from orchestration.runs import Run
 from tests.cluster.nodes import processes
@@ -49,13 +49,25 @@ def server(endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> It
 
 @pytest.mark.parametrize(
     "uri",
-    ["gs://bucket", "file:///runs", "memory://x", "s3://Bucket/runs", "s3://b", "s3://bucket/x?user=me"],
+    ["gcs://bucket", "file:///runs", "memory://x", "s3://Bucket/runs", "s3://b", "s3://bucket/x?user=me"],
 )
 def test_what_is_no_path_in_a_bucket_is_refused_and_makes_no_folder(hcl: Command, uri: str, tmp_path: Path) -> None:
     for option in ("--runs", "--data"):
         code, _, err = hcl("train", "demo", option, uri)
         assert code == 2 and f"error {option}: " in err and "neither a folder nor s3://" in " ".join(err.split())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_googles_buckets_are_asked_by_their_own_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They speak S3; none can be reached here."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    bucket, path = _parsed("gs://lab/runs/a", "--runs")
+    assert (bucket.name, bucket.endpoint, bucket.region, path) == (
+        "lab", "https://storage.googleapis.com", "auto", "runs/a",
+    )  # fmt: skip
+    assert {"url=https://storage.googleapis.com", "endpoint=auto"} <= set(bucket.options())
+    here, _ = _parsed("gs://lab/runs?endpoint_override=127.0.0.1:8&scheme=http", "--runs")
+    assert here.endpoint == "http://127.0.0.1:8"
 
 
 def test_a_path_does_not_leave_its_bucket(hcl: Command) -> None:
@@ -75,7 +87,7 @@ def test_a_job_on_another_machine_mounts_there(hcl: Command, monkeypatch: pytest
     words = ("train", "demo", "--data", "s3://bucket/data", "--runs", "s3://bucket/runs")
     code, out, err = hcl("submit", "--dry-run", "--", *words)
     assert code == 0 and "hcl train demo --data s3://bucket/data --runs s3://bucket/runs" in out, err
-    code, _, err = hcl("submit", "--dry-run", "--", *words[:-1], "gs://bucket/runs")
+    code, _, err = hcl("submit", "--dry-run", "--", *words[:-1], "hdfs://bucket/runs")
     assert code == 2 and "neither a folder nor s3://" in " ".join(err.split())
 
 

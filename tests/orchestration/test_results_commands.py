@@ -67,7 +67,7 @@ def test_wrong_use_is_told_in_words(hcl: Command, runs: Path, arguments: tuple[s
 
 
 def test_runs_elsewhere_are_an_error_of_one_line(hcl: Command) -> None:
-    code, _, err = hcl("results", "list", "--runs", "gs://bucket/runs")
+    code, _, err = hcl("results", "list", "--runs", "hdfs://bucket/runs")
     assert code == 2 and "neither a folder nor s3://" in " ".join(err.split())
     code, _, err = hcl("results", "list")
     assert code == 1 and "does not exist" in err
