@@ -203,7 +203,12 @@ class _Pool:
         except RayError as error:
             self._retire(slot)
             self.n_failed_starts += 1
-            if self.n_failed_starts >= _MAX_FAILED_STARTS:
+            works = any(
+                slot.ready is None for slot in self.slots
+            )  # a node that dies takes all with it that start there
+            if works and self.room is not None:
+                self.n_actors = len(self.slots)  # until there is room again
+            if not works and self.n_failed_starts >= _MAX_FAILED_STARTS:
                 raise ClusterError(
                     f"{self.n_failed_starts} actors in a row could not be started: {str(error).strip()}",
                     remedy="the last lines above say what an actor's process met when it started",

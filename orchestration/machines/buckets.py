@@ -1,4 +1,4 @@
-"""Buckets as folders: `s3://BUCKET/PATH`, or `gs://`, is mounted on every node that works, and is a folder from then on.
+"""Buckets as folders: `s3://BUCKET/PATH` or `gs://` is mounted on every node that works, and is a folder from then on.
 
 Runs and data are files that are appended to, renamed and mapped into memory, which a file system gives and an object
 store alone does not.

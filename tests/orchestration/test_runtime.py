@@ -165,6 +165,21 @@ def test_actors_that_cannot_be_constructed_end_it_with_their_reason(local_ray: M
         list(results)
 
 
+def test_actors_that_die_as_they_start_do_not_end_what_others_do(local_ray: ModuleType) -> None:
+    """As on a node that dies with all that has begun there."""
+    makers = [ray.remote(Worker).options(num_cpus=1).remote] + 5 * [ray.remote(Stillborn).remote]
+
+    def make() -> Any:
+        return (makers.pop(0) if len(makers) > 1 else makers[0])()
+
+    found: list[int] = []
+    for item, result in map_actors(make, range(300), lambda actor, item: actor.work.remote(item), n_actors=3):
+        assert result == item * item
+        found.append(item)
+        time.sleep(0.02)
+    assert sorted(found) == list(range(300)) and len(makers) == 1
+
+
 def test_actors_that_find_no_room_end_it_with_what_there_is(local_ray: ModuleType) -> None:
     make_actor = ray.remote(Worker).options(num_cpus=99).remote
     results = map_actors(make_actor, [1], lambda actor, item: actor.work.remote(item), n_actors=1, start_timeout_s=1.0)
