@@ -50,9 +50,9 @@ def untimed(folder: Path) -> list[dict[str, Any]]:
     return [{name: one for name, one in row.items() if name not in TIMED} for row in results.read_epochs(folder)]
 
 
-def evaluations(folder: Path) -> list[dict[str, Any]]:
-    """Its records, but for what was timed, typed, and where they lie."""
-    left_out = {"created", "checkpoint", "command", "seconds"}
+def evaluations(folder: Path, *further: str) -> list[dict[str, Any]]:
+    """Its records, but for what was timed, typed, and where they lie, and for further fields."""
+    left_out = {"created", "checkpoint", "command", "seconds", *further}
     records = [json.loads(path.read_text()) for path in sorted((folder / "evaluation").glob("*.json"))]
     return [{name: one for name, one in record.items() if name not in left_out} for record in records]
 

@@ -15,9 +15,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -171,14 +172,10 @@ class LocalCluster:
         job, joined = self.begin(*words), None
         try:
             wait_for(lambda: job.poll() is not None or has_begun(), "work")
-            paused = [pid for node in self.nodes for pid in node.running(actor)]
-            for pid in paused:
-                os.kill(pid, signal.SIGSTOP)
-            joined = self.add_node()
-            wait_for(lambda: job.poll() is not None or joined.runs(actor), f"{actor} on the new node")
+            with standing_still(self.nodes.copy(), actor):
+                joined = self.add_node()
+                wait_for(lambda: job.poll() is not None or joined.runs(actor), f"{actor} on the new node")
             assert job.poll() is None, f"ended before the node had work: {job.communicate()[0]}"
-            for pid in paused:
-                os.kill(pid, signal.SIGCONT)
             self.lose(joined)
             printed, _ = job.communicate(timeout=600)
             assert job.returncode == 0, printed
@@ -220,6 +217,33 @@ class LocalCluster:
         with open(path, "wb") as log:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
         return Node(process, path)
+
+
+@contextmanager
+def standing_still(nodes: Sequence[Node], actor: str) -> Iterator[None]:
+    """For the duration of a block, stop each of these actors at the next call that it works on."""
+    stopped: set[int] = set()
+    over = threading.Event()
+
+    def stop() -> None:
+        while not over.wait(0.02):
+            for node in nodes:
+                for pid, title in node.titles().items():
+                    if title.startswith(f"ray::{actor}.") and "__" not in title and pid not in stopped:
+                        stopped.add(pid)
+                        with suppress(ProcessLookupError):
+                            os.kill(pid, signal.SIGSTOP)
+
+    thread = threading.Thread(target=stop, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        for pid in stopped:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 def free_port() -> int:
