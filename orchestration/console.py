@@ -71,21 +71,26 @@ def print_table(folders: Sequence[Any]) -> None:
 
 
 def print_rows(frame: pd.DataFrame, title: str | None = None) -> None:
-    """A table with what is said below it; piped into a file it keeps its full width."""
+    """A table with what is said below it."""
     table = Table(*(str(column) for column in frame.columns), title=escape(title) if title else None)
     chosen = bold_cells(frame)
     for index, row in enumerate(frame.itertuples(index=False)):
         cells = zip(frame.columns, map(escape, map(str, row)), strict=True)
         table.add_row(*(f"[bold]{text}[/]" if (index, column) in chosen else text for column, text in cells))
-    (out if out.is_terminal else Console(width=220)).print(table)
+    page().print(table)
     for line in (frame.attrs.get("caption", ""), *frame.attrs.get("footnotes", ())):
         if line:
             out.print(escape(line), soft_wrap=True, highlight=False)
 
 
+def page() -> Console:
+    """Where tables go: the terminal, or, piped into a file, as much width as they need."""
+    return out if out.is_terminal else Console(width=220)
+
+
 def fits(table: Table) -> bool:
     """Whether a table has room for all of its text: what does not fit would be cut to a few letters a column."""
-    return Measurement.get(out, out.options.update_width(10_000), table).maximum <= out.width
+    return Measurement.get(out, out.options.update_width(10_000), table).maximum <= page().width
 
 
 def settings_text(values: Mapping[str, Any]) -> str:

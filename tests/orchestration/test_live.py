@@ -34,13 +34,13 @@ def shown(part: Any) -> str:
 
 
 def test_a_row_holds_every_term_and_what_the_run_costs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console, "out", Console(width=120, file=io.StringIO()))
+    monkeypatch.setattr(console, "out", Console(width=120, file=io.StringIO(), force_terminal=True))
     table = EpochTable()
     table.rows = [{**ROW, "epoch": 2}, ROW]
     text = shown(table.table())
     headers = ["epoch", "val", "classified", "loss", "clips/s", "ce", "temporal_cycle", "data wait", "GB"]
     assert [str(column.header) for column in table.table().columns] == headers
-    monkeypatch.setattr(console, "out", Console(width=70, file=io.StringIO()))
+    monkeypatch.setattr(console, "out", Console(width=70, file=io.StringIO(), force_terminal=True))
     assert [str(column.header) for column in table.table().columns] == headers[:6], "whole columns, not cut ones"
     for cell in ("1.250", "0.500", "2.000", "75.0%", "51.2% ± 2.1", "41.3", "7%", "1.23"):
         assert cell in text
