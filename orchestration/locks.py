@@ -108,7 +108,7 @@ def _try(path: Path) -> TextIO | None:
         file = path.open("a")
     except OSError as error:
         raise StorageError(
-            f"cannot be written: {error.strerror}", where=str(path), remedy="give a folder of yours"
+            f"cannot be written: {error.strerror}", where=str(path), remedy="give --runs (or --data) a folder of yours"
         ) from error
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

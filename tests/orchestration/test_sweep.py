@@ -14,7 +14,7 @@ import torch
 import yaml
 
 import results
-from hcl.checkpoint import FORMAT, load_checkpoint
+from hcl.checkpoint import load_checkpoint, save_checkpoint
 from hcl.errors import ConfigError, EpisodeError, HCLError, StorageError
 from hcl.resolve import load_resolved, override
 from orchestration.evaluation.fuse import chosen_fusion
@@ -161,8 +161,7 @@ def test_a_trial_on_a_node_that_sees_nothing_and_one_in_the_folder_of_another(da
     open_folder(study)
     _run_trial(config, study, lambda run, report: begins.append(run.has_last()))
     last = study.trial_folder("trial-0000") / LAST
-    last.parent.mkdir()
-    torch.save({"format": FORMAT, "epoch": 0}, last)
+    save_checkpoint(last, model=torch.nn.Linear(1, 1), state={"epoch": 0})
     _run_trial(config, study, lambda run, report: begins.append(run.has_last()))
     config["given"]["values"] = {"loss.sigma_ce": 0.25}
     _run_trial(config, study, lambda run, report: begins.append(run.has_last()))
@@ -373,7 +372,7 @@ def test_no_trial_waits_for_workers_that_there_can_never_be(
     study = study_of(
         data_root, tmp_path, space_of(loss__sigma_ce=FLOAT), 4, train__workers=8, train__classes_per_batch=8
     )
-    with pytest.raises(HCLError, match="a trial needs 8 CPUs, the cluster has 4") as caught:
+    with pytest.raises(HCLError, match="a trial needs 8 workers of 1 CPUs, and 4 find room") as caught:
         room_for(study)
     assert caught.value.where == "train.workers"
     assert os.getpid() and caught.value.exit_code == 1
