@@ -40,15 +40,17 @@ def free_for(role: Role) -> list[dict[str, float]]:
 def wait_for_nodes(role: Role, *, use_gpu: bool = False, patience_s: float = PATIENCE_S) -> None:
     """Wait while a cluster that is starting has no node for this work; returns at once where there is one.
 
-    A machine alone is not waited for: it has what it has.
-
-    Raises ClusterError where none has come within `patience_s`.
+    Raises ClusterError where none has come within `patience_s`, or where none will: a machine alone has what it has.
     """
     kind, deadline, is_told = ("GPU" if use_gpu else "CPU"), time.monotonic() + patience_s, False
     while not any(node[kind] for node in nodes_for(role)):
         n_nodes = sum(node["Alive"] for node in ray.nodes())
         if kind == "GPU" and n_nodes == 1 and any(node["CPU"] for node in nodes_for(role)):
-            return
+            raise ClusterError(
+                "this machine has no GPU that Ray sees",
+                where="train.use_gpu",
+                remedy="--set train.use_gpu=false, or give --address of a cluster that has some",
+            )
         if time.monotonic() > deadline:
             raise ClusterError(
                 f"no node with {kind}s has joined within {patience_s:g} s; there are {n_nodes} nodes",

@@ -25,7 +25,7 @@ from hcl.errors import ClusterError
 from orchestration.machines import meters, mounts
 from orchestration.machines.actors import ItemCrash, ItemTimeout, map_actors
 from orchestration.machines.node_watch import ends_without_nodes
-from orchestration.machines.roles import Role, free_for, mark
+from orchestration.machines.roles import Role, free_for, mark, wait_for_nodes
 
 __all__ = [
     "ItemCrash",
@@ -107,7 +107,8 @@ def n_workers_available(role: Role, *, use_gpu: bool = False) -> int:
 
 def actor_of(kind: type, role: Role, title: str, *, use_gpu: bool = False) -> Callable[..., Any]:
     """What starts a `kind` as an actor of one CPU and, where asked for, one GPU; without it Ray hides the GPUs from its
-    process. The dashboard shows the actors by title and number."""
+    process. The dashboard shows the actors by title and number. Raises ClusterError where there is no room for one."""
+    wait_for_nodes(role, use_gpu=use_gpu)
     remote: Any = ray.remote(num_cpus=1, num_gpus=int(use_gpu), resources=mark(role))(kind)
     numbers = itertools.count(1)
     started = uuid.uuid4().hex[:6]  # names are a job's, which may do the same twice

@@ -115,7 +115,7 @@ def _provenance(run: Run, command: str) -> results.Provenance:
     known: results.Provenance | None = None
     with suppress(results.RecordError):
         known = results.read_provenance(run.folder)
-    if known is None:
+    if known is None or not run.has_last():  # nothing has been learnt yet from what may have changed since
         digests = {"experiment": run.experiment.digest(), **data}
         return results.collect_provenance(
             command,

@@ -17,6 +17,7 @@ from ray.exceptions import RayActorError
 from hcl.checkpoint import load_checkpoint
 from hcl.config import Train
 from hcl.errors import ClusterError, StorageError
+from hcl.resolve import to_yaml
 from orchestration.machines import roles
 from orchestration.machines.runtime import n_workers_available
 from orchestration.runs import LAST, Run
@@ -74,7 +75,9 @@ def test_a_cluster_that_is_starting_is_waited_for(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ClusterError, match="no node with GPUs has joined within 0.01 s; there are 2 nodes"):
         roles.wait_for_nodes("train", use_gpu=True, patience_s=0.01)
     have(monkeypatch, {"CPU": 2.0})
-    roles.wait_for_nodes("train", use_gpu=True, patience_s=0.01)  # a laptop: what it lacks is told at once
+    roles.wait_for_nodes("train")
+    with pytest.raises(ClusterError, match="train.use_gpu: this machine has no GPU"):  # at once
+        roles.wait_for_nodes("train", use_gpu=True)
 
 
 def test_workers_are_counted_by_node(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,6 +143,7 @@ def test_a_run_that_began_with_one_worker_takes_a_second_and_ends_with_the_same_
     make = fitting._trainer
     monkeypatch.setattr(fitting, "_trainer", lambda run, n, *rest: began.append(n) or make(run, n, *rest))
     run = Run(tiny_experiment(**TWO, train__min_workers=1), data_root, trained.runs, tmp_path)
+    (tmp_path / "experiment.yaml").write_text(to_yaml(run.experiment))
     fitting.fit(run)
     assert began == [1, 2]
     assert_nearly_the_same(run, trained)
