@@ -63,13 +63,16 @@ def claimed(path: Path) -> Iterator[bool]:
     is_main = threading.current_thread() is threading.main_thread()
 
     def beat() -> None:
+        last = time.monotonic()
         for number in itertools.count(1):
             if done.wait(BEAT_S):
                 return
             with suppress(OSError):  # a network that is gone for a while
-                if (said := path.read_text()) and not said.startswith(mine):
-                    break
+                said = path.read_text() if path.exists() else ""
+                if not said.startswith(mine) and (said or time.monotonic() - last > QUIET_S):
+                    break  # another's, or another's that has ended since
                 path.write_text(f"{mine}{number}\n")
+                last = time.monotonic()
         lost.set()
         if is_main:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)

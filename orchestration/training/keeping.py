@@ -130,7 +130,7 @@ class Keeper:
         if not self.is_writer:
             return
         remove_partial_checkpoints(self.run.folder / "checkpoints")
-        settle_best(self.run, position.best)
+        settle_best(self.run)
         if position.epoch < self.run.last_epoch:
             self._diary.begins(position.epoch, position.sums.steps, device=device, n_workers=self.n_workers)
 
@@ -156,7 +156,8 @@ class Keeper:
         if not self.is_writer:
             return
         row = position.row
-        if position.best["epoch"] == row["epoch"]:
+        is_best = position.best["epoch"] == row["epoch"]
+        if is_best:
             save_checkpoint(self.run.folder / NEXT_BEST, model=self.trained.model, state=self._state(position))
         results.append_epoch(self.run.folder, row)
         curves = self.run.folder / "tensorboard"
@@ -164,7 +165,8 @@ class Keeper:
             for name, value in row.items():
                 events.add_scalar(name, value, row["epoch"])
         self._save_last(position)
-        settle_best(self.run, position.best)
+        if is_best:
+            _name_best(self.run, row)
         self._diary.epoch(row)
 
     def non_finite(self, error: NonFiniteLossError, position: Position) -> TrainingError:
@@ -200,20 +202,22 @@ class Keeper:
         }
 
 
-def settle_best(run: Run, best: dict[str, Any]) -> None:
-    """Give the best epoch's weights their name once the last checkpoint tells of that epoch too; what is left of an
-    epoch that has to be done again goes. Also for a run that was killed between the two.
-
-    Args:
-        best: metrics of the best epoch, as the last checkpoint has them.
-    """
+def settle_best(run: Run) -> None:
+    """For a run that was killed between its two checkpoints: give the best epoch's weights their name if the last
+    checkpoint tells of that epoch; those of an epoch that has to be done again go."""
     path = run.folder / NEXT_BEST
     if not path.exists():
         return
-    if load_checkpoint(path, holding=["epoch"])["epoch"] != best.get("epoch"):
+    best = load_checkpoint(run.folder / LAST, holding=["best"])["best"] if run.has_last() else {}
+    if load_checkpoint(path, holding=["epoch"])["epoch"] == best.get("epoch"):
+        _name_best(run, best)
+    else:
         path.unlink()
-        return
-    os.replace(path, run.folder / BEST)
+
+
+def _name_best(run: Run, best: dict[str, Any]) -> None:
+    """The weights of the best epoch, and the fusion that it found, under their last names."""
+    os.replace(run.folder / NEXT_BEST, run.folder / BEST)
     if fusion := fusion_of(best):
         chosen_on = run.experiment.data.selection_partition
         write_fusion(run.folder, fusion, "while training (train.val_fusions)", partition=chosen_on)

@@ -10,7 +10,6 @@ from typing import Any
 import results
 from hcl import arguments, build, inputs
 from hcl.atomic import discard_folder
-from hcl.checkpoint import load_checkpoint
 from hcl.config import Experiment
 from hcl.errors import ConfigError, StorageError
 from hcl.resolve import load_resolved, to_yaml
@@ -18,7 +17,7 @@ from hcl.settings import flatten
 from hcl.splits import Partition
 from orchestration.locks import held, lock_of
 from orchestration.machines.runtime import connect
-from orchestration.runs import LAST, Run, gpus_here, resources_of
+from orchestration.runs import Run, gpus_here, resources_of
 from orchestration.training.checkpoints import IMPORTED
 from orchestration.training.fitting import fit
 from orchestration.training.grids import ensure_grids
@@ -57,7 +56,7 @@ def train(
     with held(lock_of(run.folder), what=f"training of {experiment.name}"):
         _open_folder(run, restart=restart)
         if run.epochs_done() >= experiment.train.epochs:
-            settle_best(run, load_checkpoint(run.folder / LAST, holding=["best"])["best"])
+            settle_best(run)
             return run
         provenance = _provenance(run, command)
         results.write_provenance(run.folder, provenance)

@@ -183,25 +183,26 @@ def test_an_epoch_goes_on_in_its_middle_as_if_nothing_had_happened(
 
 @pytest.mark.parametrize("epoch", [1, 2, 3])
 def test_a_run_killed_between_its_two_checkpoints_has_the_best_of_all_epochs(
-    epoch: int, whole: Run, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    epoch: int, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = new_run(data_root, tmp_path, interruptible())
-    settle, n_done = keeping.settle_best, 0
+    run, accuracies = new_run(data_root, tmp_path, interruptible()), iter((0.2, 0.3, 0.4))
+    monkeypatch.setattr(worker, "_validate", lambda *_, **__: Validation([np.full(20, next(accuracies))]))
+    name_best = keeping._name_best
 
     def killed(run: Run, best: dict[str, Any]) -> None:
-        nonlocal n_done
-        n_done += run.has_last()
-        if n_done == epoch:
+        if best["epoch"] == epoch:
             raise Killed
-        settle(run, best)
+        name_best(run, best)
 
     with monkeypatch.context() as patched:
-        patched.setattr(keeping, "settle_best", killed)
+        patched.setattr(keeping, "_name_best", killed)
         with pytest.raises(Killed):
             run_epochs(run)
     assert load_checkpoint(run.folder / LAST)["epoch"] == epoch
     run_epochs(run)
-    assert_as_if_whole(run, whole)
+    found = states(run)
+    assert found[BEST]["epoch"] == found[LAST]["epoch"] == 3
+    assert_same_weights(found[BEST], found[LAST])
     assert not (run.folder / NEXT_BEST).exists()
 
 
