@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 
 from hcl.arrays import load_arrays, save_arrays
+from hcl.config.evaluation import MAX_WAY
 from hcl.episodes import Episodes
 from hcl.errors import EpisodeError
 from hcl.splits import Partition
 
 FORMAT = "hcl-episodes-1"
-MAX_WAY = 256
-"""As of `evaluation.way`: an answer is kept in a byte."""
 
 
 @dataclass(frozen=True)

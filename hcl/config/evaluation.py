@@ -8,11 +8,14 @@ from pydantic import Field, model_validator
 
 from hcl.config.section import Section, setting
 
+MAX_WAY = 256
+"""An answer is kept in a byte."""
+
 
 class Evaluation(Section):
     datasets: tuple[str, ...] = setting((), "data sets evaluated; empty: the training data set only")
     partition: Literal["val", "test"] = setting("test", "partition that the episodes come from")
-    way: int = setting(5, "classes of an episode", ge=2, le=256)  # an answer is kept in a byte
+    way: int = setting(5, "classes of an episode", ge=2, le=MAX_WAY)
     shots: tuple[Annotated[int, Field(ge=1)], ...] = setting((1, 2, 3, 4, 5), "labelled clips a class", min_length=1)
     queries: int = setting(5, "clips to classify, a class", ge=1)
     episodes: int = setting(1000, "episodes of each cell", unit="episodes", ge=1)

@@ -13,12 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
-import ray
 
 from hcl.atomic import discard_folder
 from hcl.catalogue import frames_folder
 from hcl.decoding import FrameOptions
-from hcl.errors import StorageError
 from hcl.extraction import discard_partials, extract_video
 from hcl.inventory import ExtractionJob, Inventory, extraction_jobs, settle_missing, take_inventory
 from hcl.locking import exclusive
@@ -33,6 +31,7 @@ from orchestration.machines.runtime import (
     n_workers_available,
     progress,
 )
+from orchestration.machines.storage import check_seen
 
 
 @dataclass(frozen=True)
@@ -138,16 +137,11 @@ class _Place:
     videos: Path
     staging: Path
 
-    def refuse_blind(self, node: str) -> None:
+    def refuse_blind(self) -> None:
         """Raise StorageError, which names the node, if its process does not see both. The staging folder is new and
         has a name of its own: an empty folder under the same path on another disk is not taken for it."""
         for folder in (self.videos, self.staging):
-            if not folder.is_dir():
-                raise StorageError(
-                    f"node {node} does not see this folder",
-                    where=str(folder),
-                    remedy="mount the data root under the same path on every node",
-                )
+            check_seen(folder, remedy="mount the data root under the same path on every node")
 
     def partial(self, job: ExtractionJob) -> Path:
         return self.staging / hashlib.sha256(job.relative.encode()).hexdigest()
@@ -162,7 +156,7 @@ class _Extractor:
         self.place, self.options = place, options
 
     def extract(self, job: ExtractionJob) -> VideoRecord:
-        self.place.refuse_blind(ray.util.get_node_ip_address())
+        self.place.refuse_blind()
         return extract_video(job.source, job.destination, self.options, partial=self.place.partial(job))
 
 

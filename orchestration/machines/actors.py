@@ -26,11 +26,10 @@ class ItemCrash(ClusterError):
 
 
 class Barrier:
-    """See `BARRIER`."""
+    """Among the items: what follows begins once all that precedes it is done, on the same actors."""
 
 
 BARRIER = Barrier()
-"""Among the items: what follows begins once all that precedes it is done, on the same actors."""
 
 
 def map_actors(
@@ -176,7 +175,10 @@ class _Pool:
             return
         self.last_asked = time.monotonic()
         with suppress(Exception):  # a cluster that cannot be asked now may answer later
-            self.n_actors = max(self.n_actors, sum(slot.ready is None for slot in self.slots) + self.room())
+            self.n_actors = max(self.n_actors, self._n_ready() + self.room())
+
+    def _n_ready(self) -> int:
+        return sum(slot.ready is None for slot in self.slots)
 
     def _look_ahead(self) -> None:
         while len(self.waiting) < self.n_actors:
@@ -203,9 +205,7 @@ class _Pool:
         except RayError as error:
             self._retire(slot)
             self.n_failed_starts += 1
-            works = any(
-                slot.ready is None for slot in self.slots
-            )  # a node that dies takes all with it that start there
+            works = self._n_ready() > 0  # a node that dies takes all with it that start there: no reason to end
             if works and self.room is not None:
                 self.n_actors = len(self.slots)  # until there is room again
             if not works and self.n_failed_starts >= _MAX_FAILED_STARTS:

@@ -53,6 +53,24 @@ def check_place(folder: Path, option: str, *, here: bool = True) -> Path:
     return folder
 
 
+def check_seen(folder: Path, *, by: Path | None = None, remedy: str) -> None:
+    """Raise StorageError, which names this node, where its processes do not see a folder of the driver's.
+
+    Args:
+        by: a file in it that the driver has written: another disk may have a folder of that name.
+    """
+    if not (by or folder).exists():
+        import ray  # commands that need none start without it
+
+        raise StorageError(
+            f"node {ray.util.get_node_ip_address()} does not see this folder", where=str(folder), remedy=remedy
+        )
+
+
+SAME_RUNS = "mount the runs folder under the same path on every node"
+"""The remedy, of a run's or a study's folder."""
+
+
 def storage_error(error: BaseException, folder: Path) -> StorageError | None:
     """The disk's part in an error that came through Ray, torch or Optuna; None where it has none.
 

@@ -25,6 +25,7 @@ from hcl.atomic import discard_folder
 from hcl.errors import ClusterError, HCLError, StorageError
 from hcl.resolve import load_resolved, to_yaml
 from orchestration.machines.roles import mark
+from orchestration.machines.storage import SAME_RUNS, check_seen
 from orchestration.runs import ERROR_LOG, HUNG_LOG, Run
 from orchestration.sweeps.source import Given
 from orchestration.sweeps.study import Study
@@ -68,12 +69,7 @@ def _run_trial(config: dict[str, Any], study: Study, train: Train) -> None:
     """A trial from its last checkpoint to its end. What would only fail again is reported, all else is raised."""
     given = Given(**config["given"])
     folder = study.trial_folder(given.name)
-    if not (study.folder / STUDY).exists():
-        raise StorageError(
-            f"node {ray.util.get_node_ip_address()} does not see this folder",
-            where=str(study.folder),
-            remedy="mount the runs folder under the same path on every node",
-        )
+    check_seen(study.folder, by=study.folder / STUDY, remedy=SAME_RUNS)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with _time_limit(folder / HUNG_LOG, study.limits.time_s):

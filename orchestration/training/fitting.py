@@ -24,7 +24,7 @@ from hcl.gather import Gather, OneProcess, Workers
 from orchestration.console import notes
 from orchestration.machines import meters
 from orchestration.machines.roles import wait_for_nodes
-from orchestration.machines.storage import storage_error
+from orchestration.machines.storage import SAME_RUNS, check_seen, storage_error
 from orchestration.runs import FAILED, Run
 from orchestration.training.elastic import could_be_more, first_count, n_that_fit, next_count, worker_resources
 from orchestration.training.worker import run_epochs
@@ -78,7 +78,7 @@ def fit(run: Run, *, callbacks: Sequence[Any] = (), report: Callable[[dict], dic
                 raise StorageError(
                     "its workers have ended, and left no checkpoint that is seen here",
                     where=str(run.folder),
-                    remedy="mount the runs folder under the same path on every node",
+                    remedy=SAME_RUNS,
                 )
             n_workers, failed = first_count(settings), Counter()
     except HCLError:
@@ -136,12 +136,7 @@ def _train_worker(config: dict[str, Any]) -> None:
     run: Run = config["run"]
     context = ray.train.get_context()
     report = config["report"] if config["report"] and context.get_world_rank() == 0 else dict
-    if not (run.folder / "experiment.yaml").exists():
-        raise StorageError(
-            f"node {ray.util.get_node_ip_address()} does not see this folder",
-            where=str(run.folder),
-            remedy="mount the runs folder under the same path on every node",
-        )
+    check_seen(run.folder, by=run.folder / "experiment.yaml", remedy=SAME_RUNS)
     if (run.folder / FAILED).exists():
         return  # this worker was restarted after an error that would only repeat itself
     world = context.get_world_size()
