@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,16 +37,6 @@ from tests.orchestration.conftest import tiny_experiment, write_data
 pytestmark = pytest.mark.cluster
 
 EPOCHS = 8
-
-
-@pytest.fixture(scope="module")
-def place() -> Iterator[LocalCluster]:
-    cluster = LocalCluster()
-    try:
-        cluster.start(3)
-        yield cluster
-    finally:
-        cluster.stop()
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ Once undisturbed, and once with a node killed in each of them: frames, trials, w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,16 +19,6 @@ pytestmark = pytest.mark.cluster
 
 TRIALS, VIDEOS = 6, 14
 BEST = "demo-best"
-
-
-@pytest.fixture(scope="module")
-def place() -> Iterator[LocalCluster]:
-    cluster = LocalCluster()
-    try:
-        cluster.start(3)
-        yield cluster
-    finally:
-        cluster.stop()
 
 
 Submit = Callable[..., object]
