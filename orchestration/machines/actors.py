@@ -42,7 +42,6 @@ def map_actors(
     timeout_s: float | None = None,
     n_tries: int = 2,
     start_timeout_s: float = 300.0,
-    on_result: Callable[[Item, Any], None] | None = None,
 ) -> Generator[tuple[Item, Any], None, None]:
     """Call an actor for each item; yields (item, result or exception) as they finish, in any order.
 
@@ -59,7 +58,6 @@ def map_actors(
         timeout_s: of one item, from the moment that its actor begins it; the actor is killed then.
         n_tries: actors that may die on an item, which runs alone after the first, before it is given up.
         start_timeout_s: how long to wait while not one actor has started.
-        on_result: called with each pair before it is yielded.
     Yields:
         An exception in place of a result is what `call` raised, an ItemTimeout, or an ItemCrash.
     Raises:
@@ -71,10 +69,7 @@ def map_actors(
     pool = _Pool(make_actor, call, iter(items), n_first, room, window, timeout_s, n_tries, start_timeout_s)
     try:
         while pool.fill():
-            for item, result in pool.step():
-                if on_result:
-                    on_result(item, result)
-                yield item, result
+            yield from pool.step()
     finally:
         for slot in pool.slots:
             slot.kill()
@@ -205,10 +200,9 @@ class _Pool:
         except RayError as error:
             self._retire(slot)
             self.n_failed_starts += 1
-            works = self._n_ready() > 0  # a node that dies takes all with it that start there: no reason to end
-            if works and self.room is not None:
-                self.n_actors = len(self.slots)  # until there is room again
-            if not works and self.n_failed_starts >= _MAX_FAILED_STARTS:
+            if self._n_ready():  # a node that dies takes all with it that start there: no reason to end
+                self.n_actors = len(self.slots) if self.room else self.n_actors  # until there is room again
+            elif self.n_failed_starts >= _MAX_FAILED_STARTS:
                 raise ClusterError(
                     f"{self.n_failed_starts} actors in a row could not be started: {str(error).strip()}",
                     remedy="the last lines above say what an actor's process met when it started",
