@@ -22,10 +22,9 @@ import results
 from hcl import arguments, build, inputs
 from hcl.checkpoint import file_digest, load_checkpoint, load_model
 from hcl.clips import ClipDataset
-from hcl.config import PUBLISHED_EVALUATION, Experiment
+from hcl.config import Experiment
 from hcl.episode_files import EpisodeList
 from hcl.episodes import Episodes, sample_episodes
-from hcl.errors import CheckpointError, ConfigError, DataError, SplitError
 from hcl.frames import FrameStore
 from hcl.grids import GridDataset
 from hcl.model import HCL
@@ -448,58 +447,3 @@ def test_defects_that_mix_clips_go_episode_by_episode(
         each, levels, _ = directly(experiment, model, clips, episodes)
         assert record.accuracy == pytest.approx(each.mean(), abs=1e-9)
         assert record.levels == pytest.approx({name: float(values.mean()) for name, values in levels.items()})
-
-
-@pytest.mark.parametrize(
-    ("changes", "kind", "message"),
-    [
-        ({"evaluation.datasets": ["toy", "tyo"]}, SplitError, "splits/tyo/test_class.txt: cannot be read"),
-        ({"evaluation.datasets": ["../toy"]}, SplitError, "'../toy' cannot be a folder"),
-        ({"evaluation.shots": [1, 4]}, DataError, "class 'hen' has 5 clips, an episode needs 6"),
-    ],
-)
-def test_what_cannot_be_evaluated_is_refused_before_ray(
-    changes: dict[str, Any],
-    kind: type[Exception],
-    message: str,
-    data_root: Path,
-    tmp_path: Path,
-) -> None:
-    experiment = override(tiny_experiment(), changes)
-    with pytest.raises(kind, match=message):
-        questions_of([Target(tmp_path / "tiny", experiment, methods=("untrained",))], data_root)
-    assert tree(tmp_path) == {}
-
-
-@pytest.mark.parametrize(
-    ("changes", "from_file", "is_marked"),
-    [
-        ({}, False, False),
-        ({"evaluation.overlapping": True}, False, True),
-        ({}, True, True),
-        (PUBLISHED_EVALUATION, True, False),  # has a mark of its own
-    ],
-)
-def test_overlapping_episodes_are_told_in_the_record(
-    changes: dict[str, Any], from_file: bool, is_marked: bool, data_root: Path, tmp_path: Path
-) -> None:
-    experiment, partition = override(tiny_experiment(), changes), read_partition(data_root, "toy", "test")
-    overlapping = episodes_of(tiny_experiment(evaluation__overlapping=True), partition, 1)
-    lists = [EpisodeList.of(partition, overlapping, seed=0)] if from_file else None
-    target = Target(tmp_path / "tiny", experiment, methods=("untrained",))
-    questions = questions_of([target], data_root, episodes=lists)
-    assert {question.record["overlapping"] for question in questions} == {is_marked}
-
-
-def test_questions_with_the_same_record_are_refused(data_root: Path, tmp_path: Path) -> None:
-    experiment = tiny_experiment()
-    fewer = override(experiment, {"evaluation.episodes": 9, "evaluation.shots": [3]})
-    targets = [Target(tmp_path / "tiny", one, methods=("untrained",)) for one in (experiment, fewer)]
-    with pytest.raises(ConfigError, match=r"untrained-toy-test-2way-3shot\.json: two questions of this job"):
-        questions_of(targets, data_root)
-
-
-def test_a_run_without_a_checkpoint_is_refused_before_ray(data_root: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="best.pt: no such file") as caught:
-        questions_of([Target(tmp_path / "tiny", tiny_experiment())], data_root)
-    assert "hcl train" in caught.value.remedy

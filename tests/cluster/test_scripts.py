@@ -1,0 +1,109 @@
+"""The scripts for SLURM and a laptop, run by bash with stand-ins for what they call."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cluster.description import Description, Nodes
+from cluster.errors import DescriptionError
+from cluster.scripts import render_laptop, render_slurm
+from tests.cluster.described import GPU, WHOLE
+
+SAYS = """printf "%s\\n" "$@"; echo "token $(wc -c < "$RAY_AUTH_TOKEN_PATH")"
+echo "mode $(stat -c %a "$RAY_AUTH_TOKEN_PATH")"; echo "umask $(umask)"; echo "waits $RAY_py_gcs_connect_timeout_s"
+"""
+
+RUNS = SAYS + 'while [ "$1" != -- ]; do shift; done; shift; "$@"; exit "${RAY_ENDS_WITH:-$?}"'
+
+
+def by_bash(
+    folder: Path, script: str, programs: dict[str, str], **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """What a script does where programs are replaced by others, and home is the folder."""
+    (folder / "script.sh").write_text(script)
+    for name, body in programs.items():
+        (folder / name).write_text(f"#!/bin/bash\n{body}\n")
+        (folder / name).chmod(0o755)
+    environment |= {"PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(folder)}
+    return subprocess.run(
+        ["bash", "-c", "umask 022; exec bash script.sh"],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+def slurm(folder: Path, srun: str, *, names: str = "node7\nnode8", **more: str) -> subprocess.CompletedProcess[str]:
+    """A SLURM job whose `srun` does as given, and whose command says its words and the umask and ends with HCL_ENDS."""
+    programs = {
+        "scontrol": f"printf '{names}\n'",
+        "srun": srun,
+        "hcl": 'echo "hcl of $RAY_ADDRESS: $*"; umask; exit "${HCL_ENDS:-0}"',
+    }
+    script = render_slurm(Description(gpu=GPU), ["sweep", "hcl", "--space", "my space.yaml"])
+    return by_bash(folder, script, programs, SLURM_JOB_ID="70123", SLURM_JOB_NODELIST="node[7-8]", **more)
+
+
+def test_a_slurm_job_starts_ray_on_its_nodes_and_the_command_on_the_first(tmp_path: Path) -> None:
+    """Run by bash, with SLURM's programs replaced by ones that say what they were given."""
+    done = slurm(tmp_path, RUNS)
+    assert done.returncode == 0, done.stderr
+    words = done.stdout.splitlines()
+    assert words[words.index("--address") + 1] == "node7:30123"
+    assert words[words.index("--min-nodes") + 1] == "4"
+    assert words[words.index("--") :][1:3] == ["env", "RAY_ADDRESS=node7:30123"]
+    assert {"--cpus-per-task=96", "--cpu-bind=none"} < {*words[: words.index("ray")]}  # else a step may have one core
+    assert "hcl of node7:30123: sweep hcl --space my space.yaml" in words and "my space.yaml" in words
+    assert "token 64" in words and "mode 600" in words
+    assert "umask 0022" in words and words[-1] == "0022"  # what the job writes, others may read as ever
+    assert "waits 300" in words
+    assert not list((tmp_path / ".ray").iterdir())  # token and status are gone with the job
+    script = (tmp_path / "script.sh").read_text()
+    assert "#SBATCH --nodes=4" in script and "#SBATCH --gpus-per-node=8" in script
+
+
+@pytest.mark.parametrize("of_ray", ["0", "1", "143"])
+@pytest.mark.parametrize("of_hcl", ["0", "3"])
+def test_a_slurm_job_ends_as_its_command_does(tmp_path: Path, of_hcl: str, of_ray: str) -> None:
+    """Whatever becomes of Ray's workers after it."""
+    assert slurm(tmp_path, RUNS, HCL_ENDS=of_hcl, RAY_ENDS_WITH=of_ray).returncode == int(of_hcl)
+
+
+@pytest.mark.parametrize("of_ray", [0, 1])
+def test_a_slurm_job_whose_head_does_not_start_has_failed(tmp_path: Path, of_ray: int) -> None:
+    """`ray symmetric-run` tells of it and ends with 0; what a job left that was requeued does not count."""
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "job-70123.status").write_text("0\n")
+    done = slurm(tmp_path, f"echo 'Failed to start Ray' >&2; exit {of_ray}")
+    assert done.returncode == 1
+    assert "Failed to start Ray" in done.stderr and "the command did not run to its end" in done.stderr
+    assert not list((tmp_path / ".ray").iterdir())
+
+
+def test_the_head_of_a_slurm_job_is_an_address_of_its_own(tmp_path: Path) -> None:
+    """Its name, which /etc/hosts may give an address that no other node reaches, only where nothing else is known."""
+    way = slurm(tmp_path, RUNS, names="node7\n127.0.0.1")
+    assert "hcl of 127.0.0.1:30123" in way.stdout
+    told = slurm(tmp_path, RUNS, names="node7\n127.0.0.1", HCL_HEAD_ADDRESS="10.1.2.3")
+    assert "hcl of 10.1.2.3:30123" in told.stdout
+
+
+def test_slurm_refuses_two_kinds_of_nodes_and_no_command() -> None:
+    with pytest.raises(DescriptionError, match="nodes of one kind"):
+        render_slurm(WHOLE, ["sweep", "hcl"])
+    with pytest.raises(DescriptionError, match="the command: is missing"):
+        render_slurm(Description(gpu=GPU), [])
+
+
+def test_a_laptops_script_listens_on_the_machine_alone_and_only_its_token_is_private(tmp_path: Path) -> None:
+    ray = 'echo "ray $* $(umask)"; if [ "$1" = get-auth-token ]; then mkdir ~/.ray; echo x > ~/.ray/auth_token; fi'
+    script = render_laptop(Description(cpu=Nodes(cpus=2)))
+    for _ in range(2):  # the second time the token is there
+        done = by_bash(tmp_path, script, {"ray": ray})
+        assert done.returncode == 0, done.stderr
+        (line,) = done.stdout.splitlines()
+        assert line.startswith("ray start --head --block ") and line.endswith(" 0022")
+        assert {"--num-cpus=2", "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1"} < {*line.split()}
+        assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
