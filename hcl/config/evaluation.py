@@ -31,7 +31,9 @@ class Evaluation(Section):
         le=64,
     )
     precision: Literal["float32", "bfloat16"] = setting(
-        "float32", "bfloat16 keeps patches in half precision and chooses by rounded products; means stay in float32"
+        "float32",
+        "bfloat16 keeps patches in half precision and chooses by rounded products, faster with AMX and slower without; "
+        "means stay in float32",
     )
     keep_features: bool = setting(
         True, "leave the encoded features under runs/cache once all pairs are scored, for other questions about them"

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from hcl import zoom
-from hcl.similarity import match_patches, match_tuples
+from hcl.similarity import PatchMatch, match_patches, match_tuples, spatial_means
 from hcl.zoom import match_patches_by_frame
-from tests.hcl.test_similarity import unit
+from tests.hcl.test_similarity import noise, unit
 
 FRAMES, PATCHES, DIM = 5, 7, 11
 N_TUPLES = {2: 10, 3: 10}
@@ -40,12 +40,38 @@ def test_the_kept_patches_are_those_of_whole_tuples(way, ranks, top, size, weigh
 
 
 def test_equal_patches_go_to_the_first(way):
-    """A clip of one frame repeated: each tuple's two frames tie."""
-    clip = unit(1, 1, PATCHES, DIM, seed=1).detach().expand(2, FRAMES, -1, -1)
+    """A clip repeats one frame, so the two frames of each tuple tie. Small whole numbers: every product is exact, on
+    every processor and in every order of summing, so that the ties are ties in floating point, too."""
+    clip = torch.randint(-3, 4, (1, 1, PATCHES, DIM), generator=torch.Generator().manual_seed(1))
+    clip = clip.double().expand(2, FRAMES, -1, -1)
     match = match_tuples(unit(2, 10, DIM, seed=3), unit(2, 10, DIM, seed=4), 3)
     ours = match_patches_by_frame(clip, clip, match, size=2, ranks=3, top=5)
     expected = match_patches(clip, clip, match, size=2, ranks=3, top=5)
-    assert torch.equal(ours.support, expected.support.float())
+    assert torch.equal(ours.query, expected.query.float()) and torch.equal(ours.support, expected.support.float())
+
+
+def test_whichever_of_equal_patches_is_chosen_the_means_are_the_same(way):
+    """Rounding tells equal patches apart, otherwise on each processor and in each shape of a product (here: noise far
+    above rounding and far below what matters). Then the same patch of another, equal frame is chosen: what is compared,
+    and what training learns from it, does not change."""
+    frames = [unit(3, 1, PATCHES, DIM, seed=seed) for seed in (1, 2)]
+    query, support = (torch.cat([one] * FRAMES, dim=1) for one in frames)
+    match = match_tuples(unit(3, 10, DIM, seed=3), unit(3, 10, DIM, seed=4), 3)
+    rounded = [clip.detach() + 1e-12 * noise(*clip.shape, seed=5) for clip in (query, support)]
+    choices = [
+        match_patches_by_frame(query.detach(), support.detach(), match, size=2, ranks=3, top=5),
+        match_patches_by_frame(*rounded, match, size=2, ranks=3, top=5),
+        match_patches(*rounded, match, size=2, ranks=3, top=5),
+    ]
+    assert not torch.equal(choices[0].support, choices[1].support)
+    outcomes = []
+    for choice in choices:
+        counts = PatchMatch(choice.query.double(), choice.support.double(), choice.kept)
+        x, y = spatial_means(query, support, counts)
+        outcomes.append((x, y, *torch.autograd.grad((x * y).sum(), frames)))
+    for outcome in outcomes[1:]:
+        for ours, expected in zip(outcome, outcomes[0], strict=True):
+            torch.testing.assert_close(ours, expected)  # in float64: to 1e-7 of a value
 
 
 def test_half_precision_chooses_nearly_the_same():
