@@ -45,9 +45,9 @@ def match_patches_by_frame(
 ) -> PatchMatch:
     """Do what `hcl.similarity.match_patches` does, with the same result.
 
-    Of patches that are equal in floating point the first is kept. Where only rounding tells equal patches apart, such as
-    those of a frame that a short clip repeats, another processor may keep the other one: its features are the same, and
-    so are the means that are compared.
+    Of patches that are equal in floating point the first is kept. Where only rounding tells equal patches apart (those
+    of a frame that a short clip repeats), another processor may keep the other one: its features are the same, and so
+    are the means that are compared.
 
     Args:
         is_rounded: multiply numbers rounded to bfloat16. What all support patches have in common is taken off first and
