@@ -8,8 +8,11 @@ STAMP := $(VENV)/.installed
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3.11 python3 python; do $$p -c '$(NEW_ENOUGH)' 2>/dev/null && { echo $$p; break; }; done)
 
+INSTRUCTION_SETS := import torch; has = torch.cpu.get_capabilities(); \
+  print("default", *(name for name, flag in (("avx2", "avx2"), ("avx512", "avx512_f")) if has.get(flag)))
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-cluster test-long fuzz check format bench clean
+.PHONY: help install demo test test-processors test-cluster test-long fuzz check format bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,7 +21,11 @@ install: $(STAMP) ## make .venv and install the tested versions into it
 demo: $(STAMP) ## the whole way on generated videos: extract, sweep, train, evaluate, report
 	$(BIN)/hcl demo
 test: $(STAMP) ## every test but benchmarks, clusters and the long ones; TESTS=PATH runs some of them
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest $(or $(TESTS),-n 2 --dist loadgroup)
+test-processors: $(STAMP) ## the numeric tests with each of torch's instruction sets that this processor has
+	@for set in $$($(BIN)/python -c '$(INSTRUCTION_SETS)'); do \
+	  echo "ATEN_CPU_CAPABILITY=$$set"; \
+	  ATEN_CPU_CAPABILITY=$$set $(BIN)/python -m pytest -n 2 --dist loadgroup tests/hcl tests/parity || exit 1; done
 test-cluster: $(STAMP) ## a head, worker nodes and a job server on this machine, and nodes killed at work
 	$(BIN)/python -m pytest -m cluster tests/cluster
 test-long: $(STAMP) ## tests of half a minute and more, such as series of kills

@@ -38,6 +38,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if ROOT / "tests" / "bench" in item.path.parents:
             item.add_marker(pytest.mark.bench)
+        # `-n 2 --dist loadgroup`: tests with Ray share one process and its Ray, others their module's fixtures.
+        needs_ray = item.get_closest_marker("ray") or "local_ray" in item.fixturenames  # type: ignore[attr-defined]
+        item.add_marker(pytest.mark.xdist_group("ray" if needs_ray else str(item.path.relative_to(ROOT))))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

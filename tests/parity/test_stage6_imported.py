@@ -22,7 +22,7 @@ from hcl.scores import fused
 from orchestration.runs import BEST
 from orchestration.training.checkpoints import import_published
 from tests.golden.weights import deterministic_state
-from tests.parity.recorded import check, hidden_of, load, published_name
+from tests.parity.recorded import check, check_predictions, hidden_of, load, published_name
 from tests.parity.test_stage6_images import images, terms_of
 
 STAGE = "stage 6, imported"
@@ -80,4 +80,4 @@ def test_one_shot_episode_by_the_settings_of_published_mode(variant: str, form: 
         check(STAGE, "values", ours[0], recorded, f"{variant}_{released}")
     scores = fused(levels, arguments.sigmas_of_fusion(experiment))[0]
     check(STAGE, "values", scores, recorded, f"{variant}_sims")
-    assert np.array_equal(scores.argmax(axis=-1), recorded[f"{variant}_pred"])
+    check_predictions(scores, recorded, f"{variant}_")
