@@ -211,6 +211,7 @@ def test_a_worker_that_cannot_leave_its_error_behind_is_heard_all_the_same(
             raise Failed
 
     monkeypatch.setattr(fitting, "_trainer", lambda *_: Trainer())
+    monkeypatch.setattr(fitting, "wait_for_nodes", lambda *_, **__: None)
     monkeypatch.setattr(fitting, "first_count", lambda settings: settings.workers)
     with pytest.raises(StorageError, match="No space left on device"):
         fit(Run(whole.experiment, whole.data_root, tmp_path, tmp_path / "tiny"))
