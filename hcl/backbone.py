@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -139,8 +140,15 @@ def _make_resnet(name: str, weights: str) -> Backbone:
     channels = network.fc.in_features
     if weights == "imagenet":
         try:
-            # As released: the first generation of ImageNet weights.
-            state = models.get_model_weights(name).IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)  # type: ignore[attr-defined]
+            released = models.get_model_weights(name).IMAGENET1K_V1  # type: ignore[attr-defined]  # of the first generation
+            # The hash is that of a download; a file that lies in the cache already is not held against it.
+            state = released.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        except UnpicklingError as error:
+            raise BackboneError(
+                f"the ImageNet weights of {name} in the cache of torch.hub hold more than tensors",
+                where=torch.hub.get_dir(),
+                remedy="delete that file there, and have it downloaded again",
+            ) from error
         except (OSError, RuntimeError) as error:  # RuntimeError: what came is not the file (a proxy's page, half of it)
             raise BackboneError(
                 f"the ImageNet weights of {name} cannot be downloaded ({error})",

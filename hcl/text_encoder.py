@@ -59,7 +59,7 @@ def _load(model: str, pooling: Pooling) -> tuple[Any, torch.nn.Module]:
         # Code that comes with a model never runs, and transformers has torch load nothing but tensors.
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
         encoder, report = AutoModel.from_pretrained(
-            model, trust_remote_code=False, dtype=torch.float32, output_loading_info=True
+            model, trust_remote_code=False, weights_only=True, dtype=torch.float32, output_loading_info=True
         )
     except Exception as error:  # transformers and what it stands on raise of every kind
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -115,6 +115,14 @@ def sweep(
     retries: Annotated[
         int, typer.Option(min=0, help="Of a trial whose process or node has died.", rich_help_panel=_TRIAL)
     ] = 1,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed",
+            help="Run trials that have failed again, with their values, from their checkpoints.",
+            rich_help_panel=_TRIAL,
+        ),
+    ] = False,
     trial_timeout: Annotated[
         float | None,
         typer.Option(
@@ -152,7 +160,10 @@ def sweep(
     Repeated, the command goes on: trials that are done stay done, those that were running go on from their
     checkpoints, and the sampler knows what it knew. Values that break a constraint of the space or contradict each
     other are drawn again and never run. A trial that fails is recorded with its error's last line and the file that
-    has all of it, and the study goes on. From another terminal: hcl sweep --status STUDY.
+    has all of it, and the study goes on; --retry-failed runs such trials again. A full disk, a node that does not see a
+    folder or a database that does not answer is no trial's failure: the study stops, and the command repeated runs what
+    is left. A study in a --storage of several people belongs to the runs folder that began it. From another terminal:
+    hcl sweep --status STUDY.
 
     --sampler population trains all members beside each other, in rounds of --round-epochs: after each, the worst
     quarter go on from checkpoints of the best quarter, with weights near theirs (population-based training).
@@ -196,8 +207,10 @@ def sweep(
     )
     if dry_run:
         from orchestration.sweeps.study_plan import show_plan
+        from orchestration.sweeps.study_storage import check_storage
 
         check_study(study)
+        check_storage(study.folder, study.storage)
         show_plan(study, address)
         return
     announce(chosen)
@@ -207,6 +220,7 @@ def sweep(
             address=address,
             restart=restart,
             add_trials=add_trials,
+            retry_failed=retry_failed,
             warm_start=warm_start,
             command=command_line(),
             on_trial=table.ended,
@@ -220,7 +234,9 @@ def sweep(
         winner = fused[0].trial
         fusions = {one.trial: one.settings for one in fused}
     if confirm:
-        candidates = confirm_trials(study, ended, n_best=confirm, n_seeds=seeds, address=address)
+        candidates = confirm_trials(
+            study, ended, n_best=confirm, n_seeds=seeds, retry_failed=retry_failed, address=address
+        )
         show_candidates(candidates)
         winner = candidates[0].trial
     best = full_length(study, ended, winner, full_epochs, fusions.get(winner, {}))

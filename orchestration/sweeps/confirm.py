@@ -16,10 +16,11 @@ from hcl.errors import ConfigError, HCLError
 from hcl.resolve import override
 from orchestration.locks import held, lock_of
 from orchestration.machines.runtime import connect
-from orchestration.runs import Run
+from orchestration.runs import HUNG_LOG, Run
+from orchestration.sweeps.recorder import OnEvent
 from orchestration.sweeps.source import ERROR, Given
 from orchestration.sweeps.study import Study
-from orchestration.sweeps.tuning import OnEvent, run_trials
+from orchestration.sweeps.tuning import run_trials
 from orchestration.training.grids import ensure_grids
 from results.files import read_json, write_json
 from results.statistics import MeanAndInterval, paired_over_seeds
@@ -57,6 +58,7 @@ def confirm(
     *,
     n_best: int,
     n_seeds: int,
+    retry_failed: bool = False,
     address: str | None = None,
     on_event: OnEvent = lambda name, event: None,
     train: Any = None,
@@ -65,6 +67,8 @@ def confirm(
 
     Repeated with the same question it trains what is missing. All is kept in confirmation.json.
 
+    Args:
+        retry_failed: seeds whose training has failed are trained again.
     Raises:
         HCLError: no seed of any candidate could be trained.
         KeyboardInterrupt: Ctrl-C, with what was done kept.
@@ -80,7 +84,7 @@ def confirm(
     best = sorted(whole, key=lambda trial: sign * (trial.value or 0.0))[:n_best]
     seeds = [study.experiment.seed + 1 + index for index in range(n_seeds)]
     with held(lock_of(study.folder), what=f"study {study.experiment.name}"):
-        again = _Again(study, best, seeds)
+        again = _Again(study, best, seeds, retry_failed=retry_failed)
         if again.n_left:
             with connect(address):
                 for seed in seeds:
@@ -95,10 +99,15 @@ def confirm(
 class _Again:
     """What is to be trained once more; kept in a file, trial by trial. Tune asks it as it asks a ledger."""
 
-    def __init__(self, study: Study, best: Sequence[results.TrialRecord], seeds: Sequence[int]):
+    def __init__(self, study: Study, best: Sequence[results.TrialRecord], seeds: Sequence[int], *, retry_failed: bool):
         self._path = study.folder / CONFIRMATION
         known = read_json(self._path) if self._path.exists() else {}
         self._done: dict[str, Any] = dict(known.get("runs", {}))
+        if retry_failed:
+            failed = [name for name, outcome in self._done.items() if outcome.get("value") is None]
+            for name in failed:
+                (study.trial_folder(name) / HUNG_LOG).unlink(missing_ok=True)
+                del self._done[name]
         self._wanted = {
             f"{trial.trial}-seed-{seed}": {**trial.params, "seed": seed} for seed in seeds for trial in best
         }

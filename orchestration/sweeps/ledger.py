@@ -16,8 +16,9 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from hcl.errors import HCLError, StorageError
+from orchestration.sweeps.frozen_trials import directions_of, learnt_trial, trial_again
 from orchestration.sweeps.samplers import make_pruner, make_sampler, seed_of
-from orchestration.sweeps.source import NAME, Given
+from orchestration.sweeps.source import NAME, OF_AN_END, Given
 from search_spaces import Space, grid_points
 
 _GIVEN = re.compile(r"trial-[0-9]{4,9}")
@@ -56,7 +57,7 @@ class Ledger:
         self.study = optuna.create_study(
             storage=storage,
             study_name=name,
-            directions=["maximize" if one.mode == "max" else "minimize" for one in space.objectives],
+            directions=directions_of(space),
             load_if_exists=True,
             sampler=make_sampler(sampler, seed),
             pruner=make_pruner("none" if space.trade_offs else stop_rule, epochs),
@@ -83,16 +84,7 @@ class Ledger:
     def learn(self, known: Sequence[tuple[Mapping[str, Any], Sequence[float]]]) -> None:
         """Let the sampler know values and objectives of another study's trials; they do not count as this one's."""
         for values, objectives in known:
-            drawn = optuna.trial.FixedTrial(self.space.encode(values))
-            self.space.suggest(drawn)  # type: ignore[arg-type]
-            self.study.add_trial(
-                optuna.trial.create_trial(
-                    params=drawn.params,
-                    distributions=drawn.distributions,
-                    values=objectives,
-                    user_attrs={_LEARNT: True},
-                )
-            )
+            self.study.add_trial(learnt_trial(self.space, values, objectives, {_LEARNT: True}))
 
     def ask(self) -> Given | None:
         """The next trial to run, first those that were running when the study was killed; None when all are given out.
@@ -155,13 +147,26 @@ class Ledger:
             self.study.tell(self._numbers[name], state=TrialState.PRUNED)
         self._running.discard(name)
 
+    def failed(self) -> list[str]:
+        """Return the names of the trials that have failed."""
+        return [trial.user_attrs[NAME] for trial in self.trials() if trial.state == TrialState.FAIL]
+
+    def retry_failed(self) -> None:
+        """Have every trial that has failed given out again, as it was. What is noted of a name last holds."""
+        for trial in self.trials():
+            if trial.state == TrialState.FAIL:
+                self.study.add_trial(trial_again(trial, without=OF_AN_END))
+        self._read()
+        self._interrupted = sorted(self._running)
+
     def trial(self, name: str) -> FrozenTrial:
         """What the storage knows of a trial."""
         return self._storage.get_trial(self._id(name))
 
     def trials(self) -> list[FrozenTrial]:
         """Those that were given out, in their order."""
-        return [trial for trial in self.study.get_trials(deepcopy=False) if NAME in trial.user_attrs]
+        trials = self.study.get_trials(deepcopy=False)
+        return [trials[number] for number in self._numbers.values()]
 
     @property
     def n_running(self) -> int:
@@ -174,6 +179,9 @@ class Ledger:
 
     def _read(self) -> None:
         """What an earlier process has left."""
+        self._numbers.clear()
+        self._half_asked.clear()
+        self._n_grid = 0
         for trial in self.study.get_trials(deepcopy=False):
             if name := trial.user_attrs.get(NAME):
                 if not _GIVEN.fullmatch(str(name)):  # it becomes a folder
@@ -182,8 +190,8 @@ class Ledger:
                         where=f"ledger of {self.study.study_name}",
                         remedy="bring back the study's own journal, or begin it anew with --restart",
                     )
+                self._n_grid += _GRID in trial.user_attrs and name not in self._numbers
                 self._numbers[name] = trial.number
-                self._n_grid += _GRID in trial.user_attrs
                 if trial.state == TrialState.RUNNING:
                     self._running.add(name)
             elif trial.state == TrialState.RUNNING and _INFEASIBLE in trial.user_attrs:

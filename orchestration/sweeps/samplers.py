@@ -15,16 +15,17 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
-from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from hcl.errors import ConfigError
+from orchestration.sweeps.cma import CmaSampler
 
 _RANDOM_TRIALS = 6  # before a model of the objective says more than chance
 _NEEDS = {"cmaes": ("cmaes",), "gp": ("scipy",)}
 _MAKE: dict[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: TPESampler(seed=seed, multivariate=True, n_startup_trials=_RANDOM_TRIALS),
-    "cmaes": lambda seed: CmaEsSampler(seed=seed, n_startup_trials=_RANDOM_TRIALS, warn_independent_sampling=False),
+    "cmaes": lambda seed: CmaSampler(seed, _RANDOM_TRIALS),
     "gp": lambda seed: GPSampler(seed=seed, n_startup_trials=_RANDOM_TRIALS),
     "random": lambda seed: RandomSampler(seed=seed),
     "grid": lambda seed: RandomSampler(seed=seed),  # every value is given; nothing is left to draw

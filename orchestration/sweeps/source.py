@@ -10,6 +10,7 @@ NAME, EPOCHS, SECONDS, ERROR, LOG, BEST = "name", "epochs", "seconds", "error", 
 LAST, FUSED, UNFUSED = "last", "fused", "unfused"
 """What the ledger notes of a trial, as Optuna's user attributes. LAST: the first objective after the last epoch;
 FUSED and UNFUSED: the best weights of the levels that validation found, and the accuracy without them."""
+OF_AN_END = frozenset((EPOCHS, SECONDS, ERROR, LOG, BEST, LAST, FUSED, UNFUSED))
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,19 @@ from hcl.settings import flatten
 from hcl.strict_yaml import dump_yaml, read_yaml
 from orchestration.runs import Run, resources_of
 from orchestration.sweeps.choices import SamplerName, StopRule
+from orchestration.sweeps.database import without_password
 from orchestration.sweeps.ledger import Ledger
 from orchestration.sweeps.population import Population, n_rounds
 from orchestration.sweeps.samplers import seed_of
 from orchestration.sweeps.source import Given
-from orchestration.sweeps.study_storage import open_storage, without_password
+from orchestration.sweeps.study_storage import open_storage
 from orchestration.training.train import STUDY, data_digests
 from results.files import write_atomically
 from search_spaces import Space
 
 TRIALS = "trials"
+IDENTITIES = "identities"
+"""In study.yaml: who the folder is to a shared storage, see `orchestration.sweeps.ownership`."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,7 @@ def open_folder(study: Study) -> Study:
         known = _known(path)
         _refuse_other(content, known, where=str(study.folder))
         content["n_trials"] = max(study.n_trials, int(known["n_trials"]))
+        content |= {name: known[name] for name in (IDENTITIES,) if name in known}
     try:
         study.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, dump_yaml(content).encode())

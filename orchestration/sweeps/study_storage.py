@@ -2,94 +2,54 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from optuna.storages import BaseStorage
 
-from hcl.errors import ConfigError, StorageError
+from hcl.errors import ConfigError
+from orchestration.sweeps.database import check_database, open_database, sqlite_file
+from orchestration.sweeps.journal import Journal, check_journal, replayed
 
 JOURNAL = "optuna.journal"
-_LONGEST_LINE = 1 << 24
-_DAMAGED = "bring back a whole copy of it, or begin the study anew with --restart"
-_STALE_LOCK_S = 5  # a line takes milliseconds to write
 
 
 def open_storage(folder: Path, place: str | None) -> BaseStorage:
-    """Optuna's storage of a study.
+    """Return Optuna's storage of a study, made where there is none.
 
     Args:
         folder: of the study, where its journal lies.
         place: a database URL, or another journal file; None: the journal in the folder.
     Raises:
-        ConfigError: no URL of a database that is known here.
-        StorageError: it cannot be reached or written.
+        ConfigError: no URL of a database that is known here, or another thing than a storage of studies.
+        StorageError: it cannot be reached or written, or is damaged.
     """
     if place and "://" in place:
-        return _database(place)
-    path = Path(place) if place else folder / JOURNAL
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _drop_half_a_line(path)
-        lock = JournalFileOpenLock(str(path), grace_period=_STALE_LOCK_S)
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
-    except OSError as error:
-        raise StorageError(
-            f"cannot be written: {error.strerror}", where=str(path), remedy="give --runs or --storage a place of yours"
-        ) from error
-    except Exception as error:  # Optuna replays the journal, and fails in as many ways as a line can be wrong
-        raise StorageError(f"is not a study's journal: {error!r:.200}", where=str(path), remedy=_DAMAGED) from error
+        return open_database(place)
+    journal = Journal(Path(place) if place else folder / JOURNAL)
+    check_journal(journal.path)
+    journal.create()
+    return replayed(journal)
 
 
-def without_password(place: str | None) -> str | None:
-    """A storage as it may be shown and written down."""
-    if place is None or "://" not in place:
-        return place
-    try:
-        url = make_url(place)
-        if url.username is not None or "@" not in place:  # else somebody's name and password are taken for a path
-            return url.render_as_string(hide_password=True)
-    except (ArgumentError, ValueError):
-        pass
-    return place.partition("://")[0] + "://..."
+def check_storage(folder: Path, place: str | None) -> None:
+    """Raise what `open_storage` would, as far as it is known without changing anything.
 
-
-def _database(url: str) -> BaseStorage:
-    shown = without_password(url) or url
-    try:
-        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-    except (ArgumentError, ImportError) as error:
-        raise ConfigError(
-            f"is not the URL of a database that can be used here: {error}",
-            where=shown,
-            remedy="give sqlite:///FILE or DIALECT+DRIVER://USER:PASSWORD@HOST/DATABASE, and install its driver",
-        ) from error
-    except (SQLAlchemyError, OSError) as error:
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise StorageError(
-            f"the database cannot be used: {reason}", where=shown, remedy="check that it runs"
-        ) from error
-
-
-def _drop_half_a_line(path: Path) -> None:
-    """A process killed while it wrote may have left one, which the next line would be glued to.
-
-    Raises ValueError where the last whole line is not one of a journal.
+    Raises:
+        ConfigError: also of a journal that is the ledger of another study's folder.
     """
-    if not path.exists():
+    if place and "://" in place:
+        check_database(place)
         return
-    with path.open("rb+") as file:
-        size = file.seek(0, os.SEEK_END)
-        start = max(0, size - _LONGEST_LINE)
-        file.seek(start)
-        whole, newline, _ = file.read().rpartition(b"\n")
-        if newline:
-            # Optuna passes over a last line that is none, and would stumble on it once another follows.
-            json.loads(whole[whole.rfind(b"\n") + 1 :])
-        end = start + len(whole) + len(newline)
-        if end < size:
-            file.truncate(end)
+    path = Path(place) if place else folder / JOURNAL
+    if place and path.name == JOURNAL and path.absolute().parent != folder and (path.parent / "study.yaml").exists():
+        raise ConfigError(
+            "is the ledger of the study in that folder",
+            where=str(path),
+            remedy="give --storage a file of its own; leave it out to keep a study in its folder",
+        )
+    check_journal(path)
+
+
+def file_of(place: str) -> Path | None:
+    """Return the file that a storage is, a journal or SQLite's; None of a database on a server."""
+    return sqlite_file(place) if "://" in place else Path(place).absolute()

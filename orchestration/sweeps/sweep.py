@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import optuna
-
 import results
 from hcl.atomic import discard_folder
 from hcl.config import Experiment
@@ -17,11 +15,14 @@ from hcl.errors import ConfigError, HCLError
 from hcl.resolve import override, to_yaml
 from orchestration.locks import held, lock_of
 from orchestration.machines.runtime import connect
-from orchestration.runs import Run, gpus_here
+from orchestration.runs import HUNG_LOG, Run, gpus_here
+from orchestration.sweeps.database import without_password
+from orchestration.sweeps.ledger import Ledger
+from orchestration.sweeps.ownership import check_owner, claimed, forget, take_possession
 from orchestration.sweeps.study import Study, open_folder
 from orchestration.sweeps.study_checks import check_study
 from orchestration.sweeps.study_records import Records, best_experiment, best_trial
-from orchestration.sweeps.study_storage import open_storage, without_password
+from orchestration.sweeps.study_storage import check_storage
 from orchestration.sweeps.tuning import run_trials
 from orchestration.training.grids import ensure_grids
 from orchestration.training.train import STUDY
@@ -37,6 +38,7 @@ def sweep(
     address: str | None = None,
     restart: bool = False,
     add_trials: int = 0,
+    retry_failed: bool = False,
     warm_start: Path | None = None,
     command: str = "",
     on_trial: Callable[[results.TrialRecord], None] | None = None,
@@ -47,6 +49,7 @@ def sweep(
 
     Args:
         add_trials: so many more, if all that were asked for so far are done: a call that was killed may be repeated.
+        retry_failed: trials that have failed are run again, with their values, from their checkpoints.
         warm_start: the folder of an earlier study, whose finished trials the sampler of a new one knows.
         on_trial, on_change: see `orchestration.sweeps.study_records.Records`.
         train: see `orchestration.sweeps.trials.trainable`.
@@ -58,17 +61,26 @@ def sweep(
         KeyboardInterrupt: Ctrl-C, with what was done kept.
     """
     check_study(study)
-    with held(lock_of(study.folder), what=f"study {study.experiment.name}"):
+    if study.storage or not restart:
+        check_storage(study.folder, study.storage)
+    if study.storage:
+        for written in (study.storage, study.storage.replace("'", "'\"'\"'")):  # as a shell takes a quotation mark
+            command = command.replace(written, without_password(study.storage) or "")
+    with held(lock_of(study.folder), what=f"study {study.experiment.name}"), claimed(study):
         if restart:
             _forget(study)
+        check_owner(study)
         is_new = not (study.folder / STUDY).exists()
         study = open_folder(study)
+        take_possession(study)
         ledger = study.ledger()
         if add_trials and study.is_population:
             raise ConfigError("a population does not grow", where="--add-trials", remedy="begin another study")
         if add_trials and not is_new and ledger.is_done():
             study = open_folder(replace(study, n_trials=ledger.n_trials + add_trials))
             ledger = study.ledger()
+        if retry_failed:
+            _retry_failed(study, ledger)
         if warm_start is not None and not ledger.trials():
             ledger.learn(_known_trials(warm_start, study.space))
         records = Records(study, ledger, command=command, on_trial=on_trial, on_change=on_change)
@@ -79,8 +91,11 @@ def sweep(
                 ensure_grids(run.grid_jobs(), study.runs)
                 try:
                     run_trials(study, ledger, records.on_event, train)
-                finally:
-                    records.write()
+                except BaseException:
+                    with suppress(HCLError, results.RecordError):  # what a full disk has no room for either
+                        records.write()
+                    raise
+                records.write()
             if not ledger.is_done():
                 raise KeyboardInterrupt
             results.write_provenance(study.folder, results.finished(provenance))
@@ -89,6 +104,18 @@ def sweep(
             raise _all_failed(study, trials)
         write_best(study, best_experiment(study, trials))
         return record, trials
+
+
+def _retry_failed(study: Study, ledger: Ledger) -> None:
+    if study.is_population:
+        raise ConfigError(
+            "a member whose round has failed has gone on from another's since",
+            where="--retry-failed",
+            remedy="begin another study",
+        )
+    for name in ledger.failed():
+        (study.trial_folder(name) / HUNG_LOG).unlink(missing_ok=True)  # or its time would be over already
+    ledger.retry_failed()
 
 
 def full_length(
@@ -109,20 +136,18 @@ def write_best(study: Study, best: Experiment) -> Path:
 
 
 def _forget(study: Study) -> None:
-    """The folder, and what a database may hold of the study."""
+    """Remove what a shared storage holds of this folder's study, then the folder."""
+    check_owner(study, may_be_lost=True)
+    forget(study)
     discard_folder(study.folder)
-    if study.storage is not None:
-        with suppress(KeyError):
-            optuna.delete_study(study_name=study.experiment.name, storage=open_storage(study.folder, study.storage))
 
 
 def _provenance(study: Study, command: str) -> results.Provenance:
     """That of the study's first call."""
     with suppress(results.RecordError):
         return results.read_provenance(study.folder)
-    shown = command.replace(study.storage, without_password(study.storage) or "") if study.storage else command
     provenance = results.collect_provenance(
-        shown, seeds={"sampler": study.seed}, digests={"experiment": study.experiment.digest()}, hardware=gpus_here()
+        command, seeds={"sampler": study.seed}, digests={"experiment": study.experiment.digest()}, hardware=gpus_here()
     )
     results.write_provenance(study.folder, provenance)
     return provenance

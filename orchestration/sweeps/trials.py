@@ -11,7 +11,7 @@ import functools
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,13 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 import results
 from hcl.atomic import discard_folder
-from hcl.errors import ClusterError, HCLError, StorageError
+from hcl.errors import HCLError, StorageError
 from hcl.resolve import load_resolved, to_yaml
+from orchestration.machines.ray_gaps import train_gives_back_its_workers
 from orchestration.machines.roles import mark
 from orchestration.machines.storage import SAME_RUNS, check_seen
 from orchestration.runs import ERROR_LOG, HUNG_LOG, Run
+from orchestration.sweeps.faults import as_words, fault_of
 from orchestration.sweeps.source import Given
 from orchestration.sweeps.study import Study
 from orchestration.training.fitting import fit
@@ -36,12 +38,13 @@ from orchestration.training.worker import run_epochs
 from results.files import write_atomically
 from search_spaces.space import Objective
 
-OBJECTIVE, VALUES, BEST_EPOCH, LAST_VALUE, FUSED_BY, AS_TRAINED, FAILURE, TRIAL_SECONDS = (
-    "objective", "objectives", "best_epoch", "last_value", "fused_by", "as_trained", "failure", "trial_seconds",
+OBJECTIVE, VALUES, BEST_EPOCH, LAST_VALUE, FUSED_BY, AS_TRAINED, FAILURE, FAULT, TRIAL_SECONDS = (
+    "objective", "objectives", "best_epoch", "last_value", "fused_by", "as_trained", "failure", "fault",
+    "trial_seconds",
 )  # fmt: skip
 """What a trial reports beside an epoch's metrics: the first objective at its best epoch so far, all objectives there,
 that epoch; the first objective after this epoch; the best epoch's weights of the levels and its accuracy without them,
-where validation tried some; what it failed of, and how long it has run."""
+where validation tried some; what it failed of; what failed it (`orchestration.sweeps.faults`); how long it has run."""
 
 Train = Callable[[Run, Callable[[dict[str, Any]], dict[str, Any]]], None]
 
@@ -66,37 +69,54 @@ def trainable(study: Study, train: Train | None = None) -> Any:
 
 
 def _run_trial(config: dict[str, Any], study: Study, train: Train) -> None:
-    """A trial from its last checkpoint to its end. What would only fail again is reported, all else is raised."""
+    """Run a trial from its last checkpoint to its end.
+
+    A fault that is not the trial's and what would only fail again are reported; all else is raised.
+    """
     given = Given(**config["given"])
     folder = study.trial_folder(given.name)
-    check_seen(study.folder, by=study.folder / STUDY, remedy=SAME_RUNS)
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        check_seen(study.folder, by=study.folder / STUDY, remedy=SAME_RUNS)
+        check_seen(study.data_root, remedy="mount the data folder under the same path on every node")
+        folder.mkdir(parents=True, exist_ok=True)
         with _time_limit(folder / HUNG_LOG, study.limits.time_s):
-            run, settings = study.trial_run(given), folder / "experiment.yaml"
-            if settings.exists() and load_resolved(settings).digest() != run.experiment.digest():
-                discard_folder(folder)  # a trial of this name, of a study whose ledger is gone
-                folder.mkdir()
-            if given.parent is not None:
-                inherit(study.trial_folder(given.parent), folder)
-            write_atomically(settings, to_yaml(run.experiment).encode())
-            report = _Reporter(study.space.objectives, folder)
-            if (done := run.epochs_done()) and (known := report.last(done)):
-                tune.report(known)  # Tune is told of what was trained before
-            train(run, report)
-    except (ClusterError, StorageError):
-        raise
-    except HCLError as error:
-        _write_down(folder)
-        tune.report({FAILURE: error.problem})
-    except Exception:
-        _write_down(folder)  # Tune does not always know any more what a process that it reuses has raised
-        raise
+            _go_on(given, study, train)
+    except Exception as error:
+        if fault := fault_of(error, folder) or _write_down(folder):
+            tune.report({FAULT: as_words(fault)})
+        elif isinstance(error, HCLError):
+            tune.report({FAILURE: error.problem})
+        else:
+            raise
 
 
-def _write_down(folder: Path) -> None:
-    """The traceback of what has just been raised."""
-    write_atomically(folder / ERROR_LOG, traceback.format_exc().encode("utf-8", "backslashreplace"))
+def _go_on(given: Given, study: Study, train: Train) -> None:
+    """Train what is left of a trial, in its folder."""
+    folder = study.trial_folder(given.name)
+    run, settings = study.trial_run(given), folder / "experiment.yaml"
+    if settings.exists() and load_resolved(settings).digest() != run.experiment.digest():
+        discard_folder(folder)  # a trial of this name, of a study whose ledger is gone
+        folder.mkdir()
+    if given.parent is not None:
+        inherit(study.trial_folder(given.parent), folder)
+    write_atomically(settings, to_yaml(run.experiment).encode())
+    report = _Reporter(study.space.objectives, folder)
+    if (done := run.epochs_done()) and (known := report.last(done)):
+        tune.report(known)  # Tune is told of what was trained before
+    with train_gives_back_its_workers() if study.experiment.train.workers > 1 else nullcontext():
+        train(run, report)
+
+
+def _write_down(folder: Path) -> HCLError | None:
+    """Keep the traceback of what is being raised, and return the fault of a disk that has no room for it.
+
+    Tune does not always know any more what a process that it reuses has raised.
+    """
+    try:
+        write_atomically(folder / ERROR_LOG, traceback.format_exc().encode("utf-8", "backslashreplace"))
+    except results.RecordError as error:
+        return StorageError(error.problem, where=error.where, remedy=error.remedy)
+    return None
 
 
 def _train_here(run: Run, report: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

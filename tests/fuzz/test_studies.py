@@ -16,9 +16,10 @@ from hcl.errors import StorageError
 from hcl.resolve import override, resolve
 from orchestration.evaluation.fuse import _repeated, chosen_fusion
 from orchestration.runs import FUSION, write_fusion
+from orchestration.sweeps.database import without_password
 from orchestration.sweeps.ledger import Ledger
 from orchestration.sweeps.study import STUDY, _known, n_trials_of
-from orchestration.sweeps.study_storage import open_storage, without_password
+from orchestration.sweeps.study_storage import open_storage
 from search_spaces import load_space
 from tests.fuzz.hostile import altered, contained, fuzzed, mutated, texts
 

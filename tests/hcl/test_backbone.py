@@ -243,3 +243,23 @@ def test_frozen_stages_keep_weights_and_statistics_while_the_others_learn():
     torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=1.0).step()
     moved = {name.split(".")[1] for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == {"6", "7"}  # layer3 and layer4, the two stages above the third
+
+
+class Bomb:
+    """Touches a file where it is unpickled."""
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    def __reduce__(self):
+        return Path.touch, (self._path,)
+
+
+def test_no_code_runs_from_the_cache_of_downloaded_weights(tmp_path, monkeypatch):
+    """torch.hub takes what lies there for what it has downloaded."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    torch.save({"conv1.weight": Bomb(tmp_path / "ran")}, tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth")
+    with pytest.raises(BackboneError, match="hold more than tensors") as caught:
+        make_backbone("resnet18")
+    assert not (tmp_path / "ran").exists() and caught.value.where == str(tmp_path / "hub")

@@ -21,11 +21,14 @@ from orchestration.evaluation import evaluate as evaluation
 from orchestration.evaluation import scorer, scoring
 from orchestration.machines.storage import storage_error
 from orchestration.runs import BEST, LAST, Run
+from orchestration.sweeps.study import Limits
+from orchestration.sweeps.sweep import sweep
 from orchestration.training import fitting, grids
 from orchestration.training.fitting import fit
 from orchestration.training.worker import run_epochs
 from tests.orchestration.conftest import TWO, Command, tiny_experiment, tree
 from tests.orchestration.inline import without_ray
+from tests.orchestration.stub_trials import ENDS, filling, stub_study
 from tests.orchestration.test_train import assert_same_checkpoints, untimed
 
 MB = 10**6
@@ -104,6 +107,26 @@ def test_ray_train_on_a_full_disk_ends_with_one_error(trained: Run, disk: Disk) 
     disk.again("size=300m")
     fit(run)
     assert untimed(run) == untimed(trained)
+
+
+@pytest.mark.ray
+@pytest.mark.long
+def test_a_study_on_a_full_disk_stops_and_then_runs_what_is_left(
+    local_ray: object, data_root: Path, disk: Disk
+) -> None:
+    """No trial is failed by it, and none that was done is run again."""
+    disk.mount(5 * MB)
+    study = stub_study(data_root, disk.folder, 6, stop_rule="none", limits=Limits(concurrency=1))
+    with pytest.raises(StorageError, match="No space left on device"):
+        sweep(study, train=filling)
+    states = [trial.state for trial in results.read_trials(study.folder)]
+    assert states.count("complete") == 2 and "failed" not in states
+    done = (study.folder / ENDS).read_text()
+    disk.again("size=300m")
+    _, trials = sweep(study, train=filling)
+    assert [trial.state for trial in trials] == 6 * ["complete"]
+    ended = (study.folder / ENDS).read_text()
+    assert ended.startswith(done) and sorted(ended.split()) == [trial.trial for trial in trials]
 
 
 def test_an_evaluation_on_a_full_disk_leaves_no_record_and_goes_on(
@@ -188,6 +211,7 @@ def test_a_worker_that_cannot_leave_its_error_behind_is_heard_all_the_same(
             raise Failed
 
     monkeypatch.setattr(fitting, "_trainer", lambda *_: Trainer())
+    monkeypatch.setattr(fitting, "wait_for_nodes", lambda *_, **__: None)
     monkeypatch.setattr(fitting, "first_count", lambda settings: settings.workers)
     with pytest.raises(StorageError, match="No space left on device"):
         fit(Run(whole.experiment, whole.data_root, tmp_path, tmp_path / "tiny"))

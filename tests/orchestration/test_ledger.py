@@ -12,10 +12,11 @@ import pytest
 from optuna.trial import TrialState
 
 from hcl.errors import ConfigError, HCLError, StorageError
+from orchestration.sweeps.database import without_password
 from orchestration.sweeps.ledger import Ledger
 from orchestration.sweeps.samplers import check_sampler
 from orchestration.sweeps.source import EPOCHS, ERROR
-from orchestration.sweeps.study_storage import JOURNAL, open_storage, without_password
+from orchestration.sweeps.study_storage import JOURNAL, open_storage
 from search_spaces import Space
 
 PARAMETERS: dict[str, Any] = {

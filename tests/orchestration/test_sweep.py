@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
@@ -15,10 +16,11 @@ import yaml
 
 import results
 from hcl.checkpoint import load_checkpoint, save_checkpoint
-from hcl.errors import ConfigError, EpisodeError, HCLError, StorageError
+from hcl.errors import ConfigError, EpisodeError, HCLError
 from hcl.resolve import load_resolved, override
 from orchestration.evaluation.fuse import chosen_fusion
 from orchestration.runs import LAST
+from orchestration.sweeps import deadlines
 from orchestration.sweeps import sweep as sweeping
 from orchestration.sweeps.room import room_for
 from orchestration.sweeps.source import EPOCHS, ERROR, LOG, Given
@@ -30,7 +32,7 @@ from orchestration.sweeps.sweep import sweep
 from orchestration.sweeps.trials import _run_trial
 from search_spaces import Space, SpaceError
 from tests.orchestration.conftest import tiny_experiment, tree, write_data
-from tests.orchestration.stub_trials import ENDS, instant, stub_study, troubled
+from tests.orchestration.stub_trials import ENDS, freezing_worker, instant, stub_study, troubled
 
 FLOAT = {"type": "float", "low": 0.0, "high": 1.0}
 
@@ -150,14 +152,11 @@ def test_a_trial_of_several_workers(runs: Path, data_root: Path) -> None:
     assert told.count("begins") == 1 and "stops" not in told, "its first try has failed"
 
 
-def test_a_trial_on_a_node_that_sees_nothing_and_one_in_the_folder_of_another(data_root: Path, tmp_path: Path) -> None:
-    """The second: of a study of the same name, whose ledger was lost."""
+def test_a_trial_in_the_folder_of_another_begins_anew(data_root: Path, tmp_path: Path) -> None:
+    """Of a study of the same name, whose ledger was lost."""
     study = study_of(data_root, tmp_path, space_of(loss__sigma_ce=FLOAT), 1)
     config = {"given": asdict(Given("trial-0000", {"loss.sigma_ce": 0.5}))}
     begins: list[bool] = []
-    with pytest.raises(StorageError, match="does not see this folder"):
-        _run_trial(config, study, lambda run, report: pytest.fail("begun"))
-    assert not study.folder.exists()
     open_folder(study)
     _run_trial(config, study, lambda run, report: begins.append(run.has_last()))
     last = study.trial_folder("trial-0000") / LAST
@@ -170,18 +169,50 @@ def test_a_trial_on_a_node_that_sees_nothing_and_one_in_the_folder_of_another(da
 
 @pytest.mark.ray
 @pytest.mark.long
-def test_trials_that_fail_die_or_hang_do_not_stop_a_study(runs: Path, data_root: Path) -> None:
-    """A bug is tried twice and told, a killed process is begun again, and one that hangs is ended, with the place."""
-    study = stub_study(data_root, runs, 6, name="troubled", epochs=2, stop_rule="none", limits=Limits(time_s=8))
+def test_trials_that_fail_die_hang_or_freeze_do_not_stop_a_study(
+    local_ray: ModuleType, runs: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug is tried twice and told, a killed process is begun again, and what hangs is ended, with the place.
+
+    A process that is stopped, or in which nothing of Python runs any more, is ended from outside or by its watchdog.
+    """
+    monkeypatch.setattr(deadlines, "GRACE_S", 10.0)
+    study = stub_study(data_root, runs, 8, name="troubled", epochs=2, stop_rule="none", limits=Limits(time_s=8))
     told: list[results.TrialRecord] = []
     record, trials = sweep(study, on_trial=told.append, train=troubled)
-    assert [trial.state for trial in trials] == ["complete", "failed", "complete", "failed", "complete", "complete"]
-    bug, late = trials[1], trials[3]
+    assert [trial.state for trial in trials] == ["complete", "failed", "complete", *3 * ["failed"], *2 * ["complete"]]
+    bug, late, frozen, busy = trials[1], *trials[3:6]
     assert bug.error == "KeyError: 'a bug'" and "in troubled" in Path(bug.log or "").read_text()
-    assert late.error == "ran for longer than 8 s" and "in troubled" in Path(late.log or "").read_text()
+    assert {one.error for one in (late, frozen, busy)} == {"ran for longer than 8 s"}
+    assert all("in troubled" in Path(one.log or "").read_text() for one in (late, busy))
+    assert "was ended from outside" in Path(frozen.log or "").read_text()
     assert (study.folder / ENDS).read_text().splitlines().count("trial-0002") == 1
     assert sorted(trial.trial for trial in told) == [trial.trial for trial in trials]
     assert record.best_value == max(trial.value for trial in trials if trial.value is not None)
+    assert_all_free(local_ray)
+
+
+@pytest.mark.ray
+@pytest.mark.long
+def test_a_worker_that_freezes_ends_its_trial_with_all_its_workers(
+    local_ray: ModuleType, runs: Path, data_root: Path
+) -> None:
+    """The other waits for it in a collective operation; the trial's driver is well, and waits too."""
+    limits = Limits(time_s=20, concurrency=1)
+    study = stub_study(data_root, runs, 2, name="frozen_worker", stop_rule="none", limits=limits, workers=2)
+    _, trials = sweep(study, train=freezing_worker)
+    assert [(one.state, one.error) for one in trials] == [("failed", "ran for longer than 20 s"), ("complete", None)]
+    assert_all_free(local_ray)
+    for path in study.folder.glob("trials/trial-0000/pid-*"):
+        assert not Path(f"/proc/{path.read_text()}").exists(), "a worker was left behind"
+
+
+def assert_all_free(ray: ModuleType) -> None:
+    """Every CPU of the cluster is given back within a while."""
+    deadline = time.monotonic() + 60
+    while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
+        assert time.monotonic() < deadline, ray.available_resources()
+        time.sleep(0.2)
 
 
 @pytest.mark.ray

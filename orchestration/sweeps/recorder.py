@@ -1,0 +1,184 @@
+"""What Ray Tune tells of trials, and what becomes of it: their ends in the ledger, and faults that end the study."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from hcl.errors import ClusterError
+from orchestration.machines import meters
+from orchestration.machines.node_watch import n_alive
+from orchestration.machines.storage import storage_error
+from orchestration.runs import ERROR_LOG, HUNG_LOG
+from orchestration.sweeps.deadlines import Deadlines
+from orchestration.sweeps.faults import Halt, from_words
+from orchestration.sweeps.room import Room
+from orchestration.sweeps.source import BEST, EPOCHS, ERROR, FUSED, LAST, LOG, SECONDS, UNFUSED, Source
+from orchestration.sweeps.study import Study
+from orchestration.sweeps.trials import (
+    AS_TRAINED,
+    BEST_EPOCH,
+    FAILURE,
+    FAULT,
+    FUSED_BY,
+    LAST_VALUE,
+    TRIAL_SECONDS,
+    VALUES,
+    ran_too_long,
+)
+from results.files import write_atomically
+
+_NODE_DIED, _NODE_DEATHS = "its node has died", 5
+"""What Ray says of an actor that was lost with its node, and how often a trial may be lost so."""
+
+OnEvent = Callable[[str, str], None]
+"""Called with a trial's name and what happened: started, reported, retried, ended."""
+
+
+class Unpickled:
+    """Tune pickles what it is given, to go on from; here it never does."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class Recorder(Unpickled, Callback):
+    """Writes each trial's end into the ledger, and tells of what happens."""
+
+    def __init__(self, study: Study, ledger: Source, room: Room, on_event: OnEvent, halt: Halt):
+        self._study, self._ledger, self._room, self._on_event = study, ledger, room, on_event
+        self._halt = halt
+        self._deadlines = Deadlines(study.limits.time_s, lambda trial: study.trial_folder(name_of(trial)))
+        self._n_taken_back: Counter[str] = Counter()
+        self._n_nodes_died: Counter[str] = Counter()
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        with self._halt.noted():
+            self._room.now()  # Tune itself would wait for ever for nodes that have left
+            self._deadlines.hold(trials)
+        self._halt.check()
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._deadlines.begins(trial)
+        self._tell(trial, "started")
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        self._tell(trial, "reported")
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._deadlines.ends(trial)
+        self._tell(trial, "retried")
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._deadlines.ends(trial)
+        result = trial.last_result or {}
+        if words := result.get(FAULT):
+            self._halt.note(from_words(words))
+        failure = result.get(FAILURE)
+        if failure is None and VALUES not in result:
+            failure = "ended without having reported an epoch"
+        self._end(trial, failure)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._deadlines.ends(trial)
+        if not n_alive():
+            return  # no trial's fault: it is under way in the ledger, and goes on when the command is repeated
+        name, told = name_of(trial), _told_by_tune(trial)
+        if trial.should_recover() and self._n_taken_back[name] < 1 + self._study.limits.retries:
+            # Tune gives up a trial whose reused process dies before it has begun, though it has tries left.
+            self._n_taken_back[name] += 1
+            self._give_back(trial)
+        elif _NODE_DIED in told:
+            self._n_nodes_died[name] += 1
+            if self._n_nodes_died[name] > _NODE_DEATHS:
+                self._halt.note(_nodes_die(name, self._study.folder))
+            self._give_back(trial)
+        elif fault := storage_error(RuntimeError(told), self._study.folder):
+            self._halt.note(fault)
+        else:
+            with self._halt.noted():
+                self._fail(trial, told)
+
+    def _give_back(self, trial: Trial) -> None:
+        self._ledger.take_back(name_of(trial))
+        self._tell(trial, "retried")
+
+    def _fail(self, trial: Trial, told: str) -> None:
+        folder = self._study.trial_folder(name_of(trial))
+        log = folder / ERROR_LOG
+        if told or not log.exists():
+            write_atomically(log, (told or "failed").encode("utf-8", "backslashreplace"))
+        text = log.read_text(errors="replace")
+        limit = self._study.limits.time_s
+        is_late = limit is not None and ran_too_long(folder)
+        self._end(trial, f"ran for longer than {limit:g} s" if is_late else last_line(text))
+
+    def _tell(self, trial: Trial, event: str) -> None:
+        if self._halt.fault is None:
+            with self._halt.noted():
+                self._on_event(name_of(trial), event)
+
+    def _end(self, trial: Trial, failure: str | None) -> None:
+        """Note a trial's end, unless a fault has ended the study: then it is still to be run."""
+        if self._halt.fault is not None:
+            return
+        with self._halt.noted():
+            self._note_end(trial, failure)
+        self._tell(trial, "ended")
+
+    def _note_end(self, trial: Trial, failure: str | None) -> None:
+        name, result = name_of(trial), trial.last_result or {}
+        epochs = int(result.get("epoch", 0))
+        notes = {EPOCHS: epochs, SECONDS: result.get(TRIAL_SECONDS), BEST: result.get(BEST_EPOCH)}
+        notes |= {LAST: result.get(LAST_VALUE), FUSED: result.get(FUSED_BY), UNFUSED: result.get(AS_TRAINED)}
+        if failure is not None:
+            notes |= {ERROR: failure, LOG: str(self._log(name))}
+        self._ledger.finish(
+            name,
+            None if failure else result[VALUES],
+            is_whole=epochs >= (trial.config["given"]["until"] or self._study.experiment.train.epochs),
+            notes=notes,
+        )
+        meters.trial_ended(self._study.experiment.name, "failed" if failure else "complete")
+
+    def _log(self, name: str) -> Path:
+        folder = self._study.trial_folder(name)
+        return folder / (HUNG_LOG if ran_too_long(folder) else ERROR_LOG)
+
+
+def name_of(trial: Trial) -> str:
+    return trial.config["trial"]
+
+
+def _nodes_die(name: str, folder: Path) -> ClusterError:
+    return ClusterError(
+        f"{name} has lost its node {_NODE_DEATHS + 1} times",
+        where=str(folder),
+        remedy="look at what ends the nodes (memory, preemption), then repeat the command to go on",
+    )
+
+
+def _told_by_tune(trial: Trial) -> str:
+    """What Tune has written down of the last failure; empty where there is nothing."""
+    path = Path(trial.error_file) if trial.error_file else None  # what Tune reads itself lies where it is copied later
+    return (
+        path.read_text(errors="replace").split("\nFailure # ")[-1].partition("\n")[2] if path and path.exists() else ""
+    )
+
+
+def last_line(text: str) -> str:
+    """What went wrong in one line: neither traceback nor remedy."""
+    if "low on memory" in text:
+        return "its process was killed because the node ran out of memory: run fewer trials at once, or smaller ones"
+    if text.startswith("The actor died"):
+        return "its process or its node has died"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    ours = [line.partition(": ")[2] for line in lines if line.startswith("hcl.errors.")]
+    return (ours or lines or ["failed"])[-1]
