@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import uuid
@@ -52,6 +53,18 @@ def write_atomically(path: Path, content: bytes) -> Path:
 def write_lines(path: Path, lines: Iterable[str]) -> Path:
     """One line each, with a last newline. Raises StorageError."""
     return write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, for what is to be removed only after that. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # of file systems that know it for files alone
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def publish_folder(partial: Path, destination: Path) -> None:

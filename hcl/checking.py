@@ -56,6 +56,7 @@ class DatasetCheck:
     partitions: tuple[PartitionCheck, ...]
     min_frames: int
     repeated: tuple[str, ...] = field(default=())  # names of videos that stand in several classes
+    unconfirmed: tuple[str, ...] = field(default=())  # keys of videos whose frames OpenCV made without a check
 
     @property
     def is_extracted(self) -> bool:
@@ -125,7 +126,12 @@ def check_dataset(
         )
     counts = Counter(video.name for video in videos)
     repeated = tuple(name for name, n in counts.items() if n > 1) if _names_are_global(card) else ()
-    return DatasetCheck(card, tuple(checked), min_frames, repeated)
+    unconfirmed = tuple(
+        video.key
+        for video in videos
+        if video not in without_frames and video.key in records and records[video.key].is_unconfirmed
+    )
+    return DatasetCheck(card, tuple(checked), min_frames, repeated, unconfirmed)
 
 
 def keep_names(data_root: Path, check: DatasetCheck) -> list[Path]:
@@ -174,7 +180,10 @@ def _has_failed(record: VideoRecord | None, stat: os.stat_result | None) -> Type
     """Whether extraction could do nothing with this very file, or with one that is gone."""
     if record is None or record.status not in ("broken", "timeout"):
         return False
-    return stat is None or (stat.st_size, stat.st_mtime_ns) == (record.source_bytes, record.source_mtime_ns)
+    if stat is None:
+        return True
+    is_same = (stat.st_size, stat.st_mtime_ns) == (record.source_bytes, record.source_mtime_ns)
+    return is_same and not record.is_unconfirmed  # another decoder may read it
 
 
 def _names_are_global(card: DatasetCard) -> bool:

@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from hcl.atomic import discard_folder, partial_of, publish_folder
-from hcl.decoding import FrameOptions, decode_into
+from hcl.decoding import FrameOptions, decode_into, probe
 from hcl.errors import DataError, StorageError
 from hcl.folders import folder_names
 from hcl.manifest import VideoRecord
+from hcl.opencv_frames import OpenCVFrames
 
 VIDEO_EXTENSIONS = frozenset(
     {".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp", ".gif"}
@@ -21,7 +22,12 @@ DEFAULT_OPTIONS = FrameOptions()
 
 
 def extract_video(
-    source: Path, destination: Path, options: FrameOptions = DEFAULT_OPTIONS, *, partial: Path | None = None
+    source: Path,
+    destination: Path,
+    options: FrameOptions = DEFAULT_OPTIONS,
+    *,
+    partial: Path | None = None,
+    earlier: VideoRecord | None = None,
 ) -> VideoRecord:
     """Decode one video into a folder of JPEGs, one frame in memory at a time.
 
@@ -30,6 +36,7 @@ def extract_video(
         destination: `<class>/<video>`; what stood there is replaced, or removed if no frame can be decoded.
         partial: where the folder is made before it is renamed, on the same file system; None: beside the destination.
             Whoever removes it stops the extraction: nothing reaches the destination then.
+        earlier: the record of an extraction that took whatever OpenCV returned; its frames stay if they are right.
     Raises:
         StorageError: the frames cannot be written; nothing is said about the video then.
     """
@@ -41,6 +48,8 @@ def extract_video(
     except OSError as error:
         return replace(record, error=f"cannot be opened: {error.strerror or error}")
     record = replace(record, source_bytes=stat.st_size, source_mtime_ns=stat.st_mtime_ns)
+    if earlier is not None and _is_right(earlier, source, destination):
+        return replace(earlier, decoder=OpenCVFrames.decoder)
     partial = partial_of(destination) if partial is None else partial
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -60,6 +69,25 @@ def extract_video(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return record
+
+
+def _is_right(earlier: VideoRecord, source: Path, folder: Path) -> bool:
+    """Tell whether OpenCV, which extracted a video without a check, can be trusted with its first frame and has not
+    stored a frame twice in a row, as it does with one that it fails to convert."""
+    if earlier.status != "ok" or probe(source).decoder != OpenCVFrames.decoder:
+        return False
+    # Without a folder they lie in a shard, and the first frame has to do.
+    return not folder.is_dir() or not _repeats_frame([folder / f"{index}.jpg" for index in range(earlier.n_frames)])
+
+
+def _repeats_frame(paths: list[Path]) -> bool:
+    """Tell whether two files in a row are the same, or one is not there."""
+    try:
+        sizes = [path.stat().st_size for path in paths]
+        pairs = [(paths[n], paths[n - 1]) for n in range(1, len(paths)) if sizes[n] == sizes[n - 1]]
+        return any(one.read_bytes() == other.read_bytes() for one, other in pairs)
+    except FileNotFoundError:
+        return True
 
 
 def discard_partials(images_root: Path) -> int:

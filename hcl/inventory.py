@@ -36,6 +36,7 @@ class ExtractionJob:
     source: Path
     relative: str  # the source's folder and name: the manifest stays true where the data root is moved
     destination: Path
+    earlier: VideoRecord | None = None  # of frames that stay as they are if OpenCV reads the video correctly
 
 
 def take_inventory(data_root: Path, dataset: str) -> Inventory:
@@ -98,7 +99,10 @@ def extraction_jobs(
     *,
     retry_failed: bool = False,
 ) -> list[ExtractionJob]:
-    """The listed videos whose frames, or failure, are not on record for this very file and these options."""
+    """The listed videos whose frames, or failure, are not on record for this very file and these options.
+
+    Also those on record from a version that knew no second decoder, once: what that version did may be wrong.
+    """
     jobs = []
     for key in inventory.listed:
         if key not in inventory.files:
@@ -110,6 +114,8 @@ def extraction_jobs(
             stamp = (record.source, record.source_bytes, record.source_mtime_ns, record.options_digest)
             is_settled = key in inventory.present if record.status == "ok" else not retry_failed
             if is_settled and stamp == (relative, stat.st_size, stat.st_mtime_ns, digest):
+                if record.is_unconfirmed:
+                    jobs.append(ExtractionJob(source, relative, images_root / key, record))
                 continue
         jobs.append(ExtractionJob(source, relative, images_root / key))
     return jobs

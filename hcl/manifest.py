@@ -7,8 +7,6 @@ a line to `manifest.jsonl`, so that a kill costs at most the video under way; bo
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -17,8 +15,10 @@ from typing import Any, Literal, get_args
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hcl.atomic import sync_folder, whole_file
 from hcl.errors import StorageError
 from hcl.names import problem_with, shown
+from hcl.storing import storing
 
 Status = Literal["ok", "broken", "missing", "timeout"]
 
@@ -41,15 +41,22 @@ class VideoRecord:
     source_mtime_ns: int = 0
     options_digest: str = ""
     n_decoded: int = 0  # frames of the video, of which n_frames are stored
-    digest: str = ""  # of the stored frames, `decoding.frames_digest`
+    digest: str = ""  # of the stored frames, `frame_writing.frames_digest`
     codec: str = ""  # four characters, as OpenCV names it
     pixel_format: str = ""  # of the video, as OpenCV names it; I420 is 8 bits with halved colour
     rotation: int = 0  # degrees clockwise by which the video's metadata have its frames turned; they are
     variable_rate: bool = False  # the time between frames varies: frames are counted, not timed
+    decoder: str = ""  # `opencv` or `pyav`, which read the video or found it broken
+    decoder_version: str = ""  # empty where an earlier version extracted it and its decoder was found right since
 
     @property
     def key(self) -> str:
         return f"{self.class_name}/{self.video}"
+
+    @property
+    def is_unconfirmed(self) -> bool:
+        """Tell whether it comes from a version that stored whatever OpenCV returned, and knew no second decoder."""
+        return self.status in ("ok", "broken") and bool(self.options_digest) and not self.decoder
 
 
 def read_manifest(images_root: Path) -> dict[str, VideoRecord]:
@@ -88,15 +95,20 @@ def append_record(images_root: Path, record: VideoRecord) -> None:
 
 
 def write_manifest(images_root: Path, records: Iterable[VideoRecord]) -> Path:
-    """Write manifest.parquet, sorted by class and video, and drop the journal that it now contains."""
+    """Write manifest.parquet, sorted by class and video, and drop the journal that it now contains.
+
+    The journal goes once the manifest and its name are on the disk: a machine that goes down leaves one of the two.
+
+    Raises:
+        StorageError: the disk is full, or may not be written; the journal stays.
+    """
     rows = sorted(records, key=lambda record: (record.class_name, record.video))
-    path, partial = images_root / "manifest.parquet", images_root / f".manifest.{uuid.uuid4().hex}.partial"
-    try:
-        pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows], schema=_SCHEMA), partial)
-        os.replace(partial, path)
+    path = images_root / "manifest.parquet"
+    with whole_file(path) as file:
+        pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows], schema=_SCHEMA), file)
+    with storing(path):
+        sync_folder(images_root)
         _journal(images_root).unlink(missing_ok=True)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 
-from hcl.atomic import discard_folder, partial_of, publish_folder
-from hcl.decoding import frames_digest
+from hcl.atomic import discard_folder, partial_of, publish_folder, sync_folder
 from hcl.errors import DataError, StorageError
 from hcl.extraction import discard_partials
 from hcl.folders import FrameFolder, folder_names
+from hcl.frame_writing import frames_digest
 from hcl.frames import is_current
 from hcl.locking import exclusive
 from hcl.manifest import VideoRecord, read_manifest
@@ -88,6 +88,7 @@ def unpack_dataset(images_root: Path, *, on_video: Callable[[], None] = lambda: 
                     _write_folder(folder, packed)
                     n_moved += 1
                     on_video()
+            os.sync()  # one call for thousands of frames, before the only copy on the disk goes
             path.unlink()
         return _summary(images_root, n_moved)
 
@@ -139,6 +140,7 @@ def _write(job: _Job, folders: dict[str, FrameFolder], records: dict[str, VideoR
         write_shard(partial, videos())
         Shard.opened(partial).verify()  # before anything that it was made of goes
         os.replace(partial, job.path)
+        sync_folder(job.path.parent)  # before the folders go, whose frames it holds
     finally:
         partial.unlink(missing_ok=True)
 

@@ -21,8 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hcl.decoding import frames_digest
 from hcl.errors import DataError
+from hcl.frame_writing import frames_digest
 from hcl.names import refuse_unsafe_name
 from hcl.splits import Video
 

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from hcl.catalogue import card_of, known_datasets
 from hcl.errors import DataError
+from hcl.names import some
 from orchestration.cli.options import DATA, Address, Data
 from orchestration.console import notes, out, print_rows
 
@@ -79,6 +80,13 @@ def check(
             names = ", ".join(f"{video.key} ({n})" for video, n in list(part.short.items())[:3])
             text = f"{part.listed.name}: {len(part.short):,} videos have fewer than {min_frames} frames: {names}"
             notes.print(f"[yellow]note[/] {escape(text)}; their clips repeat frames", soft_wrap=True)
+    if found.unconfirmed:
+        text = (
+            f"{len(found.unconfirmed):,} videos were extracted by an earlier version, which stored interlaced videos "
+            f"as black frames: {some(found.unconfirmed, 3)}; `hcl extract {dataset}` looks at those whose files are "
+            "there, and extracts again what is wrong"
+        )
+        notes.print(f"[yellow]note[/] {escape(text)}", soft_wrap=True)
     warnings = found.warnings()
     for warning in warnings:
         notes.print(f"[yellow]warning[/] {escape(warning)}", soft_wrap=True)

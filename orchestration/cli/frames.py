@@ -32,7 +32,8 @@ def extract(
     """Frames of a data set, by Ray actors; repeated, it does only what is missing or has changed.
 
     A video that cannot be decoded, or takes longer than its limit, costs a row of the manifest and is named; the
-    rest goes on. Frames of 640 x 480 take about a quarter of the space that they would at full size and quality 95.
+    rest goes on. OpenCV decodes; what it does not read, or not correctly, such as interlaced videos, PyAV decodes.
+    Frames of 640 x 480 take about a quarter of the space that they would at full size and quality 95.
     """
     from orchestration.extraction.extract import extract_dataset
 
@@ -47,7 +48,8 @@ def extract(
         retry_failed=retry_failed,
         address=address,
     )
-    counts = f"{summary.n_ok} extracted, {summary.n_skipped} there already, {summary.n_broken} broken"
+    again = f" ({summary.n_confirmed} of an earlier version, looked at again)" if summary.n_confirmed else ""
+    counts = f"{summary.n_ok} extracted, {summary.n_skipped} there already{again}, {summary.n_broken} broken"
     counts += f", {summary.n_timeout} timed out, {summary.n_missing} missing of {summary.n_listed} videos"
     rate = f"; {summary.n_frames} frames, {summary.n_bytes / 1e6:.1f} MB, {summary.videos_per_second:.1f} videos/s"
     out.print(f"{dataset}: {counts}{rate if summary.n_frames else ''}", soft_wrap=True)

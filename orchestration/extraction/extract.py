@@ -36,7 +36,10 @@ from orchestration.machines.storage import check_seen
 
 @dataclass(frozen=True)
 class ExtractSummary:
-    """What a call of `extract_dataset` did. Counts are of this call; `failed` are all videos without frames."""
+    """What a call of `extract_dataset` did. Counts are of this call; `failed` are all videos without frames.
+
+    `n_confirmed` of `n_skipped` were looked at again: a version that knew no second decoder had extracted them.
+    """
 
     dataset: str
     n_listed: int
@@ -45,6 +48,7 @@ class ExtractSummary:
     n_broken: int = 0
     n_timeout: int = 0
     n_missing: int = 0  # listed, but there is no file
+    n_confirmed: int = 0
     n_frames: int = 0
     n_bytes: int = 0
     seconds: float = 0.0  # start of Ray included
@@ -114,6 +118,8 @@ def _summary(
 ) -> ExtractSummary:
     failed = tuple(records[key] for key in inventory.listed if key in records and records[key].status != "ok")
     missing = {record.key for record in failed if record.status == "missing"}
+    confirmed = [record for record in done if record.status == "ok" and not record.decoder_version]
+    done = [record for record in done if record not in confirmed]
     counts = Counter(record.status for record in done)
     return ExtractSummary(
         dataset,
@@ -123,6 +129,7 @@ def _summary(
         n_broken=counts["broken"],
         n_timeout=counts["timeout"],
         n_missing=len(missing),
+        n_confirmed=len(confirmed),
         n_frames=sum(record.n_frames for record in done),
         n_bytes=sum(record.n_bytes for record in done),
         seconds=seconds,
@@ -157,7 +164,9 @@ class _Extractor:
 
     def extract(self, job: ExtractionJob) -> VideoRecord:
         self.place.refuse_blind()
-        return extract_video(job.source, job.destination, self.options, partial=self.place.partial(job))
+        return extract_video(
+            job.source, job.destination, self.options, partial=self.place.partial(job), earlier=job.earlier
+        )
 
 
 def _extracted(

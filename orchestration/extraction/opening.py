@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 
+from hcl.decoding import probe
 from orchestration.machines.runtime import (
     ItemCrash,
     ItemTimeout,
@@ -23,7 +24,7 @@ _BATCH = 16  # files a call: a call costs about as much as opening one
 
 
 def unreadable(files: Mapping[str, Path], *, time_limit_s: float = 60.0, address: str | None = None) -> dict[str, str]:
-    """What is wrong with the files of which no first frame can be read, by key.
+    """What is wrong with the files of which no first frame can be read as an extraction reads it, by key.
 
     Args:
         time_limit_s: of one file; a decoder that hangs or crashes costs its file, not the check.
@@ -68,16 +69,4 @@ class _Opener:
         cv2.setNumThreads(1)
 
     def open(self, batch: list[tuple[str, str]]) -> dict[str, str]:
-        return {key: problem for key, path in batch if (problem := _problem(path))}
-
-
-def _problem(path: str) -> str:
-    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
-    try:
-        if not capture.isOpened():
-            return "not a video, or in no format that OpenCV reads"
-        return "" if capture.read()[0] else "no frame could be decoded"
-    except cv2.error as error:
-        return f"decoding failed: {error}"
-    finally:
-        capture.release()
+        return {key: problem for key, path in batch if (problem := probe(Path(path)).problem)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tempfile
 from pathlib import Path
 
@@ -68,6 +69,7 @@ def draw_sheet(
 
 def _file_sheet(source: Path, experiment: Experiment, n_views: int, seed: int) -> np.ndarray:
     video = Video(source.absolute().parent.name or "file", source.name)
+    os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"  # what FFmpeg says of damaged videos is noise; the record tells of it
     with tempfile.TemporaryDirectory(prefix="hcl-show-") as folder:
         record = extract_video(source, Path(folder) / video.class_name / video.name)
         if record.status != "ok":

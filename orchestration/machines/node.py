@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import torch
 
-PACKAGES = ("ray", "torch", "torchvision", "optuna", "opencv-python-headless", "numpy", "pyarrow", "pydantic")
+PACKAGES = ("ray", "torch", "torchvision", "optuna", "opencv-python-headless", "av", "numpy", "pyarrow", "pydantic")
 CODECS = {"mp4v": ".mp4", "VP80": ".webm", "MJPG": ".avi"}
 _SIDE, _FRAMES = 64, 5
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -213,3 +214,26 @@ def test_classes_in_two_partitions_are_refused(tmp_path: Path) -> None:
     (tmp_path / "splits" / "toy" / "val.list").write_text("d/d-0")
     with pytest.raises(SplitError, match="partitions val and test share 1 classes: 'd'"):
         check_dataset(tmp_path, "toy")
+
+
+def test_videos_that_an_earlier_version_extracted_are_named(tmp_path: Path) -> None:
+    make(tmp_path)
+    old = VideoRecord("b", "b-1", "ok", n_frames=8, options_digest="abc")
+    write_manifest(tmp_path / "images" / "toy", [old, VideoRecord("c", "c-0", "ok", n_frames=8)])
+    check = check_dataset(tmp_path, "toy")
+    assert check.unconfirmed == ("b/b-1",)
+    assert check.warnings() == []
+
+
+def test_a_video_that_an_earlier_version_gave_up_waits_for_the_second_decoder(tmp_path: Path) -> None:
+    make(tmp_path)
+    drop(tmp_path, "b/b-1")
+    stat = video_file(tmp_path, "b/b-1").stat()
+    broken = VideoRecord(
+        "b", "b-1", "broken", options_digest="abc", source_bytes=stat.st_size, source_mtime_ns=stat.st_mtime_ns
+    )
+    images = tmp_path / "images" / "toy"
+    write_manifest(images, [broken])
+    assert [video.key for video in check_dataset(tmp_path, "toy").partitions[0].waiting] == ["b/b-1"]
+    write_manifest(images, [replace(broken, decoder="pyav")])
+    assert [video.key for video in check_dataset(tmp_path, "toy").partitions[0].broken] == ["b/b-1"]

@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
-from hcl.decoding import FrameOptions, frames_digest, segment_centres
+from hcl.decoding import FrameOptions, segment_centres
 from hcl.extraction import extract_video
+from hcl.frame_writing import frames_digest
 from hcl.manifest import VideoRecord
 
 
@@ -176,6 +177,7 @@ import resource, sys
 from pathlib import Path
 from hcl.decoding import FrameOptions
 from hcl.extraction import extract_video
+from hcl.frame_writing import frames_digest
 for n_frames in (300, 4000):
     for options in (FrameOptions(), FrameOptions(n_frames=8)):
         record = extract_video(Path(sys.argv[1]) / f"{n_frames}.mp4", Path(sys.argv[1]) / "c" / str(n_frames), options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import tarfile
+from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,9 +19,9 @@ from hcl import packing
 from hcl.atomic import discard_folder
 from hcl.clips import ClipDataset
 from hcl.clips import test_transform as make_test_transform
-from hcl.decoding import frames_digest
 from hcl.effective import effective_partition
 from hcl.errors import DataError, SplitError, StorageError
+from hcl.frame_writing import frames_digest
 from hcl.frames import FrameStore, packed_keys
 from hcl.inventory import extraction_jobs, take_inventory
 from hcl.locking import exclusive
@@ -126,6 +127,30 @@ def test_new_changed_and_broken_videos_join_the_shards(images: Path) -> None:
     assert held == [VIDEOS[:4], [VIDEOS[4], *VIDEOS[6:8]], VIDEOS[8:], [new]]
 
 
+def test_nothing_goes_before_its_copy_is_on_the_disk(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def noted(module: object, name: str, *, of: Callable[..., object] = lambda *_: "") -> None:
+        original = getattr(module, name)
+        monkeypatch.setattr(
+            module, name, lambda *given, **named: (calls.append(f"{name} {of(*given)}"), original(*given, **named))[1]
+        )
+
+    noted(os, "replace", of=lambda _, path: Path(path).name)
+    noted(packing, "sync_folder", of=lambda path: Path(path).name)
+    noted(packing, "discard_folder", of=lambda path: Path(path).name)
+    pack_dataset(images, videos_per_shard=9)
+    assert calls[:3] == ["replace shard-00000.tar", f"sync_folder {images.name}", f"discard_folder {VIDEOS[0].name}"]
+
+    calls.clear()
+    noted(os, "sync")
+    noted(packing, "publish_folder", of=lambda _, path: Path(path).parent.parent.name)
+    noted(Path, "unlink", of=lambda path: path.name)
+    unpack_dataset(images)
+    kept = [call for call in calls if call.split()[0] in ("publish_folder", "sync", "unlink")]
+    assert kept == [*[f"publish_folder {images.name}"] * 9, "sync ", "unlink shard-00000.tar"]
+
+
 def test_what_trains_and_evaluates_sees_no_difference(tmp_path: Path, images: Path) -> None:
     partition = Partition("toy", "train", ("open", "put #1", "zip"), (*VIDEOS, Video("zip", "bad")))
     transform = make_test_transform(8, "crop")
@@ -155,7 +180,12 @@ def test_what_is_packed_counts_as_extracted(tmp_path: Path, images: Path) -> Non
         source = tmp_path / "videos" / "toy" / f"{video.key}.avi"
         source.parent.mkdir(parents=True, exist_ok=True)
         source.write_bytes(b"a video")
-        stamp = {"source_bytes": 7, "source_mtime_ns": source.stat().st_mtime_ns, "options_digest": "d"}
+        stamp = {
+            "source_bytes": 7,
+            "source_mtime_ns": source.stat().st_mtime_ns,
+            "options_digest": "d",
+            "decoder": "opencv",
+        }
         records[video.key] = replace(records[video.key], source=f"{video.key}.avi", **stamp)
     write_manifest(images, records.values())
     pack_dataset(images)

@@ -133,7 +133,7 @@ def test_broken_and_missing_videos_cost_a_row_each(local_ray: ModuleType, tmp_pa
     failed = {record.key: (record.status, record.error) for record in summary.failed}
     assert failed == {
         "open/open 00": ("broken", "the file is empty"),
-        "open/open 01": ("broken", "not a video, or in no format that OpenCV reads"),
+        "open/open 01": ("broken", "not a video, or in no format that FFmpeg reads"),
         "close 100%d/close 100%d 03": ("missing", "no video file of this name"),
     }
     images = tmp_path / "images" / "toy"
