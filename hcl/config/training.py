@@ -66,8 +66,11 @@ class Train(Section):
     )
     cpus_per_worker: int = setting(1, "CPUs that a worker takes, and threads that it computes with", ge=1, le=256)
     use_gpu: bool = setting(False, "one GPU a worker (NCCL); false: CPU (gloo)")
-    precision: Literal["float32", "bfloat16", "float16"] = setting(
-        "float32", "autocast of the forward pass; float16 scales the loss, so that small gradients survive"
+    precision: Literal["float32", "tf32", "bfloat16", "float16"] = setting(
+        "float32",
+        "of the tokens, by autocast; heads, matching and losses stay in float32. float16 scales the loss, so that small "
+        "gradients survive; tf32 is float32 but for a GPU's convolutions, which round what they multiply, as torch does "
+        "unless told otherwise",
     )
     channels_last: bool = setting(False, "memory format of the backbone: faster on recent GPUs")
     compile: bool = setting(False, "torch.compile of backbone and encoder: minutes at the start, faster steps after")

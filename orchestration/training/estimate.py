@@ -55,6 +55,7 @@ def estimate_memory(run: Run, n_classes: int) -> Estimate:
                 torch.zeros(n_clips, *clip_shape, dtype=dtype),
                 torch.zeros(n_clips, dtype=torch.int64),
                 np.arange(n_clips),
+                torch.zeros(n_clips, dtype=torch.int64),
             ),
         )
         parts = state_bytes(model, optimizer=optim.optimizer, workers=train.workers)

@@ -19,7 +19,7 @@ from hcl.config import Experiment
 from hcl.errors import HCLError
 from hcl.grids import GridStore
 from hcl.inputs import frame_store, frames_identity, make_dataset, test_draws
-from hcl.model import autocast
+from hcl.precision import autocast, set_convolutions
 from hcl.splits import Partition
 from orchestration.machines.runtime import actor_of, connect, device_of_actor, map_actors, n_workers_available, progress
 
@@ -139,6 +139,7 @@ class _GridEncoder:
                 job.experiment, frames, job.partition, training=job.training, random_views=job.views > 1
             )
         precision = job.experiment.train.precision
+        set_convolutions(precision)
         with torch.no_grad(), autocast(self.device, precision):
             stages = frozen_stages(job.experiment)
             grids = [torch.stack([self._grid(draw, stages) for draw in job.draws(i)]) for i in range(start, stop)]

@@ -82,7 +82,7 @@ def test_a_run_leaves_its_settings_provenance_metrics_and_checkpoints(
 def test_one_process_has_the_losses_and_accuracies_of_two_workers(
     trained: Run, data_root: Path, tmp_path: Path
 ) -> None:
-    """With frozen batch norm and no dropout the number of workers shows in the rounding alone."""
+    """With frozen batch norm the number of workers shows in the rounding alone; with dropout, too."""
     experiment = tiny_experiment(**TWO | {"train__workers": 1})
     alone = Run(experiment, data_root, trained.runs, tmp_path)
     run_epochs(alone)
