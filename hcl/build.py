@@ -157,7 +157,7 @@ def prepare_training(experiment: Experiment, model: Model, *, compile_parts: boo
         compile_parts: false leaves `train.compile` out: a dry run has nothing to compile.
     """
     if isinstance(model, HCL) and not _patches_are_compared(experiment):
-        # No term reaches them, so that they get no gradient: a single worker leaves them alone, several would wait for it.
+        # No term reaches them, so that they get no gradient: one worker leaves them alone, several would wait for it.
         model.heads.spatial_linear.requires_grad_(False)
         model.heads.spatial_norm.requires_grad_(False)
     if experiment.train.recompute_backbone:

@@ -1,8 +1,8 @@
-"""Dropout that is a function of what names it: which values fall out follows from a clip's key and a place in the model.
+"""Dropout that is a function of what names it: a clip's key and a place in the model say which values fall out.
 
-torch's own dropout takes its numbers from a generator, so that they depend on the number of workers, on the processor and
-on everything that was drawn before. Here the bits are a hash of (key, place, number of the value), in integers: the same
-on every processor, in every order, and again where a part is computed a second time.
+torch's own dropout takes its numbers from a generator, so that they depend on the number of workers, on the processor
+and on everything that was drawn before. Here the bits are a hash of (key, place, number of the value), in integers: the
+same on every processor, in every order, and again where a part is computed a second time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 _WORD, _BITS = 4, 16  # values that share a word of 64 bits, and the bits of each
-# Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators": SplitMix64, its constants as signed numbers.
+# SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"), its constants signed.
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64
 _ROUNDS = ((30, 0xBF58476D1CE4E5B9 - 2**64), (27, 0x94D049BB133111EB - 2**64), (31, 1))
 _WORDS_ON_CPU, _WORDS_ON_GPU = 2**15, 2**23  # hashed at a time: what stays in a processor's cache, and 64 MiB

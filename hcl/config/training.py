@@ -68,9 +68,9 @@ class Train(Section):
     use_gpu: bool = setting(False, "one GPU a worker (NCCL); false: CPU (gloo)")
     precision: Literal["float32", "tf32", "bfloat16", "float16"] = setting(
         "float32",
-        "of the tokens, by autocast; heads, matching and losses stay in float32. float16 scales the loss, so that small "
-        "gradients survive; tf32 is float32 but for a GPU's convolutions, which round what they multiply, as torch does "
-        "unless told otherwise",
+        "of the tokens, by autocast; heads, matching and losses stay in float32. float16 scales the loss, so that "
+        "small gradients survive; tf32 is float32, but a GPU's convolutions round what they multiply, as they do in "
+        "torch unless told otherwise",
     )
     channels_last: bool = setting(False, "memory format of the backbone: faster on recent GPUs")
     compile: bool = setting(False, "torch.compile of backbone and encoder: minutes at the start, faster steps after")

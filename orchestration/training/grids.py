@@ -56,7 +56,7 @@ class GridJob:
         """(frame, channel, row, column), without computing anything."""
         clips = self.experiment.clips
         frame = torch.empty(1, 3, clips.size, clips.size, device="meta")
-        backbone = make_backbone(self.experiment.model.backbone, "none").to("meta")
+        backbone = make_backbone(self.experiment.model.backbone, "none").eval().to("meta")
         return (clips.n_frames, *backbone.below(frame, frozen_stages(self.experiment)).shape[1:])
 
     def draws(self, clip: int) -> list[Draw]:
