@@ -46,7 +46,7 @@ class Experiment(Section):
             raise ValueError(
                 f"clips.n_frames={self.clips.n_frames} exceeds model.max_positions={self.model.max_positions}"
             )
-        side = -(-self.clips.size // 32)  # every backbone here shrinks a frame by 32
+        side = self.grid_side
         if side > self.model.max_positions and self.model.position_embedding != "2d_sine":
             raise ValueError(
                 f"clips.size={self.clips.size} gives {side} x {side} patches, more than model.max_positions="
@@ -73,7 +73,7 @@ class Experiment(Section):
                 f"train.regime={regime} learns nothing on a frozen backbone: it has no weights of its own; "
                 "set model.pooled_from=encoder or model.train_backbone=true"
             )
-        if regime == "relation" and (side := -(-self.clips.size // 32)) < 4:
+        if regime == "relation" and (side := self.grid_side) < 4:
             raise ValueError(
                 f"train.regime=relation halves the feature grid twice and needs 4 cells a side, clips.size="
                 f"{self.clips.size} gives {side}; set clips.size=128 or more"
@@ -113,6 +113,12 @@ class Experiment(Section):
                 f"{matching.zoom_ranks_test}, an episode has {fewest}"
             )
         return self
+
+    @property
+    def grid_side(self) -> int:
+        """Cells a side of the grid that the backbone makes of a frame: a 32nd, which EfficientNet rounds down."""
+        whole, rest = divmod(self.clips.size, 32)
+        return whole + (1 if rest and self.model.backbone != "efficientnet_lite0" else 0)
 
     @property
     def depends_on_workers(self) -> bool:

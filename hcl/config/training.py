@@ -31,7 +31,7 @@ class Loss(Section):
 
 class Optim(Section):
     optimizer: Literal["adamw", "adam", "sgd"] = setting("adamw", "optimiser")
-    lr: float = setting(1e-4, "learning rate", gt=0)
+    lr: float = setting(1e-4, "learning rate", gt=0, le=1e30)
     backbone_lr_factor: float = setting(0.1, "the backbone's learning rate as a share of lr", ge=0, le=1)
     weight_decay: float = setting(1e-4, "weight decay", ge=0)
     momentum: float = setting(0.9, "momentum of sgd", ge=0, lt=1)

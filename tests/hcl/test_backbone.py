@@ -10,6 +10,7 @@ from torch import nn
 
 from hcl.backbone import N_STAGES, Backbone, freeze_batch_norm, make_backbone, read_state_dict
 from hcl.errors import BackboneError
+from hcl.resolve import resolve
 
 
 def frames(n: int = 2, size: int = 64) -> torch.Tensor:
@@ -243,3 +244,23 @@ def test_frozen_stages_keep_weights_and_statistics_while_the_others_learn():
     torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=1.0).step()
     moved = {name.split(".")[1] for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == {"6", "7"}  # layer3 and layer4, the two stages above the third
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "efficientnet_lite0"])
+def test_the_grid_is_as_large_as_settings_take_it_for(name: str) -> None:
+    """Of every size that a clip may have, odd ones too; only shapes are computed."""
+    network = make_backbone(name, "none").eval().to("meta")
+    for size in [*range(32, 130), 223, 224, 225, 319, 320, 321, 351, 352, 511, 512]:
+        side = resolve(
+            None, {"clips.size": size, "model.backbone": name, "model.max_positions": 16}
+        ).experiment.grid_side
+        assert network(torch.empty(1, 3, size, size, device="meta")).shape[-2:] == (side, side), size
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0"])
+def test_a_trained_backbone_draws_nothing(name: str) -> None:
+    """What drops out of a clip would depend on the number of workers."""
+    network = make_backbone(name, "none").train()
+    before = torch.get_rng_state()
+    network(frames(2))
+    assert torch.equal(torch.get_rng_state(), before)
