@@ -129,7 +129,7 @@ def test_what_is_finer_than_a_pixel_is_averaged(resize):
 
 
 def test_what_is_finer_than_a_pixel_is_averaged_in_training():
-    draw = train_transform(8, crop_scale=(0.9, 1.0), flip=False, jitter=0, grey=0)
+    draw = train_transform(8, crop_scale=(0.9, 1.0), flip=False, jitter=0.0, grey=0.0)
     torch.manual_seed(0)
     smallest = torch.stack([draw(striped()) for _ in range(5)]).float()[..., 1:-1]
     assert (smallest - 50).abs().max() <= 15

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from hcl.config import REGIMES
 from orchestration.evaluation.questions import Target, questions_of
 from orchestration.runs import Run
 from orchestration.training.estimate import estimate_memory
@@ -16,8 +15,9 @@ from tests.orchestration.conftest import prepare, tiny_experiment
 EPISODES: dict[str, Any] = {"train__episode_way": 3, "train__episode_queries": 2, "train__episodes_per_step": 2}
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "efficientnet_lite0"])
-@pytest.mark.parametrize("regime", [name for name in REGIMES if name != "relation"])
+@pytest.mark.parametrize(
+    ("regime", "backbone"), [("hcl", "resnet18"), ("hcl", "efficientnet_lite0"), ("protonet", "resnet18")]
+)
 def test_frames_of_one_cell_have_a_memory_and_features(
     regime: str, backbone: str, data_root: Path, tmp_path: Path
 ) -> None:
