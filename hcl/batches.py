@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hcl.clips import Draw
+from hcl.dropout import draw_key
 from hcl.episodes import pair_batch, training_episode
 from hcl.errors import ConfigError
 
@@ -27,11 +28,16 @@ Part = Int[np.ndarray, "_part"]
 
 
 class Batch(NamedTuple):
-    """The clips of which a worker computes one loss: its share of a pair batch, or a whole episode."""
+    """The clips of which a worker computes one loss: its share of a pair batch, or a whole episode.
+
+    Attributes:
+        draws: a key for each clip: what drops out of it in the model (`hcl.dropout`).
+    """
 
     clips: Tensor
     labels: Tensor
     indices: Int[np.ndarray, "clip"]
+    draws: Int[Tensor, "clip"]
 
 
 @runtime_checkable
@@ -137,21 +143,29 @@ def sampled_batches(
     """
     sampler.batches_per_step(world)
 
-    def shares() -> Iterator[list[Draw]]:
+    def shares() -> Iterator[tuple[list[Draw], list[int]]]:
         for step in range(first_step, steps):
+            names = (sampler.seed, epoch, step)
             parts = sampler.draw(labels, epoch=epoch, step=step, class_names=class_names)
-            for part in sampler.share(parts, rank, world):
-                yield [Draw(int(i), (sampler.seed, epoch, step)) for i in part]
+            numbered = sampler.share(_numbered(parts), rank, world)
+            for part, places in zip(sampler.share(parts, rank, world), numbered, strict=True):
+                yield [Draw(int(clip), names) for clip in part], [draw_key(*names, int(place)) for place in places]
 
     ahead, here = itertools.tee(shares())  # the loader asks for batches before they are due
     loader = DataLoader(
         dataset,
-        batch_sampler=ahead,  # type: ignore[arg-type]  # an iterator does: nobody asks for its length
+        batch_sampler=(draws for draws, _ in ahead),  # type: ignore[arg-type]  # an iterator does: nobody asks for its length
         num_workers=processes,
         pin_memory=pin_memory,
         prefetch_factor=prefetch if processes else None,
-        generator=torch.Generator().manual_seed(0),  # its own: it would draw from the one that dropout uses
+        generator=torch.Generator().manual_seed(0),  # its own: it would draw from the process's
     )
-    for clips, share in zip(loader, here, strict=True):
-        indices = np.array([draw.clip for draw in share])
-        yield Batch(clips, torch.from_numpy(labels[indices]), indices)
+    for clips, (draws, keys) in zip(loader, here, strict=True):
+        indices = np.array([draw.clip for draw in draws])
+        yield Batch(clips, torch.from_numpy(labels[indices]), indices, torch.tensor(keys))
+
+
+def _numbered(parts: list[Part]) -> list[Part]:
+    """The place of each clip among all clips of the step: a clip may stand in several episodes of it."""
+    ends = itertools.accumulate(len(part) for part in parts)
+    return [np.arange(end - len(part), end) for part, end in zip(parts, ends, strict=True)]

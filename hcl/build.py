@@ -149,11 +149,17 @@ def trained_model(experiment: Experiment, checkpoint: Path) -> Model:
 
 
 def prepare_training(experiment: Experiment, model: Model, *, compile_parts: bool = True) -> None:
-    """What training alone does to a model: parts that are computed twice, parts that are compiled.
+    """What training alone does to a model: parts that learn nothing, are computed twice, or are compiled.
+
+    Call it after `optimizer_of`: a checkpoint's optimiser knows all parameters, whatever is left out of the loss.
 
     Args:
         compile_parts: false leaves `train.compile` out: a dry run has nothing to compile.
     """
+    if isinstance(model, HCL) and not _patches_are_compared(experiment):
+        # No term reaches them, so that they get no gradient: one worker leaves them alone, several would wait for it.
+        model.heads.spatial_linear.requires_grad_(False)
+        model.heads.spatial_norm.requires_grad_(False)
     if experiment.train.recompute_backbone:
         recompute_blocks(model.backbone)
     if experiment.train.compile and compile_parts:
@@ -161,6 +167,12 @@ def prepare_training(experiment: Experiment, model: Model, *, compile_parts: boo
         encoder = () if model.encoder is None else (model.encoder,)
         for part in (*model.backbone.body, *encoder):
             part.compile()
+
+
+def _patches_are_compared(experiment: Experiment) -> bool:
+    """Whether a term of the loss compares projected patches: a spatial one, or the global one through their mean."""
+    loss = experiment.loss
+    return loss.sigma_spatial > 0 or loss.sigma_spatial_cycle > 0 or experiment.matching.global_pooling == "mean"
 
 
 def frozen_stages(experiment: Experiment) -> int:

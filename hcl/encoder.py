@@ -9,9 +9,11 @@ import math
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
+
+from hcl.dropout import dropped
 
 LAYER_NORM_EPS = 1e-5
 """Of the transformer's own layer norms; those of the matching heads use `hcl.model.HEAD_NORM_EPS`."""
@@ -85,34 +87,70 @@ def make_positions(kind: str, d_model: int, max_positions: int) -> nn.Module:
     return LearnedPositions(d_model, max_positions, temporal=kind == "3d_learned")
 
 
-class EncoderLayer(nn.Module):
-    """Self-attention and feed-forward with residuals, normalised after each (default) or before."""
+Draws = Int[Tensor, "clip"] | None
+"""A key for each clip, which says what drops out of it (`hcl.dropout`); None where nothing does."""
 
-    def __init__(self, d_model: int, n_heads: int, dim_feedforward: int, dropout: float, *, pre_norm: bool):
+_PLACES = 4  # of dropout in a layer: attention weights, what attention gives, hidden units, what they give
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward with residuals, normalised after each (default) or before.
+
+    Args:
+        number: of the layer in its encoder: each layer drops out other values.
+    """
+
+    def __init__(
+        self, d_model: int, n_heads: int, dim_feedforward: int, dropout: float, *, pre_norm: bool, number: int = 0
+    ):
         super().__init__()
-        self.pre_norm = pre_norm
-        self.attention = nn.MultiheadAttention(d_model, n_heads, dropout=dropout, batch_first=True)
+        self.pre_norm, self.rate, self.first_place = pre_norm, dropout, _PLACES * number
+        self.attention = nn.MultiheadAttention(d_model, n_heads, batch_first=True)
         self.linear1 = nn.Linear(d_model, dim_feedforward)
         self.linear2 = nn.Linear(dim_feedforward, d_model)
         self.norm1 = nn.LayerNorm(d_model, eps=LAYER_NORM_EPS)
         self.norm2 = nn.LayerNorm(d_model, eps=LAYER_NORM_EPS)
-        self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x: Float[Tensor, "clip token dim"], positions: Float[Tensor, "token dim"]
+        self, x: Float[Tensor, "clip token dim"], positions: Float[Tensor, "token dim"], draws: Draws = None
     ) -> Float[Tensor, "clip token dim"]:
+        """Raises ValueError where values are to drop out and `draws` does not say which."""
+        if not (self.training and self.rate):
+            draws = None
+        elif draws is None:
+            raise ValueError(f"dropout of {self.rate} in training needs the draws of each clip")
         if self.pre_norm:
-            x = x + self._attend(self.norm1(x), positions)
-            return x + self._feed_forward(self.norm2(x))
-        x = self.norm1(x + self._attend(x, positions))
-        return self.norm2(x + self._feed_forward(x))
+            x = x + self._attend(self.norm1(x), positions, draws)
+            return x + self._feed_forward(self.norm2(x), draws)
+        x = self.norm1(x + self._attend(x, positions, draws))
+        return self.norm2(x + self._feed_forward(x, draws))
 
-    def _attend(self, x: Tensor, positions: Tensor) -> Tensor:
+    def _attend(self, x: Tensor, positions: Tensor, draws: Draws) -> Tensor:
         placed = x + positions
-        return self.dropout(self.attention(placed, placed, x, need_weights=False)[0])
+        if draws is None:
+            return self.attention(placed, placed, x, need_weights=False)[0]
+        return self._dropped(self._attend_with_dropout(placed, x, draws), draws, 1)
 
-    def _feed_forward(self, x: Tensor) -> Tensor:
-        return self.dropout(self.linear2(self.dropout(functional.gelu(self.linear1(x)))))
+    def _attend_with_dropout(
+        self, placed: Float[Tensor, "clip token dim"], x: Float[Tensor, "clip token dim"], draws: Draws
+    ) -> Float[Tensor, "clip token dim"]:
+        """What `nn.MultiheadAttention` does, which would draw from torch's generator."""
+        attention = self.attention
+        weights, biases = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
+        query, key, value = (
+            rearrange(functional.linear(part, weight, bias), "v n (h d) -> v h n d", h=attention.num_heads)
+            for part, weight, bias in zip((placed, placed, x), weights, biases, strict=True)
+        )
+        affinity = (query / math.sqrt(attention.head_dim)) @ key.transpose(-1, -2)
+        joined = self._dropped(affinity.softmax(dim=-1), draws, 0) @ value
+        return attention.out_proj(rearrange(joined, "v h n d -> v n (h d)"))
+
+    def _feed_forward(self, x: Tensor, draws: Draws) -> Tensor:
+        hidden = self._dropped(functional.gelu(self.linear1(x)), draws, 2)
+        return self._dropped(self.linear2(hidden), draws, 3)
+
+    def _dropped(self, x: Tensor, draws: Draws, place: int) -> Tensor:
+        return x if draws is None else dropped(x, draws, self.first_place + place, self.rate)
 
 
 class Encoder(nn.Module):
@@ -142,19 +180,22 @@ class Encoder(nn.Module):
         self.input_proj = nn.Linear(channels, d_model)  # a 1x1 convolution, applied to tokens
         self.positions = make_positions(position_embedding, d_model, max_positions) if n_layers else None
         self.layers = nn.ModuleList(
-            EncoderLayer(d_model, n_heads, dim_feedforward or channels, dropout, pre_norm=pre_norm)
-            for _ in range(n_layers)
+            EncoderLayer(d_model, n_heads, dim_feedforward or channels, dropout, pre_norm=pre_norm, number=number)
+            for number in range(n_layers)
         )
         self.norm = nn.LayerNorm(d_model, eps=LAYER_NORM_EPS) if pre_norm else nn.Identity()
         for matrix in self.layers.parameters():  # DETR's initialisation, on the transformer only
             if matrix.dim() > 1:
                 nn.init.xavier_uniform_(matrix)
 
-    def forward(self, grids: Float[Tensor, "clip frame channel row column"]) -> Float[Tensor, "clip frame patch dim"]:
+    def forward(
+        self, grids: Float[Tensor, "clip frame channel row column"], draws: Draws = None
+    ) -> Float[Tensor, "clip frame patch dim"]:
+        """Raises ValueError as `EncoderLayer`."""
         _, frames, _, rows, columns = grids.shape
         x = self.input_proj(rearrange(grids, "v t c y x -> v (t y x) c"))
         if self.positions is not None:
             positions = self.positions(frames, rows, columns)
             for layer in self.layers:
-                x = layer(x, positions)
+                x = layer(x, positions, draws)
         return rearrange(self.norm(x), "v (t p) d -> v t p d", t=frames)

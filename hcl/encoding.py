@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hcl.clips import Draw
-from hcl.model import HCL, ClipFeatures, MatchingHeads, autocast
+from hcl.model import HCL, ClipFeatures, MatchingHeads
 from hcl.pooled import PooledModel
+from hcl.precision import autocast
 
 _HEAD_CLIPS = 64  # clips that go through the matching heads at a time
 

@@ -22,8 +22,9 @@ from hcl.alignment import OTAM_TEMPERATURE, score_frames
 from hcl.baselines import MatchingNet
 from hcl.episodes import Episodes
 from hcl.methods import SCORE, Kept, Scores, Take
-from hcl.model import HCL, autocast
+from hcl.model import HCL
 from hcl.pooled import PooledModel
+from hcl.precision import autocast
 from hcl.scores import look_up_global
 
 FRAME_MATCHERS = {

@@ -85,9 +85,11 @@ def mean_accuracies(levels: Sequence[Levels], sigmas: Float[Tensor, "candidate 3
 
 def drawn_sigmas(n: int, first: Sequence[Sequence[float]], highest: float = 4.0) -> Float[Tensor, "candidate 3"]:
     """Weights of the levels to be tried: given ones, then others spread evenly (Sobol) beside a global level of 1."""
-    drawn = torch.quasirandom.SobolEngine(2, scramble=True, seed=0).draw(max(0, n - len(first)))
+    if n <= len(first):  # the engine refuses to draw none
+        return torch.tensor(first[:n])
+    drawn = torch.quasirandom.SobolEngine(2, scramble=True, seed=0).draw(n - len(first))
     spread = torch.cat([torch.ones(len(drawn), 1), highest * drawn], dim=1)
-    return torch.cat([torch.tensor(first, dtype=spread.dtype), spread])[:n]
+    return torch.cat([torch.tensor(first, dtype=spread.dtype), spread])
 
 
 def level_weights(

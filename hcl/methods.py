@@ -19,8 +19,9 @@ from hcl.encoding import features_of
 from hcl.episodes import Episodes
 from hcl.evaluation import Matcher, levels_one_by_one, pooled_scores
 from hcl.features import pack, unpack
-from hcl.model import HCL, ClipFeatures, autocast
+from hcl.model import HCL, ClipFeatures
 from hcl.pooled import PooledModel
+from hcl.precision import autocast
 from hcl.scores import LEVELS, Levels, fused, look_up, look_up_global, metric_of, score_pairs
 
 Kept = Mapping[str, Tensor]

@@ -6,16 +6,15 @@ What follows a model is pure functions of its `ClipFeatures`: `hcl.similarity`, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional
 
 from hcl.backbone import Backbone, OnBackbone
-from hcl.encoder import Encoder
+from hcl.encoder import Draws, Encoder
+from hcl.precision import in_full_precision
 from hcl.tuples import concatenated_frames, multi_scale_patches
 
 HEAD_NORM_EPS = 1e-12
@@ -168,26 +167,28 @@ class HCL(OnBackbone):
         self.classifier = nn.Linear(heads.spatial_linear.out_features, n_classes)
 
     def tokens(
-        self, clips: Num[Tensor, "clip frame channel _height _width"]
+        self, clips: Num[Tensor, "clip frame channel _height _width"], draws: Draws = None
     ) -> tuple[Float[Tensor, "clip frame patch dim"], int]:
         """The encoder's tokens, and the rows of their patch grid.
 
         Args:
             clips: frames (uint8, or float and normalised), or what the backbone's frozen stages have made of them.
+            draws: in training with dropout.
         """
         grids = self.grids(clips)
-        return self.encoder(grids), grids.shape[-2]
+        return self.encoder(grids, draws), grids.shape[-2]
 
     def forward(
-        self, clips: Num[Tensor, "clip frame channel _height _width"], embeddings: Tensor | None = None
+        self,
+        clips: Num[Tensor, "clip frame channel _height _width"],
+        embeddings: Tensor | None = None,
+        draws: Draws = None,
     ) -> tuple[ClipFeatures, Float[Tensor, "clip class"]]:
-        """Features and logits of clips as training sees them; `clips` as in `tokens`."""
-        tokens, rows = self.tokens(clips)
-        return self.heads(tokens, rows, embeddings=embeddings), self.classifier(tokens.mean(dim=(1, 2)))
+        """Features and logits of clips as training sees them; `clips` and `draws` as in `tokens`.
 
-
-def autocast(device: torch.device | str, precision: str) -> AbstractContextManager:
-    """The forward pass in `bfloat16` or `float16` where asked for; matching and losses stay in float32."""
-    if precision == "float32":
-        return nullcontext()
-    return torch.autocast(torch.device(device).type, dtype=getattr(torch, precision))
+        Under autocast the tokens alone are computed in its precision, as they are at test.
+        """
+        tokens, rows = self.tokens(clips, draws)
+        with in_full_precision(tokens.device):
+            tokens = tokens.to(self.classifier.weight.dtype)
+            return self.heads(tokens, rows, embeddings=embeddings), self.classifier(tokens.mean(dim=(1, 2)))

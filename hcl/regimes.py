@@ -20,8 +20,9 @@ from hcl.episodes import Episodes
 from hcl.evaluation import Matcher
 from hcl.gather import Gather
 from hcl.losses import TERMS
-from hcl.model import HCL, autocast
+from hcl.model import HCL
 from hcl.pooled import PooledModel
+from hcl.precision import autocast
 from hcl.training import BatchLoss, Loss, PairLoss
 from hcl.validation import Validation, validate, validate_pooled
 
@@ -115,8 +116,8 @@ class Classification:
         def of_batch(batch: Batch) -> BatchLoss:
             labels = batch.labels.to(device, non_blocking=True)
             with autocast(device, precision):
-                logits = model(batch.clips.to(device, non_blocking=True))
-            return _outcome("ce", nn.functional.cross_entropy(logits.float(), labels), logits, labels)
+                logits = model(batch.clips.to(device, non_blocking=True), draws=batch.draws.to(device))
+            return _outcome("ce", nn.functional.cross_entropy(logits, labels), logits, labels)
 
         return of_batch
 
@@ -140,8 +141,9 @@ class Episodic:
 
         def of_episode(batch: Batch) -> BatchLoss:
             with autocast(device, precision):
-                scores = model(batch.clips.to(device, non_blocking=True), sampler.way, sampler.shot)
-            return _outcome("episode", head.loss(scores.float(), target), scores, target)
+                clips = batch.clips.to(device, non_blocking=True)
+                scores = model(clips, sampler.way, sampler.shot, batch.draws.to(device))
+            return _outcome("episode", head.loss(scores, target), scores, target)
 
         return of_episode
 

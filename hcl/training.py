@@ -1,12 +1,12 @@
 """One step and one epoch of training.
 
 Device, gathering, loss and data are passed in: the same code runs in one process and in every DDP worker. What is
-random about a step follows from what names it, so that an epoch gone on with in its middle is the epoch.
+random about a step comes with its batches and nothing is drawn here, so that an epoch gone on with in its middle is the
+epoch.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ from hcl.batches import Batch
 from hcl.errors import NonFiniteLossError
 from hcl.gather import Gather, OneProcess
 from hcl.losses import classification_loss, contrastive_terms, neighbouring_pairs, weighted_total
-from hcl.model import ClipFeatures, autocast
+from hcl.precision import autocast
 
 
 class BatchLoss(NamedTuple):
@@ -46,7 +46,7 @@ class PairLoss:
         model: `HCL`, or DDP around it.
         sigmas: weight of each term by its name in `hcl.losses.TERMS`.
         matching: the keyword arguments of `hcl.losses.contrastive_terms`.
-        precision: of the forward pass; matching and losses stay in float32.
+        precision: of the tokens; heads, matching and losses stay in float32.
         embeddings: of each class's name, for heads with semantics.
     """
 
@@ -63,8 +63,7 @@ class PairLoss:
         labels = batch.labels.to(self.device, non_blocking=True)
         names = None if self.embeddings is None else self.embeddings[batch.labels].to(self.device)
         with autocast(self.device, self.precision):
-            features, logits = self.model(clips, names)
-        features, logits = _float32(features), logits.float()
+            features, logits = self.model(clips, names, batch.draws.to(self.device))
         pairs = neighbouring_pairs(self.gather.rank * len(labels), len(labels), logits.device)
         terms = {"ce": classification_loss(logits, labels)}
         terms |= contrastive_terms(features, self.gather.features(features), pairs, **self.matching)
@@ -158,7 +157,6 @@ def train_epoch(
     *,
     batches_per_step: int = 1,
     sums: EpochSums | None = None,
-    seeds: tuple[int, ...] | None = None,
     on_step: Callable[[EpochSums, dict[str, float]], None] | None = None,
     **step: Any,
 ) -> dict[str, float]:
@@ -168,8 +166,6 @@ def train_epoch(
         batches: those that are still to do.
         batches_per_step: so many consecutive ones make a step.
         sums: of the steps that were done before; they are added to.
-        seeds: name the epoch and the worker. Before each step torch's generator is seeded with them and the step's
-            number, so that dropout does not depend on what was drawn before; None leaves the generator alone.
         on_step: called after each step.
         step: the keyword arguments of `train_step`.
     """
@@ -181,8 +177,6 @@ def train_epoch(
     batches = iter(batches)
     while step_batches := list(itertools.islice(batches, batches_per_step)):
         sums.waited += time.perf_counter() - ready
-        if seeds is not None:
-            torch.manual_seed(_seed(*seeds, sums.steps))
         values = train_step(model, optimizer, step_batches, **step)
         sums.add(values)
         sums.steps, sums.clips = sums.steps + 1, sums.clips + world * sum(len(batch.indices) for batch in step_batches)
@@ -191,16 +185,3 @@ def train_epoch(
             on_step(sums, values)
         ready = time.perf_counter()
     return sums.means()
-
-
-def _seed(*names: int) -> int:
-    return int.from_bytes(hashlib.sha256(repr(names).encode()).digest()[:7], "big")
-
-
-def _float32(features: ClipFeatures) -> ClipFeatures:
-    return ClipFeatures(
-        tuple(p.float() for p in features.patches),
-        tuple(u.float() for u in features.tuples),
-        features.clip.float(),
-        None if features.semantics is None else tuple(e.float() for e in features.semantics),
-    )

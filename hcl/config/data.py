@@ -30,7 +30,7 @@ class Data(Section):
     cache_dir: str = setting(
         "", "folder on each node's own disk for copies of packed shards; empty: they are read where they lie"
     )
-    cache_gb: float = setting(50.0, "size of these copies together, on a node", gt=0)
+    cache_gb: float = setting(50.0, "size of these copies together, on a node", gt=0, le=1e9)
 
 
 class Clips(Section):

@@ -13,7 +13,7 @@ from hcl.config.evaluation import Evaluation, Fusion
 from hcl.config.model import Matching, Model
 from hcl.config.presets import MACHINE_SETTINGS, PUBLISHED_EVALUATION
 from hcl.config.section import Section, setting
-from hcl.config.training import Loss, Optim, Train
+from hcl.config.training import EPISODIC, Loss, Optim, Train
 
 
 class Experiment(Section):
@@ -46,7 +46,7 @@ class Experiment(Section):
             raise ValueError(
                 f"clips.n_frames={self.clips.n_frames} exceeds model.max_positions={self.model.max_positions}"
             )
-        side = -(-self.clips.size // 32)  # every backbone here shrinks a frame by 32
+        side = self.grid_side
         if side > self.model.max_positions and self.model.position_embedding != "2d_sine":
             raise ValueError(
                 f"clips.size={self.clips.size} gives {side} x {side} patches, more than model.max_positions="
@@ -73,7 +73,7 @@ class Experiment(Section):
                 f"train.regime={regime} learns nothing on a frozen backbone: it has no weights of its own; "
                 "set model.pooled_from=encoder or model.train_backbone=true"
             )
-        if regime == "relation" and (side := -(-self.clips.size // 32)) < 4:
+        if regime == "relation" and (side := self.grid_side) < 4:
             raise ValueError(
                 f"train.regime=relation halves the feature grid twice and needs 4 cells a side, clips.size="
                 f"{self.clips.size} gives {side}; set clips.size=128 or more"
@@ -114,13 +114,48 @@ class Experiment(Section):
             )
         return self
 
-    def digest(self) -> str:
-        """Twelve hexadecimal digits that name these settings, whatever file or option they came from.
+    @property
+    def grid_side(self) -> int:
+        """Cells a side of the grid that the backbone makes of a frame: a 32nd, which EfficientNet rounds down."""
+        whole, rest = divmod(self.clips.size, 32)
+        return whole + (1 if rest and self.model.backbone != "efficientnet_lite0" else 0)
 
-        The run's name and the settings of the machine are left out: more workers do not make another experiment.
+    @property
+    def depends_on_workers(self) -> bool:
+        """Whether the number of workers shows in what is learnt, which is by batch norm alone.
+
+        A worker normalises by its own frames, and keeps the running statistics of its own episodes. Statistics of all
+        workers are those of a pair batch, which is shared; of several episodes at once one worker knows none.
+        """
+        regime, model = self.train.regime, self.model
+        if regime == "relation":  # its head has batch norms, too
+            return True
+        if not model.train_backbone or model.batch_norm == "frozen":
+            return False
+        return model.batch_norm == "train" or regime in EPISODIC
+
+    def identity(self, workers: int | None = None) -> dict[str, Any]:
+        """Return the settings that say what comes out, in sections.
+
+        The run's name and the settings of the machine are left out: more workers do not make another experiment, unless
+        it depends on them.
+
+        Args:
+            workers: by which it was trained, where that is not `train.workers`.
         """
         content = self.model_dump(mode="json", exclude=MACHINE_SETTINGS)
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+        workers = self.train.workers if workers is None else workers
+        if workers > 1 and self.depends_on_workers:  # the digest of one worker is that of earlier versions
+            content["train"]["workers"] = workers
+        return content
+
+    def digest(self, workers: int | None = None) -> str:
+        """Return twelve hexadecimal digits that name these settings, whatever file or option they came from.
+
+        Args:
+            workers: as in `identity`; 1 gives the digest that versions before kept for any number of workers.
+        """
+        return hashlib.sha256(json.dumps(self.identity(workers), sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _unlike(experiment: Experiment, values: dict[str, Any]) -> tuple[str, Any, Any] | None:

@@ -23,7 +23,9 @@ MACHINE_SETTINGS: Any = {
 """What changes how an experiment is run and not what comes out.
 
 Recomputing the backbone gives the same gradients bit for bit, so it stands here. `train.precision`, `channels_last` and
-`compile` do not: they round differently, which after a thousand steps is another model.
+`compile` do not: they round differently, which after a thousand steps is another model. Processors and GPUs round
+differently, too, but no setting names them: `train.use_gpu` stands here. `train.workers` counts all the same where
+batch norm makes it show (`Experiment.depends_on_workers`).
 """
 
 PUBLISHED: dict[str, Any] = {

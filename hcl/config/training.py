@@ -31,7 +31,7 @@ class Loss(Section):
 
 class Optim(Section):
     optimizer: Literal["adamw", "adam", "sgd"] = setting("adamw", "optimiser")
-    lr: float = setting(1e-4, "learning rate", gt=0)
+    lr: float = setting(1e-4, "learning rate", gt=0, le=1e30)
     backbone_lr_factor: float = setting(0.1, "the backbone's learning rate as a share of lr", ge=0, le=1)
     weight_decay: float = setting(1e-4, "weight decay", ge=0)
     momentum: float = setting(0.9, "momentum of sgd", ge=0, lt=1)
@@ -66,8 +66,11 @@ class Train(Section):
     )
     cpus_per_worker: int = setting(1, "CPUs that a worker takes, and threads that it computes with", ge=1, le=256)
     use_gpu: bool = setting(False, "one GPU a worker (NCCL); false: CPU (gloo)")
-    precision: Literal["float32", "bfloat16", "float16"] = setting(
-        "float32", "autocast of the forward pass; float16 scales the loss, so that small gradients survive"
+    precision: Literal["float32", "tf32", "bfloat16", "float16"] = setting(
+        "float32",
+        "of the tokens, by autocast; heads, matching and losses stay in float32. float16 scales the loss, so that "
+        "small gradients survive; tf32 is float32, but a GPU's convolutions round what they multiply, as they do in "
+        "torch unless told otherwise",
     )
     channels_last: bool = setting(False, "memory format of the backbone: faster on recent GPUs")
     compile: bool = setting(False, "torch.compile of backbone and encoder: minutes at the start, faster steps after")

@@ -216,7 +216,7 @@ def _known(target: Target, cell: Cell, asked: EpisodeList, own: Experiment) -> d
         "metric": cell.how.metric(episodes.shot),
         "split_digest": cell.partition.digest(),
         "episodes_digest": asked.digest(),
-        "experiment_digest": experiment.digest(),
+        "experiment_digest": experiment.digest(workers=own.train.workers),
         "checkpoint": str(cell.checkpoint or ""),
         "checkpoint_digest": cell.checkpoint_digest,
         "on_gpu": experiment.train.use_gpu,

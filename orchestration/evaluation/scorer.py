@@ -15,6 +15,7 @@ from hcl.arrays import save_arrays
 from hcl.episodes import Episodes
 from hcl.grids import GridDataset
 from hcl.methods import ByEpisode, Kept, Scores
+from hcl.precision import set_convolutions
 from orchestration.evaluation.tables import Cell, Tile
 from orchestration.machines.runtime import device_of_actor
 
@@ -88,6 +89,7 @@ class Scorer:
         """The cell's model, clips and class names, unless they are at hand."""
         if self.cell == cell:
             return
+        set_convolutions(cell.experiment.train.precision)
         job = cell.grid_job()
         if job is not None:
             self.dataset: Any = GridDataset(job.store(self.runs), by_number=True)

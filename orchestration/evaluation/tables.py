@@ -145,7 +145,7 @@ class Cell:
         names = torch.empty(1, self.experiment.model.embedding_dim, device="meta")
         reads_names = self.how.reads_names and self.experiment.matching.semantic
         with torch.no_grad(), torch.device("meta"):
-            model = build.make_model(self.experiment, 2, random_weights=True)
+            model = build.make_model(self.experiment, 2, random_weights=True).eval()
             frames = torch.empty(1, clips.n_frames, 3, clips.size, clips.size)
             kept = self.how.keep(model, frames, names if reads_names else None, precision="float32")
         return self.n_clips * self.views * sum(values.nbytes for values in kept.values())

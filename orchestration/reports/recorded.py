@@ -43,18 +43,22 @@ class Recorded:
 
     def digest(self, experiment: Experiment) -> str:
         """As the version that wrote the run would have it: without the settings that were added since."""
-        content = flatten(experiment.model_dump(mode="json", exclude=MACHINE_SETTINGS), "experiment")
+        return self._digest(experiment, None)
+
+    def _digest(self, experiment: Experiment, workers: int | None) -> str:
+        content = flatten(experiment.identity(workers), "experiment")
         known = nest({path: value for path, value in content.items() if path in self.written})
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
 
     def digest_here(self, experiment: Experiment, recorded: str) -> str:
         """The digest of settings, for comparison with one that was recorded after the run.
 
-        Either as the run's version or as this one has it; empty where it is neither and a version between the two, with
-        some of the settings that were added since, may have made it.
+        Either as the run's version or as this one has it, or as versions had it that left the number of workers out;
+        empty where it is none of them and a version between, with some of the settings that were added since, may have
+        made it.
         """
         then = self.digest(experiment)
-        if recorded in (then, experiment.digest()):
+        if recorded in (then, experiment.digest(), self._digest(experiment, 1), experiment.digest(1)):
             return recorded
         return "" if self.added() else then
 

@@ -43,9 +43,10 @@ def checks_of(recorded: Recorded, data: Path) -> list[Check]:
     checks = []
     if (origin := recorded.provenance) is not None:
         checks += code_checks("training", origin.revision, origin.dirty, origin.versions)
-        checks.append(
-            Check("training: settings", origin.digests.get("experiment", ""), recorded.digest(recorded.experiment))
-        )
+        settings, trained_as = recorded.digest(recorded.experiment), origin.digests.get("experiment", "")
+        if recorded.digest_here(recorded.experiment, trained_as) == trained_as:
+            settings = trained_as
+        checks.append(Check("training: settings", trained_as, settings))
         run = Run(recorded.experiment, data.absolute(), recorded.folder.parent, recorded.folder)
         found, problem = _told(lambda: data_digests(run))
         for name in (one for one in origin.digests if one not in ("experiment", "embeddings")):

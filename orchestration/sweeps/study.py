@@ -10,7 +10,7 @@ from typing import Any
 from hcl.arguments import check_workers
 from hcl.config import Experiment
 from hcl.errors import ConfigError, StorageError
-from hcl.resolve import override, to_yaml
+from hcl.resolve import load_resolved, override, to_yaml
 from hcl.settings import flatten
 from hcl.strict_yaml import dump_yaml, read_yaml
 from orchestration.runs import Run, resources_of
@@ -144,6 +144,8 @@ def open_folder(study: Study) -> Study:
     path = study.folder / STUDY
     if path.exists():
         known = _known(path)
+        if known.get("experiment") == study.experiment.digest(workers=1) and _has_workers_of(study):
+            known["experiment"] = content["experiment"]  # versions before left the number of workers out
         _refuse_other(content, known, where=str(study.folder))
         content["n_trials"] = max(study.n_trials, int(known["n_trials"]))
         content |= {name: known[name] for name in (IDENTITIES,) if name in known}
@@ -167,6 +169,12 @@ def _refuse_other(content: Mapping[str, Any], known: Mapping[str, Any], *, where
     data, begun_with = content["data"], known.get("data", {})
     if changed := [name for name in data if begun_with.get(name, data[name]) != data[name]]:
         raise ConfigError(f"was begun with other data in {', '.join(changed)}", where=where, remedy=remedy)
+
+
+def _has_workers_of(study: Study) -> bool:
+    """Whether the experiment in the study's folder has the number of workers that is asked for now."""
+    settings = study.folder / "experiment.yaml"
+    return settings.exists() and load_resolved(settings).train.workers == study.experiment.train.workers
 
 
 def _known(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from hcl import build
 from hcl.batches import Batch
 from hcl.memory import CopiesOfWorkers, dry_step, matching_bytes, state_bytes, without_content
 from hcl.model import HCL
+from hcl.resolve import override
 from orchestration.runs import Run
 
 
@@ -26,7 +27,7 @@ class Estimate(NamedTuple):
 
 def estimate_memory(run: Run, n_classes: int) -> Estimate:
     """Of a step as the run would do it, in the precision and with the chunks that it names; nothing is computed."""
-    experiment = run.experiment
+    experiment = override(run.experiment, {"train.channels_last": False})  # the order of numbers takes no memory
     train, matching, optim = experiment.train, experiment.matching, experiment.optim
     batches = build.make_regime(experiment).sampler.batches_per_step(train.workers)
     n_clips = build.clips_per_step(experiment) // train.workers // batches  # only one batch of a step is in memory
@@ -55,6 +56,7 @@ def estimate_memory(run: Run, n_classes: int) -> Estimate:
                 torch.zeros(n_clips, *clip_shape, dtype=dtype),
                 torch.zeros(n_clips, dtype=torch.int64),
                 np.arange(n_clips),
+                torch.zeros(n_clips, dtype=torch.int64),
             ),
         )
         parts = state_bytes(model, optimizer=optim.optimizer, workers=train.workers)

@@ -19,7 +19,7 @@ from hcl.config import Experiment
 from hcl.errors import HCLError
 from hcl.grids import GridStore
 from hcl.inputs import frame_store, frames_identity, make_dataset, test_draws
-from hcl.model import autocast
+from hcl.precision import autocast, set_convolutions
 from hcl.splits import Partition
 from orchestration.machines.runtime import actor_of, connect, device_of_actor, map_actors, n_workers_available, progress
 
@@ -56,7 +56,7 @@ class GridJob:
         """(frame, channel, row, column), without computing anything."""
         clips = self.experiment.clips
         frame = torch.empty(1, 3, clips.size, clips.size, device="meta")
-        backbone = make_backbone(self.experiment.model.backbone, "none").to("meta")
+        backbone = make_backbone(self.experiment.model.backbone, "none").eval().to("meta")
         return (clips.n_frames, *backbone.below(frame, frozen_stages(self.experiment)).shape[1:])
 
     def draws(self, clip: int) -> list[Draw]:
@@ -139,6 +139,7 @@ class _GridEncoder:
                 job.experiment, frames, job.partition, training=job.training, random_views=job.views > 1
             )
         precision = job.experiment.train.precision
+        set_convolutions(precision)
         with torch.no_grad(), autocast(self.device, precision):
             stages = frozen_stages(job.experiment)
             grids = [torch.stack([self._grid(draw, stages) for draw in job.draws(i)]) for i in range(start, stop)]

@@ -29,6 +29,7 @@ from hcl.errors import NonFiniteLossError, StorageError
 from hcl.gather import Gather, OneProcess
 from hcl.losses import TERMS
 from hcl.optimisation import set_learning_rates
+from hcl.precision import set_convolutions
 from hcl.regimes import Regime
 from hcl.splits import Partition
 from hcl.training import train_epoch
@@ -53,10 +54,12 @@ def run_epochs(
             workers must say the same.
     """
     experiment, gather, device = run.experiment, gather or OneProcess(), torch.device(device)
+    set_convolutions(experiment.train.precision)
     partition, val_partition = run.partitions()
     train_clips, val_clips = run.datasets(partition, val_partition)
     episodes = inputs.val_episodes(experiment, val_partition)
     model = build.make_model(experiment, len(partition.classes), random_weights=run.has_last())
+    optimizer = build.optimizer_of(experiment, model)
     build.prepare_training(experiment, model)
     wrapped = wrap(model)
     regime = build.make_regime(
@@ -64,7 +67,7 @@ def run_epochs(
         class_embeddings=inputs.class_embeddings(experiment, run.data_root, partition),
         val_embeddings=inputs.clip_embeddings(experiment, run.data_root, val_partition),
     )
-    trained = Trained(model, build.optimizer_of(experiment, model), _scaler(experiment, device))
+    trained = Trained(model, optimizer, _scaler(experiment, device))
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
     loss = regime.loss(wrapped, gather=gather, device=device, precision=experiment.train.precision)
     keeper = Keeper(run, trained, partition, is_writer=gather.rank == 0, n_workers=gather.world)
@@ -80,7 +83,6 @@ def run_epochs(
                     _batches(experiment, regime, train_clips, partition, position, gather, device),
                     batches_per_step=regime.sampler.batches_per_step(gather.world),
                     sums=position.sums,
-                    seeds=(experiment.seed, position.epoch, gather.rank),
                     on_step=lambda _, values: keeper.after_step(position, values),
                     loss=loss,
                     clip_norm=experiment.optim.clip_norm,

@@ -40,7 +40,7 @@ def batch_of(experiment: Experiment, gather: Gather) -> Batch:
     shape = (n_clips, clips.n_frames, 3, clips.size, clips.size)
     frames = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     rows = np.split(np.arange(n_clips), gather.world)[gather.rank]
-    return Batch(frames[rows], torch.from_numpy(rows // 2), rows)
+    return Batch(frames[rows], torch.from_numpy(rows // 2), rows, torch.from_numpy(rows))
 
 
 def step_of(experiment: Experiment, gather: Gather) -> Any:

@@ -10,6 +10,7 @@ from torch import nn
 
 from hcl.backbone import N_STAGES, Backbone, freeze_batch_norm, make_backbone, read_state_dict
 from hcl.errors import BackboneError
+from hcl.resolve import resolve
 
 
 def frames(n: int = 2, size: int = 64) -> torch.Tensor:
@@ -263,3 +264,23 @@ def test_no_code_runs_from_the_cache_of_downloaded_weights(tmp_path, monkeypatch
     with pytest.raises(BackboneError, match="hold more than tensors") as caught:
         make_backbone("resnet18")
     assert not (tmp_path / "ran").exists() and caught.value.where == str(tmp_path / "hub")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "efficientnet_lite0"])
+def test_the_grid_is_as_large_as_settings_take_it_for(name: str) -> None:
+    """Of every size that a clip may have, odd ones too; only shapes are computed."""
+    network = make_backbone(name, "none").eval().to("meta")
+    for size in [32, 33, 47, 63, 64, 65, 95, 96, 97, 127, 128, 129, 223, 224, 321, 351, 511]:
+        side = resolve(
+            None, {"clips.size": size, "model.backbone": name, "model.max_positions": 16}
+        ).experiment.grid_side
+        assert network(torch.empty(1, 3, size, size, device="meta")).shape[-2:] == (side, side), size
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0"])
+def test_a_trained_backbone_draws_nothing(name: str) -> None:
+    """What drops out of a clip would depend on the number of workers."""
+    network = make_backbone(name, "none").train()
+    before = torch.get_rng_state()
+    network(frames(2))
+    assert torch.equal(torch.get_rng_state(), before)

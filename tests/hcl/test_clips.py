@@ -109,6 +109,32 @@ def test_test_transforms_make_their_size_of_any_frame(shape):
         assert make_test_transform(12, resize)(torch.zeros(3, *shape, dtype=torch.uint8)).shape == (3, 12, 12)
 
 
+STRIPES = 8  # pixels from one to the next, two of them bright; pictures of single pixels show them or do not
+
+
+def striped() -> torch.Tensor:
+    image = torch.zeros(3, 8 * STRIPES, 12 * STRIPES, dtype=torch.uint8)
+    image[..., torch.arange(image.shape[-1]) % STRIPES // 2 == 1] = (
+        200  # where a pixel of a small picture has its centre
+    )
+    return image
+
+
+@pytest.mark.parametrize("resize", ["squash", "crop"])
+def test_what_is_finer_than_a_pixel_is_averaged(resize):
+    """A filter as wide as the pixels that are left: stripes at that distance are grey all over."""
+    small = make_test_transform(8, resize)(striped()).float()
+    assert small.shape == (3, 8, 8)
+    assert (small[..., 1:-1] - 50).abs().max() <= 8
+
+
+def test_what_is_finer_than_a_pixel_is_averaged_in_training():
+    draw = train_transform(8, crop_scale=(0.9, 1.0), flip=False, jitter=0.0, grey=0.0)
+    torch.manual_seed(0)
+    smallest = torch.stack([draw(striped()) for _ in range(5)]).float()[..., 1:-1]
+    assert (smallest - 50).abs().max() <= 15
+
+
 def test_train_transforms_hold_what_is_asked_for():
     def steps(**settings):
         defaults = {"crop_scale": (0.2, 1.0), "flip": False, "jitter": 0.0, "grey": 0.0}

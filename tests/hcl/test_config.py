@@ -9,9 +9,9 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
-from hcl.config import PUBLISHED, PUBLISHED_EVALUATION, Experiment
+from hcl.config import PUBLISHED, PUBLISHED_EVALUATION, REGIMES, Experiment
 from hcl.errors import ConfigError
-from hcl.resolve import all_settings, override
+from hcl.resolve import all_settings, override, resolve
 
 # Where the type alone does not say which other value fits.
 OTHER: dict[str, Any] = {
@@ -30,6 +30,7 @@ OTHER: dict[str, Any] = {
 }
 PUBLISHED_PROTOCOL = {"data.protocol": "published"}
 ALONG = {
+    "train.workers": {"model.batch_norm": "frozen"},
     "clips.size": {"model.max_positions": 32},
     "data.train_partitions": PUBLISHED_PROTOCOL,
     "data.selection_partition": PUBLISHED_PROTOCOL,
@@ -79,6 +80,42 @@ def test_digest_changes_with_every_value_but_those_of_the_machine(path: str) -> 
     base = override(Experiment(), along)
     changed = override(Experiment(), {**along, path: another_value(path)})
     assert (changed.digest() == base.digest()) == (path in OF_THE_MACHINE)
+
+
+FROZEN: dict[str, Any] = {"model.train_backbone": False, "model.pooled_from": "encoder"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "shows"),
+    [
+        ({}, True),
+        ({"model.batch_norm": "frozen"}, False),
+        ({"model.batch_norm": "sync", "train.use_gpu": True}, False),
+        ({"model.batch_norm": "sync", "train.use_gpu": True, "train.regime": "classification"}, False),
+        ({"model.batch_norm": "sync", "train.use_gpu": True, "train.regime": "protonet"}, True),
+        ({"model.frozen_stages": 4}, True),
+        ({"model.train_backbone": False}, False),
+        *[(FROZEN | {"train.regime": regime}, regime == "relation") for regime in REGIMES],
+        ({"train.regime": "relation", "model.batch_norm": "frozen"}, True),
+    ],
+    ids=str,
+)
+def test_digest_sees_the_number_of_workers_where_batch_norm_makes_it_show(changes: dict[str, Any], shows: bool) -> None:
+    one, two, four = (override(Experiment(), {**changes, "train.workers": count}) for count in (1, 2, 4))
+    assert len({one.digest(), two.digest(), four.digest()}) == (3 if shows else 1)
+    assert two.digest(workers=1) == one.digest(), "as versions before named it"
+    assert one.digest(workers=4) == four.digest()
+
+
+def test_digests_of_the_shipped_experiments_stay() -> None:
+    """Runs of earlier versions are known by them."""
+    digests = {name: resolve(name).experiment.digest() for name in ("demo", "hcl", "metaworld_cpu", "published")}
+    assert digests == {
+        "demo": "1db7838717b0",
+        "hcl": "5933bb0a6a5a",
+        "metaworld_cpu": "7f23d867d0cd",
+        "published": "b850ab780095",
+    }
 
 
 def test_digest_changes_with_the_mode() -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
+from hcl.dropout import draw_key, kept
 from hcl.encoder import Encoder, EncoderLayer, make_positions
 from tests.hcl.test_similarity import assert_same, noise
 
@@ -167,11 +170,84 @@ def test_the_feed_forward_width_is_the_backbones_unless_given():
     assert encoder(dim_feedforward=9).layers[0].linear1.out_features == 9
 
 
-def test_dropout_acts_in_training_only():
+DRAWS = torch.tensor([draw_key(clip) for clip in range(3)])
+
+
+def test_dropout_acts_in_training_only_and_follows_from_the_draws():
     model = encoder(dropout=0.5)
-    assert torch.equal(model(grids()), model(grids()))
+    whole = model(grids())
+    assert torch.equal(model(grids(), DRAWS), whole)
     model.train()
-    assert not torch.equal(model(grids()), model(grids()))
+    first = model(grids(), DRAWS)
+    torch.manual_seed(5)
+    assert torch.equal(model(grids(), DRAWS), first) and not torch.isclose(first, whole).all()
+    other = model(grids(), DRAWS + 1)
+    assert all(not torch.isclose(ours, theirs).all() for ours, theirs in zip(first, other, strict=True))
+
+
+def test_dropout_that_nobody_draws_for_is_told():
+    with pytest.raises(ValueError, match=r"dropout of 0\.5 in training needs the draws of each clip"):
+        encoder(dropout=0.5).train()(grids())
+    encoder(dropout=0.0).train()(grids())
+    encoder(dropout=0.5, n_layers=0).train()(grids())
+
+
+@pytest.mark.parametrize("pre_norm", [False, True])
+def test_what_drops_out_of_a_clip_does_not_depend_on_the_clips_beside_it(pre_norm):
+    model = encoder(dropout=0.3, n_layers=2, pre_norm=pre_norm).train()
+    together = model(grids(), DRAWS)
+    for order in ([2], [1, 0], [2, 0, 1]):
+        torch.testing.assert_close(model(grids()[order], DRAWS[order]), together[order])
+
+
+@pytest.mark.parametrize("pre_norm", [False, True])
+def test_a_layer_with_dropout_against_its_formula(pre_norm):
+    """Attention weights, what attention gives, hidden units, what they give: each drops out values of its own."""
+    torch.manual_seed(0)
+    layer = EncoderLayer(DIM, HEADS, WIDTH, 0.4, pre_norm=pre_norm, number=2).double().train()
+    x, positions = noise(3, TOKENS, DIM).requires_grad_(), noise(TOKENS, DIM, seed=1).requires_grad_()
+    shapes = [(HEADS, TOKENS, TOKENS), (TOKENS, DIM), (TOKENS, WIDTH), (TOKENS, DIM)]
+    stay = 1 - round(0.4 * 65536) / 65536
+    masks = [kept(DRAWS, 8 + place, math.prod(shape), 0.4).view(3, *shape) / stay for place, shape in enumerate(shapes)]
+    clips = []
+    for clip, *of_clip in zip(x, *masks, strict=True):
+
+        def attend(x: Tensor, of_clip: list[Tensor] = of_clip) -> Tensor:
+            w, b = layer.attention.in_proj_weight.split(DIM), layer.attention.in_proj_bias.split(DIM)
+            q, k, v = (
+                (part @ w[i].T + b[i]).unflatten(-1, (HEADS, DIM // HEADS)).transpose(0, 1)
+                for i, part in enumerate((x + positions, x + positions, x))
+            )
+            weights = (q @ k.transpose(1, 2) / math.sqrt(DIM // HEADS)).softmax(dim=-1) * of_clip[0]
+            return layer.attention.out_proj((weights @ v).transpose(0, 1).flatten(1)) * of_clip[1]
+
+        def feed(x: Tensor, of_clip: list[Tensor] = of_clip) -> Tensor:
+            return layer.linear2(functional.gelu(layer.linear1(x)) * of_clip[2]) * of_clip[3]
+
+        if pre_norm:
+            clip = clip + attend(layer.norm1(clip))
+            clips.append(clip + feed(layer.norm2(clip)))
+        else:
+            clip = layer.norm1(clip + attend(clip))
+            clips.append(layer.norm2(clip + feed(clip)))
+    assert_same(layer(x, positions, DRAWS), torch.stack(clips), [x, positions, *layer.parameters()])
+
+
+def test_each_layer_drops_out_values_of_its_own():
+    model = encoder(dropout=0.4, n_layers=2).train()
+    model.layers[1].load_state_dict(model.layers[0].state_dict())
+    x, positions = noise(3, FRAMES * ROWS * COLUMNS, 12), model.positions(FRAMES, ROWS, COLUMNS)
+    assert not torch.isclose(model.layers[0](x, positions, DRAWS), model.layers[1](x, positions, DRAWS)).all()
+
+
+def test_layers_computed_a_second_time_drop_out_the_same():
+    model = encoder(dropout=0.4).train()
+    gradients = []
+    for forward in (model, partial(checkpoint, model, use_reentrant=False, preserve_rng_state=False)):
+        model.zero_grad()
+        forward(grids(), DRAWS).square().sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
 
 
 @pytest.mark.parametrize("kind", ["3d_learned", "2d_learned", "2d_sine"])

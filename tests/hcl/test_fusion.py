@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hcl.episodes import sample_episodes
-from hcl.fusion import contested, fused_accuracies, level_weights
+from hcl.fusion import contested, drawn_sigmas, fused_accuracies, level_weights
 from hcl.scores import accuracies, fused, look_up
 
 N, LABELS = 35, np.repeat(np.arange(5), 7)
@@ -70,3 +70,11 @@ def test_the_nearest_shot_against_loops(table):
                 assert levels.global_[e, i, w] == pytest.approx(-distance)
                 two, three = (max(table[f"temporal_euclidean_{n}"][q, s] for s in support[w]) for n in (2, 3))
                 assert levels.temporal[e, i, w] == pytest.approx(0.75 * two + 0.25 * three)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_few_candidates_are_the_given_ones_first(n):
+    given = [[0.5, 0.25, 0.0], [1.0, 0.5, 0.5]]
+    found = drawn_sigmas(n, given)
+    assert found.shape == (n, 3) and found.dtype == torch.float32
+    assert found[:2].tolist() == given[:n]

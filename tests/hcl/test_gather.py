@@ -42,6 +42,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {"matching": {}, "model": {}},
     "multi-scale, anchor kept": {"matching": {"keep_anchor": True, "zoom_ranks": 2}, "model": {"multi_scale": True}},
     "semantic": {"matching": {"chunk_size": 1}, "model": {"embedding_dim": EMBEDDING}},
+    "dropout": {"matching": {}, "model": {"dropout": 0.1}},
 }
 WORLDS = (4, 2)
 
@@ -68,7 +69,7 @@ def terms_and_gradients(
 ) -> dict[str, tuple[dict[str, float], dict[str, Tensor]]]:
     """The terms, and the gradients of each term alone and of the weighted total."""
     settings = VARIANTS[variant]
-    model = wrapped(tiny_model(**settings["model"]).to(dtype), gather)
+    model = wrapped(tiny_model(**settings["model"]).to(dtype), gather).train()
     (batch,) = batches(gather, 1)
     embeddings = None
     if variant == "semantic":
@@ -77,7 +78,7 @@ def terms_and_gradients(
     results = {}
     for name in (*TERMS, "total"):
         model.zero_grad(set_to_none=True)
-        features, logits = model(batch.clips, embeddings)
+        features, logits = model(batch.clips, embeddings, batch.draws)
         pairs = neighbouring_pairs(gather.rank * len(batch.labels), len(batch.labels))
         terms = {"ce": classification_loss(logits, batch.labels)}
         terms |= contrastive_terms(features, gather.features(features), pairs, **(MATCHING | settings["matching"]))
@@ -89,7 +90,7 @@ def terms_and_gradients(
 
 def three_steps(gather: Gather) -> tuple[list[dict[str, float]], dict[str, Tensor], dict[str, Tensor]]:
     """In float32, by `train_step`: what it returns, the last gradients, the weights afterwards."""
-    model = wrapped(tiny_model(), gather).train()
+    model = wrapped(tiny_model(dropout=0.1), gather).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     loss = PairLoss(model, SIGMAS, MATCHING, gather)
     settings: dict[str, Any] = {"loss": loss, "clip_norm": 1.0, "gather": gather}

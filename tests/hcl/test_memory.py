@@ -41,7 +41,7 @@ def step(peak: Peak, *, side: int = SIDE, precision: str = "float32", world: int
 
 def batch(side: int) -> Batch:
     clips = torch.randint(0, 256, (CLIPS, FRAMES, 3, side, side), dtype=torch.uint8)
-    return Batch(clips, torch.arange(CLIPS) // 2, np.arange(CLIPS))
+    return Batch(clips, torch.arange(CLIPS) // 2, np.arange(CLIPS), torch.arange(CLIPS))
 
 
 def pretended(**settings: Any) -> StepMemory:

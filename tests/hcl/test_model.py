@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hcl.backbone import Backbone
 from hcl.encoder import Encoder
 from hcl.losses import contrastive_terms, neighbouring_pairs
-from hcl.model import HCL, ClipFeatures, MatchingHeads, autocast
+from hcl.model import HCL, ClipFeatures, MatchingHeads
 from hcl.scores import score_pairs
 from tests.hcl.test_similarity import assert_same, noise, unit
 
@@ -304,11 +304,3 @@ def test_trained_batch_norm_follows_its_batches():
     model = tiny_model(batch_norm_layer=True).train()
     model(pixels())
     assert model.backbone.body[1].running_mean.abs().max() > 0
-
-
-def test_autocast_runs_the_forward_pass_in_bfloat16_where_asked_for():
-    layer = nn.Linear(3, 2)
-    with autocast("cpu", "bfloat16"):
-        assert layer(torch.ones(1, 3)).dtype == torch.bfloat16
-    with autocast("cpu", "float32"):
-        assert layer(torch.ones(1, 3)).dtype == torch.float32

@@ -1,22 +1,16 @@
-"""One contract for every regime: it learns, goes on where it stopped, and does not depend on the number of workers.
+"""One contract for every regime: it learns, goes on where it stopped, and draws nothing that its batches do not name.
 
-The processes of two workers are started once for all regimes, as in test_gather.
+That it does not depend on the number of workers is in test_workers_of_regimes.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import sys
-import time
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
 from hcl import build
@@ -26,7 +20,7 @@ from hcl.clips import Draw
 from hcl.config import EPISODIC, REGIMES, Experiment
 from hcl.episodes import sample_episodes, training_episode
 from hcl.errors import ConfigError, EpisodeError
-from hcl.gather import Gather, OneProcess, Workers
+from hcl.gather import Gather, OneProcess
 from hcl.optimisation import make_optimizer, parameter_groups
 from hcl.regimes import Regime
 from hcl.resolve import resolve
@@ -109,7 +103,6 @@ def train(
         sampled_batches(regime.sampler, Spots(), LABELS, steps=steps, epoch=0, **where),
         batches_per_step=regime.sampler.batches_per_step(gather.world),
         sums=sums,
-        seeds=(0, 0, gather.rank),
         on_step=lambda _, step: values.append(step),
         loss=regime.loss(model, gather=gather, device="cpu", precision="float32"),
         clip_norm=1.0,
@@ -150,6 +143,15 @@ def test_an_interrupted_epoch_goes_on_bit_for_bit(name: str) -> None:
         assert torch.equal(second.state_dict()[key], value), key
 
 
+@pytest.mark.parametrize("name", REGIMES)
+def test_a_step_draws_nothing_from_torchs_generator(name: str) -> None:
+    """It would differ by the number of workers, and after a checkpoint."""
+    regime, model = make(name, model__dropout=0.3, model__pooled_from="encoder")
+    before = torch.get_rng_state()
+    train(regime, model, optimizer_of(model), steps=2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 @pytest.mark.parametrize("features", ["backbone", "encoder"])
 @pytest.mark.parametrize("name", REGIMES)
 def test_a_step_moves_every_weight(name: str, features: str) -> None:
@@ -159,81 +161,6 @@ def test_a_step_moves_every_weight(name: str, features: str) -> None:
     train(regime, model, optimizer_of(model), steps=1)
     assert [key for key, value in model.named_parameters() if value.grad is None] == []
     assert [key for key, value in model.named_parameters() if torch.equal(value, before[key])] == []
-
-
-# --- two workers ----------------------------------------------------------------------------------------------------
-
-
-def everything(gather: Gather) -> dict[str, Any]:
-    return {name: three_steps(name, gather) for name in REGIMES}
-
-
-def three_steps(name: str, gather: Gather) -> dict[str, Any]:
-    """What the steps return, the last gradients, the weights, and the validation.
-
-    Weights and features are float64; losses are computed in float32, as always.
-    """
-    regime, model = make(name, model__pooled_from="encoder")
-    model = model.double()
-    wrapped = model if isinstance(gather, OneProcess) else DistributedDataParallel(model)
-    optimizer = torch.optim.SGD(wrapped.parameters(), lr=0.05, momentum=0.9)
-    values = train(regime, wrapped, optimizer, steps=3, gather=gather)
-    gradients = {key: value.grad.clone() for key, value in model.named_parameters() if value.grad is not None}
-    gather.share_buffers(model)
-    episodes = sample_episodes(LABELS, way=3, shot=2, queries=2, episodes=6, seed=1)
-    accuracy = regime.validate(model.float(), Spots(), [episodes], gather=gather).accuracies[0].tolist()
-    weights = {key: value.detach().clone() for key, value in model.named_parameters()}
-    return {"values": values, "gradients": gradients, "weights": weights, "accuracy": accuracy}
-
-
-def worker(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    torch.save(everything(Workers()), f"{folder}/rank_{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-@pytest.fixture(scope="module")
-def workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("group")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    processes = [context.Process(target=worker, args=(rank, str(folder)), daemon=True) for rank in range(2)]
-    for process in processes:
-        process.start()
-    deadline = time.monotonic() + 120
-    for process in processes:
-        process.join(max(0.0, deadline - time.monotonic()))
-        if process.is_alive():
-            process.kill()
-    assert [process.exitcode for process in processes] == [0, 0]
-    return [torch.load(folder / f"rank_{rank}.pt", weights_only=True) for rank in range(2)]
-
-
-@pytest.fixture(scope="module")
-def alone() -> dict[str, Any]:
-    return everything(OneProcess())
-
-
-@pytest.mark.parametrize("name", REGIMES)
-def test_two_workers_give_the_losses_gradients_and_weights_of_one(
-    name: str, workers: list[dict[str, Any]], alone: dict[str, Any]
-) -> None:
-    expected = alone[name]
-    for rank in range(2):
-        ours = workers[rank][name]
-        for step, one in zip(ours["values"], expected["values"], strict=True):
-            assert step == pytest.approx(one, rel=1e-5)
-        for kind in ("gradients", "weights"):
-            assert ours[kind].keys() == expected[kind].keys()
-            whole = float(torch.cat([value.flatten() for value in expected[kind].values()]).norm())
-            for key, value in expected[kind].items():
-                assert float((ours[kind][key] - value).norm()) <= 1e-5 * max(float(value.norm()), 1e-2 * whole), key
-        if name != "relation":  # its batch norm keeps the running statistics of rank 0's episodes
-            assert ours["accuracy"] == expected["accuracy"]
-    assert workers[0][name]["accuracy"] == workers[1][name]["accuracy"]
 
 
 # --- what a step is made of -----------------------------------------------------------------------------------------
@@ -257,6 +184,9 @@ def test_the_workers_shares_are_the_step_of_one(sampler: EpisodeSampler | PairSa
         joined = [batch for share in each for batch in share]
         assert np.concatenate([b.indices for b in joined]).tolist() == np.concatenate([b.indices for b in one]).tolist()
         assert torch.equal(torch.cat([b.clips for b in joined]), torch.cat([b.clips for b in one]))
+        assert torch.equal(torch.cat([b.draws for b in joined]), torch.cat([b.draws for b in one]))
+        keys = torch.cat([b.draws for b in one])
+        assert len(keys.unique()) == len(keys), "a clip may stand in two episodes"
 
 
 def test_a_training_episode_holds_support_then_queries_of_distinct_clips() -> None:

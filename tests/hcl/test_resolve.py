@@ -308,7 +308,7 @@ def test_the_mode_of_a_resolved_experiment_stays() -> None:
 
 def test_changes_are_the_overrides_from_one_experiment_to_another() -> None:
     wanted = {"evaluation.shots": [1, 3], "optim.lr": 1e-5, "data.dataset": "007", "name": "x", "train.workers": 2}
-    old = resolve(None).experiment
+    old = resolve(None, {"model.batch_norm": "frozen"}).experiment
     new = override(old, wanted)
     texts = changes(old, new)
     assert sorted(text.partition("=")[0] for text in texts) == ["data.dataset", "evaluation.shots", "optim.lr"]

@@ -13,9 +13,10 @@ from torch.utils.data import Dataset
 
 from hcl.batches import Batch, PairSampler, sampled_batches
 from hcl.clips import Draw
+from hcl.dropout import draw_key
 from hcl.episodes import pair_batch
 from hcl.errors import ConfigError, EpisodeError, TrainingError
-from hcl.losses import TERMS, contrastive_terms, neighbouring_pairs
+from hcl.losses import TERMS, classification_loss, contrastive_terms, neighbouring_pairs
 from hcl.optimisation import make_optimizer, parameter_groups
 from hcl.training import EpochSums, PairLoss, train_epoch, train_step
 from tests.hcl.test_model import FRAMES, HEIGHT, WIDTH, tiny_model
@@ -95,12 +96,21 @@ def test_the_shares_of_the_workers_are_the_batch_of_one(world):
         assert torch.equal(torch.cat([part.clips for part in parts]), batch.clips)
         assert torch.equal(torch.cat([part.labels for part in parts]), batch.labels)
         assert np.array_equal(np.concatenate([part.indices for part in parts]), batch.indices)
+        assert torch.equal(torch.cat([part.draws for part in parts]), batch.draws)
+
+
+def test_what_drops_out_of_a_clip_is_named_by_seed_epoch_step_and_its_place_in_the_batch():
+    first, second = list(pair_batches(Stripes(), LABELS, **BATCHES | {"batches": 2}))
+    assert second.draws.tolist() == [draw_key(0, 0, 1, place) for place in range(6)]
+    others = [one_batch(seed=1), one_batch(epoch=1), first, second]
+    assert len(torch.cat([batch.draws for batch in others]).unique()) == 24
 
 
 def test_loader_processes_change_no_batch():
     one, other = (list(pair_batches(Stripes(), LABELS, processes=n, **BATCHES | {"batches": 2})) for n in (0, 2))
     for first, second in zip(one, other, strict=True):
         assert torch.equal(first.clips, second.clips) and torch.equal(first.labels, second.labels)
+        assert torch.equal(first.draws, second.draws)
 
 
 def test_an_epoch_can_begin_at_any_step():
@@ -108,10 +118,11 @@ def test_an_epoch_can_begin_at_any_step():
     assert len(rest) == 3
     for ours, expected in zip(rest, whole[7:], strict=True):
         assert torch.equal(ours.clips, expected.clips) and np.array_equal(ours.indices, expected.indices)
+        assert torch.equal(ours.draws, expected.draws)
 
 
 @pytest.mark.parametrize("processes", [0, 2])
-def test_reading_batches_draws_nothing_from_the_generator_of_dropout(processes):
+def test_reading_batches_draws_nothing_from_the_generator_of_the_process(processes):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -180,7 +191,28 @@ def test_gradients_do_not_add_up_over_steps():
     assert step(model, still, batch) == first
 
 
-def test_bfloat16_stays_close_and_matches_in_float32():
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_ends_with_the_tokens(precision):
+    """Heads, matching and losses are what they are of the rounded tokens in float32; tokens alone differ."""
+    model, batch = tiny_model(embedding_dim=5).train(), one_batch()
+    names = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", dtype=getattr(torch, precision)):
+        rounded, rows = model.tokens(batch.clips)
+    assert rounded.dtype == getattr(torch, precision)
+    assert not torch.equal(rounded.float(), model.tokens(batch.clips)[0])
+    tokens = rounded.float()
+    features = model.heads(tokens, rows, embeddings=names[batch.labels])
+    expected = {"ce": classification_loss(model.classifier(tokens.mean(dim=(1, 2))), batch.labels)}
+    expected |= contrastive_terms(features, features, neighbouring_pairs(0, len(features)), **MATCHING)
+    result = loss_of(model, precision=precision, embeddings=names)(batch)
+    assert result.terms.keys() == expected.keys()
+    for name, value in expected.items():
+        assert result.terms[name].dtype == torch.float32
+        assert torch.equal(result.terms[name], value), name
+    assert result.total.dtype == torch.float32
+
+
+def test_bfloat16_stays_close():
     exact, rough = (step(tiny_model().train(), precision=p) for p in ("float32", "bfloat16"))
     assert exact["total"] != rough["total"]
     assert rough["global"] == pytest.approx(exact["global"], rel=0.05)
@@ -244,7 +276,7 @@ def test_a_batch_is_trained_with_the_names_of_its_own_classes():
 
 @pytest.mark.parametrize("processes", [0, 2])
 def test_an_epoch_in_two_parts_is_the_epoch(processes):
-    """With dropout: its random numbers follow from the step, not from what was drawn before."""
+    """With dropout: what drops out follows from the step, not from what was drawn before."""
 
     def train(parts: list[tuple[int, int]]) -> tuple[dict[str, Tensor], dict[str, float]]:
         model, sums = tiny_model(dropout=0.3).train(), EpochSums()
@@ -258,7 +290,6 @@ def test_an_epoch_in_two_parts_is_the_epoch(processes):
                 optimizer,
                 pair_batches(Stripes(), LABELS, **settings),
                 sums=sums,
-                seeds=(0, 0, 0),
                 loss=loss_of(model),
                 clip_norm=0.1,
             )

@@ -48,7 +48,7 @@ TINY: dict[str, Any] = {
     "evaluation.episodes": 30,
 }
 
-TWO: dict[str, Any] = {"train__workers": 2, "train__epochs": 3, "model__dropout": 0.0}
+TWO: dict[str, Any] = {"train__workers": 2, "train__epochs": 3}
 
 
 def tiny_experiment(**changes: Any) -> Experiment:

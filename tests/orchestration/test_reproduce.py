@@ -194,6 +194,14 @@ def test_a_setting_that_was_added_since_is_named_and_changes_no_digest(
     assert "matching.renormalise=False" in line and "not told" in line
 
 
+def test_digests_from_before_the_number_of_workers_counted_are_known(folder: Path) -> None:
+    recorded = read_recorded(folder)
+    two = override(recorded.experiment, {"train.workers": 2, "model.train_backbone": True, "model.batch_norm": "train"})
+    assert recorded.digest_here(two, two.digest(workers=1)) == two.digest(workers=1) != two.digest()
+    assert recorded.digest_here(two, two.digest()) == two.digest() == recorded.digest(two)
+    assert recorded.digest_here(two, two.digest(workers=4)) != two.digest(workers=4)
+
+
 def test_a_fusion_of_an_older_version_is_known_by_its_name(folder: Path, data_root: Path) -> None:
     (folder / "fusion.yaml").write_text("fusion: {sigma_global: 0.125}\n")
     experiment = load_resolved(folder / "experiment.yaml")

@@ -394,6 +394,19 @@ def test_a_study_that_kept_no_digests_of_its_data_goes_on(data_root: Path, tmp_p
     assert set(kept.pop("data")) == {"train", "val", "frames.train", "frames.val"}
     (study.folder / "study.yaml").write_text(yaml.safe_dump(kept))
     assert open_folder(study) == study
+
+
+def test_a_study_of_several_workers_from_before_they_were_named_is_found(data_root: Path, tmp_path: Path) -> None:
+    study = stub_study(data_root, tmp_path / "runs", 4)
+    several = replace(study, experiment=override(study.experiment, {"train.workers": 2}))
+    assert several.experiment.digest() != study.experiment.digest()
+    open_folder(several)
+    path = several.folder / "study.yaml"
+    path.write_text(path.read_text().replace(several.experiment.digest(), study.experiment.digest()))
+    with pytest.raises(ConfigError, match="holds a study with another experiment"):
+        open_folder(replace(study, experiment=override(study.experiment, {"train.workers": 4})))
+    assert open_folder(several) == several
+    assert several.experiment.digest() in path.read_text()
     assert yaml.safe_load((study.folder / "study.yaml").read_text())["data"]
 
 

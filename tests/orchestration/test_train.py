@@ -82,7 +82,7 @@ def test_a_run_leaves_its_settings_provenance_metrics_and_checkpoints(
 def test_one_process_has_the_losses_and_accuracies_of_two_workers(
     trained: Run, data_root: Path, tmp_path: Path
 ) -> None:
-    """With frozen batch norm and no dropout the number of workers shows in the rounding alone."""
+    """With frozen batch norm the number of workers shows in the rounding alone; with dropout, too."""
     experiment = tiny_experiment(**TWO | {"train__workers": 1})
     alone = Run(experiment, data_root, trained.runs, tmp_path)
     run_epochs(alone)
@@ -145,6 +145,21 @@ def test_other_settings_are_refused_with_their_difference_and_restart_begins_ane
     run = prepare(longer, data_root=data_root, runs=tmp_path, restart=True)
     assert list(tree(run.folder)) == ["experiment.yaml"]
     assert load_resolved(run.folder / "experiment.yaml") == longer
+
+
+def test_a_run_whose_batch_norm_sees_the_number_of_workers_goes_on_with_that_number(
+    data_root: Path, tmp_path: Path
+) -> None:
+    """And with any other, where it does not."""
+    learns = tiny_experiment(train__workers=2, model__train_backbone=True)
+    prepare(learns, data_root=data_root, runs=tmp_path)
+    prepare(learns, data_root=data_root, runs=tmp_path)
+    four = {"train.workers": 4}
+    with pytest.raises(ConfigError, match="train.workers 2 there, 4 now"):
+        prepare(override(learns, four), data_root=data_root, runs=tmp_path)
+    frozen = tiny_experiment(name="frozen", train__workers=2)
+    prepare(frozen, data_root=data_root, runs=tmp_path)
+    prepare(override(frozen, four), data_root=data_root, runs=tmp_path)
 
 
 def test_a_checkpoint_of_unknown_settings_is_not_gone_on_from(data_root: Path, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_training_step(name, backbone_factor):
     values = train_step(
         model,
         optimizer,
-        [Batch(images("s6_images_B3"), torch.from_numpy(labels), np.arange(6))],
+        [Batch(images("s6_images_B3"), torch.from_numpy(labels), np.arange(6), torch.arange(6))],
         loss=PairLoss(model, sigmas, {"keep_anchor": True}),
         clip_norm=case["clip_max_norm"],
     )
