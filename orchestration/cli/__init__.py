@@ -37,6 +37,7 @@ from orchestration.cli import (
     train,
 )
 from orchestration.console import notes
+from orchestration.machines.interrupts import INTERRUPTED, orderly_ends
 from orchestration.machines.storage import storage_error
 from results import RecordError
 from search_spaces import SpaceError
@@ -82,14 +83,31 @@ app.add_typer(cluster.app, name="cluster")
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends in one message, never in a traceback."""
+    """Run the command line; a user's mistake ends in one message, never in a traceback.
+
+    A signal ends it in order, with 128 and the signal's number as exit status; see `orchestration.machines.interrupts`.
+    """
+    with orderly_ends() as interrupts:
+        try:
+            _run()
+        except SystemExit as stop:
+            if stop.code != INTERRUPTED:
+                raise
+            notes.print(interrupts.hint, soft_wrap=True, markup=False, highlight=False)
+            sys.exit(interrupts.exit_code)
+
+
+def _run() -> None:
     try:
         app()
     except (HCLError, SpaceError, RecordError, PlaceError) as error:
         notes.print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)
     except PermissionError as error:
-        notes.print(f"[bold red]error[/] {escape(str(error.filename))}: no permission ({escape(str(error.strerror))})")
+        notes.print(
+            f"[bold red]error[/] {escape(str(error.filename))}: no permission ({escape(str(error.strerror))})",
+            soft_wrap=True,
+        )
         notes.print("  -> give --data and --runs folders that you may write", soft_wrap=True)
         sys.exit(1)
     except OSError as error:
@@ -98,7 +116,3 @@ def main() -> None:
             raise
         notes.print(f"[bold red]error[/] {escape(str(told))}", soft_wrap=True)
         sys.exit(told.exit_code)
-    except SystemExit as stop:
-        if stop.code == 130:  # typer's for an interrupt
-            notes.print("stopped; repeat the command to go on where it was")
-        raise
