@@ -8,23 +8,23 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import requests
 from ray.exceptions import AuthenticationError
-from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+from ray.job_submission import JobDetails, JobStatus
 
+from cluster.client import Client
 from cluster.errors import JobError
-from cluster.proxies import is_loopback, straight
+from cluster.proxies import is_loopback
 from cluster.servers import OVERRIDES, token_for, url_of, without
 from cluster.tokens import PLACES
 
 STOP_S = 30.0
 """How long a job that is told to end may take before it is killed; Ray's own three seconds are short for a Ray job."""
-_TIMEOUT_S = 20.0  # of one request
+_QUIET_S = 20.0  # of a log, before the server is asked whether the job has ended
 _PATIENCE_S = 60.0  # how long a server may be silent while a job is followed
 _READY_S = 180.0  # how long a cluster that has just started may have no node that takes a job
 _AGENT_S = 60.0  # how long a node's agent may take to start
@@ -38,13 +38,6 @@ class Resources:
     cpus: float = 0.0
     gpus: float = 0.0
     custom: Mapping[str, float] = field(default_factory=dict)
-
-
-class _Client(JobSubmissionClient):
-    """Ray's, which by itself would wait for ever, and would hand the token to proxies."""
-
-    def _do_request(self, method: str, endpoint: str, **named: Any) -> requests.Response:
-        return super()._do_request(method, endpoint, timeout=_TIMEOUT_S, **straight(self._address), **named)
 
 
 class JobServer:
@@ -63,7 +56,7 @@ class JobServer:
         self.url = url_of(address)
         self.token = token_for(self.url)
         with without(OVERRIDES), _told(self):
-            self._client = _Client(self.url, headers=self.token.header() if self.token else None)
+            self._client = Client(self.url, headers=self.token.header() if self.token else None)
 
     @property
     def sends_token_in_clear(self) -> bool:
@@ -109,7 +102,7 @@ class JobServer:
             except JobError as error:
                 if _NOT_READY not in error.problem or time.monotonic() > deadline:
                     raise
-                if (age := self._head_age()) is not None and age > _AGENT_S:
+                if (age := self._client.head_age()) is not None and age > _AGENT_S:
                     raise JobError(
                         f"its head takes no jobs: no agent answers there, {age:.0f} s after the node has started",
                         where=self.url,
@@ -117,16 +110,6 @@ class JobServer:
                         "with --dashboard-agent-listen-port=0; else dashboard_agent.log of the head's session says why",
                     ) from error
             time.sleep(2.0)
-
-    def _head_age(self) -> float | None:
-        """Seconds since the head's node has started, by the server's clock; None where it does not say."""
-        with suppress(JobError, ValueError, LookupError, TypeError, AttributeError):
-            with _told(self):
-                answer = self._client._do_request("GET", "/api/v0/nodes?detail=1")
-            nodes = answer.json()["data"]["result"]["result"]
-            began = [one["start_time_ms"] for one in nodes if one["is_head_node"] and one["state"] == "ALIVE"]
-            return parsedate_to_datetime(answer.headers["Date"]).timestamp() - max(began) / 1000
-        return None
 
     def details(self, job_id: str) -> JobDetails:
         """What the server knows of a job. Raises JobError for an unknown one."""
@@ -188,7 +171,7 @@ class JobServer:
         try:
             while True:
                 pending = pending or asyncio.ensure_future(anext(chunks))
-                done, _ = await asyncio.wait({pending}, timeout=_TIMEOUT_S)
+                done, _ = await asyncio.wait({pending}, timeout=_QUIET_S)
                 if not done:  # quiet, or cut off?
                     if has_ended:  # for an interval: no more will come on this connection, and nobody closes it
                         log = await asyncio.to_thread(self.logs, job_id)

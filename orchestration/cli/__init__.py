@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import typer
 from rich.markup import escape
 
 from cluster import PlaceError
-from hcl.errors import HCLError
+from hcl.errors import HCLError, StorageError
+from hcl.storing import remedy_for
 from orchestration.cli import (
     check,
     checkpoint,
@@ -103,16 +105,19 @@ def _run() -> None:
     except (HCLError, SpaceError, RecordError, PlaceError) as error:
         notes.print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)
-    except PermissionError as error:
-        notes.print(
-            f"[bold red]error[/] {escape(str(error.filename))}: no permission ({escape(str(error.strerror))})",
-            soft_wrap=True,
-        )
-        notes.print("  -> give --data and --runs folders that you may write", soft_wrap=True)
-        sys.exit(1)
     except OSError as error:
-        told = storage_error(error, Path.cwd())
+        told = _told(error)
         if told is None:
             raise
         notes.print(f"[bold red]error[/] {escape(str(told))}", soft_wrap=True)
         sys.exit(told.exit_code)
+
+
+def _told(error: OSError) -> StorageError | None:
+    """What the system refused, as a message; None for what would be a bug."""
+    if isinstance(error, PermissionError) and error.filename is not None:
+        problem = f"no permission ({error.strerror})"
+        return StorageError(problem, where=str(error.filename), remedy=f"{remedy_for(error)} (--data, --runs)")
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return StorageError(f"cannot go on: {error.strerror}", where="this process", remedy=remedy_for(error))
+    return storage_error(error, Path.cwd())

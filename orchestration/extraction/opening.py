@@ -1,4 +1,4 @@
-"""Opens video files by Ray actors, to find those that cannot be read before an extraction does."""
+"""Opens video files and frames by Ray actors, to find those that cannot be read before the work on them does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from contextlib import closing
 from pathlib import Path
 
 import cv2
+import numpy as np
 
+from hcl.errors import DataError
+from hcl.folders import FrameFolder
 from orchestration.machines.runtime import (
     ItemCrash,
     ItemTimeout,
@@ -23,7 +26,8 @@ _BATCH = 16  # files a call: a call costs about as much as opening one
 
 
 def unreadable(files: Mapping[str, Path], *, time_limit_s: float = 60.0, address: str | None = None) -> dict[str, str]:
-    """What is wrong with the files of which no first frame can be read, by key.
+    """What is wrong with the files of which no first frame, and the folders of which not every frame can be read, by
+    key.
 
     Args:
         time_limit_s: of one file; a decoder that hangs or crashes costs its file, not the check.
@@ -72,6 +76,22 @@ class _Opener:
 
 
 def _problem(path: str) -> str:
+    return _problem_of_frames(Path(path)) if os.path.isdir(path) else _problem_of_video(path)
+
+
+def _problem_of_frames(folder: Path) -> str:
+    frames = FrameFolder.listed(folder)
+    for index in range(frames.n_frames):
+        try:
+            (content,) = frames.read([index])
+        except DataError as error:
+            return f"{frames.file(index).name} {error.problem}"
+        if not content or cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) is None:
+            return f"{frames.file(index).name} is not an image, or only a part of one"
+    return ""
+
+
+def _problem_of_video(path: str) -> str:
     capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     try:
         if not capture.isOpened():

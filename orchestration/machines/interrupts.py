@@ -31,7 +31,7 @@ class Interrupts:
         self.received: list[int] = []
         self.hint = AGAIN
         self.gentle_end: Callable[[], bool] | None = None
-        self._pid = os.getpid()
+        self._pid, self._over = os.getpid(), threading.Event()
 
     @property
     def exit_code(self) -> int:
@@ -60,9 +60,13 @@ class Interrupts:
                 os.write(sys.stderr.fileno(), b"\x1b[?25h\n")  # the cursor, which a progress bar may have hidden
         os._exit(self.exit_code)
 
+    def close(self) -> None:
+        """The command has ended."""
+        self._over.set()
+
     def _end_later(self) -> None:
-        threading.Event().wait(GRACE_S)
-        self.end_at_once()
+        if not self._over.wait(GRACE_S):
+            self.end_at_once()
 
 
 _current: Interrupts | None = None
@@ -85,6 +89,7 @@ def orderly_ends() -> Iterator[Interrupts]:
         yield interrupts
     finally:
         _current = None
+        interrupts.close()
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -19,7 +19,7 @@ from hcl.errors import ClusterError, HCLError
 from orchestration.console import notes
 from orchestration.machines.interrupts import handlers_kept
 from orchestration.machines.ray_folder import RayFolder, environment, private_folder
-from orchestration.machines.ray_gaps import on_loopback
+from orchestration.machines.ray_gaps import in_groups_of_their_own, on_loopback
 from results import RecordError
 from search_spaces import SpaceError
 
@@ -52,7 +52,7 @@ _MISTAKES = (HCLError, RecordError, SpaceError, PlaceError)
 
 def _start(folder: RayFolder, num_cpus: int | None, resources: Mapping[str, float]) -> None:
     try:
-        with handlers_kept(), on_loopback():
+        with handlers_kept(), on_loopback(), in_groups_of_their_own():
             ray.init(
                 "local",  # without it Ray would join whatever cluster was last started on this machine
                 num_cpus=num_cpus,

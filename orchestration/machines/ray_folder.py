@@ -47,6 +47,7 @@ class RayFolder:
         kept = Path(tempfile.mkdtemp(prefix=_LOGS, dir=self.path.resolve().parent))
         with suppress(OSError, shutil.Error):  # a full disk: what could be copied is better than nothing
             shutil.copytree(sessions[-1], kept, dirs_exist_ok=True, symlinks=True)
+        kept.chmod(0o700)  # the logs' own folder is open to everybody
         return kept
 
 

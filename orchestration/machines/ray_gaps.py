@@ -11,6 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 import ray
+from ray._private import utils
 from ray._private.parameter import RayParams
 from ray._private.state import available_resources_per_node
 from ray.air.execution._internal.actor_manager import RayActorManager
@@ -108,4 +109,22 @@ def on_loopback() -> Iterator[None]:
     """
     original, ours = RayParams.__init__, {"node_ip_address": "127.0.0.1", "dashboard_agent_listen_port": 0}
     with patch.object(RayParams, "__init__", lambda self, *given, **named: original(self, *given, **{**named, **ours})):
+        yield
+
+
+@contextmanager
+def in_groups_of_their_own() -> Iterator[None]:
+    """A signal to this process's group, as a terminal or `timeout` sends it, reaches Ray's processes too, and with its
+    raylet gone the driver is ended by Ray, before it has put anything in order.
+
+    Processes that Ray starts within the block are in process groups of their own. Closed upstream when `ray.init`
+    shields them from more than Ctrl-C.
+    """
+    original = utils.set_kill_on_parent_death_linux
+
+    def prepare() -> None:  # in the child, before its program begins
+        os.setpgid(0, 0)
+        original()
+
+    with patch.object(utils, "set_kill_on_parent_death_linux", prepare):
         yield

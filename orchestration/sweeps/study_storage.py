@@ -12,6 +12,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from hcl.errors import ConfigError, StorageError
+from hcl.storing import remedy_for
 
 JOURNAL = "optuna.journal"
 _LONGEST_LINE = 1 << 24
@@ -39,7 +40,7 @@ def open_storage(folder: Path, place: str | None) -> BaseStorage:
         return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
     except OSError as error:
         raise StorageError(
-            f"cannot be written: {error.strerror}", where=str(path), remedy="give --runs or --storage a place of yours"
+            f"cannot be written: {error.strerror}", where=str(path), remedy=f"{remedy_for(error)} (--runs, --storage)"
         ) from error
     except Exception as error:  # Optuna replays the journal, and fails in as many ways as a line can be wrong
         raise StorageError(f"is not a study's journal: {error!r:.200}", where=str(path), remedy=_DAMAGED) from error
