@@ -7,6 +7,7 @@ import functools
 import logging
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ import ray
 
 from cluster import PlaceError
 from cluster.proxies import bypassing
+from cluster.tokens import home_folder
 from hcl.errors import ClusterError, HCLError
 from orchestration.console import notes
 from orchestration.machines.interrupts import handlers_kept
@@ -51,8 +53,11 @@ _MISTAKES = (HCLError, RecordError, SpaceError, PlaceError)
 
 
 def _start(folder: RayFolder, num_cpus: int | None, resources: Mapping[str, float]) -> None:
+    temporary = folder.path / "tmp"  # of its processes, which may be killed before they remove anything
+    temporary.mkdir()
+    tempfile.gettempdir()  # Python's own choice for this process, made now
     try:
-        with handlers_kept(), on_loopback(), in_groups_of_their_own():
+        with handlers_kept(), on_loopback(), in_groups_of_their_own(), environment({"TMPDIR": str(temporary)}):
             ray.init(
                 "local",  # without it Ray would join whatever cluster was last started on this machine
                 num_cpus=num_cpus,
@@ -97,11 +102,12 @@ def _token_beside(folder: Path) -> dict[str, str]:
     """Where Ray finds its token, if home is no place for it: as for a user without a name, in a container."""
     if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get(_TOKEN):
         return {}
-    with suppress(OSError, RuntimeError):  # RuntimeError: nobody knows where home is
-        place = Path.home() / ".ray"
-        place.mkdir(exist_ok=True)
-        if os.access(place / "auth_token" if (place / "auth_token").exists() else place, os.R_OK | os.W_OK):
-            return {}
+    if home := home_folder():
+        with suppress(OSError):
+            place = home / ".ray"
+            place.mkdir(exist_ok=True)
+            if os.access(place / "auth_token" if (place / "auth_token").exists() else place, os.R_OK | os.W_OK):
+                return {}
     path = folder / "token"
     with open(path, "w", opener=functools.partial(os.open, mode=0o600)) as file:
         file.write(_token())
