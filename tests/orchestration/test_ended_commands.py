@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -83,6 +83,28 @@ def test_a_frame_that_is_torn_ends_train_sweep_and_evaluate_within_seconds(place
     place.assert_nothing_left()
 
 
+LOOPBACK, AGENT_PORT = "127.0.0.1", 52365
+
+
+def addresses_of(pids: Iterable[int]) -> set[tuple[str, int]]:
+    """Where processes listen, as the kernel tells it."""
+    inodes = set()
+    for pid in pids:
+        for link in Path(f"/proc/{pid}/fd").glob("*"):
+            with suppress(OSError):
+                inodes.add(os.readlink(link).removeprefix("socket:[").removesuffix("]"))
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in inodes:
+                host, port = fields[1].split(":")
+                numbers = bytes.fromhex(host[-8:])[::-1]  # the last four of an IPv4 address that IPv6 sees
+                is_mapped = len(host) == 8 or host[:24] == "0000000000000000FFFF0000"
+                found.add((".".join(map(str, numbers)) if is_mapped else host, int(port, 16)))
+    return found
+
+
 @pytest.mark.parametrize(
     ("number", "words"),
     [
@@ -105,6 +127,11 @@ def test_a_signal_ends_a_command_its_ray_and_its_workers(
             time.sleep(0.2)
         below = processes_below(process.pid)
         assert "raylet" in below.values()
+        (folder,) = place.temporary.glob("hcl-ray-*")
+        assert folder.stat().st_mode & 0o777 == 0o700
+        listening = addresses_of(below)
+        assert len(listening) > 5 and {host for host, _ in listening} == {LOOPBACK}, listening
+        assert AGENT_PORT not in {port for _, port in listening}
         os.killpg(process.pid, number)  # as a terminal does it
         _, err = process.communicate(timeout=LIMIT_S)
     finally:

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,21 +106,24 @@ def test_a_command_that_hangs_as_it_ends_is_ended(tmp_path: Path) -> None:
 def test_ctrl_c_of_a_job_that_is_followed_says_how_to_reach_it_in_one_line(
     hcl: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The commands are there to be copied, however narrow the terminal is."""
-    job = "hcl-train-a-name-that-is-rather-long-0123456789"
+    """The commands are there to be copied, however narrow the terminal is. A job has time to end in order."""
+    job, given = "hcl-train-a-name-that-is-rather-long-0123456789", {}
 
     class Server:
+        url, sends_token_in_clear = "http://head:8265", False
+
         def __init__(self, address: str | None) -> None:
             pass
 
-        def details(self, job_id: str) -> None:
-            pass
+        def submit(self, entrypoint: str, **named: Any) -> None:
+            given.update(named)
 
         def follow(self, job_id: str, write: object) -> None:
             raise KeyboardInterrupt
 
     monkeypatch.setattr("cluster.jobs.JobServer", Server)
     monkeypatch.setattr(submit.notes, "_width", 40)
-    code, _, err = hcl("jobs", "logs", job, "--follow")
+    code, _, err = hcl("submit", "--installed", "--name", job, "--", "config", "list")
     assert code == 130
     assert err == f"job {job} goes on: hcl jobs logs {job} --follow, or hcl jobs stop {job}\n"
+    assert given["environment"]["RAY_JOB_STOP_WAIT_TIME_S"] == "30"
