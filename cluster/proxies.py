@@ -24,7 +24,7 @@ def bypassing(hosts: Iterable[str], environment: Mapping[str, str] | None = None
         return {}
     named = next((environment[name] for name in _NAMES if environment.get(name)), "")
     words = [word.strip() for word in named.split(",") if word.strip()]
-    value = ",".join(dict.fromkeys([*words, *LOOPBACK, socket.gethostname(), *hosts]))
+    value = ",".join(dict.fromkeys([*words, *LOOPBACK, socket.gethostname(), *filter(None, hosts)]))
     return dict.fromkeys(_NAMES, value)
 
 

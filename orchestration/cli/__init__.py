@@ -1,4 +1,5 @@
-"""The command line: `hcl --help`. Exit status 0 done, 1 failed, 2 misused. One module a group of commands."""
+"""The command line: `hcl --help`. Exit status 0 done, 1 failed, 2 misused, 128 and the number of a signal that ended it.
+One module a group of commands."""
 
 from __future__ import annotations
 

@@ -55,9 +55,9 @@ class Interrupts:
 
     def end_at_once(self) -> None:
         """End the process without waiting for anything; Ray's processes end with it."""
-        if sys.stderr.isatty():
-            with suppress(OSError):
-                os.write(sys.stderr.fileno(), b"\x1b[?25h\n")  # the cursor, which a progress bar may have hidden
+        with suppress(OSError, ValueError):  # a terminal that is gone
+            cursor = "\x1b[?25h\n" if sys.stderr.isatty() else ""  # which a progress bar may have hidden
+            os.write(sys.stderr.fileno(), f"{cursor}{self.hint}\n".encode())
         os._exit(self.exit_code)
 
     def close(self) -> None:

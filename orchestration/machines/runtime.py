@@ -78,12 +78,12 @@ def connect(
         return
     for name, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    address = address or os.environ.get("RAY_ADDRESS") or None
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
     ours = {"trial_driver": N_TRIAL_DRIVERS, **(resources or {})}
     with (
-        _joined(address, timeout_s) if address else local_ray(num_cpus, ours),
+        local_ray(num_cpus, ours) if address == "local" else _joined(address, timeout_s),
         closed_pools(),
-        ends_without_nodes(address or "local Ray"),
+        ends_without_nodes("local Ray" if address == "local" else address),
     ):
         _tighten_token()
         yield
@@ -202,7 +202,7 @@ def _env_vars_of_job() -> dict[str, str]:
 
 def _probe(address: str, timeout_s: float) -> None:
     """Raise ClusterError unless a Ray cluster answers there: `ray.init` itself would wait for minutes."""
-    if address in ("auto", "local"):
+    if address == "auto":
         return
     if address.startswith(("http://", "https://")):
         raise ClusterError(

@@ -94,13 +94,13 @@ def test_a_command_that_hangs_as_it_ends_is_ended(tmp_path: Path) -> None:
     """
     for grace_s, signals, status in (("0.2", [signal.SIGTERM], 143), ("60", [signal.SIGINT, signal.SIGINT], 130)):
         words = [sys.executable, "-c", textwrap.dedent(script), grace_s]
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert process.stdout is not None
         for number in signals:
             process.stdout.readline()
             process.send_signal(number)
-        assert process.wait(20) == status
-        process.stdout.close()
+        assert process.communicate(timeout=20)[1] == f"{interrupts.AGAIN}\n"
+        assert process.returncode == status
 
 
 def test_ctrl_c_of_a_job_that_is_followed_says_how_to_reach_it_in_one_line(
