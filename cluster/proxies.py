@@ -15,7 +15,7 @@ _NAMES = ("no_proxy", "NO_PROXY")
 
 
 def bypassing(hosts: Iterable[str], environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The variables that have programs reach hosts, this machine and loopback without a proxy; what they name already
+    """Return the variables that have programs reach hosts, this machine and loopback without a proxy; what they name already
     is kept. Empty where no proxy is named."""
     environment = os.environ if environment is None else environment
     if not any(
@@ -29,7 +29,7 @@ def bypassing(hosts: Iterable[str], environment: Mapping[str, str] | None = None
 
 
 def straight(url: str) -> dict[str, Any]:
-    """Arguments of a request that carries a token: whatever happens, only the server that was named sees it.
+    """Return the arguments of a request that carries a token: whatever happens, only the server that was named sees it.
 
     A proxy would read what goes over http, and forward it to nobody on loopback; over https it passes on what it cannot
     read. A server may not send the request on to another one, nor does a password out of ~/.netrc replace the token.
@@ -42,7 +42,7 @@ def straight(url: str) -> dict[str, Any]:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether what is sent there stays on this machine."""
+    """Tell whether what is sent there stays on this machine."""
     host = urlsplit(url).hostname or ""
     with suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback

@@ -28,7 +28,7 @@ def storing(path: Path) -> Iterator[None]:
 
 
 def remedy_for(error: OSError | int | None) -> str:
-    """What to do about what the system refuses, by its number: where there is room, nobody is told to make some."""
+    """Say what to do about what the system refuses, by its number: where there is room, nobody is told to make some."""
     number = error.errno if isinstance(error, OSError) else error
     return _REMEDIES.get(number or 0, "check that file system")
 

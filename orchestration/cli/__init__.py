@@ -1,5 +1,5 @@
-"""The command line: `hcl --help`. Exit status 0 done, 1 failed, 2 misused, 128 and the number of a signal that ended it.
-One module a group of commands."""
+"""The command line: `hcl --help`. Exit status 0 done, 1 failed, 2 misused, 128 and the number of the signal that ended
+it. One module a group of commands."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _run() -> None:
 
 
 def _told(error: OSError) -> StorageError | None:
-    """What the system refused, as a message; None for what would be a bug."""
+    """Put what the system refused into a message; None for what would be a bug."""
     if isinstance(error, PermissionError) and error.filename is not None:
         problem = f"no permission ({error.strerror})"
         return StorageError(problem, where=str(error.filename), remedy=f"{remedy_for(error)} (--data, --runs)")

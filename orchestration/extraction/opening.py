@@ -26,7 +26,7 @@ _BATCH = 16  # files a call: a call costs about as much as opening one
 
 
 def unreadable(files: Mapping[str, Path], *, time_limit_s: float = 60.0, address: str | None = None) -> dict[str, str]:
-    """What is wrong with the files of which no first frame, and the folders of which not every frame can be read, by
+    """Return what is wrong with the files of which no first frame, and the folders of which not every frame can be read, by
     key.
 
     Args:

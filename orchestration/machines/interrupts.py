@@ -35,7 +35,7 @@ class Interrupts:
 
     @property
     def exit_code(self) -> int:
-        """128 and the number of the first signal; that of Ctrl-C where none was received."""
+        """Return 128 and the number of the first signal; that of Ctrl-C where none was received."""
         return 128 + (self.received[0] if self.received else signal.SIGINT)
 
     def handle(self, number: int, frame: FrameType | None) -> None:
@@ -61,7 +61,7 @@ class Interrupts:
         os._exit(self.exit_code)
 
     def close(self) -> None:
-        """The command has ended."""
+        """Note that the command has ended."""
         self._over.set()
 
     def _end_later(self) -> None:

@@ -80,7 +80,7 @@ def _start(folder: RayFolder, num_cpus: int | None, resources: Mapping[str, floa
 
 
 def _remedy(error: Exception) -> str:
-    """What to do about a Ray that does not start, by its cause."""
+    """Return what to do about a Ray that does not start, by its cause."""
     text, number = str(error).lower(), getattr(error, "errno", None)
     if number in (errno.EACCES, errno.EPERM, errno.EROFS) or "permission denied" in text:
         return "make that path writable for you; RAY_TMPDIR names another place for Ray's files"
@@ -99,7 +99,7 @@ def _tell(logs: Path | None) -> None:
 
 
 def _token_beside(folder: Path) -> dict[str, str]:
-    """Where Ray finds its token, if home is no place for it: as for a user without a name, in a container."""
+    """Tell Ray where its token is, if home is no place for it: as for a user without a name, in a container."""
     if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get(_TOKEN):
         return {}
     if home := home_folder():
@@ -116,5 +116,5 @@ def _token_beside(folder: Path) -> dict[str, str]:
 
 @functools.cache
 def _token() -> str:
-    """One for all that this process starts: Ray reads it once."""
+    """Make one token for all that this process starts: Ray reads it once."""
     return secrets.token_hex(32)

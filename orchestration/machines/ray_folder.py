@@ -53,7 +53,7 @@ class RayFolder:
 
 @contextmanager
 def private_folder() -> Iterator[RayFolder]:
-    """A new folder of mode 0700 in which a local Ray may put its own; RAY_TMPDIR names it for the block's duration.
+    """Make a folder of mode 0700 for a local Ray, which RAY_TMPDIR names until the block ends and the folder is removed.
 
     What commands that were killed have left behind is removed first. The folder lies in RAY_TMPDIR, TMPDIR or /tmp.
     Where that path is too long for a socket, Ray is given a link to it.
@@ -94,7 +94,7 @@ def _owned(base: Path) -> Iterator[Path]:
 
 @contextmanager
 def _short(folder: Path) -> Iterator[Path]:
-    """The folder, by a path that is short enough for Ray's sockets."""
+    """Give the folder a path that is short enough for Ray's sockets."""
     if len(os.fsencode(f"{folder}{_SOCKET}")) <= _LIMIT:
         yield folder
         return
@@ -110,7 +110,7 @@ def _short(folder: Path) -> Iterator[Path]:
 
 
 def _base() -> Path:
-    """Where temporary files go. Raises ClusterError, which names the variable that is wrong."""
+    """Return where temporary files go. Raises ClusterError, which names the variable that is wrong."""
     if chosen := os.environ.get("RAY_TMPDIR"):
         problem = _problem(Path(chosen))
         if problem:
@@ -131,7 +131,7 @@ def _base() -> Path:
 
 
 def _problem(folder: Path) -> str:
-    """Why no folder can be made there; empty where it can."""
+    """Return why no folder can be made there; empty where it can."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         os.rmdir(tempfile.mkdtemp(prefix=_FOLDER, dir=folder))
@@ -141,7 +141,7 @@ def _problem(folder: Path) -> str:
 
 
 def _made(base: Path) -> tuple[Path, IO[str]]:
-    """A new folder, and the file in it that this process has locked until it ends, however it ends."""
+    """Make a folder, and a file in it that this process has locked until it ends, however it ends."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=base))
         owner = (folder / _OWNER).open("w")
@@ -153,7 +153,7 @@ def _made(base: Path) -> tuple[Path, IO[str]]:
 
 
 def _remove_leftovers(base: Path) -> None:
-    """Folders of this user whose command has ended without removing them, and logs that were kept for long."""
+    """Remove folders of this user whose command has ended without doing so, and logs that were kept for long."""
     for folder in {*base.glob(f"{_FOLDER}*"), *_SYSTEM.glob(f"{_FOLDER}*")}:
         with suppress(OSError):
             status = folder.lstat()

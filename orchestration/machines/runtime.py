@@ -167,7 +167,7 @@ _LINE_S = 5.0
 
 @contextmanager
 def _joined(address: str, timeout_s: float) -> Iterator[None]:
-    """A running cluster, for the duration of a block. Its head is reached without a proxy, by its workers too: they
+    """Join a running cluster for the duration of a block. Its head is reached without a proxy, by its workers too: they
     hand it the token."""
     _probe(address, timeout_s)
     direct = bypassing([address.removeprefix("ray://").rpartition(":")[0].strip("[]")])
@@ -195,7 +195,7 @@ def _joined(address: str, timeout_s: float) -> Iterator[None]:
 
 
 def _env_vars_of_job() -> dict[str, str]:
-    """What `hcl submit --env` has set: Ray refuses a second value."""
+    """Return what `hcl submit --env` has set: Ray refuses a second value."""
     config = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
     return (config.get("runtime_env") or {}).get("env_vars") or {}
 

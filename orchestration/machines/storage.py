@@ -108,7 +108,7 @@ _PATH = re.compile(r"'(/[^']+)'")
 
 
 def _place(error: BaseException, folder: Path, code: int) -> str:
-    """What was being written: what the error names, or the folder, unless that has room."""
+    """Say what was being written: what the error names, or the folder, unless that has room."""
     if named := getattr(error, "filename", None):
         return str(named)
     if found := _PATH.search(str(error)):

@@ -87,7 +87,7 @@ LOOPBACK, AGENT_PORT = "127.0.0.1", 52365
 
 
 def addresses_of(pids: Iterable[int]) -> set[tuple[str, int]]:
-    """Where processes listen, as the kernel tells it."""
+    """Return where processes listen, as the kernel tells it."""
     inodes = set()
     for pid in pids:
         for link in Path(f"/proc/{pid}/fd").glob("*"):
