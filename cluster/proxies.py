@@ -15,8 +15,8 @@ _NAMES = ("no_proxy", "NO_PROXY")
 
 
 def bypassing(hosts: Iterable[str], environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the variables that have programs reach hosts, this machine and loopback without a proxy; what they name already
-    is kept. Empty where no proxy is named."""
+    """Return the variables that have programs reach hosts, this machine and loopback without a proxy. What they name
+    already is kept; there are none where no proxy is named."""
     environment = os.environ if environment is None else environment
     if not any(
         name.lower() in ("http_proxy", "https_proxy", "all_proxy") and environment[name] for name in environment

@@ -26,8 +26,7 @@ _BATCH = 16  # files a call: a call costs about as much as opening one
 
 
 def unreadable(files: Mapping[str, Path], *, time_limit_s: float = 60.0, address: str | None = None) -> dict[str, str]:
-    """Return what is wrong with the files of which no first frame, and the folders of which not every frame can be read, by
-    key.
+    """Return, by key, what is wrong with files whose first frame, and with folders whose frames cannot all be read.
 
     Args:
         time_limit_s: of one file; a decoder that hangs or crashes costs its file, not the check.

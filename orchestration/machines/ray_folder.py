@@ -53,7 +53,7 @@ class RayFolder:
 
 @contextmanager
 def private_folder() -> Iterator[RayFolder]:
-    """Make a folder of mode 0700 for a local Ray, which RAY_TMPDIR names until the block ends and the folder is removed.
+    """Make a folder of mode 0700 for a local Ray, which RAY_TMPDIR names until the block ends, and it is removed.
 
     What commands that were killed have left behind is removed first. The folder lies in RAY_TMPDIR, TMPDIR or /tmp.
     Where that path is too long for a socket, Ray is given a link to it.
