@@ -30,7 +30,9 @@ def storing(path: Path) -> Iterator[None]:
 def remedy_for(error: OSError | int | None) -> str:
     """Say what to do about what the system refuses, by its number: where there is room, nobody is told to make some."""
     number = error.errno if isinstance(error, OSError) else error
-    return _REMEDIES.get(number or 0, "check that file system")
+    if number is None:  # numpy counts what was written, and knows no number: it was cut short
+        number = errno.ENOSPC
+    return _REMEDIES.get(number, "check that file system")
 
 
 _REMEDIES = {

@@ -31,6 +31,12 @@ def test_nobody_is_told_to_free_space_where_there_is_room(tmp_path: Path, number
     assert ("free space" in remedy_for(number)) == (number == errno.ENOSPC)
 
 
+def test_a_write_that_numpy_found_cut_short_is_of_a_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="2160 requested") as raised, storing(tmp_path):
+        raise OSError("2160 requested and 2016 written")
+    assert "free space" in str(raised.value.remedy)
+
+
 def test_torchs_own_words_for_a_full_disk_are_not_its_cause(tmp_path: Path) -> None:
     def save() -> None:
         try:
