@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,15 +14,20 @@ from typing import Any
 import aiohttp
 import requests
 from ray.exceptions import AuthenticationError
-from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+from ray.job_submission import JobDetails, JobStatus
 
+from cluster.client import Client
 from cluster.errors import JobError
-from cluster.servers import OVERRIDES, is_loopback, token_for, url_of, without
+from cluster.proxies import is_loopback
+from cluster.servers import OVERRIDES, token_for, url_of, without
 from cluster.tokens import PLACES
 
-_TIMEOUT_S = 20.0  # of one request
+STOP_S = 30.0
+"""How long a job that is told to end may take before it is killed; Ray's own three seconds are short for a Ray job."""
+_QUIET_S = 20.0  # of a log, before the server is asked whether the job has ended
 _PATIENCE_S = 60.0  # how long a server may be silent while a job is followed
 _READY_S = 180.0  # how long a cluster that has just started may have no node that takes a job
+_AGENT_S = 60.0  # how long a node's agent may take to start
 _NOT_READY = "No available agent"
 
 
@@ -52,9 +56,7 @@ class JobServer:
         self.url = url_of(address)
         self.token = token_for(self.url)
         with without(OVERRIDES), _told(self):
-            self._client = JobSubmissionClient(self.url, headers=self.token.header() if self.token else None)
-        bounded = functools.partial(self._client._do_request, timeout=_TIMEOUT_S)  # Ray itself would wait for ever
-        self._client._do_request = bounded  # type: ignore[method-assign]
+            self._client = Client(self.url, headers=self.token.header() if self.token else None)
 
     @property
     def sends_token_in_clear(self) -> bool:
@@ -100,6 +102,13 @@ class JobServer:
             except JobError as error:
                 if _NOT_READY not in error.problem or time.monotonic() > deadline:
                     raise
+                if (age := self._client.head_age()) is not None and age > _AGENT_S:
+                    raise JobError(
+                        f"its head takes no jobs: no agent answers there, {age:.0f} s after the node has started",
+                        where=self.url,
+                        remedy="another Ray of that machine may hold the agent's port 52365: end it, or start this one "
+                        "with --dashboard-agent-listen-port=0; else dashboard_agent.log of the head's session says why",
+                    ) from error
             time.sleep(2.0)
 
     def details(self, job_id: str) -> JobDetails:
@@ -119,7 +128,7 @@ class JobServer:
             return self._client.get_job_logs(job_id)
 
     def stop(self, job_id: str) -> bool:
-        """Ask a job to end; it has three seconds before it is killed. False where it had ended."""
+        """Ask a job to end; one of `hcl submit` has STOP_S before it is killed. False where it had ended."""
         with _told(self, job_id):
             return self._client.stop_job(job_id)
 
@@ -162,7 +171,7 @@ class JobServer:
         try:
             while True:
                 pending = pending or asyncio.ensure_future(anext(chunks))
-                done, _ = await asyncio.wait({pending}, timeout=_TIMEOUT_S)
+                done, _ = await asyncio.wait({pending}, timeout=_QUIET_S)
                 if not done:  # quiet, or cut off?
                     if has_ended:  # for an interval: no more will come on this connection, and nobody closes it
                         log = await asyncio.to_thread(self.logs, job_id)

@@ -20,6 +20,12 @@ _ADDRESS = shlex.quote(
 # could not start and nothing ran.
 _LEAVING_STATUS = shlex.quote('"$@"; status=$?; echo "$status" > "$0"; exit "$status"')
 
+# `bash -c THIS FOLDER COMMAND...` runs the command with a folder around Ray's own, which are open to everybody. A
+# signal reaches the command too: what is left for bash is to clean up after it.
+_IN_PRIVATE_FOLDER = shlex.quote(
+    'mkdir -p -m 700 "$0" && [ -O "$0" ] || exit 1; trap : INT TERM HUP; "$@"; status=$?; rm -rf "$0"; exit "$status"'
+)
+
 
 def render_slurm(description: Description, command: Sequence[str]) -> str:
     """A script for `sbatch`: Ray on every node of the job, the command on the first, and all ends as it does.
@@ -63,13 +69,15 @@ def render_slurm(description: Description, command: Sequence[str]) -> str:
             "set -euo pipefail",
             "",
             "# The environment that has hcl must be active here, on every node.",
-            "export RAY_TMPDIR=/tmp/ray-$SLURM_JOB_ID  # short: sockets lie in it; --temp-dir does not work here",
+            "# Short: sockets lie in it. Of this user alone, on every node: Ray opens its own folders to everybody.",
+            'RAY_TMPDIR=$(mktemp -d "/tmp/ray-$SLURM_JOB_ID-XXXXXX")  # --temp-dir does not work here',
+            "export RAY_TMPDIR",
             "export RAY_AUTH_MODE=token",
             "export RAY_AUTH_TOKEN_PATH=$HOME/.ray/job-$SLURM_JOB_ID.token  # home is seen by every node",
             "export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300  # seconds for all nodes to join",
             "export RAY_py_gcs_connect_timeout_s=300  # as long for a node that is there before the head",
             "status=$HOME/.ray/job-$SLURM_JOB_ID.status",
-            'trap \'rm -f "$RAY_AUTH_TOKEN_PATH" "$status"\' EXIT',
+            'trap \'rm -rf "$RAY_AUTH_TOKEN_PATH" "$status" "$RAY_TMPDIR"\' EXIT',
             'rm -f "$status"  # of the same job before it was requeued',
             "(",
             "    umask 077",
@@ -81,9 +89,11 @@ def render_slurm(description: Description, command: Sequence[str]) -> str:
             'names=$(scontrol show hostnames "$SLURM_JOB_NODELIST")',
             "last=$(sed -n '$p' <<< \"$names\")",
             f'head=${{HCL_HEAD_ADDRESS:-$(python -c {_ADDRESS} "$last" 2> /dev/null || sed -n 1p <<< "$names")}}',
+            'export no_proxy="${no_proxy:+$no_proxy,}localhost,127.0.0.1,$head"  # the token goes to no proxy',
+            'export NO_PROXY="$no_proxy"',
             "port=$((20000 + SLURM_JOB_ID % 20000))",
             f"srun --nodes={nodes.count} --ntasks-per-node=1 --cpus-per-task={nodes.cpus} --cpu-bind=none "
-            f'ray symmetric-run --address "$head:$port" '
+            f'bash -c {_IN_PRIVATE_FOLDER} "$RAY_TMPDIR" ray symmetric-run --address "$head:$port" '
             f"--min-nodes {nodes.count} --num-cpus={nodes.cpus}{gpus} --resources={_RESOURCES} "
             f'-- env RAY_ADDRESS="$head:$port" bash -c {_LEAVING_STATUS} "$status" {shlex.join(["hcl", *command])} '
             "|| true",
@@ -108,8 +118,18 @@ def render_laptop(description: Description) -> str:
             "set -euo pipefail",
             "export RAY_AUTH_MODE=token RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0",
             "[ -s ~/.ray/auth_token ] || (umask 077 && ray get-auth-token --generate > /dev/null)",
-            "exec ray start --head --block --node-ip-address=127.0.0.1 --port=6379 --dashboard-host=127.0.0.1 "
-            f"--dashboard-port=8265 --num-cpus={n_cpus} --num-gpus={n_gpus} --resources={_RESOURCES}",
+            "# Of this user alone, mode 0700: Ray opens what lies in it to everybody.",
+            "RAY_TMPDIR=$(mktemp -d /tmp/ray-$UID-XXXXXXXX)",
+            "# Without the second, Ray replaces 127.0.0.1 by this machine's address, and listens there.",
+            "export RAY_TMPDIR RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0",
+            "# An agent's port of its own: 52365 may be another Ray's.",
+            "ray start --head --block --node-ip-address=127.0.0.1 --port=6379 --dashboard-host=127.0.0.1 "
+            f"--dashboard-port=8265 --dashboard-agent-listen-port=0 --num-cpus={n_cpus} --num-gpus={n_gpus} "
+            f"--resources={_RESOURCES} &",
+            "trap 'kill \"$!\"' INT TERM HUP",
+            'while status=0; wait "$!" || status=$?; kill -0 "$!" 2> /dev/null; do :; done',
+            'rm -rf "$RAY_TMPDIR"',
+            'exit "$status"',
             "",
         ]
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 import requests
 
 from cluster.errors import JobError
+from cluster.proxies import straight
 from cluster.tokens import PLACES, Token, find_token
 
 PORT = 8265
@@ -51,9 +51,8 @@ def token_for(url: str) -> Token | None:
 
 def _version(url: str, token: Token | None) -> requests.Response:
     try:
-        return requests.get(
-            f"{url}/api/version", headers=token.header() if token else {}, timeout=5, allow_redirects=False
-        )
+        headers = token.header() if token else {}
+        return requests.get(f"{url}/api/version", headers=headers, timeout=5, **straight(url))
     except requests.RequestException as error:
         is_other = "BadStatusLine" in repr(error) or "RemoteDisconnected" in repr(error)
         problem = "something listens there that is not a job server" if is_other else "no job server answers there"
@@ -78,14 +77,6 @@ def _check(url: str, answer: requests.Response, token: Token | None) -> Token | 
     raise JobError(
         f"is not a Ray job server: it answers {answer.status_code}", where=url, remedy=f"check host and port ({PORT})"
     )
-
-
-def is_loopback(url: str) -> bool:
-    """Whether what is sent there stays on this machine."""
-    host = urlsplit(url).hostname or ""
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
 
 
 @contextmanager

@@ -37,8 +37,16 @@ def find_token(environment: Mapping[str, str] | None = None, home: Path | None =
         return _token(value, "RAY_AUTH_TOKEN")
     if named := environment.get("RAY_AUTH_TOKEN_PATH"):
         return _read(Path(named).expanduser(), f"{named} (RAY_AUTH_TOKEN_PATH)")
-    path = (home or Path.home()) / ".ray" / "auth_token"
-    return _read(path, str(path))
+    home = home or home_folder()
+    return _read(home / ".ray" / "auth_token", str(home / ".ray" / "auth_token")) if home else None
+
+
+def home_folder() -> Path | None:
+    """Return this user's home; None for a user without a name, as in a container, where HOME is not set either."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
 
 
 def _read(path: Path, origin: str) -> Token | None:

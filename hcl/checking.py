@@ -22,7 +22,7 @@ from hcl.splits import Partition, Video, read_split
 NO_FILE = "no video file and no frames"
 
 OpenFiles = Callable[[Mapping[str, Path]], Mapping[str, str]]
-"""Opens video files by key and says what is wrong with those that cannot be read."""
+"""Opens video files and folders of frames by key, and says what is wrong with those that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,8 @@ def check_dataset(
 
     Args:
         min_frames: videos with fewer are called short.
-        open_files: called once with the files that have no frames yet; None: only empty files are found broken.
+        open_files: called once with the files that have no frames yet, and with the folders of frames; None: only empty
+            files are found broken.
 
     Raises:
         SplitError: the lists contradict themselves or each other.
@@ -107,8 +108,11 @@ def check_dataset(
         raise nothing_found(data_root, card, len(videos))
     waiting, broken = _without_frames(without_frames, files, records)
     if open_files is not None:
-        problems = open_files({video.key: files[video.key] for video in videos if video in waiting})
-        broken |= {video: problems[video.key] for video in waiting if video.key in problems}
+        extracted = {video: store.folder_of(video) for video in videos if video not in without_frames}
+        opened = {video: files[video.key] for video in videos if video in waiting}
+        opened |= {video: folder for video, folder in extracted.items() if folder is not None}
+        problems = open_files({video.key: path for video, path in opened.items()})
+        broken |= {video: problems[video.key] for video in opened if video.key in problems}
     checked = []
     for name, listed in split.partitions.items():
         bad = {video: broken[video] for video in listed.videos if video in broken}

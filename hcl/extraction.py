@@ -14,6 +14,7 @@ from hcl.errors import DataError, StorageError
 from hcl.folders import folder_names
 from hcl.manifest import VideoRecord
 from hcl.opencv_frames import OpenCVFrames
+from hcl.storing import remedy_for
 
 VIDEO_EXTENSIONS = frozenset(
     {".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp", ".gif"}
@@ -64,7 +65,7 @@ def extract_video(
         raise StorageError(
             f"frames cannot be written: {error.strerror or error}",
             where=str(destination),
-            remedy="check permissions and free space, then repeat the command",
+            remedy=f"{remedy_for(error)}, then repeat the command",
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

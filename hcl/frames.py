@@ -85,6 +85,11 @@ class FrameStore:
             )
         return np.stack(frames)
 
+    def folder_of(self, video: Video) -> Path | None:
+        """Return the folder in which a video's frames are files; None where they are packed, or there are none."""
+        source = self._source(video)
+        return source.path if isinstance(source, FrameFolder) and source.n_frames else None
+
     def missing(self, partition: Partition) -> tuple[Video, ...]:
         """The videos of a partition that have no frames here, in its order."""
         present = {

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hcl.errors import StorageError
+from hcl.storing import remedy_for
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def exclusive(images_root: Path) -> Iterator[None]:
         folder = os.open(images_root, os.O_RDONLY)
     except OSError as error:
         raise StorageError(
-            f"frames cannot be written: {error.strerror or error}", where=str(images_root), remedy="check permissions"
+            f"frames cannot be written: {error.strerror or error}", where=str(images_root), remedy=remedy_for(error)
         ) from error
     try:
         try:

@@ -20,6 +20,7 @@ from hcl.locking import exclusive
 from hcl.manifest import VideoRecord, read_manifest
 from hcl.shards import PackedVideo, Shard, shard_paths, write_shard
 from hcl.splits import Video
+from hcl.storing import remedy_for
 
 VIDEOS_PER_SHARD = 300
 
@@ -204,5 +205,5 @@ def _storage_errors(images_root: Path) -> Iterator[None]:
         raise StorageError(
             f"frames cannot be moved: {error.strerror or error}",
             where=str(error.filename or images_root),
-            remedy="check permissions and free space, then repeat the command",
+            remedy=f"{remedy_for(error)}, then repeat the command",
         ) from error

@@ -18,8 +18,9 @@ from results.marks import marked
 from results.markup import bold_cells
 from results.tables import accuracy_table, trials_table
 
-out, notes = Console(), Console(stderr=True)
-"""What was asked for, and what is said about it."""
+out, notes = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
+"""What was asked for, and what is said about it. Lines are never broken: commands in them are there to be copied.
+Tables, whose cells and titles are wrapped, are printed with `soft_wrap=False`."""
 
 
 def show_epoch(row: dict[str, Any]) -> None:
@@ -77,7 +78,7 @@ def print_rows(frame: pd.DataFrame, title: str | None = None) -> None:
     for index, row in enumerate(frame.itertuples(index=False)):
         cells = zip(frame.columns, map(escape, map(str, row)), strict=True)
         table.add_row(*(f"[bold]{text}[/]" if (index, column) in chosen else text for column, text in cells))
-    page().print(table)
+    page().print(table, soft_wrap=False)
     for line in (frame.attrs.get("caption", ""), *frame.attrs.get("footnotes", ())):
         if line:
             out.print(escape(line), soft_wrap=True, highlight=False)

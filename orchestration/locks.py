@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from hcl.errors import StorageError
-from hcl.storing import storing
+from hcl.storing import remedy_for, storing
 from orchestration.machines.claims import claimed, is_free, signature
 from orchestration.machines.mounts import is_in_bucket, lock_here
 
@@ -108,7 +108,7 @@ def _try(path: Path) -> TextIO | None:
         file = path.open("a")
     except OSError as error:
         raise StorageError(
-            f"cannot be written: {error.strerror}", where=str(path), remedy="give --runs (or --data) a folder of yours"
+            f"cannot be written: {error.strerror}", where=str(path), remedy=f"{remedy_for(error)} (--runs, --data)"
         ) from error
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

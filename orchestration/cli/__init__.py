@@ -1,7 +1,9 @@
-"""The command line: `hcl --help`. Exit status 0 done, 1 failed, 2 misused. One module a group of commands."""
+"""The command line: `hcl --help`. Exit status 0 done, 1 failed, 2 misused, 128 and the number of the signal that ended
+it. One module a group of commands."""
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 
@@ -9,7 +11,8 @@ import typer
 from rich.markup import escape
 
 from cluster import PlaceError
-from hcl.errors import HCLError
+from hcl.errors import HCLError, StorageError
+from hcl.storing import remedy_for
 from orchestration.cli import (
     check,
     checkpoint,
@@ -37,6 +40,7 @@ from orchestration.cli import (
     train,
 )
 from orchestration.console import notes
+from orchestration.machines.interrupts import INTERRUPTED, orderly_ends
 from orchestration.machines.storage import storage_error
 from results import RecordError
 from search_spaces import SpaceError
@@ -82,23 +86,39 @@ app.add_typer(cluster.app, name="cluster")
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends in one message, never in a traceback."""
+    """Run the command line; a user's mistake ends in one message, never in a traceback.
+
+    A signal ends it in order, with 128 and the signal's number as exit status; see `orchestration.machines.interrupts`.
+    """
+    with orderly_ends() as interrupts:
+        try:
+            _run()
+        except SystemExit as stop:
+            if stop.code != INTERRUPTED:
+                raise
+            notes.print(interrupts.hint, soft_wrap=True, markup=False, highlight=False)
+            sys.exit(interrupts.exit_code)
+
+
+def _run() -> None:
     try:
         app()
     except (HCLError, SpaceError, RecordError, PlaceError) as error:
         notes.print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)
-    except PermissionError as error:
-        notes.print(f"[bold red]error[/] {escape(str(error.filename))}: no permission ({escape(str(error.strerror))})")
-        notes.print("  -> give --data and --runs folders that you may write", soft_wrap=True)
-        sys.exit(1)
     except OSError as error:
-        told = storage_error(error, Path.cwd())
+        told = _told(error)
         if told is None:
             raise
         notes.print(f"[bold red]error[/] {escape(str(told))}", soft_wrap=True)
         sys.exit(told.exit_code)
-    except SystemExit as stop:
-        if stop.code == 130:  # typer's for an interrupt
-            notes.print("stopped; repeat the command to go on where it was")
-        raise
+
+
+def _told(error: OSError) -> StorageError | None:
+    """Put what the system refused into a message; None for what would be a bug."""
+    if isinstance(error, PermissionError) and error.filename is not None:
+        problem = f"no permission ({error.strerror})"
+        return StorageError(problem, where=str(error.filename), remedy=f"{remedy_for(error)} (--data, --runs)")
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return StorageError(f"cannot go on: {error.strerror}", where="this process", remedy=remedy_for(error))
+    return storage_error(error, Path.cwd())

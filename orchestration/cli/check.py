@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +44,11 @@ def check(
     ] = False,
     min_frames: Annotated[int, typer.Option(min=1, help="Videos with fewer frames are called short.")] = 8,
     open_files: Annotated[
-        bool, typer.Option("--open-files", help="Read a frame of every file that has not been extracted yet.")
+        bool,
+        typer.Option(
+            "--open-files",
+            help="Read a frame of every file that has not been extracted yet, and all frames that are files.",
+        ),
     ] = False,
     address: Address = None,
 ) -> None:
@@ -90,6 +95,8 @@ def check(
     warnings = found.warnings()
     for warning in warnings:
         notes.print(f"[yellow]warning[/] {escape(warning)}", soft_wrap=True)
+    for video, why in islice(((one, why) for part in found.partitions for one, why in part.broken.items()), 3):
+        notes.print(f"  {escape(video.key)}: {escape(why)}")
     for path in keep_names(data, found):
         notes.print(f"  names: {escape(str(path))}", soft_wrap=True)
     if strict and warnings:

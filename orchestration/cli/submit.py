@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from hcl.errors import ConfigError
 from orchestration.console import notes, out
+from orchestration.machines.interrupts import resumed_by
 
 if TYPE_CHECKING:
     from cluster.jobs import JobServer
@@ -73,7 +74,7 @@ def submit(
     Ctrl-C ends the following, not the job: hcl jobs stop ID. A job that was killed with its cluster is submitted again
     and goes on where it stopped.
     """
-    from cluster.jobs import JobServer, Resources
+    from cluster.jobs import STOP_S, JobServer, Resources
     from cluster.packing import megabytes, pack
     from orchestration import __file__ as code
     from orchestration.cli import app
@@ -82,7 +83,7 @@ def submit(
 
     job = check_command(typer.main.get_command(app), command)  # type: ignore[arg-type]
     resources = Resources(num_cpus, num_gpus, {key: _number(value) for key, value in _pairs("--resource", resource)})
-    environment = {**RAY_ENVIRONMENT, **dict(_pairs("--env", env))}
+    environment = {**RAY_ENVIRONMENT, "RAY_JOB_STOP_WAIT_TIME_S": f"{STOP_S:g}", **dict(_pairs("--env", env))}
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "code.zip"
         if not installed:
@@ -91,6 +92,7 @@ def submit(
             out.print(
                 f"code: {packed.n_files} files, {megabytes(packed.n_bytes)}, {megabytes(packed.n_packed)} packed "
                 f"({state})",
+                soft_wrap=True,
                 highlight=False,
             )
             if packed.untracked:
@@ -108,14 +110,16 @@ def submit(
         server = JobServer(address)
         if server.sends_token_in_clear:
             notes.print(f"[yellow]note[/] the token travels unencrypted to {server.url}; https or a tunnel hides it")
-        job_id = server.submit(
-            job.entrypoint(python, installed=installed),
-            package=None if installed else package,
-            resources=resources,
-            environment=environment,
-            metadata={"hcl": job.shown},
-            job_id=name or job.new_id(),
-        )
+        job_id = name or job.new_id()
+        with resumed_by(f"stopped; whether job {job_id} has begun: hcl jobs list"):
+            server.submit(
+                job.entrypoint(python, installed=installed),
+                package=None if installed else package,
+                resources=resources,
+                environment=environment,
+                metadata={"hcl": job.shown},
+                job_id=job_id,
+            )
     out.print(f"job {job_id} on {server.url}: {job.shown}", soft_wrap=True, highlight=False)
     if wait:
         raise typer.Exit(follow(server, job_id))
@@ -126,11 +130,8 @@ def follow(server: JobServer, job_id: str) -> int:
     """Show a job's log until it ends; returns its exit status."""
     from cluster.jobs import exit_status, outcome
 
-    try:
+    with resumed_by(f"job {job_id} goes on: hcl jobs logs {job_id} --follow, or hcl jobs stop {job_id}"):
         details = server.follow(job_id, write_log)
-    except KeyboardInterrupt:
-        notes.print(f"job {job_id} goes on: hcl jobs logs {job_id} --follow, or hcl jobs stop {job_id}")
-        return 1
     notes.print(f"job {job_id} {outcome(details)}", soft_wrap=True, highlight=False, markup=False)
     return exit_status(details)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,8 +82,10 @@ def ensure_tables(cells: Sequence[Cell], runs: Path, *, mixed: Sequence[Mixed] =
     work = {ENCODE: ("clips", encode), SCORE: ("pairs", score), ONE_BY_ONE: ("episodes", one_by_one)}
     answers: dict[_Job, Scores] = {}
     seconds: dict[Cell, float] = {}
-    with phases({name: (sum(job.size for job in jobs), unit) for name, (unit, jobs) in work.items()}) as advance:
-        for job, done in _run([jobs for _, jobs in work.values()], runs):
+    outcomes = _run([jobs for _, jobs in work.values()], runs)
+    totals = {name: (sum(job.size for job in jobs), unit) for name, (unit, jobs) in work.items()}
+    with closing(outcomes), phases(totals) as advance:
+        for job, done in outcomes:
             answers[job] = done.answer
             seconds[job.cell] = seconds.get(job.cell, 0.0) + done.seconds
             advance(job.phase, job.size)
@@ -115,7 +118,7 @@ def _check_room(encode: Sequence[_Job], runs: Path) -> None:
         )
 
 
-def _run(phases_of_jobs: Sequence[Sequence[_Job]], runs: Path) -> Iterator[tuple[_Job, Done]]:
+def _run(phases_of_jobs: Sequence[Sequence[_Job]], runs: Path) -> Generator[tuple[_Job, Done], None, None]:
     """Each job and what came of it, as they end, phase after phase on the same actors. Raises what a job raised."""
     jobs = [job for phase in phases_of_jobs for job in phase]
     if not jobs:
@@ -132,7 +135,8 @@ def _run(phases_of_jobs: Sequence[Sequence[_Job]], runs: Path) -> Iterator[tuple
         lambda actor, job: actor.work.remote(job.phase, cells[job.cell], job.what),
         n_actors=lambda: n_workers_available("encode", use_gpu=use_gpu),
     )
-    for job, answer in answers:
-        if isinstance(answer, Exception):
-            raise answer if isinstance(answer, HCLError) else RuntimeError(f"{job.phase} failed") from answer
-        yield job, answer
+    with closing(answers):
+        for job, answer in answers:
+            if isinstance(answer, Exception):
+                raise answer if isinstance(answer, HCLError) else RuntimeError(f"{job.phase} failed") from answer
+            yield job, answer

@@ -1,4 +1,4 @@
-"""Opens video files by Ray actors, to find those that cannot be read before an extraction does."""
+"""Opens video files and frames by Ray actors, to find those that cannot be read before the work on them does."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from contextlib import closing
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from hcl.decoding import probe
+from hcl.errors import DataError
+from hcl.folders import FrameFolder
 from orchestration.machines.runtime import (
     ItemCrash,
     ItemTimeout,
@@ -24,7 +27,7 @@ _BATCH = 16  # files a call: a call costs about as much as opening one
 
 
 def unreadable(files: Mapping[str, Path], *, time_limit_s: float = 60.0, address: str | None = None) -> dict[str, str]:
-    """What is wrong with the files of which no first frame can be read as an extraction reads it, by key.
+    """Return, by key, what is wrong with files whose first frame, and with folders whose frames cannot all be read.
 
     Args:
         time_limit_s: of one file; a decoder that hangs or crashes costs its file, not the check.
@@ -69,4 +72,20 @@ class _Opener:
         cv2.setNumThreads(1)
 
     def open(self, batch: list[tuple[str, str]]) -> dict[str, str]:
-        return {key: problem for key, path in batch if (problem := probe(Path(path)).problem)}
+        return {key: problem for key, path in batch if (problem := _problem(Path(path)))}
+
+
+def _problem(path: Path) -> str:
+    return _problem_of_frames(path) if path.is_dir() else probe(path).problem
+
+
+def _problem_of_frames(folder: Path) -> str:
+    frames = FrameFolder.listed(folder)
+    for index in range(frames.n_frames):
+        try:
+            (content,) = frames.read([index])
+        except DataError as error:
+            return f"{frames.file(index).name} {error.problem}"
+        if not content or cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) is None:
+            return f"{frames.file(index).name} is not an image, or only a part of one"
+    return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -67,13 +67,32 @@ def map_actors(
     if n_first < 1 or window < 1:
         raise ValueError(f"n_actors={n_actors} and window={window} must be at least 1")
     pool = _Pool(make_actor, call, iter(items), n_first, room, window, timeout_s, n_tries, start_timeout_s)
+    _open_pools.append(pool)
     try:
         while pool.fill():
             yield from pool.step()
     finally:
-        for slot in pool.slots:
-            slot.kill()
+        pool.close()
+        _open_pools.remove(pool)
 
+
+@contextmanager
+def closed_pools() -> Iterator[None]:
+    """At the end of the block, kill the actors of the pools that were begun in it.
+
+    An error leaves a generator of `map_actors` as it is, for as long as the error is kept. So `connect` closes the
+    pools while their Ray is there.
+    """
+    before = list(_open_pools)
+    try:
+        yield
+    finally:
+        for pool in _open_pools:
+            if pool not in before:
+                pool.close()
+
+
+_open_pools: list[_Pool] = []
 
 _POLL_S = 1.0  # how often the start of actors is looked at when nothing finishes
 _ROOM_S = 5.0  # how often it is asked whether there is room for more
@@ -98,11 +117,12 @@ class _Slot:
     began: float = 0.0  # when the first of the calls began
 
     def kill(self) -> None:
-        with suppress(Exception):  # dead already, or Ray is shut down
-            ray.kill(self.actor, no_restart=True)
+        if ray.is_initialized():  # Ray would start anew to be told of an actor that is gone
+            with suppress(Exception):  # dead already
+                ray.kill(self.actor, no_restart=True)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Pool:
     make_actor: Callable[[], Any]
     call: Callable[[Any, Any], Any]
@@ -119,6 +139,12 @@ class _Pool:
     n_failed_starts: int = 0
     last_start: float = 0.0
     last_asked: float = field(default_factory=time.monotonic)  # for room
+
+    def close(self) -> None:
+        """Kill all actors; what they were doing is lost."""
+        for slot in self.slots:
+            slot.kill()
+        self.slots.clear()
 
     def fill(self) -> bool:
         """Give every started actor work, and start actors for what is left. False once nothing is left to do."""

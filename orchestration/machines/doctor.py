@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from cluster.tokens import find_token
+from cluster.tokens import find_token, home_folder
 from orchestration.machines.each_node import Answer, ask_each_node
 from orchestration.machines.node import NodeFacts, node_facts
 from orchestration.machines.runtime import connect
@@ -41,7 +41,7 @@ def examine(data: Path, runs: Path, address: str | None = None) -> list[Finding]
         ClusterError: Ray cannot be started or reached.
     """
     data, runs = data.absolute(), runs.absolute()
-    findings = judge_token(os.environ, Path.home())
+    findings = judge_token(os.environ, home_folder() or Path())
     with connect(address), _marked(runs) as (marker, problem):
         if problem:
             findings.append(Finding("driver", "runs", "wrong", f"{runs}: {problem}", "give --runs a folder of yours"))

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster.tokens import home_folder
 from hcl.errors import HCLError, StorageError
 from orchestration.machines.each_node import ask_each_node
 
@@ -157,7 +158,8 @@ def _root() -> Path:
 
 def _has_keys() -> bool:
     """Whether s3fs finds keys by itself; otherwise the machine's role has to do."""
-    files = [Path.home() / ".passwd-s3fs", Path("/etc/passwd-s3fs"), Path.home() / ".aws" / "credentials"]
+    home = home_folder()
+    files = [Path("/etc/passwd-s3fs"), *([home / ".passwd-s3fs", home / ".aws" / "credentials"] if home else [])]
     return "AWS_ACCESS_KEY_ID" in os.environ or any(file.exists() for file in files)
 
 

@@ -60,7 +60,7 @@ def node_facts(data: Path, runs: Path, marker: str, n_gpus_of_ray: int) -> NodeF
         sees_data=data.is_dir() and os.access(data, os.R_OK | os.X_OK),
         runs_problem=_runs_problem(runs, marker),
         free_runs_gb=_free_gb(runs),
-        free_temp_gb=_free_gb(Path(tempfile.gettempdir())) or 0.0,
+        free_temp_gb=_free_gb(Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())) or 0.0,
         shm_gb=_size_gb(Path("/dev/shm")),
     )
 

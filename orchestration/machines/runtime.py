@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import os
 import socket
@@ -21,10 +22,14 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cluster.description import N_TRIAL_DRIVERS
+from cluster.proxies import bypassing
 from hcl.errors import ClusterError
 from orchestration.machines import meters, mounts
-from orchestration.machines.actors import ItemCrash, ItemTimeout, map_actors
+from orchestration.machines.actors import ItemCrash, ItemTimeout, closed_pools, map_actors
+from orchestration.machines.interrupts import handlers_kept
+from orchestration.machines.local_ray import local_ray
 from orchestration.machines.node_watch import ends_without_nodes
+from orchestration.machines.ray_folder import environment
 from orchestration.machines.roles import Role, free_for, mark, wait_for_nodes
 
 __all__ = [
@@ -68,36 +73,20 @@ def connect(
         ClusterError: Ray cannot be started or reached, or all of its nodes have died.
     """
     if ray.is_initialized():
-        yield
+        with closed_pools():
+            yield
         return
     for name, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    address = address or os.environ.get("RAY_ADDRESS") or None
-    try:
-        if address:
-            _probe(address, timeout_s)
-            ray.init(address, runtime_env=mounts.runtime_env(), log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            _start(num_cpus, {"trial_driver": N_TRIAL_DRIVERS, **(resources or {})})
-    except ClusterError:
-        raise
-    except Exception as error:  # ConnectionError, RuntimeError, ValueError, OSError and Ray's own
-        ray.shutdown()
-        raise ClusterError(
-            f"Ray cannot be {'reached' if address else 'started'}: {str(error).strip() or type(error).__name__}",
-            where=address or "local Ray",
-            remedy="check the address and, on a cluster with tokens, RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
-            if address
-            else "check free memory and the space in /tmp and /dev/shm, or give the address of a running cluster",
-        ) from error
-    _tighten_token()
-    try:
-        if address:
-            mounts.mount_everywhere()
-        with ends_without_nodes(address or "local Ray"):
-            yield
-    finally:
-        ray.shutdown()
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    ours = {"trial_driver": N_TRIAL_DRIVERS, **(resources or {})}
+    with (
+        local_ray(num_cpus, ours) if address == "local" else _joined(address, timeout_s),
+        closed_pools(),
+        ends_without_nodes("local Ray" if address == "local" else address),
+    ):
+        _tighten_token()
+        yield
 
 
 def n_workers_available(role: Role, *, use_gpu: bool = False) -> int:
@@ -176,20 +165,44 @@ def phases(work: Mapping[str, tuple[int, str]]) -> Iterator[Callable[[str, int],
 _LINE_S = 5.0
 
 
-def _start(num_cpus: int | None, resources: dict[str, float]) -> None:
-    ray.init(
-        "local",  # without it Ray would join whatever cluster was last started on this machine
-        num_cpus=num_cpus,
-        resources=resources,
-        include_dashboard=True,  # without it, stopping a Train run leaks its placement group
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+@contextmanager
+def _joined(address: str, timeout_s: float) -> Iterator[None]:
+    """Join a running cluster for the duration of a block. Its head is reached without a proxy, by its workers too: they
+    hand it the token."""
+    _probe(address, timeout_s)
+    direct = bypassing([address.removeprefix("ray://").rpartition(":")[0].strip("[]")])
+    runtime_env = mounts.runtime_env()
+    if new := {name: value for name, value in direct.items() if name not in _env_vars_of_job()}:
+        runtime_env["env_vars"] = {**new, **runtime_env.get("env_vars", {})}
+    with environment(direct):
+        try:
+            with handlers_kept():
+                ray.init(address, runtime_env=runtime_env, log_to_driver=False, logging_level=logging.ERROR)
+        except BaseException as error:
+            ray.shutdown()
+            if not isinstance(error, Exception):  # Ctrl-C
+                raise
+            raise ClusterError(  # of ConnectionError, RuntimeError, ValueError, OSError and Ray's own
+                f"Ray cannot be reached: {str(error).strip() or type(error).__name__}",
+                where=address,
+                remedy="check the address and, on a cluster with tokens, RAY_AUTH_MODE=token and RAY_AUTH_TOKEN",
+            ) from error
+        try:
+            mounts.mount_everywhere()
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _env_vars_of_job() -> dict[str, str]:
+    """Return what `hcl submit --env` has set: Ray refuses a second value."""
+    config = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
+    return (config.get("runtime_env") or {}).get("env_vars") or {}
 
 
 def _probe(address: str, timeout_s: float) -> None:
     """Raise ClusterError unless a Ray cluster answers there: `ray.init` itself would wait for minutes."""
-    if address in ("auto", "local"):
+    if address == "auto":
         return
     if address.startswith(("http://", "https://")):
         raise ClusterError(

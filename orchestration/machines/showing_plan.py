@@ -38,7 +38,7 @@ def show_plan(made: Plan, costs: UnitCosts, task: Task, *, n_nodes: int, per_nod
         ),
     ):  # fmt: skip
         table.add_row(*row)
-    out.print(table)
+    out.print(table, soft_wrap=False)
 
 
 def duration(seconds: float) -> str:

@@ -6,10 +6,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import shutil
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from hcl.errors import StorageError
+from hcl.storing import remedy_for
 from orchestration.machines import buckets
 
 ANSWER_S = 10.0
@@ -79,13 +83,39 @@ def storage_error(error: BaseException, folder: Path) -> StorageError | None:
     """
     seen: BaseException | None = error
     while seen is not None:
+        if _SHARED_MEMORY.search(str(seen)):
+            return StorageError(
+                "is full: what the processes that read clips hand over lies there",
+                where="/dev/shm",
+                remedy="give the machine or container a larger one (--shm-size=8g), or read clips without processes "
+                "of their own (--set train.loader_processes=0); then repeat the command",
+            )
         number = getattr(seen, "errno", None)
         for code in _OF_DISK:
             if number == code or os.strerror(code) in str(seen):
                 return StorageError(
                     f"cannot be written: {os.strerror(code)}",
-                    where=str(getattr(seen, "filename", None) or folder),
-                    remedy="free space or mend the mount, then repeat the command, which goes on where it stopped",
+                    where=_place(seen, folder, code),
+                    remedy=f"{remedy_for(code)}, then repeat the command, which goes on where it stopped",
                 )
         seen = seen.__cause__ or seen.__context__
     return None
+
+
+_SHARED_MEMORY = re.compile(r"</torch_\d+|raise your shared memory limit|unable to allocate shared memory|/dev/shm")
+_ROOM = 64 * 1024**2  # bytes; what is free of a disk that refuses
+_PATH = re.compile(r"'(/[^']+)'")
+
+
+def _place(error: BaseException, folder: Path, code: int) -> str:
+    """Say what was being written: what the error names, or the folder, unless that has room."""
+    if named := getattr(error, "filename", None):
+        return str(named)
+    if found := _PATH.search(str(error)):
+        return found[1]
+    with suppress(OSError):
+        if code == errno.ENOSPC and shutil.disk_usage(folder).free > _ROOM:
+            return (
+                f"another disk than that of {folder}, such as the one of temporary files (RAY_TMPDIR, TMPDIR or /tmp)"
+            )
+    return str(folder)

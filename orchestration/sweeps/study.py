@@ -12,6 +12,7 @@ from hcl.config import Experiment
 from hcl.errors import ConfigError, StorageError
 from hcl.resolve import load_resolved, override, to_yaml
 from hcl.settings import flatten
+from hcl.storing import remedy_for
 from hcl.strict_yaml import dump_yaml, read_yaml
 from orchestration.runs import Run, resources_of
 from orchestration.sweeps.choices import SamplerName, StopRule
@@ -155,7 +156,7 @@ def open_folder(study: Study) -> Study:
         write_atomically(study.folder / "experiment.yaml", to_yaml(study.experiment).encode())
     except OSError as error:
         raise StorageError(
-            f"cannot be written: {error.strerror}", where=str(study.folder), remedy="give --runs a folder of yours"
+            f"cannot be written: {error.strerror}", where=str(study.folder), remedy=f"{remedy_for(error)} (--runs)"
         ) from error
     return replace(study, n_trials=content["n_trials"])
 

@@ -109,7 +109,7 @@ def read_status(folder: Path) -> Status:
 def show_status(folder: Path) -> None:
     """`hcl sweep --status`."""
     status = read_status(folder)
-    page().print(trials_table(folder, status.trials, status.record.mode, status.record.n_trials))
+    page().print(trials_table(folder, status.trials, status.record.mode, status.record.n_trials), soft_wrap=False)
     for trial in status.trials:
         if trial.state == "failed":
             out.print(
@@ -142,9 +142,9 @@ def show_end(record: results.SweepRecord, trials: Sequence[results.TrialRecord],
         values = [trial.values.get(metric) for metric in metrics] if front else [trial.value]
         stages = [_number(trial.unfused), settings_text(trial.fusion)] if fused else []
         rows.append([trial.trial, *map(_number, values), *stages])
-    page().print(_with_parameters(["trial", *metrics, *fused], rows, shown, varying, title))
+    page().print(_with_parameters(["trial", *metrics, *fused], rows, shown, varying, title), soft_wrap=False)
     if any(trial.round for trial in trials) and record.best_trial:
-        page().print(_lineage(trials, record.best_trial, varying))
+        page().print(_lineage(trials, record.best_trial, varying), soft_wrap=False)
     if record.importances:
         shares = list(record.importances.items())[:_IMPORTANT]
         out.print("what mattered: " + ", ".join(f"{path} {100 * share:.0f}%" for path, share in shares), soft_wrap=True)
@@ -169,7 +169,7 @@ def show_fused(fused: Sequence[FusedTrial], n_best: int = 5) -> None:
     for one in fused[:n_best]:
         numbers = map(_number, (one.trained, one.published, one.fused))
         table.add_row(one.trial, *numbers, settings_text(one.settings))
-    page().print(table)
+    page().print(table, soft_wrap=False)
 
 
 def show_candidates(candidates: Sequence[Candidate]) -> None:
@@ -180,7 +180,7 @@ def show_candidates(candidates: Sequence[Candidate]) -> None:
     for one in candidates:
         behind = "" if one.behind is None else f"{100 * one.behind.mean:.1f} ± {100 * one.behind.ci95:.1f}"
         table.add_row(one.trial, ", ".join(_number(value) for value in one.values.values()), _number(one.mean), behind)
-    page().print(table)
+    page().print(table, soft_wrap=False)
     close = [one.trial for one in candidates[1:] if not one.is_told_apart]
     if close:
         out.print(f"not told apart from {candidates[0].trial}: {', '.join(close)}; more seeds may", soft_wrap=True)

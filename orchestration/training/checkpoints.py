@@ -20,6 +20,7 @@ from hcl.errors import CheckpointError, ConfigError, StorageError
 from hcl.model import HCL
 from hcl.published import fit_published, read_published, was_never_trained
 from hcl.resolve import override, to_yaml
+from hcl.storing import remedy_for
 from orchestration.runs import BEST
 from results.files import write_atomically
 
@@ -98,7 +99,7 @@ def import_published(file: Path, experiment: Experiment, folder: Path, *, comman
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise StorageError(
-            f"cannot be written: {error.strerror}", where=str(folder), remedy="name a folder of yours with --to"
+            f"cannot be written: {error.strerror}", where=str(folder), remedy=f"{remedy_for(error)} (--to)"
         ) from error
     return Import(folder, ignored, len(state), n_classes, trained)
 

@@ -23,6 +23,7 @@ from hcl.errors import ClusterError, HCLError, StorageError, TrainingError
 from hcl.gather import Gather, OneProcess, Workers
 from orchestration.console import notes
 from orchestration.machines import meters
+from orchestration.machines.ray_gaps import ctrl_c_ends_training
 from orchestration.machines.roles import wait_for_nodes
 from orchestration.machines.storage import SAME_RUNS, check_seen, storage_error
 from orchestration.runs import FAILED, Run
@@ -57,7 +58,8 @@ def fit(run: Run, *, callbacks: Sequence[Any] = (), report: Callable[[dict], dic
                 notes.print(f"{run.experiment.name}: {n_workers} of {settings.workers} workers", highlight=False)
             done = run.epochs_done()
             try:
-                _trainer(run, n_workers, state, callbacks, report).fit()
+                with ctrl_c_ends_training():
+                    _trainer(run, n_workers, state, callbacks, report).fit()
             except ControllerError:  # so many could not be started
                 if run.epochs_done() > done:
                     failed.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,10 +115,11 @@ def _encode(missing: Sequence[tuple[GridJob, GridStore]]) -> None:
             lambda actor, block: actor.write.remote(*block),
             n_actors=lambda: n_workers_available("encode", use_gpu=use_gpu),
         )
-        for (*_, start, stop), outcome in results:
-            if isinstance(outcome, Exception):
-                raise outcome if isinstance(outcome, HCLError) else RuntimeError("encoding failed") from outcome
-            advance(stop - start)
+        with closing(results):
+            for (*_, start, stop), outcome in results:
+                if isinstance(outcome, Exception):
+                    raise outcome if isinstance(outcome, HCLError) else RuntimeError("encoding failed") from outcome
+                advance(stop - start)
     for job, store in missing:
         store.finish(job.meaning())
 

@@ -104,7 +104,7 @@ def show_memory(estimate: Estimate) -> None:
         table.add_row(name, f"{size / 1e9:.2f}")
     table.add_section()
     table.add_row("most at once (dry run)", f"{estimate.peak / 1e9:.2f}")
-    out.print(table)
+    out.print(table, soft_wrap=False)
     if estimate.peak > _SMALL_GPU_GB * 1e9:
         out.print(
             f"more than {_SMALL_GPU_GB:.0f} GB: train.precision=bfloat16 about halves the activations, "

@@ -15,6 +15,7 @@ from hcl.errors import ConfigError, StorageError
 from hcl.resolve import load_resolved, to_yaml
 from hcl.settings import flatten
 from hcl.splits import Partition
+from hcl.storing import remedy_for
 from orchestration.locks import held, lock_of
 from orchestration.machines.runtime import connect
 from orchestration.runs import Run, gpus_here, resources_of
@@ -104,7 +105,7 @@ def _open_folder(run: Run, *, restart: bool) -> None:
         write_atomically(settings, to_yaml(experiment).encode())
     except OSError as error:
         raise StorageError(
-            f"cannot be written: {error.strerror}", where=str(run.folder), remedy="give --runs a folder of yours"
+            f"cannot be written: {error.strerror}", where=str(run.folder), remedy=f"{remedy_for(error)} (--runs)"
         ) from error
 
 

@@ -36,7 +36,9 @@ def wait(references, num_returns=1, timeout=None, fetch_local=True):
 def make():
     return SimpleNamespace(__ray_ready__=SimpleNamespace(remote=Reference))
 
-actors.ray = SimpleNamespace(wait=wait, get=lambda reference: b"x" * 200, kill=lambda actor, no_restart: None)
+actors.ray = SimpleNamespace(
+    wait=wait, get=lambda reference: b"x" * 200, kill=lambda actor, no_restart: None, is_initialized=lambda: True
+)
 n_actors, n_blocks = int(sys.argv[1]), int(sys.argv[2])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 began, n_done = time.process_time(), 0

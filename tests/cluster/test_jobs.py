@@ -120,6 +120,7 @@ class Flaky:
         app = web.Application()
         app.router.add_get("/api/version", self.version)
         app.router.add_post("/api/jobs/", self.submit)
+        app.router.add_get("/api/v0/nodes", self.nodes)
         app.router.add_get("/api/jobs/one", self.details)
         app.router.add_get("/api/jobs/one/logs/tail", self.tail)
         app.router.add_get("/api/jobs/one/logs", self.logs)
@@ -140,6 +141,9 @@ class Flaky:
         if self.n_submitted < 3:
             return web.Response(status=500, text="No available agent to submit job, please try again later")
         return web.json_response({"job_id": "one", "submission_id": "one"})
+
+    async def nodes(self, _: web.Request) -> web.Response:
+        return web.Response(status=404)
 
     async def details(self, _: web.Request) -> web.Response:
         status = "SUCCEEDED" if self.n_tails > 1 else "RUNNING"
@@ -174,6 +178,38 @@ def test_a_late_node_is_waited_for_and_a_broken_log_is_taken_up_where_it_broke(
     flaky.loop.call_soon_threadsafe(flaky.loop.stop)
 
 
+class Agentless(Flaky):
+    """A head whose agent found its port taken, a while after it has started."""
+
+    age_s = 300.0
+
+    async def submit(self, _: web.Request) -> web.Response:
+        self.n_submitted += 1
+        return web.Response(status=500, text="No available agent to submit job, please try again later.")
+
+    async def nodes(self, _: web.Request) -> web.Response:
+        node = {"is_head_node": True, "state": "ALIVE", "start_time_ms": 1000 * (time.time() - self.age_s)}
+        return web.json_response({"data": {"result": {"result": [node]}}})
+
+
+def test_a_head_without_an_agent_is_told_at_once_and_one_that_starts_is_waited_for(
+    serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("cluster.jobs.time.sleep", waits.append)
+    agentless = Agentless()
+    server = JobServer(f"127.0.0.1:{agentless.port}")
+    with pytest.raises(JobError, match=r"no agent answers there, (299|300|301) s after the node has started") as raised:
+        server.submit("x")
+    assert "port 52365" in str(raised.value.remedy) and agentless.n_submitted == 1 and not waits
+    monkeypatch.setattr(Agentless, "age_s", 5.0)
+    monkeypatch.setattr("cluster.jobs._READY_S", 0.5)
+    with pytest.raises(JobError, match="No available agent"):
+        server.submit("x")
+    assert agentless.n_submitted > 2 and waits
+    agentless.loop.call_soon_threadsafe(agentless.loop.stop)
+
+
 class Silent(Flaky):
     """Its log says no more after the first words, and the connection stays: a firewall has dropped it."""
 
@@ -194,7 +230,7 @@ class Silent(Flaky):
 
 
 def test_a_connection_that_died_silently_is_not_followed_for_ever(serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.jobs._TIMEOUT_S", 0.3)
+    monkeypatch.setattr("cluster.jobs._QUIET_S", 0.3)
     silent, shown = Silent(), []
     details = JobServer(f"127.0.0.1:{silent.port}").follow("one", shown.append)
     assert exit_status(details) == 0 and "".join(shown) == "first\nsecond\n"

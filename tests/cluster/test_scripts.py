@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -90,6 +91,21 @@ def test_the_head_of_a_slurm_job_is_an_address_of_its_own(tmp_path: Path) -> Non
     assert "hcl of 10.1.2.3:30123" in told.stdout
 
 
+def test_on_every_node_ray_has_a_folder_that_is_the_users_alone_and_goes_with_the_job(tmp_path: Path) -> None:
+    """Of two nodes with a /tmp of their own: the second has to make the folder. Ray opens all that it makes itself."""
+    on_node = 'while [ "$1" != bash ]; do shift; done; "$@"'
+    srun = f'( {on_node} ); rm -rf "$RAY_TMPDIR"; {on_node}'
+    ray = 'mkdir "$RAY_TMPDIR/ray"; echo "folder $RAY_TMPDIR $(stat -c "%a %u" "$RAY_TMPDIR") direct $no_proxy"'
+    (tmp_path / "ray").write_text(f"#!/bin/bash\n{ray}\n")
+    (tmp_path / "ray").chmod(0o755)
+    done = slurm(tmp_path, srun, no_proxy="intern")
+    folders = [line.split() for line in done.stdout.splitlines() if line.startswith("folder ")]
+    assert len(folders) == 2, done.stderr
+    assert [one[2:] for one in folders] == 2 * [["700", str(os.getuid()), "direct", "intern,localhost,127.0.0.1,node7"]]
+    assert folders[0][1] == folders[1][1] and folders[0][1].startswith("/tmp/ray-70123-")
+    assert not Path(folders[0][1]).exists()
+
+
 def test_slurm_refuses_two_kinds_of_nodes_and_no_command() -> None:
     with pytest.raises(DescriptionError, match="nodes of one kind"):
         render_slurm(WHOLE, ["sweep", "hcl"])
@@ -106,4 +122,25 @@ def test_a_laptops_script_listens_on_the_machine_alone_and_only_its_token_is_pri
         (line,) = done.stdout.splitlines()
         assert line.startswith("ray start --head --block ") and line.endswith(" 0022")
         assert {"--num-cpus=2", "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1"} < {*line.split()}
+        assert "--dashboard-agent-listen-port=0" in line.split()  # 52365 may be another Ray's
         assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_laptops_head_has_a_private_folder_and_ends_with_its_script(tmp_path: Path, number: int) -> None:
+    """The script hands a signal on, waits for Ray's own end, and removes what Ray leaves."""
+    ray = """trap 'sleep 0.3; echo ended; exit 7' TERM; mkdir -p "$RAY_TMPDIR/ray"
+    echo "$RAY_TMPDIR $(stat -c %a "$RAY_TMPDIR") $RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"; while :; do sleep 0.05; done"""
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("x")
+    (tmp_path / "script.sh").write_text(render_laptop(Description(cpu=Nodes(cpus=2))))
+    (tmp_path / "ray").write_text(f"#!/bin/bash\n{ray}\n")
+    (tmp_path / "ray").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    script = subprocess.Popen(["bash", "script.sh"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+    assert script.stdout is not None
+    folder, mode, keeps_loopback = script.stdout.readline().split()
+    assert (mode, keeps_loopback) == ("700", "0") and Path(folder, "ray").is_dir()
+    script.send_signal(number)
+    assert script.wait(30) == 7 and script.stdout.read() == "ended\n"
+    assert not Path(folder).exists()

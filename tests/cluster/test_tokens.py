@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from cluster.tokens import find_token
 
 
@@ -34,3 +36,13 @@ def test_a_token_shows_its_place_but_not_itself(tmp_path: Path) -> None:
     assert token is not None
     assert "sesame" not in f"{token} {token!r}" and "RAY_AUTH_TOKEN" in repr(token)
     assert token.header() == {"Authorization": "Bearer sesame"}
+
+
+def test_a_user_without_a_name_and_a_home_has_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container."""
+
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", unknown)
+    assert find_token({}) is None

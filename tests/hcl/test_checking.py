@@ -104,14 +104,16 @@ def test_each_video_is_counted_once(tmp_path: Path) -> None:
     assert not (folder / "missing.txt").exists()
 
 
-def test_files_are_opened_only_where_there_are_no_frames(tmp_path: Path) -> None:
+def test_files_are_opened_where_there_are_no_frames_and_frames_where_there_are(tmp_path: Path) -> None:
     make(tmp_path)
     video_file(tmp_path, "b/b-0")
     drop(tmp_path, "b/b-1")
     path = video_file(tmp_path, "b/b-1")
     asked = []
     check = check_dataset(tmp_path, "toy", open_files=lambda files: asked.append(files) or {"b/b-1": "not a video"})
-    assert asked == [{"b/b-1": path}]
+    (opened,) = asked
+    assert opened.pop("b/b-1") == path and len(opened) == 11
+    assert all(place == tmp_path / "images" / "toy" / key for key, place in opened.items())
     train = check.partitions[0]
     assert keys(train.broken) == ["b/b-1"] and not train.waiting
 

@@ -75,6 +75,13 @@ def test_files_that_cannot_be_opened_are_found_before_extraction(local_ray, hcl:
     assert checked.code == 0
     assert "warning train: 1 of 20 videos broken: 'ant/ant_2'" in checked.err
     assert (data / "splits" / "toy" / "broken.txt").read_text().startswith("ant/ant_2\tnot a video")
+    frames = data / "images" / "toy" / "bee"
+    (frames / "bee_0" / "2.jpg").write_bytes(b"")
+    (frames / "bee_1" / "3.jpg").write_bytes((frames / "bee_1" / "3.jpg").read_bytes()[:-9])  # the end is missing
+    checked = hcl("data", "check", "toy", "--data", data, "--open-files", "--strict")
+    assert checked.code == 1
+    assert "warning train: 3 of 20 videos broken: 'ant/ant_2', 'bee/bee_0', 'bee/bee_1'" in checked.err
+    assert "bee/bee_0: 2.jpg is not an image" in checked.err and "bee/bee_1: 3.jpg is not an image" in checked.err
 
 
 def test_data_sets_of_ones_own_are_listed_and_flips_warned_of(hcl: Command, data: Path) -> None:

@@ -161,7 +161,7 @@ def test_read_only_storage_is_refused_before_any_work(
 ) -> None:
     """Data may be read only for all but what writes frames."""
     started: list[str] = []
-    monkeypatch.setattr("orchestration.machines.runtime._start", lambda *_: started.append("Ray"))
+    monkeypatch.setattr("orchestration.machines.local_ray._start", lambda *_: started.append("Ray"))
     disk.mount()
     shutil.copytree(data_root / "splits", disk.folder / "data" / "splits")
     (disk.folder / "data" / "videos" / "toy" / "ant").mkdir(parents=True)

@@ -200,6 +200,37 @@ def test_actors_end_with_the_stream(local_ray: ModuleType) -> None:
     assert not _is_running(pid)
 
 
+def test_actors_of_a_stream_that_an_error_left_open_end_with_the_connection(
+    local_ray: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error keeps the stream alive; once Ray has ended, nothing asks it to end actors: it would start anew."""
+    kept, pids = [], []
+    before = run([-1] * 50, 1)
+    next(before)
+
+    def fails() -> None:
+        with connect():
+            results = run([-1] * 50, 1)
+            kept.append(results)
+            pids.append(next(results)[1])
+            raise VideoError("cannot be decoded")
+
+    with pytest.raises(VideoError):
+        fails()
+    deadline = time.monotonic() + 20
+    while _is_running(pids[0]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _is_running(pids[0])
+    assert _is_running(next(before)[1])  # of a stream that was there before
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "kill", lambda *_, **__: pytest.fail("Ray would be started again"))
+    kept[0].close()
+    pool = actors._open_pools[-1]
+    pool.slots[0].kill()
+    monkeypatch.undo()
+    before.close()
+
+
 def _is_running(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
