@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -76,6 +77,7 @@ def decode_into(folder: Path, source: Path, record: VideoRecord, options: FrameO
         height=writer.size[1],
         n_bytes=writer.n_bytes,
         digest=writer.digest.hexdigest(),
+        checksums="".join(writer.checksums),
         variable_rate=clock.is_variable,
         error=note,
     )
@@ -87,6 +89,11 @@ def frames_digest(frames: Iterable[bytes]) -> str:
     for encoded in frames:
         _add(digest, encoded)
     return digest.hexdigest()
+
+
+def frame_checksum(encoded: bytes) -> str:
+    """Eight hexadecimal digits that tell an encoded frame from a damaged one."""
+    return f"{zlib.crc32(encoded):08x}"
 
 
 @contextmanager
@@ -152,6 +159,7 @@ class _Writer:
     n_bytes: int = 0
     size: tuple[int, int] = (0, 0)  # width, height
     digest: hashlib.blake2b = field(default_factory=lambda: _new_digest())
+    checksums: list[str] = field(default_factory=list)
 
     def write(self, frame: np.ndarray) -> None:
         if not self.n_frames:
@@ -160,6 +168,7 @@ class _Writer:
         encoded = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, self.options.quality])[1].tobytes()
         (self.folder / f"{self.n_frames}.jpg").write_bytes(encoded)
         _add(self.digest, encoded)
+        self.checksums.append(frame_checksum(encoded))
         self.n_frames, self.n_bytes = self.n_frames + 1, self.n_bytes + len(encoded)
 
     def anew(self) -> _Writer:

@@ -21,7 +21,7 @@ from orchestration.sweeps.source import ERROR, Given
 from orchestration.sweeps.study import Study
 from orchestration.sweeps.tuning import OnEvent, run_trials
 from orchestration.training.grids import ensure_grids
-from results.files import read_json, write_json
+from results.files import read_checked, write_checked
 from results.statistics import MeanAndInterval, paired_over_seeds
 
 CONFIRMATION = "confirmation.json"
@@ -97,7 +97,7 @@ class _Again:
 
     def __init__(self, study: Study, best: Sequence[results.TrialRecord], seeds: Sequence[int]):
         self._path = study.folder / CONFIRMATION
-        known = read_json(self._path) if self._path.exists() else {}
+        known = read_checked(self._path) if self._path.exists() else {}
         self._done: dict[str, Any] = dict(known.get("runs", {}))
         self._wanted = {
             f"{trial.trial}-seed-{seed}": {**trial.params, "seed": seed} for seed in seeds for trial in best
@@ -149,7 +149,7 @@ class _Again:
         self._n_running -= 1
         self.n_left -= 1
         self._done[name] = {"value": values[0] if values else None, "error": (notes or {}).get(ERROR)}
-        write_json(self._path, {"runs": self._done})
+        write_checked(self._path, {"runs": self._done})
 
 
 def _judged(best: Sequence[results.TrialRecord], values: dict[tuple[str, int], float], sign: int) -> list[Candidate]:
