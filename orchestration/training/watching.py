@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import results
+from orchestration.notices import tell_notices
 from orchestration.runs import PROGRESS, Run
 
 
@@ -32,6 +33,7 @@ def watching(
     def watch() -> None:
         while not stop.wait(1.0):
             look()
+            tell_notices(run.runs)
             if on_progress is not None:
                 with suppress(OSError, ValueError):
                     on_progress(json.loads((run.folder / PROGRESS).read_text()))
