@@ -20,7 +20,6 @@ from results.codec import SCHEMA, bounded, decode, encode
 from results.errors import RecordError
 from results.files import check_content, read_json, read_rows, write_checked, write_rows
 
-
 R = TypeVar("R")
 
 
