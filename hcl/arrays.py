@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from hcl.archives import opened_archive
 from hcl.atomic import whole_file
 from hcl.errors import StorageError
 
@@ -21,11 +23,17 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], *, compress: bool 
 def load_arrays(path: Path, *, remedy: str) -> dict[str, np.ndarray]:
     """What `save_arrays` wrote. Raises StorageError for a file that is missing, damaged or holds objects."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive}
-            if other := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
-                raise ValueError(f"{other[0]!r} is no array")
-            return arrays
+        with opened_archive(path) as archive:
+            return {member.removesuffix(".npy"): _array(archive, member) for member in archive.namelist()}
     except Exception as error:  # zipfile, zlib, struct and NumPy have each their own for damage
         reason = getattr(error, "strerror", None) or str(error) or "it is empty"
         raise StorageError(f"cannot be read: {reason}", where=str(path), remedy=remedy) from error
+
+
+def _array(archive: zipfile.ZipFile, member: str) -> np.ndarray:
+    """A member, read to its end: its checksum is compared only there, and NumPy may stop before."""
+    with archive.open(member) as stream:
+        array = np.lib.format.read_array(stream, allow_pickle=False)  # type: ignore[arg-type]
+        if stream.read(1):
+            raise ValueError(f"{member!r} is longer than its array")
+    return array

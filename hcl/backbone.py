@@ -5,6 +5,9 @@ A backbone takes frames as uint8 and normalises them its own way, so that no cal
 
 from __future__ import annotations
 
+import hashlib
+import logging
+import re
 from contextlib import nullcontext
 from pathlib import Path
 from pickle import UnpicklingError
@@ -15,8 +18,10 @@ from einops import rearrange
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from hcl.errors import BackboneError
+from hcl.errors import BackboneError, CheckpointError
+from hcl.tensor_files import read_tensor_file, state_dict_in, without_wrappers
 
+_LOG = logging.getLogger(__name__)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 N_STAGES = 5
 """Of every backbone here: from half the resolution of a frame down to a 32nd."""
@@ -140,8 +145,9 @@ def _make_resnet(name: str, weights: str) -> Backbone:
     channels = network.fc.in_features
     if weights == "imagenet":
         try:
-            released = models.get_model_weights(name).IMAGENET1K_V1  # type: ignore[attr-defined]  # of the first generation
-            # The hash is that of a download; a file that lies in the cache already is not held against it.
+            # As released: the first generation of ImageNet weights.
+            released = models.get_model_weights(name).IMAGENET1K_V1  # type: ignore[attr-defined]
+            _drop_changed_download(released.url)  # check_hash looks at a download only
             state = released.get_state_dict(progress=False, check_hash=True, weights_only=True)
         except UnpicklingError as error:
             raise BackboneError(
@@ -162,6 +168,19 @@ def _make_resnet(name: str, weights: str) -> Backbone:
     layers = [child for key, child in network.named_children() if key not in ("avgpool", "fc")]
     # conv1, bn1, relu | maxpool, layer1 | layer2 | layer3 | layer4
     return Backbone(nn.Sequential(*layers), channels, IMAGENET_MEAN, IMAGENET_STD, stage_starts=(3, 5, 6, 7))
+
+
+def _drop_changed_download(url: str) -> None:
+    """Remove a download whose content has not the digest in its name: torch compares it only as it downloads."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    named = re.search(r"-([0-9a-f]{8,})\.", path.name)
+    if named is None or not path.is_file():
+        return
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not digest.startswith(named[1]):
+        _LOG.warning("%s is damaged; it is downloaded again", path)
+        path.unlink()
 
 
 def _make_lite0(weights: str) -> Backbone:
@@ -196,22 +215,18 @@ def _make_lite0(weights: str) -> Backbone:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file of weights; nothing in it is executed. Raises BackboneError."""
+    """Read the tensors of a file of weights, under any usual wrapper; nothing in it runs. Raises BackboneError."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise BackboneError("no such file", where=f"model.weights={path}", remedy="check the path") from error
-    except Exception as error:
-        raise BackboneError(
-            f"cannot be read as a state dict of tensors ({type(error).__name__})",
-            where=str(path),
-            remedy="save it with torch.save(network.state_dict(), path)",
-        ) from error
-    if not isinstance(state, dict) or not all(_is_plain(value) for value in state.values()):
+        state, _ = state_dict_in(read_tensor_file(path, lenient=True))
+    except CheckpointError as error:
+        where = str(path) if path.exists() else f"model.weights={path}"
+        remedy = error.remedy if path.exists() else "check the path"
+        raise BackboneError(error.problem, where=where, remedy=remedy) from error
+    if not state or not all(isinstance(name, str) and _is_plain(value) for name, value in state.items()):
         raise BackboneError(
             "holds something else than named tensors", where=str(path), remedy="save network.state_dict() alone"
         )
-    return state
+    return {without_wrappers(name): value for name, value in state.items()}
 
 
 def _is_plain(value: Any) -> bool:

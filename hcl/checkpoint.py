@@ -6,6 +6,7 @@ A file holds tensors and plain values only and is read with `weights_only`: no c
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hcl.archives import archive_problem
 from hcl.atomic import PARTIAL, whole_file
 from hcl.errors import CheckpointError
+from hcl.tensor_files import read_tensor_file
 
 FORMAT = "hcl-checkpoint-1"
 _REMEDY = "name a run's folder or one of its files under checkpoints/"
+_OTHERS = (
+    "of a run, `hcl train` goes on from the checkpoint before last.pt, and writes best.pt again where it can; "
+    "`hcl evaluate RUN/checkpoints/last.pt` asks the last epoch in place of the best"
+)
 
 
 def save_checkpoint(path: Path, *, model: nn.Module, state: dict[str, Any]) -> None:
@@ -25,8 +32,13 @@ def save_checkpoint(path: Path, *, model: nn.Module, state: dict[str, Any]) -> N
 
     Raises StorageError where the disk is full or may not be written.
     """
+    write_checkpoint(path, {"format": FORMAT, "model": model.state_dict(), **state})
+
+
+def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write what `load_checkpoint` gave, whole or not at all. Raises StorageError."""
     with whole_file(path) as file:
-        torch.save({"format": FORMAT, "model": model.state_dict(), **state}, file)
+        torch.save(dict(content), file)
 
 
 def remove_partial_checkpoints(folder: Path) -> None:
@@ -43,7 +55,11 @@ def load_checkpoint(
     Args:
         holding: the parts of the state that are needed.
     """
-    content = read_tensors_only(path, map_location=map_location)
+    try:
+        content = read_tensors_only(path, map_location=map_location)
+    except CheckpointError as error:
+        remedy = f"{error.remedy}; {_OTHERS}" if path.exists() else _REMEDY
+        raise CheckpointError(error.problem, where=error.where, remedy=remedy) from error
     if content.get("format") != FORMAT:
         raise CheckpointError("is not a checkpoint of this program", where=str(path), remedy=_REMEDY)
     if wrong := _misshapen(content, holding):
@@ -51,25 +67,30 @@ def load_checkpoint(
     return content
 
 
-def read_tensors_only(path: Path, *, map_location: str | torch.device = "cpu") -> dict[Any, Any]:
-    """The dict in a file of tensors and plain values, ours or another's; no code runs from it.
-
-    Raises CheckpointError for a missing or damaged file, one that holds more, and one that holds no dict.
-    """
-    try:
-        content = torch.load(path, map_location=map_location, weights_only=True)
-        if odd := [name for name, one in tensors_in(content) if one.layout != torch.strided or one.is_meta]:
-            raise ValueError(f"{odd[0]} has no values of its own")  # sparse ones, and ones without data
-    except FileNotFoundError as error:
-        raise CheckpointError("no such file", where=str(path), remedy=_REMEDY) from error
-    except Exception as error:
+def check_checkpoint(path: Path) -> None:
+    """Compare a checkpoint's checksums, and load nothing. Raises CheckpointError for one that is missing or damaged."""
+    if not path.exists():
+        raise CheckpointError("no such file", where=str(path), remedy=_REMEDY)
+    if problem := archive_problem(path) or ("" if zipfile.is_zipfile(path) else "it does not begin as one"):
         raise CheckpointError(
-            f"cannot be read: it is damaged or holds more than tensors and plain values ({type(error).__name__})",
+            f"cannot be read: it is damaged ({problem})",
             where=str(path),
-            remedy=_REMEDY,
-        ) from error
+            remedy=f"copy it again from where it is whole; {_OTHERS}",
+        )
+
+
+def read_tensors_only(path: Path, *, map_location: str | torch.device = "cpu", lenient: bool = False) -> dict[Any, Any]:
+    """Read the dict in a file of tensors and plain values, ours or another's; no code runs from it.
+
+    Raises CheckpointError as `hcl.tensor_files.read_tensor_file`, and for a file that holds no dict.
+    """
+    content = read_tensor_file(path, map_location=map_location, lenient=lenient)
     if not isinstance(content, dict):
         raise CheckpointError("is not a checkpoint of this program", where=str(path), remedy=_REMEDY)
+    if odd := [name for name, one in tensors_in(content) if one.layout != torch.strided or one.is_meta]:
+        raise CheckpointError(  # sparse ones, and ones without data
+            f"cannot be read: {odd[0]} has no values of its own", where=str(path), remedy=_REMEDY
+        )
     return content
 
 

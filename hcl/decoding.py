@@ -136,6 +136,7 @@ def _decode_by(
         height=writer.size[1],
         n_bytes=writer.n_bytes,
         digest=writer.digest.hexdigest(),
+        checksums="".join(writer.checksums),
         variable_rate=clock.is_variable,
         error=note,
     )

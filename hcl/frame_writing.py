@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ class FrameWriter:
     n_bytes: int = 0
     size: tuple[int, int] = (0, 0)  # width, height
     digest: hashlib.blake2b = field(default_factory=lambda: _new_digest())
+    checksums: list[str] = field(default_factory=list)
 
     def write(self, frame: Picture) -> None:
         if not self.n_frames:
@@ -36,6 +38,7 @@ class FrameWriter:
         encoded = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, self.quality])[1].tobytes()
         (self.folder / f"{self.n_frames}.jpg").write_bytes(encoded)
         _add(self.digest, encoded)
+        self.checksums.append(frame_checksum(encoded))
         self.n_frames, self.n_bytes = self.n_frames + 1, self.n_bytes + len(encoded)
 
     def anew(self) -> FrameWriter:
@@ -51,6 +54,11 @@ def frames_digest(frames: Iterable[bytes]) -> str:
     for encoded in frames:
         _add(digest, encoded)
     return digest.hexdigest()
+
+
+def frame_checksum(encoded: bytes) -> str:
+    """Return eight hexadecimal digits that tell an encoded frame from a damaged one."""
+    return f"{zlib.crc32(encoded):08x}"
 
 
 def _stored_size(frame: Picture, short_side: int) -> tuple[int, int]:

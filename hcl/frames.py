@@ -16,6 +16,7 @@ import numpy as np
 
 from hcl.errors import DataError
 from hcl.folders import FrameFolder, folder_names
+from hcl.frame_writing import frame_checksum
 from hcl.manifest import VideoRecord, read_manifest
 from hcl.shard_cache import ShardCache
 from hcl.shards import PackedVideo, packed_videos
@@ -77,6 +78,7 @@ class FrameStore:
         else:
             encoded = source.read(wanted)
         frames = [self._decoded(content, source, index, mode) for content, index in zip(encoded, indices, strict=True)]
+        self._check(encoded, video, source, wanted)
         if len({frame.shape for frame in frames}) > 1:
             raise DataError(
                 f"frames differ in size: {sorted({frame.shape[:2] for frame in frames})}",
@@ -89,6 +91,21 @@ class FrameStore:
         """Return the folder in which a video's frames are files; None where they are packed, or there are none."""
         source = self._source(video)
         return source.path if isinstance(source, FrameFolder) and source.n_frames else None
+
+    def _check(
+        self, encoded: Sequence[bytes], video: Video, source: FrameFolder | PackedVideo, indices: Sequence[int]
+    ) -> None:
+        """Raise DataError for a frame of a folder that is not what was extracted; shards have their own checksums."""
+        record = self._records.get(video.key)
+        if record is None or not record.checksums or isinstance(source, PackedVideo):
+            return
+        for content, index in zip(encoded, indices, strict=True):
+            if record.checksums[8 * index : 8 * index + 8] != frame_checksum(content):
+                raise DataError(
+                    "is not what was extracted: its checksum differs",
+                    where=source.place(index),
+                    remedy=f"delete {self._folder(video)} and extract the dataset again",
+                )
 
     def missing(self, partition: Partition) -> tuple[Video, ...]:
         """The videos of a partition that have no frames here, in its order."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import math
+import resource
 import shutil
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from hcl.atomic import write_atomically
-from hcl.blocks import BlockStore
+from hcl.blocks import Block, BlockStore
 from hcl.clips import Draw
 from hcl.errors import DataError
 
@@ -32,12 +34,14 @@ class GridStore:
     Args:
         folder: named by a digest of everything that the grids depend on.
         n_clips: of the partition.
+        mend: makes a block again, (first clip, last exclusive), where it is damaged; None: an error then.
     """
 
-    def __init__(self, folder: Path, n_clips: int):
+    def __init__(self, folder: Path, n_clips: int, mend: Callable[[int, int], None] | None = None):
         self.folder, self.n_clips = folder, n_clips
-        self._blocks = BlockStore(folder, n_clips, size=8)  # small enough to balance, large enough to fill a batch
-        self._open: dict[int, np.ndarray] = {}
+        # Small enough to balance, large enough to fill a batch.
+        self._blocks = BlockStore(folder, n_clips, size=8, mend=mend)
+        self._open: OrderedDict[int, Block] = OrderedDict()
 
     def is_whole(self) -> bool:
         return self._meaning.exists()
@@ -73,17 +77,29 @@ class GridStore:
     @property
     def n_views(self) -> int:
         """Raises StorageError."""
-        return len(self._grids(0))
+        return len(self._block(0).arrays[_GRIDS])
 
     def read(self, index: int, view: int = 0) -> Tensor:
-        """(frame, channel, row, column) in half precision, a copy. Raises StorageError."""
+        """(frame, channel, row, column) in half precision, a copy whose checksum was compared. Raises StorageError."""
         first = self._blocks.first(index)
-        return torch.from_numpy(np.array(self._grids(first)[view, index - first]))
+        try:
+            grids = self._read(self._block(first), view, index - first)
+        except (ValueError, LookupError):  # damaged: the store names it, or makes it again
+            self._open.pop(first, None)
+            grids = self._read(self._blocks.block(first, view, [index - first]), view, index - first)
+        return torch.from_numpy(grids)
 
-    def _grids(self, first: int) -> np.ndarray:
-        """Of a block; a memory map that stays open, because every epoch reads every clip."""
+    def _read(self, block: Block, view: int, clip: int) -> np.ndarray:
+        block.check(view, [clip])
+        return np.array(block.arrays[_GRIDS][view, clip])
+
+    def _block(self, first: int) -> Block:
+        """Blocks stay open as memory maps, those read last: every epoch reads every clip, and each map takes a file."""
         if first not in self._open:
-            self._open[first] = self._blocks.block(first)[_GRIDS]
+            self._open[first] = self._blocks.block(first)
+            while len(self._open) > _most_open():
+                self._open.popitem(last=False)
+        self._open.move_to_end(first)
         return self._open[first]
 
     @property
@@ -91,7 +107,13 @@ class GridStore:
         return self.folder / "grids.json"
 
     def __getstate__(self) -> dict:  # memory maps do not travel to other processes; the path does
-        return {**self.__dict__, "_open": {}}
+        return {**self.__dict__, "_open": OrderedDict()}
+
+
+def _most_open() -> int:
+    """Blocks that one store keeps open: an eighth of the files that this process may open. A run reads two stores."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 4096 if allowed == resource.RLIM_INFINITY else max(8, min(4096, allowed // 8))
 
 
 class GridDataset(Dataset):

@@ -7,6 +7,7 @@ a line to `manifest.jsonl`, so that a kill costs at most the video under way; bo
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -45,6 +46,7 @@ class VideoRecord:
     codec: str = ""  # four characters, as OpenCV names it
     pixel_format: str = ""  # of the video, as OpenCV names it; I420 is 8 bits with halved colour
     rotation: int = 0  # degrees clockwise by which the video's metadata have its frames turned; they are
+    checksums: str = ""  # of the stored frames, CRC-32 of each in eight hexadecimal digits
     variable_rate: bool = False  # the time between frames varies: frames are counted, not timed
     decoder: str = ""  # `opencv` or `pyav`, which read the video or found it broken
     decoder_version: str = ""  # empty where an earlier version extracted it and its decoder was found right since
@@ -69,7 +71,7 @@ def read_manifest(images_root: Path) -> dict[str, VideoRecord]:
     path = images_root / "manifest.parquet"
     try:
         # Not read_table: it would take `name=value` folders on the way for partition columns.
-        rows = pq.ParquetFile(path).read().to_pylist() if path.exists() else []
+        rows = _rows(path) if path.exists() else []
         records = {record.key: record for record in map(_record, rows)}
         journal = _journal(images_root)
         lines = journal.read_bytes().split(b"\n") if journal.exists() else []
@@ -81,7 +83,7 @@ def read_manifest(images_root: Path) -> dict[str, VideoRecord]:
         ) from error
     for line in lines:
         try:
-            record = _record(json.loads(line))
+            record = _record(_checked(json.loads(line)))
         except (ValueError, TypeError, RecursionError):
             continue  # torn by a kill: that video is redone
         records[record.key] = record
@@ -91,7 +93,7 @@ def read_manifest(images_root: Path) -> dict[str, VideoRecord]:
 def append_record(images_root: Path, record: VideoRecord) -> None:
     """Add a line to the journal. Not synchronised to disk: a lost line means a video done again."""
     with _journal(images_root).open("a", encoding="utf-8") as journal:
-        journal.write(json.dumps(asdict(record)) + "\n")
+        journal.write(json.dumps(asdict(record) | {_CHECKSUM: _checksum(asdict(record))}) + "\n")
 
 
 def write_manifest(images_root: Path, records: Iterable[VideoRecord]) -> Path:
@@ -104,12 +106,35 @@ def write_manifest(images_root: Path, records: Iterable[VideoRecord]) -> Path:
     """
     rows = sorted(records, key=lambda record: (record.class_name, record.video))
     path = images_root / "manifest.parquet"
+    table = pa.Table.from_pylist([asdict(row) for row in rows], schema=_SCHEMA)
     with whole_file(path) as file:
-        pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows], schema=_SCHEMA), file)
+        pq.write_table(table.replace_schema_metadata({_CHECKSUM: _checksum(table.to_pylist())}), file)
     with storing(path):
         sync_folder(images_root)
         _journal(images_root).unlink(missing_ok=True)
     return path
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """Read the manifest's rows and compare their checksum, which older versions lack. Raises ValueError."""
+    table = pq.ParquetFile(path).read()
+    rows = table.to_pylist()
+    written = (table.schema.metadata or {}).get(_CHECKSUM.encode())
+    if written is not None and written != _checksum(rows).encode():
+        raise ValueError("it is damaged, its checksum is that of other content")
+    return rows
+
+
+def _checked(line: Any) -> Any:
+    """A line of the journal without its checksum. Raises ValueError where that is another's."""
+    written = line.pop(_CHECKSUM, None) if isinstance(line, dict) else None
+    if written is not None and written != _checksum(line):
+        raise ValueError("it is damaged")
+    return line
+
+
+def _checksum(content: Any) -> str:
+    return f"{zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"
 
 
 def _record(row: Any) -> VideoRecord:
@@ -133,6 +158,7 @@ def _journal(images_root: Path) -> Path:
     return images_root / "manifest.jsonl"
 
 
+_CHECKSUM = "crc32"
 _KINDS = {"str": str, "Status": str, "int": int, "float": float, "bool": bool}
 _TYPES = {"str": pa.string(), "Status": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 _SCHEMA = pa.schema([pa.field(field.name, _TYPES[str(field.type)], nullable=False) for field in fields(VideoRecord)])

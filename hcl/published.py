@@ -7,14 +7,16 @@ stand under `module.` too. Every file holds the linear layers of both tuple size
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor
 
-from hcl.checkpoint import read_tensors_only, state_problems
+from hcl.checkpoint import FORMAT, read_tensors_only, state_problems
 from hcl.errors import CheckpointError
 from hcl.model import HCL
+from hcl.tensor_files import Inert, state_dict_in, without_wrappers
 
 _PREFIXES = (
     # released, ours; the first that fits is taken, in either direction
@@ -46,28 +48,42 @@ class Published(NamedTuple):
 
 
 def read_published(path: Path) -> dict[str, Tensor]:
-    """The tensors of a released file by released name, without `module.`; no code runs from it.
+    """Read the tensors of a released file by released name, under any usual wrapper and prefix; no code runs from it.
 
     Raises CheckpointError: missing, damaged, more than tensors, or a name twice (plain and prefixed).
     """
-    content = read_tensors_only(path)
-    wrong = [str(key) for key, value in content.items() if not isinstance(key, str) or not isinstance(value, Tensor)]
-    if wrong or not content:
-        what = f"entry {wrong[0]!r} is no tensor" if wrong else "it is empty"
+    content = read_tensors_only(path, lenient=True)
+    if content.get("format") == FORMAT:
+        raise CheckpointError(
+            "is a checkpoint of this program, not a released state dict",
+            where=str(path),
+            remedy=f"evaluate it where it lies, in its run's folder: hcl evaluate RUN/checkpoints/{path.name}",
+        )
+    wrapped, _ = state_dict_in(content)
+    wrong = [
+        (key, value) for key, value in wrapped.items() if not isinstance(key, str) or not isinstance(value, Tensor)
+    ]
+    if wrong or not wrapped:
+        what = f"entry {str(wrong[0][0])!r} is no tensor but {_kind(wrong[0][1])}" if wrong else "it is empty"
         raise CheckpointError(
             f"is not a released state dict: {what}",
             where=str(path),
             remedy="save the model's state dict alone: torch.save(model.state_dict(), FILE); "
             "what a file holds is listed by `hcl checkpoint show FILE`",
         )
-    plain = {_plain(key): value for key, value in content.items()}
-    if len(plain) < len(content):
+    common = _common_prefix(wrapped)
+    plain = {_plain(without_wrappers(key).removeprefix(common)): value for key, value in wrapped.items()}
+    if len(plain) < len(wrapped):
         raise CheckpointError(
-            f"holds {len(content) - len(plain)} entries both with and without `module.`",
+            f"holds {len(wrapped) - len(plain)} entries both with and without `module.`",
             where=str(path),
             remedy="save the state dict of one model",
         )
     return plain
+
+
+def _kind(value: object) -> str:
+    return "an object" if isinstance(value, Inert) else f"a {type(value).__name__}"
 
 
 def fit_published(state: dict[str, Tensor], model: HCL, *, source: str) -> Published:
@@ -107,9 +123,17 @@ def from_published(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
+def _common_prefix(keys: Iterable[str]) -> str:
+    """The attribute that a model was kept in, such as `model.` by Lightning, if every entry stands under it."""
+    names = [without_wrappers(key) for key in keys]
+    first = f"{names[0].partition('.')[0]}."
+    is_ours = any(name.startswith((_QUERY_EMBED, *(released for released, _ in _PREFIXES))) for name in names)
+    return first if not is_ours and all(name.startswith(first) for name in names) else ""
+
+
 def _plain(key: str) -> str:
-    """Without DataParallel's `module.`, around the whole model or around the backbone."""
-    key = key.removeprefix("module.")
+    """Without the prefixes of wrappers, around the whole model or around the backbone."""
+    key = without_wrappers(key)
     return "encoder." + key.removeprefix("encoder.").removeprefix("module.") if key.startswith("encoder.") else key
 
 

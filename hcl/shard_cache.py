@@ -9,6 +9,7 @@ longest. Where there is no room, or the disk fails, frames are read where they c
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
 import uuid
@@ -21,6 +22,8 @@ from typing import IO, Any
 from hcl.errors import DataError
 from hcl.shards import PackedVideo, Shard
 
+_MOST_HELD = 64  # copies that a process keeps open
+_LOG = logging.getLogger(__name__)
 _ENDING, _PARTIAL, _LOCK = ".shard", ".partial", ".lock"
 
 
@@ -42,12 +45,15 @@ class ShardCache:
     def read(self, video: PackedVideo, indices: Sequence[int]) -> list[bytes]:
         """Encoded frames, from the copy if there is one or room for one. Raises DataError as the shard itself does."""
         copy = self._copy_of(video.shard)
-        if copy is not None:
-            try:
-                return replace(video, shard=replace(video.shard, path=Path(copy.name))).read(indices)
-            except DataError:  # the copy is damaged, or its disk is
-                self._drop(video.shard, copy)
-        return video.read(indices)
+        if copy is None:
+            return video.read(indices)
+        try:
+            return replace(video, shard=replace(video.shard, path=Path(copy.name))).read(indices)
+        except DataError as error:
+            frames = video.read(indices)  # raises where the shard itself is damaged, and not only its copy
+            self._drop(video.shard, copy)
+            _LOG.warning("%s; the copy is made again", str(error).partition("\n")[0])
+            return frames
 
     def _copy_of(self, shard: Shard) -> IO[bytes] | None:
         if shard.path not in self._held:
@@ -55,7 +61,17 @@ class ShardCache:
                 self._held[shard.path] = self._opened(shard)
             except OSError:
                 self._held[shard.path] = None
-        return self._held[shard.path]
+            self._let_go()
+        self._held[shard.path] = copy = self._held.pop(shard.path)  # the last of them: what was read last
+        return copy
+
+    def _let_go(self) -> None:
+        """Close the copies that were read longest ago where there are many: each takes one of the process's files."""
+        held = [path for path, copy in self._held.items() if copy is not None]
+        for path in held[:-_MOST_HELD]:
+            copy = self._held.pop(path)
+            assert copy is not None, "only open ones were chosen"
+            copy.close()
 
     def _opened(self, shard: Shard) -> IO[bytes] | None:
         """The copy, locked for reading, made first if need be; None where there is no room. Raises OSError."""
@@ -94,7 +110,8 @@ class ShardCache:
         return total + n_bytes <= self.limit
 
     def _drop(self, shard: Shard, copy: IO[bytes]) -> None:
-        self._held[shard.path] = None
+        """Remove a damaged copy; the next reading makes another."""
+        del self._held[shard.path]
         with suppress(OSError):
             os.unlink(copy.name)
         copy.close()

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import Dataset
 
+import results
 from hcl import build, inputs
 from hcl.checkpoint import load_checkpoint
 from hcl.config import Experiment
 from hcl.effective import effective_partition
-from hcl.grids import GridDataset
+from hcl.errors import CheckpointError
 from hcl.settings import nest
 from hcl.splits import Partition, merge, read_split
 from hcl.strict_yaml import dump_yaml
@@ -22,8 +24,11 @@ from orchestration.training.grids import GridJob
 from results.files import write_atomically
 
 LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"
+PREVIOUS = "checkpoints/previous.pt"
+"""The last checkpoint but one: what a run goes on from where the last is damaged or gone."""
 NEXT_BEST = "checkpoints/next_best.pt"
 """The best weights until the last checkpoint, too, is that of their epoch."""
+METRICS = "metrics.parquet"
 PROGRESS = "progress.json"
 LOG, ERROR_LOG, HUNG_LOG = "log.txt", "error.log", "hung.log"
 """In the run's folder: its diary; of a trial, the traceback of what it failed of, and of where it was when its time was
@@ -92,7 +97,7 @@ class Run:
         """The clips of both partitions, or what the frozen stages have made of them."""
         jobs = self.grid_jobs()
         if jobs:
-            train_grids, selection_grids = (GridDataset(job.store(self.runs)) for job in jobs)
+            train_grids, selection_grids = (job.dataset(self.runs) for job in jobs)
             return train_grids, selection_grids
         frames = inputs.frame_store(self.experiment, self.data_root, self.experiment.data.dataset)
         return (
@@ -102,11 +107,64 @@ class Run:
 
     def has_last(self) -> bool:
         """Whether there is a checkpoint to go on from."""
-        return (self.folder / LAST).exists()
+        return any((self.folder / name).exists() for name in (LAST, PREVIOUS))
 
     def epochs_done(self) -> int:
-        """Whole epochs whose checkpoint is on disk."""
-        return load_checkpoint(self.folder / LAST, holding=["epoch"])["epoch"] if self.has_last() else 0
+        """Whole epochs whose checkpoint is on disk. Raises CheckpointError as `resumption`."""
+        return self.resumption(holding=["epoch"]).state.get("epoch", 0)
+
+    def resumption(self, *, holding: Collection[str], device: str | torch.device = "cpu") -> Resumption:
+        """Read the checkpoint that training goes on from: the last, or where it is damaged or gone the one before it.
+
+        Args:
+            holding: the parts of the state that are needed.
+
+        Raises:
+            CheckpointError: the run has trained, and neither of the two can be read. Nothing is thrown away unasked.
+        """
+        problems = []
+        for name in (LAST, PREVIOUS):
+            try:
+                state = load_checkpoint(self.folder / name, map_location=device, holding=holding)
+            except CheckpointError as error:
+                problems.append(error.problem)
+            else:
+                return Resumption(name, state, problems[0] if problems else "")
+        n_epochs = self._epochs_shown()
+        if not self.has_last() and not n_epochs:
+            return Resumption("", {}, "")
+        best = self.folder / BEST
+        others = f"; its best weights can be evaluated: hcl evaluate {self.folder.name}" if best.exists() else ""
+        raise CheckpointError(
+            f"{problems[0]}, though the run has trained {n_epochs} epochs; {PREVIOUS}: {problems[1]}",
+            where=str(self.folder / LAST),
+            remedy=f"copy one of the two back from where it is whole, or begin anew with --restart{others}",
+        )
+
+    def _epochs_shown(self) -> int:
+        """Epochs that have ended for certain, as other files than the checkpoints to go on from show.
+
+        The first epoch's metrics are written before its checkpoint, and `best.pt` gets its name after that.
+        """
+        rows: list[dict[str, Any]] = []
+        with suppress(results.RecordError):
+            rows = results.read_epochs(self.folder)
+        n_epochs = max((row["epoch"] for row in rows), default=0)
+        return max(n_epochs, 1) if (self.folder / BEST).exists() or n_epochs > 1 else 0
+
+
+class Resumption(NamedTuple):
+    """What training goes on from.
+
+    Attributes:
+        file: `LAST` or `PREVIOUS`; empty: it begins.
+        state: what is in it.
+        problem: of the last checkpoint, where that is not the file.
+    """
+
+    file: str
+    state: dict[str, Any]
+    problem: str
 
 
 def write_fusion(folder: Path, settings: Mapping[str, Any], how: str, *, partition: str = "val") -> None:

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from results.codec import SCHEMA, bounded, decode, encode
 from results.errors import RecordError
-from results.files import read_bytes, read_json, write_atomically, write_json
+from results.files import read_bytes, read_checked, write_atomically, write_checked
 
 FOLDER = "explanations"
 MOST_BYTES = 2**21
@@ -49,7 +49,7 @@ class ExplanationRecord:
 def write_explanation(path: Path, record: ExplanationRecord, picture: bytes) -> Path:
     """Write a record to `path` (.json) and its WebP picture beside it; the picture goes first."""
     write_atomically(path.with_suffix(".webp"), picture)
-    return write_json(path, encode(record))
+    return write_checked(path, encode(record))
 
 
 def read_explanations(run_dir: Path | str) -> list[tuple[ExplanationRecord, bytes]]:
@@ -57,7 +57,7 @@ def read_explanations(run_dir: Path | str) -> list[tuple[ExplanationRecord, byte
     found = []
     for path in sorted((Path(run_dir) / FOLDER).glob("*.json")):
         try:
-            record = decode(ExplanationRecord, read_json(path), where=str(path))
+            record = decode(ExplanationRecord, read_checked(path), where=str(path))
             picture = read_bytes(path.with_suffix(".webp"))
         except RecordError:
             continue

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import secrets
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,19 +84,60 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
             remedy="give each name values of one kind: numbers or text",
         ) from error
     buffer = io.BytesIO()
-    pq.write_table(table, buffer)
+    marked = table.replace_schema_metadata({_CHECKSUM: checksum(table.to_pylist())})
+    pq.write_table(marked, buffer)
     return write_atomically(path, buffer.getvalue())
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a parquet file, read without pandas metadata, so that nothing but plain values comes in."""
+    """Read the rows of a parquet file, without pandas metadata, so that nothing but plain values comes in.
+
+    Raises RecordError for a file that is damaged: parquet's own checksums leave out its names and counts, so that the
+    file says what its rows add up to. Those of older versions do not.
+    """
     content = io.BytesIO(read_bytes(path))
     try:
         # read_table() would take "a=b" in a folder's name for a partition column
-        return pq.ParquetFile(content).read().to_pylist()
+        table = pq.ParquetFile(content).read()
+        rows = table.to_pylist()
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:  # text and times are looked at last
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RecordError(f"is not a parquet file: {reason}", where=str(path), remedy=_REMEDY) from error
+    written = (table.schema.metadata or {}).get(_CHECKSUM.encode())
+    if written is not None and written != checksum(rows).encode():
+        raise RecordError(_CHANGED, where=str(path), remedy=_REMEDY)
+    return rows
 
 
+def checksum(content: Any) -> str:
+    """CRC-32 of plain values, in hexadecimal: the same for the same values, however they lie on disk."""
+    return f"{zlib.crc32(json.dumps(content, sort_keys=True, default=str).encode()):08x}"
+
+
+def write_checked(path: Path, payload: Mapping[str, Any]) -> Path:
+    """Write an object as JSON, with a checksum of its other fields as its last."""
+    plain = json.loads(json.dumps(payload, allow_nan=False))
+    return write_json(path, {**payload, _CHECKSUM: checksum(plain)})
+
+
+def read_checked(path: Path) -> Any:
+    """Read what `write_checked` wrote, or JSON of an older version. Raises RecordError for what has changed since."""
+    content = read_json(path)
+    check_content(content, path)
+    return content
+
+
+def check_content(content: Any, path: Path) -> None:
+    """Raise RecordError for an object whose checksum, if it has one, is not that of its other fields."""
+    if not isinstance(content, dict) or _CHECKSUM not in content:
+        return
+    rest = {name: value for name, value in content.items() if name != _CHECKSUM}
+    if content[_CHECKSUM] != checksum(rest):
+        raise RecordError(
+            _CHANGED, where=str(path), remedy=f"{_REMEDY}; a change by hand counts once `{_CHECKSUM}` is taken out"
+        )
+
+
+_CHECKSUM = "crc32"
+_CHANGED = "is damaged: its checksum is that of other content"
 _REMEDY = "move it away; the command that wrote it makes it again"

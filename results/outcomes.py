@@ -10,6 +10,7 @@ under an older record is told from its answers by the digest and the accuracy.
 from __future__ import annotations
 
 import io
+import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -174,11 +175,21 @@ def _write(path: Path, arrays: dict[str, NDArray[Any]]) -> Path:
 def _read(path: Path, *names: str, optional: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
     content = io.BytesIO(read_bytes(path))
     try:
-        with np.load(content, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in (*names, *(one for one in optional if one in archive))}
+        with zipfile.ZipFile(content) as archive:
+            there = [one for one in optional if f"{one}.npy" in archive.namelist()]
+            arrays = {name: _array(archive, f"{name}.npy") for name in (*names, *there)}
             return {name: _of_kind(name, array) for name, array in arrays.items()}
     except Exception as error:  # zipfile, zlib, struct and NumPy have each their own for damage
         raise RecordError(f"holds no outcomes: {error}", where=str(path), remedy=_REMEDY) from error
+
+
+def _array(archive: zipfile.ZipFile, member: str) -> NDArray[Any]:
+    """A member, read to its end: its checksum is compared only there, and NumPy may stop before."""
+    with archive.open(member) as stream:
+        array = np.lib.format.read_array(stream, allow_pickle=False)  # type: ignore[arg-type]
+        if stream.read(1):
+            raise ValueError(f"{member} is longer than its array")
+    return array
 
 
 def _of_kind(name: str, array: NDArray[Any]) -> NDArray[Any]:

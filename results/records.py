@@ -14,11 +14,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from results.codec import SCHEMA, bounded, decode, encode
 from results.errors import RecordError
-from results.files import read_json, read_rows, write_json, write_rows
+from results.files import check_content, read_json, read_rows, write_checked, write_rows
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,20 +147,19 @@ def evaluation_file(run_dir: Path | str, record: EvaluationRecord) -> Path:
 
 def write_evaluation(run_dir: Path | str, record: EvaluationRecord) -> Path:
     """Evaluating the same cell again replaces its record."""
-    return write_json(evaluation_file(run_dir, record), encode(record))
+    return write_checked(evaluation_file(run_dir, record), encode(record))
 
 
 def read_evaluation(path: Path | str) -> EvaluationRecord:
-    return decode(EvaluationRecord, read_json(Path(path)), where=str(path))
+    return _read(EvaluationRecord, Path(path))
 
 
 def write_provenance(run_dir: Path | str, record: Provenance) -> Path:
-    return write_json(Path(run_dir) / "provenance.json", encode(record))
+    return write_checked(Path(run_dir) / "provenance.json", encode(record))
 
 
 def read_provenance(run_dir: Path | str) -> Provenance:
-    path = Path(run_dir) / "provenance.json"
-    return decode(Provenance, read_json(path), where=str(path))
+    return _read(Provenance, Path(run_dir) / "provenance.json")
 
 
 def write_sweep(folder: Path | str, sweep: SweepRecord, trials: Iterable[TrialRecord]) -> Path:
@@ -167,12 +168,19 @@ def write_sweep(folder: Path | str, sweep: SweepRecord, trials: Iterable[TrialRe
     # parameters differ in name and type from study to study: one JSON column keeps the table's shape fixed
     flat = [{**row, **{name: json.dumps(row[name]) for name in _AS_JSON}} for row in rows]
     write_rows(Path(folder) / "trials.parquet", flat)
-    return write_json(Path(folder) / "sweep.json", encode(sweep))
+    return write_checked(Path(folder) / "sweep.json", encode(sweep))
 
 
 def read_sweep(folder: Path | str) -> SweepRecord:
-    path = Path(folder) / "sweep.json"
-    return decode(SweepRecord, read_json(path), where=str(path))
+    return _read(SweepRecord, Path(folder) / "sweep.json")
+
+
+def _read(record_type: type[R], path: Path) -> R:
+    """A record, whose checksum is looked at last: a field that cannot be is named."""
+    content = read_json(path)
+    record = decode(record_type, content, where=str(path))
+    check_content(content, path)
+    return record
 
 
 _AS_JSON = ("params", "values", "fusion")
@@ -200,6 +208,22 @@ def append_epoch(run_dir: Path | str, row: Mapping[str, Any]) -> Path:
         RecordError: no whole-numbered `epoch`, a column of mixed kinds, an unreadable or unwritable file.
     """
     path = Path(run_dir) / "metrics.parquet"
+    values = _of_epoch(row, path)
+    earlier = [old for old in read_epochs(run_dir) if old["epoch"] != values["epoch"]] if path.exists() else []
+    return write_rows(path, sorted([*earlier, values], key=lambda one: one["epoch"]))
+
+
+def write_epochs(run_dir: Path | str, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Write all epochs' metrics anew: who knows them all needs nothing of the file that stands there.
+
+    Raises:
+        RecordError: as `append_epoch`.
+    """
+    path = Path(run_dir) / "metrics.parquet"
+    return write_rows(path, sorted((_of_epoch(row, path) for row in rows), key=lambda one: one["epoch"]))
+
+
+def _of_epoch(row: Mapping[str, Any], path: Path) -> dict[str, Any]:
     values = {str(name): value.item() if hasattr(value, "item") else value for name, value in row.items()}
     epoch = values.get("epoch")
     if not isinstance(epoch, int) or isinstance(epoch, bool):
@@ -207,8 +231,7 @@ def append_epoch(run_dir: Path | str, row: Mapping[str, Any]) -> Path:
     for name, value in values.items():
         if not isinstance(value, (int, float, str, bool, type(None))):
             raise RecordError(f"expected a number or text, got {type(value).__name__}", where=f"{path}: {name}")
-    earlier = [old for old in read_epochs(run_dir) if old["epoch"] != epoch] if path.exists() else []
-    return write_rows(path, sorted([*earlier, values], key=lambda one: one["epoch"]))
+    return values
 
 
 def read_epochs(run_dir: Path | str) -> list[dict[str, Any]]:

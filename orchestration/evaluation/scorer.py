@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -12,12 +13,13 @@ from torch import Tensor
 
 from hcl import build, inputs
 from hcl.arrays import save_arrays
+from hcl.blocks import BlockStore
 from hcl.episodes import Episodes
-from hcl.grids import GridDataset
 from hcl.methods import ByEpisode, Kept, Scores
 from hcl.precision import set_convolutions
 from orchestration.evaluation.tables import Cell, Tile
 from orchestration.machines.runtime import device_of_actor
+from orchestration.notices import keep_notices
 
 ENCODE, SCORE, ONE_BY_ONE = "encode clips", "score pairs", "score episodes one by one"
 
@@ -35,7 +37,9 @@ class Scorer:
     def __init__(self, runs: Path):
         torch.set_num_threads(1)
         self.runs, self.device = runs, device_of_actor()
+        keep_notices(runs)
         self.cell: Cell | None = None
+        self.store: BlockStore | None = None
 
     def work(self, phase: str, cell: Cell, what: Any) -> Done:
         """One piece of a phase: clips (start, stop), a tile, or episodes."""
@@ -57,11 +61,11 @@ class Scorer:
             precision = cell.experiment.train.precision
             kept = cell.how.keep(self.model, frames.to(self.device), names, precision=precision)
             views.append({name: values.cpu().numpy() for name, values in kept.items()})
-        cell.features(self.runs).write(start, {name: np.stack([one[name] for one in views]) for name in views[0]})
+        self._features(cell).write(start, {name: np.stack([one[name] for one in views]) for name in views[0]})
 
     def score(self, cell: Cell, tile: Tile) -> None:
         """The similarities of a tile's pairs, averaged over views."""
-        store = cell.features(self.runs)
+        store = self._features(cell)
         total: dict[str, Tensor] = {}
         for view in range(cell.views):
             query = self._moved(store.read(tile.row, tile.row_end, view))
@@ -75,12 +79,19 @@ class Scorer:
     def episodes(self, cell: Cell, episodes: Episodes) -> Scores:
         """Scores of episodes whose clips have to be seen together, averaged over views."""
         self._load(cell)
-        store, how = cell.features(self.runs), cast(ByEpisode, cell.how)
+        store, how = self._features(cell), cast(ByEpisode, cell.how)
         each = [
             how.one_by_one(self.model, lambda clips, v=view: self._moved(store.take(clips.numpy(), v)), episodes)  # type: ignore[misc]
             for view in range(cell.views)
         ]
         return {name: np.mean([one[name] for one in each], axis=0) for name in each[0]}
+
+    def _features(self, cell: Cell) -> BlockStore:
+        """The cell's features, each block compared with its checksums once, and encoded again where it is damaged."""
+        plain = cell.features(self.runs)
+        if plain != self.store:
+            self.store = replace(plain, mend=lambda start, stop: self.encode(cell, (start, stop)))
+        return self.store
 
     def _moved(self, kept: Kept) -> Kept:
         return {name: values.to(self.device) for name, values in kept.items()}
@@ -92,7 +103,7 @@ class Scorer:
         set_convolutions(cell.experiment.train.precision)
         job = cell.grid_job()
         if job is not None:
-            self.dataset: Any = GridDataset(job.store(self.runs), by_number=True)
+            self.dataset: Any = job.dataset(self.runs, by_number=True)
         else:
             frames = inputs.frame_store(cell.experiment, cell.data_root, cell.partition.dataset)
             self.dataset = inputs.make_dataset(

@@ -19,6 +19,7 @@ from orchestration.evaluation.scorer import ENCODE, ONE_BY_ONE, SCORE, Done, Sco
 from orchestration.evaluation.tables import Cell
 from orchestration.machines.actors import BARRIER, Barrier
 from orchestration.machines.runtime import actor_of, map_actors, n_workers_available, phases
+from orchestration.notices import telling_notices
 
 _SHARD = 50  # episodes that an actor scores one by one in a call
 
@@ -63,6 +64,13 @@ def ensure_tables(cells: Sequence[Cell], runs: Path, *, mixed: Sequence[Mixed] =
         mixed: questions that go episode by episode, on features that are encoded once all the same.
     """
     cells = list(dict.fromkeys(cells))
+    with telling_notices(runs):
+        return _ensure_tables(cells, runs, mixed)
+
+
+def _ensure_tables(cells: Sequence[Cell], runs: Path, mixed: Sequence[Mixed]) -> Outcome:
+    for cell in cells:
+        cell.table(runs).remove_damaged()
     score = [
         _Job(SCORE, cell, tile, tile.n_pairs * cell.views) for cell in cells for tile in cell.table(runs).missing()
     ]

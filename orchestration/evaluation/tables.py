@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,9 +23,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hcl import build, inputs
+from hcl.archives import archive_problem
 from hcl.arrays import load_arrays, save_arrays
 from hcl.blocks import BlockStore
-from hcl.checkpoint import file_digest
+from hcl.checkpoint import check_checkpoint, file_digest
 from hcl.config import Experiment
 from hcl.errors import CheckpointError, StorageError
 from hcl.methods import Method, Pairwise
@@ -71,6 +73,7 @@ class Cell:
             return ""
         if not self.checkpoint.exists():
             raise CheckpointError("no such file", where=str(self.checkpoint), remedy="train the run first: hcl train")
+        check_checkpoint(self.checkpoint)
         return file_digest(self.checkpoint)
 
     @cached_property
@@ -214,6 +217,13 @@ class Table:
     def tile(self, tile: Tile) -> Path:
         return self.folder / f"pairs-{tile.row}-{tile.column}-of-{tile.n_pairs}.npz"
 
+    def remove_damaged(self) -> None:
+        """Remove what of the table is not what was written, so that it is made again."""
+        for path in (self.whole, *sorted(self.folder.glob("pairs-*.npz"))):
+            if problem := archive_problem(path):
+                path.unlink()
+                _LOG.warning("%s is damaged: %s; its pairs are scored again", path, problem)
+
     def assemble(self) -> None:
         """One archive of all tiles, then the tiles go."""
         if self.whole.exists():
@@ -228,6 +238,7 @@ class Table:
 
 
 _AGAIN = "delete it and repeat the command"
+_LOG = logging.getLogger(__name__)
 
 
 def _digest(meaning: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from orchestration.sweeps.source import ERROR, Given
 from orchestration.sweeps.study import Study
 from orchestration.sweeps.tuning import run_trials
 from orchestration.training.grids import ensure_grids
-from results.files import read_json, write_json
+from results.files import read_checked, write_checked
 from results.statistics import MeanAndInterval, paired_over_seeds
 
 CONFIRMATION = "confirmation.json"
@@ -101,7 +101,7 @@ class _Again:
 
     def __init__(self, study: Study, best: Sequence[results.TrialRecord], seeds: Sequence[int], *, retry_failed: bool):
         self._path = study.folder / CONFIRMATION
-        known = read_json(self._path) if self._path.exists() else {}
+        known = read_checked(self._path) if self._path.exists() else {}
         self._done: dict[str, Any] = dict(known.get("runs", {}))
         if retry_failed:
             failed = [name for name, outcome in self._done.items() if outcome.get("value") is None]
@@ -158,7 +158,7 @@ class _Again:
         self._n_running -= 1
         self.n_left -= 1
         self._done[name] = {"value": values[0] if values else None, "error": (notes or {}).get(ERROR)}
-        write_json(self._path, {"runs": self._done})
+        write_checked(self._path, {"runs": self._done})
 
 
 def _judged(best: Sequence[results.TrialRecord], values: dict[tuple[str, int], float], sign: int) -> list[Candidate]:

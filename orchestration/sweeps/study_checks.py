@@ -12,7 +12,7 @@ from orchestration.runs import Run
 from orchestration.sweeps.population import MAY_CHANGE
 from orchestration.sweeps.samplers import check_sampler
 from orchestration.sweeps.study import Study
-from orchestration.training.keeping import FUSED_ACCURACY
+from orchestration.training.resumption import FUSED_ACCURACY
 from orchestration.training.train import STUDY, check_data, check_draws
 from orchestration.training.worker import METRICS
 from search_spaces import Space, grid_points

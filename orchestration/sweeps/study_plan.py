@@ -18,7 +18,7 @@ from hcl.splits import Partition
 from hcl.validation import clips_needed
 from orchestration.console import out
 from orchestration.machines.runtime import connect
-from orchestration.runs import Run
+from orchestration.runs import LAST, PREVIOUS, Run
 from orchestration.sweeps.room import room_for
 from orchestration.sweeps.study import Study, n_trials_in_all
 from orchestration.training.worker import run_epochs
@@ -87,6 +87,8 @@ def measure(study: Study) -> Cost:
         run_epochs(run, device=device, wrap=lambda model: model.to(device))
         [row] = results.read_epochs(run.folder)
         size = sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file())
+        if not (run.folder / PREVIOUS).exists():  # of a single epoch
+            size += (run.folder / LAST).stat().st_size
     clips = build.clips_per_epoch(experiment)
     val = run.partitions()[1]
     validation = row["val_seconds"] * _n_clips(experiment, val) / _n_clips(small, val)

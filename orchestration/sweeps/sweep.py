@@ -15,6 +15,7 @@ from hcl.errors import ConfigError, HCLError
 from hcl.resolve import override, to_yaml
 from orchestration.locks import held, lock_of
 from orchestration.machines.runtime import connect
+from orchestration.notices import telling_notices
 from orchestration.runs import HUNG_LOG, Run, gpus_here
 from orchestration.sweeps.database import without_password
 from orchestration.sweeps.ledger import Ledger
@@ -86,7 +87,7 @@ def sweep(
         records = Records(study, ledger, command=command, on_trial=on_trial, on_change=on_change)
         if not ledger.is_done():
             provenance = _provenance(study, command)
-            with connect(address):
+            with telling_notices(study.runs), connect(address):
                 run = Run(study.experiment, study.data_root, study.runs, study.folder)
                 ensure_grids(run.grid_jobs(), study.runs)
                 try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import faulthandler
 import functools
+import logging
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -22,17 +23,18 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 import results
 from hcl.atomic import discard_folder
-from hcl.errors import HCLError, StorageError
+from hcl.errors import CheckpointError, HCLError, StorageError
 from hcl.resolve import load_resolved, to_yaml
 from orchestration.machines.ray_gaps import train_gives_back_its_workers
 from orchestration.machines.roles import mark
 from orchestration.machines.storage import SAME_RUNS, check_seen
-from orchestration.runs import ERROR_LOG, HUNG_LOG, Run
+from orchestration.notices import keep_notices
+from orchestration.runs import ERROR_LOG, FUSION, HUNG_LOG, METRICS, Run
 from orchestration.sweeps.faults import as_words, fault_of
 from orchestration.sweeps.source import Given
 from orchestration.sweeps.study import Study
 from orchestration.training.fitting import fit
-from orchestration.training.keeping import fusion_of, inherit
+from orchestration.training.resumption import fusion_of, inherit
 from orchestration.training.train import STUDY
 from orchestration.training.worker import run_epochs
 from results.files import write_atomically
@@ -46,6 +48,7 @@ OBJECTIVE, VALUES, BEST_EPOCH, LAST_VALUE, FUSED_BY, AS_TRAINED, FAILURE, FAULT,
 that epoch; the first objective after this epoch; the best epoch's weights of the levels and its accuracy without them,
 where validation tried some; what it failed of; what failed it (`orchestration.sweeps.faults`); how long it has run."""
 
+_LOG = logging.getLogger(__name__)
 Train = Callable[[Run, Callable[[dict[str, Any]], dict[str, Any]]], None]
 
 
@@ -93,18 +96,36 @@ def _run_trial(config: dict[str, Any], study: Study, train: Train) -> None:
 def _go_on(given: Given, study: Study, train: Train) -> None:
     """Train what is left of a trial, in its folder."""
     folder = study.trial_folder(given.name)
+    keep_notices(study.runs)
     run, settings = study.trial_run(given), folder / "experiment.yaml"
     if settings.exists() and load_resolved(settings).digest() != run.experiment.digest():
         discard_folder(folder)  # a trial of this name, of a study whose ledger is gone
         folder.mkdir()
-    if given.parent is not None:
-        inherit(study.trial_folder(given.parent), folder)
+    _begin(run, None if given.parent is None else study.trial_folder(given.parent))
     write_atomically(settings, to_yaml(run.experiment).encode())
     report = _Reporter(study.space.objectives, folder)
     if (done := run.epochs_done()) and (known := report.last(done)):
         tune.report(known)  # Tune is told of what was trained before
     with train_gives_back_its_workers() if study.experiment.train.workers > 1 else nullcontext():
         train(run, report)
+
+
+def _begin(run: Run, parent: Path | None) -> None:
+    """Begin a trial's folder with its parent's checkpoint; where its own cannot be read any more, it begins again.
+
+    Nobody could give a trial of a study --restart, and what is done again ends as it did.
+    """
+    if parent is not None:
+        inherit(parent, run.folder)
+    try:
+        run.epochs_done()
+    except CheckpointError as error:
+        _LOG.warning("%s: %s; the trial begins again", error.where, error.problem)
+        discard_folder(run.folder / "checkpoints")
+        for name in (METRICS, FUSION):
+            (run.folder / name).unlink(missing_ok=True)
+        if parent is not None:
+            inherit(parent, run.folder)
 
 
 def _write_down(folder: Path) -> HCLError | None:

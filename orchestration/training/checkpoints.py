@@ -21,6 +21,7 @@ from hcl.model import HCL
 from hcl.published import fit_published, read_published, was_never_trained
 from hcl.resolve import override, to_yaml
 from hcl.storing import remedy_for
+from hcl.tensor_files import state_dict_in, without_wrappers
 from orchestration.runs import BEST
 from results.files import write_atomically
 
@@ -114,9 +115,10 @@ class Listing:
 
 def list_checkpoint(file: Path) -> Listing:
     """What a checkpoint of ours, a released file or any dict of tensors holds. Raises CheckpointError."""
-    content = read_tensors_only(file)
+    content = read_tensors_only(file, lenient=True)
     is_ours = content.get("format") == FORMAT
     tensors = dict(tensors_in(content.get("model") if is_ours else content))
+    state, under = state_dict_in(content)
     facts = [("kind", f"checkpoint of this program ({FORMAT})" if is_ours else "a dict of tensors, such as a release")]
     if is_ours:
         facts += [
@@ -126,13 +128,16 @@ def list_checkpoint(file: Path) -> Listing:
         ]
         counts = {key: len(list(tensors_in(value))) for key, value in content.items() if key != "model"}
         facts += [(f"{key}, not listed", f"{count} tensors") for key, count in counts.items() if count]
-    elif bare := [str(key) for key, value in content.items() if not list(tensors_in(value))]:
-        facts.append(("without tensors", ", ".join(bare[:5])))
+    else:
+        if under:
+            facts.append(("state dict", f"under {under}, which `hcl checkpoint import` looks into"))
+        if bare := [str(key) for key, value in content.items() if not list(tensors_in(value))]:
+            facts.append(("without tensors", ", ".join(bare[:5])))
     counted = sum(tensor.numel() for tensor in tensors.values())
     n_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     facts.append(("tensors", f"{len(tensors)} with {counted:,} values, {n_bytes / 1e6:.1f} MB"))
     facts.append(("digest of the file", file_digest(file)))
-    plain = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    plain = {without_wrappers(str(name)): tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
     for weight in (plain[name] for name in _PROJECTIONS if name in plain and plain[name].ndim == 2):
         facts.append(("temporal projection", _of_projection(weight)))
     return Listing(facts, [_row(name, tensor) for name, tensor in tensors.items()])

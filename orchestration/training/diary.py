@@ -42,6 +42,10 @@ class Diary:
         val = f"val {percent(row['val_accuracy'])} ± {100 * (row['val_ci95'] or 0):.1f}"
         self._add(f"epoch {row['epoch']}: {val}, loss {row['loss_total']:.3f}")
 
+    def notes(self, text: str) -> None:
+        """What a user should know of its files."""
+        self._add(text)
+
     def stops(self, error: BaseException) -> None:
         """It ends before its end. A process that is killed says nothing: the next line is that of another."""
         said = error.problem if isinstance(error, HCLError) else f"{type(error).__name__}: {error}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +20,7 @@ from hcl.build import frozen_stages, weights_identity
 from hcl.clips import Draw
 from hcl.config import Experiment
 from hcl.errors import HCLError
-from hcl.grids import GridStore
+from hcl.grids import GridDataset, GridStore
 from hcl.inputs import frame_store, frames_identity, make_dataset, test_draws
 from hcl.precision import autocast, set_convolutions
 from hcl.splits import Partition
@@ -70,6 +72,16 @@ class GridJob:
         """Where these grids lie: the folder's name is a digest of all that they depend on."""
         key = hashlib.sha256(json.dumps(self.meaning(), sort_keys=True).encode()).hexdigest()[:16]
         return GridStore(Path(runs) / "cache" / "grids" / key, len(self.partition.videos))
+
+    def dataset(self, runs: Path, *, by_number: bool = False) -> GridDataset:
+        """The cached grids to read; a block that turns out damaged is made again by whoever reads it, on its CPU.
+
+        Args:
+            by_number: as `GridDataset` has it.
+        """
+        store = self.store(runs)
+        mended = GridStore(store.folder, store.n_clips, functools.partial(_write_block, self, store))
+        return GridDataset(mended, by_number=by_number)
 
     def meaning(self) -> dict[str, Any]:
         experiment = self.experiment
@@ -135,17 +147,35 @@ class _GridEncoder:
     def write(self, job: GridJob, store: GridStore, start: int, stop: int) -> None:
         """The grids of one block of clips, all views."""
         if self.folder != store.folder:
-            self.folder, self.backbone = store.folder, job.backbone().eval().to(self.device)
-            frames = frame_store(job.experiment, job.data_root, job.partition.dataset)
-            self.clips = make_dataset(
-                job.experiment, frames, job.partition, training=job.training, random_views=job.views > 1
-            )
-        precision = job.experiment.train.precision
+            self.folder, self.reader = store.folder, _Reader(job, self.device)
+        store.write(start, self.reader.grids(start, stop))
+
+
+class _Reader:
+    """The frozen stages of a backbone, and the clips that they read."""
+
+    def __init__(self, job: GridJob, device: torch.device | str):
+        self.job, self.device = job, device
+        self.backbone = job.backbone().eval().to(device)
+        frames = frame_store(job.experiment, job.data_root, job.partition.dataset)
+        self.clips = make_dataset(
+            job.experiment, frames, job.partition, training=job.training, random_views=job.views > 1
+        )
+
+    def grids(self, start: int, stop: int) -> np.ndarray:
+        """Return (view, clip, frame, channel, row, column) in half precision."""
+        stages, precision = frozen_stages(self.job.experiment), self.job.experiment.train.precision
         set_convolutions(precision)
         with torch.no_grad(), autocast(self.device, precision):
-            stages = frozen_stages(job.experiment)
-            grids = [torch.stack([self._grid(draw, stages) for draw in job.draws(i)]) for i in range(start, stop)]
-        store.write(start, torch.stack(grids, dim=1).half().cpu().numpy())
+            grids = [
+                torch.stack([self._grid(draw, stages) for draw in self.job.draws(clip)]) for clip in range(start, stop)
+            ]
+        return torch.stack(grids, dim=1).half().cpu().numpy()
 
     def _grid(self, draw: Draw, stages: int) -> Tensor:
         return self.backbone.below(self.clips[draw].to(self.device), stages)
+
+
+def _write_block(job: GridJob, store: GridStore, start: int, stop: int) -> None:
+    """Make one block of a cache again."""
+    store.write(start, _Reader(job, "cpu").grids(start, stop))

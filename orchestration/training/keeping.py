@@ -7,13 +7,12 @@ from: a run that was killed and repeated ends as one that was not.
 from __future__ import annotations
 
 import json
+import logging
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,26 +22,22 @@ from torch.utils.tensorboard import SummaryWriter
 
 import results
 from hcl.build import Model
-from hcl.checkpoint import load_checkpoint, load_model, remove_partial_checkpoints, save_checkpoint
+from hcl.checkpoint import load_model, remove_partial_checkpoints, save_checkpoint
 from hcl.errors import CheckpointError, NonFiniteLossError, TrainingError
 from hcl.resolve import to_yaml
-from hcl.scores import LEVELS
 from hcl.splits import Partition
 from hcl.storing import storing
 from hcl.training import EpochSums
 from orchestration.locks import held
-from orchestration.runs import BEST, FUSION, LAST, NEXT_BEST, NON_FINITE, PROGRESS, Run, write_fusion
+from orchestration.runs import LAST, NEXT_BEST, NON_FINITE, PROGRESS, Run
 from orchestration.training.diary import Diary
+from orchestration.training.resumption import PARTS, chosen_by, keep_previous, name_best, rows_of, settle
 from results.files import write_atomically
 
-FUSED_ACCURACY = "val_fused_accuracy"
-FUSED_SIGMAS = tuple(f"fused_sigma_{level}" for level in LEVELS)
-"""In an epoch's metrics with `train.val_fusions`: the accuracy at the best weights of the levels, and these weights."""
 _PROGRESS_S = 1.0
 
 
-_PARTS = ("epoch", "sums", "metrics", "best", "optimizer", "scaler")
-"""Of a checkpoint, what a run goes on from."""
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass
@@ -75,17 +70,20 @@ class Position:
         sums: of the epoch under way; its `steps` are done.
         row: metrics of the last whole epoch; empty before the first.
         best: metrics of the best epoch so far.
+        rows: metrics of all whole epochs.
     """
 
     epoch: int = 0
     sums: EpochSums = field(default_factory=EpochSums)
     row: dict[str, Any] = field(default_factory=dict)
     best: dict[str, Any] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
 
     def finish(self, row: dict[str, Any]) -> None:
         """Count an epoch; of equally accurate ones the earlier is the best."""
         self.epoch, self.sums, self.row = self.epoch + 1, EpochSums(), row
-        self.best = max(self.best, row, key=_chosen_by) if self.best else row
+        self.rows = [*self.rows, row]
+        self.best = max(self.best, row, key=chosen_by) if self.best else row
 
 
 class Keeper:
@@ -117,20 +115,27 @@ class Keeper:
                 raise
 
     def restore(self, device: torch.device) -> Position:
-        """Go on from the last checkpoint, if there is one."""
-        if not self.run.has_last():
+        """Go on from the last checkpoint that can be read, if there is one. Raises CheckpointError as `resumption`.
+
+        Every worker chooses by itself, and so the same; rank 0 then puts the files in order.
+        """
+        found = self.run.resumption(holding=PARTS, device=device)
+        if not found.file:
+            if self.is_writer:
+                (self.run.folder / NEXT_BEST).unlink(missing_ok=True)  # of an epoch that has to be done again
             return Position()
-        path = self.run.folder / LAST
-        state = load_checkpoint(path, map_location=device, holding=_PARTS)
-        self.trained.restore(state, str(path))
-        return Position(state["epoch"], EpochSums(**state["sums"]), state["metrics"], state["best"])
+        state = found.state
+        self.trained.restore(state, str(self.run.folder / found.file))
+        if self.is_writer:
+            state["best"] = settle(self.run, found, self._warn)
+        sums, rows = EpochSums(**state["sums"]), rows_of(self.run, state)
+        return Position(state["epoch"], sums, state["metrics"], state["best"], rows)
 
     def begin(self, position: Position, device: torch.device) -> None:
         """Tell who goes on from where, and clear away what a killed process left."""
         if not self.is_writer:
             return
         remove_partial_checkpoints(self.run.folder / "checkpoints")
-        settle_best(self.run)
         if position.epoch < self.run.last_epoch:
             self._diary.begins(position.epoch, position.sums.steps, device=device, n_workers=self.n_workers)
 
@@ -156,17 +161,17 @@ class Keeper:
         if not self.is_writer:
             return
         row = position.row
-        is_best = position.best["epoch"] == row["epoch"]
+        is_best = position.best is row
         if is_best:
             save_checkpoint(self.run.folder / NEXT_BEST, model=self.trained.model, state=self._state(position))
-        results.append_epoch(self.run.folder, row)
+        results.write_epochs(self.run.folder, position.rows)
         curves = self.run.folder / "tensorboard"
         with storing(curves), SummaryWriter(curves, purge_step=row["epoch"]) as events:
             for name, value in row.items():
                 events.add_scalar(name, value, row["epoch"])
         self._save_last(position)
         if is_best:
-            _name_best(self.run, row)
+            name_best(self.run, row)
         self._diary.epoch(row)
 
     def non_finite(self, error: NonFiniteLossError, position: Position) -> TrainingError:
@@ -187,8 +192,13 @@ class Keeper:
     def _save_last(self, position: Position) -> None:
         trained = self.trained
         learnt = {"optimizer": trained.optimizer.state_dict(), "scaler": trained.scaler.state_dict()}
-        state = {**self._state(position), "sums": position.sums.state, **learnt}
+        state = {**self._state(position), "sums": position.sums.state, "rows": position.rows, **learnt}
+        keep_previous(self.run.folder)
         save_checkpoint(self.run.folder / LAST, model=trained.model, state=state)
+
+    def _warn(self, text: str) -> None:
+        _LOG.warning("%s", text)
+        self._diary.notes(text)
 
     def _state(self, position: Position) -> dict[str, Any]:
         return {
@@ -200,53 +210,3 @@ class Keeper:
             "experiment_digest": self.run.experiment.digest(),
             "classes": list(self.partition.classes),
         }
-
-
-def settle_best(run: Run) -> None:
-    """For a run that was killed between its two checkpoints: give the best epoch's weights their name if the last
-    checkpoint tells of that epoch; those of an epoch that has to be done again go."""
-    path = run.folder / NEXT_BEST
-    if not path.exists():
-        return
-    best = load_checkpoint(run.folder / LAST, holding=["best"])["best"] if run.has_last() else {}
-    if load_checkpoint(path, holding=["epoch"])["epoch"] == best.get("epoch"):
-        _name_best(run, best)
-    else:
-        path.unlink()
-
-
-def _name_best(run: Run, best: dict[str, Any]) -> None:
-    """The weights of the best epoch, and the fusion that it found, under their last names."""
-    os.replace(run.folder / NEXT_BEST, run.folder / BEST)
-    if fusion := fusion_of(best):
-        chosen_on = run.experiment.data.selection_partition
-        write_fusion(run.folder, fusion, "while training (train.val_fusions)", partition=chosen_on)
-
-
-def inherit(parent: Path, folder: Path) -> None:
-    """Begin a run's folder with what another has come to, unless it has begun; the checkpoint to go on from is last.
-
-    Files are linked where they can be: none of them is ever written in place.
-    """
-    if (folder / LAST).exists() or not (parent / LAST).exists():
-        return
-    (folder / LAST).parent.mkdir(parents=True, exist_ok=True)
-    for name in ("metrics.parquet", FUSION, BEST, LAST):
-        if (parent / name).exists():
-            partial = folder / f"{name}.inherited"
-            partial.unlink(missing_ok=True)
-            try:
-                os.link(parent / name, partial)
-            except OSError:
-                shutil.copyfile(parent / name, partial)
-            os.replace(partial, folder / name)
-
-
-def fusion_of(row: dict[str, Any]) -> dict[str, float]:
-    """The best weights of the levels of an epoch, by dotted path; empty where none were tried."""
-    return {f"fusion.sigma_{level}": row[name] for level, name in zip(LEVELS, FUSED_SIGMAS, strict=True) if name in row}
-
-
-def _chosen_by(row: dict[str, Any]) -> float:
-    """What makes an epoch the best."""
-    return row.get(FUSED_ACCURACY, row["val_accuracy"])

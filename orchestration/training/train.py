@@ -16,13 +16,15 @@ from hcl.resolve import load_resolved, to_yaml
 from hcl.settings import flatten
 from hcl.splits import Partition
 from hcl.storing import remedy_for
+from orchestration.console import notes
 from orchestration.locks import held, lock_of
 from orchestration.machines.runtime import connect
+from orchestration.notices import telling_notices
 from orchestration.runs import Run, gpus_here, resources_of
 from orchestration.training.checkpoints import IMPORTED
 from orchestration.training.fitting import fit
 from orchestration.training.grids import ensure_grids
-from orchestration.training.keeping import settle_best
+from orchestration.training.resumption import PARTS, settle
 from orchestration.training.watching import watching
 from results.files import write_atomically
 
@@ -56,12 +58,13 @@ def train(
     run = _checked(experiment, data_root, runs)  # before the lock: a mistake leaves no file behind
     with held(lock_of(run.folder), what=f"training of {experiment.name}"):
         _open_folder(run, restart=restart)
-        if run.epochs_done() >= experiment.train.epochs:
-            settle_best(run)
+        found = run.resumption(holding=PARTS)
+        if found.file and found.state["epoch"] >= experiment.train.epochs:
+            settle(run, found, lambda text: notes.print(f"note: {text}", markup=False, soft_wrap=True))
             return run
         provenance = _provenance(run, command)
         results.write_provenance(run.folder, provenance)
-        with connect(address):
+        with telling_notices(run.runs), connect(address):
             ensure_grids(run.grid_jobs(), run.runs)
             with watching(run, on_epoch, on_progress):
                 fit(run)

@@ -34,8 +34,10 @@ from hcl.regimes import Regime
 from hcl.splits import Partition
 from hcl.training import train_epoch
 from hcl.validation import Validation
+from orchestration.notices import keep_notices
 from orchestration.runs import Run
-from orchestration.training.keeping import FUSED_ACCURACY, FUSED_SIGMAS, Keeper, Position, Trained
+from orchestration.training.keeping import Keeper, Position, Trained
+from orchestration.training.resumption import FUSED_ACCURACY, FUSED_SIGMAS
 
 
 def run_epochs(
@@ -53,6 +55,7 @@ def run_epochs(
         on_epoch: called with each epoch's metrics by every worker, once they are on disk; True ends here, and all
             workers must say the same.
     """
+    keep_notices(run.runs)
     experiment, gather, device = run.experiment, gather or OneProcess(), torch.device(device)
     set_convolutions(experiment.train.precision)
     partition, val_partition = run.partitions()

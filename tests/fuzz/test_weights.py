@@ -119,6 +119,7 @@ def test_code_in_a_file_is_not_run(call: tuple[Any, ...], tmp_path: Path, monkey
     np.savez(tmp_path / "one.npz", classes=np.array(["a"]), vectors=objects, meaning=objects)
     (tmp_path / "clips-0").mkdir()
     np.save(tmp_path / "clips-0" / "grids.npy", objects)
+    (tmp_path / "clips-0" / "whole").touch()
     read_checkpoints(tmp_path / "best.pt")
     read_checkpoints(tmp_path / "one.pkl")
     read_arrays(tmp_path / "one.npz")
@@ -221,6 +222,7 @@ def test_cached_grids(tmp_path: Path, data: st.DataObject) -> None:
     buffer = io.BytesIO()
     np.save(buffer, np.zeros((1, 2, 2, 3, 1, 1), np.float16))
     (tmp_path / "clips-0").mkdir(exist_ok=True)
+    (tmp_path / "clips-0" / "whole").touch()
     (tmp_path / "clips-0" / "grids.npy").write_bytes(data.draw(mutated([buffer.getvalue()])))
     with contained(tmp_path):
         GridStore(tmp_path, 2).read(0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
 from urllib.error import URLError
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from hcl.backbone import N_STAGES, Backbone, freeze_batch_norm, make_backbone, read_state_dict
+from hcl.backbone import N_STAGES, Backbone, _drop_changed_download, freeze_batch_norm, make_backbone, read_state_dict
 from hcl.errors import BackboneError
 from hcl.resolve import resolve
 
@@ -131,16 +132,23 @@ def test_files_that_are_no_state_dict_are_refused(tmp_path):
         read_state_dict(tmp_path / "missing.pth")
     damaged = tmp_path / "damaged.pth"
     damaged.write_bytes(b"not a file of torch")
-    with pytest.raises(BackboneError, match="cannot be read as a state dict of tensors"):
+    with pytest.raises(BackboneError, match="cannot be read: it is damaged"):
         read_state_dict(damaged)
     module = tmp_path / "module.pth"
     torch.save(nn.Linear(2, 3), module)  # code: refused, not executed
-    with pytest.raises(BackboneError, match="cannot be read as a state dict of tensors"):
+    with pytest.raises(BackboneError, match="more than tensors and plain values: torch.nn.modules.linear.Linear"):
         read_state_dict(module)
-    for content in ([torch.zeros(1)], {"state_dict": {"conv1.weight": torch.zeros(1)}}):
+    for content in ([torch.zeros(1)], {"history": {"conv1.weight": torch.zeros(1)}}):
         torch.save(content, module)
         with pytest.raises(BackboneError, match="holds something else than named tensors"):
             read_state_dict(module)
+
+
+def test_a_state_dict_under_a_wrapper_is_read(tmp_path):
+    state = {"conv1.weight": torch.ones(2), "fc.bias": torch.zeros(1)}
+    torch.save({"epoch": 3, "state_dict": {f"module.{name}": value for name, value in state.items()}}, tmp_path / "a")
+    found = read_state_dict(tmp_path / "a")
+    assert found.keys() == state.keys() and torch.equal(found["conv1.weight"], state["conv1.weight"])
 
 
 @pytest.mark.parametrize("error", [URLError("no route to host"), RuntimeError("invalid hash value")], ids=str)
@@ -166,6 +174,19 @@ def test_downloaded_imagenet_weights_are_used(monkeypatch, resnet18_state):
     network = make_backbone("resnet18", "imagenet")
     assert torch.equal(network.body[0].weight, resnet18_state["conv1.weight"])
     assert len(asked) == 1 and "resnet18" in asked[0][0] and asked[0][1] is True
+
+
+def test_a_download_that_has_changed_since_is_downloaded_again(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    content = b"weights"
+    path = tmp_path / "checkpoints" / f"resnet18-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    path.write_bytes(content)
+    _drop_changed_download(f"https://example.org/models/{path.name}")
+    assert path.exists() and not caplog.text
+    path.write_bytes(b"weightt")
+    _drop_changed_download(f"https://example.org/models/{path.name}")
+    assert not path.exists() and f"{path} is damaged; it is downloaded again" in caplog.text
 
 
 # --- EfficientNet-Lite0 ---------------------------------------------------------------------------------------------
@@ -257,8 +278,9 @@ class Bomb:
 
 
 def test_no_code_runs_from_the_cache_of_downloaded_weights(tmp_path, monkeypatch):
-    """torch.hub takes what lies there for what it has downloaded."""
+    """torch.hub takes what lies there for what it has downloaded. That the digest in its name is another's is left out."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("hcl.backbone._drop_changed_download", lambda url: None)
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     torch.save({"conv1.weight": Bomb(tmp_path / "ran")}, tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth")
     with pytest.raises(BackboneError, match="hold more than tensors") as caught:

@@ -55,7 +55,7 @@ def test_a_truncated_file_is_refused(tmp_path, kept):
     save_checkpoint(path, model=tiny_model(), state={})
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
-    with pytest.raises(CheckpointError, match="cannot be read: it is damaged") as caught:
+    with pytest.raises(CheckpointError, match="cannot be read: it is (damaged|empty)") as caught:
         load_checkpoint(path)
     assert caught.value.where == str(path)
 
@@ -78,7 +78,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_executed(tmp_path):
     ):
         path = tmp_path / name
         save({"format": "hcl-checkpoint-1", "model": {}, "epoch": bomb}, path)
-        with pytest.raises(CheckpointError, match="damaged or holds more than tensors and plain values"):
+        with pytest.raises(CheckpointError, match="holds more than tensors and plain values: (io|_io|builtins)?.?open"):
             load_checkpoint(path)
         assert not crater.exists()
     pickle.loads((tmp_path / "raw.pt").read_bytes())

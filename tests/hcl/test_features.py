@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from hcl.blocks import BlockStore
+from hcl.blocks import Block, BlockStore
 from hcl.errors import StorageError
 from hcl.features import pack, unpack
 from hcl.model import ClipFeatures
@@ -77,12 +78,12 @@ def test_a_block_is_whole_or_missing_and_damage_is_named(store: BlockStore) -> N
 
 def test_a_block_without_its_last_file_is_written_again(store: BlockStore, views: list[ClipFeatures]) -> None:
     block = store.folder / "clips-8"
-    (block / "whole").unlink()
     whole = {path.name: path.read_bytes() for path in block.iterdir()}
+    (block / "whole").unlink()
     (block / "clip.npy").unlink()
     each = [pack(view[8:11]) for view in views]
     store.write(8, {name: torch.stack([one[name] for one in each]).numpy() for name in each[0]})
-    assert {path.name: path.read_bytes() for path in block.iterdir()} == whole | {"whole": b""}
+    assert {path.name: path.read_bytes() for path in block.iterdir()} == whole
 
 
 def test_an_array_of_other_clips_is_named(store: BlockStore) -> None:
@@ -101,3 +102,37 @@ def test_a_disk_that_takes_nothing_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="clip.npy: cannot be written"):
         BlockStore(tmp_path / "file" / "features", 3).write(0, {"clip": np.zeros((1, 3, 2))})
+
+
+def test_a_block_that_is_not_what_was_written_is_made_again(store: BlockStore, views: list[ClipFeatures]) -> None:
+    path = store.folder / "clips-4" / "patches-0.npy"
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 32
+    path.write_bytes(content)
+    with pytest.raises(StorageError, match="clips-4: cannot be read: patches-0.npy is not what was written"):
+        BlockStore(store.folder, N_CLIPS, size=4).read(0, 11, 1)
+
+    def mend(start: int, stop: int) -> None:
+        each = [pack(view[start:stop]) for view in views]
+        store.write(start, {name: torch.stack([one[name] for one in each]).numpy() for name in each[0]})
+
+    for read in (lambda one: one.read(0, 11, 1), lambda one: one.take(range(11), 1)):
+        path.write_bytes(content)
+        assert_same(unpack(read(BlockStore(store.folder, N_CLIPS, size=4, mend=mend))), views[1])
+
+
+def test_a_process_compares_a_block_once(
+    store: BlockStore, monkeypatch: pytest.MonkeyPatch, views: list[ClipFeatures]
+) -> None:
+    """A tile reads two sides, and each side is read by many tiles."""
+    checked: list[tuple[int, int]] = []
+    check = Block.check
+
+    def count(self: Block, view: int, clips: Sequence[int]) -> None:
+        checked.append((view, len(clips)))
+        check(self, view, clips)
+
+    monkeypatch.setattr(Block, "check", count)
+    for _ in range(3):
+        assert_same(unpack(store.read(0, 11, 1)), views[1])
+    assert [one for one in checked if one[1]] == [(1, 4), (1, 4), (1, 3)]

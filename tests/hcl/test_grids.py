@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import resource
 import shutil
 
 import numpy as np
 import pytest
 import torch
 
+from hcl.blocks import BlockStore
 from hcl.clips import Draw
-from hcl.errors import DataError
+from hcl.errors import DataError, StorageError
 from hcl.grids import GridDataset, GridStore
 
 SHAPE = (11, 2, 3, 7, 2, 2)  # clip, view, frame, channel, row, column; a block is of eight clips
@@ -97,6 +100,75 @@ def test_the_free_space_is_that_of_the_disk(tmp_path):
     huge = (10**3, 8, 2048, 7, 7)  # 1.6 petabytes
     with pytest.raises(DataError, match="GB are free"):
         GridStore(tmp_path / "digest", 10**6).check_room(huge)
+
+
+# --- damage, and few files ------------------------------------------------------------------------------------------
+
+
+def damage(store: GridStore, at: int = -1) -> None:
+    """One bit of the last grid, or of another byte of the first block's file."""
+    path = store.folder / "clips-0" / "grids.npy"
+    content = bytearray(path.read_bytes())
+    content[at] ^= 4
+    path.write_bytes(content)
+
+
+def test_a_grid_that_is_not_what_was_written_is_refused_and_the_others_are_read(store):
+    damage(filled(store))
+    with pytest.raises(StorageError, match="clips-0: cannot be read: grids.npy is not what was written") as caught:
+        store.read(7, 1)
+    assert str(store.folder) in caught.value.remedy
+    for clip, view in ((7, 0), (0, 1), (9, 1)):
+        assert np.array_equal(store.read(clip, view).numpy(), values(0, 11)[clip, view])
+
+
+@pytest.mark.parametrize("fault", ["a grid", "the header", "a checksum", "gone"])
+def test_a_damaged_block_is_made_again_where_something_can_make_it(store, fault, caplog):
+    filled(store)
+    made = []
+
+    def mend(start: int, stop: int) -> None:
+        made.append((start, stop))
+        write(store, start, stop)
+
+    if fault == "gone":
+        shutil.rmtree(store.folder / "clips-0")
+    elif fault == "a checksum":
+        whole = store.folder / "clips-0" / "whole"
+        whole.write_bytes(whole.read_bytes().replace(b"[[", b"[[1", 1))
+    else:
+        damage(store, -1 if fault == "a grid" else 20)
+    mended = GridStore(store.folder, SHAPE[0], mend)
+    for _ in range(2):
+        for clip in range(SHAPE[0]):
+            for view in range(2):
+                assert np.array_equal(mended.read(clip, view).numpy(), values(0, 11)[clip, view])
+    assert made == [(0, 8)]
+    assert "clips-0" in caplog.text and "the block has been made again" in caplog.text
+
+
+def test_a_block_that_cannot_be_made_again_is_an_error(store):
+    damage(filled(store))
+    with pytest.raises(StorageError, match="the block is missing"):
+        GridStore(store.folder, SHAPE[0], lambda start, stop: None).read(7, 1)
+
+
+def test_grids_in_more_blocks_than_a_process_may_open_files_are_read(tmp_path):
+    """Which ended a run near 160,000 clips."""
+    n_clips = 8 * 70
+    store = GridStore(tmp_path / "digest", n_clips)
+    for start, stop in store.missing():
+        store.write(start, np.arange(start, stop, dtype=np.float16).reshape(1, -1, 1, 1, 1, 1))
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    n_open = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (n_open + 30, allowed[1]))
+    try:
+        for clip in [*range(n_clips), *range(0, n_clips, 8)]:
+            assert store.read(clip).item() == clip
+        taken = BlockStore(tmp_path / "digest", n_clips, size=8).take(range(0, n_clips, 5))
+        assert taken["grids"].flatten().tolist() == list(range(0, n_clips, 5))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
 
 
 # --- as a data set --------------------------------------------------------------------------------------------------

@@ -184,7 +184,7 @@ def test_an_entry_in_both_forms_is_refused(tmp_path: Path) -> None:
     ("content", "what"),
     [
         ({"epoch": 3, "bi_linear.bias": torch.zeros(1)}, "entry 'epoch' is no tensor"),
-        ({"model_state_dict": {"bi_linear.bias": torch.zeros(1)}}, "entry 'model_state_dict' is no tensor"),
+        ({"history": {"bi_linear.bias": torch.zeros(1)}}, "entry 'history' is no tensor but a dict"),
         ({}, "it is empty"),
     ],
 )

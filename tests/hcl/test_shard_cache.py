@@ -91,7 +91,9 @@ def test_a_shard_of_the_same_name_with_other_frames_has_a_copy_of_its_own(images
 
 
 @pytest.mark.parametrize("damage", ["cut off", "changed", "gone"])
-def test_a_damaged_copy_is_dropped_and_the_shared_one_read(images: Path, tmp_path: Path, damage: str) -> None:
+def test_a_damaged_copy_is_made_again_from_the_shared_one(
+    images: Path, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
     cache, one = ShardCache(tmp_path / "cache", 10**9), video(images, 0)
     cache.read(one, [0])
     (copy,) = cache.folder.glob("*.shard")
@@ -105,7 +107,19 @@ def test_a_damaged_copy_is_dropped_and_the_shared_one_read(images: Path, tmp_pat
         copy.unlink()
     assert cache.read(one, [0]) == [b"0 0 0 " * 999]
     assert not copies(cache.folder)
+    assert "; the copy is made again" in caplog.text and copy.name in caplog.text
     assert cache.read(one, [1]) == [b"0 0 1 " * 999]
+    assert len(copies(cache.folder)) == 1, "it is made again"
+
+
+def test_a_process_keeps_few_copies_open(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that were read last: each takes one of the files that a process may open."""
+    monkeypatch.setattr(shard_cache, "_MOST_HELD", 2)
+    cache, open_before = ShardCache(tmp_path / "cache", 10**9), len(os.listdir("/proc/self/fd"))
+    for shard in (0, 1, 0, 2, 1, 0):
+        assert cache.read(video(images, shard), [1]) == [f"{shard} 0 1 ".encode() * 999]
+    assert len(os.listdir("/proc/self/fd")) - open_before <= 2
+    assert len(copies(cache.folder)) == N_SHARDS
 
 
 def test_a_damaged_shard_is_told_as_without_a_cache(images: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from hcl.checkpoint import load_checkpoint
 from hcl.errors import ConfigError, DataError, TrainingError
 from hcl.inputs import frames_identity
 from hcl.resolve import load_resolved, override
-from orchestration.runs import BEST, FAILED, LAST, LOG, Run
+from orchestration.runs import BEST, FAILED, LAST, LOG, PREVIOUS, Run
 from orchestration.training import train as training
 from orchestration.training.fitting import fit
 from orchestration.training.train import train
@@ -50,7 +50,7 @@ def test_a_run_leaves_its_settings_provenance_metrics_and_checkpoints(
 ) -> None:
     files = {str(path.relative_to(trained.folder)) for path in trained.folder.rglob("*") if path.is_file()}
     events = {name for name in files if name.startswith("tensorboard/")}
-    assert files - events == {"experiment.yaml", "provenance.json", "metrics.parquet", LOG, LAST, BEST}
+    assert files - events == {"experiment.yaml", "provenance.json", "metrics.parquet", LOG, LAST, PREVIOUS, BEST}
     assert load_resolved(trained.folder / "experiment.yaml") == trained.experiment
     assert "the first of 2 workers" in (trained.folder / LOG).read_text()
     provenance = results.read_provenance(trained.folder)

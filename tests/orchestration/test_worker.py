@@ -28,7 +28,8 @@ from hcl.validation import Validation
 from orchestration.evaluation.fuse import chosen_fusion
 from orchestration.runs import BEST, LAST, LOG, NEXT_BEST, NON_FINITE, Run
 from orchestration.training import keeping, worker
-from orchestration.training.keeping import Keeper, Position, inherit
+from orchestration.training.keeping import Keeper, Position
+from orchestration.training.resumption import inherit
 from orchestration.training.worker import run_epochs
 from tests.orchestration.conftest import CLASSES, tiny_experiment, tree
 
@@ -187,7 +188,7 @@ def test_a_run_killed_between_its_two_checkpoints_has_the_best_of_all_epochs(
 ) -> None:
     run, accuracies = new_run(data_root, tmp_path, interruptible()), iter((0.2, 0.3, 0.4))
     monkeypatch.setattr(worker, "_validate", lambda *_, **__: Validation([np.full(20, next(accuracies))]))
-    name_best = keeping._name_best
+    name_best = keeping.name_best
 
     def killed(run: Run, best: dict[str, Any]) -> None:
         if best["epoch"] == epoch:
@@ -195,7 +196,7 @@ def test_a_run_killed_between_its_two_checkpoints_has_the_best_of_all_epochs(
         name_best(run, best)
 
     with monkeypatch.context() as patched:
-        patched.setattr(keeping, "_name_best", killed)
+        patched.setattr(keeping, "name_best", killed)
         with pytest.raises(Killed):
             run_epochs(run)
     assert load_checkpoint(run.folder / LAST)["epoch"] == epoch

@@ -13,7 +13,7 @@ import pytest
 from hcl.frames import FrameStore
 from hcl.resolve import to_yaml
 from orchestration.machines import runtime
-from orchestration.runs import BEST, LAST, Run
+from orchestration.runs import BEST, LAST, PREVIOUS, Run
 from tests.orchestration.conftest import Command, Outcome, tiny_experiment, tree, write_data
 
 
@@ -193,10 +193,16 @@ def test_a_checkpoint_of_another_shape(place: Path, hcl: Command, trained: Run, 
 @pytest.mark.ray
 def test_checkpoints_that_are_damaged_or_gone(place: Path, hcl: Command, trained: Run) -> None:
     folder = a_run(place, trained)
+    content = bytearray((folder / BEST).read_bytes())
+    content[len(content) // 2] ^= 8
+    (folder / BEST).write_bytes(content)
+    outcome = hcl("evaluate", "tiny", "--data", "data")  # before Ray is asked for anything
+    assert_one_message(outcome, 1, f"{BEST}: cannot be read: it is damaged (Bad CRC-32", "checkpoints/last.pt")
     (folder / LAST).write_bytes(b"PK torn")
+    (folder / PREVIOUS).write_bytes(b"PK torn too")
     (folder / BEST).unlink()
     outcome = hcl("train", "runs/tiny/experiment.yaml", "--data", "data")
-    assert_one_message(outcome, 1, f"{LAST}: cannot be read: it is damaged")
+    assert_one_message(outcome, 1, f"{LAST}: cannot be read: it is damaged", "trained 3 epochs", PREVIOUS, "--restart")
     assert (folder / LAST).read_bytes() == b"PK torn"
     outcome = hcl("evaluate", "tiny", "--data", "data")
     assert_one_message(outcome, 1, f"{BEST}: no such file", "hcl train")

@@ -52,7 +52,7 @@ def test_names_that_look_alike_in_a_file_name_do_not_share_a_file(tmp_path, eval
 def test_unknown_keys_and_an_older_schema_are_read(tmp_path, evaluation):
     path = write_evaluation(tmp_path, evaluation(checkpoint="old.pt"))
     payload = json.loads(path.read_text())
-    for newer in ("levels", "protocol", "n_clips", "checkpoint", "schema"):
+    for newer in ("levels", "protocol", "n_clips", "checkpoint", "schema", "crc32"):
         del payload[newer]
     path.write_text(json.dumps({**payload, "colour": "blue"}))
     assert read_evaluation(path) == evaluation()
@@ -81,6 +81,18 @@ def test_wrong_content_is_named(tmp_path, evaluation, change, said):
     with pytest.raises(RecordError, match=said) as caught:
         read_evaluation(path)
     assert str(path) in str(caught.value)
+
+
+def test_a_record_whose_figures_are_not_those_that_were_written_is_named(tmp_path, evaluation):
+    path = write_evaluation(tmp_path, evaluation(accuracy=0.319))
+    path.write_text(path.read_text().replace("0.319", "0.219"))
+    with pytest.raises(RecordError, match="is damaged: its checksum is that of other content") as caught:
+        read_evaluation(path)
+    assert str(path) in str(caught.value) and "`crc32` is taken out" in caught.value.remedy
+    payload = json.loads(path.read_text())
+    del payload["crc32"]
+    path.write_text(json.dumps(payload))
+    assert read_evaluation(path).accuracy == 0.219
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"kind": "evaluation"}', b"[" * 100_000])
