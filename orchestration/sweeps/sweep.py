@@ -11,10 +11,10 @@ from typing import Any
 import optuna
 
 import results
-from hcl.atomic import discard_folder
 from hcl.config import Experiment
 from hcl.errors import ConfigError, HCLError
 from hcl.resolve import override, to_yaml
+from orchestration.clearing import OF_STUDY, clear
 from orchestration.locks import held, lock_of
 from orchestration.machines.runtime import connect
 from orchestration.runs import Run, gpus_here
@@ -109,8 +109,8 @@ def write_best(study: Study, best: Experiment) -> Path:
 
 
 def _forget(study: Study) -> None:
-    """The folder, and what a database may hold of the study."""
-    discard_folder(study.folder)
+    """Remove what the folder, and what a database, holds of the study."""
+    clear(study.folder, OF_STUDY)
     if study.storage is not None:
         with suppress(KeyError):
             optuna.delete_study(study_name=study.experiment.name, storage=open_storage(study.folder, study.storage))
