@@ -34,16 +34,17 @@ class Best(NamedTuple):
 def told_apart(records: pd.DataFrame) -> Best:
     """The best record of each cell, where it differs from each other one on the very same episodes.
 
-    Compared are records of one cell with the same marks. The test is paired: over classes, so that it speaks of other
-    actions, or over episodes where the classes are too few; p-values of a cell are corrected by Holm's method. A cell
-    of one method, of other episodes or without answers has no best.
+    Compared are records of one cell with the same marks, stale ones left out. The test is paired: over classes, so
+    that it speaks of other actions, or over episodes where the classes are too few; p-values of a cell are corrected by
+    Holm's method. A cell of one method, of other episodes or without answers has no best.
 
     Args:
         records: one a method and cell, with their `path`.
     """
     paths: set[str] = set()
     over: list[str] = []
-    for _, cell in records.groupby(list(dict.fromkeys([*CELL, *MARKED])), dropna=False):
+    present = records[~records["stale"].astype(bool)]  # weights that a run no longer has are not what is compared
+    for _, cell in present.groupby(list(dict.fromkeys([*CELL, *MARKED])), dropna=False):
         answered = _answers(cell) if len(cell) > 1 else None
         if answered is None:
             continue

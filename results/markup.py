@@ -41,9 +41,9 @@ def to_csv(table: pd.DataFrame) -> str:
     for position, kind in enumerate(table.dtypes):
         values = table.iloc[:, position]
         if isinstance(kind, pd.CategoricalDtype):  # a million episodes, of a few runs
-            shown.isetitem(position, values.map(_no_formula))
+            shown.isetitem(position, values.map(_no_formula).array)
         elif not pd.api.types.is_numeric_dtype(kind):
-            shown.isetitem(position, pd.Series([_no_formula(value) for value in values], table.index, dtype=object))
+            shown.isetitem(position, pd.Series([_no_formula(value) for value in values], dtype=object).array)
     return shown.to_csv(index=False, lineterminator="\n")
 
 
@@ -88,7 +88,7 @@ _BIDI = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "†": r"$^\dagger$", "‡": r"$^\ddagger$",
-    "§": r"$^\S$", "‖": r"$^\Vert$", "¶": r"$^\P$", "Δ": r"$\Delta$",
+    "§": r"$^\S$", "◊": r"$^\diamond$", "‖": r"$^\Vert$", "¶": r"$^\P$", "Δ": r"$\Delta$",
     "–": "--",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''",
 }  # fmt: skip

@@ -23,7 +23,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 import results
 from hcl.build import Model
-from hcl.checkpoint import load_checkpoint, load_model, remove_partial_checkpoints, save_checkpoint
+from hcl.checkpoint import file_digest, load_checkpoint, load_model, remove_partial_checkpoints, save_checkpoint
 from hcl.errors import CheckpointError, NonFiniteLossError, TrainingError
 from hcl.resolve import to_yaml
 from hcl.scores import LEVELS
@@ -31,7 +31,7 @@ from hcl.splits import Partition
 from hcl.storing import storing
 from hcl.training import EpochSums
 from orchestration.locks import held
-from orchestration.runs import BEST, FUSION, LAST, NEXT_BEST, NON_FINITE, PROGRESS, Run, write_fusion
+from orchestration.runs import BEST, FUSION, LAST, NEXT_BEST, NON_FINITE, PROGRESS, WRITER, Run, write_fusion
 from orchestration.training.diary import Diary
 from results.files import write_atomically
 
@@ -109,7 +109,7 @@ class Keeper:
         checkpoints = self.run.folder / "checkpoints"
         with storing(checkpoints):
             checkpoints.mkdir(parents=True, exist_ok=True)
-        with held(checkpoints / ".writer", what="training", wait_s=60.0):
+        with held(self.run.folder / WRITER, what="training", wait_s=60.0):
             try:
                 yield
             except BaseException as error:
@@ -217,10 +217,11 @@ def settle_best(run: Run) -> None:
 
 def _name_best(run: Run, best: dict[str, Any]) -> None:
     """The weights of the best epoch, and the fusion that it found, under their last names."""
+    if fusion := fusion_of(best):  # first: while the next best is there, a run that is resumed does both again
+        chosen_on, weights = run.experiment.data.selection_partition, file_digest(run.folder / NEXT_BEST)
+        how = "while training (train.val_fusions)"
+        write_fusion(run.folder, fusion, how, partition=chosen_on, weights=weights)
     os.replace(run.folder / NEXT_BEST, run.folder / BEST)
-    if fusion := fusion_of(best):
-        chosen_on = run.experiment.data.selection_partition
-        write_fusion(run.folder, fusion, "while training (train.val_fusions)", partition=chosen_on)
 
 
 def inherit(parent: Path, folder: Path) -> None:
