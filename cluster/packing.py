@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import zipfile
 from collections.abc import Mapping
@@ -96,6 +97,12 @@ def _git(folder: Path, *words: str, may_fail: bool = False) -> str:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise PackageError(f"git cannot be run: {error}", where=str(folder), remedy="install git") from error
+    if answer.returncode and "safe.directory" in answer.stderr:
+        raise PackageError(
+            "belongs to another user, so git does not read it",
+            where=str(folder),
+            remedy=f"git config --global --add safe.directory {shlex.quote(str(folder.resolve()))}",
+        )
     if answer.returncode and not may_fail:
         raise PackageError(
             f"is not a git checkout: {answer.stderr.strip() or answer.returncode}",

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 
@@ -32,6 +32,7 @@ class PackSummary:
     n_moved: int  # videos
     n_shards: int
     n_bytes: int  # of the shards
+    n_left: int = 0  # videos that stay in folders, because other files lie beside their frames
 
 
 def pack_dataset(
@@ -39,6 +40,7 @@ def pack_dataset(
 ) -> PackSummary:
     """Move folders of frames into shards; folders go once their shard is whole, read back and in its place.
 
+    A folder that holds more than frames is left as it is: what lies beside them is nobody's to remove here.
     New shards take videos in the order of their names. A video that was extracted again since is packed again, into
     the shard that it was in; a copy of what has no frames any more is dropped.
 
@@ -52,8 +54,9 @@ def pack_dataset(
     with exclusive(images_root), _storage_errors(images_root):
         discard_partials(images_root)
         records = read_manifest(images_root)
-        folders = _folders(images_root, records)
-        if not folders and not shard_paths(images_root):
+        found = _folders(images_root, records)
+        folders = {key: folder for key, folder in found.items() if not _holds_more(folder)}
+        if not found and not shard_paths(images_root):
             raise DataError("holds no frames", where=str(images_root), remedy="extract the dataset first")
         for job in _jobs(images_root, folders, records, videos_per_shard):
             if not job.is_settled:
@@ -66,7 +69,7 @@ def pack_dataset(
         for class_name in folder_names(images_root):
             with suppress(OSError):  # not empty
                 os.rmdir(images_root / class_name)
-        return _summary(images_root, n_moved)
+        return replace(_summary(images_root, n_moved), n_left=len(found) - len(folders))
 
 
 def unpack_dataset(images_root: Path, *, on_video: Callable[[], None] = lambda: None) -> PackSummary:
@@ -85,7 +88,7 @@ def unpack_dataset(images_root: Path, *, on_video: Callable[[], None] = lambda: 
         for path in paths:
             for packed in Shard.opened(path).videos():
                 folder = images_root / packed.video.key
-                if is_current(packed, records.get(packed.video.key)) and not folder.is_dir():
+                if is_current(packed, records.get(packed.video.key)) and not FrameFolder.listed(folder).n_frames:
                     _write_folder(folder, packed)
                     n_moved += 1
                     on_video()
@@ -147,6 +150,8 @@ def _write(job: _Job, folders: dict[str, FrameFolder], records: dict[str, VideoR
 
 
 def _write_folder(folder: Path, packed: PackedVideo) -> None:
+    if folder.exists():
+        raise DataError("holds files that are no frames", where=str(folder), remedy="move it away, and unpack again")
     frames = packed.read()
     partial = partial_of(folder)
     folder.parent.mkdir(exist_ok=True)
@@ -170,6 +175,11 @@ def _folders(images_root: Path, records: dict[str, VideoRecord]) -> dict[str, Fr
             elif record.status == "ok":
                 found[record.key] = FrameFolder(path, record.n_frames)
     return {key: folder for key, folder in found.items() if folder.n_frames}
+
+
+def _holds_more(folder: FrameFolder) -> bool:
+    """Return whether a folder holds more than the frames that are counted in it."""
+    return len(os.listdir(folder.path)) > folder.n_frames
 
 
 def _digest(folder: FrameFolder, record: VideoRecord | None) -> str:

@@ -29,6 +29,8 @@ PREVIOUS = "checkpoints/previous.pt"
 NEXT_BEST = "checkpoints/next_best.pt"
 """The best weights until the last checkpoint, too, is that of their epoch."""
 METRICS = "metrics.parquet"
+WRITER = "checkpoints/.writer"
+"""The lock of who writes a run's checkpoints."""
 PROGRESS = "progress.json"
 LOG, ERROR_LOG, HUNG_LOG = "log.txt", "error.log", "hung.log"
 """In the run's folder: its diary; of a trial, the traceback of what it failed of, and of where it was when its time was
@@ -37,6 +39,8 @@ FAILED = "failed.json"
 NON_FINITE = "non_finite.json"
 FUSION = "fusion.yaml"
 """In the run's folder: the weights of the levels that were chosen on val, as `hcl evaluate RUN --fused` takes them."""
+FUSED_WEIGHTS = "weights"
+"""In that file, beside the settings: the digest of the checkpoint that they were chosen with."""
 
 
 def resources_of(experiment: Experiment) -> dict[str, float]:
@@ -167,11 +171,15 @@ class Resumption(NamedTuple):
     problem: str
 
 
-def write_fusion(folder: Path, settings: Mapping[str, Any], how: str, *, partition: str = "val") -> None:
+def write_fusion(
+    folder: Path, settings: Mapping[str, Any], how: str, *, partition: str = "val", weights: str = ""
+) -> None:
     """Keep a fusion, by dotted path.
 
     Args:
         partition: that it was chosen on.
+        weights: digest of the checkpoint that it was chosen with.
     """
+    content = {**({FUSED_WEIGHTS: weights} if weights else {}), **nest(settings)}
     header = f"# Chosen on {partition} {how}; `hcl evaluate RUN --fused` reads it.\n"
-    write_atomically(folder / FUSION, f"{header}{dump_yaml(nest(settings))}".encode())
+    write_atomically(folder / FUSION, f"{header}{dump_yaml(content)}".encode())

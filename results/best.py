@@ -13,7 +13,7 @@ from results.cells import CELL
 from results.errors import RecordError
 from results.marks import MARKED
 from results.outcomes import Outcomes, read_outcomes
-from results.resampling import class_values
+from results.resampling import Floats, Ints, class_values
 from results.statistics import holm, paired_difference
 
 LEVEL = 0.05
@@ -34,26 +34,38 @@ class Best(NamedTuple):
 def told_apart(records: pd.DataFrame) -> Best:
     """The best record of each cell, where it differs from each other one on the very same episodes.
 
-    Compared are records of one cell with the same marks. The test is paired: over classes, so that it speaks of other
-    actions, or over episodes where the classes are too few; p-values of a cell are corrected by Holm's method. A cell
-    of one method, of other episodes or without answers has no best.
+    Compared are records of one cell with the same marks, stale ones left out. The test is paired: over classes, so
+    that it speaks of other actions, or over episodes where the classes are too few; p-values of a cell are corrected by
+    Holm's method. A cell of one method, of other episodes or without answers has no best.
 
     Args:
         records: one a method and cell, with their `path`.
     """
     paths: set[str] = set()
     over: list[str] = []
-    for _, cell in records.groupby(list(dict.fromkeys([*CELL, *MARKED])), dropna=False):
+    present = records[~records["stale"].astype(bool)]  # weights that a run no longer has are not what is compared
+    for _, cell in present.groupby(list(dict.fromkeys([*CELL, *MARKED])), dropna=False):
         answered = _answers(cell) if len(cell) > 1 else None
         if answered is None:
             continue
-        means = {path: outcomes.accuracies.mean() for path, outcomes in answered.items()}
-        best = max(means, key=lambda path: means[path])
-        tests = [_p_value(answered[best], other) for path, other in answered.items() if path != best]
-        over += {kind for _, kind in tests}
-        if max(holm([p for p, _ in tests])) < LEVEL:
-            paths.add(best)
+        classes = next(iter(answered.values())).questions.classes
+        best, kinds = best_of({path: outcomes.accuracies for path, outcomes in answered.items()}, classes)
+        over += kinds
+        paths |= {best} if best else set()
     return Best(frozenset(paths), _note(over, bool(paths)))
+
+
+def best_of(accuracies: Mapping[str, Floats], classes: Ints) -> tuple[str | None, set[str]]:
+    """Return the name of what is better than every other beyond chance, or None, and what the tests were taken over.
+
+    Args:
+        accuracies: (episode,) by name, of two names or more on the same episodes.
+        classes: (episode, way), of the episodes.
+    """
+    best = max(accuracies, key=lambda name: accuracies[name].mean())
+    tests = [_p_value(accuracies[best] - other, classes) for name, other in accuracies.items() if name != best]
+    is_apart = max(holm([p for p, _ in tests])) < LEVEL
+    return best if is_apart else None, {kind for _, kind in tests}
 
 
 def compare_records(a: Mapping[Any, Any], b: Mapping[Any, Any]) -> tuple[float, float, str] | None:
@@ -66,7 +78,8 @@ def compare_records(a: Mapping[Any, Any], b: Mapping[Any, Any]) -> tuple[float, 
     first, second = _outcomes(a), _outcomes(b)
     if first is None or second is None:
         return None
-    return (float(first.accuracies.mean() - second.accuracies.mean()), *_p_value(first, second))
+    difference = first.accuracies - second.accuracies
+    return (float(difference.mean()), *_p_value(difference, first.questions.classes))
 
 
 def _answers(cell: pd.DataFrame) -> dict[str, Outcomes] | None:
@@ -90,12 +103,12 @@ def _outcomes(record: Mapping[Any, Any]) -> Outcomes | None:
         return None
 
 
-def _p_value(a: Outcomes, b: Outcomes) -> tuple[float, str]:
-    """Two-sided, and what it was taken over."""
-    values: Any = class_values(a.accuracies - b.accuracies, a.questions.classes)
-    if values is None:
-        return paired_difference(a.accuracies, b.accuracies).p_value, "episodes"
-    return paired_difference(values, np.zeros(len(values))).p_value, "classes"
+def _p_value(difference: Floats, classes: Ints) -> tuple[float, str]:
+    """Return the two-sided p-value of a difference by episode, and what it was taken over."""
+    values = class_values(difference, classes)
+    kind = "episodes" if values is None else "classes"
+    tested = difference if values is None else values
+    return paired_difference(tested, np.zeros(len(tested))).p_value, kind
 
 
 def _note(over: list[str], any_best: bool) -> str:

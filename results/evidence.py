@@ -15,6 +15,7 @@ from results.marks import footnotes
 from results.outcomes import Outcomes
 from results.panels import Panel
 from results.scales import categories
+from results.weights import Weights
 
 MOST_METHODS, MOST_OF_MANY_CLASSES = 4, 2
 """Whose confusions are drawn, the most accurate ones; the table of classes holds all."""
@@ -92,8 +93,7 @@ def confusion_chart(outcomes: Outcomes, name: str) -> Chart | None:
 
 def examples(run_dir: str) -> list[dict[str, Any]]:
     """The explanations that `hcl explain` left in a run's folder: some right, some wrong, with inline pictures."""
-    found = read_explanations(run_dir)
-    chosen = []
+    found, weights, chosen = read_explanations(run_dir), Weights(), []
     for is_right in (True, False):
         chosen += [one for one in found if one[0].is_right == is_right][-MOST_EXAMPLES:]
     return [
@@ -101,6 +101,7 @@ def examples(run_dir: str) -> list[dict[str, Any]]:
             "query": record.query,
             "taken_for": record.taken_for,
             "is_right": record.is_right,
+            "is_stale": weights.is_stale(run_dir, "best.pt", record.checkpoint_digest),
             "scores": list(record.scores.items()),
             "support": record.support,
             "about": _about(record),

@@ -29,6 +29,7 @@ class ExplanationRecord:
     scores: dict[str, float]  # of each class of the episode, best first
     support: list[str] = field(default_factory=list)  # class/video
     shot: int = bounded(1, default=1)
+    checkpoint_digest: str = ""  # of the weights that it was drawn with
     command: str = ""
     created: str = ""
     schema: int = SCHEMA

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 
 from results.ablation import ablations
 from results.codec import SCHEMA, plain
-from results.files import write_atomically, write_json
+from results.errors import RecordError
+from results.files import read_json, write_atomically, write_json
 from results.markup import to_csv, to_latex, to_markdown
 from results.provenance import now
 from results.published import published_table
@@ -47,11 +48,11 @@ def all_tables(found: Results, ignored: Collection[str] = (NAME,)) -> dict[str, 
 def export(found: Results, folder: Path | str, form: Format, ignored: Collection[str] = (NAME,)) -> list[Path]:
     """Write the tidy frames and the tables, `table-NAME`, and a manifest; LaTeX and Markdown have the tables only.
 
-    A file that the folder holds already is replaced. Nested values become JSON texts where a format has no place for
+    Files of an earlier export are replaced. Nested values become JSON texts where a format has no place for
     them, and are left as they are in JSON.
 
     Raises:
-        RecordError: a folder that cannot be written.
+        RecordError: a folder that cannot be written, or holds a file of one of these names that no export has written.
     """
     folder, (ending, write_frame, write_table) = Path(folder), _WRITERS[form]
     frames: dict[str, pd.DataFrame] = {}
@@ -60,20 +61,37 @@ def export(found: Results, folder: Path | str, form: Format, ignored: Collection
     tables = {f"table-{name}": table for name, table in all_tables(found, ignored).items()}
     written = {f"{name}.{ending}": write_frame(frame) for name, frame in frames.items() if write_frame is not None}
     written |= {f"{name}.{ending}": write_table(table) for name, table in tables.items()}
+    earlier = _earlier(folder)
+    if foreign := [name for name in (*written, MANIFEST) if name not in earlier and (folder / name).exists()]:
+        raise RecordError(
+            f"holds {foreign[0]}, which no export has written",
+            where=str(folder),
+            remedy="name another folder, or move the file away",
+        )
+    files = sorted(
+        {*earlier, *written, MANIFEST}
+    )  # named before they are written: a kill leaves none of unknown origin
+    about: dict[str, Any] = {"kind": "export", "schema": SCHEMA, "created": now(), "rows": {}, "files": files}
+    write_json(folder / MANIFEST, about)
     paths = [write_atomically(folder / name, content) for name, content in written.items()]
     skipped = [*found.skipped, *(found.episodes.attrs["skipped"] if frames else ())]
-    about = {
-        "kind": "export",
-        "schema": SCHEMA,
-        "created": now(),
-        "rows": {f"{name}.{ending}": len(one) for name, one in (frames | tables).items()},
-        "skipped": [one._asdict() for one in skipped],
-    }
+    about["rows"] = {f"{name}.{ending}": len(one) for name, one in (frames | tables).items()}
+    about["skipped"] = [one._asdict() for one in skipped]
     return [*paths, write_json(folder / MANIFEST, about)]
 
 
+def _earlier(folder: Path) -> set[str]:
+    """Return the names of the files that earlier exports have written into a folder."""
+    if not (folder / MANIFEST).exists():
+        return set()
+    content = read_json(folder / MANIFEST)
+    if not isinstance(content, dict) or content.get("kind") != "export":
+        return set()
+    return {MANIFEST, *map(str, content.get("rows", ())), *map(str, content.get("files", ()))}
+
+
 def write_tables(found: Results, folder: Path | str, ignored: Collection[str] = (NAME,)) -> list[Path]:
-    """What stands beside a page: results.md and results.tex with all tables, results.csv with the accuracies, and
+    """Write what stands beside a page: results.md and results.tex with all tables, results.csv with the accuracies, and
     evaluations.csv with every record, unrounded."""
     folder, tables = Path(folder), all_tables(found, ignored)
     first = tables.pop("accuracy", accuracy_table(found.evaluations))
@@ -84,6 +102,9 @@ def write_tables(found: Results, folder: Path | str, ignored: Collection[str] = 
         "evaluations.csv": to_csv(found.evaluations),
     }
     return [write_atomically(folder / name, _bytes(text)) for name, text in texts.items()]
+
+
+TABLES = ("results.md", "results.csv", "results.tex", "evaluations.csv")
 
 
 def _flat(frame: pd.DataFrame) -> pd.DataFrame:

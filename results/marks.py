@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-DAGGER, DOUBLE_DAGGER, SECTION, PARALLEL = "†", "‡", "§", "‖"
+DAGGER, DOUBLE_DAGGER, SECTION, PARALLEL, LOZENGE = "†", "‡", "§", "‖", "◊"
 FOOTNOTE = f"{DAGGER} published protocol: trained on train and val, checkpoint chosen on test; optimistic."
 ASKED_AS_PUBLISHED = (
     f"{DOUBLE_DAGGER} asked as the printed results were: 3,000 episodes of random frames, which may share a clip "
@@ -17,6 +17,7 @@ LEAK_FOOTNOTE = f"{SECTION} the matcher read the class names of the queries, as 
 OVERLAP_FOOTNOTE = (
     f"{PARALLEL} support and queries drawn independently, as released: a query may be its own support; optimistic."
 )
+STALE_FOOTNOTE = f"{LOZENGE} made from weights that the run no longer has; repeat `hcl evaluate RUN`."
 
 
 class Mark(NamedTuple):
@@ -32,13 +33,14 @@ MARKED = {
     "evaluation_protocol": Mark("published", DOUBLE_DAGGER, ASKED_AS_PUBLISHED),
     "leaks_labels": Mark(True, SECTION, LEAK_FOOTNOTE),
     "overlapping": Mark(True, PARALLEL, OVERLAP_FOOTNOTE),
+    "stale": Mark(True, LOZENGE, STALE_FOOTNOTE),
 }
 """Columns that tell rows apart by a mark behind the method's name instead of by a column of their own."""
 
 
 def marks(record: Mapping[Any, Any]) -> str:
-    """The signs that a record's `MARKED` columns ask for."""
-    return "".join(mark.sign for name, mark in MARKED.items() if record[name] == mark.value)
+    """Return the signs that a record's `MARKED` columns ask for; one that has just been made is not `stale`."""
+    return "".join(mark.sign for name, mark in MARKED.items() if record.get(name) == mark.value)
 
 
 def marked(record: Mapping[Any, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 
@@ -28,8 +29,22 @@ def to_markdown(table: pd.DataFrame) -> str:
 
 
 def to_csv(table: pd.DataFrame) -> str:
-    """Comma-separated, quoted where needed, one line a row; neither caption nor footnotes."""
-    return table.to_csv(index=False, lineterminator="\n")
+    """Return the table as comma-separated text, quoted where needed, one line a row, without caption and footnotes.
+
+    A spreadsheet takes a text that begins with `=`, `+`, `-`, `@`, a tab or a line break for a formula, and runs it.
+    An apostrophe goes before such a text, in cells and headings; numbers stay numbers, negative ones too. To read the
+    text back, take one apostrophe from what begins with apostrophes and one of these signs. A carriage return is
+    written as a line feed: readers would end the row there. JSON and Parquet files hold every text as it is.
+    """
+    shown = table.copy()
+    shown.columns = pd.Index([_no_formula(name) for name in table.columns])
+    for position, kind in enumerate(table.dtypes):
+        values = table.iloc[:, position]
+        if isinstance(kind, pd.CategoricalDtype):  # a million episodes, of a few runs
+            shown.isetitem(position, values.map(_no_formula).array)
+        elif not pd.api.types.is_numeric_dtype(kind):
+            shown.isetitem(position, pd.Series([_no_formula(value) for value in values], dtype=object).array)
+    return shown.to_csv(index=False, lineterminator="\n")
 
 
 def to_latex(table: pd.DataFrame) -> str:
@@ -66,11 +81,14 @@ def visible(text: str) -> str:
 
 
 _NUMERIC = r"[-+]?\d[\d.,e+-]*( ± [\d.]+)?( \((± |p )[\d., e]+\))?$|–?$"
+_FORMULA = re.compile(r"'*[=+\-@\t\n＝＋－＠]")
+_FIGURE = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?%?( \((p|±) [\d.]+(, e)?\))?")
+"""A number as a table shows it, perhaps with a p-value or an interval behind it, such as `-1.2 (p 0.030)`."""
 _BIDI = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # they would reorder a table's text
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "†": r"$^\dagger$", "‡": r"$^\ddagger$",
-    "§": r"$^\S$", "‖": r"$^\Vert$", "¶": r"$^\P$", "Δ": r"$\Delta$",
+    "§": r"$^\S$", "◊": r"$^\diamond$", "‖": r"$^\Vert$", "¶": r"$^\P$", "Δ": r"$\Delta$",
     "–": "--",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''",
 }  # fmt: skip
@@ -86,6 +104,16 @@ def _decorated(table: pd.DataFrame, escape: Callable[[str], str], bold: str) -> 
         ]
         for index, row in enumerate(table.itertuples(index=False))
     ]
+
+
+def _no_formula(value: Any) -> Any:
+    """Return a text that a spreadsheet would run with an apostrophe before it, and any other value as it is."""
+    if isinstance(value, (list, tuple, dict)):
+        value = str(value)
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r\n", "\n").replace("\r", "\n")
+    return f"'{text}" if _FORMULA.match(text) and not _FIGURE.fullmatch(text) else text
 
 
 def _markdown(text: str) -> str:

@@ -56,6 +56,8 @@ class EvaluationRecord:
     experiment_digest: str = ""
     checkpoint: str = ""
     checkpoint_digest: str = ""
+    checkpoint_epoch: int | None = bounded(0, default=None)  # of its weights, where the run had not been trained whole
+    epochs_done: int | None = bounded(0, default=None)  # of that run, when it was evaluated
     n_clips: int | None = bounded(0, default=None)
     n_classes: int | None = bounded(0, default=None)
     seconds: float | None = bounded(0, default=None)  # of all actors and of looking up; a table's are shared by shots
@@ -126,6 +128,7 @@ class Provenance:
     command: str
     revision: str | None = None  # git commit; None outside a checkout
     dirty: bool | None = None  # tracked files differed from it
+    revision_note: str = ""  # why one of the two is not known, and what to do about it
     versions: dict[str, str] = field(default_factory=dict)
     hardware: dict[str, Any] = field(default_factory=dict)
     seeds: dict[str, int] = field(default_factory=dict)
@@ -199,7 +202,9 @@ def read_trials(folder: Path | str) -> list[TrialRecord]:
 
 
 def append_epoch(run_dir: Path | str, row: Mapping[str, Any]) -> Path:
-    """Put one epoch's metrics into `metrics.parquet`; a row of the same `epoch` is replaced, as after a resume.
+    """Put one epoch's metrics into `metrics.parquet`, in the place of rows of the same `epoch` or of later ones.
+
+    Such rows are of a training that was resumed at an earlier checkpoint, or started again: other weights than now.
 
     Args:
         row: flat; `epoch` is the key. The report draws names that contain `loss` and `accuracy`.
@@ -209,8 +214,8 @@ def append_epoch(run_dir: Path | str, row: Mapping[str, Any]) -> Path:
     """
     path = Path(run_dir) / "metrics.parquet"
     values = _of_epoch(row, path)
-    earlier = [old for old in read_epochs(run_dir) if old["epoch"] != values["epoch"]] if path.exists() else []
-    return write_rows(path, sorted([*earlier, values], key=lambda one: one["epoch"]))
+    earlier = [old for old in read_epochs(run_dir) if old["epoch"] < values["epoch"]] if path.exists() else []
+    return write_rows(path, [*earlier, values])
 
 
 def write_epochs(run_dir: Path | str, rows: Iterable[Mapping[str, Any]]) -> Path:

@@ -60,6 +60,12 @@ def write_report(
     return write_atomically(path, page.encode("utf-8", errors="backslashreplace"))
 
 
+def is_page(file: Path) -> bool:
+    """Return whether a file is a page that `write_report` has made: it begins with the policy of such pages."""
+    with file.open("rb") as content:
+        return b"content=\"default-src 'none'; style-src" in content.read(2000)
+
+
 def _context(results: Results, title: str, changed: Changed, command: str) -> dict[str, Any]:
     evaluations, epochs = results.evaluations, results.epochs
     runs = runs_overview(results, changed)

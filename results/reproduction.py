@@ -12,7 +12,7 @@ import pandas as pd
 from results.cells import MISSING
 from results.errors import RecordError
 from results.outcomes import read_outcomes
-from results.provenance import git_state, versions_of
+from results.provenance import code_state, versions_of
 from results.records import EvaluationRecord
 
 SAME, DIFFERS, UNTOLD = "same", "DIFFERS", "not told"
@@ -24,6 +24,7 @@ class Check(NamedTuple):
     what: str
     recorded: str
     here: str
+    why: str = ""  # nothing is told here
 
     @property
     def verdict(self) -> str:
@@ -61,9 +62,14 @@ def code_checks(what: str, revision: str | None, dirty: bool | None, versions: M
     Args:
         what: what they made, such as "training".
     """
-    here, changed = git_state()
+    state = code_state()
     found = versions_of(tuple(versions))
-    checks = [Check(f"{what}: revision", _state(revision, dirty), _state(here, changed))]
+    why = f"{state.why} -> {state.remedy}" if state.remedy else state.why
+    recorded, here = _state(revision, dirty), _state(state.revision, state.dirty)
+    if dirty is None or state.dirty is None:  # of the same commit it is open whether files were changed
+        here = "" if revision == state.revision else here
+        why = why or "it was not recorded whether files were changed"
+    checks = [Check(f"{what}: revision", recorded, here, why)]
     packages = [Check(f"{what}: {name}", version, found.get(name, "absent")) for name, version in versions.items()]
     alike = [one for one in packages if one.verdict == SAME]
     if alike:
@@ -74,7 +80,7 @@ def code_checks(what: str, revision: str | None, dirty: bool | None, versions: M
 def checks_table(checks: Sequence[Check]) -> pd.DataFrame:
     """One row a check."""
     rows = [
-        {"what": one.what, "recorded": one.recorded or MISSING, "here": one.here or MISSING, "": one.verdict}
+        {"what": one.what, "recorded": one.recorded or MISSING, "here": one.here or one.why or MISSING, "": one.verdict}
         for one in checks
     ]
     return pd.DataFrame(rows, columns=["what", "recorded", "here", ""])

@@ -12,7 +12,11 @@ s^2/n of the pseudo-values.
 
 *Noise.* Each episode enters the pseudo-values of its m items, so that what is random in an episode is counted
 m(n - 1)/(n - m) times where once is right. Its variance is that of the rest, and the surplus is taken off: the
-pseudo-values are drawn towards their mean until s^2/n is the corrected variance.
+pseudo-values are drawn towards their mean until s^2/n is the corrected variance. That difference of two variances is
+less certain than s^2/n itself. By Welch's and Satterthwaite's rule it has (n - 1)(corrected/uncorrected)^2 degrees of
+freedom, and it is raised so far that n - 1 degrees may be counted for it, never above the uncorrected one. Without
+this a test at 5% would reject a true null hypothesis in 9% (24 classes, 5-way) to 20% (6 classes) of cases where
+classes and noise weigh about the same.
 
 *Bootstrap.* Items are drawn with replacement, their pseudo-values averaged; the interval is the expanded percentile
 interval (Hesterberg 2015), whose levels allow for few items. To draw episodes anew with the product of their items'
@@ -37,6 +41,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 N_DRAWS = 4000
+_FEWEST_DEGREES = 3
+"""Of freedom, for which `t_quantile` holds."""
 _Z = NormalDist()
 
 
@@ -99,7 +105,7 @@ def class_values(accuracies: Floats, classes: Ints) -> Floats | None:
     if found is None:
         return None
     raw = _variance_of_mean(found.pseudo)
-    kept = max(raw - found.surplus * found.noise, found.noise)
+    kept = _certain(max(raw - found.surplus * found.noise, found.noise), raw, len(found.pseudo) - 1)
     return accuracies.mean() + found.pseudo * (math.sqrt(kept / raw) if raw > 0 else 0.0)
 
 
@@ -129,34 +135,37 @@ def over_videos(
         None where a class has too few videos to tell.
     """
     accuracies = right.mean(axis=(1, 2))
-    rng = np.random.default_rng(seed)
-    drawn, n_videos, n_classes = np.full(n_draws, accuracies.mean()), 0, 0
+    parts = []
     for one in np.unique(classes):
         episode, way = np.nonzero(classes == one)
         share = len(episode) / classes.size  # of all queries
-        influence, surplus = _influences(
-            right[episode, way],
-            accuracies[episode],
-            support[episode, way],
-            query[episode, way],
-            share,
-            classes.shape[1],
-        )
-        n = len(influence)
-        if n < 2:
-            return None
-        raw = _variance_of_mean(influence)
-        kept = max(raw - surplus, 0.0)
-        influence = influence * (math.sqrt(kept / raw) if raw > 0 else 0.0)
-        drawn += rng.multinomial(n, np.full(n, 1 / n), size=n_draws) @ influence / n
-        n_videos, n_classes = n_videos + n, n_classes + 1
-    return _expanded(drawn, n_videos / n_classes, n_videos - n_classes)
+        of_class = (right[episode, way], accuracies[episode], support[episode, way], query[episode, way])
+        parts.append(_influences(*of_class, share, classes.shape[1]))
+    sizes = [len(part.influence) for part in parts]
+    if min(sizes) < 2:
+        return None
+    freedom = sum(sizes) - len(sizes)
+    raw = sum(_variance_of_mean(part.influence) for part in parts)
+    kept = max(raw - sum(part.surplus for part in parts), sum(part.noise for part in parts))
+    scale = math.sqrt(_certain(kept, raw, freedom) / raw) if raw > 0 else 0.0
+    rng, drawn = np.random.default_rng(seed), np.full(n_draws, accuracies.mean())
+    for part, n in zip(parts, sizes, strict=True):
+        drawn += rng.multinomial(n, np.full(n, 1 / n), size=n_draws) @ (scale * part.influence) / n
+    return _expanded(drawn, sum(sizes) / len(sizes), freedom)
+
+
+class _OfClass(NamedTuple):
+    """What the videos of one class move the overall mean by, as deviations, and variances of the mean."""
+
+    influence: Floats  # (video,)
+    noise: float  # of what is random, counted once
+    surplus: float  # of what is random, counted beyond that
 
 
 def _influences(
     right: NDArray[np.bool_], accuracies: Floats, support: Ints, query: Ints, share: float, way: int
-) -> tuple[Floats, float]:
-    """What each video of one class moves the overall mean by, as deviations; and the noise variance to take off.
+) -> _OfClass:
+    """Return what each video of one class moves the overall mean by.
 
     Args:
         right, accuracies, support, query: of the class's episodes: (episode, query), (episode,), (episode, shot).
@@ -168,18 +177,32 @@ def _influences(
     correct = np.bincount(asked, weights=right.ravel().astype(np.float64), minlength=len(videos))
     own = np.divide(correct, counts, out=np.full(len(videos), right.mean()), where=counts > 0)
     influence = share * (own - own.mean())
-    surplus = 0.0
+    noise, surplus = 0.0, 0.0
     of_queries = (own[asked].reshape(query.shape).mean(axis=1) - own.mean()) / way
     effects = main_effects(accuracies - of_queries, support)
     if effects is not None:
         of_class = share * way  # share of all episodes that hold this class
         influence[np.searchsorted(videos, effects.items)] += of_class * effects.pseudo
-        surplus = of_class**2 * (effects.surplus + 1) * effects.noise  # as queries they count it once already
-    return influence - influence.mean(), surplus
+        noise = of_class**2 * effects.noise
+        surplus = (effects.surplus + 1) * noise  # as queries they count it once already
+    return _OfClass(influence - influence.mean(), noise, surplus)
 
 
 def _variance_of_mean(values: Floats) -> float:
     return float(values.var(ddof=1)) / len(values)
+
+
+def _certain(corrected: float, raw: float, freedom: float) -> float:
+    """Return a corrected variance raised as far as its few degrees of freedom ask for, at most to the raw one.
+
+    Args:
+        corrected: the raw variance less that of the surplus noise.
+        freedom: degrees of freedom of the raw variance, which will be counted for the result.
+    """
+    own = freedom * (corrected / raw) ** 2 if raw > 0 else 0.0
+    if own < _FEWEST_DEGREES:
+        return raw
+    return min(raw, corrected * (t_quantile(0.975, own) / t_quantile(0.975, freedom)) ** 2)
 
 
 def _expanded(drawn: Floats, n: float, freedom: float) -> Interval:

@@ -26,6 +26,7 @@ from results.records import (
     read_sweep,
     read_trials,
 )
+from results.weights import Weights
 
 T = TypeVar("T")
 
@@ -35,7 +36,8 @@ class Results:
     """Frames with one row a run, epoch, evaluation record, sweep and trial; `run` or `sweep` names the folder.
 
     Nested values are spread over dotted columns: `versions.torch`, `levels.global`, `params.loss.sigma_ce`.
-    Trials repeat their sweep's `objective` and `mode`.
+    Trials repeat their sweep's `objective` and `mode`. An evaluation is `stale` where its run has other weights now
+    than those that it was made from (`results.weights`).
     """
 
     runs: pd.DataFrame
@@ -71,6 +73,7 @@ class _Reader:
         self.skipped: list[Skipped] = []
         self.labels: set[str] = set()
         self.seen: set[Path] = set()
+        self.weights = Weights()
 
     def read(self, folder: Path) -> None:
         if folder.resolve() in self.seen:  # patterns may overlap
@@ -116,6 +119,7 @@ class _Reader:
             record = self._try(read_evaluation, file, file)
             if record:
                 row = _flat(vars(record)) | {"settings": " ".join(record.settings)}
+                row["stale"] = self.weights.is_stale(folder, record.checkpoint, record.checkpoint_digest)
                 self.rows["evaluations"].append({**row, "run": label, "path": str(file)})
 
     def _read_sweep(self, label: str, folder: Path) -> None:
@@ -144,7 +148,7 @@ def _folders(paths: Iterable[str | Path]) -> list[Path]:
             raise RecordError(
                 "is a URI: records are read from a file system, as runs are written to one",
                 where=str(path),
-                remedy="copy the runs' folders here first; checkpoints/ may stay behind, nothing here reads them",
+                remedy="copy the runs' folders here first; checkpoints/ may stay behind",
             )
         if Path(path).exists():  # a folder's own name may hold brackets
             found.append(Path(path))
@@ -206,7 +210,7 @@ _COLUMNS: dict[str, list[str]] = {
     # present even in an empty frame, so that who reads it needs no special case
     "runs": ["run", "path", "command", "revision", "dirty", "started", "finished", "experiment"],
     "epochs": ["run", "epoch"],
-    "evaluations": [*_names(EvaluationRecord, without=("levels",)), "path"],
+    "evaluations": [*_names(EvaluationRecord, without=("levels",)), "stale", "path"],
     "sweeps": ["sweep", "path", *_names(SweepRecord)],
     "trials": ["sweep", "objective", "mode", *_names(TrialRecord, without=("params",))],
 }

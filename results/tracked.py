@@ -104,7 +104,7 @@ def _of_epoch(row: Mapping[Any, Any]) -> Iterator[Metric]:
 def _of_evaluation(record: Mapping[Any, Any]) -> Iterator[Metric]:
     """Accuracy, intervals and levels, under a name that says what was asked; marks are spelt out in it."""
     asked = [record["dataset"], record["partition"], f"{record['way']}way", f"{record['shot']}shot", record["method"]]
-    asked += [name for name, mark in MARKED.items() if record[name] == mark.value]
+    asked += [name for name, mark in MARKED.items() if record.get(name) == mark.value]
     at = milliseconds(record["created"])
     for name in ("accuracy", "ci95", "ci95_classes", "ci95_videos", *(n for n in record if n.startswith("levels."))):
         if _is_known(record.get(name)):

@@ -30,10 +30,10 @@ class Loss(Section):
 
 
 class Optim(Section):
-    optimizer: Literal["adamw", "adam", "sgd"] = setting("adamw", "optimiser")
-    lr: float = setting(1e-4, "learning rate", gt=0, le=1e30)
+    optimizer: Literal["adamw", "adam", "sgd"] = setting("adamw", "what updates the weights from their gradients")
+    lr: float = setting(1e-4, "learning rate before the schedule; the backbone has a share of it", gt=0, le=1e30)
     backbone_lr_factor: float = setting(0.1, "the backbone's learning rate as a share of lr", ge=0, le=1)
-    weight_decay: float = setting(1e-4, "weight decay", ge=0)
+    weight_decay: float = setting(1e-4, "weight decay of every weight that is trained", ge=0)
     momentum: float = setting(0.9, "momentum of sgd", ge=0, lt=1)
     schedule: Literal["step", "multi_step", "cosine", "constant"] = setting("step", "learning rate over the epochs")
     step_size: int = setting(10, "step: epochs between two drops", unit="epochs", ge=1)
@@ -55,10 +55,10 @@ class Train(Section):
     episode_way: int = setting(5, "classes of a training episode", ge=2)
     episode_shot: int = setting(1, "labelled clips a class of a training episode", ge=1)
     episode_queries: int = setting(5, "clips to classify, a class of a training episode", ge=1)
-    epochs: int = setting(15, "epochs", unit="epochs", ge=1)
+    epochs: int = setting(15, "epochs of a run; each ends with a validation and a checkpoint", unit="epochs", ge=1)
     batches_per_epoch: int = setting(1000, "optimiser steps an epoch", unit="batches", ge=1)
     classes_per_batch: int = setting(24, "classes of a pair batch, two clips each, over all workers", ge=2)
-    workers: int = setting(1, "DDP workers", ge=1, le=4096)
+    workers: int = setting(1, "processes of DDP that share every step", ge=1, le=4096)
     min_workers: int | None = setting(
         None,
         "the least workers that a run goes on with where nodes have left and not come back; empty: never with fewer",

@@ -25,6 +25,7 @@ from orchestration.cli.options import (
     Set,
     command_line,
     run_and_checkpoint,
+    tell_code_state,
     tell_left_out,
     with_cache,
 )
@@ -96,6 +97,7 @@ def evaluate(
     from orchestration.evaluation.evaluate import evaluate as answer
     from orchestration.evaluation.methods import METHODS
     from orchestration.evaluation.questions import encodings, one_by_one_notes, plan, questions_of
+    from orchestration.evaluation.training_state import unfinished_notes
 
     methods, known = tuple(method or ()), dict.fromkeys((*METHODS, *REGIMES))
     if unknown := [name for name in methods if name not in known]:
@@ -120,12 +122,13 @@ def evaluate(
     if write_episodes is not None:
         _write(write_episodes, questions)
         return
-    for note in one_by_one_notes(questions):
+    for note in [*unfinished_notes(questions), *one_by_one_notes(questions)]:
         notes.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)
     if dry_run:
         for line in plan(questions, runs):
             out.print(line, soft_wrap=True, highlight=False)
         return
+    tell_code_state()
     answers = answer(questions, runs=runs, address=address, command=command_line(), on_cell=show_records)
     notes.print(encodings(questions, answers.n_encoded))
     print_table(list(dict.fromkeys(target.folder for target in targets)))
@@ -153,13 +156,14 @@ def _check_settings(values: Mapping[str, Any], where: str) -> None:
 
 
 def _target(run: Path, runs: Path, methods: tuple[str, ...], changes: Mapping[str, Any], fused: bool) -> Target:
-    from orchestration.evaluation.fuse import FUSED, chosen_fusion
+    from orchestration.evaluation.fuse import FUSED, check_fusion_is_of, chosen_fusion
     from orchestration.evaluation.naming import named
     from orchestration.evaluation.questions import Target
 
     folder, checkpoint = run_and_checkpoint(run, runs)
     experiment = load_resolved(folder / "experiment.yaml")
     if fused:
+        check_fusion_is_of(folder)
         experiment = override(experiment, chosen_fusion(folder))
     asked = override(experiment, changes)
     label = named(FUSED, experiment.train.regime, experiment, asked) if fused else ""

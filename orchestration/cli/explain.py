@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from hcl.errors import ConfigError
 from hcl.resolve import load_resolved, override
-from orchestration.cli.options import DATA, RUNS, Data, Runs, Set, command_line, run_folder
+from orchestration.cli.options import DATA, RUNS, Data, Runs, Set, command_line, run_folder, tell_unfinished
 from orchestration.console import out
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def explain(
     if examples is not None and (support or to):
         raise ConfigError("are of a single query", where="--support and --to", remedy="leave them out, or --query")
     folder = run_folder(run, runs)
+    tell_unfinished(folder)
     experiment = override(load_resolved(folder / "experiment.yaml"), evaluation_settings(settings))
     explainer = Explainer(folder, experiment, data_root=data, command=command_line())
     if examples is not None:

@@ -26,7 +26,9 @@ Chosen = Annotated[
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(help="The files are written here; those of the same names are replaced.")],
+    folder: Annotated[
+        Path, typer.Argument(help="The files are written here; those of an earlier export are replaced.")
+    ],
     run: Chosen = None,
     runs: Runs = RUNS,
     form: Annotated[Format, typer.Option("--format", help="latex and markdown: the tables only.")] = "csv",

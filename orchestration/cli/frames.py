@@ -79,6 +79,8 @@ def pack(
         f"{dataset}: {summary.n_moved} videos packed; {summary.n_shards} shards, {summary.n_bytes / 1e6:.1f} MB",
         soft_wrap=True,
     )
+    if summary.n_left:
+        out.print(f"{summary.n_left} stay in folders, where other files lie beside the frames", soft_wrap=True)
 
 
 def unpack(dataset: DataSet, data: Data = DATA) -> None:

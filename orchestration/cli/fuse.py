@@ -10,7 +10,18 @@ import typer
 from rich.markup import escape
 
 from hcl.resolve import load_resolved, override
-from orchestration.cli.options import DATA, RUNS, Address, Data, Restart, Runs, Set, command_line, run_folder
+from orchestration.cli.options import (
+    DATA,
+    RUNS,
+    Address,
+    Data,
+    Restart,
+    Runs,
+    Set,
+    command_line,
+    run_folder,
+    tell_unfinished,
+)
 from orchestration.console import out, percent, print_rows, show_records
 from search_spaces import load_space
 
@@ -40,6 +51,7 @@ def fuse(
     from results.store import load
 
     folder = run_folder(run, runs)
+    tell_unfinished(folder)
     experiment = override(load_resolved(folder / "experiment.yaml"), evaluation_settings(settings))
     found = search_fusion(
         folder, experiment, data_root=data, runs=runs, space=load_space(space), n_trials=trials, seed=seed,

@@ -16,7 +16,7 @@ from hcl.catalogue import card_of
 from hcl.config import EPISODIC, Experiment
 from hcl.errors import ConfigError, HCLError
 from hcl.names import some
-from hcl.resolve import resolve
+from hcl.resolve import load_resolved, resolve
 from orchestration.console import notes, out
 from orchestration.machines.storage import ELSEWHERE, check_place
 
@@ -46,7 +46,10 @@ Set = Annotated[
 ]
 Address = Annotated[str | None, typer.Option(help="A running Ray cluster (host:port or auto); default: local Ray.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="DDP workers of a run: short for --set train.workers=N.")]
-Restart = Annotated[bool, typer.Option("--restart", help="Begin anew: what the run's folder holds is deleted.")]
+Restart = Annotated[
+    bool,
+    typer.Option("--restart", help="Start over: what commands have put into the folder is deleted; other files stay."),
+]
 CacheDir = Annotated[
     Path | None,
     typer.Option(
@@ -116,6 +119,15 @@ def tell_left_out(data: Path, dataset: str) -> None:
                 notes.print(f"[yellow]note[/] {escape(f'{text} as missing or broken: {examples}')}", soft_wrap=True)
 
 
+def tell_unfinished(folder: Path) -> None:
+    """Say so where a run that is looked at has not been trained to its end."""
+    from orchestration.evaluation.training_state import unfinished, unfinished_note
+
+    own = load_resolved(folder / "experiment.yaml")
+    if note := unfinished_note(folder, own, unfinished(folder, own)):
+        notes.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)
+
+
 def tell_flips(data: Path, experiment: Experiment) -> None:
     """Say so where training would mirror clips of a data set in which left and right are classes."""
     card = card_of(data, experiment.data.dataset)
@@ -138,6 +150,14 @@ def announce(experiment: Experiment) -> None:
         soft_wrap=True,
         highlight=False,
     )
+
+
+def tell_code_state() -> None:
+    """Say so once where a record cannot tell which code made it and something can be done about it."""
+    from results.provenance import code_state
+
+    if (state := code_state()).remedy:
+        notes.print(f"[yellow]note[/] {escape(state.why)}: {escape(state.remedy)}", soft_wrap=True)
 
 
 def command_line() -> str:

@@ -22,7 +22,8 @@ def reproduce(
     runs: Annotated[
         Path | None,
         typer.Option(
-            help="With --run: folder for the new run, which stays and can be gone on with. Default: a temporary one.",
+            help="With --run: folder for the new run, which stays and can be resumed; a run of another origin is left "
+            "alone, and refused. Default: a temporary one.",
             show_default=False,
             callback=place("--runs"),
         ),

@@ -24,6 +24,7 @@ from orchestration.cli.options import (
     command_line,
     experiment_of,
     run_folder,
+    tell_code_state,
 )
 from orchestration.cli.spaces import point_of, space_of
 from orchestration.console import out
@@ -214,6 +215,7 @@ def sweep(
         show_plan(study, address)
         return
     announce(chosen)
+    tell_code_state()
     with StudyTable(study.space, study.folder, n_trials_in_all(study) + add_trials) as table:
         record, ended = run_sweep(
             study,

@@ -22,6 +22,7 @@ from orchestration.cli.options import (
     announce,
     command_line,
     experiment_of,
+    tell_code_state,
     tell_flips,
     tell_left_out,
 )
@@ -67,6 +68,7 @@ def train_and_show(
     from orchestration.training.train import train as train_run
 
     tell_left_out(data, experiment.data.dataset)
+    tell_code_state()
     with EpochTable() as table:
         run = train_run(
             experiment,

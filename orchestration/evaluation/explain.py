@@ -26,6 +26,7 @@ from orchestration.evaluation.drawing import Panel, draw, small_picture, write_p
 from orchestration.evaluation.single_episodes import asked_examples, drawn_support, given_support, video_index
 from orchestration.runs import BEST
 from results.explanations import FOLDER, ExplanationRecord, write_explanation
+from results.weights import read_digest
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Explainer:
         )
         self._embeddings = inputs.clip_embeddings(experiment, data_root, self.partition)
         self._model: HCL | None = None
+        self._digest = ""
 
     def explain(
         self, query: str, *, support: Sequence[str] = (), shot: int = 1, seed: int = 0, to: Path | None = None
@@ -121,6 +123,7 @@ class Explainer:
                 scores=dict(ranked),
                 support=[partition.videos[clip].key for clip in clips],
                 shot=shot,
+                checkpoint_digest=self._digest,
                 command=self.command,
                 created=results.now(),
             )
@@ -139,7 +142,9 @@ class Explainer:
     def _features(self, clips: Sequence[int]) -> tuple[ClipFeatures, tuple[int, int]]:
         """Matching features of some clips, with the rows and columns of their patches."""
         if self._model is None:
-            self._model = cast(HCL, build.trained_model(self.experiment, self.folder / BEST))
+            best = self.folder / BEST
+            self._digest = read_digest(best) if best.exists() else ""  # first: weights may change meanwhile
+            self._model = cast(HCL, build.trained_model(self.experiment, best))
         tokens, rows = encode(self._model, self._clips, clips)
         features = features_of(
             self._model.heads,

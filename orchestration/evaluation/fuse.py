@@ -22,9 +22,10 @@ from orchestration.evaluation.questions import Target, questions_of
 from orchestration.evaluation.scoring import ensure_tables
 from orchestration.evaluation.tables import Cell
 from orchestration.machines.runtime import connect
-from orchestration.runs import BEST, FUSION, write_fusion
+from orchestration.runs import BEST, FUSED_WEIGHTS, FUSION, write_fusion
 from orchestration.training.grids import ensure_grids
 from results.files import write_atomically
+from results.weights import Weights
 from search_spaces import Space
 
 FUSED = "hcl fused"
@@ -56,6 +57,7 @@ def search_fusion(
     partition = effective_partition(data_root, read_partition(data_root, experiment.data.dataset, "val"))
     cell = Cell("hcl", experiment, data_root, partition, folder / BEST)
     asked = {"table": cell.key, "space": space.model_dump(mode="json"), "n_trials": n_trials, "seed": seed}
+    asked["weights"] = cell.checkpoint_digest
     asked["evaluation"] = experiment.evaluation.model_dump(mode="json", exclude={"datasets", "keep_features"})
     record = folder / "fusion" / "search.yaml"
     if record.exists() and not restart:
@@ -66,7 +68,7 @@ def search_fusion(
         ensure_tables([cell], runs)
     table = cell.table(runs).read()
     found = search_table(table, _val_episodes(cell), experiment, space, n_trials=n_trials, seed=seed)
-    write_fusion(folder, found.settings, "by `hcl fuse`, see fusion/search.yaml")
+    write_fusion(folder, found.settings, "by `hcl fuse`, see fusion/search.yaml", weights=cell.checkpoint_digest)
     write_atomically(record, dump_yaml({"asked": asked, "found": vars(found)}).encode())
     return found
 
@@ -99,17 +101,33 @@ def named_fusions(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def chosen_fusion(folder: Path) -> dict[str, Any]:
-    """What was chosen on val for a run, by dotted path. Raises ConfigError."""
+    """Return what was chosen on val for a run, by dotted path. Raises ConfigError."""
+    settings = flatten({name: part for name, part in _fusion_file(folder).items() if name != FUSED_WEIGHTS}, FUSION)
+    path = folder / FUSION
+    if other := set(settings) - set(PUBLISHED_FUSION):
+        raise ConfigError(f"{min(other)} is no setting of a fusion", where=str(path), remedy="run `hcl fuse` again")
+    return settings
+
+
+def check_fusion_is_of(folder: Path) -> None:
+    """Raise ConfigError where a run's fusion was chosen with weights that the run no longer has."""
+    weights = _fusion_file(folder).get(FUSED_WEIGHTS)
+    if isinstance(weights, str) and Weights().is_stale(folder, BEST, weights):
+        raise ConfigError(
+            "was chosen with weights that the run no longer has",
+            where=str(folder / FUSION),
+            remedy=f"choose again: hcl fuse {folder.name} --restart",
+        )
+
+
+def _fusion_file(folder: Path) -> dict[Any, Any]:
     path = folder / FUSION
     if not path.exists():
         raise ConfigError("no fusion has been chosen", where=str(path), remedy=f"run `hcl fuse {folder.name}` first")
     content = read_yaml(path, str(path))
     if not isinstance(content, dict):
         raise ConfigError("holds no settings", where=str(path), remedy="run `hcl fuse` again")
-    settings = flatten(content, str(path))
-    if other := set(settings) - set(PUBLISHED_FUSION):
-        raise ConfigError(f"{min(other)} is no setting of a fusion", where=str(path), remedy="run `hcl fuse` again")
-    return settings
+    return content
 
 
 def _checked(space: Space, experiment: Experiment) -> Space:
@@ -167,7 +185,15 @@ def _repeated(record: Path, asked: dict[str, Any]) -> Search:
         raise ConfigError(
             f"is no record of a search: {error}", where=str(record), remedy="delete it, or give --restart"
         ) from error
-    if before != asked:
+    if not isinstance(before, dict):
+        raise ConfigError("is no record of a search", where=str(record), remedy="delete it, or give --restart")
+    if before.get("weights", asked["weights"]) != asked["weights"]:
+        raise ConfigError(
+            "a fusion has been chosen with weights that the run no longer has",
+            where=str(record),
+            remedy="--restart searches anew, with the weights of now",
+        )
+    if before != {name: asked[name] for name in asked if name in before or name != "weights"}:
         raise ConfigError(
             "a fusion has been chosen by another search, and test looked at with it",
             where=str(record),

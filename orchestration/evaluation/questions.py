@@ -19,6 +19,7 @@ from hcl.splits import Partition, read_partition
 from orchestration.evaluation.methods import is_trained, methods_of
 from orchestration.evaluation.naming import named
 from orchestration.evaluation.tables import Cell
+from orchestration.evaluation.training_state import Unfinished, unfinished
 from orchestration.runs import BEST
 
 
@@ -90,8 +91,10 @@ def questions_of(
             for method in _methods(target):
                 cell = Cell(method, target.experiment, data_root, partition, _weights(target, method))
                 cell.embeddings()  # a class without a name's embedding is told now
+                state = unfinished(target.folder, own, cell.checkpoint) if cell.checkpoint else None
                 questions += [
-                    Question(target.folder.absolute(), cell, asked, _known(target, cell, asked, own)) for asked in lists
+                    Question(target.folder.absolute(), cell, asked, _known(target, cell, asked, own, state))
+                    for asked in lists
                 ]
     for question in questions:
         arguments.check_fusion(question.cell.experiment, question.reason())
@@ -190,8 +193,8 @@ def _check_files(files: Iterable[Path]) -> None:
         seen.add(file)
 
 
-def _known(target: Target, cell: Cell, asked: EpisodeList, own: Experiment) -> dict[str, Any]:
-    """What a record says beside its figures; `own` is the experiment of the run."""
+def _known(target: Target, cell: Cell, asked: EpisodeList, own: Experiment, state: Unfinished | None) -> dict[str, Any]:
+    """Return what a record says beside its figures; `own` is the experiment of the run."""
     experiment, episodes = cell.experiment, asked.episodes
     evaluation = experiment.evaluation
     is_best = cell.checkpoint is None or cell.checkpoint == (target.folder / BEST).absolute()
@@ -219,6 +222,8 @@ def _known(target: Target, cell: Cell, asked: EpisodeList, own: Experiment) -> d
         "experiment_digest": experiment.digest(workers=own.train.workers),
         "checkpoint": str(cell.checkpoint or ""),
         "checkpoint_digest": cell.checkpoint_digest,
+        "checkpoint_epoch": state.epoch if state else None,
+        "epochs_done": state.done if state else None,
         "on_gpu": experiment.train.use_gpu,
         "n_clips": cell.n_clips,
         "n_classes": len(cell.partition.classes),

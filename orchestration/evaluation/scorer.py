@@ -14,7 +14,9 @@ from torch import Tensor
 from hcl import build, inputs
 from hcl.arrays import save_arrays
 from hcl.blocks import BlockStore
+from hcl.checkpoint import file_digest
 from hcl.episodes import Episodes
+from hcl.errors import CheckpointError
 from hcl.methods import ByEpisode, Kept, Scores
 from hcl.precision import set_convolutions
 from orchestration.evaluation.tables import Cell, Tile
@@ -115,4 +117,11 @@ class Scorer:
 def _model(cell: Cell) -> build.Model:
     if cell.checkpoint is None:
         return build.make_model(cell.experiment, n_classes=2, random_weights=cell.has_random_weights).eval()
-    return build.trained_model(cell.experiment, cell.checkpoint)
+    model = build.trained_model(cell.experiment, cell.checkpoint)
+    if file_digest(cell.checkpoint) != cell.checkpoint_digest:  # read after the weights: what was read is what counts
+        raise CheckpointError(
+            "has changed since the evaluation began: the run is being trained",
+            where=str(cell.checkpoint),
+            remedy="repeat the command, which takes the weights of now, or wait until training has ended",
+        )
+    return model

@@ -37,6 +37,12 @@ def asked_examples(
     """
     frame = results.load(folder).evaluations
     frame = frame[(frame["method"] == method) & (frame["split_digest"] == partition.digest())]
+    if frame["stale"].any():
+        raise ConfigError(
+            f"was evaluated by {method} with weights that it no longer has: what was right then may be wrong now",
+            where=str(folder),
+            remedy=f"hcl evaluate {folder.name} again",
+        )
     frame = frame[frame["shot"] == (frame["shot"].min() if shot is None else shot)]
     found = outcomes_of(frame.sort_values("created"))
     if not found:

@@ -11,9 +11,9 @@ import results
 from hcl.errors import ConfigError
 from hcl.resolve import resolve, rows
 from hcl.settings import machine_settings
-from results.exporting import write_tables
+from results.exporting import TABLES, write_tables
 from results.overview import Setting
-from results.report import write_report
+from results.report import is_page, write_report
 
 
 class Report(NamedTuple):
@@ -30,12 +30,28 @@ def make_report(folders: Sequence[str | Path], to: Path, *, title: str = "HCL re
 
     Raises:
         RecordError: a folder that does not exist, or a place that cannot be written to.
+        ConfigError: `to` holds a file of one of these names that is not of a page.
     """
+    _refuse_foreign(to)
     loaded = results.load(folders)
     changed = {str(path): settings for path in loaded.runs["path"] if (settings := changed_settings(path)) is not None}
-    page = write_report(loaded, to / "index.html", title=title, changed=changed, command=command)
+    page = write_report(loaded, to / _PAGE, title=title, changed=changed, command=command)
     write_tables(loaded, to, machine_settings())
     return Report(page, loaded)
+
+
+def _refuse_foreign(to: Path) -> None:
+    """Raise ConfigError where writing would replace what no report has made."""
+    there = [name for name in (_PAGE, *TABLES) if (to / name).exists()]
+    if there and not ((to / _PAGE).is_file() and is_page(to / _PAGE)):
+        raise ConfigError(
+            f"holds {there[0]}, which `hcl report` has not made",
+            where=str(to),
+            remedy="name another folder with --to, or move the file away",
+        )
+
+
+_PAGE = "index.html"
 
 
 def changed_settings(folder: Path | str) -> list[Setting] | None:

@@ -18,11 +18,14 @@ from orchestration.machines.runtime import connect
 from orchestration.reports.recorded import Asking, Recorded, experiment_of, target_of
 from orchestration.runs import Run
 from orchestration.training.train import data_digests, train
+from results.files import read_json, write_json
 from results.reproduction import Check, Repeated, code_checks
 
 T = TypeVar("T")
 
 _COMMAND = "hcl reproduce --run"
+REPRODUCES = "reproduces.json"
+"""Marks a folder that `hcl reproduce --run` has made, and says of which run: nothing else is ever written into."""
 
 
 def commands_of(recorded: Recorded, data: Path) -> list[tuple[str, str]]:
@@ -66,17 +69,21 @@ def repeat(
 ) -> tuple[list[Repeated], list[dict[str, object]]]:
     """Do it again in another folder: train a run, or take its checkpoint, and ask every record's episodes.
 
+    What is scored stays in that folder: score tables that others left in `runs` are not read. Repeated after an
+    interruption it goes on.
+
     Returns:
         The records, old and new, and the metrics of the epochs, if it was trained.
 
     Raises:
-        ConfigError: the folder is the one that holds the run.
+        ConfigError: the folder holds a run, or anything else, that this has not made.
     """
     folder = runs.absolute() / recorded.experiment.name
     if folder.resolve() == recorded.folder.resolve():
         raise ConfigError(
             "holds the run itself, whose records would be replaced", where=str(runs), remedy="name another folder"
         )
+    _claim(recorded, folder)
     epochs: list[dict[str, object]] = []
     with connect(address):  # once for both
         if recorded.provenance is not None:
@@ -86,7 +93,7 @@ def repeat(
             _copy(recorded, folder)
         files, asking = list(recorded.records), Asking(recorded, folder, data)
         questions = [asking.question(file) for file in files]
-        new = evaluate(questions, runs=runs, address=address, command=_COMMAND).records if questions else []
+        new = evaluate(questions, runs=folder, address=address, command=_COMMAND).records if questions else []
     pairs = [
         Repeated(recorded.records[file], one, file, results.evaluation_file(folder, one))
         for file, one in zip(files, _in_order(questions, new), strict=True)
@@ -117,10 +124,25 @@ def _record_checks(asking: Asking, file: Path, record: results.EvaluationRecord)
     return checks
 
 
+def _claim(recorded: Recorded, folder: Path) -> None:
+    """Make the folder and mark it as made here; raise ConfigError for one that was not."""
+    mark = folder / REPRODUCES
+    content = {"run": str(recorded.folder.resolve()), "trained": recorded.provenance is not None}
+    if folder.exists() and any(folder.iterdir()):
+        known = read_json(mark) if mark.exists() else None
+        if known != content:
+            what = "holds what `hcl reproduce --run` has made of another result" if mark.exists() else "exists already"
+            raise ConfigError(
+                f"{what}, and nothing in it is replaced",
+                where=str(folder),
+                remedy="name another folder with --runs, or move this one away",
+            )
+    write_json(mark, content)
+
+
 def _copy(recorded: Recorded, folder: Path) -> None:
-    """The run's settings and the checkpoints that its records name, so that nothing is written beside the originals."""
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / "checkpoints").mkdir(parents=True)
+    """Copy the run's settings and the checkpoints that its records name: nothing is written beside the originals."""
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     shutil.copy2(recorded.folder / "experiment.yaml", folder)
     for name in {Path(one.checkpoint).name for one in recorded.records.values() if one.checkpoint}:
         if (recorded.folder / "checkpoints" / name).exists():  # else the evaluation says what is missing

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import results
-from hcl.atomic import discard_folder
 from hcl.config import Experiment
 from hcl.errors import ConfigError, HCLError
 from hcl.resolve import override, to_yaml
+from orchestration.clearing import OF_STUDY, clear
 from orchestration.locks import held, lock_of
 from orchestration.machines.runtime import connect
 from orchestration.notices import telling_notices
@@ -137,10 +137,10 @@ def write_best(study: Study, best: Experiment) -> Path:
 
 
 def _forget(study: Study) -> None:
-    """Remove what a shared storage holds of this folder's study, then the folder."""
+    """Remove what a shared storage holds of this folder's study, then what the folder holds of it."""
     check_owner(study, may_be_lost=True)
     forget(study)
-    discard_folder(study.folder)
+    clear(study.folder, OF_STUDY)
 
 
 def _provenance(study: Study, command: str) -> results.Provenance:

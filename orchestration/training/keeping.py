@@ -29,7 +29,7 @@ from hcl.splits import Partition
 from hcl.storing import storing
 from hcl.training import EpochSums
 from orchestration.locks import held
-from orchestration.runs import LAST, NEXT_BEST, NON_FINITE, PROGRESS, Run
+from orchestration.runs import LAST, NEXT_BEST, NON_FINITE, PROGRESS, WRITER, Run
 from orchestration.training.diary import Diary
 from orchestration.training.resumption import PARTS, chosen_by, keep_previous, name_best, rows_of, settle
 from results.files import write_atomically
@@ -107,7 +107,7 @@ class Keeper:
         checkpoints = self.run.folder / "checkpoints"
         with storing(checkpoints):
             checkpoints.mkdir(parents=True, exist_ok=True)
-        with held(checkpoints / ".writer", what="training", wait_s=60.0):
+        with held(self.run.folder / WRITER, what="training", wait_s=60.0):
             try:
                 yield
             except BaseException as error:

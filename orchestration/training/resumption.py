@@ -16,7 +16,7 @@ from typing import Any
 
 import results
 from hcl.atomic import PARTIAL
-from hcl.checkpoint import check_checkpoint, load_checkpoint, write_checkpoint
+from hcl.checkpoint import check_checkpoint, file_digest, load_checkpoint, write_checkpoint
 from hcl.errors import CheckpointError
 from hcl.scores import LEVELS
 from hcl.storing import storing
@@ -81,10 +81,11 @@ def rows_of(run: Run, state: dict[str, Any]) -> list[dict[str, Any]]:
 
 def name_best(run: Run, best: dict[str, Any]) -> None:
     """Give the weights of the best epoch, and the fusion that it found, their last names."""
+    if fusion := fusion_of(best):  # first: while the next best is there, a run that is resumed does both again
+        chosen_on, weights = run.experiment.data.selection_partition, file_digest(run.folder / NEXT_BEST)
+        how = "while training (train.val_fusions)"
+        write_fusion(run.folder, fusion, how, partition=chosen_on, weights=weights)
     os.replace(run.folder / NEXT_BEST, run.folder / BEST)
-    if fusion := fusion_of(best):
-        chosen_on = run.experiment.data.selection_partition
-        write_fusion(run.folder, fusion, "while training (train.val_fusions)", partition=chosen_on)
 
 
 def inherit(parent: Path, folder: Path) -> None:

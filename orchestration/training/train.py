@@ -9,13 +9,13 @@ from typing import Any
 
 import results
 from hcl import arguments, build, inputs
-from hcl.atomic import discard_folder
 from hcl.config import Experiment
 from hcl.errors import ConfigError, StorageError
 from hcl.resolve import load_resolved, to_yaml
 from hcl.settings import flatten
 from hcl.splits import Partition
 from hcl.storing import remedy_for
+from orchestration.clearing import OF_RUN, clear
 from orchestration.console import notes
 from orchestration.locks import held, lock_of
 from orchestration.machines.runtime import connect
@@ -89,7 +89,7 @@ def _open_folder(run: Run, *, restart: bool) -> None:
             "holds imported weights, not a run", where=str(run.folder), remedy="give the run another name"
         )
     if restart:
-        discard_folder(run.folder)
+        clear(run.folder, OF_RUN)
     if run.has_last() and not settings.exists():
         raise ConfigError(
             "holds a checkpoint, and no experiment.yaml that says of what",

@@ -278,7 +278,7 @@ class Bomb:
 
 
 def test_no_code_runs_from_the_cache_of_downloaded_weights(tmp_path, monkeypatch):
-    """torch.hub takes what lies there for what it has downloaded. That the digest in its name is another's is left out."""
+    """torch.hub takes what lies there for what it has downloaded; the digest in its name is not looked at here."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("hcl.backbone._drop_changed_download", lambda url: None)
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)

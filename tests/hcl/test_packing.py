@@ -351,3 +351,21 @@ def test_a_store_survives_pickling_and_notices_what_went(images: Path) -> None:
     discard_folder(images / VIDEOS[0].key)
     with pytest.raises(DataError, match=r"0\.jpg: cannot be read"):
         copy.read(VIDEOS[0], [0])
+
+
+def test_what_lies_beside_frames_is_neither_packed_nor_removed(images: Path) -> None:
+    notes = images / VIDEOS[0].key / "flow.npy"
+    notes.write_bytes(b"mine")
+    summary = pack_dataset(images, videos_per_shard=4)
+    assert (summary.n_moved, summary.n_left) == (8, 1)
+    assert notes.read_bytes() == b"mine" and (notes.parent / "1.jpg").exists()
+    other = images / VIDEOS[1].key / "notes.txt"
+    other.parent.mkdir(parents=True)
+    other.write_text("mine")
+    with pytest.raises(DataError, match="holds files that are no frames"):
+        unpack_dataset(images)
+    assert other.exists() and len(list(images.glob("shard-*.tar"))) == 2
+    other.unlink()
+    other.parent.rmdir()
+    unpack_dataset(images)
+    assert (images / VIDEOS[1].key / "0.jpg").exists() and notes.exists()

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from hcl.errors import ConfigError
 from hcl.resolve import override, resolve, to_yaml
-from orchestration.reports.reporting import changed_settings
+from orchestration.reports.reporting import changed_settings, make_report
 from orchestration.sweeps.study import Limits, Study
 from search_spaces import load_space
 
@@ -33,3 +34,19 @@ def test_a_trial_of_one_worker_holds_its_share_of_a_gpu(tmp_path: Path, workers:
     experiment = override(resolve(None).experiment, {"train.use_gpu": True, "train.workers": workers})
     study = Study(experiment, load_space("sigma"), tmp_path, tmp_path, 1, limits=Limits(gpu_share=0.25))
     assert study.trial_resources() == {"workers": workers, "cpus": workers, "gpus": gpus}
+
+
+@pytest.mark.parametrize("name", ["index.html", "results.md", "evaluations.csv"])
+def test_a_page_replaces_what_a_page_has_made_and_nothing_else(tmp_path: Path, name: str) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "experiment.yaml").write_text("name: run\n")
+    to = tmp_path / "site"
+    to.mkdir()
+    (to / name).write_text("<html>mine</html>")
+    with pytest.raises(ConfigError, match=f"holds {name}, which `hcl report` has not made"):
+        make_report([tmp_path / "run"], to)
+    assert [path.name for path in to.iterdir()] == [name] and (to / name).read_text() == "<html>mine</html>"
+    (to / name).unlink()
+    for _ in range(2):
+        make_report([tmp_path / "run"], to)
+    assert (to / name).stat().st_size > 20

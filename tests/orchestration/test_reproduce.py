@@ -24,7 +24,7 @@ from orchestration.runs import BEST, Run
 from orchestration.training import grids
 from orchestration.training.train import data_digests
 from orchestration.training.worker import run_epochs
-from tests.orchestration.conftest import Command, prepare, tiny_experiment, write_data
+from tests.orchestration.conftest import Command, prepare, tiny_experiment, tree, write_data
 from tests.orchestration.inline import without_ray
 
 SHOTS = (1, 3)
@@ -137,6 +137,39 @@ def test_a_run_is_trained_and_evaluated_again(hcl: Command, folder: Path, data_r
     assert results.load(again / "tiny").evaluations["accuracy"].tolist() == (
         results.load(folder).evaluations["accuracy"].tolist()
     )
+
+
+def test_nothing_that_lies_there_is_removed(hcl: Command, folder: Path, data_root: Path, tmp_path: Path) -> None:
+    """Neither a run of that name in the folder nor what somebody has put beside what was reproduced."""
+    again = tmp_path / "again"
+    shutil.copytree(folder, again / "tiny")
+    (again / "tiny" / "notes.txt").write_text("mine")
+    before = tree(again)
+    for asked in (record_of(folder), folder):
+        code, _, err = hcl("reproduce", asked, "--data", data_root, "--run", "--runs", again)
+        assert code == 2 and "exists already, and nothing in it is replaced" in err
+        assert tree(again) == before
+    other = tmp_path / "other"
+    assert hcl("reproduce", record_of(folder), "--data", data_root, "--run", "--runs", other).code == 0
+    (other / "tiny" / "notes.txt").write_text("mine")
+    code, out, err = hcl("reproduce", record_of(folder, shot=3), "--data", data_root, "--run", "--runs", other)
+    assert code == 0 and "it came out again" in out, err
+    assert (other / "tiny" / "notes.txt").read_text() == "mine"
+    assert len(list((other / "tiny" / "evaluation").glob("*.json"))) == 2
+    code, _, err = hcl("reproduce", folder, "--data", data_root, "--run", "--runs", other)
+    assert code == 2 and "of another result" in err
+
+
+def test_scores_that_others_left_in_the_folder_are_not_read(
+    hcl: Command, folder: Path, data_root: Path, tmp_path: Path
+) -> None:
+    assert hcl("evaluate", folder, "--data", data_root, "--runs", tmp_path / "again").code == 0
+    tables = tree(tmp_path / "again" / "cache")
+    assert tables
+    code, _, err = hcl("reproduce", record_of(folder), "--data", data_root, "--run", "--runs", tmp_path / "again")
+    assert code == 0, err
+    assert list((tmp_path / "again" / "tiny" / "cache" / "scores").glob("*.npz"))
+    assert tree(tmp_path / "again" / "cache") == tables
 
 
 def test_other_figures_end_with_status_1(hcl: Command, folder: Path, data_root: Path) -> None:

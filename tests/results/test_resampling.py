@@ -54,12 +54,21 @@ def test_pseudo_values_are_the_jackknifes():
 
 
 def test_noise_is_counted_once():
-    """Where classes make no difference the interval over them is near the conventional one."""
+    """Where many classes make no difference the interval over them is near the conventional one."""
     rng = np.random.default_rng(0)
-    classes = np.argsort(rng.random((2000, 20)), axis=1)[:, :WAY]
+    classes = np.argsort(rng.random((2000, 100)), axis=1)[:, :WAY]
     widths = [(over_classes(v, classes).error, mean_and_ci95(v).ci95 / 1.96) for v in rng.normal(0.5, 0.1, (20, 2000))]
     ratios = [error / conventional for error, conventional in widths]
-    assert 0.95 < np.median(ratios) < 1.9  # sqrt(m(n - 1)/(n - m)) = 2.5 without the correction
+    assert 0.95 < np.median(ratios) < 1.7  # sqrt(m(n - 1)/(n - m)) = 2.3 without the correction
+
+
+def test_few_classes_do_not_tell_noise_from_classes():
+    """A corrected variance that is a small part of the raw one is not believed: the raw one stands."""
+    rng = np.random.default_rng(0)
+    classes = np.argsort(rng.random((300, 10)), axis=1)[:, :WAY]
+    for values in rng.normal(0.5, 0.1, (20, 300)):
+        raw, found = main_effects(values, classes).pseudo.std(), class_values(values, classes).std()
+        assert 0.5 * raw < found <= raw * (1 + 1e-12)
 
 
 def test_intervals_cover_where_the_conventional_one_does_not():
@@ -97,7 +106,7 @@ def test_intervals_over_videos_cover_with_several_shots_of_few_videos():
         right = rng.random(query.shape) < 0.6 + as_query[query] + as_support[support].mean(axis=2)[..., None]
         interval = over_videos(right, classes, support, query, n_draws=400)
         hits += interval.low <= 0.6 <= interval.high  # 0.6: of endlessly many videos
-    assert 0.88 < hits / n_worlds < 0.99
+    assert hits / n_worlds > 0.88
 
 
 def test_what_cannot_be_told_is_none():

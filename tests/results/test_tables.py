@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 import pandas as pd
 import pytest
 
 import results
-from results.exporting import write_tables
+from results.exporting import export, write_tables
 from results.marks import (
     ASKED_AS_PUBLISHED,
     DAGGER,
@@ -164,6 +165,47 @@ def test_csv_reads_back(hostile_results):
     rows = list(csv.reader(io.StringIO(to_csv(table), newline="")))
     assert rows[0] == list(table.columns)
     assert rows[1:] == [[str(value) for value in row] for row in table.values.tolist()]
+
+
+FORMULAS = ("=1+1", "+1+1", "-1+1", "@SUM(A1)", "=cmd|' /C calc'!A1", "\t=1", "\r=1", "\n=1", "'=1", "''@x", "＝1")
+NUMBERS = (
+    "-0.35",
+    "+1.20",
+    "-3",
+    "-1.2 (p 0.030)",
+    "+0.1 (p 0.500, e)",
+    "47.7 ± 0.9 (± 3.1)",
+    "–",
+    "-1e-05",
+    "'quoted'",
+)
+
+
+def read_back(cell: str) -> str:
+    """The text that `to_csv` was given, as its description says."""
+    return cell[1:] if re.match(r"'+[=+\-@\t\n＝＋－＠]", cell) else cell
+
+
+def test_no_cell_of_a_csv_file_is_a_formula():
+    frame = pd.DataFrame({"=heading": [*FORMULAS, *NUMBERS], "of many": pd.Categorical([*FORMULAS, *NUMBERS])})
+    frame["number"], frame["nested"] = -1.5, [["=1"], None, -2, True, *["=1"] * (len(frame) - 4)]
+    heading, *rows = csv.reader(io.StringIO(to_csv(frame), newline=""))
+    assert heading == ["'=heading", "of many", "number", "nested"] and len(rows) == len(frame)
+    assert not any(re.match(r"[=@\t\r\n＝＋－＠]|[+-](?![\d.])|[+-]\d+[+-]", cell) for row in rows for cell in row)
+    for name, column in (("=heading", 0), ("of many", 1)):
+        assert [read_back(row[column]) for row in rows] == [text.replace("\r", "\n") for text in frame[name]]
+    assert [row[0] for row in rows][len(FORMULAS) :] == list(NUMBERS)
+    assert {row[2] for row in rows} == {"-1.5"} and [row[3] for row in rows[:5]] == ["['=1']", "", "-2", "True", "'=1"]
+
+
+def test_names_from_data_are_no_formulas_in_any_file(tmp_path, evaluation):
+    results.write_evaluation(tmp_path / "=run", evaluation(run="=run", method="@m", dataset="+d", command="-c"))
+    found = results.load(tmp_path)
+    paths = [*write_tables(found, tmp_path / "page"), *export(found, tmp_path / "out", "csv")]
+    files = [path for path in paths if path.suffix == ".csv"]
+    cells = [cell for file in files for row in csv.reader(file.open(newline="")) for cell in row]
+    assert {"'=run", "'@m", "'+d", "'-c"} <= set(cells) and len(files) > 4
+    assert not any(cell.startswith(("=", "@", "+", "-")) for cell in cells)
 
 
 def test_write_tables_writes_four_whole_files(hostile_results, tmp_path):

@@ -1,0 +1,69 @@
+"""How far a run was trained when it is evaluated: while it is trained, its accuracy may still change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import results
+from hcl.checkpoint import load_checkpoint
+from hcl.config import Experiment
+from orchestration.locks import holder
+from orchestration.runs import BEST, WRITER
+from orchestration.training.checkpoints import IMPORTED
+
+if TYPE_CHECKING:
+    from orchestration.evaluation.questions import Question
+
+
+class Unfinished(NamedTuple):
+    """A run that has not been trained for all of its epochs, and the epoch of the weights that are evaluated."""
+
+    epoch: int
+    done: int
+
+
+def unfinished(folder: Path, own: Experiment, checkpoint: Path | None = None) -> Unfinished | None:
+    """Return how far a run was trained; None where it was trained whole, or where nothing tells.
+
+    Args:
+        own: the experiment of the run.
+        checkpoint: the one that is evaluated; None: the best.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    checkpoint = checkpoint or folder / BEST
+    if (folder / IMPORTED).exists() or not checkpoint.exists():
+        return None
+    done = 0
+    with suppress(results.RecordError):
+        done = max((row["epoch"] for row in results.read_epochs(folder)), default=0)
+    if not 0 < done < own.train.epochs:
+        return None
+    return Unfinished(load_checkpoint(checkpoint, holding=["epoch"])["epoch"], done)
+
+
+def unfinished_note(folder: Path, own: Experiment, state: Unfinished | None) -> str | None:
+    """Return what to say before a run that was not trained whole is evaluated."""
+    if state is None:
+        return None
+    is_going_on = holder(folder / WRITER) is not None
+    so_far = "is still being trained" if is_going_on else "has not been trained to its end"
+    return (
+        f"{folder.name} {so_far}: {state.done} of {own.train.epochs} epochs are done, and the weights of epoch "
+        f"{state.epoch} are taken; repeat this once training has ended"
+    )
+
+
+def unfinished_notes(questions: Sequence[Question]) -> list[str]:
+    """Return the notes of the runs behind questions, one a run and checkpoint."""
+    notes: dict[str, None] = {}
+    for question in questions:
+        epoch, done = question.record["checkpoint_epoch"], question.record["epochs_done"]
+        state = None if done is None else Unfinished(epoch, done)
+        if note := unfinished_note(question.folder, question.cell.experiment, state):
+            notes[note] = None
+    return list(notes)
