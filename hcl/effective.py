@@ -8,6 +8,7 @@ in which missing videos are left out by name; from then on exactly its videos ar
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -87,7 +88,7 @@ def read_effective(data_root: Path, dataset: str) -> dict[str, Accepted]:
         raise DataError(
             f"is not an effective split: {error}",
             where=str(path),
-            remedy=f"delete it, or write it anew with `hcl data check {dataset}`",
+            remedy=f"delete it, or write it anew with `hcl data check {shlex.quote(dataset)}`",
         ) from error
 
 
@@ -104,7 +105,7 @@ def left_out(data_root: Path, listed: Partition) -> dict[Video, str]:
         raise DataError(
             f"the lists of {listed.dataset} {listed.name} have changed since they were checked",
             where=str(effective_file(data_root, listed.dataset)),
-            remedy=f"repeat `hcl data check {listed.dataset}`",
+            remedy=f"repeat `hcl data check {shlex.quote(listed.dataset)}`",
         )
     return {video: accepted.left_out[video.key] for video in listed.videos if video.key in accepted.left_out}
 
@@ -129,9 +130,9 @@ def effective_partition(data_root: Path, listed: Partition) -> Partition:
             f"{len(missing)} of {len(listed.videos)} videos of {listed.dataset} {listed.name} have no frames: "
             f"{some([video.key for video in missing], 3)}",
             where=str(frames_folder(data_root, listed.dataset)),
-            remedy=f"run `hcl extract {listed.dataset}`; "
+            remedy=f"run `hcl extract {shlex.quote(listed.dataset)}`; "
             + ("the check has accepted them, so repeat" if is_checked else "to go on without them, run")
-            + f" `hcl data check {listed.dataset}`",
+            + f" `hcl data check {shlex.quote(listed.dataset)}`",
         )
     return partition
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import shlex
 from typing import Annotated
 
 import pandas as pd
@@ -95,6 +95,6 @@ def check(
             out.print(f"effective {name}: {len(partition.videos):,} videos, digest {partition.digest()}")
     else:
         n_waiting = sum(len(part.waiting) for part in found.partitions)
-        extract = f"hcl extract {dataset} --data {Path(data)}"
+        extract = f"hcl extract {shlex.quote(dataset)} --data {shlex.quote(str(data))}"
         text = f"{n_waiting:,} videos have no frames yet: the effective split is known after `{extract}`"
         notes.print(f"[yellow]note[/] {escape(text)}; then check again", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -42,5 +43,5 @@ def make(
     for dataset, partitions in made.items():
         parts = [f"{one.name} {len(one.classes)} classes, {len(one.videos):,} videos" for one in partitions.values()]
         out.print(escape(f"{dataset}: {'; '.join(parts)}"), soft_wrap=True, highlight=False)
-    first = next(iter(made))
-    out.print(escape(f"next: hcl extract {first}, then hcl data check {first}"), soft_wrap=True)
+    first, at = shlex.quote(next(iter(made))), "" if data == DATA else f" --data {shlex.quote(str(data))}"
+    out.print(escape(f"next: hcl extract {first}{at}, then hcl data check {first}{at}"), soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -119,7 +120,7 @@ def submit(
     out.print(f"job {job_id} on {server.url}: {job.shown}", soft_wrap=True, highlight=False)
     if wait:
         raise typer.Exit(follow(server, job_id))
-    out.print(f"next: hcl jobs logs {job_id} --follow", soft_wrap=True, highlight=False)
+    out.print(escape(f"next: hcl jobs logs {shlex.quote(job_id)} --follow"), soft_wrap=True, highlight=False)
 
 
 def follow(server: JobServer, job_id: str) -> int:
@@ -129,7 +130,8 @@ def follow(server: JobServer, job_id: str) -> int:
     try:
         details = server.follow(job_id, write_log)
     except KeyboardInterrupt:
-        notes.print(f"job {job_id} goes on: hcl jobs logs {job_id} --follow, or hcl jobs stop {job_id}")
+        quoted = shlex.quote(job_id)
+        notes.print(escape(f"job {job_id} goes on: hcl jobs logs {quoted} --follow, or hcl jobs stop {quoted}"))
         return 1
     notes.print(f"job {job_id} {outcome(details)}", soft_wrap=True, highlight=False, markup=False)
     return exit_status(details)

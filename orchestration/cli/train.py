@@ -78,8 +78,10 @@ def train_and_show(
             on_epoch=table.add,
             on_progress=table.progress,
         )
-    out.print(f"best and last checkpoint: {run.folder / 'checkpoints'}", soft_wrap=True)
-    out.print(f"next: hcl evaluate {shlex.quote(str(run.folder))} --data {shlex.quote(str(data))}", soft_wrap=True)
+    out.print(escape(f"best and last checkpoint: {run.folder / 'checkpoints'}"), soft_wrap=True)
+    out.print(
+        escape(f"next: hcl evaluate {shlex.quote(str(run.folder))} --data {shlex.quote(str(data))}"), soft_wrap=True
+    )
 
 
 def _show_plan(run: Run) -> None:

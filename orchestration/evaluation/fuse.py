@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,9 @@ def chosen_fusion(folder: Path) -> dict[str, Any]:
     """What was chosen on val for a run, by dotted path. Raises ConfigError."""
     path = folder / FUSION
     if not path.exists():
-        raise ConfigError("no fusion has been chosen", where=str(path), remedy=f"run `hcl fuse {folder.name}` first")
+        raise ConfigError(
+            "no fusion has been chosen", where=str(path), remedy=f"run `hcl fuse {shlex.quote(folder.name)}` first"
+        )
     content = read_yaml(path, str(path))
     if not isinstance(content, dict):
         raise ConfigError("holds no settings", where=str(path), remedy="run `hcl fuse` again")
