@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -16,6 +16,7 @@ import numpy as np
 
 from hcl.errors import DataError
 from hcl.folders import FrameFolder, folder_names
+from hcl.frame_digests import content_digests
 from hcl.manifest import VideoRecord, read_manifest
 from hcl.shard_cache import ShardCache
 from hcl.shards import PackedVideo, packed_videos
@@ -27,6 +28,10 @@ _MODES = {  # the names say grey, but only the scale is in their bits, and REDUC
     4: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_4,
     8: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
+
+
+BY_CONTENT = "content-"
+"""Begins the identity of frames that were not extracted here."""
 
 
 class FrameStore:
@@ -98,25 +103,45 @@ class FrameStore:
         return tuple(v for v in partition.videos if v.key not in present or not self._source(v).n_frames)
 
     def digest(self, partition: Partition) -> str:
-        """Sixteen hexadecimal digits that name the frames of a partition's videos, in its order.
+        """Return what names the frames of a partition's videos, in its order: sixteen hexadecimal digits.
 
-        A video counts by the digest of its frames where that is known: packing them changes nothing, nor does another
-        extraction with the same result. Frames of another tool count by `FrameFolder.fingerprint`.
+        A video counts by the digest of its frames, so that neither packing them nor another place or another extraction
+        with the same result changes anything. Where frames of another tool were read for it, which earlier versions
+        knew by three sizes, the digits stand behind `BY_CONTENT`.
 
         Raises:
             DataError: a frame is not there.
         """
-        identities = [self._identity(video) for video in partition.videos]
-        return hashlib.sha256(json.dumps(identities).encode()).hexdigest()[:16]
+        digests, foreign = self._digests(partition.videos)
+        identities = [digests.get(video, "missing") for video in partition.videos]
+        name = hashlib.sha256(json.dumps(identities).encode()).hexdigest()[:16]
+        return f"{BY_CONTENT}{name}" if foreign else name
 
-    def _identity(self, video: Video) -> str:
-        record = self._records.get(video.key)
-        if record is not None and record.status == "ok" and record.digest:
-            return record.digest
-        source = self._source(video)
-        if isinstance(source, PackedVideo):
-            return source.digest
-        return source.fingerprint() if source.n_frames else "missing"
+    def digests(self, videos: Iterable[Video], *, on_video: Callable[[], None] = lambda: None) -> dict[Video, str]:
+        """Return the digest of the frames of each video that has some; equal ones are copies of one another.
+
+        Args:
+            on_video: called for each video of another tool, whose frames may have to be read (`hcl.frame_digests`).
+
+        Raises:
+            DataError: a frame is not there.
+        """
+        return self._digests(videos, on_video)[0]
+
+    def _digests(
+        self, videos: Iterable[Video], on_video: Callable[[], None] = lambda: None
+    ) -> tuple[dict[Video, str], dict[str, FrameFolder]]:
+        found, foreign = {}, {}
+        for video in videos:
+            record = self._records.get(video.key)
+            if record is not None and record.status == "ok" and record.digest:
+                found[video] = record.digest
+            elif isinstance(source := self._source(video), PackedVideo):
+                found[video] = source.digest
+            elif source.n_frames:
+                foreign[video.key] = source
+        by_content = content_digests(self.images_root, foreign, on_video=on_video)
+        return found | {Video(*key.split("/", 1)): digest for key, digest in by_content.items()}, foreign
 
     def _source(self, video: Video) -> FrameFolder | PackedVideo:
         """Where a video's frames lie."""

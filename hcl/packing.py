@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 
@@ -31,6 +31,7 @@ class PackSummary:
     n_moved: int  # videos
     n_shards: int
     n_bytes: int  # of the shards
+    n_left: int = 0  # folders of another tool that hold more than frames, which would be lost
 
 
 def pack_dataset(
@@ -65,7 +66,8 @@ def pack_dataset(
         for class_name in folder_names(images_root):
             with suppress(OSError):  # not empty
                 os.rmdir(images_root / class_name)
-        return _summary(images_root, n_moved)
+        n_left = sum(folder.n_others > 0 for folder in _listed(images_root, records).values())
+        return replace(_summary(images_root, n_moved), n_left=n_left)
 
 
 def unpack_dataset(images_root: Path, *, on_video: Callable[[], None] = lambda: None) -> PackSummary:
@@ -157,7 +159,11 @@ def _write_folder(folder: Path, packed: PackedVideo) -> None:
 
 
 def _folders(images_root: Path, records: dict[str, VideoRecord]) -> dict[str, FrameFolder]:
-    """The folders that hold frames, by key. Those of videos that are recorded as broken are left alone."""
+    """The folders that hold frames alone, by key. Those of videos that are recorded as broken are left alone."""
+    return {key: folder for key, folder in _listed(images_root, records).items() if not folder.n_others}
+
+
+def _listed(images_root: Path, records: dict[str, VideoRecord]) -> dict[str, FrameFolder]:
     found = {}
     for class_name in folder_names(images_root):
         for name in folder_names(images_root / class_name):

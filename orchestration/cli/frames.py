@@ -74,6 +74,9 @@ def pack(
     images = _images(data, dataset)
     with progress(_n_videos(images), f"pack {dataset}", "videos") as advance:
         summary = pack_dataset(images, videos_per_shard=videos_per_shard, on_video=advance)
+    if summary.n_left:
+        text = f"{summary.n_left} folders hold files that are no frames, and stay as they are"
+        notes.print(f"[yellow]note[/] {text}", soft_wrap=True)
     out.print(
         f"{dataset}: {summary.n_moved} videos packed; {summary.n_shards} shards, {summary.n_bytes / 1e6:.1f} MB",
         soft_wrap=True,

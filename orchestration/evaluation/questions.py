@@ -217,6 +217,7 @@ def _known(target: Target, cell: Cell, asked: EpisodeList, own: Experiment) -> d
         "split_digest": cell.partition.digest(),
         "episodes_digest": asked.digest(),
         "experiment_digest": experiment.digest(),
+        "digests": cell.digests,
         "checkpoint": str(cell.checkpoint or ""),
         "checkpoint_digest": cell.checkpoint_digest,
         "on_gpu": experiment.train.use_gpu,

@@ -124,7 +124,7 @@ def _provenance(run: Run, command: str) -> results.Provenance:
             resources=resources_of(run.experiment),
             hardware=gpus_here(),
         )
-    if changed := [name for name, digest in data.items() if known.digests.get(name, digest) != digest]:
+    if changed := [name for name, digest in data.items() if _has_changed(known.digests.get(name, ""), name, digest)]:
         raise ConfigError(
             f"was begun with other data in {', '.join(changed)}",
             where=str(run.folder),
@@ -133,13 +133,22 @@ def _provenance(run: Run, command: str) -> results.Provenance:
     return known
 
 
+def _has_changed(recorded: str, name: str, here: str) -> bool:
+    """Whether a digest of a run's first call is known, compares with the one here, and is another."""
+    recorded = inputs.recorded_frames(recorded, here) if name.startswith("frames.") else recorded
+    return recorded not in ("", here)
+
+
 def data_digests(run: Run) -> dict[str, str]:
-    """What names a run's data: videos and frames of each partition, and the class-name embeddings that it reads."""
+    """Return what names what a run learns from: videos and frames of each partition, and the content of the files of
+    class-name embeddings and of the backbone's weights, where it reads such files."""
     partitions = run.partitions()
     digests = {partition.name: partition.digest() for partition in partitions}
     digests |= {f"frames.{one.name}": inputs.frames_identity(run.data_root, one) for one in partitions}
     if names := inputs.embeddings_identity(run.experiment, run.data_root, run.experiment.data.dataset):
         digests["embeddings"] = names
+    if weights := build.weights_digest(run.experiment):
+        digests["weights"] = weights
     return digests
 
 
