@@ -10,11 +10,11 @@ from pathlib import Path
 from hcl.atomic import write_lines
 from hcl.catalogue import DatasetCard, card_of, frames_folder
 from hcl.errors import DataError
-from hcl.extraction import find_videos
 from hcl.frames import packed_keys
 from hcl.manifest import VideoRecord
 from hcl.sources import find_sources
 from hcl.splits import read_split
+from hcl.video_files import read_tree
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Inventory:
     listed: list[str]  # all that should have frames, sorted
     files: dict[str, Path]  # those that have a video file
     present: frozenset[str]  # those of the listed classes that have a folder of frames, and all that are packed
+    notes: tuple[str, ...] = ()  # what was left out or read in its own way
 
     @property
     def missing(self) -> list[str]:
@@ -51,16 +52,17 @@ def take_inventory(data_root: Path, dataset: str) -> Inventory:
     videos_root, images_root = data_root / "videos" / dataset, frames_folder(data_root, dataset)
     has_split = (data_root / "splits" / dataset).is_dir()
     if has_split:
-        partitions = read_split(data_root, dataset).partitions.values()
-        videos = [video for partition in partitions for video in partition.videos]
+        split = read_split(data_root, dataset)
+        videos, notes = [video for partition in split.partitions.values() for video in partition.videos], split.notes
         listed, files = sorted({video.key for video in videos}), find_sources(data_root, card, videos)
     else:
-        files = find_videos(videos_root) if videos_root.is_dir() else {}
+        tree = read_tree(videos_root) if videos_root.is_dir() else None
+        files, notes = (tree.files, tree.notes) if tree else ({}, ())
         listed = sorted(files)
     present = frozenset(_present(images_root, {key.partition("/")[0] for key in listed})) | packed_keys(images_root)
     if not any(key in files or key in present for key in listed):
         raise nothing_found(data_root, card, len(listed) if has_split else None)
-    return Inventory(listed, files, present)
+    return Inventory(listed, files, present, notes)
 
 
 def nothing_found(data_root: Path, card: DatasetCard, n_listed: int | None) -> DataError:

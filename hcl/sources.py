@@ -8,8 +8,8 @@ from pathlib import Path
 
 from hcl.catalogue import DatasetCard
 from hcl.errors import DataError
-from hcl.extraction import VIDEO_EXTENSIONS, is_there
 from hcl.splits import Video
+from hcl.video_files import VIDEO_EXTENSIONS, is_there
 
 
 def find_sources(data_root: Path, card: DatasetCard, videos: Iterable[Video]) -> dict[str, Path]:

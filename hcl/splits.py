@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -62,6 +62,7 @@ class Partition:
 class Split:
     dataset: str
     partitions: dict[str, Partition]
+    notes: tuple[str, ...] = field(default=(), compare=False)  # how its lists were read, where not as they stand
 
 
 def read_split(data_root: Path, dataset: str) -> Split:

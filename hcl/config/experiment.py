@@ -114,6 +114,16 @@ class Experiment(Section):
             )
         return self
 
+    @property
+    def learns_from_copies(self) -> bool:
+        """Whether training and selection use videos that are copies of others, as the release does."""
+        return self.data.keep_copies or self.data.protocol == "published"
+
+    @property
+    def asks_copies(self) -> bool:
+        """Whether episodes hold videos that are copies of others, as those of the printed results."""
+        return self.data.keep_copies or self.evaluation.protocol == "published"
+
     def digest(self) -> str:
         """Twelve hexadecimal digits that name these settings, whatever file or option they came from.
 

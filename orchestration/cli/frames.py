@@ -52,6 +52,8 @@ def extract(
     counts += f", {summary.n_timeout} timed out, {summary.n_missing} missing of {summary.n_listed} videos"
     rate = f"; {summary.n_frames} frames, {summary.n_bytes / 1e6:.1f} MB, {summary.videos_per_second:.1f} videos/s"
     out.print(f"{escape(dataset)}: {counts}{rate if summary.n_frames else ''}", soft_wrap=True)
+    for note in summary.notes:
+        notes.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)
     for record in summary.failed[:10]:
         notes.print(f"  {record.status}: {escape(record.key)}: {escape(record.error or '')}", soft_wrap=True)
     if len(summary.failed) > 10:

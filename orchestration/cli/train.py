@@ -66,7 +66,7 @@ def train_and_show(
     """Train by Ray Train under a live table; say what to do next."""
     from orchestration.training.train import train as train_run
 
-    tell_left_out(data, experiment.data.dataset)
+    tell_left_out(data, experiment.data.dataset, keep_copies=experiment.learns_from_copies)
     with EpochTable() as table:
         run = train_run(
             experiment,

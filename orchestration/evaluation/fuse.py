@@ -54,7 +54,8 @@ def search_fusion(
     folder, data_root, runs = (Path(one).absolute() for one in (folder, data_root, runs))
     experiment = override(experiment, {"evaluation.partition": "val"})
     space = _checked(space, experiment)
-    partition = effective_partition(data_root, read_partition(data_root, experiment.data.dataset, "val"))
+    listed = read_partition(data_root, experiment.data.dataset, "val")
+    partition = effective_partition(data_root, listed, keep_copies=experiment.asks_copies)
     cell = Cell("hcl", experiment, data_root, partition, folder / BEST)
     asked = {"table": cell.key, "space": space.model_dump(mode="json"), "n_trials": n_trials, "seed": seed}
     asked["evaluation"] = experiment.evaluation.model_dump(mode="json", exclude={"datasets", "keep_features"})

@@ -49,6 +49,7 @@ class ExtractSummary:
     n_bytes: int = 0
     seconds: float = 0.0  # start of Ray included
     failed: tuple[VideoRecord, ...] = field(default=(), repr=False)
+    notes: tuple[str, ...] = ()  # what was left out or read in its own way
 
     @property
     def videos_per_second(self) -> float:
@@ -127,6 +128,7 @@ def _summary(
         n_bytes=sum(record.n_bytes for record in done),
         seconds=seconds,
         failed=failed,
+        notes=inventory.notes,
     )
 
 

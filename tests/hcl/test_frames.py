@@ -16,7 +16,7 @@ import pytest
 
 from hcl.decoding import FrameOptions
 from hcl.errors import DataError, StorageError
-from hcl.extraction import discard_partials, extract_video, find_videos
+from hcl.extraction import discard_partials, extract_video
 from hcl.folders import FrameFolder
 from hcl.frame_digests import KEPT
 from hcl.frames import FrameStore
@@ -25,6 +25,7 @@ from hcl.inventory import extraction_jobs, settle_missing, take_inventory
 from hcl.manifest import VideoRecord, append_record, read_manifest, write_manifest
 from hcl.packing import pack_dataset
 from hcl.splits import Partition, Video
+from hcl.video_files import find_videos
 
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
 LEVELS = [20, 60, 100, 140, 180, 220, 240]  # grey of each frame's right half; the left half is red
@@ -149,7 +150,7 @@ def test_discard_partials_spares_finished_folders(tmp_path: Path) -> None:
 
 
 def test_find_videos_by_extension_whatever_its_case(tmp_path: Path) -> None:
-    for name in ("b/y.MP4", "a/x.y.webm", "a/._x.mp4", "a/notes.txt", "top.mp4", "b/sub/z.mp4", ".git/w.mp4"):
+    for name in ("b/y.MP4", "a/x.y.webm", "a/._x.mp4", "a/notes.txt", "top.mp4", "lost+found/z.mp4", ".git/w.mp4"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     assert find_videos(tmp_path) == {"a/x.y": tmp_path / "a/x.y.webm", "b/y": tmp_path / "b/y.MP4"}

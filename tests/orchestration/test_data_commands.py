@@ -92,7 +92,7 @@ def test_data_sets_of_ones_own_are_listed_and_flips_warned_of(hcl: Command, data
 def test_splits_are_made_and_not_replaced(hcl: Command, tmp_path: Path) -> None:
     for class_name in "abcdef":
         (tmp_path / "raw" / class_name).mkdir(parents=True)
-        (tmp_path / "raw" / class_name / "1.mp4").write_bytes(b"x")
+        (tmp_path / "raw" / class_name / "1.mp4").write_text(class_name)
     make = ("data", "splits", "make", "mine", "--from", tmp_path / "raw", "--data", tmp_path / "data")
     made = hcl(*make, "--folds", "2", "--train", "3", "--val", "1", "--test", "2")
     assert made.code == 0 and "mine_1: train 3 classes, 3 videos; val 1 classes, 1 videos" in made.out
