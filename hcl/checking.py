@@ -14,7 +14,7 @@ from hcl.catalogue import Counts, DatasetCard, card_of, frames_folder
 from hcl.copies import Original, find_copies, same_files
 from hcl.effective import effective_file, without, write_effective
 from hcl.frames import FrameStore
-from hcl.inventory import nothing_found
+from hcl.inventory import nothing_found, respelled_notes
 from hcl.manifest import VideoRecord, read_manifest
 from hcl.names import some
 from hcl.sources import find_sources
@@ -102,12 +102,13 @@ def check_dataset(
     data_root = Path(data_root)
     card, split = card_of(data_root, dataset), read_split(data_root, dataset)
     videos = [video for partition in split.partitions.values() for video in partition.videos]
-    files = find_sources(data_root, card, videos)
+    respelled: list[str] = []
+    files = find_sources(data_root, card, videos, respelled=respelled)
     images_root = frames_folder(data_root, dataset)
     store, records = FrameStore(images_root), read_manifest(images_root)
     without_frames = {video for part in split.partitions.values() for video in store.missing(part)}
     if not files and len(without_frames) == len(videos):
-        raise nothing_found(data_root, card, len(videos))
+        raise nothing_found(data_root, card, len(videos), videos[0])
     waiting, broken = _without_frames(without_frames, files, records)
     if open_files is not None:
         problems = open_files({video.key: files[video.key] for video in videos if video in waiting})
@@ -132,7 +133,7 @@ def check_dataset(
         )
     counts = Counter(video.name for video in videos)
     repeated = tuple(name for name, n in counts.items() if n > 1) if _names_are_global(card) else ()
-    notes = (*split.notes, *_leftover_notes(files.values()))
+    notes = (*split.notes, *respelled_notes(respelled, files), *_leftover_notes(files.values()))
     return DatasetCheck(card, tuple(checked), min_frames, repeated, notes)
 
 

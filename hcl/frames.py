@@ -20,6 +20,7 @@ from hcl.frame_digests import content_digests
 from hcl.manifest import VideoRecord, read_manifest
 from hcl.shard_cache import ShardCache
 from hcl.shards import PackedVideo, packed_videos
+from hcl.spellings import Spellings, folded
 from hcl.splits import Partition, Video
 
 _MODES = {  # the names say grey, but only the scale is in their bits, and REDUCED_COLOR would exclude RGB
@@ -49,6 +50,7 @@ class FrameStore:
         self._records = read_manifest(self.images_root)
         self._packed = packed_videos(self.images_root)
         self._listings: dict[str, FrameFolder] = {}
+        self._spellings, self._packed_by_fold = Spellings(), dict[str, list[str]]()
 
     def n_frames(self, video: Video) -> int:
         """Raises: DataError if the video has no frames."""
@@ -100,7 +102,11 @@ class FrameStore:
             )
         }
         present |= self._packed.keys()
-        return tuple(v for v in partition.videos if v.key not in present or not self._source(v).n_frames)
+        return tuple(
+            v
+            for v in partition.videos
+            if (v.key not in present and not self._is_respelled(v)) or not self._source(v).n_frames
+        )
 
     def digest(self, partition: Partition) -> str:
         """Return what names the frames of a partition's videos, in its order: sixteen hexadecimal digits.
@@ -145,7 +151,7 @@ class FrameStore:
 
     def _source(self, video: Video) -> FrameFolder | PackedVideo:
         """Where a video's frames lie."""
-        record, packed = self._records.get(video.key), self._packed.get(video.key)
+        record, packed = self._records.get(video.key), self._packed_of(video)
         if record is not None and record.status == "ok":
             is_packed = packed is not None and is_current(packed, record)
             return packed if packed and is_packed else FrameFolder(self._folder(video), record.n_frames)
@@ -159,7 +165,27 @@ class FrameStore:
         return max(factor for factor in _MODES if factor == 1 or min(record.width, record.height) >= factor * min_side)
 
     def _folder(self, video: Video) -> Path:
-        return self.images_root / video.class_name / video.name
+        """Where a video's frames lie, or would; those of another tool may lie under another spelling of the name."""
+        path = self.images_root / video.class_name / video.name
+        record = self._records.get(video.key)
+        if record is not None and record.status == "ok":
+            return path
+        return self._spellings.find(self.images_root, (video.class_name, video.name)) or path
+
+    def _packed_of(self, video: Video) -> PackedVideo | None:
+        if video.key in self._packed or not self._packed:
+            return self._packed.get(video.key)
+        if not self._packed_by_fold:
+            for key in self._packed:
+                self._packed_by_fold.setdefault(folded(key), []).append(key)
+        alike = self._packed_by_fold.get(folded(video.key), [])
+        return self._packed[alike[0]] if len(alike) == 1 else None
+
+    def _is_respelled(self, video: Video) -> bool:
+        """Whether there is something under another spelling of a name that is not there itself."""
+        folder = self._folder(video)
+        is_there = folder.is_dir() and folder != self.images_root / video.class_name / video.name
+        return is_there or self._packed_of(video) is not None
 
     def _listed(self, video: Video) -> FrameFolder:
         if video.key not in self._listings:
