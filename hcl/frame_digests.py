@@ -25,6 +25,7 @@ from hcl.errors import StorageError
 from hcl.folders import FrameFolder
 
 KEPT = ".digests.npz"
+_MANY = 1000  # videos: reading more takes long enough to be told
 _N_READERS = 8  # threads: reading waits for the disk, and hashing lets other threads run
 
 
@@ -39,7 +40,7 @@ def content_digests(
     """Return the digest of each folder's frames by key, `class/video`; what is new or has changed is read and kept.
 
     Args:
-        on_video: called for each folder that was looked at.
+        on_video: called for each folder that was read.
 
     Raises:
         DataError: a frame cannot be read.
@@ -47,21 +48,22 @@ def content_digests(
     if not folders:
         return {}
     known, fresh = _read(images_root), {}
-
-    def look(item: tuple[str, FrameFolder]) -> tuple[str, _Known, bool]:
-        key, folder = item
-        stamp = folder.stamp()
-        if key in known and known[key].stamp == stamp:
-            return key, known[key], False
-        digest = frames_digest(folder.read(range(folder.n_frames)))
-        return key, _Known(stamp, digest), folder.stamp() == stamp  # not one that changes while it is read
-
-    found = {}
     with ThreadPoolExecutor(_N_READERS) as readers:
-        for key, one, is_to_keep in readers.map(look, folders.items()):
-            found[key] = one.digest
+        stamps = dict(zip(folders, readers.map(FrameFolder.stamp, folders.values()), strict=True))
+        stale = [key for key, stamp in stamps.items() if key not in known or known[key].stamp != stamp]
+        if len(stale) > _MANY:
+            what = f"the frames of {len(stale):,} videos of another tool are read, once, to know them by content"
+            warnings.warn(f"{images_root}: {what}", stacklevel=2)
+
+        def read(key: str) -> tuple[str, str, bool]:
+            digest = frames_digest(folders[key].read(range(folders[key].n_frames)))
+            return key, digest, folders[key].stamp() == stamps[key]  # not of one that changes while it is read
+
+        found = {key: known[key].digest for key in folders.keys() - set(stale)}
+        for key, digest, is_to_keep in readers.map(read, stale):
+            found[key] = digest
             if is_to_keep:
-                fresh[key] = one
+                fresh[key] = _Known(stamps[key], digest)
             on_video()
     if fresh:
         _write(images_root, {**_read(images_root), **fresh})  # another process may have added some meanwhile

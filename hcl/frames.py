@@ -127,7 +127,7 @@ class FrameStore:
         """Return the digest of the frames of each video that has some; equal ones are copies of one another.
 
         Args:
-            on_video: called for each video of another tool, whose frames may have to be read (`hcl.frame_digests`).
+            on_video: called for each video of another tool whose frames were read (`hcl.frame_digests`).
 
         Raises:
             DataError: a frame is not there.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import model_validator
@@ -11,7 +12,7 @@ from pydantic import model_validator
 from hcl.config.data import Clips, Data
 from hcl.config.evaluation import Evaluation, Fusion
 from hcl.config.model import Matching, Model
-from hcl.config.presets import MACHINE_SETTINGS, PUBLISHED_EVALUATION
+from hcl.config.presets import ADDED, MACHINE_SETTINGS, PUBLISHED_EVALUATION
 from hcl.config.section import Section, setting
 from hcl.config.training import Loss, Optim, Train
 
@@ -129,8 +130,21 @@ class Experiment(Section):
 
         The run's name and the settings of the machine are left out: more workers do not make another experiment.
         """
-        content = self.model_dump(mode="json", exclude=MACHINE_SETTINGS)
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+        return settings_digest(self.model_dump(mode="json", exclude=MACHINE_SETTINGS))
+
+
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """Return twelve hexadecimal digits that name settings, a mapping of JSON values a section.
+
+    A setting of `ADDED` counts only where it has another value than the one there: digests of earlier versions stand.
+    """
+    content = {
+        name: {key: one for key, one in value.items() if key not in ADDED.get(name, {}) or one != ADDED[name][key]}
+        if isinstance(value, Mapping)
+        else value
+        for name, value in settings.items()
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _unlike(experiment: Experiment, values: dict[str, Any]) -> tuple[str, Any, Any] | None:

@@ -26,6 +26,9 @@ Recomputing the backbone gives the same gradients bit for bit, so it stands here
 `compile` do not: they round differently, which after a thousand steps is another model.
 """
 
+ADDED: dict[str, dict[str, Any]] = {"data": {"keep_copies": False}}
+"""Settings that earlier versions did not have, by section, with the values that leave a digest as it was with them."""
+
 PUBLISHED: dict[str, Any] = {
     # What `mode: published` sets beneath the experiment's own values: METHOD's rows marked P.
     "clips.resize": "squash",

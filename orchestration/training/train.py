@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,7 @@ def _provenance(run: Run, command: str) -> results.Provenance:
             resources=resources_of(run.experiment),
             hardware=gpus_here(),
         )
-    if changed := [name for name, digest in data.items() if _has_changed(known.digests.get(name, ""), name, digest)]:
+    if changed := changed_data(known.digests, data):
         raise ConfigError(
             f"was begun with other data in {', '.join(changed)}",
             where=str(run.folder),
@@ -133,10 +133,15 @@ def _provenance(run: Run, command: str) -> results.Provenance:
     return known
 
 
-def _has_changed(recorded: str, name: str, here: str) -> bool:
-    """Whether a digest of a run's first call is known, compares with the one here, and is another."""
-    recorded = inputs.recorded_frames(recorded, here) if name.startswith("frames.") else recorded
-    return recorded not in ("", here)
+def changed_data(recorded: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+    """Return what differs of the digests of data, among those that were recorded and compare with the ones here."""
+    changed = []
+    for name, digest in here.items():
+        known = recorded.get(name, "")
+        known = inputs.recorded_frames(known, digest) if known and name.startswith("frames.") else known
+        if known not in ("", digest):
+            changed.append(name)
+    return changed
 
 
 def data_digests(run: Run) -> dict[str, str]:

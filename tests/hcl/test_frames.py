@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
+from hcl import frame_digests
 from hcl.decoding import FrameOptions
 from hcl.errors import DataError, StorageError
 from hcl.extraction import discard_partials, extract_video
@@ -333,6 +334,14 @@ def test_frames_are_read_once_and_again_where_size_or_time_changes(
     kept = (tmp_path / KEPT).read_bytes()
     (tmp_path / KEPT).write_bytes(kept[: len(kept) // 2])
     assert named() == first and len(read) == 3
+
+
+def test_reading_many_frames_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame_digests, "_MANY", 1)
+    for name in ("v", "w"):
+        write_images(tmp_path / "c" / name, ["0.jpg"])
+    with pytest.warns(UserWarning, match="the frames of 2 videos of another tool are read, once"):
+        FrameStore(tmp_path).digest(partition_of("v", "w"))
 
 
 def test_digests_of_a_folder_that_cannot_be_written_go_elsewhere(
