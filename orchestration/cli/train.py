@@ -6,6 +6,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
+
 from hcl.config import Experiment
 from orchestration.cli.options import (
     DATA,

@@ -9,6 +9,7 @@ import pytest
 
 from hcl.catalogue import card_of
 from hcl.errors import DataError
+from hcl.inventory import take_inventory
 from hcl.sources import find_sources
 from hcl.split_making import list_videos, make_splits
 from hcl.splits import Video
@@ -98,6 +99,15 @@ def test_what_is_left_out_is_told_with_a_number_and_an_example(tmp_path: Path) -
         "1 folders of images beside the videos: left out, such as 'a/thumbs'",
         "4 files are no videos (.srt 1, .xyz 1, .jpg 1, .txt 1): left out, such as 'a/1.srt'",
     )
+
+
+def test_an_extraction_without_lists_reads_and_tells_the_same(tmp_path: Path) -> None:
+    files(tmp_path / "videos" / "toy", "a/a/1.MTS", "b/2.mp4", "b/2.temp.mp4")
+    inventory = take_inventory(tmp_path, "toy")
+    assert inventory.listed == ["a/1", "b/2"] and len(inventory.notes) == 2
+    files(tmp_path / "videos" / "toy", "c/subject/3.mp4")
+    with pytest.raises(DataError, match="1 of 3 videos lie deeper"):
+        take_inventory(tmp_path, "toy")
 
 
 def test_links_in_a_circle_end(tmp_path: Path) -> None:
