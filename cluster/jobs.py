@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -157,8 +158,8 @@ class JobServer:
                     raise JobError(
                         f"the job server has not answered for {_PATIENCE_S:g} s: {broken}; job {job_id} may be running",
                         where=self.url,
-                        remedy=f"once it answers: hcl jobs logs {job_id}; a job whose head has died must be "
-                        "submitted again and goes on where it stopped",
+                        remedy=f"once it answers: hcl jobs logs {shlex.quote(job_id)}; a job whose head has died must "
+                        "be submitted again and goes on where it stopped",
                     ) from broken
             time.sleep(1.0)
 

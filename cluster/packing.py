@@ -53,7 +53,9 @@ def pack(checkout: Path, into: Path, *, named: Mapping[str, Path], limit: int) -
     files = {name: root / name for name in tracked if (root / name).is_file()}  # neither deleted ones nor submodules
     for name, path in files.items():
         if not path.resolve().is_relative_to(root.resolve()):
-            raise PackageError("is a link out of the checkout", where=str(path), remedy=f"git rm --cached {name}")
+            raise PackageError(
+                "is a link out of the checkout", where=str(path), remedy=f"git rm --cached {shlex.quote(name)}"
+            )
     files |= named
     sizes = {name: path.stat().st_size for name, path in files.items()}
     if sum(sizes.values()) > limit:

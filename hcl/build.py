@@ -208,6 +208,12 @@ def rate_factor(experiment: Experiment, epoch: int) -> float:
     )
 
 
+def weights_digest(experiment: Experiment) -> str:
+    """Return the digest of the file that `model.weights` names; empty where it names none. Raises BackboneError."""
+    weights = experiment.model.weights
+    return "" if weights in ("imagenet", "none") else weights_identity(weights)
+
+
 def weights_identity(weights: str) -> str:
     """What `model.weights` names: itself, or the content of the file. Raises BackboneError for a missing file."""
     if weights in ("imagenet", "none"):

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeGuard
 
 from hcl.atomic import write_lines
 from hcl.catalogue import Counts, DatasetCard, card_of, frames_folder
+from hcl.copies import Original, find_copies, same_files
 from hcl.effective import effective_file, without, write_effective
 from hcl.frames import FrameStore
-from hcl.inventory import nothing_found
+from hcl.inventory import nothing_found, respelled_notes
 from hcl.manifest import VideoRecord, read_manifest
 from hcl.names import some
 from hcl.sources import find_sources
 from hcl.splits import Partition, Video, read_split
+from hcl.video_files import is_unfinished, is_video, leftovers
 
 NO_FILE = "no video file and no frames"
 
@@ -35,6 +37,7 @@ class PartitionCheck:
     broken: dict[Video, str]  # with the reason
     waiting: tuple[Video, ...]
     short: dict[Video, int]  # with the number of frames; they are used, their clips repeat frames
+    copies: dict[Video, Original] = field(default_factory=dict)  # left out, unless an experiment keeps copies
 
     @property
     def n_present(self) -> int:
@@ -57,6 +60,7 @@ class DatasetCheck:
     min_frames: int
     repeated: tuple[str, ...] = field(default=())  # names of videos that stand in several classes
     unconfirmed: tuple[str, ...] = field(default=())  # keys of videos whose frames OpenCV made without a check
+    notes: tuple[str, ...] = ()  # how lists were read, and what lies beside the videos
 
     @property
     def is_extracted(self) -> bool:
@@ -100,12 +104,13 @@ def check_dataset(
     data_root = Path(data_root)
     card, split = card_of(data_root, dataset), read_split(data_root, dataset)
     videos = [video for partition in split.partitions.values() for video in partition.videos]
-    files = find_sources(data_root, card, videos)
+    respelled: list[str] = []
+    files = find_sources(data_root, card, videos, respelled=respelled)
     images_root = frames_folder(data_root, dataset)
     store, records = FrameStore(images_root), read_manifest(images_root)
     without_frames = {video for part in split.partitions.values() for video in store.missing(part)}
     if not files and len(without_frames) == len(videos):
-        raise nothing_found(data_root, card, len(videos))
+        raise nothing_found(data_root, card, len(videos), videos[0])
     waiting, broken = _without_frames(without_frames, files, records)
     if open_files is not None:
         extracted = {video: store.folder_of(video) for video in videos if video not in without_frames}
@@ -113,7 +118,9 @@ def check_dataset(
         opened |= {video: folder for video, folder in extracted.items() if folder is not None}
         problems = open_files({video.key: path for video, path in opened.items()})
         broken |= {video: problems[video.key] for video in opened if video.key in problems}
-    checked = []
+    unreadable = {video.key for video in broken}
+    whole = {key: file for key, file in files.items() if key not in unreadable}
+    checked, copies = [], find_copies(_contents(split.partitions, store, whole, without_frames))
     for name, listed in split.partitions.items():
         bad = {video: broken[video] for video in listed.videos if video in broken}
         lacking = [video for video in listed.videos if video in without_frames and video not in bad]
@@ -126,6 +133,7 @@ def check_dataset(
                 broken=bad,
                 waiting=tuple(video for video in lacking if video in waiting),
                 short={video: n for video, n in n_frames.items() if n < min_frames},
+                copies=copies[name],
             )
         )
     counts = Counter(video.name for video in videos)
@@ -135,17 +143,27 @@ def check_dataset(
         for video in videos
         if video not in without_frames and video.key in records and records[video.key].is_unconfirmed
     )
-    return DatasetCheck(card, tuple(checked), min_frames, repeated, unconfirmed)
+    notes = (*split.notes, *respelled_notes(respelled, files), *_leftover_notes(files.values()))
+    return DatasetCheck(card, tuple(checked), min_frames, repeated, unconfirmed, notes)
 
 
 def keep_names(data_root: Path, check: DatasetCheck) -> list[Path]:
-    """Write `splits/<dataset>/missing.txt` and `broken.txt`, which exist only where there are some; returns them."""
+    """Write `missing.txt`, `broken.txt` and `copies.txt` beside the lists, which exist only where there are some.
+
+    Returns:
+        The files that were written.
+    """
     folder, written = effective_file(data_root, check.card.name).parent, []
     missing = [video.key for part in check.partitions for video in part.missing]
     broken = [
         f"{video.key}\t{' '.join(why.split())}" for part in check.partitions for video, why in part.broken.items()
     ]
-    for name, lines in (("missing.txt", missing), ("broken.txt", broken)):
+    copies = [
+        f"{part.listed.name}\t{video.key}\t{original.partition}\t{original.video.key}"
+        for part in check.partitions
+        for video, original in part.copies.items()
+    ]
+    for name, lines in (("missing.txt", missing), ("broken.txt", broken), ("copies.txt", copies)):
         if lines:
             written.append(write_lines(folder / name, lines))
         else:
@@ -159,8 +177,42 @@ def keep_effective(data_root: Path, check: DatasetCheck) -> dict[str, Partition]
     Raises:
         DataError: a class would lose all of its videos; nothing is written then.
     """
-    write_effective(data_root, [(part.listed, part.left_out) for part in check.partitions])
-    return {part.listed.name: without(part.listed, part.left_out) for part in check.partitions}
+    write_effective(data_root, [(part.listed, part.left_out, part.copies) for part in check.partitions])
+    return {
+        part.listed.name: without(part.listed, {**part.left_out, **dict.fromkeys(part.copies, "")})
+        for part in check.partitions
+    }
+
+
+def _contents(
+    partitions: Mapping[str, Partition], store: FrameStore, files: Mapping[str, Path], without_frames: set[Video]
+) -> dict[str, dict[Video, str]]:
+    """Return what names the content of each video: its frames, or, where it has none yet, the bytes of its file.
+
+    A file counts by the frames of a video whose file is the same.
+    """
+    videos = [video for partition in partitions.values() for video in partition.videos]
+    frames = store.digests(videos)
+    listed = {video: files[video.key] for video in videos if video.key in files}
+    of_file = same_files(listed, among=without_frames)
+    by_file = {of_file[video]: frames[video] for video in of_file if video in frames}
+    found = {video: by_file.get(digest, digest) for video, digest in of_file.items()} | frames
+    return {
+        name: {video: found[video] for video in partition.videos if video in found}
+        for name, partition in partitions.items()
+    }
+
+
+def _leftover_notes(files: Iterable[Path]) -> list[str]:
+    """Name what downloaders have left in the folders of the videos."""
+    found: list[str] = []
+    for folder in sorted({path.parent for path in files}):
+        names = sorted(entry.name for entry in os.scandir(folder) if not entry.name.startswith("."))
+        found += [str(folder / name) for name in leftovers(filter(is_video, names))]
+        found += [str(folder / name) for name in names if is_unfinished(name)]
+    if not found:
+        return []
+    return [f"{len(found):,} files look like leftovers of a downloader: {some(found, 3)}; unlisted ones are not used"]
 
 
 def _without_frames(

@@ -1,24 +1,27 @@
 """The effective split: the videos that training and evaluation really use.
 
-Without a check these are the listed videos less those that extraction has recorded as broken, and any other video
-without frames is an error. `hcl data check` writes the effective split as a file, `splits/<dataset>/effective.json`,
-in which missing videos are left out by name; from then on exactly its videos are used.
+Without a check these are the listed videos less those that extraction has recorded as broken and less copies
+(`hcl.copies`), and any other video without frames is an error. `hcl data check` writes the effective split as a file,
+`splits/<dataset>/effective.json`, in which missing videos are left out by name, too; from then on exactly its videos
+are used. Copies are used all the same where an experiment asks for it.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from hcl.atomic import write_atomically
 from hcl.catalogue import frames_folder
+from hcl.copies import PRECEDENCE, Original, find_copies
 from hcl.errors import DataError
 from hcl.frames import FrameStore
 from hcl.manifest import read_manifest
 from hcl.names import some
-from hcl.splits import Partition, Video
+from hcl.splits import Partition, Video, read_partition
 
 KIND, SCHEMA = "effective split", 1
 
@@ -31,6 +34,7 @@ class Accepted:
     digest: str  # of the partition without what is left out: the one that every evaluation record carries
     n_videos: int
     left_out: dict[str, str] = field(default_factory=dict)  # `class/video` -> why
+    copies: dict[str, str] | None = None  # left out as well, `class/video` -> of what; None: not looked for, as once
 
 
 def effective_file(data_root: Path, dataset: str) -> Path:
@@ -45,13 +49,18 @@ def without(listed: Partition, left_out: Mapping[Video, str]) -> Partition:
             f"{len(empty)} of {len(listed.classes)} classes of {listed.dataset} {listed.name} have lost all of their "
             f"videos: {some(sorted(empty))}",
             where=f"splits/{listed.dataset}/{listed.name}_class.txt",
-            remedy="mend the videos and extract again with --retry-failed, or take the classes out of the split",
+            remedy="mend the videos and extract again with --retry-failed, or take the classes out of the split; where "
+            "copies were left out, `hcl data check` names them, and data.keep_copies=true uses them",
         )
     return partition
 
 
-def write_effective(data_root: Path, checked: Sequence[tuple[Partition, Mapping[Video, str]]]) -> Path:
-    """Write the effective split of a dataset: each partition as listed, with the videos left out of it and why.
+Copies = Mapping[Video, Original]
+
+
+def write_effective(data_root: Path, checked: Sequence[tuple[Partition, Mapping[Video, str], Copies]]) -> Path:
+    """Write the effective split of a dataset: each partition as listed, with the videos left out of it and why, those
+    that are copies apart.
 
     Raises:
         DataError: a class would lose all of its videos.
@@ -59,13 +68,14 @@ def write_effective(data_root: Path, checked: Sequence[tuple[Partition, Mapping[
     """
     dataset = checked[0][0].dataset
     accepted = {}
-    for listed, reasons in checked:
-        partition = without(listed, reasons)
+    for listed, reasons, copies in checked:
+        partition = without(listed, {**reasons, **dict.fromkeys(copies, "")})
         accepted[listed.name] = Accepted(
             listed.digest(),
             partition.digest(),
             len(partition.videos),
             {video.key: reason for video, reason in reasons.items()},
+            {video.key: str(original) for video, original in copies.items() if video not in reasons},
         )
     partitions = {name: asdict(one) for name, one in accepted.items()}
     content = {"kind": KIND, "schema": SCHEMA, "dataset": dataset, "partitions": partitions}
@@ -87,26 +97,60 @@ def read_effective(data_root: Path, dataset: str) -> dict[str, Accepted]:
         raise DataError(
             f"is not an effective split: {error}",
             where=str(path),
-            remedy=f"delete it, or write it anew with `hcl data check {dataset}`",
+            remedy=f"delete it, or write it anew with `hcl data check {shlex.quote(dataset)}`",
         ) from error
 
 
-def left_out(data_root: Path, listed: Partition) -> dict[Video, str]:
+def left_out(data_root: Path, listed: Partition, *, keep_copies: bool = False) -> dict[Video, str]:
     """The videos of a partition that nothing uses, with the reason, in the partition's order.
 
     Raises:
         DataError: the lists have changed since the check, or the file that it wrote is damaged.
     """
+    accepted = _accepted_of(data_root, listed)
+    if accepted is None:
+        reasons = broken(data_root, listed)
+    else:
+        reasons = {video: accepted.left_out[video.key] for video in listed.videos if video.key in accepted.left_out}
+    if not keep_copies:
+        reasons = {**copies_of(data_root, listed), **reasons}
+    return {video: reasons[video] for video in listed.videos if video in reasons}
+
+
+def copies_of(data_root: Path, listed: Partition) -> dict[Video, str]:
+    """Return the videos of a partition that are copies, and of what, as the check has found them or as they are now.
+
+    Raises:
+        DataError: as `left_out`.
+    """
+    accepted = _accepted_of(data_root, listed)
+    if accepted is not None and accepted.copies is not None:
+        return {video: accepted.copies[video.key] for video in listed.videos if video.key in accepted.copies}
+    store = FrameStore(frames_folder(data_root, listed.dataset))
+    contents = {one.name: store.digests(one.videos) for one in (listed, *_before(data_root, listed))}
+    return {video: str(original) for video, original in find_copies(contents)[listed.name].items()}
+
+
+def _before(data_root: Path, listed: Partition) -> list[Partition]:
+    """The partitions that keep a video which stands in this one as well."""
+    rank = PRECEDENCE.index(listed.name) if listed.name in PRECEDENCE else 0
+    folder = effective_file(data_root, listed.dataset).parent
+    names = [name for name in PRECEDENCE[:rank] if (folder / f"{name}.list").exists()]
+    return [read_partition(data_root, listed.dataset, name) for name in names]
+
+
+def _accepted_of(data_root: Path, listed: Partition) -> Accepted | None:
+    """What the last check has accepted of a partition. Raises as `left_out`."""
     accepted = read_effective(data_root, listed.dataset).get(listed.name)
     if accepted is None:
-        return broken(data_root, listed)
+        return None
     if accepted.listed_digest != listed.digest():
         raise DataError(
             f"the lists of {listed.dataset} {listed.name} have changed since they were checked",
             where=str(effective_file(data_root, listed.dataset)),
-            remedy=f"repeat `hcl data check {listed.dataset}`",
+            remedy=f"repeat `hcl data check {shlex.quote(listed.dataset)}`",
         )
-    return {video: accepted.left_out[video.key] for video in listed.videos if video.key in accepted.left_out}
+    return accepted
 
 
 def broken(data_root: Path, listed: Partition) -> dict[Video, str]:
@@ -116,29 +160,34 @@ def broken(data_root: Path, listed: Partition) -> dict[Video, str]:
     return {video: failed[video.key].error or "" for video in listed.videos if video.key in failed}
 
 
-def effective_partition(data_root: Path, listed: Partition) -> Partition:
+def effective_partition(data_root: Path, listed: Partition, *, keep_copies: bool = False) -> Partition:
     """The partition without `left_out`; every video of it has frames.
+
+    Args:
+        keep_copies: use videos that are copies of others, in this partition or another.
 
     Raises:
         DataError: other videos have no frames, a class has lost all of its videos, or as `left_out`.
     """
-    partition = without(listed, left_out(data_root, listed))
+    partition = without(listed, left_out(data_root, listed, keep_copies=keep_copies))
     if missing := FrameStore(frames_folder(data_root, listed.dataset)).missing(partition):
         is_checked = effective_file(data_root, listed.dataset).exists()
         raise DataError(
             f"{len(missing)} of {len(listed.videos)} videos of {listed.dataset} {listed.name} have no frames: "
             f"{some([video.key for video in missing], 3)}",
             where=str(frames_folder(data_root, listed.dataset)),
-            remedy=f"run `hcl extract {listed.dataset}`; "
+            remedy=f"run `hcl extract {shlex.quote(listed.dataset)}`; "
             + ("the check has accepted them, so repeat" if is_checked else "to go on without them, run")
-            + f" `hcl data check {listed.dataset}`",
+            + f" `hcl data check {shlex.quote(listed.dataset)}`",
         )
     return partition
 
 
 def _accepted(content: dict) -> Accepted:
     accepted = Accepted(**content)
+    copies = {} if accepted.copies is None else accepted.copies
     texts = [accepted.listed_digest, accepted.digest, *accepted.left_out, *accepted.left_out.values()]
+    texts += [*copies, *copies.values()]
     if not all(isinstance(text, str) for text in texts) or not isinstance(accepted.n_videos, int):
         raise ValueError("a partition holds values of the wrong kind")
     return accepted

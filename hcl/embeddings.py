@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def read_embeddings(
     Raises:
         DataError: a missing or damaged file, a class that it does not hold, or vectors of another width.
     """
-    remedy = f"run `hcl data embed {dataset}`"
+    remedy = f"run `hcl data embed {shlex.quote(dataset)}`"
     if not path.exists():
         raise DataError("no such file of class-name embeddings", where=str(path), remedy=remedy)
     try:

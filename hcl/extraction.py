@@ -1,24 +1,18 @@
-"""Videos on disk, and each to a folder of frames that is whole or absent at any moment."""
+"""A video file to a folder of frames that is whole or absent at any moment."""
 
 from __future__ import annotations
 
-import os
 import shutil
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from hcl.atomic import discard_folder, partial_of, publish_folder
 from hcl.decoding import FrameOptions, decode_into, probe
-from hcl.errors import DataError, StorageError
-from hcl.folders import folder_names
+from hcl.errors import StorageError
 from hcl.manifest import VideoRecord
 from hcl.opencv_frames import OpenCVFrames
 from hcl.storing import remedy_for
 
-VIDEO_EXTENSIONS = frozenset(
-    {".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp", ".gif"}
-)
 DEFAULT_OPTIONS = FrameOptions()
 
 
@@ -100,46 +94,3 @@ def discard_partials(images_root: Path) -> int:
         else:
             path.unlink(missing_ok=True)
     return len(partials)
-
-
-def find_videos(videos_root: Path) -> dict[str, Path]:
-    """`class/video` -> file, for all in the class folders that has the name of a video, sorted by key.
-
-    Raises:
-        DataError: the folder cannot be listed, or two files have one key.
-    """
-    found: dict[str, Path] = {}
-    for class_name in folder_names(videos_root):
-        with os.scandir(videos_root / class_name) as entries:
-            files = sorted(entry.name for entry in entries if not entry.name.startswith(".") and is_there(entry))
-        for file in files:
-            stem, extension = os.path.splitext(file)
-            if extension.lower() not in VIDEO_EXTENSIONS:
-                continue
-            path, key = videos_root / class_name / file, f"{class_name}/{stem}"
-            if not _is_utf8(key):
-                raise DataError(f"{key!r} is not UTF-8", where=str(videos_root), remedy="rename the file")
-            if key in found:
-                raise DataError(
-                    f"{found[key].name!r} and {file!r} are both video {key!r}",
-                    where=str(path.parent),
-                    remedy="remove or rename one of the two files",
-                )
-            found[key] = path
-    return found
-
-
-def is_there(entry: os.DirEntry[str]) -> bool:
-    """Whatever is no folder: a pipe with a video's name is found too, and costs a row when it hangs."""
-    if entry.is_dir():
-        return False
-    with suppress(OSError):
-        return bool(entry.stat())  # follows links: one that leads nowhere is no file
-    return False
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        return bool(name.encode())
-    except UnicodeEncodeError:
-        return False

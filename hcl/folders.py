@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import errno
+import hashlib
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,17 +25,26 @@ class FrameFolder:
 
     @classmethod
     def listed(cls, path: Path) -> FrameFolder:
-        """What a folder holds: numbered from 0 or 1 or with gaps, padded with zeros or not. No folder has 0 frames."""
+        """Return the frames of a folder: images that one text and a number name, from any number on, padded or not.
+
+        `7.jpg`, `00007.png` and `img_00007.jpg` are frame 7. Optical flow beside frames (`flow_x_00007.jpg`) and a
+        single image of another name are no frames. A folder that cannot be listed has none.
+
+        Raises:
+            DataError: two files have one number, or two kinds of names could be the frames.
+        """
         try:
-            files: Iterable[str] = os.listdir(path)
+            files = os.listdir(path)
         except OSError:
-            files = ()
-        numbered = sorted((int(match[1]), file) for file in files if (match := _FRAME_NAME.fullmatch(file)))
+            files = []
+        numbered = _numbered(path, files)
         if not numbered:
             return cls(path, 0)
         first, name = numbered[0]
-        stem, extension = os.path.splitext(name)
-        template = f"{{:0{len(stem)}d}}{extension}"
+        match = _FRAME_NAME.fullmatch(name)
+        assert match is not None
+        prefix, digits = (part.replace("{", "{{").replace("}", "}}") for part in match.groups()[:2])
+        template = f"{prefix}{{:0{len(digits)}d}}{name[match.end(2) :]}"
         names = tuple(file for _, file in numbered)
         has_gaps = any(template.format(first + index) != file for index, file in enumerate(names))
         return cls(path, len(names), first, template, names if has_gaps else ())
@@ -44,31 +54,38 @@ class FrameFolder:
         return str(self.file(index))
 
     def file(self, index: int) -> Path:
-        return self.path / (self.names[index] if self.names else self.template.format(self.first + index))
+        return self.path / self._name(index)
 
     def read(self, indices: Sequence[int]) -> list[bytes]:
         """The encoded frames. Raises DataError for one that cannot be read."""
         return [self._bytes(self.file(index)) for index in indices]
 
-    def fingerprint(self) -> str:
-        """What tells these frames from others without reading one, wherever the folder lies.
+    def stamp(self) -> str:
+        """Return what changes with any frame's name, size or time of change, without reading one.
 
-        How many there are, how they are named, and the bytes of the first, the middle and the last: a copy counts as
-        the same, so times do not matter. Raises DataError for one of the three that is not there.
+        Raises:
+            DataError: a frame is not there.
         """
-        looked_at = sorted({0, self.n_frames // 2, self.n_frames - 1})
-        sizes = [self._size(self.file(index)) for index in looked_at]
-        return json.dumps([self.n_frames, self.first, self.template, self.names, sizes])
+        digest = hashlib.blake2b(digest_size=16)
+        try:
+            with os.scandir(self.path) as entries:
+                there = {entry.name: entry for entry in entries}
+            for index in range(self.n_frames):
+                name = self._name(index)
+                if name not in there:
+                    raise self._unreadable(self.path / name, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
+                status = there[name].stat()
+                digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+        except OSError as error:
+            raise self._unreadable(self.path, error) from error
+        return digest.hexdigest()
+
+    def _name(self, index: int) -> str:
+        return self.names[index] if self.names else self.template.format(self.first + index)
 
     def _bytes(self, path: Path) -> bytes:
         try:
             return path.read_bytes()
-        except OSError as error:
-            raise self._unreadable(path, error) from error
-
-    def _size(self, path: Path) -> int:
-        try:
-            return path.stat().st_size
         except OSError as error:
             raise self._unreadable(path, error) from error
 
@@ -80,7 +97,39 @@ class FrameFolder:
         )
 
 
-_FRAME_NAME = re.compile(r"([0-9]+)\.jpe?g", re.IGNORECASE)
+_FRAME_NAME = re.compile(r"(.*?)([0-9]+)\.(?:jpe?g|png|bmp|webp|tiff?)", re.IGNORECASE | re.DOTALL)
+_FLOW = re.compile(r"(.*[^a-z])?(flow.*|[xyuv]_)", re.IGNORECASE | re.DOTALL)
+
+
+def _numbered(path: Path, files: Sequence[str]) -> list[tuple[int, str]]:
+    """Return the frames of a folder with their numbers, in order. Raises DataError as `FrameFolder.listed`."""
+    kinds: dict[str, dict[int, str]] = {}
+    for file in sorted(files):
+        if (match := _FRAME_NAME.fullmatch(file)) and not file.startswith("."):
+            kind, number = kinds.setdefault(match[1], {}), int(match[2])
+            if number in kind:
+                raise DataError(
+                    f"{kind[number]!r} and {file!r} are both frame {number}",
+                    where=str(path),
+                    remedy="leave the frames of one of the two numberings in the folder",
+                )
+            kind[number] = file
+    likely = {prefix: kind for prefix, kind in kinds.items() if not _FLOW.fullmatch(prefix)} or kinds
+    if "" in likely or any(len(kind) > 1 for kind in likely.values()):
+        likely = {prefix: kind for prefix, kind in likely.items() if len(kind) > 1 or not prefix}
+    if len(likely) > 1:
+        first, second = (next(iter(kind.values())) for kind in list(likely.values())[:2])
+        raise DataError(
+            f"holds images of two kinds, such as {first!r} and {second!r}, and either may be the frames",
+            where=str(path),
+            remedy="leave images of one kind in the folder",
+        )
+    return sorted(item for kind in likely.values() for item in kind.items())
+
+
+def is_litter(file: str) -> bool:
+    """Return whether a file is what systems leave in folders that they show."""
+    return file.startswith(".") or file.lower() in ("thumbs.db", "desktop.ini")
 
 
 def folder_names(root: Path) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -16,10 +16,12 @@ import numpy as np
 
 from hcl.errors import DataError
 from hcl.folders import FrameFolder, folder_names
+from hcl.frame_digests import content_digests
 from hcl.frame_writing import frame_checksum
 from hcl.manifest import VideoRecord, read_manifest
 from hcl.shard_cache import ShardCache
 from hcl.shards import PackedVideo, packed_videos
+from hcl.spellings import Spellings, folded
 from hcl.splits import Partition, Video
 
 _MODES = {  # the names say grey, but only the scale is in their bits, and REDUCED_COLOR would exclude RGB
@@ -28,6 +30,10 @@ _MODES = {  # the names say grey, but only the scale is in their bits, and REDUC
     4: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_4,
     8: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
+
+
+BY_CONTENT = "content-"
+"""Begins the identity of frames that were not extracted here."""
 
 
 class FrameStore:
@@ -45,6 +51,7 @@ class FrameStore:
         self._records = read_manifest(self.images_root)
         self._packed = packed_videos(self.images_root)
         self._listings: dict[str, FrameFolder] = {}
+        self._spellings, self._packed_by_fold = Spellings(), dict[str, list[str]]()
 
     def n_frames(self, video: Video) -> int:
         """Raises: DataError if the video has no frames."""
@@ -117,32 +124,56 @@ class FrameStore:
             )
         }
         present |= self._packed.keys()
-        return tuple(v for v in partition.videos if v.key not in present or not self._source(v).n_frames)
+        return tuple(
+            v
+            for v in partition.videos
+            if (v.key not in present and not self._is_respelled(v)) or not self._source(v).n_frames
+        )
 
     def digest(self, partition: Partition) -> str:
-        """Sixteen hexadecimal digits that name the frames of a partition's videos, in its order.
+        """Return what names the frames of a partition's videos, in its order: sixteen hexadecimal digits.
 
-        A video counts by the digest of its frames where that is known: packing them changes nothing, nor does another
-        extraction with the same result. Frames of another tool count by `FrameFolder.fingerprint`.
+        A video counts by the digest of its frames, so that neither packing them nor another place or another extraction
+        with the same result changes anything. Where frames of another tool were read for it, which earlier versions
+        knew by three sizes, the digits stand behind `BY_CONTENT`.
 
         Raises:
             DataError: a frame is not there.
         """
-        identities = [self._identity(video) for video in partition.videos]
-        return hashlib.sha256(json.dumps(identities).encode()).hexdigest()[:16]
+        digests, foreign = self._digests(partition.videos)
+        identities = [digests.get(video, "missing") for video in partition.videos]
+        name = hashlib.sha256(json.dumps(identities).encode()).hexdigest()[:16]
+        return f"{BY_CONTENT}{name}" if foreign else name
 
-    def _identity(self, video: Video) -> str:
-        record = self._records.get(video.key)
-        if record is not None and record.status == "ok" and record.digest:
-            return record.digest
-        source = self._source(video)
-        if isinstance(source, PackedVideo):
-            return source.digest
-        return source.fingerprint() if source.n_frames else "missing"
+    def digests(self, videos: Iterable[Video], *, on_video: Callable[[], None] = lambda: None) -> dict[Video, str]:
+        """Return the digest of the frames of each video that has some; equal ones are copies of one another.
+
+        Args:
+            on_video: called for each video of another tool whose frames were read (`hcl.frame_digests`).
+
+        Raises:
+            DataError: a frame is not there.
+        """
+        return self._digests(videos, on_video)[0]
+
+    def _digests(
+        self, videos: Iterable[Video], on_video: Callable[[], None] = lambda: None
+    ) -> tuple[dict[Video, str], dict[str, FrameFolder]]:
+        found, foreign = {}, {}
+        for video in videos:
+            record = self._records.get(video.key)
+            if record is not None and record.status == "ok" and record.digest:
+                found[video] = record.digest
+            elif isinstance(source := self._source(video), PackedVideo):
+                found[video] = source.digest
+            elif source.n_frames:
+                foreign[video.key] = source
+        by_content = content_digests(self.images_root, foreign, on_video=on_video)
+        return found | {Video(*key.split("/", 1)): digest for key, digest in by_content.items()}, foreign
 
     def _source(self, video: Video) -> FrameFolder | PackedVideo:
         """Where a video's frames lie."""
-        record, packed = self._records.get(video.key), self._packed.get(video.key)
+        record, packed = self._records.get(video.key), self._packed_of(video)
         if record is not None and record.status == "ok":
             is_packed = packed is not None and is_current(packed, record)
             return packed if packed and is_packed else FrameFolder(self._folder(video), record.n_frames)
@@ -156,7 +187,27 @@ class FrameStore:
         return max(factor for factor in _MODES if factor == 1 or min(record.width, record.height) >= factor * min_side)
 
     def _folder(self, video: Video) -> Path:
-        return self.images_root / video.class_name / video.name
+        """Where a video's frames lie, or would; those of another tool may lie under another spelling of the name."""
+        path = self.images_root / video.class_name / video.name
+        record = self._records.get(video.key)
+        if record is not None and record.status == "ok":
+            return path
+        return self._spellings.find(self.images_root, (video.class_name, video.name)) or path
+
+    def _packed_of(self, video: Video) -> PackedVideo | None:
+        if video.key in self._packed or not self._packed:
+            return self._packed.get(video.key)
+        if not self._packed_by_fold:
+            for key in self._packed:
+                self._packed_by_fold.setdefault(folded(key), []).append(key)
+        alike = self._packed_by_fold.get(folded(video.key), [])
+        return self._packed[alike[0]] if len(alike) == 1 else None
+
+    def _is_respelled(self, video: Video) -> bool:
+        """Whether there is something under another spelling of a name that is not there itself."""
+        folder = self._folder(video)
+        is_there = folder.is_dir() and folder != self.images_root / video.class_name / video.name
+        return is_there or self._packed_of(video) is not None
 
     def _listed(self, video: Video) -> FrameFolder:
         if video.key not in self._listings:

@@ -15,7 +15,7 @@ from hcl.clips import ClipDataset, Draw, Frames
 from hcl.config import Clips, Experiment
 from hcl.embeddings import read_embeddings
 from hcl.episodes import Episodes, sample_episodes
-from hcl.frames import FrameStore
+from hcl.frames import BY_CONTENT, FrameStore
 from hcl.shard_cache import ShardCache
 from hcl.splits import Partition
 
@@ -113,6 +113,16 @@ def embeddings_identity(experiment: Experiment, data_root: Path, dataset: str) -
     """The digest of the class-name embeddings that an experiment reads; empty where it reads none."""
     path = embeddings_file(experiment, data_root, dataset)
     return file_digest(path) if path is not None and path.exists() else ""
+
+
+def recorded_frames(recorded: str, here: str) -> str:
+    """Return a recorded identity of frames as it compares with the one here.
+
+    It is empty where the two do not compare: earlier versions took sizes for the content of other tools' frames.
+    """
+    if recorded.removeprefix(BY_CONTENT) == here.removeprefix(BY_CONTENT):
+        return here
+    return "" if here.startswith(BY_CONTENT) and not recorded.startswith(BY_CONTENT) else recorded
 
 
 def frames_identity(data_root: Path, partition: Partition) -> str:

@@ -10,11 +10,12 @@ from pathlib import Path
 from hcl.atomic import write_lines
 from hcl.catalogue import DatasetCard, card_of, frames_folder
 from hcl.errors import DataError
-from hcl.extraction import find_videos
-from hcl.frames import packed_keys
+from hcl.frames import FrameStore, packed_keys
 from hcl.manifest import VideoRecord
 from hcl.sources import find_sources
-from hcl.splits import read_split
+from hcl.spellings import nearest
+from hcl.splits import Partition, Video, read_split
+from hcl.video_files import read_tree
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Inventory:
     listed: list[str]  # all that should have frames, sorted
     files: dict[str, Path]  # those that have a video file
     present: frozenset[str]  # those of the listed classes that have a folder of frames, and all that are packed
+    notes: tuple[str, ...] = ()  # what was left out or read in its own way
 
     @property
     def missing(self) -> list[str]:
@@ -52,21 +54,45 @@ def take_inventory(data_root: Path, dataset: str) -> Inventory:
     videos_root, images_root = data_root / "videos" / dataset, frames_folder(data_root, dataset)
     has_split = (data_root / "splits" / dataset).is_dir()
     if has_split:
-        partitions = read_split(data_root, dataset).partitions.values()
-        videos = [video for partition in partitions for video in partition.videos]
-        listed, files = sorted({video.key for video in videos}), find_sources(data_root, card, videos)
+        split = read_split(data_root, dataset)
+        videos, notes = [video for partition in split.partitions.values() for video in partition.videos], split.notes
+        respelled: list[str] = []
+        files = find_sources(data_root, card, videos, respelled=respelled)
+        listed, notes = sorted({video.key for video in videos}), (*notes, *respelled_notes(respelled, files))
     else:
-        files = find_videos(videos_root) if videos_root.is_dir() else {}
+        tree = read_tree(videos_root) if videos_root.is_dir() else None
+        files, notes = (tree.files, tree.notes) if tree else ({}, ())
         listed = sorted(files)
     present = frozenset(_present(images_root, {key.partition("/")[0] for key in listed})) | packed_keys(images_root)
+    if absent := [Video(*key.split("/", 1)) for key in listed if key not in files and key not in present]:
+        lacking = FrameStore(images_root).missing(Partition(dataset, "", (), tuple(absent)))
+        present |= {video.key for video in absent} - {video.key for video in lacking}  # under another spelling
     if not any(key in files or key in present for key in listed):
-        raise nothing_found(data_root, card, len(listed) if has_split else None)
-    return Inventory(listed, files, present)
+        example = Video(*listed[0].split("/", 1)) if listed else None
+        raise nothing_found(data_root, card, len(listed) if has_split else None, example)
+    return Inventory(listed, files, present, notes)
 
 
-def nothing_found(data_root: Path, card: DatasetCard, n_listed: int | None) -> DataError:
-    """The error of a data root without one video of a dataset: where they were looked for, and where to get them."""
+def respelled_notes(respelled: list[str], files: dict[str, Path]) -> list[str]:
+    """Tell of videos that were found under another spelling of their names."""
+    if not respelled:
+        return []
+    example = f"{respelled[0]!r} in {files[respelled[0]]}"
+    return [f"{len(respelled):,} videos were found under another spelling of their names, such as {example}"]
+
+
+def nothing_found(data_root: Path, card: DatasetCard, n_listed: int | None, example: Video | None = None) -> DataError:
+    """The error of a data root without one video of a dataset: where they were looked for, and where to get them.
+
+    Args:
+        example: a listed video; the error shows one path that was looked for and the nearest name that there is.
+    """
     places = ", ".join(card.videos).replace("{dataset}", card.name)
+    if example is not None:
+        folder, stem = card.places(example.class_name, example.name)[0]
+        path = Path(data_root, folder, stem)
+        near = nearest(path, Path(path.anchor) if Path(folder).is_absolute() else Path(data_root))
+        places += f"; {path}.* was looked for, and {near}"
     return DataError(
         "holds no videos" if n_listed is None else f"holds none of the {n_listed:,} videos that the split lists",
         where=str(data_root / "videos" / card.name),

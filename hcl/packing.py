@@ -13,7 +13,7 @@ from pathlib import Path
 from hcl.atomic import discard_folder, partial_of, publish_folder, sync_folder
 from hcl.errors import DataError, StorageError
 from hcl.extraction import discard_partials
-from hcl.folders import FrameFolder, folder_names
+from hcl.folders import FrameFolder, folder_names, is_litter
 from hcl.frame_writing import frames_digest
 from hcl.frames import is_current
 from hcl.locking import exclusive
@@ -179,7 +179,7 @@ def _folders(images_root: Path, records: dict[str, VideoRecord]) -> dict[str, Fr
 
 def _holds_more(folder: FrameFolder) -> bool:
     """Return whether a folder holds more than the frames that are counted in it."""
-    return len(os.listdir(folder.path)) > folder.n_frames
+    return sum(not is_litter(file) for file in os.listdir(folder.path)) > folder.n_frames
 
 
 def _digest(folder: FrameFolder, record: VideoRecord | None) -> str:

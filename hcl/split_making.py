@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,35 +14,86 @@ import yaml
 
 from hcl.atomic import write_atomically
 from hcl.catalogue import DatasetCard, shipped_datasets
+from hcl.copies import find_copies, same_files
 from hcl.errors import ConfigError, DataError
-from hcl.extraction import find_videos
-from hcl.names import refuse_unsafe_name, shown
+from hcl.frames import FrameStore, packed_keys
+from hcl.names import refuse_unsafe_name, shown, some
 from hcl.splits import PARTITIONS, Partition, Video, write_split
+from hcl.video_files import VideoTree, read_tree
 
 
-def videos_by_class(folder: Path) -> dict[str, tuple[str, ...]]:
-    """The videos of each class folder, both sorted: video files, or folders of frames where there are none.
+@dataclass(frozen=True)
+class VideoListing:
+    """The videos that a split can be made of.
+
+    Attributes:
+        classes: the videos of each class, both sorted.
+        places: where their files lie below the folder, as a card has it; none for frames.
+        notes: what was left out and what was read in its own way.
+    """
+
+    classes: dict[str, tuple[str, ...]]
+    places: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def list_videos(folder: Path, *, keep_copies: bool = False) -> VideoListing:
+    """List the videos of a folder of class folders: video files, or folders of frames where there are none.
+
+    Args:
+        keep_copies: list every video of the same content; otherwise only the first by class and name.
 
     Raises:
-        DataError: the folder holds no class folder with a video, or a name cannot stand in a list.
+        DataError: the folder holds no class folder with a video, which folders are the classes cannot be told, or a
+            name cannot stand in a list.
     """
     folder = Path(folder)
-    keys = list(find_videos(folder)) or [
-        f"{path.parent.name}/{path.name}" for path in folder.glob("*/*") if path.is_dir() and path.name[0] != "."
-    ]
-    found: dict[str, list[str]] = {}
-    for key in sorted(keys):
+    tree = read_tree(folder)
+    notes = list(tree.notes)
+    keys = list(tree.files) or sorted({*tree.frames, *packed_keys(folder)})
+    for key in keys:
         class_name, _, name = key.partition("/")
         refuse_unsafe_name(class_name, what="class name", where=str(folder))
         refuse_unsafe_name(name, what="video name", where=str(folder / class_name))
-        found.setdefault(class_name, []).append(name)
-    if not found:
+    videos = [Video(*key.split("/", 1)) for key in keys]
+    if not tree.files:
+        videos = _with_frames(folder, videos, notes)
+    if not videos:
         raise DataError(
-            "holds no class folder with videos",
+            f"holds no class folder with videos{''.join(f'; {note}' for note in notes)}",
             where=str(folder),
             remedy="name the folder that holds one folder a class, with the class's videos or frames in it",
         )
-    return {class_name: tuple(names) for class_name, names in found.items()}
+    if not keep_copies:
+        videos = _without_copies(folder, tree, videos, notes)
+    classes: dict[str, list[str]] = {}
+    for video in videos:
+        classes.setdefault(video.class_name, []).append(video.name)
+    return VideoListing({name: tuple(names) for name, names in classes.items()}, tree.places, tuple(notes))
+
+
+def _with_frames(folder: Path, videos: list[Video], notes: list[str]) -> list[Video]:
+    """The videos that have frames; those of which no image is numbered are told of."""
+    lacking = set(FrameStore(folder).missing(Partition("", "", (), tuple(videos))))
+    if lacking:
+        notes.append(f"{len(lacking):,} folders hold no frames: left out, such as {sorted(lacking)[0].key!r}")
+    return [video for video in videos if video not in lacking]
+
+
+def _without_copies(folder: Path, tree: VideoTree, videos: list[Video], notes: list[str]) -> list[Video]:
+    """The first of each video by class and name; the others are told of, and classes that have none left."""
+    files = {video: tree.files[video.key] for video in videos if video.key in tree.files}
+    contents = same_files(files) if files else FrameStore(folder).digests(videos)
+    copies = find_copies({"": contents})[""]
+    if copies:
+        pairs = [f"{video.key} = {original.video.key}" for video, original in list(copies.items())[:3]]
+        more = f" and {len(copies) - 3:,} more" if len(copies) > 3 else ""
+        notes.append(f"{len(copies):,} videos are copies of others: left out, such as {', '.join(pairs)}{more}")
+    left = [video for video in videos if video not in copies]
+    lost = sorted({video.class_name for video in videos} - {video.class_name for video in left})
+    if lost:
+        notes.append(f"{len(lost):,} classes hold nothing but copies and are left out: {some(lost)}")
+    return left
 
 
 def class_counts(sizes: Mapping[str, float], n_classes: int) -> dict[str, int]:
@@ -101,6 +154,8 @@ def make_splits(
     seed: int = 0,
     folds: int = 1,
     overwrite: bool = False,
+    keep_copies: bool = False,
+    tell: Callable[[str], None] = lambda note: None,
 ) -> dict[str, dict[str, Partition]]:
     """Draw splits of a folder of class folders and write their lists and cards; returns them by data set.
 
@@ -109,10 +164,12 @@ def make_splits(
 
     Args:
         sizes: see `class_counts`.
+        keep_copies: as `list_videos`.
+        tell: called with what was left out and what was read in its own way.
 
     Raises:
         ConfigError: a name is taken, or as `class_counts`; nothing has been written then.
-        DataError, StorageError: as `videos_by_class` and `write_split`.
+        DataError, StorageError: as `list_videos` and `write_split`, or frames that lie elsewhere than in the data root.
     """
     data_root, folder = Path(data_root), Path(folder)
     refuse_unsafe_name(name, what="dataset name", where="NAME")
@@ -124,8 +181,10 @@ def make_splits(
         taken = [path for path in (data_root / "splits" / one, _card_file(data_root, one)) if path.exists()]
         if taken and not overwrite:
             raise ConfigError("exists", where=str(taken[0]), remedy="choose another name, or replace it: --overwrite")
-    place = _place(data_root, folder, name)
-    videos = videos_by_class(folder)
+    listing = list_videos(folder, keep_copies=keep_copies)
+    place, videos = _place(data_root, folder, name, listing), listing.classes
+    for note in listing.notes:
+        tell(note)
     counts = class_counts({partition: sizes[partition] for partition in PARTITIONS}, len(videos))
     made = {}
     for fold, one in enumerate(names):
@@ -149,12 +208,20 @@ def _card_file(data_root: Path, dataset: str) -> Path:
     return data_root / "datasets" / f"{dataset}.yaml"
 
 
-def _place(data_root: Path, folder: Path, name: str) -> dict[str, Any]:
+def _place(data_root: Path, folder: Path, name: str, listing: VideoListing) -> dict[str, Any]:
     """The card's `videos` and `frames_of`; relative where the folder lies in the data root, which may be moved."""
     absolute, root = folder.absolute(), data_root.absolute()
     if absolute.parent == root / "images":
         return {"frames_of": absolute.name}
+    if not listing.places:
+        link = root / "images" / absolute.name
+        raise DataError(
+            f"holds frames, which are read in {root / 'images'} alone",
+            where=str(folder),
+            remedy=f"move or link the folder there (mkdir -p {shlex.quote(str(link.parent))}; ln -s "
+            f"{shlex.quote(str(absolute))} {shlex.quote(str(link))}), and give --from {shlex.quote(str(link))}",
+        )
     text = str(absolute.relative_to(root)) if absolute.is_relative_to(root) else str(absolute)
     if "{" in text:
         raise ConfigError(f"{shown(text)} holds a brace", where="--from", remedy="rename the folder")
-    return {"frames_of": name, "videos": (f"{text}/{{class}}/{{video}}",)}
+    return {"frames_of": name, "videos": tuple(f"{text}/{place}" for place in listing.places)}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy as np
 from hcl.atomic import write_lines
 from hcl.errors import SplitError
 from hcl.list_files import numbered_lines
+from hcl.list_readings import Known, put_right
 from hcl.names import refuse_unsafe_name, shown, some
 
 PARTITIONS = ("train", "val", "test")
@@ -62,6 +63,7 @@ class Partition:
 class Split:
     dataset: str
     partitions: dict[str, Partition]
+    notes: tuple[str, ...] = field(default=(), compare=False)  # how its lists were read, where not as they stand
 
 
 def read_split(data_root: Path, dataset: str) -> Split:
@@ -70,20 +72,20 @@ def read_split(data_root: Path, dataset: str) -> Split:
     Raises:
         SplitError: as `read_partition`, or a class stands in two partitions.
     """
-    partitions = {name: read_partition(data_root, dataset, name) for name in PARTITIONS}
+    read = {name: _read(data_root, dataset, name) for name in PARTITIONS}
+    partitions = {name: partition for name, (partition, _) in read.items()}
     _refuse_shared_classes(partitions.values(), where=str(Path(data_root) / "splits" / dataset))
-    return Split(dataset, partitions)
+    return Split(dataset, partitions, tuple(note for _, notes in read.values() for note in notes))
 
 
 def read_partition(data_root: Path, dataset: str, partition: str) -> Partition:
-    """One partition, verified.
+    """One partition, verified; lists of other tools are put right where they can be (`hcl.list_readings`).
 
     Raises:
         SplitError: a file is missing, a line is not `class/video` with a known class and safe names, a class or
             video stands there twice, or a class has no video.
     """
-    class_file, list_file = _files(data_root, dataset, partition)
-    return _verified(dataset, partition, (class_file, _lines(class_file)), (list_file, _lines(list_file)))
+    return _read(data_root, dataset, partition)[0]
 
 
 def write_split(data_root: Path, dataset: str, partitions: Mapping[str, Partition]) -> None:
@@ -139,6 +141,16 @@ def _files(data_root: Path, dataset: str, partition: str) -> tuple[Path, Path]:
     refuse_unsafe_name(partition, what="partition name", where="partition")
     folder = Path(data_root) / "splits" / dataset
     return folder / f"{partition}_class.txt", folder / f"{partition}.list"
+
+
+def _read(data_root: Path, dataset: str, partition: str) -> tuple[Partition, list[str]]:
+    """A partition, and how its lists were read where not as they stand."""
+    class_file, list_file = _files(data_root, dataset, partition)
+    known = Known(Path(data_root), dataset)
+    lines = _lines(class_file), _lines(list_file)
+    reading = put_right(*lines, as_it_is=known.as_it_is, by_spelling=known.by_spelling)
+    verified = _verified(dataset, partition, (class_file, reading.classes), (list_file, reading.videos))
+    return verified, [f"{list_file}: {note}" for note in reading.notes]
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:

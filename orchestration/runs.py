@@ -80,12 +80,12 @@ class Run:
         return self.until or self.experiment.train.epochs
 
     def partitions(self) -> tuple[Partition, Partition]:
-        """Those of training (merged) and of selection, without videos that could not be decoded."""
+        """Those of training (merged) and of selection, without videos that could not be decoded and without copies."""
         data = self.experiment.data
-        split = read_split(self.data_root, data.dataset).partitions
-        train = [effective_partition(self.data_root, split[name]) for name in data.train_partitions]
+        split, keep = read_split(self.data_root, data.dataset).partitions, self.experiment.learns_from_copies
+        train = [effective_partition(self.data_root, split[name], keep_copies=keep) for name in data.train_partitions]
         merged = train[0] if len(train) == 1 else merge(train, "+".join(data.train_partitions))
-        return merged, effective_partition(self.data_root, split[data.selection_partition])
+        return merged, effective_partition(self.data_root, split[data.selection_partition], keep_copies=keep)
 
     def grid_jobs(self) -> list[GridJob]:
         """What frozen stages encode before the run."""

@@ -54,6 +54,7 @@ class EvaluationRecord:
     split_digest: str = ""  # of the effective split: the classes and videos that the episodes come from
     episodes_digest: str = ""
     experiment_digest: str = ""
+    digests: dict[str, str] = field(default_factory=dict)  # by content: `frames`; `embeddings`, `weights` if it has any
     checkpoint: str = ""
     checkpoint_digest: str = ""
     checkpoint_epoch: int | None = bounded(0, default=None)  # of its weights, where the run had not been trained whole

@@ -15,7 +15,7 @@ from results.outcomes import read_outcomes
 from results.provenance import code_state, versions_of
 from results.records import EvaluationRecord
 
-SAME, DIFFERS, UNTOLD = "same", "DIFFERS", "not told"
+SAME, DIFFERS, UNTOLD, UNRECORDED = "same", "DIFFERS", "not told", "not recorded"
 
 
 class Check(NamedTuple):
@@ -28,7 +28,9 @@ class Check(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        return UNTOLD if not (self.recorded and self.here) else SAME if self.recorded == self.here else DIFFERS
+        if not self.recorded or not self.here:
+            return UNTOLD if self.recorded else UNRECORDED
+        return SAME if self.recorded == self.here else DIFFERS
 
 
 class Repeated(NamedTuple):

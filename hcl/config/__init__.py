@@ -6,13 +6,14 @@ program takes a configuration object, only plain named arguments.
 
 from hcl.config.data import Clips, Data
 from hcl.config.evaluation import Evaluation, Fusion
-from hcl.config.experiment import Experiment
+from hcl.config.experiment import Experiment, settings_digest
 from hcl.config.model import Matching, Model
-from hcl.config.presets import MACHINE_SETTINGS, PUBLISHED, PUBLISHED_EVALUATION
+from hcl.config.presets import ADDED, MACHINE_SETTINGS, PUBLISHED, PUBLISHED_EVALUATION
 from hcl.config.section import Section, setting
 from hcl.config.training import EPISODIC, REGIMES, Loss, Optim, RegimeName, Train
 
 __all__ = [
+    "ADDED",
     "EPISODIC",
     "MACHINE_SETTINGS",
     "PUBLISHED",
@@ -31,4 +32,5 @@ __all__ = [
     "Section",
     "Train",
     "setting",
+    "settings_digest",
 ]

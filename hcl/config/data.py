@@ -22,6 +22,11 @@ class Data(Section):
     protocol: Literal["standard", "published"] = setting(
         "standard", "`published` trains on train+val and selects on test as the release does, and every table marks it"
     )
+    keep_copies: bool = setting(
+        False,
+        "use every listed video whose frames are those of another; by default one of each is used, that of test before "
+        "val before train, except with protocol `published`",
+    )
     embeddings: str = setting(
         "embeddings/{dataset}.npz",
         "matching.semantic: file of class-name embeddings under the data root; {dataset} stands for a data set's name",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import model_validator
@@ -11,7 +12,7 @@ from pydantic import model_validator
 from hcl.config.data import Clips, Data
 from hcl.config.evaluation import Evaluation, Fusion
 from hcl.config.model import Matching, Model
-from hcl.config.presets import MACHINE_SETTINGS, PUBLISHED_EVALUATION
+from hcl.config.presets import ADDED, MACHINE_SETTINGS, PUBLISHED_EVALUATION
 from hcl.config.section import Section, setting
 from hcl.config.training import EPISODIC, Loss, Optim, Train
 
@@ -121,6 +122,16 @@ class Experiment(Section):
         return whole + (1 if rest and self.model.backbone != "efficientnet_lite0" else 0)
 
     @property
+    def learns_from_copies(self) -> bool:
+        """Whether training and selection use videos that are copies of others, as the release does."""
+        return self.data.keep_copies or self.data.protocol == "published"
+
+    @property
+    def asks_copies(self) -> bool:
+        """Whether episodes hold videos that are copies of others, as those of the printed results."""
+        return self.data.keep_copies or self.evaluation.protocol == "published"
+
+    @property
     def depends_on_workers(self) -> bool:
         """Whether the number of workers shows in what is learnt, which is by batch norm alone.
 
@@ -155,7 +166,21 @@ class Experiment(Section):
         Args:
             workers: as in `identity`; 1 gives the digest that versions before kept for any number of workers.
         """
-        return hashlib.sha256(json.dumps(self.identity(workers), sort_keys=True).encode()).hexdigest()[:12]
+        return settings_digest(self.identity(workers))
+
+
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """Return twelve hexadecimal digits that name settings, a mapping of JSON values a section.
+
+    A setting of `ADDED` counts only where it has another value than the one there: digests of earlier versions stand.
+    """
+    content = {
+        name: {key: one for key, one in value.items() if key not in ADDED.get(name, {}) or one != ADDED[name][key]}
+        if isinstance(value, Mapping)
+        else value
+        for name, value in settings.items()
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _unlike(experiment: Experiment, values: dict[str, Any]) -> tuple[str, Any, Any] | None:

@@ -28,6 +28,9 @@ differently, too, but no setting names them: `train.use_gpu` stands here. `train
 batch norm makes it show (`Experiment.depends_on_workers`).
 """
 
+ADDED: dict[str, dict[str, Any]] = {"data": {"keep_copies": False}}
+"""Settings that earlier versions did not have, by section, with the values that leave a digest as it was with them."""
+
 PUBLISHED: dict[str, Any] = {
     # What `mode: published` sets beneath the experiment's own values: METHOD's rows marked P.
     "clips.resize": "squash",

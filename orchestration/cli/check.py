@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from itertools import islice
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import pandas as pd
 import typer
@@ -15,6 +15,9 @@ from hcl.errors import DataError
 from hcl.names import some
 from orchestration.cli.options import DATA, Address, Data
 from orchestration.console import notes, out, print_rows
+
+if TYPE_CHECKING:
+    from hcl.checking import PartitionCheck
 
 
 def list_datasets(data: Data = DATA) -> None:
@@ -59,6 +62,10 @@ def check(
     extracted, the effective split is written to DATA/splits/DATASET/effective.json: from then on `hcl train` and
     `hcl evaluate` use exactly its videos and leave the others out by name, and each record carries its digest.
     Without it they stop at the first missing video. Repeat the check when lists or videos have changed.
+
+    Videos whose frames are those of another one are named with it: one of each is used, that of test before val before
+    train, so that no episode has one video as support and query and none is both trained on and tested. They do not
+    fail a strict check. --set data.keep_copies=true uses all, and so do the published protocols.
     """
     from hcl.checking import check_dataset, keep_effective, keep_names
     from orchestration.extraction.opening import unreadable
@@ -77,6 +84,7 @@ def check(
             "missing": f"{len(part.missing):,}",
             "short": f"{len(part.short):,}",
             "broken": f"{len(part.broken):,}",
+            "copies": f"{len(part.copies):,}",
         }
         rows.append(row)
     print_rows(pd.DataFrame(rows), title=f"{dataset}: {found.card.title}" if found.card.title else dataset)
@@ -85,11 +93,14 @@ def check(
             names = ", ".join(f"{video.key} ({n})" for video, n in list(part.short.items())[:3])
             text = f"{part.listed.name}: {len(part.short):,} videos have fewer than {min_frames} frames: {names}"
             notes.print(f"[yellow]note[/] {escape(text)}; their clips repeat frames", soft_wrap=True)
+        tell_copies(part)
+    for note in found.notes:
+        notes.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)
     if found.unconfirmed:
         text = (
             f"{len(found.unconfirmed):,} videos were extracted by an earlier version, which stored interlaced videos "
-            f"as black frames: {some(found.unconfirmed, 3)}; `hcl extract {dataset}` looks at those whose files are "
-            "there, and extracts again what is wrong"
+            f"as black frames: {some(found.unconfirmed, 3)}; `hcl extract {shlex.quote(dataset)}` looks at those whose "
+            "files are there, and extracts again what is wrong"
         )
         notes.print(f"[yellow]note[/] {escape(text)}", soft_wrap=True)
     warnings = found.warnings()
@@ -110,6 +121,15 @@ def check(
             out.print(f"effective {name}: {len(partition.videos):,} videos, digest {partition.digest()}")
     else:
         n_waiting = sum(len(part.waiting) for part in found.partitions)
-        extract = f"hcl extract {dataset} --data {Path(data)}"
+        extract = f"hcl extract {shlex.quote(dataset)} --data {shlex.quote(str(data))}"
         text = f"{n_waiting:,} videos have no frames yet: the effective split is known after `{extract}`"
         notes.print(f"[yellow]note[/] {escape(text)}; then check again", soft_wrap=True)
+
+
+def tell_copies(part: PartitionCheck) -> None:
+    """Name the copies in a partition, each with the video that is used in its place."""
+    if part.copies:
+        pairs = [f"{video.key} = {one.video.key} ({one.partition})" for video, one in list(part.copies.items())[:10]]
+        more = f" and {len(part.copies) - 10:,} more" if len(part.copies) > 10 else ""
+        text = f"{part.listed.name}: {len(part.copies):,} videos are copies and left out: {', '.join(pairs)}{more}"
+        notes.print(f"[yellow]note[/] {escape(text)}", soft_wrap=True)

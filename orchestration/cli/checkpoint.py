@@ -49,7 +49,7 @@ def import_file(
         )
     if not made.projection_trained:
         notes.print("temp_linear was never trained (the older release): project_at_test stays off", soft_wrap=True)
-    out.print(f"next: hcl evaluate {shlex.quote(str(made.folder))}", soft_wrap=True)
+    out.print(escape(f"next: hcl evaluate {shlex.quote(str(made.folder))}"), soft_wrap=True)
 
 
 @app.command("show")

@@ -111,8 +111,9 @@ def evaluate(
     targets += _of_suite(suite, runs, methods, changes, fused) if suite else []
     if not targets:
         raise ConfigError("nothing to evaluate", where="RUN_OR_CHECKPOINT", remedy="name a run, or give --suite FILE")
-    for one in dict.fromkeys(one for target in targets for one in _datasets(target)):
-        tell_left_out(data, one)
+    keeps = {one: target.experiment.asks_copies for target in targets for one in _datasets(target)}
+    for one, keep_copies in keeps.items():
+        tell_left_out(data, one, keep_copies=keep_copies)
     lists = None
     if episodes is not None:
         from hcl.episode_files import read_episodes

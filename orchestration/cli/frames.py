@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -52,11 +53,13 @@ def extract(
     counts = f"{summary.n_ok} extracted, {summary.n_skipped} there already{again}, {summary.n_broken} broken"
     counts += f", {summary.n_timeout} timed out, {summary.n_missing} missing of {summary.n_listed} videos"
     rate = f"; {summary.n_frames} frames, {summary.n_bytes / 1e6:.1f} MB, {summary.videos_per_second:.1f} videos/s"
-    out.print(f"{dataset}: {counts}{rate if summary.n_frames else ''}", soft_wrap=True)
+    out.print(f"{escape(dataset)}: {counts}{rate if summary.n_frames else ''}", soft_wrap=True)
+    for note in summary.notes:
+        notes.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)
     for record in summary.failed[:10]:
         notes.print(f"  {record.status}: {escape(record.key)}: {escape(record.error or '')}", soft_wrap=True)
     if len(summary.failed) > 10:
-        notes.print(f"  ... and {len(summary.failed) - 10} more in {data}/images/{dataset}/manifest.parquet")
+        notes.print(escape(f"  ... and {len(summary.failed) - 10} more in {data}/images/{dataset}/manifest.parquet"))
 
 
 def pack(
@@ -75,6 +78,9 @@ def pack(
     images = _images(data, dataset)
     with progress(_n_videos(images), f"pack {dataset}", "videos") as advance:
         summary = pack_dataset(images, videos_per_shard=videos_per_shard, on_video=advance)
+    if summary.n_left:
+        text = f"{summary.n_left} folders hold files that are no frames, and stay as they are"
+        notes.print(f"[yellow]note[/] {text}", soft_wrap=True)
     out.print(
         f"{dataset}: {summary.n_moved} videos packed; {summary.n_shards} shards, {summary.n_bytes / 1e6:.1f} MB",
         soft_wrap=True,
@@ -101,7 +107,9 @@ def _images(data: Path, dataset: str) -> Path:
 
     images = frames_folder(data, dataset)
     if not images.is_dir():
-        raise DataError("there are no frames", where=str(images), remedy=f"run `hcl extract {dataset}` first")
+        raise DataError(
+            "there are no frames", where=str(images), remedy=f"run `hcl extract {shlex.quote(dataset)}` first"
+        )
     return images
 
 

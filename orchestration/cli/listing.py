@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -86,7 +87,7 @@ def show_run(
         if len(levels):
             print_rows(levels)
     else:
-        out.print(f"no evaluations yet: hcl evaluate {escape(str(folder))}", soft_wrap=True)
+        out.print(f"no evaluations yet: hcl evaluate {escape(shlex.quote(str(folder)))}", soft_wrap=True)
     tell_skipped(found.skipped)
 
 

@@ -106,17 +106,28 @@ def run_and_checkpoint(run: Path, runs: Path) -> tuple[Path, Path | None]:
     return run_folder(run, runs), None
 
 
-def tell_left_out(data: Path, dataset: str) -> None:
-    """Name the videos that nothing will use, because they are missing or could not be decoded."""
-    from hcl.effective import left_out
+def tell_left_out(data: Path, dataset: str, *, keep_copies: bool) -> None:
+    """Name the videos that nothing will use, because they are missing, could not be decoded or are copies.
+
+    Args:
+        keep_copies: copies are used all the same, and named.
+    """
+    from hcl.effective import copies_of, left_out
     from hcl.splits import read_split
 
     with suppress(HCLError):  # the command itself says what is wrong with the data
         for partition in read_split(data, dataset).partitions.values():
-            if reasons := left_out(data, partition):
-                examples = some([video.key for video in reasons], 3)
-                text = f"{dataset} {partition.name}: {len(reasons):,} of {len(partition.videos):,} videos are left out"
-                notes.print(f"[yellow]note[/] {escape(f'{text} as missing or broken: {examples}')}", soft_wrap=True)
+            what, of_all = f"{dataset} {partition.name}", f"of {len(partition.videos):,} videos"
+            copies = copies_of(data, partition)
+            lost = [video.key for video in left_out(data, partition, keep_copies=True)]
+            if lost:
+                text = f"{what}: {len(lost):,} {of_all} are left out as missing or broken: {some(lost, 3)}"
+                notes.print(f"[yellow]note[/] {escape(text)}", soft_wrap=True)
+            if copies:
+                video, original = next(iter(copies.items()))
+                used = "copies of others and are used all the same" if keep_copies else "left out as copies of others"
+                text = f"{what}: {len(copies):,} {of_all} are {used}, such as {video.key!r}, {original}"
+                notes.print(f"[yellow]note[/] {escape(text)}", soft_wrap=True)
 
 
 def tell_unfinished(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from orchestration.cli.options import DATA, Data
-from orchestration.console import out
+from orchestration.console import notes, out
 
 app = typer.Typer(help="Make splits of your own videos.", no_args_is_help=True)
 
@@ -28,19 +29,31 @@ def make(
     folds: Annotated[
         int, typer.Option(min=1, max=1000, help="So many splits of the same videos, called NAME_0, NAME_1, ...")
     ] = 1,
+    keep_copies: Annotated[
+        bool, typer.Option("--keep-copies", help="List videos of the same content, of which the first alone is listed.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace splits of these names.")] = False,
 ) -> None:
     """Draw a class-disjoint split of a folder of class folders: no class stands in two partitions.
 
     Lists go to DATA/splits/NAME, and DATA/datasets/NAME.yaml says where the videos are. Several splits, for repeated
     evaluation, share one folder of frames: extract each of them, and each video is decoded once.
+
+    What is left out is told with a number and an example: copies, leftovers of downloaders, files that are no videos.
+    Where it cannot be told which folders are the classes, nothing is made.
     """
     from hcl.split_making import make_splits
 
     sizes = {"train": train, "val": val, "test": test}
-    made = make_splits(data, name, source, sizes, seed=seed, folds=folds, overwrite=overwrite)
+    made = make_splits(
+        data, name, source, sizes, seed=seed, folds=folds, overwrite=overwrite, keep_copies=keep_copies, tell=_tell
+    )
     for dataset, partitions in made.items():
         parts = [f"{one.name} {len(one.classes)} classes, {len(one.videos):,} videos" for one in partitions.values()]
         out.print(escape(f"{dataset}: {'; '.join(parts)}"), soft_wrap=True, highlight=False)
-    first = next(iter(made))
-    out.print(escape(f"next: hcl extract {first}, then hcl data check {first}"), soft_wrap=True)
+    first, at = shlex.quote(next(iter(made))), "" if data == DATA else f" --data {shlex.quote(str(data))}"
+    out.print(escape(f"next: hcl extract {first}{at}, then hcl data check {first}{at}"), soft_wrap=True)
+
+
+def _tell(note: str) -> None:
+    notes.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -123,14 +124,15 @@ def submit(
     out.print(f"job {job_id} on {server.url}: {job.shown}", soft_wrap=True, highlight=False)
     if wait:
         raise typer.Exit(follow(server, job_id))
-    out.print(f"next: hcl jobs logs {job_id} --follow", soft_wrap=True, highlight=False)
+    out.print(escape(f"next: hcl jobs logs {shlex.quote(job_id)} --follow"), soft_wrap=True, highlight=False)
 
 
 def follow(server: JobServer, job_id: str) -> int:
     """Show a job's log until it ends; returns its exit status."""
     from cluster.jobs import exit_status, outcome
 
-    with resumed_by(f"job {job_id} goes on: hcl jobs logs {job_id} --follow, or hcl jobs stop {job_id}"):
+    quoted = shlex.quote(job_id)
+    with resumed_by(f"job {job_id} goes on: hcl jobs logs {quoted} --follow, or hcl jobs stop {quoted}"):
         details = server.follow(job_id, write_log)
     notes.print(f"job {job_id} {outcome(details)}", soft_wrap=True, highlight=False, markup=False)
     return exit_status(details)

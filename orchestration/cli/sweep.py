@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from orchestration.cli.options import (
     DATA,
@@ -250,5 +251,5 @@ def sweep(
 
         train_and_show(best, data=data, runs=runs, address=address)
         return
-    out.print(f"next: hcl train {shlex.quote(str(path))} {options}", soft_wrap=True)
-    out.print(f"then: hcl evaluate {shlex.quote(best.name)} {options}", soft_wrap=True)
+    out.print(escape(f"next: hcl train {shlex.quote(str(path))} {options}"), soft_wrap=True)
+    out.print(escape(f"then: hcl evaluate {shlex.quote(best.name)} {options}"), soft_wrap=True)

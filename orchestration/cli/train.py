@@ -6,6 +6,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
+
 from hcl.config import Experiment
 from orchestration.cli.options import (
     DATA,
@@ -67,7 +69,7 @@ def train_and_show(
     """Train by Ray Train under a live table; say what to do next."""
     from orchestration.training.train import train as train_run
 
-    tell_left_out(data, experiment.data.dataset)
+    tell_left_out(data, experiment.data.dataset, keep_copies=experiment.learns_from_copies)
     tell_code_state()
     with EpochTable() as table:
         run = train_run(
@@ -80,8 +82,10 @@ def train_and_show(
             on_epoch=table.add,
             on_progress=table.progress,
         )
-    out.print(f"best and last checkpoint: {run.folder / 'checkpoints'}", soft_wrap=True)
-    out.print(f"next: hcl evaluate {shlex.quote(str(run.folder))} --data {shlex.quote(str(data))}", soft_wrap=True)
+    out.print(escape(f"best and last checkpoint: {run.folder / 'checkpoints'}"), soft_wrap=True)
+    out.print(
+        escape(f"next: hcl evaluate {shlex.quote(str(run.folder))} --data {shlex.quote(str(data))}"), soft_wrap=True
+    )
 
 
 def _show_plan(run: Run) -> None:

@@ -67,7 +67,7 @@ class Explainer:
             )
         dataset = (experiment.evaluation.datasets or (experiment.data.dataset,))[0]
         part = read_partition(data_root, dataset, experiment.evaluation.partition)
-        self.partition = effective_partition(data_root, part)
+        self.partition = effective_partition(data_root, part, keep_copies=experiment.asks_copies)
         self._clips = inputs.make_dataset(
             experiment, FrameStore(frames_folder(data_root, dataset)), self.partition, training=False
         )

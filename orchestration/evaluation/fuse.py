@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,8 @@ def search_fusion(
     folder, data_root, runs = (Path(one).absolute() for one in (folder, data_root, runs))
     experiment = override(experiment, {"evaluation.partition": "val"})
     space = _checked(space, experiment)
-    partition = effective_partition(data_root, read_partition(data_root, experiment.data.dataset, "val"))
+    listed = read_partition(data_root, experiment.data.dataset, "val")
+    partition = effective_partition(data_root, listed, keep_copies=experiment.asks_copies)
     cell = Cell("hcl", experiment, data_root, partition, folder / BEST)
     asked = {"table": cell.key, "space": space.model_dump(mode="json"), "n_trials": n_trials, "seed": seed}
     asked["weights"] = cell.checkpoint_digest
@@ -123,7 +125,9 @@ def check_fusion_is_of(folder: Path) -> None:
 def _fusion_file(folder: Path) -> dict[Any, Any]:
     path = folder / FUSION
     if not path.exists():
-        raise ConfigError("no fusion has been chosen", where=str(path), remedy=f"run `hcl fuse {folder.name}` first")
+        raise ConfigError(
+            "no fusion has been chosen", where=str(path), remedy=f"run `hcl fuse {shlex.quote(folder.name)}` first"
+        )
     content = read_yaml(path, str(path))
     if not isinstance(content, dict):
         raise ConfigError("holds no settings", where=str(path), remedy="run `hcl fuse` again")

@@ -86,7 +86,8 @@ def questions_of(
         evaluation, settings = target.experiment.evaluation, target.folder / "experiment.yaml"
         own = load_resolved(settings) if settings.exists() else target.experiment
         for dataset in evaluation.datasets or (target.experiment.data.dataset,):
-            partition = effective_partition(data_root, read_partition(data_root, dataset, evaluation.partition))
+            listed = read_partition(data_root, dataset, evaluation.partition)
+            partition = effective_partition(data_root, listed, keep_copies=target.experiment.asks_copies)
             lists = _sampled(target.experiment, partition) if episodes is None else lists_for(partition, episodes)
             for method in _methods(target):
                 cell = Cell(method, target.experiment, data_root, partition, _weights(target, method))
@@ -220,6 +221,7 @@ def _known(target: Target, cell: Cell, asked: EpisodeList, own: Experiment, stat
         "split_digest": cell.partition.digest(),
         "episodes_digest": asked.digest(),
         "experiment_digest": experiment.digest(workers=own.train.workers),
+        "digests": cell.digests,
         "checkpoint": str(cell.checkpoint or ""),
         "checkpoint_digest": cell.checkpoint_digest,
         "checkpoint_epoch": state.epoch if state else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -50,7 +51,7 @@ def asked_examples(
         raise ConfigError(
             f"keeps no answers of {method} on {partition.dataset} {partition.name}{at} to choose examples from",
             where=str(folder),
-            remedy=f"hcl evaluate {folder.name} first, on the same data",
+            remedy=f"hcl evaluate {shlex.quote(folder.name)} first, on the same data",
         )
     outcomes = found[-1][1]
     generator, right = np.random.default_rng(seed), outcomes.right

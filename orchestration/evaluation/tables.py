@@ -78,6 +78,16 @@ class Cell:
         return read_digest(self.checkpoint)
 
     @cached_property
+    def digests(self) -> dict[str, str]:
+        """By content: of the frames, and of the files of class-name embeddings and weights that the settings name."""
+        digests = {
+            "frames": inputs.frames_identity(self.data_root, self.partition),
+            "embeddings": inputs.embeddings_identity(self.experiment, self.data_root, self.partition.dataset),
+            "weights": build.weights_digest(self.experiment),
+        }
+        return {name: digest for name, digest in digests.items() if digest}
+
+    @cached_property
     def encoding(self) -> dict[str, Any]:
         """All that the features depend on."""
         experiment, matching = self.experiment, self.experiment.matching
@@ -90,13 +100,13 @@ class Cell:
             "clips": experiment.clips.model_dump(mode="json"),
             "model": experiment.model.model_dump(mode="json"),
             "regime": experiment.train.regime,
-            "weights": build.weights_identity(experiment.model.weights),
+            "weights": self.digests.get("weights", experiment.model.weights),
             "matching": matching.model_dump(mode="json", exclude={"chunk_size", "metric", *_OF_PAIRS}),
             "precision": [experiment.train.precision, experiment.evaluation.precision],
             "views": self.views,
             "videos": self.partition.digest(),
-            "frames": inputs.frames_identity(self.data_root, self.partition),
-            "embeddings": inputs.embeddings_identity(experiment, self.data_root, self.partition.dataset),
+            "frames": self.digests["frames"],
+            "embeddings": self.digests.get("embeddings", ""),
         }
 
     @cached_property

@@ -53,6 +53,7 @@ class ExtractSummary:
     n_bytes: int = 0
     seconds: float = 0.0  # start of Ray included
     failed: tuple[VideoRecord, ...] = field(default=(), repr=False)
+    notes: tuple[str, ...] = ()  # what was left out or read in its own way
 
     @property
     def videos_per_second(self) -> float:
@@ -100,7 +101,7 @@ def extract_dataset(
         jobs = extraction_jobs(images_root, inventory, records, options.digest, retry_failed=retry_failed)
         try:
             if jobs:
-                place = _Place(data_root / "videos" / dataset, _staging(images_root))
+                place = _Place(_staging(images_root))
                 extracted = _extracted(jobs, place, options, actors, time_limit_s, dataset)
                 with connect(address), closing(extracted):
                     for record in extracted:
@@ -134,21 +135,21 @@ def _summary(
         n_bytes=sum(record.n_bytes for record in done),
         seconds=seconds,
         failed=failed,
+        notes=inventory.notes,
     )
 
 
 @dataclass(frozen=True)
 class _Place:
-    """What a node has to see: the videos, and the folder of this very run in which frames are made."""
+    """What a node has to see beside the folder of a video: the one of this very run in which frames are made."""
 
-    videos: Path
     staging: Path
 
-    def refuse_blind(self) -> None:
+    def refuse_blind(self, job: ExtractionJob) -> None:
         """Raise StorageError, which names the node, if its process does not see both. The staging folder is new and
         has a name of its own: an empty folder under the same path on another disk is not taken for it."""
-        for folder in (self.videos, self.staging):
-            check_seen(folder, remedy="mount the data root under the same path on every node")
+        for folder in (job.source.parent, self.staging):
+            check_seen(folder, remedy="mount it under the same path on every node")
 
     def partial(self, job: ExtractionJob) -> Path:
         return self.staging / hashlib.sha256(job.relative.encode()).hexdigest()
@@ -163,7 +164,7 @@ class _Extractor:
         self.place, self.options = place, options
 
     def extract(self, job: ExtractionJob) -> VideoRecord:
-        self.place.refuse_blind()
+        self.place.refuse_blind(job)
         return extract_video(
             job.source, job.destination, self.options, partial=self.place.partial(job), earlier=job.earlier
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 import tempfile
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def draw_sheet(
         raise DataError(
             f"none of its {len(videos)} videos has frames",
             where=f"{dataset}/{class_name}",
-            remedy=f"hcl extract {dataset}",
+            remedy=f"hcl extract {shlex.quote(dataset)}",
         )
     part = Partition(dataset, partition.name, (class_name,), present)
     title = f"{dataset}, {partition.name}: {class_name} ({len(present)} of {len(videos)} videos)"

@@ -16,22 +16,25 @@ from ray.util.metrics import Counter, Gauge
 def items(phase: str, unit: str, n: int) -> None:
     """So many items of a phase are done."""
     if ray.is_initialized():
-        _counter("hcl_items", "items of a phase that are done", ("phase", "unit")).inc(
-            n, {"phase": phase, "unit": unit}
-        )
+        _counter("hcl_items", "items of a phase that are done", ("phase", "unit")).inc(n, _tags(phase=phase, unit=unit))
 
 
 def trial_ended(study: str, state: str) -> None:
     """A trial is `complete` or `failed`."""
     if ray.is_initialized():
-        _counter("hcl_trials", "trials that have ended", ("study", "state")).inc(1, {"study": study, "state": state})
+        _counter("hcl_trials", "trials that have ended", ("study", "state")).inc(1, _tags(study=study, state=state))
 
 
 def epoch_ended(run: str, row: dict[str, Any]) -> None:
     """An epoch's metrics, in the worker that reports them."""
     if ray.is_initialized() and "clips_per_second" in row:
         gauge = _gauge("hcl_clips_per_second", "clips of a worker in the last epoch of a run", ("run",))
-        gauge.set(float(row["clips_per_second"]), {"run": run})
+        gauge.set(float(row["clips_per_second"]), _tags(run=run))
+
+
+def _tags(**values: str) -> dict[str, str]:
+    """Return the values in ASCII, as Ray takes them: `ü` is written as `\\xfc`, so that names stay apart."""
+    return {name: value.encode("ascii", "backslashreplace").decode() for name, value in values.items()}
 
 
 @functools.cache

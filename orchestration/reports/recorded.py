@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import results
-from hcl.config import MACHINE_SETTINGS, PUBLISHED_EVALUATION, Experiment
+from hcl.config import MACHINE_SETTINGS, PUBLISHED_EVALUATION, Experiment, settings_digest
 from hcl.episode_files import EpisodeList
 from hcl.episodes import Episodes
 from hcl.errors import ConfigError
@@ -48,7 +46,7 @@ class Recorded:
     def _digest(self, experiment: Experiment, workers: int | None) -> str:
         content = flatten(experiment.identity(workers), "experiment")
         known = nest({path: value for path, value in content.items() if path in self.written})
-        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
+        return settings_digest(known)
 
     def digest_here(self, experiment: Experiment, recorded: str) -> str:
         """The digest of settings, for comparison with one that was recorded after the run.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 import results
 from hcl.config import PUBLISHED_EVALUATION
 from hcl.errors import ConfigError, HCLError
+from hcl.inputs import recorded_frames
 from orchestration.evaluation.evaluate import evaluate
 from orchestration.evaluation.fuse import FUSED, chosen_fusion
 from orchestration.evaluation.questions import Question
@@ -52,9 +53,10 @@ def checks_of(recorded: Recorded, data: Path) -> list[Check]:
         checks.append(Check("training: settings", trained_as, settings))
         run = Run(recorded.experiment, data.absolute(), recorded.folder.parent, recorded.folder)
         found, problem = _told(lambda: data_digests(run))
-        for name in (one for one in origin.digests if one not in ("experiment", "embeddings")):
-            what = name.replace("frames.", "frames of ") if name.startswith("frames.") else f"videos of {name}"
-            checks.append(Check(f"training: {what}", origin.digests[name], (found or {}).get(name, problem)))
+        for name in dict.fromkeys([*origin.digests, *(found or {})]):
+            if name != "experiment":
+                here = (found or {}).get(name, problem if found is None else "none")
+                checks.append(Check(f"training: {_content(name)}", _recorded(origin.digests, name, here), here))
     if added := recorded.added():
         checks.append(Check("settings added since", "", ", ".join(f"{path}={value}" for path, value in added.items())))
     asking = Asking(recorded, recorded.folder, data)
@@ -116,6 +118,7 @@ def _record_checks(asking: Asking, file: Path, record: results.EvaluationRecord)
     checks = [
         Check(f"{file.stem}: settings", record.experiment_digest, settings),
         Check(f"{record.dataset} {record.partition}: videos", record.split_digest, here.get("split_digest", problem)),
+        *_content_checks(record, here.get("digests"), problem),
         Check(f"{file.stem}: episodes", record.episodes_digest, here.get("episodes_digest", problem)),
     ]
     if record.checkpoint_digest:
@@ -138,6 +141,27 @@ def _claim(recorded: Recorded, folder: Path) -> None:
                 remedy="name another folder with --runs, or move this one away",
             )
     write_json(mark, content)
+def _content_checks(record: results.EvaluationRecord, found: dict[str, str] | None, problem: str) -> list[Check]:
+    """Of the frames, class-name embeddings and weights that a record depends on; older records do not tell them."""
+    checks = []
+    for name in dict.fromkeys(["frames", *record.digests, *(found or {})]):
+        here = problem if found is None else found.get(name, "none")
+        what = f"{record.dataset} {record.partition}: {_content(name)}"
+        checks.append(Check(what, _recorded(record.digests, name, here), here))
+    return checks
+
+
+def _recorded(digests: Mapping[str, str], name: str, here: str) -> str:
+    """The digest that was recorded, where it compares with the one here; empty where none was."""
+    recorded = digests.get(name, "")
+    return recorded_frames(recorded, here) if recorded and name.partition(".")[0] == "frames" else recorded
+
+
+def _content(name: str) -> str:
+    """What a digest is of, in words."""
+    kind, _, partition = name.partition(".")
+    words = {"frames": "frames", "embeddings": "class-name embeddings", "weights": "file of model.weights"}
+    return f"{words[kind]} of {partition}" if partition else words.get(kind, f"videos of {name}")
 
 
 def _copy(recorded: Recorded, folder: Path) -> None:

@@ -22,7 +22,7 @@ from orchestration.sweeps.population import Population, n_rounds
 from orchestration.sweeps.samplers import seed_of
 from orchestration.sweeps.source import Given
 from orchestration.sweeps.study_storage import open_storage
-from orchestration.training.train import STUDY, data_digests
+from orchestration.training.train import STUDY, changed_data, data_digests
 from results.files import write_atomically
 from search_spaces import Space
 
@@ -167,8 +167,7 @@ def _refuse_other(content: Mapping[str, Any], known: Mapping[str, Any], *, where
     others = [name for name in content if name not in ("n_trials", "data") and known.get(name) != content[name]]
     if others:
         raise ConfigError(f"holds a study with another {' and '.join(others)}", where=where, remedy=remedy)
-    data, begun_with = content["data"], known.get("data", {})
-    if changed := [name for name in data if begun_with.get(name, data[name]) != data[name]]:
+    if changed := changed_data(known.get("data", {}), content["data"]):
         raise ConfigError(f"was begun with other data in {', '.join(changed)}", where=where, remedy=remedy)
 
 

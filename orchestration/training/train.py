@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -128,7 +128,7 @@ def _provenance(run: Run, command: str) -> results.Provenance:
             resources=resources_of(run.experiment),
             hardware=gpus_here(),
         )
-    if changed := [name for name, digest in data.items() if known.digests.get(name, digest) != digest]:
+    if changed := changed_data(known.digests, data):
         raise ConfigError(
             f"was begun with other data in {', '.join(changed)}",
             where=str(run.folder),
@@ -137,13 +137,27 @@ def _provenance(run: Run, command: str) -> results.Provenance:
     return known
 
 
+def changed_data(recorded: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+    """Return what differs of the digests of data, among those that were recorded and compare with the ones here."""
+    changed = []
+    for name, digest in here.items():
+        known = recorded.get(name, "")
+        known = inputs.recorded_frames(known, digest) if known and name.startswith("frames.") else known
+        if known not in ("", digest):
+            changed.append(name)
+    return changed
+
+
 def data_digests(run: Run) -> dict[str, str]:
-    """What names a run's data: videos and frames of each partition, and the class-name embeddings that it reads."""
+    """Return what names what a run learns from: videos and frames of each partition, and the content of the files of
+    class-name embeddings and of the backbone's weights, where it reads such files."""
     partitions = run.partitions()
     digests = {partition.name: partition.digest() for partition in partitions}
     digests |= {f"frames.{one.name}": inputs.frames_identity(run.data_root, one) for one in partitions}
     if names := inputs.embeddings_identity(run.experiment, run.data_root, run.experiment.data.dataset):
         digests["embeddings"] = names
+    if weights := build.weights_digest(run.experiment):
+        digests["weights"] = weights
     return digests
 
 

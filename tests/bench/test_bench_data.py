@@ -39,6 +39,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             file.write_bytes(b"x")
             stamp: dict[str, Any] = {"source_bytes": 1, "source_mtime_ns": file.stat().st_mtime_ns}
             stamp |= {"source": f"{video.class_name}/{file.name}", "options_digest": FrameOptions().digest}
+            stamp["digest"] = f"of {video.key}"
             records.append(VideoRecord(video.class_name, video.name, "ok", n_frames=40, **stamp))
     write_split(root, "large", partitions)
     write_manifest(root / "images" / "large", records)

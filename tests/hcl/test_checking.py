@@ -35,8 +35,9 @@ def make(root: Path) -> Path:
 def frames(root: Path, key: str, n: int = 8) -> None:
     folder = root / "images" / "toy" / key
     folder.mkdir(parents=True)
+    noise = np.random.default_rng(list(key.encode()))  # no two videos are copies of one another
     for index in range(n):
-        cv2.imwrite(str(folder / f"{index}.jpg"), np.zeros((8, 8, 3), np.uint8))
+        cv2.imwrite(str(folder / f"{index}.jpg"), noise.integers(0, 256, (8, 8, 3), np.uint8))
 
 
 def drop(root: Path, key: str) -> None:
@@ -78,7 +79,7 @@ def test_each_video_is_counted_once(tmp_path: Path) -> None:
     video_file(tmp_path, "b/b-1")
     video_file(tmp_path, "b/b-2", b"")
     stat = video_file(tmp_path, "c/c-0").stat()
-    video_file(tmp_path, "d/d-1")
+    video_file(tmp_path, "d/d-1", b"y")
     record = VideoRecord("c", "c-0", "broken", error="no\nframe", source_bytes=1, source_mtime_ns=stat.st_mtime_ns)
     replaced = VideoRecord("d", "d-1", "timeout", error="slow", source_bytes=2, source_mtime_ns=0)
     write_manifest(tmp_path / "images" / "toy", [record, replaced])

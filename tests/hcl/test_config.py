@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -9,7 +10,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
-from hcl.config import PUBLISHED, PUBLISHED_EVALUATION, REGIMES, Experiment
+from hcl.config import ADDED, MACHINE_SETTINGS, PUBLISHED, PUBLISHED_EVALUATION, REGIMES, Experiment
 from hcl.errors import ConfigError
 from hcl.resolve import all_settings, override, resolve
 
@@ -120,6 +121,14 @@ def test_digests_of_the_shipped_experiments_stay() -> None:
 
 def test_digest_changes_with_the_mode() -> None:
     assert Experiment(mode="published").digest() != Experiment().digest()
+
+
+def test_settings_that_were_added_leave_digests_of_earlier_versions_alone() -> None:
+    content = Experiment().model_dump(mode="json", exclude=MACHINE_SETTINGS)
+    for section, added in ADDED.items():
+        for name in added:
+            del content[section][name]
+    assert hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12] == Experiment().digest()
 
 
 def test_digest_does_not_see_the_order_of_keys() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,13 +14,19 @@ import cv2
 import numpy as np
 import pytest
 
+from hcl import frame_digests
 from hcl.decoding import FrameOptions
 from hcl.errors import DataError, StorageError
-from hcl.extraction import discard_partials, extract_video, find_videos
+from hcl.extraction import discard_partials, extract_video
+from hcl.folders import FrameFolder
+from hcl.frame_digests import KEPT
 from hcl.frames import FrameStore
+from hcl.inputs import recorded_frames
 from hcl.inventory import extraction_jobs, settle_missing, take_inventory
 from hcl.manifest import VideoRecord, append_record, read_manifest, write_manifest
+from hcl.packing import pack_dataset
 from hcl.splits import Partition, Video
+from hcl.video_files import find_videos
 
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
 LEVELS = [20, 60, 100, 140, 180, 220, 240]  # grey of each frame's right half; the left half is red
@@ -144,7 +151,7 @@ def test_discard_partials_spares_finished_folders(tmp_path: Path) -> None:
 
 
 def test_find_videos_by_extension_whatever_its_case(tmp_path: Path) -> None:
-    for name in ("b/y.MP4", "a/x.y.webm", "a/._x.mp4", "a/notes.txt", "top.mp4", "b/sub/z.mp4", ".git/w.mp4"):
+    for name in ("b/y.MP4", "a/x.y.webm", "a/._x.mp4", "a/notes.txt", "top.mp4", "lost+found/z.mp4", ".git/w.mp4"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     assert find_videos(tmp_path) == {"a/x.y": tmp_path / "a/x.y.webm", "b/y": tmp_path / "b/y.MP4"}
@@ -166,17 +173,38 @@ def test_two_files_of_one_video_are_named(tmp_path: Path) -> None:
         [f"{index:05d}.jpg" for index in range(12)],
         [f"{index:03d}.JPG" for index in range(1, 13)],
         [f"{index}.jpg" for index in range(12, 0, -3)],
+        [f"img_{index:05d}.jpg" for index in range(1, 13)],
+        [f"{index:05d}.png" for index in range(1, 13)],
+        [f"frame {{0}} {index}.jpeg" for index in range(7, 19)],
+        [f"v2_{index}.jpg" for index in range(12, 0, -3)],
     ],
-    ids=["from 0", "from 1", "padded", "padded from 1", "with gaps"],
+    ids=["from 0", "from 1", "padded", "padded from 1", "with gaps", "img_", "png", "text with braces", "text, gaps"],
 )
 def test_folders_of_other_tools_read_in_the_order_of_their_numbers(tmp_path: Path, names: list[str]) -> None:
-    ordered = sorted(names, key=lambda name: int(name.split(".")[0]))
+    ordered = sorted(names, key=lambda name: int(re.findall(r"\d+", name)[-1]))
     write_images(tmp_path / "c" / "v", ordered)
-    (tmp_path / "c" / "v" / "thumbs.db").touch()
+    for other in ("thumbs.db", "cover1.jpg", "flow_x_00001.jpg", "flow_x_00002.jpg", "flow_y_00001.jpg"):
+        (tmp_path / "c" / "v" / other).touch()
     store = FrameStore(tmp_path)
     assert store.n_frames(Video("c", "v")) == len(ordered)
     indices = list(range(len(ordered)))[::-1]
     assert store.read(Video("c", "v"), indices).mean((1, 2, 3)) == pytest.approx([10 * i for i in indices], abs=2)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["1.jpg", "00001.jpg", "2.jpg"], "'00001.jpg' and '1.jpg' are both frame 1"),
+        (["1.jpg", "1.png"], "'1.jpg' and '1.png' are both frame 1"),
+        (["1.jpg", "2.jpg", "img_1.jpg", "img_2.jpg"], "holds images of two kinds, such as '1.jpg' and 'img_1.jpg'"),
+        (["a1.jpg", "b1.jpg"], "'a1.jpg' and 'b1.jpg', and either may be the frames"),
+    ],
+)
+def test_frames_that_may_be_one_or_the_other_are_refused(tmp_path: Path, names: list[str], message: str) -> None:
+    write_images(tmp_path / "c" / "v", names)
+    with pytest.raises(DataError, match=message) as caught:
+        FrameStore(tmp_path).n_frames(Video("c", "v"))
+    assert "c/v" in str(caught.value.where) and caught.value.remedy
 
 
 def test_reading_beyond_a_video_or_damaged_frames_is_named(tmp_path: Path) -> None:
@@ -235,9 +263,12 @@ def one_frame_less(root: Path) -> None:
     (root / "c" / "v" / "11.jpg").unlink()
 
 
-def other_names(root: Path) -> None:
-    for index in range(12):
-        os.rename(root / "c" / "v" / f"{index}.jpg", root / "c" / "v" / f"{index:03d}.jpg")
+def same_size(root: Path) -> None:
+    """A frame that none of the first, middle and last is, of the same size in bytes."""
+    path = root / "c" / "v" / "4.jpg"
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
 
 
 def no_folder(root: Path) -> None:
@@ -253,13 +284,14 @@ def partition_of(*names: str) -> Partition:
     return Partition("toy", "train", ("c",), tuple(Video("c", name) for name in names))
 
 
-@pytest.mark.parametrize("change", [other_pixels, one_frame_less, other_names, no_folder, swapped])
+@pytest.mark.parametrize("change", [other_pixels, same_size, one_frame_less, no_folder, swapped])
 def test_frames_of_other_tools_have_another_digest_once_they_change(tmp_path: Path, change: Any) -> None:
     write_images(tmp_path / "one" / "c" / "v", [f"{index}.jpg" for index in range(12)])
     write_images(tmp_path / "one" / "c" / "w", ["0.jpg"])
     root = Path(shutil.copytree(tmp_path / "one", tmp_path / "elsewhere"))
     before = FrameStore(root).digest(partition_of("v", "w"))
-    assert before == FrameStore(tmp_path / "one").digest(partition_of("v", "w")) and len(before) == 16
+    assert before == FrameStore(tmp_path / "one").digest(partition_of("v", "w"))
+    assert re.fullmatch("content-[0-9a-f]{16}", before)
     assert (
         len({before, FrameStore(root).digest(partition_of("w", "v")), FrameStore(root).digest(partition_of("v"))}) == 3
     )
@@ -271,7 +303,69 @@ def test_a_copy_has_the_digest_of_its_original(tmp_path: Path) -> None:
     write_images(tmp_path / "one" / "c" / "v", ["0.jpg", "1.jpg"])
     copy = Path(shutil.copytree(tmp_path / "one", tmp_path / "copy"))
     os.utime(copy / "c" / "v" / "0.jpg", ns=(1, 1))
-    assert FrameStore(copy).digest(partition_of("v")) == FrameStore(tmp_path / "one").digest(partition_of("v"))
+    digest = FrameStore(tmp_path / "one").digest(partition_of("v"))
+    assert FrameStore(copy).digest(partition_of("v")) == digest
+    for index in range(2):
+        os.rename(copy / "c" / "v" / f"{index}.jpg", copy / "c" / "v" / f"img_{index + 1:03d}.jpg")
+    assert FrameStore(copy).digest(partition_of("v")) == digest
+    pack_dataset(copy)
+    assert recorded_frames(digest, FrameStore(copy).digest(partition_of("v"))) == FrameStore(copy).digest(
+        partition_of("v")
+    )
+
+
+def test_frames_are_read_once_and_again_where_size_or_time_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path / "c" / "v", ["0.jpg", "1.jpg"])
+    write_images(tmp_path / "c" / "w", ["0.jpg"])
+    read: list[Path] = []
+    monkeypatch.setattr(FrameFolder, "_bytes", lambda self, path: read.append(path) or path.read_bytes())
+
+    def named() -> str:
+        read.clear()
+        return FrameStore(tmp_path).digest(partition_of("v", "w"))
+
+    first = named()
+    assert len(read) == 3
+    assert named() == first and read == []
+    os.utime(tmp_path / "c" / "v" / "0.jpg", ns=(1, 1))
+    assert named() == first and len(read) == 2
+    kept = (tmp_path / KEPT).read_bytes()
+    (tmp_path / KEPT).write_bytes(kept[: len(kept) // 2])
+    assert named() == first and len(read) == 3
+
+
+def test_reading_many_frames_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame_digests, "_MANY", 1)
+    for name in ("v", "w"):
+        write_images(tmp_path / "c" / name, ["0.jpg"])
+    with pytest.warns(UserWarning, match="the frames of 2 videos of another tool are read, once"):
+        FrameStore(tmp_path).digest(partition_of("v", "w"))
+
+
+def test_digests_of_a_folder_that_cannot_be_written_go_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = tmp_path / "images"
+    write_images(images / "c" / "v", ["0.jpg"])
+    (images / KEPT).mkdir()  # for root, too, a file that cannot be written
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    FrameStore(images).digest(partition_of("v"))
+    assert len(list((tmp_path / "home" / ".cache" / "hcl").glob("digests-*.npz"))) == 1
+    monkeypatch.setattr(FrameFolder, "_bytes", lambda self, path: pytest.fail("was read again"))
+    FrameStore(images).digest(partition_of("v"))
+    monkeypatch.setenv("HOME", str(images / "c" / "v" / "0.jpg"))
+    monkeypatch.setattr(FrameFolder, "_bytes", lambda self, path: path.read_bytes())
+    with pytest.warns(UserWarning, match="can be kept nowhere"):
+        FrameStore(images).digest(partition_of("v"))
+
+
+def test_identities_of_earlier_versions_are_not_taken_for_content() -> None:
+    assert recorded_frames("0" * 16, "content-" + "1" * 16) == ""
+    assert recorded_frames("content-" + "0" * 16, "content-" + "1" * 16) == "content-" + "0" * 16
+    assert recorded_frames("0" * 16, "1" * 16) == "0" * 16
+    assert recorded_frames("content-" + "0" * 16, "0" * 16) == "0" * 16
 
 
 def test_extracted_frames_have_another_digest_only_with_other_content(tmp_path: Path) -> None:

@@ -369,3 +369,15 @@ def test_what_lies_beside_frames_is_neither_packed_nor_removed(images: Path) -> 
     other.parent.rmdir()
     unpack_dataset(images)
     assert (images / VIDEOS[1].key / "0.jpg").exists() and notes.exists()
+def test_folders_that_hold_more_than_frames_are_left_alone(images: Path) -> None:
+    """Packing removes folders: optical flow and notes of another tool would go with them."""
+    (images / "zip" / "other").mkdir()
+    for name in ("img_1.jpg", "img_2.jpg", "flow_x_1.jpg", "notes.txt", "Thumbs.db"):
+        (images / "zip" / "other" / name).write_bytes(frame(7))
+    (images / "zip" / "plain").mkdir()
+    for name in ("img_1.jpg", "Thumbs.db"):
+        (images / "zip" / "plain" / name).write_bytes(frame(8))
+    summary = pack_dataset(images)
+    assert (summary.n_moved, summary.n_left) == (len(VIDEOS) + 1, 1)
+    assert len(list((images / "zip" / "other").iterdir())) == 5
+    assert FrameStore(images).n_frames(Video("zip", "other")) == 2

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hcl.catalogue import card_of, frames_folder
 from hcl.errors import ConfigError, DataError, SplitError
 from hcl.inventory import take_inventory
-from hcl.split_making import class_counts, draw_split, make_splits, videos_by_class
+from hcl.split_making import class_counts, draw_split, list_videos, make_splits
 from hcl.splits import read_split
 
 CLASSES = ("kick ball", "hurling (sport)", "[a]", "b, c", "größer", "100%", "'quoted\"", "x", "y", "z")
@@ -22,7 +22,7 @@ def class_folders(folder: Path, n_videos: int = 3) -> Path:
     for class_name in CLASSES:
         (folder / class_name).mkdir(parents=True)
         for number in range(n_videos):
-            (folder / class_name / f"v {number}.mp4").write_bytes(b"x")
+            (folder / class_name / f"v {number}.mp4").write_bytes(f"{class_name} {number}".encode())
     (folder / "idle").mkdir()
     (folder / ".hidden").mkdir()
     return folder
@@ -63,6 +63,7 @@ def test_folds_differ_share_their_frames_and_find_their_videos(tmp_path: Path) -
 def test_a_folder_of_frames_is_used_where_it_is(tmp_path: Path) -> None:
     for class_name in ("a", "b", "c"):
         (tmp_path / "images" / "raw" / class_name / "v0").mkdir(parents=True)
+        (tmp_path / "images" / "raw" / class_name / "v0" / "0.jpg").write_text(class_name)
     make_splits(tmp_path, "mine", tmp_path / "images" / "raw", {"train": 1, "val": 1, "test": 1})
     assert frames_folder(tmp_path, "mine") == tmp_path / "images" / "raw"
     assert take_inventory(tmp_path, "mine").present == {"a/v0", "b/v0", "c/v0"}
@@ -79,7 +80,7 @@ def test_nothing_is_replaced_unless_asked(tmp_path: Path) -> None:
     assert tree(data) == before
     make_splits(data, "mine", folder, SIZES, folds=2, seed=9, overwrite=True)
     assert read_split(data, "mine_1").partitions == draw_split(
-        "mine_1", videos_by_class(folder), class_counts(SIZES, 10), seed=9, fold=1
+        "mine_1", list_videos(folder).classes, class_counts(SIZES, 10), seed=9, fold=1
     )
 
 
@@ -141,7 +142,7 @@ def test_what_cannot_be_a_split_is_named_and_nothing_written(tmp_path: Path) -> 
     with pytest.raises(DataError, match="holds no class folder with videos"):
         make_splits(data, "mine", folder / "idle", SIZES)
     (folder / "x\ty").mkdir()
-    (folder / "x\ty" / "v.mp4").write_bytes(b"x")
+    (folder / "x\ty" / "v.mp4").write_bytes(b"y")
     with pytest.raises(SplitError, match="class name 'x\\\\ty' .* control character"):
         make_splits(data, "mine", folder, SIZES)
     assert not data.exists()

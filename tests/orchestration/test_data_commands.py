@@ -55,6 +55,48 @@ def test_missing_videos_are_accepted_by_a_check_and_then_left_out_by_name(
     assert ran.code == 0 and "train: 19 clips of 4 classes" in ran.out
 
 
+def test_copies_are_named_with_what_they_are_copies_of(hcl: Command, data: Path, experiment_file: Path) -> None:
+    """In train and test, and twice in test; without a check the same videos are used."""
+    images = data / "images" / "toy"
+    for copy in ("ant/ant_1", "hen/hen_3"):
+        shutil.rmtree(images / copy)
+        shutil.copytree(images / "hen" / "hen_2", images / copy)
+    train = ("train", experiment_file, "--data", data, "--dry-run")
+    unchecked = hcl(*train)
+    assert unchecked.code == 0 and "train: 19 clips of 4 classes" in unchecked.out
+    checked = hcl("data", "check", "toy", "--data", data, "--strict")
+    assert checked.code == 0, checked.err
+    assert "train: 1 videos are copies and left out: ant/ant_1 = hen/hen_2 (test)" in checked.err
+    assert "test: 1 videos are copies and left out: hen/hen_3 = hen/hen_2 (test)" in checked.err
+    assert "effective train: 19 videos" in checked.out and "effective test: 14 videos" in checked.out
+    copies = (data / "splits" / "toy" / "copies.txt").read_text()
+    assert copies == "train\tant/ant_1\ttest\then/hen_2\ntest\then/hen_3\ttest\then/hen_2\n"
+    assert hcl(*train).out.splitlines()[1:] == unchecked.out.splitlines()[1:]
+    for settings in (("data.keep_copies=true",), ("data.protocol=published",)):
+        kept = hcl(*train, *(word for one in settings for word in ("--set", one)))
+        assert "train: 20 clips of 4 classes" in kept.out, settings
+
+
+def test_hints_quote_names_and_lists_of_other_tools_are_told(hcl: Command, tmp_path: Path) -> None:
+    for class_name in "abc":
+        (tmp_path / "raw" / class_name).mkdir(parents=True)
+        (tmp_path / "raw" / class_name / "1.MTS").write_text(class_name)
+    (tmp_path / "raw" / "a" / "1.srt").write_text("words")
+    sizes = ("--train", "1", "--val", "1", "--test", "1")
+    made = hcl(
+        "data", "splits", "make", "küche 1 [x]", "--from", tmp_path / "raw", "--data", tmp_path / "my data", *sizes
+    )
+    options = f"'küche 1 [x]' --data '{tmp_path}/my data'"
+    assert made.code == 0 and f"next: hcl extract {options}, then hcl data check {options}" in made.out
+    assert "note 1 files are no videos (.srt 1): left out, such as 'a/1.srt'" in made.err
+    lists = tmp_path / "my data" / "splits" / "küche 1 [x]"
+    for path in lists.glob("*.list"):
+        path.write_text(path.read_text().replace("/1", "/1.MTS 4"))
+    checked = hcl("data", "check", "küche 1 [x]", "--data", tmp_path / "my data")
+    assert checked.code == 0 and checked.err.count("extensions were taken off the names of 1 lines") == 3
+    assert f"after `hcl extract {options}`" in checked.err
+
+
 def test_short_videos_and_files_to_extract_are_told_of(hcl: Command, data: Path) -> None:
     shutil.rmtree(data / "images" / "toy" / "ant" / "ant_1")
     video(data / "videos" / "toy" / "ant" / "ant_1.avi")
@@ -99,7 +141,7 @@ def test_data_sets_of_ones_own_are_listed_and_flips_warned_of(hcl: Command, data
 def test_splits_are_made_and_not_replaced(hcl: Command, tmp_path: Path) -> None:
     for class_name in "abcdef":
         (tmp_path / "raw" / class_name).mkdir(parents=True)
-        (tmp_path / "raw" / class_name / "1.mp4").write_bytes(b"x")
+        (tmp_path / "raw" / class_name / "1.mp4").write_text(class_name)
     make = ("data", "splits", "make", "mine", "--from", tmp_path / "raw", "--data", tmp_path / "data")
     made = hcl(*make, "--folds", "2", "--train", "3", "--val", "1", "--test", "2")
     assert made.code == 0 and "mine_1: train 3 classes, 3 videos; val 1 classes, 1 videos" in made.out

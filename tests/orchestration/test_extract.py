@@ -22,6 +22,7 @@ from hcl.frames import FrameStore
 from hcl.inventory import ExtractionJob, extraction_jobs
 from hcl.locking import exclusive
 from hcl.manifest import VideoRecord, append_record, read_manifest
+from hcl.split_making import make_splits
 from hcl.splits import Partition, Video, read_split, write_split
 from orchestration.extraction import extract
 from orchestration.extraction.extract import extract_dataset
@@ -97,6 +98,16 @@ def test_all_partitions_are_extracted_and_a_repeat_does_nothing(local_ray: Modul
     summary = extract_dataset(tmp_path, "toy", actors=2)
     assert (summary.n_ok, summary.n_skipped, summary.n_bytes) == (0, 12, 0)
     assert (contents(tmp_path), stamps(tmp_path)) == (before, written)
+
+
+def test_videos_elsewhere_of_a_data_set_with_letters_beyond_ascii(local_ray: ModuleType, tmp_path: Path) -> None:
+    """Nodes look at the folders that a card names, not at DATA/videos, and metrics bear the name."""
+    for seed, class_name in enumerate("abc"):
+        write_video(tmp_path / "elsewhere" / class_name / "v 1.avi", seed=seed)
+    make_splits(tmp_path / "data", "küche 1", tmp_path / "elsewhere", {"train": 1, "val": 1, "test": 1})
+    summary = extract_dataset(tmp_path / "data", "küche 1", actors=1)
+    assert (summary.n_listed, summary.n_ok) == (3, 3)
+    assert not (tmp_path / "data" / "videos").exists()
 
 
 def test_the_number_of_actors_changes_no_byte(local_ray: ModuleType, tmp_path: Path) -> None:
@@ -204,24 +215,28 @@ def test_a_decoder_that_dies_of_a_signal_costs_a_row(
 class Blind:
     """An actor on a node that has nothing under the data root's path."""
 
-    def look(self, place: extract._Place) -> None:
-        place.refuse_blind()
+    def look(self, place: extract._Place, job: ExtractionJob) -> None:
+        place.refuse_blind(job)
 
 
 @pytest.mark.parametrize("unseen", ["videos", "staging"])
 def test_a_node_that_does_not_see_the_data_is_named(local_ray: ModuleType, tmp_path: Path, unseen: str) -> None:
+    def look(videos: Path, staging: Path) -> None:
+        job = ExtractionJob(videos / "v.avi", "c/v.avi", tmp_path / "c" / "v")
+        ray.get(Blind.remote().look.remote(extract._Place(staging), job))
+
     folders = {"videos": tmp_path, "staging": tmp_path, unseen: tmp_path / "not mounted here"}
     with pytest.raises(StorageError, match=r"not mounted here: node [\d.]+ does not see this folder") as caught:
-        ray.get(Blind.remote().look.remote(extract._Place(**folders)))
+        look(folders["videos"], folders["staging"])
     assert "same path on every node" in str(caught.value)
-    ray.get(Blind.remote().look.remote(extract._Place(tmp_path, tmp_path)))
+    look(tmp_path, tmp_path)
 
 
 def test_a_blind_node_ends_the_extraction_without_a_row(
     local_ray: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     benchmark(tmp_path)
-    monkeypatch.setattr(extract, "_Place", lambda videos, staging: extract_place(videos / "elsewhere", staging))
+    monkeypatch.setattr(extract, "_Place", lambda staging: extract_place(staging / "elsewhere"))
     with pytest.raises(StorageError, match="elsewhere: node .* does not see this folder"):
         extract_dataset(tmp_path, "toy", actors=2)
     assert read_manifest(tmp_path / "images" / "toy") == {}

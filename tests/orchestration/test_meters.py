@@ -27,6 +27,12 @@ def test_without_ray_nothing_is_counted(monkeypatch: pytest.MonkeyPatch) -> None
     meters.epoch_ended("run", {"clips_per_second": 3.0})
 
 
+def test_names_beyond_ascii_stay_apart_in_tags() -> None:
+    """Ray raises for them; extraction of a data set called so with Ray is in test_extract."""
+    tags = [meters._tags(phase=f"extract {name}")["phase"] for name in ("küche 1", "köche 1", "my kitchen")]
+    assert len(set(tags)) == 3 and all(tag.isascii() for tag in tags) and tags[2] == "extract my kitchen"
+
+
 @pytest.mark.ray
 @pytest.mark.long
 def test_work_is_counted_and_actors_are_named(local_ray: ModuleType) -> None:

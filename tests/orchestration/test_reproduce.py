@@ -109,6 +109,58 @@ def test_what_differs_here_is_named(hcl: Command, folder: Path, data_root: Path)
     assert not any("episodes" in line or "settings" in line for line in differing)
 
 
+def verdicts(out: str) -> dict[str, str]:
+    """Of each check, by what was checked."""
+    cells = [[cell.strip() for cell in line.split("│")] for line in out.splitlines() if line.startswith("│")]
+    return {row[1]: row[4] for row in cells}
+
+
+def test_other_content_of_the_files_that_a_run_reads_differs(
+    hcl: Command, folder: Path, data_root: Path, tmp_path: Path
+) -> None:
+    """Weights of the backbone and class-name embeddings, of which the settings hold a path."""
+    shutil.rmtree(folder / "evaluation")
+    files = {"weights": tmp_path / "weights.pth", "embeddings": tmp_path / "names.npz"}
+    settings = folder / "experiment.yaml"
+    text = settings.read_text().replace("weights: none", f"weights: {files['weights']}")
+    text = text.replace("semantic: false", "semantic: true").replace(
+        "embeddings/{dataset}.npz", str(files["embeddings"])
+    )
+    settings.write_text(text)
+    for file in files.values():
+        file.write_bytes(b"one")
+    rows = {"weights": "training: file of model.weights", "embeddings": "training: class-name embeddings"}
+    reproduce = ("reproduce", folder, "--data", data_root)
+    found = verdicts(hcl(*reproduce).out)
+    assert {found[row] for row in rows.values()} == {"not recorded"}  # as in runs of earlier versions
+    origin, run = results.read_provenance(folder), Run(load_resolved(settings), data_root, folder.parent, folder)
+    results.write_provenance(folder, replace(origin, digests={**origin.digests, **data_digests(run)}))
+    found = verdicts(hcl(*reproduce).out)
+    assert {found[row] for row in rows.values()} == {"same"}
+    for name, file in files.items():
+        file.write_bytes(b"two")
+        found = verdicts(hcl(*reproduce).out)
+        assert found[rows[name]] == "DIFFERS", name
+        file.write_bytes(b"one")
+
+
+def test_frames_of_another_tool_that_have_changed_differ_from_a_record(
+    hcl: Command, folder: Path, data_root: Path, tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(data_root, tmp_path / "data"))
+    reproduce = ("reproduce", record_of(folder), "--data", data)
+    assert verdicts(hcl(*reproduce).out)["toy test: frames"] == "same"
+    frame = data / "images" / "toy" / "hen" / "hen_1" / "1.jpg"
+    content = bytearray(frame.read_bytes())
+    content[-20] ^= 1  # neither the first, the middle nor the last frame, and as many bytes
+    frame.write_bytes(content)
+    assert verdicts(hcl(*reproduce).out)["toy test: frames"] == "DIFFERS"
+    spoil(record_of(folder), digests={})
+    assert verdicts(hcl(*reproduce).out)["toy test: frames"] == "not recorded"
+    spoil(record_of(folder), digests={"frames": "0123456789abcdef"})  # of sizes alone
+    assert verdicts(hcl(*reproduce).out)["toy test: frames"] == "not recorded"
+
+
 def test_other_data_or_none_are_told(hcl: Command, folder: Path, tmp_path: Path) -> None:
     other = write_data(tmp_path / "other", ("toy",), n_videos=6)
     code, out, _ = hcl("reproduce", folder, "--data", other)
@@ -204,7 +256,7 @@ def test_a_record_of_an_older_version_is_asked_by_what_it_tells(hcl: Command, fo
     spoil(record_of(folder, "prototype"), settings=[], revision=None, versions={}, command="", experiment_digest="")
     code, out, err = hcl("reproduce", record_of(folder, "prototype"), "--data", data_root, "--run")
     assert code == 0, err
-    assert "not told" in out and "100.00%" in out and "as typed" not in out
+    assert "not recorded" in out and "100.00%" in out and "as typed" not in out
 
 
 def test_a_setting_that_was_added_since_is_named_and_changes_no_digest(
@@ -224,7 +276,7 @@ def test_a_setting_that_was_added_since_is_named_and_changes_no_digest(
     [line] = [one for one in out.splitlines() if "training: settings" in one]
     assert code == 0 and "same" in line
     [line] = [one for one in out.splitlines() if "settings added since" in one]
-    assert "matching.renormalise=False" in line and "not told" in line
+    assert "matching.renormalise=False" in line and "not recorded" in line
 
 
 def test_digests_from_before_the_number_of_workers_counted_are_known(folder: Path) -> None:
