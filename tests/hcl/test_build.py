@@ -59,7 +59,7 @@ def test_every_setting_of_the_model_reaches_it():
     )
     assert len(model.encoder.layers) == 2
     layer = model.encoder.layers[0]
-    assert (layer.attention.num_heads, layer.linear1.out_features, layer.dropout.p) == (3, 40, 0.25)
+    assert (layer.attention.num_heads, layer.linear1.out_features, layer.rate) == (3, 40, 0.25)
     assert layer.pre_norm and model.encoder.positions.row.num_embeddings == 9
     assert model.classifier.out_features == 7
     assert model.frozen_stages == 5 and model.batch_norm == "frozen"
@@ -90,7 +90,7 @@ def test_names_learn_only_where_a_term_has_a_gradient_for_them():
         )
         model = build.make_model(settings, 3)
         assert model.heads.semantic_linear.in_features == 6
-        features, logits = model(clips(), torch.ones(4, 6))
+        features, logits = model(clips(), torch.ones(4, 6), torch.arange(4))
         terms = contrastive_terms(features, features, neighbouring_pairs(0, 4), **arguments.training_matching(settings))
         (sum(terms.values()) + logits.sum()).backward()
         assert [key for key, value in model.named_parameters() if value.requires_grad and value.grad is None] == []
