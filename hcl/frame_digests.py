@@ -20,9 +20,9 @@ from typing import NamedTuple
 import numpy as np
 
 from hcl.arrays import load_arrays, save_arrays
-from hcl.decoding import frames_digest
 from hcl.errors import StorageError
 from hcl.folders import FrameFolder
+from hcl.frame_writing import frames_digest
 
 KEPT = ".digests.npz"
 _MANY = 1000  # videos: reading more takes long enough to be told

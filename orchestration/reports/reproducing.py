@@ -141,6 +141,8 @@ def _claim(recorded: Recorded, folder: Path) -> None:
                 remedy="name another folder with --runs, or move this one away",
             )
     write_json(mark, content)
+
+
 def _content_checks(record: results.EvaluationRecord, found: dict[str, str] | None, problem: str) -> list[Check]:
     """Of the frames, class-name embeddings and weights that a record depends on; older records do not tell them."""
     checks = []

@@ -369,6 +369,8 @@ def test_what_lies_beside_frames_is_neither_packed_nor_removed(images: Path) -> 
     other.parent.rmdir()
     unpack_dataset(images)
     assert (images / VIDEOS[1].key / "0.jpg").exists() and notes.exists()
+
+
 def test_folders_that_hold_more_than_frames_are_left_alone(images: Path) -> None:
     """Packing removes folders: optical flow and notes of another tool would go with them."""
     (images / "zip" / "other").mkdir()
