@@ -7,6 +7,7 @@ stand under `module.` too. Every file holds the linear layers of both tuple size
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -57,7 +58,7 @@ def read_published(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             "is a checkpoint of this program, not a released state dict",
             where=str(path),
-            remedy=f"evaluate it where it lies, in its run's folder: hcl evaluate RUN/checkpoints/{path.name}",
+            remedy=f"evaluate it in its run's folder: hcl evaluate RUN/checkpoints/{shlex.quote(path.name)}",
         )
     wrapped, _ = state_dict_in(content)
     wrong = [

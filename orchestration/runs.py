@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -138,7 +139,11 @@ class Run:
         if not self.has_last() and not n_epochs:
             return Resumption("", {}, "")
         best = self.folder / BEST
-        others = f"; its best weights can be evaluated: hcl evaluate {self.folder.name}" if best.exists() else ""
+        others = (
+            f"; its best weights can be evaluated: hcl evaluate {shlex.quote(self.folder.name)}"
+            if best.exists()
+            else ""
+        )
         raise CheckpointError(
             f"{problems[0]}, though the run has trained {n_epochs} epochs; {PREVIOUS}: {problems[1]}",
             where=str(self.folder / LAST),

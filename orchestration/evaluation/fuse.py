@@ -118,7 +118,7 @@ def check_fusion_is_of(folder: Path) -> None:
         raise ConfigError(
             "was chosen with weights that the run no longer has",
             where=str(folder / FUSION),
-            remedy=f"choose again: hcl fuse {folder.name} --restart",
+            remedy=f"choose again: hcl fuse {shlex.quote(folder.name)} --restart",
         )
 
 

@@ -42,7 +42,7 @@ def asked_examples(
         raise ConfigError(
             f"was evaluated by {method} with weights that it no longer has: what was right then may be wrong now",
             where=str(folder),
-            remedy=f"hcl evaluate {folder.name} again",
+            remedy=f"hcl evaluate {shlex.quote(folder.name)} again",
         )
     frame = frame[frame["shot"] == (frame["shot"].min() if shot is None else shot)]
     found = outcomes_of(frame.sort_values("created"))

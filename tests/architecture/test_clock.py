@@ -21,6 +21,8 @@ WALL = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime",
 ALLOWED = {
     "orchestration/machines/doctor.py": "compares the clocks of nodes",
     "orchestration/machines/node.py": "tells a node's",
+    "orchestration/machines/ray_folder.py": "removes logs of failures after days",
+    "orchestration/notices.py": "a name in the order of writing",
     "orchestration/training/fitting.py": "a name that no other has",
     "orchestration/sweeps/tuning.py": "a name that no other has",
     "orchestration/cli/jobs.py": "shows how long a job has run",

@@ -239,7 +239,7 @@ def test_explanations(tmp_path: Path, record: bytes, picture: bytes) -> None:
 def test_the_note_of_packed_code(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "revision.json").write_bytes(content)
     with contained(tmp_path):
-        _packed_state(tmp_path / "revision.json")
+        _packed_state(tmp_path / "revision.json", "no checkout")
 
 
 class _Run:

@@ -123,7 +123,7 @@ def test_a_fusion_that_was_written_is_read(tmp_path: Path) -> None:
 def test_records_of_a_search_of_fusions(tmp_path: Path, content: Any) -> None:
     (tmp_path / "search.yaml").write_text(json.dumps(content))
     with contained(tmp_path):
-        _repeated(tmp_path / "search.yaml", SEARCH["asked"])
+        _repeated(tmp_path / "search.yaml", {**SEARCH["asked"], "weights": "0123456789ab"})
 
 
 @fuzzed(40)

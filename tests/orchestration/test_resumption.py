@@ -76,10 +76,15 @@ def run(data_root: Path, tmp_path: Path, accuracies: dict[int, float]) -> Run:
     return prepare(experiment, data_root=data_root, runs=tmp_path)
 
 
+def _link(source: str, destination: str) -> None:
+    Path(destination).unlink(missing_ok=True)
+    os.link(source, destination)
+
+
 @pytest.fixture
 def begun(three: Run, run: Run) -> Run:
     """The same in a folder of its own."""
-    shutil.copytree(three.folder, run.folder, copy_function=os.link, dirs_exist_ok=True)
+    shutil.copytree(three.folder, run.folder, copy_function=_link, dirs_exist_ok=True)
     return run
 
 

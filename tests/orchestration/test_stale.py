@@ -20,7 +20,7 @@ from orchestration.evaluation.scorer import Scorer
 from orchestration.evaluation.single_episodes import asked_examples
 from orchestration.runs import BEST, FUSION, NEXT_BEST, WRITER, Run
 from orchestration.training import grids
-from orchestration.training.keeping import _name_best
+from orchestration.training.resumption import name_best
 from orchestration.training.worker import run_epochs
 from results.marks import LOZENGE
 from results.weights import read_digest
@@ -131,10 +131,10 @@ def test_the_fusion_of_an_epoch_is_there_before_its_weights_are_the_best(folder:
     (folder / BEST).unlink()
     (folder / BEST).mkdir()  # what cannot be replaced
     with pytest.raises(IsADirectoryError):
-        _name_best(run, row)
+        name_best(run, row)
     assert (folder / FUSION).exists() and (folder / NEXT_BEST).exists()
     (folder / BEST).rmdir()
-    _name_best(run, row)
+    name_best(run, row)
     check_fusion_is_of(folder)
     assert f"weights: {read_digest(folder / BEST)}" in (folder / FUSION).read_text().replace("'", "").replace('"', "")
 
