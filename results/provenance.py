@@ -177,7 +177,7 @@ def _git(folder: Path, *arguments: str, **place: str) -> _Answer:
             ["git", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=_PATIENCE_S
         )
     except subprocess.TimeoutExpired:
-        return _Answer(None, f"no answer of git within {_PATIENCE_S} s")
+        return _Answer(None, f"git: no answer within {_PATIENCE_S} s")
     except (OSError, UnicodeError) as error:
         return _Answer(None, f"git cannot be run: {getattr(error, 'strerror', None) or error}")
     if answer.returncode:
