@@ -21,11 +21,11 @@ install: $(STAMP) ## make .venv and install the tested versions into it
 demo: $(STAMP) ## the whole way on generated videos: extract, sweep, train, evaluate, report
 	$(BIN)/hcl demo
 test: $(STAMP) ## every test but benchmarks, clusters and the long ones; TESTS=PATH runs some of them
-	$(BIN)/python -m pytest $(or $(TESTS),-n 2)
+	$(BIN)/python -m pytest $(or $(TESTS),-n 2 --dist loadfile)
 test-processors: $(STAMP) ## the numeric tests with each of torch's instruction sets that this processor has
 	@for set in $$($(BIN)/python -c '$(INSTRUCTION_SETS)'); do \
 	  echo "ATEN_CPU_CAPABILITY=$$set"; \
-	  ATEN_CPU_CAPABILITY=$$set $(BIN)/python -m pytest -n 2 tests/hcl tests/parity || exit 1; done
+	  ATEN_CPU_CAPABILITY=$$set $(BIN)/python -m pytest -n 2 --dist loadfile tests/hcl tests/parity || exit 1; done
 test-cluster: $(STAMP) ## a head, worker nodes and a job server on this machine, and nodes killed at work
 	$(BIN)/python -m pytest -m cluster tests/cluster
 test-long: $(STAMP) ## tests of half a minute and more, such as series of kills

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
@@ -40,18 +38,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if ROOT / "tests" / "bench" in item.path.parents:
             item.add_marker(pytest.mark.bench)
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """For `-n 2`: modules with Ray share one process and its Ray, all others keep their fixtures."""
-    from xdist.scheduler import LoadScopeScheduling
-
-    class ByModule(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            module = nodeid.partition("::")[0]
-            return "ray" if re.search(r"mark\.ray\b|\blocal_ray\b", (ROOT / module).read_text()) else module
-
-    return ByModule(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
