@@ -171,7 +171,7 @@ def _sums(values: np.ndarray) -> list[list[int]]:
 
 
 def _crc(values: np.ndarray, view: int, clip: int) -> int:
-    """Of a clip's bytes and of how they are to be read: that stands in the file's header only."""
+    """Return the checksum of a clip's bytes and of how they are to be read, which stands in the file's header only."""
     row = values[view, clip]
     return zlib.crc32(np.ascontiguousarray(row).data, zlib.crc32(f"{row.dtype.str}{row.shape}".encode()))
 

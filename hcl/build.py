@@ -149,7 +149,7 @@ def trained_model(experiment: Experiment, checkpoint: Path) -> Model:
 
 
 def prepare_training(experiment: Experiment, model: Model, *, compile_parts: bool = True) -> None:
-    """What training alone does to a model: parts that learn nothing, are computed twice, or are compiled.
+    """Prepare a model for training: freeze parts that learn nothing, recompute others, and compile.
 
     Call it after `optimizer_of`: a checkpoint's optimiser knows all parameters, whatever is left out of the loss.
 
@@ -170,7 +170,7 @@ def prepare_training(experiment: Experiment, model: Model, *, compile_parts: boo
 
 
 def _patches_are_compared(experiment: Experiment) -> bool:
-    """Whether a term of the loss compares projected patches: a spatial one, or the global one through their mean."""
+    """Return whether a term of the loss compares projected patches: a spatial one, or the global one by their mean."""
     loss = experiment.loss
     return loss.sigma_spatial > 0 or loss.sigma_spatial_cycle > 0 or experiment.matching.global_pooling == "mean"
 

@@ -39,7 +39,7 @@ class FrameOptions:
 
 @dataclass(frozen=True)
 class Probe:
-    """What came of a video's first frame: the decoder that reads it, or why none does."""
+    """The outcome for a video's first frame: the decoder that reads it, or the reason why none does."""
 
     decoder: str
     decoder_version: str

@@ -140,7 +140,7 @@ def _before(data_root: Path, listed: Partition) -> list[Partition]:
 
 
 def _accepted_of(data_root: Path, listed: Partition) -> Accepted | None:
-    """What the last check has accepted of a partition. Raises as `left_out`."""
+    """Return what the last check has accepted of a partition. Raises as `left_out`."""
     accepted = read_effective(data_root, listed.dataset).get(listed.name)
     if accepted is None:
         return None

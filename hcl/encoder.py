@@ -134,7 +134,7 @@ class EncoderLayer(nn.Module):
     def _attend_with_dropout(
         self, placed: Float[Tensor, "clip token dim"], x: Float[Tensor, "clip token dim"], draws: Draws
     ) -> Float[Tensor, "clip token dim"]:
-        """What `nn.MultiheadAttention` does, which would draw from torch's generator."""
+        """Compute what `nn.MultiheadAttention` does, which would draw from torch's generator."""
         attention = self.attention
         weights, biases = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
         query, key, value = (

@@ -187,7 +187,7 @@ class FrameStore:
         return max(factor for factor in _MODES if factor == 1 or min(record.width, record.height) >= factor * min_side)
 
     def _folder(self, video: Video) -> Path:
-        """Where a video's frames lie, or would; those of another tool may lie under another spelling of the name."""
+        """Return where a video's frames lie, or would; another tool may have spelled the name otherwise."""
         path = self.images_root / video.class_name / video.name
         record = self._records.get(video.key)
         if record is not None and record.status == "ok":
@@ -204,7 +204,7 @@ class FrameStore:
         return self._packed[alike[0]] if len(alike) == 1 else None
 
     def _is_respelled(self, video: Video) -> bool:
-        """Whether there is something under another spelling of a name that is not there itself."""
+        """Return whether there is something under another spelling of a name that is not there itself."""
         folder = self._folder(video)
         is_there = folder.is_dir() and folder != self.images_root / video.class_name / video.name
         return is_there or self._packed_of(video) is not None

@@ -28,14 +28,14 @@ _COLUMNS = [re.compile(rf"(.*\S)((?:[ \t]+[0-9]+){{{n}}})", re.DOTALL) for n in 
 
 @dataclass
 class Known:
-    """Whether there is anything of a name: frames, a record of them, or a video file, where the card looks for it."""
+    """Return whether a name has frames, a record of them, or a video file where the card looks for it."""
 
     data_root: Path
     dataset: str
     _spellings: Spellings = field(default_factory=Spellings)
 
     def as_it_is(self, line: str) -> bool:
-        """Whether there is something of exactly this name."""
+        """Return whether there is something of exactly this name."""
         class_name, slash, name = line.partition("/")
         if not slash or problem_with(class_name) or problem_with(name):
             return False
@@ -52,7 +52,7 @@ class Known:
         return frozenset(read_manifest(frames_folder(self.data_root, self.dataset)))
 
     def by_spelling(self, line: str) -> bool:
-        """Whether there is something of this name or of another spelling of it."""
+        """Return whether there is something of this name or of another spelling of it."""
         class_name, slash, name = line.partition("/")
         if not slash or problem_with(class_name) or problem_with(name):
             return False

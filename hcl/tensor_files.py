@@ -114,7 +114,7 @@ _HARMLESS = [
 
 
 def _other_kind(path: Path) -> tuple[str, str] | None:
-    """What a file is that no reader of tensors takes, and what to do about it; None for all others."""
+    """Return what a file is that no reader of tensors takes, and a remedy; None for all others."""
     with path.open("rb") as file:
         begins = file.read(512)
     if not begins:

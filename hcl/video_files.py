@@ -35,7 +35,7 @@ _FRAME = re.compile(r".*[0-9]\.(?:jpe?g|png|bmp|webp|tiff?)", re.IGNORECASE | re
 
 @dataclass(frozen=True)
 class VideoTree:
-    """What a folder of class folders holds.
+    """The content of a folder of class folders.
 
     Attributes:
         files: `class/video` -> file, sorted.
@@ -53,7 +53,7 @@ class VideoTree:
 
 @dataclass
 class _Folder:
-    """What lies in one folder, of visible names."""
+    """The visible content of one folder."""
 
     parts: tuple[str, ...]
     videos: list[str] = field(default_factory=list)
@@ -68,12 +68,12 @@ class _Folder:
 
 
 def is_video(name: str) -> bool:
-    """Whether a file's name is that of a video."""
+    """Return whether a file's name is that of a video."""
     return os.path.splitext(name)[1].lower() in VIDEO_EXTENSIONS
 
 
 def is_unfinished(name: str) -> bool:
-    """Whether a file's name is that of a download which has not ended."""
+    """Return whether a file's name is that of a download which has not ended."""
     return _UNFINISHED.fullmatch(name) is not None
 
 

@@ -14,7 +14,7 @@ Picture = UInt8[np.ndarray, "height width 3"]
 
 @dataclass(frozen=True)
 class VideoHeader:
-    """What a file says of itself, which need not be true."""
+    """The header of a video file, which need not be true."""
 
     fps: float = 0.0  # 0: it does not say
     n_frames: int = 0  # 0: it does not say

@@ -163,7 +163,7 @@ class Run:
 
 
 class Resumption(NamedTuple):
-    """What training goes on from.
+    """The checkpoint that training resumes from.
 
     Attributes:
         file: `LAST` or `PREVIOUS`; empty: it begins.

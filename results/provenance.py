@@ -162,7 +162,7 @@ def versions_of(packages: Sequence[str]) -> dict[str, str]:
 
 
 class _Answer(NamedTuple):
-    """What git said: None where it failed; why, where that says something; whether it refused another's checkout."""
+    """The answer of git: None where it failed, the reason, and whether it refused another user's checkout."""
 
     output: str | None
     problem: str = ""

@@ -155,7 +155,7 @@ def over_videos(
 
 
 class _OfClass(NamedTuple):
-    """What the videos of one class move the overall mean by, as deviations, and variances of the mean."""
+    """Return how far the videos of one class move the overall mean, as deviations, and variances of the mean."""
 
     influence: Floats  # (video,)
     noise: float  # of what is random, counted once

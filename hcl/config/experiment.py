@@ -123,17 +123,17 @@ class Experiment(Section):
 
     @property
     def learns_from_copies(self) -> bool:
-        """Whether training and selection use videos that are copies of others, as the release does."""
+        """Tell whether training and selection use videos that are copies of others, as the release does."""
         return self.data.keep_copies or self.data.protocol == "published"
 
     @property
     def asks_copies(self) -> bool:
-        """Whether episodes hold videos that are copies of others, as those of the printed results."""
+        """Tell whether episodes hold videos that are copies of others, as those of the printed results."""
         return self.data.keep_copies or self.evaluation.protocol == "published"
 
     @property
     def depends_on_workers(self) -> bool:
-        """Whether the number of workers shows in what is learnt, which is by batch norm alone.
+        """Tell whether the number of workers shows in what is learnt, which is by batch norm alone.
 
         A worker normalises by its own frames, and keeps the running statistics of its own episodes. Statistics of all
         workers are those of a pair batch, which is shared; of several episodes at once one worker knows none.

@@ -36,7 +36,7 @@ from orchestration.machines.storage import check_seen
 
 @dataclass(frozen=True)
 class ExtractSummary:
-    """What a call of `extract_dataset` did. Counts are of this call; `failed` are all videos without frames.
+    """The outcome of a call of `extract_dataset`. Counts are of this call; `failed` are all videos without frames.
 
     `n_confirmed` of `n_skipped` were looked at again: a version that knew no second decoder had extracted them.
     """
@@ -141,7 +141,7 @@ def _summary(
 
 @dataclass(frozen=True)
 class _Place:
-    """What a node has to see beside the folder of a video: the one of this very run in which frames are made."""
+    """The staging folder of this run, which a node has to see beside the folder of a video."""
 
     staging: Path
 

@@ -144,7 +144,7 @@ def _claim(recorded: Recorded, folder: Path) -> None:
 
 
 def _content_checks(record: results.EvaluationRecord, found: dict[str, str] | None, problem: str) -> list[Check]:
-    """Of the frames, class-name embeddings and weights that a record depends on; older records do not tell them."""
+    """Check the frames, class-name embeddings and weights that a record depends on; older records lack them."""
     checks = []
     for name in dict.fromkeys(["frames", *record.digests, *(found or {})]):
         here = problem if found is None else found.get(name, "none")
@@ -160,7 +160,7 @@ def _recorded(digests: Mapping[str, str], name: str, here: str) -> str:
 
 
 def _content(name: str) -> str:
-    """What a digest is of, in words."""
+    """Say in words what a digest is of."""
     kind, _, partition = name.partition(".")
     words = {"frames": "frames", "embeddings": "class-name embeddings", "weights": "file of model.weights"}
     return f"{words[kind]} of {partition}" if partition else words.get(kind, f"videos of {name}")

@@ -166,7 +166,7 @@ def _nodes_die(name: str, folder: Path) -> ClusterError:
 
 
 def _told_by_tune(trial: Trial) -> str:
-    """What Tune has written down of the last failure; empty where there is nothing."""
+    """Return what Tune has written down of the last failure; empty where there is nothing."""
     path = Path(trial.error_file) if trial.error_file else None  # what Tune reads itself lies where it is copied later
     return (
         path.read_text(errors="replace").split("\nFailure # ")[-1].partition("\n")[2] if path and path.exists() else ""
@@ -174,7 +174,7 @@ def _told_by_tune(trial: Trial) -> str:
 
 
 def last_line(text: str) -> str:
-    """What went wrong in one line: neither traceback nor remedy."""
+    """Return what went wrong in one line: neither traceback nor remedy."""
     if "low on memory" in text:
         return "its process was killed because the node ran out of memory: run fewer trials at once, or smaller ones"
     if text.startswith("The actor died"):

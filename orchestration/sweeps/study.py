@@ -172,7 +172,7 @@ def _refuse_other(content: Mapping[str, Any], known: Mapping[str, Any], *, where
 
 
 def _has_workers_of(study: Study) -> bool:
-    """Whether the experiment in the study's folder has the number of workers that is asked for now."""
+    """Return whether the experiment in the study's folder has the number of workers that is asked for now."""
     settings = study.folder / "experiment.yaml"
     return settings.exists() and load_resolved(settings).train.workers == study.experiment.train.workers
 

@@ -43,7 +43,7 @@ class Diary:
         self._add(f"epoch {row['epoch']}: {val}, loss {row['loss_total']:.3f}")
 
     def notes(self, text: str) -> None:
-        """What a user should know of its files."""
+        """Return what a user should know of its files."""
         self._add(text)
 
     def stops(self, error: BaseException) -> None:

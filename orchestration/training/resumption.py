@@ -1,4 +1,4 @@
-"""Going on: which of a run's files count after whatever has stopped it, or damaged one of them.
+"""Resuming: which of a run's files count after whatever has stopped it, or damaged one of them.
 
 `last.pt` is what a run goes on from, `previous.pt` the checkpoint before it, for the day on which the last cannot be
 read. Both hold the metrics of all epochs, so that `metrics.parquet` can be written from either.
@@ -106,7 +106,7 @@ def fusion_of(row: dict[str, Any]) -> dict[str, float]:
 
 
 def chosen_by(row: dict[str, Any]) -> float:
-    """What makes an epoch the best."""
+    """Return the value by which the best epoch is chosen."""
     return row.get(FUSED_ACCURACY, row["val_accuracy"])
 
 

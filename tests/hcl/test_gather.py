@@ -7,18 +7,11 @@ everything that is compared and writes it down. The same functions run here for 
 from __future__ import annotations
 
 import math
-import multiprocessing
-import os
-import sys
-import time
-from multiprocessing.context import ForkServerContext
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -26,10 +19,11 @@ from hcl.batches import Batch
 from hcl.episodes import sample_episodes
 from hcl.errors import NonFiniteLossError
 from hcl.evaluation import Matcher
-from hcl.gather import Gather, OneProcess, Workers
+from hcl.gather import Gather, OneProcess
 from hcl.losses import TERMS, classification_loss, contrastive_terms, neighbouring_pairs, weighted_total
 from hcl.training import BatchLoss, PairLoss, train_step
 from hcl.validation import validate
+from tests.hcl.process_group import computed
 from tests.hcl.test_evaluation import LABELS as VALIDATION_LABELS
 from tests.hcl.test_evaluation import SIGMAS as FUSION
 from tests.hcl.test_evaluation import Clips
@@ -142,39 +136,10 @@ def everything(gather: Gather) -> dict[str, Any]:
 # --- processes ------------------------------------------------------------------------------------------------------
 
 
-def worker(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
-    for world in WORLDS:
-        if rank >= world:
-            return
-        dist.init_process_group("gloo", init_method=f"file://{folder}/store{world}", rank=rank, world_size=world)
-        torch.save(everything(Workers()), f"{folder}/of_{world}_rank_{rank}.pt")
-        dist.barrier()
-        dist.destroy_process_group()
-
-
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str, Any]]]:
     """By the number of workers: what each rank computed."""
-    folder = tmp_path_factory.mktemp("group")
-    context: ForkServerContext = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])  # torch is imported once, not in every process
-    processes = [context.Process(target=worker, args=(rank, str(folder)), daemon=True) for rank in range(max(WORLDS))]
-    for process in processes:
-        process.start()
-    deadline = time.monotonic() + 120
-    for process in processes:
-        process.join(max(0.0, deadline - time.monotonic()))
-    for process in processes:
-        if process.is_alive():
-            process.kill()
-    assert [process.exitcode for process in processes] == [0] * len(processes)
-    return {1: [everything(OneProcess())]} | {world: read(folder, world) for world in WORLDS}
-
-
-def read(folder: Path, world: int) -> list[dict[str, Any]]:
-    return [torch.load(folder / f"of_{world}_rank_{rank}.pt", weights_only=True) for rank in range(world)]
+    return {1: [everything(OneProcess())]} | computed(everything, WORLDS, tmp_path_factory.mktemp("group"))
 
 
 def error_of(ours: Tensor, one: Tensor, at_least: float = 0.0) -> float:

@@ -5,16 +5,11 @@ Four processes are started once, as in test_gather: a group of four, and then a 
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import sys
-import time
 from itertools import product
 from typing import Any, NamedTuple
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -22,8 +17,9 @@ from hcl import build
 from hcl.batches import sampled_batches
 from hcl.config import REGIMES, Experiment
 from hcl.episodes import sample_episodes
-from hcl.gather import Gather, OneProcess, Workers
+from hcl.gather import Gather, OneProcess
 from hcl.training import train_step
+from tests.hcl.process_group import computed
 from tests.hcl.test_regimes import CLASSES, LABELS, Spots, experiment_of, tiny_backbone, train
 
 WORLDS = (4, 2)
@@ -128,36 +124,10 @@ def everything(gather: Gather) -> dict[str, Any]:
     }
 
 
-def worker(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
-    for world in WORLDS:
-        if rank >= world:
-            return
-        dist.init_process_group("gloo", init_method=f"file://{folder}/store{world}", rank=rank, world_size=world)
-        torch.save(everything(Workers()), f"{folder}/of_{world}_rank_{rank}.pt")
-        dist.barrier()
-        dist.destroy_process_group()
-
-
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str, Any]]]:
     """By the number of workers: what each rank computed."""
-    folder = tmp_path_factory.mktemp("group")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    processes = [context.Process(target=worker, args=(rank, str(folder)), daemon=True) for rank in range(max(WORLDS))]
-    for process in processes:
-        process.start()
-    deadline = time.monotonic() + 120
-    for process in processes:
-        process.join(max(0.0, deadline - time.monotonic()))
-    for process in processes:
-        if process.is_alive():
-            process.kill()
-    assert [process.exitcode for process in processes] == [0] * len(processes)
-    paths = {world: [f"{folder}/of_{world}_rank_{rank}.pt" for rank in range(world)] for world in WORLDS}
-    return {world: [torch.load(path, weights_only=True) for path in of_world] for world, of_world in paths.items()}
+    return computed(everything, WORLDS, tmp_path_factory.mktemp("group"))
 
 
 @pytest.fixture(scope="module")
