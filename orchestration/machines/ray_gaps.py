@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -144,3 +145,14 @@ def in_groups_of_their_own() -> Iterator[None]:
 
     with patch.object(utils, "set_kill_on_parent_death_linux", prepare):
         yield
+
+
+def work_in(folder: Path) -> None:
+    """Change into the folder in which the command was called, where this node has it.
+
+    Ray Train and Tune start their workers in folders of their own, where a relative path in the settings, such as
+    `model.weights`, means another file. Closed upstream when `WorkingDirectorySetupCallback` of Ray Train and
+    `Trainable` of Ray Tune can be told to leave the folder as it is.
+    """
+    with suppress(OSError):
+        os.chdir(folder)

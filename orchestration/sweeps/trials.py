@@ -25,7 +25,7 @@ import results
 from hcl.atomic import discard_folder
 from hcl.errors import CheckpointError, HCLError, StorageError
 from hcl.resolve import load_resolved, to_yaml
-from orchestration.machines.ray_gaps import train_gives_back_its_workers
+from orchestration.machines.ray_gaps import train_gives_back_its_workers, work_in
 from orchestration.machines.roles import mark
 from orchestration.machines.storage import SAME_RUNS, check_seen
 from orchestration.notices import keep_notices
@@ -68,7 +68,13 @@ def trainable(study: Study, train: Train | None = None) -> Any:
         # A driver that took a CPU could leave its own workers without one. Clusters may declare a resource for it.
         resources = {"trial_driver": 1.0} if ray.cluster_resources().get("trial_driver") else {"cpu": 0.01}
         train = train or _train_by_workers
-    return tune.with_resources(functools.partial(_run_trial, study=study, train=train), resources)
+    return tune.with_resources(functools.partial(_run_process, study=study, train=train, folder=Path.cwd()), resources)
+
+
+def _run_process(config: dict[str, Any], study: Study, train: Train, folder: Path) -> None:
+    """Run a trial in a process of Ray Tune, with relative paths as in the folder of the command."""
+    work_in(folder)
+    _run_trial(config, study, train)
 
 
 def _run_trial(config: dict[str, Any], study: Study, train: Train) -> None:

@@ -23,7 +23,7 @@ from hcl.errors import ClusterError, HCLError, StorageError, TrainingError
 from hcl.gather import Gather, OneProcess, Workers
 from orchestration.console import notes
 from orchestration.machines import meters
-from orchestration.machines.ray_gaps import ctrl_c_ends_training
+from orchestration.machines.ray_gaps import ctrl_c_ends_training, work_in
 from orchestration.machines.roles import wait_for_nodes
 from orchestration.machines.storage import SAME_RUNS, check_seen, storage_error
 from orchestration.runs import FAILED, Run
@@ -115,7 +115,7 @@ def _trainer(
     n_tries = 3 if settings.min_workers is None else 0  # to start the workers again; where fewer will do, `fit` tries
     return TorchTrainer(
         _train_worker,
-        train_loop_config={"run": run, "report": report},
+        train_loop_config={"run": run, "report": report, "folder": Path.cwd()},
         torch_config=TorchConfig(backend="nccl" if settings.use_gpu else "gloo", timeout_s=600),
         scaling_config=ScalingConfig(
             num_workers=n_workers,
@@ -135,6 +135,7 @@ def _trainer(
 
 def _train_worker(config: dict[str, Any]) -> None:
     """Runs in each of Ray Train's workers."""
+    work_in(config["folder"])
     run: Run = config["run"]
     context = ray.train.get_context()
     report = config["report"] if config["report"] and context.get_world_rank() == 0 else dict
