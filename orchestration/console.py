@@ -14,9 +14,9 @@ from rich.measure import Measurement
 from rich.table import Table
 
 import results
-from results.marks import marked
-from results.markup import bold_cells
-from results.tables import accuracy_table, trials_table
+from results.tables.accuracy import accuracy_table, trials_table
+from results.tables.cells import marked
+from results.tables.markup import bold_cells
 
 out, notes = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
 """What was asked for, and what is said about it. Lines are never broken: commands in them are there to be copied.
@@ -24,7 +24,7 @@ Tables, whose cells and titles are wrapped, are printed with `soft_wrap=False`."
 
 
 def show_epoch(row: dict[str, Any]) -> None:
-    """One line an epoch: for a log; a terminal gets `orchestration.training.live`."""
+    """One line an epoch: for a log; a terminal gets `orchestration.training.view`."""
     terms = " ".join(f"{name.removeprefix('loss_')} {row[name]:.3f}" for name in row if name.startswith("loss_"))
     out.print(
         f"epoch {row['epoch']}: val {percent(row['val_accuracy'])} ± {100 * (row['val_ci95'] or 0):.1f}  "

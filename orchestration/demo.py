@@ -8,16 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import results
-from hcl.resolve import override, resolve
-from hcl.synthetic import ACTIONS, DOMAINS, dataset_name, make_benchmark
+from hcl.config.resolve import override, resolve
+from hcl.synthetic.benchmark import ACTIONS, DOMAINS, dataset_name, make_benchmark
 from orchestration.console import out, print_table, show_epoch, show_records, show_trial, show_trials
 from orchestration.evaluation.evaluate import evaluate
 from orchestration.evaluation.questions import Target, encodings, questions_of
 from orchestration.extraction.extract import extract_dataset
-from orchestration.machines.runtime import connect, progress
-from orchestration.reports.reporting import make_report
+from orchestration.reports.report import make_report
+from orchestration.runtime.connect import connect
+from orchestration.runtime.progress import progress
+from orchestration.sweeps.records import best_experiment
 from orchestration.sweeps.study import Study
-from orchestration.sweeps.study_records import best_experiment
 from orchestration.sweeps.sweep import sweep
 from orchestration.training.train import train
 from search_spaces import load_space

@@ -1,12 +1,12 @@
 """What came out: records on disk, tidy frames, statistics, tables and a report. Neither torch nor Ray.
 
-`results.report` is imported by name: it brings jinja2, which a worker that writes a record does not need.
+`results.page.report` is imported by name: it brings jinja2, which a worker that writes a record does not need.
 """
 
 from results.errors import RecordError
-from results.outcomes import Outcomes, Questions, read_outcomes, write_outcomes
-from results.provenance import collect_provenance, finished, now
-from results.records import (
+from results.records.outcomes import Outcomes, Questions, read_outcomes, write_outcomes
+from results.records.provenance import collect_provenance, finished, now
+from results.records.records import (
     EvaluationRecord,
     Provenance,
     SweepRecord,
@@ -23,9 +23,9 @@ from results.records import (
     write_provenance,
     write_sweep,
 )
-from results.resampling import over_classes, over_videos
-from results.statistics import mean_and_ci95, paired_difference
-from results.store import Results, Skipped, load
+from results.records.store import Results, Skipped, load
+from results.statistics.episodes import mean_and_ci95, paired_difference
+from results.statistics.resampling import over_classes, over_videos
 
 __all__ = [
     "EvaluationRecord",

@@ -18,7 +18,7 @@ os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # no line twice
 os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "30")  # an unmeetable request fails, never hangs
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-# Workers find the packages and the test modules (tests.orchestration.test_train) where pytest found them.
+# Workers find the packages and the test modules (tests.orchestration.training.test_train) where pytest found them.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 from hypothesis import settings  # noqa: E402
@@ -29,7 +29,12 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 # The shapes in the signatures of hcl/ are checked at run time, in tests only.
-CHECKED = [f"hcl.{path.stem}" for path in (ROOT / "hcl").glob("*.py") if "jaxtyping" in path.read_text()]
+CHECKED = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in sorted((ROOT / "hcl").rglob("*.py"))
+    if "jaxtyping" in path.read_text()
+]
+assert len(CHECKED) > 30, "the modules of hcl were not found"
 install_import_hook(CHECKED, "beartype.beartype")
 
 

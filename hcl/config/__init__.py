@@ -1,6 +1,6 @@
 """What an experiment is: every setting with its type, bounds, unit and meaning.
 
-`hcl.resolve` builds an `Experiment` from YAML files and overrides; nothing below the edge of the
+`hcl.config.resolve` builds an `Experiment` from YAML files and overrides; nothing below the edge of the
 program takes a configuration object, only plain named arguments.
 """
 

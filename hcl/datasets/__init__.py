@@ -1,1 +1,1 @@
-"""Named data sets, one YAML each; `hcl.catalogue` reads them."""
+"""Named data sets, one YAML each; `hcl.datasets.cards` reads them."""

@@ -1,1 +1,1 @@
-"""Named experiments, one YAML file each; `hcl.resolve` reads them."""
+"""Named experiments, one YAML file each; `hcl.config.resolve` reads them."""

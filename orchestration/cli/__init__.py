@@ -12,36 +12,29 @@ from rich.markup import escape
 
 from cluster import PlaceError
 from hcl.errors import HCLError, StorageError
-from hcl.storing import remedy_for
+from hcl.files.disk_errors import remedy_for
 from orchestration.cli import (
-    check,
     checkpoint,
     cluster,
     config,
     data,
     demo,
     doctor,
-    embed,
     evaluate,
     explain,
-    export,
-    frames,
+    extract,
     fuse,
     jobs,
-    listing,
     report,
     reproduce,
     results,
-    show,
-    splits,
     submit,
     sweep,
-    track,
     train,
 )
 from orchestration.console import notes
-from orchestration.machines.interrupts import INTERRUPTED, orderly_ends
-from orchestration.machines.storage import storage_error
+from orchestration.runtime.signals import INTERRUPTED, orderly_ends
+from orchestration.storage.places import storage_error
 from results import RecordError
 from search_spaces import SpaceError
 
@@ -53,7 +46,7 @@ app = typer.Typer(
 )
 for command in (
     demo.demo,
-    frames.extract,
+    extract.extract,
     train.train,
     sweep.sweep,
     evaluate.evaluate,
@@ -65,30 +58,14 @@ for command in (
     doctor.doctor,
 ):
     app.command()(command)
-data.app.command("list")(check.list_datasets)
-data.app.command("check")(check.check)
-data.app.command("show")(show.show)
-data.app.command("embed")(embed.embed)
-data.app.command("pack")(frames.pack)
-data.app.command("unpack")(frames.unpack)
-data.app.add_typer(splits.app, name="splits")
-app.add_typer(data.app, name="data")
-app.add_typer(config.app, name="config")
-app.add_typer(checkpoint.app, name="checkpoint")
-results.app.command("list")(listing.list_records)
-results.app.command("show")(listing.show_run)
-results.app.command("log")(listing.show_log)
-for of_many in (export.export, export.ablation, export.published, track.track):
-    results.app.command()(of_many)
-app.add_typer(results.app, name="results")
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(cluster.app, name="cluster")
+for group in (data, config, checkpoint, results, jobs, cluster):
+    app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one message, never in a traceback.
 
-    A signal ends it in order, with 128 and the signal's number as exit status; see `orchestration.machines.interrupts`.
+    A signal ends it in order, with 128 and the signal's number as exit status; see `orchestration.runtime.signals`.
     """
     with orderly_ends() as interrupts:
         try:

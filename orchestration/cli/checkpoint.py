@@ -10,7 +10,7 @@ import pandas as pd
 import typer
 from rich.markup import escape
 
-from hcl.resolve import resolve
+from hcl.config.resolve import resolve
 from orchestration.cli.options import Set, command_line
 from orchestration.console import notes, out, print_rows
 
@@ -33,7 +33,7 @@ def import_file(
     Every name, shape and type is checked against the experiment's model; nothing but tensors is read, and no code
     runs from the file. Entries that the model has no use for are named.
     """
-    from orchestration.training.checkpoints import import_published
+    from orchestration.training.release_import import import_published
 
     chosen = resolve(experiment, settings or []).experiment
     made = import_published(file, chosen, to, command=command_line())
@@ -55,7 +55,7 @@ def import_file(
 @app.command("show")
 def show(file: File) -> None:
     """List what a file holds: its tensors with shape, type and sum; epoch and settings digest of one of ours."""
-    from orchestration.training.checkpoints import list_checkpoint
+    from orchestration.training.release_import import list_checkpoint
 
     listing = list_checkpoint(file)
     for name, value in listing.facts:

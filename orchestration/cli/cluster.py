@@ -118,8 +118,8 @@ def _check_job(kind: Kind, words: list[str], storage: Storage) -> None:
     mean here. A pod has the image and the storage, and nothing from here.
     """
     from orchestration.cli import app as program
-    from orchestration.machines.buckets import URI
-    from orchestration.machines.submission import check_command
+    from orchestration.clusters.submission import check_command
+    from orchestration.storage.buckets import URI
 
     group = typer.main.get_command(program)
     job = check_command(group, words, stays_here=kind is Kind.slurm)  # type: ignore[arg-type]
@@ -180,9 +180,9 @@ def plan_study(
     --speed.
     """
     from cluster.plan import Task, plan
-    from hcl.build import clips_per_step
-    from orchestration.machines.showing_plan import show_plan
-    from orchestration.machines.unit_costs import measured
+    from hcl.assembly.models import clips_per_step
+    from orchestration.clusters.plan_table import show_plan
+    from orchestration.clusters.unit_costs import measured
 
     costs, experiment = measured(run_folder(run, runs), runs)
     train = experiment.train

@@ -7,7 +7,7 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from hcl.resolve import resolve, rows, shipped_experiments
+from hcl.config.resolve import resolve, rows, shipped_experiments
 from orchestration.cli.options import ExperimentName, Set
 from orchestration.console import out, print_rows
 from search_spaces import shipped_spaces

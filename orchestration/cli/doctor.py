@@ -19,7 +19,7 @@ def doctor(data: Data = DATA, runs: Runs = RUNS, address: Address = None) -> Non
     /dev/shm, clocks; and where the token lies. On a cluster from outside: hcl submit -- doctor --data ... --runs ...
     Exit status 1 where something is wrong.
     """
-    from orchestration.machines.doctor import examine
+    from orchestration.clusters.doctor import examine
 
     findings = examine(data, runs, address)
     print_rows(pd.DataFrame([asdict(finding) for finding in findings]))

@@ -10,10 +10,10 @@ import typer
 from rich.markup import escape
 
 from hcl.config import PUBLISHED_EVALUATION, REGIMES
+from hcl.config.paths import expand
+from hcl.config.resolve import load_resolved, override
+from hcl.config.strict_yaml import parse_yaml
 from hcl.errors import ConfigError
-from hcl.resolve import load_resolved, override
-from hcl.settings import expand
-from hcl.strict_yaml import parse_yaml
 from orchestration.cli.options import (
     DATA,
     RUNS,
@@ -116,7 +116,7 @@ def evaluate(
         tell_left_out(data, one, keep_copies=keep_copies)
     lists = None
     if episodes is not None:
-        from hcl.episode_files import read_episodes
+        from hcl.clips.episode_files import read_episodes
 
         lists = read_episodes(episodes)
     questions = questions_of(targets, data, episodes=lists)
@@ -158,7 +158,7 @@ def _check_settings(values: Mapping[str, Any], where: str) -> None:
 
 def _target(run: Path, runs: Path, methods: tuple[str, ...], changes: Mapping[str, Any], fused: bool) -> Target:
     from orchestration.evaluation.fuse import FUSED, check_fusion_is_of, chosen_fusion
-    from orchestration.evaluation.naming import named
+    from orchestration.evaluation.methods import named
     from orchestration.evaluation.questions import Target
 
     folder, checkpoint = run_and_checkpoint(run, runs)
@@ -191,7 +191,7 @@ def _datasets(target: Target) -> tuple[str, ...]:
 
 
 def _write(path: Path, questions: list[Question]) -> None:
-    from hcl.episode_files import write_episodes
+    from hcl.clips.episode_files import write_episodes
 
     lists = {
         (one.asked.dataset, one.asked.partition, one.asked.digest()): one.asked for one in questions

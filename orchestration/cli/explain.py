@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from hcl.config.resolve import load_resolved, override
 from hcl.errors import ConfigError
-from hcl.resolve import load_resolved, override
 from orchestration.cli.options import DATA, RUNS, Data, Runs, Set, command_line, run_folder, tell_unfinished
 from orchestration.console import out
 

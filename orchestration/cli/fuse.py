@@ -9,7 +9,7 @@ import pandas as pd
 import typer
 from rich.markup import escape
 
-from hcl.resolve import load_resolved, override
+from hcl.config.resolve import load_resolved, override
 from orchestration.cli.options import (
     DATA,
     RUNS,
@@ -47,8 +47,8 @@ def fuse(
     """
     from orchestration.cli.evaluate import evaluation_settings
     from orchestration.evaluation.fuse import FUSED, evaluate_fusion, search_fusion
-    from results.comparison import comparison_table
-    from results.store import load
+    from results.records.store import load
+    from results.tables.comparison import comparison_table
 
     folder = run_folder(run, runs)
     tell_unfinished(folder)

@@ -12,13 +12,13 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from hcl.catalogue import card_of
 from hcl.config import EPISODIC, Experiment
+from hcl.config.resolve import load_resolved, resolve
+from hcl.datasets.cards import card_of
 from hcl.errors import ConfigError, HCLError
-from hcl.names import some
-from hcl.resolve import load_resolved, resolve
+from hcl.files.names import some
 from orchestration.console import notes, out
-from orchestration.machines.storage import ELSEWHERE, check_place
+from orchestration.storage.places import ELSEWHERE, check_place
 
 
 def place(option: str) -> Callable[[typer.Context, Path | None], Path | None]:
@@ -112,8 +112,8 @@ def tell_left_out(data: Path, dataset: str, *, keep_copies: bool) -> None:
     Args:
         keep_copies: copies are used all the same, and named.
     """
-    from hcl.effective import copies_of, left_out
-    from hcl.splits import read_split
+    from hcl.datasets.splits import read_split
+    from hcl.frames.effective import copies_of, left_out
 
     with suppress(HCLError):  # the command itself says what is wrong with the data
         for partition in read_split(data, dataset).partitions.values():
@@ -165,7 +165,7 @@ def announce(experiment: Experiment) -> None:
 
 def tell_code_state() -> None:
     """Say so once where a record cannot tell which code made it and something can be done about it."""
-    from results.provenance import code_state
+    from results.records.provenance import code_state
 
     if (state := code_state()).remedy:
         notes.print(f"[yellow]note[/] {escape(state.why)}: {escape(state.remedy)}", soft_wrap=True)

@@ -26,7 +26,7 @@ def report(
     sweeps, what was run at what cost, what failed. Pictures that `hcl explain` left in a run's folder are in it
     (`hcl explain RUN --examples 3` draws three right and three wrong queries).
     """
-    from orchestration.reports.reporting import make_report
+    from orchestration.reports.report import make_report
 
     folders = [one if any(sign in one for sign in "*?[") else str(run_folder(Path(one), runs)) for one in run]
     folder = to or Path(folders[0] if not any(sign in folders[0] for sign in "*?[") else runs) / "report"

@@ -46,8 +46,8 @@ def reproduce(
     """
     import results
     from orchestration.reports.recorded import read_recorded
-    from orchestration.reports.reproducing import checks_of, commands_of, repeat
-    from results.reproduction import agrees, checks_table, epochs_table, figures_table
+    from orchestration.reports.reproduce import checks_of, commands_of, repeat
+    from results.exports.reproduction import agrees, checks_table, epochs_table, figures_table
 
     recorded = read_recorded(record)
     for what, command in commands_of(recorded, data):

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from hcl.errors import ConfigError
 from orchestration.console import notes, out
-from orchestration.machines.interrupts import resumed_by
+from orchestration.runtime.signals import resumed_by
 
 if TYPE_CHECKING:
     from cluster.jobs import JobServer
@@ -79,8 +79,8 @@ def submit(
     from cluster.packing import megabytes, pack
     from orchestration import __file__ as code
     from orchestration.cli import app
-    from orchestration.machines.runtime import RAY_ENVIRONMENT
-    from orchestration.machines.submission import check_command
+    from orchestration.clusters.submission import check_command
+    from orchestration.runtime.connect import RAY_ENVIRONMENT
 
     job = check_command(typer.main.get_command(app), command)  # type: ignore[arg-type]
     resources = Resources(num_cpus, num_gpus, {key: _number(value) for key, value in _pairs("--resource", resource)})

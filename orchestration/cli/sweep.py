@@ -27,7 +27,7 @@ from orchestration.cli.options import (
     run_folder,
     tell_code_state,
 )
-from orchestration.cli.spaces import point_of, space_of
+from orchestration.cli.space_options import point_of, space_of
 from orchestration.console import out
 from orchestration.sweeps.choices import SamplerName, StopRule
 
@@ -178,17 +178,17 @@ def sweep(
     new seeds each, and says which of them are told apart.
     """
     if status:
-        from orchestration.sweeps.study_view import show_status
+        from orchestration.sweeps.view import show_status
 
         show_status(run_folder(Path(experiment), runs))
         return
+    from orchestration.sweeps.checks import check_study
     from orchestration.sweeps.confirm import confirm as confirm_trials
     from orchestration.sweeps.fused_trials import fuse_trials
     from orchestration.sweeps.study import Limits, Study, n_trials_in_all, n_trials_of
-    from orchestration.sweeps.study_checks import check_study
-    from orchestration.sweeps.study_view import StudyTable, show_candidates, show_end, show_fused
     from orchestration.sweeps.sweep import full_length, write_best
     from orchestration.sweeps.sweep import sweep as run_sweep
+    from orchestration.sweeps.view import StudyTable, show_candidates, show_end, show_fused
 
     chosen = experiment_of(experiment, settings, workers, cache_dir)
     asked = trials or (None if restart else n_trials_of(runs / chosen.name)) or TRIALS
@@ -208,8 +208,8 @@ def sweep(
         round_epochs,
     )
     if dry_run:
-        from orchestration.sweeps.study_plan import show_plan
-        from orchestration.sweeps.study_storage import check_storage
+        from orchestration.sweeps.plan import show_plan
+        from orchestration.sweeps.storage.optuna_storage import check_storage
 
         check_study(study)
         check_storage(study.folder, study.storage)

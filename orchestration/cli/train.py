@@ -29,10 +29,10 @@ from orchestration.cli.options import (
     tell_left_out,
 )
 from orchestration.console import out
-from orchestration.training.live import EpochTable, show_memory
+from orchestration.training.view import EpochTable, show_memory
 
 if TYPE_CHECKING:
-    from orchestration.runs import Run
+    from orchestration.training.run import Run
 
 
 def train(
@@ -52,7 +52,7 @@ def train(
     that, and ends with the weights of a run that was not. A second command on the same run is refused while the first
     one lives. --dry-run also says what a step takes of memory, and by which settings it takes less.
     """
-    from orchestration.runs import Run
+    from orchestration.training.run import Run
 
     chosen = experiment_of(experiment, settings, workers, cache_dir)
     announce(chosen)
@@ -90,8 +90,8 @@ def train_and_show(
 
 def _show_plan(run: Run) -> None:
     """What would be trained on, how much, and what it takes of each worker's memory."""
-    from hcl import build
-    from orchestration.training.estimate import estimate_memory
+    from hcl.assembly import models
+    from orchestration.training.memory import estimate_memory
     from orchestration.training.train import check_data
 
     check_data(run)
@@ -100,6 +100,6 @@ def _show_plan(run: Run) -> None:
         out.print(f"{partition.name}: {len(partition.videos)} clips of {len(partition.classes)} classes")
     train = run.experiment.train
     steps = train.epochs * train.batches_per_epoch
-    out.print(f"{steps} steps, {steps * build.clips_per_step(run.experiment)} clips")
+    out.print(f"{steps} steps, {steps * models.clips_per_step(run.experiment)} clips")
     show_memory(estimate_memory(run, len(partitions[0].classes)))
     out.print("nothing was started")

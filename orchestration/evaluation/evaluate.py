@@ -11,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 import results
-from hcl.methods import Scores
-from hcl.scores import accuracies
+from hcl.evaluation.methods import Scores
+from hcl.evaluation.scores import accuracies
 from orchestration.evaluation import outcomes
 from orchestration.evaluation.questions import Question
 from orchestration.evaluation.scoring import Mixed, ensure_tables
-from orchestration.machines.runtime import connect
+from orchestration.runtime.connect import connect
 from orchestration.training.grids import ensure_grids
 
 _BLOCK = 1000  # episodes looked up at a time

@@ -10,23 +10,23 @@ from typing import cast
 import numpy as np
 
 import results
-from hcl import arguments, build, inputs
-from hcl.catalogue import frames_folder
+from hcl.assembly import arguments, inputs, models
+from hcl.clips.episodes import Episodes
 from hcl.config import Experiment
-from hcl.effective import effective_partition
-from hcl.encoding import encode, features_of
-from hcl.episodes import Episodes
+from hcl.datasets.cards import frames_folder
+from hcl.datasets.splits import read_partition
 from hcl.errors import ConfigError
-from hcl.explain import explain_pair
-from hcl.frames import FrameStore
-from hcl.model import HCL, ClipFeatures
-from hcl.scores import Levels, fused, look_up, score_pairs
-from hcl.splits import read_partition
+from hcl.evaluation.scores import Levels, fused, look_up, score_pairs
+from hcl.frames.effective import effective_partition
+from hcl.frames.store import FrameStore
+from hcl.matching.explain import explain_pair
+from hcl.models.encoding import encode, features_of
+from hcl.models.hcl import HCL, ClipFeatures
 from orchestration.evaluation.drawing import Panel, draw, small_picture, write_picture
 from orchestration.evaluation.single_episodes import asked_examples, drawn_support, given_support, video_index
-from orchestration.runs import BEST
-from results.explanations import FOLDER, ExplanationRecord, write_explanation
-from results.weights import read_digest
+from orchestration.training.run import BEST
+from results.records.explanations import FOLDER, ExplanationRecord, write_explanation
+from results.records.weights import read_digest
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Explainer:
         if self._model is None:
             best = self.folder / BEST
             self._digest = read_digest(best) if best.exists() else ""  # first: weights may change meanwhile
-            self._model = cast(HCL, build.trained_model(self.experiment, best))
+            self._model = cast(HCL, models.trained_model(self.experiment, best))
         tokens, rows = encode(self._model, self._clips, clips)
         features = features_of(
             self._model.heads,

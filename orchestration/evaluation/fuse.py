@@ -8,25 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import results
-from hcl import arguments
+from hcl.assembly import arguments
+from hcl.clips.episodes import Episodes, sample_episodes
 from hcl.config import Experiment
-from hcl.effective import effective_partition
-from hcl.episodes import Episodes, sample_episodes
+from hcl.config.paths import flatten
+from hcl.config.resolve import override
+from hcl.config.strict_yaml import dump_yaml, read_yaml
+from hcl.datasets.splits import read_partition
 from hcl.errors import ConfigError
-from hcl.resolve import override
-from hcl.settings import flatten
-from hcl.splits import read_partition
-from hcl.strict_yaml import dump_yaml, read_yaml
+from hcl.frames.effective import effective_partition
 from orchestration.evaluation.evaluate import evaluate
 from orchestration.evaluation.fusion_search import LEVELS, PUBLISHED_FUSION, Search, search_table
 from orchestration.evaluation.questions import Target, questions_of
 from orchestration.evaluation.scoring import ensure_tables
 from orchestration.evaluation.tables import Cell
-from orchestration.machines.runtime import connect
-from orchestration.runs import BEST, FUSED_WEIGHTS, FUSION, write_fusion
+from orchestration.runtime.connect import connect
 from orchestration.training.grids import ensure_grids
-from results.files import write_atomically
-from results.weights import Weights
+from orchestration.training.run import BEST, FUSED_WEIGHTS, FUSION, write_fusion
+from results.records.files import write_atomically
+from results.records.weights import Weights
 from search_spaces import Space
 
 FUSED = "hcl fused"

@@ -1,4 +1,4 @@
-"""Which weights of the levels would have been best on a score table: Optuna over `hcl.fusion`'s products.
+"""Which weights of the levels would have been best on a score table: Optuna over `hcl.evaluation.fusion`'s products.
 
 Optuna asks for batches of trials, each batch is one product. Trials are drawn at random and not by TPE: with a few
 bounded parameters and thousands of trials nothing is left between them, and TPE's own time, which grows with the
@@ -18,10 +18,10 @@ import numpy as np
 import optuna
 import torch
 
+from hcl.clips.episodes import Episodes
 from hcl.config import Experiment
-from hcl.episodes import Episodes
-from hcl.fusion import Contested, contested, fused_accuracies, level_weights
-from hcl.settings import flatten
+from hcl.config.paths import flatten
+from hcl.evaluation.fusion import Contested, contested, fused_accuracies, level_weights
 from search_spaces import Space
 
 LEVELS = ("global", "temporal", "spatial")
@@ -62,7 +62,7 @@ def search_table(
     """The fusion with the best mean accuracy over the shots.
 
     Args:
-        table: of `hcl.scores`, of the clips that `episodes` count.
+        table: of `hcl.evaluation.scores`, of the clips that `episodes` count.
         episodes: one list a shot.
         experiment: gives what the space leaves out.
         space: of settings in `PUBLISHED_FUSION`.

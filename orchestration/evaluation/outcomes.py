@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import results
-from hcl.episode_files import EpisodeList
+from hcl.clips.episode_files import EpisodeList
 
 
 def outcomes_of(scores: np.ndarray, asked: EpisodeList, class_names: Sequence[str]) -> results.Outcomes:

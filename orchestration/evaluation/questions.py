@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import results
-from hcl import arguments
+from hcl.assembly import arguments
+from hcl.clips.episode_files import EpisodeList, lists_for
+from hcl.clips.episodes import sample_episodes
 from hcl.config import Experiment
-from hcl.effective import effective_partition
-from hcl.episode_files import EpisodeList, lists_for
-from hcl.episodes import sample_episodes
+from hcl.config.resolve import changes, load_resolved
+from hcl.datasets.splits import Partition, read_partition
 from hcl.errors import ConfigError
-from hcl.resolve import changes, load_resolved
-from hcl.splits import Partition, read_partition
-from orchestration.evaluation.methods import is_trained, methods_of
-from orchestration.evaluation.naming import named
+from hcl.frames.effective import effective_partition
+from orchestration.evaluation.methods import is_trained, methods_of, named
 from orchestration.evaluation.tables import Cell
 from orchestration.evaluation.training_state import Unfinished, unfinished
-from orchestration.runs import BEST
+from orchestration.training.run import BEST
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hcl import build, inputs
-from hcl.arrays import save_arrays
-from hcl.blocks import BlockStore
-from hcl.checkpoint import file_digest
-from hcl.episodes import Episodes
+from hcl.assembly import inputs, models
+from hcl.clips.blocks import BlockStore
+from hcl.clips.episodes import Episodes
 from hcl.errors import CheckpointError
-from hcl.methods import ByEpisode, Kept, Scores
-from hcl.precision import set_convolutions
+from hcl.evaluation.methods import ByEpisode, Kept, Scores
+from hcl.files.arrays import save_arrays
+from hcl.models.checkpoint import file_digest
+from hcl.models.precision import set_convolutions
 from orchestration.evaluation.tables import Cell, Tile
-from orchestration.machines.runtime import device_of_actor
-from orchestration.notices import keep_notices
+from orchestration.runtime.connect import device_of_actor
+from orchestration.runtime.notices import keep_notices
 
 ENCODE, SCORE, ONE_BY_ONE = "encode clips", "score pairs", "score episodes one by one"
 
@@ -114,10 +114,10 @@ class Scorer:
         self.cell, self.model, self.embeddings = cell, _model(cell).to(self.device), cell.embeddings()
 
 
-def _model(cell: Cell) -> build.Model:
+def _model(cell: Cell) -> models.Model:
     if cell.checkpoint is None:
-        return build.make_model(cell.experiment, n_classes=2, random_weights=cell.has_random_weights).eval()
-    model = build.trained_model(cell.experiment, cell.checkpoint)
+        return models.make_model(cell.experiment, n_classes=2, random_weights=cell.has_random_weights).eval()
+    model = models.trained_model(cell.experiment, cell.checkpoint)
     if file_digest(cell.checkpoint) != cell.checkpoint_digest:  # read after the weights: what was read is what counts
         raise CheckpointError(
             "has changed since the evaluation began: the run is being trained",

@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import ray
 
-from hcl.episodes import Episodes
+from hcl.clips.episodes import Episodes
 from hcl.errors import HCLError, StorageError
-from hcl.methods import Scores
+from hcl.evaluation.methods import Scores
 from orchestration.evaluation.scorer import ENCODE, ONE_BY_ONE, SCORE, Done, Scorer
 from orchestration.evaluation.tables import Cell
-from orchestration.machines.actors import BARRIER, Barrier
-from orchestration.machines.runtime import actor_of, map_actors, n_workers_available, phases
-from orchestration.notices import telling_notices
+from orchestration.runtime.actors import BARRIER, Barrier, map_actors
+from orchestration.runtime.connect import actor_of, n_workers_available
+from orchestration.runtime.notices import telling_notices
+from orchestration.runtime.progress import phases
 
 _SHARD = 50  # episodes that an actor scores one by one in a call
 

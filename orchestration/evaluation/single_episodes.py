@@ -11,9 +11,9 @@ import numpy as np
 
 import results
 from hcl.config import Experiment
+from hcl.datasets.splits import Partition
 from hcl.errors import ConfigError, EpisodeError
-from hcl.splits import Partition
-from results.details import outcomes_of
+from results.tables.details import outcomes_of
 
 
 class Example(NamedTuple):

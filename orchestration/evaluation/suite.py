@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hcl.config.strict_yaml import read_yaml
 from hcl.errors import ConfigError
-from hcl.strict_yaml import read_yaml
 
 PARTITIONS = ("val", "test")
 

@@ -22,18 +22,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hcl import build, inputs
-from hcl.archives import archive_problem
-from hcl.arrays import load_arrays, save_arrays
-from hcl.blocks import BlockStore
-from hcl.checkpoint import check_checkpoint
+from hcl.assembly import inputs, models
+from hcl.clips.blocks import BlockStore
 from hcl.config import Experiment
+from hcl.datasets.splits import Partition
 from hcl.errors import CheckpointError, StorageError
-from hcl.methods import Method, Pairwise
-from hcl.splits import Partition
+from hcl.evaluation.methods import Method, Pairwise
+from hcl.files.archives import archive_problem
+from hcl.files.arrays import load_arrays, save_arrays
+from hcl.models.checkpoint import check_checkpoint
 from orchestration.evaluation.methods import method_of
 from orchestration.training.grids import GridJob
-from results.weights import read_digest
+from results.records.weights import read_digest
 
 REVISION = 3  # raise it when the same settings give other scores than before: tables of old code are left alone then
 SIDE = 64  # clips along a tile: an actor holds the features of two sides
@@ -83,7 +83,7 @@ class Cell:
         digests = {
             "frames": inputs.frames_identity(self.data_root, self.partition),
             "embeddings": inputs.embeddings_identity(self.experiment, self.data_root, self.partition.dataset),
-            "weights": build.weights_digest(self.experiment),
+            "weights": models.weights_digest(self.experiment),
         }
         return {name: digest for name, digest in digests.items() if digest}
 
@@ -134,7 +134,7 @@ class Cell:
 
     def grid_job(self) -> GridJob | None:
         """The cached grids that are read instead of frames, where stages of the backbone are frozen."""
-        if not build.caches_grids(self.experiment):
+        if not models.caches_grids(self.experiment):
             return None
         return GridJob(
             self.experiment,
@@ -159,7 +159,7 @@ class Cell:
         names = torch.empty(1, self.experiment.model.embedding_dim, device="meta")
         reads_names = self.how.reads_names and self.experiment.matching.semantic
         with torch.no_grad(), torch.device("meta"):
-            model = build.make_model(self.experiment, 2, random_weights=True).eval()
+            model = models.make_model(self.experiment, 2, random_weights=True).eval()
             frames = torch.empty(1, clips.n_frames, 3, clips.size, clips.size)
             kept = self.how.keep(model, frames, names if reads_names else None, precision="float32")
         return self.n_clips * self.views * sum(values.nbytes for values in kept.values())
@@ -198,7 +198,7 @@ class Table:
         return self.folder.with_suffix(".npz")
 
     def read(self) -> dict[str, np.ndarray]:
-        """`hcl.methods.Pairwise.pairs` of all clips with all, averaged over views.
+        """`hcl.evaluation.methods.Pairwise.pairs` of all clips with all, averaged over views.
 
         Raises StorageError where the file is missing, damaged (each array has a checksum) or about something else.
         """

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import results
-from hcl.checkpoint import load_checkpoint
 from hcl.config import Experiment
-from orchestration.locks import holder
-from orchestration.runs import BEST, WRITER
-from orchestration.training.checkpoints import IMPORTED
+from hcl.models.checkpoint import load_checkpoint
+from orchestration.storage.locks import holder
+from orchestration.training.release_import import IMPORTED
+from orchestration.training.run import BEST, WRITER
 
 if TYPE_CHECKING:
     from orchestration.evaluation.questions import Question

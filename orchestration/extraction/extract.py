@@ -14,24 +14,18 @@ from pathlib import Path
 
 import cv2
 
-from hcl.atomic import discard_folder
-from hcl.catalogue import frames_folder
-from hcl.decoding import FrameOptions
-from hcl.extraction import discard_partials, extract_video
-from hcl.inventory import ExtractionJob, Inventory, extraction_jobs, settle_missing, take_inventory
-from hcl.locking import exclusive
-from hcl.manifest import VideoRecord, append_record, read_manifest, write_manifest
-from orchestration.locks import held, lock_of
-from orchestration.machines.runtime import (
-    ItemCrash,
-    ItemTimeout,
-    actor_of,
-    connect,
-    map_actors,
-    n_workers_available,
-    progress,
-)
-from orchestration.machines.storage import check_seen
+from hcl.datasets.cards import frames_folder
+from hcl.datasets.manifest import VideoRecord, append_record, read_manifest, write_manifest
+from hcl.files.atomic import discard_folder
+from hcl.files.locking import exclusive
+from hcl.frames.decoding import FrameOptions
+from hcl.frames.extraction import discard_partials, extract_video
+from hcl.frames.inventory import ExtractionJob, Inventory, extraction_jobs, settle_missing, take_inventory
+from orchestration.runtime.actors import ItemCrash, ItemTimeout, map_actors
+from orchestration.runtime.connect import actor_of, connect, n_workers_available
+from orchestration.runtime.progress import progress
+from orchestration.storage.locks import held, lock_of
+from orchestration.storage.places import check_seen
 
 
 @dataclass(frozen=True)

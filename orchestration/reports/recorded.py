@@ -7,20 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import results
+from hcl.clips.episode_files import EpisodeList
+from hcl.clips.episodes import Episodes
 from hcl.config import MACHINE_SETTINGS, PUBLISHED_EVALUATION, Experiment, settings_digest
-from hcl.episode_files import EpisodeList
-from hcl.episodes import Episodes
+from hcl.config.paths import flatten, nest
+from hcl.config.resolve import load_resolved, override
+from hcl.config.strict_yaml import read_yaml
 from hcl.errors import ConfigError
-from hcl.resolve import load_resolved, override
-from hcl.settings import flatten, nest
-from hcl.strict_yaml import read_yaml
 from orchestration.evaluation.fuse import named_fusions
-from orchestration.evaluation.methods import methods_of
-from orchestration.evaluation.naming import plain_name
+from orchestration.evaluation.methods import methods_of, plain_name
 from orchestration.evaluation.questions import Question, Target, questions_of
-from orchestration.runs import BEST, FUSION
-from orchestration.training.checkpoints import IMPORTED
-from results.outcomes import read_questions
+from orchestration.training.release_import import IMPORTED
+from orchestration.training.run import BEST, FUSION
+from results.records.outcomes import read_questions
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import results
 from hcl.errors import ConfigError, StorageError
-from results.tracked import Metric, Tracked, milliseconds
+from results.exports.tracked import Metric, Tracked, milliseconds
 
 IDENTITY = "hcl.identity"
 """The tag by which a run is found again on a server."""

@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import results
+from hcl.config.resolve import override
 from hcl.errors import ConfigError, HCLError
-from hcl.resolve import override
-from orchestration.locks import held, lock_of
-from orchestration.machines.runtime import connect
-from orchestration.runs import HUNG_LOG, Run
+from orchestration.runtime.connect import connect
+from orchestration.storage.locks import held, lock_of
+from orchestration.sweeps.ray_tune import run_trials
 from orchestration.sweeps.recorder import OnEvent
-from orchestration.sweeps.source import ERROR, Given
 from orchestration.sweeps.study import Study
-from orchestration.sweeps.tuning import run_trials
+from orchestration.sweeps.trial_source import ERROR, Given
 from orchestration.training.grids import ensure_grids
-from results.files import read_checked, write_checked
-from results.statistics import MeanAndInterval, paired_over_seeds
+from orchestration.training.run import HUNG_LOG, Run
+from results.records.files import read_checked, write_checked
+from results.statistics.episodes import MeanAndInterval, paired_over_seeds
 
 CONFIRMATION = "confirmation.json"
 

@@ -14,7 +14,7 @@ from ray.train import WorkerGroupError
 
 from hcl import errors
 from hcl.errors import BackboneError, ClusterError, DataError, EpisodeError, HCLError, StorageError
-from orchestration.machines.storage import storage_error
+from orchestration.storage.places import storage_error
 from results import RecordError
 
 _OF_THE_MACHINE = (StorageError, ClusterError, BackboneError, DataError)

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import results
+from hcl.config.resolve import load_resolved
 from hcl.errors import HCLError
-from hcl.resolve import load_resolved
 from orchestration.evaluation.fuse import search_fusion
-from orchestration.locks import held, lock_of
-from orchestration.machines.runtime import connect
+from orchestration.runtime.connect import connect
+from orchestration.storage.locks import held, lock_of
 from orchestration.sweeps.study import Study
-from results.files import write_json
+from results.records.files import write_json
 from search_spaces import Space, load_space
 
 FUSED_TRIALS = "fused_trials.json"

@@ -16,9 +16,9 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from hcl.errors import HCLError, StorageError
-from orchestration.sweeps.frozen_trials import directions_of, learnt_trial, trial_again
 from orchestration.sweeps.samplers import make_pruner, make_sampler, seed_of
-from orchestration.sweeps.source import NAME, OF_AN_END, Given
+from orchestration.sweeps.storage.frozen_trials import directions_of, learnt_trial, trial_again
+from orchestration.sweeps.trial_source import NAME, OF_AN_END, Given
 from search_spaces import Space, grid_points
 
 _GIVEN = re.compile(r"trial-[0-9]{4,9}")

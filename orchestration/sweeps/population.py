@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hcl.errors import HCLError, StorageError
 from orchestration.sweeps.ledger import Ledger
 from orchestration.sweeps.samplers import seed_of
-from orchestration.sweeps.source import LAST, NAME, Given
+from orchestration.sweeps.trial_source import LAST, NAME, Given
 from search_spaces.trials import NearTrial
 
 MEMBER, ROUND, PARENT = "member", "round", "parent"

@@ -11,16 +11,14 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from hcl.errors import ClusterError
-from orchestration.machines import meters
-from orchestration.machines.node_watch import n_alive
-from orchestration.machines.storage import storage_error
-from orchestration.runs import ERROR_LOG, HUNG_LOG
+from orchestration.runtime import meters
+from orchestration.runtime.node_watch import n_alive
+from orchestration.storage.places import storage_error
+from orchestration.sweeps.concurrency import Room
 from orchestration.sweeps.deadlines import Deadlines
 from orchestration.sweeps.faults import Halt, from_words
-from orchestration.sweeps.room import Room
-from orchestration.sweeps.source import BEST, EPOCHS, ERROR, FUSED, LAST, LOG, SECONDS, UNFUSED, Source
 from orchestration.sweeps.study import Study
-from orchestration.sweeps.trials import (
+from orchestration.sweeps.trial import (
     AS_TRAINED,
     BEST_EPOCH,
     FAILURE,
@@ -31,7 +29,9 @@ from orchestration.sweeps.trials import (
     VALUES,
     ran_too_long,
 )
-from results.files import write_atomically
+from orchestration.sweeps.trial_source import BEST, EPOCHS, ERROR, FUSED, LAST, LOG, SECONDS, UNFUSED, Source
+from orchestration.training.run import ERROR_LOG, HUNG_LOG
+from results.records.files import write_atomically
 
 _NODE_DIED, _NODE_DEATHS = "its node has died", 5
 """What Ray says of an actor that was lost with its node, and how often a trial may be lost so."""

@@ -7,28 +7,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hcl.arguments import check_workers
+from hcl.assembly.arguments import check_workers
 from hcl.config import Experiment
+from hcl.config.paths import flatten
+from hcl.config.resolve import load_resolved, override, to_yaml
+from hcl.config.strict_yaml import dump_yaml, read_yaml
 from hcl.errors import ConfigError, StorageError
-from hcl.resolve import load_resolved, override, to_yaml
-from hcl.settings import flatten
-from hcl.storing import remedy_for
-from hcl.strict_yaml import dump_yaml, read_yaml
-from orchestration.runs import Run, resources_of
+from hcl.files.disk_errors import remedy_for
 from orchestration.sweeps.choices import SamplerName, StopRule
-from orchestration.sweeps.database import without_password
 from orchestration.sweeps.ledger import Ledger
 from orchestration.sweeps.population import Population, n_rounds
 from orchestration.sweeps.samplers import seed_of
-from orchestration.sweeps.source import Given
-from orchestration.sweeps.study_storage import open_storage
+from orchestration.sweeps.storage.database import without_password
+from orchestration.sweeps.storage.optuna_storage import open_storage
+from orchestration.sweeps.trial_source import Given
+from orchestration.training.run import Run, resources_of
 from orchestration.training.train import STUDY, changed_data, data_digests
-from results.files import write_atomically
+from results.records.files import write_atomically
 from search_spaces import Space
 
 TRIALS = "trials"
 IDENTITIES = "identities"
-"""In study.yaml: who the folder is to a shared storage, see `orchestration.sweeps.ownership`."""
+"""In study.yaml: who the folder is to a shared storage, see `orchestration.sweeps.storage.ownership`."""
 
 
 @dataclass(frozen=True)

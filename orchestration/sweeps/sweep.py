@@ -10,24 +10,24 @@ from typing import Any
 
 import results
 from hcl.config import Experiment
+from hcl.config.resolve import override, to_yaml
 from hcl.errors import ConfigError, HCLError
-from hcl.resolve import override, to_yaml
-from orchestration.clearing import OF_STUDY, clear
-from orchestration.locks import held, lock_of
-from orchestration.machines.runtime import connect
-from orchestration.notices import telling_notices
-from orchestration.runs import HUNG_LOG, Run, gpus_here
-from orchestration.sweeps.database import without_password
+from orchestration.runtime.connect import connect
+from orchestration.runtime.notices import telling_notices
+from orchestration.storage.clearing import OF_STUDY, clear
+from orchestration.storage.locks import held, lock_of
+from orchestration.sweeps.checks import check_study
 from orchestration.sweeps.ledger import Ledger
-from orchestration.sweeps.ownership import check_owner, claimed, forget, take_possession
+from orchestration.sweeps.ray_tune import run_trials
+from orchestration.sweeps.records import Records, best_experiment, best_trial
+from orchestration.sweeps.storage.database import without_password
+from orchestration.sweeps.storage.optuna_storage import check_storage
+from orchestration.sweeps.storage.ownership import check_owner, claimed, forget, take_possession
 from orchestration.sweeps.study import Study, open_folder
-from orchestration.sweeps.study_checks import check_study
-from orchestration.sweeps.study_records import Records, best_experiment, best_trial
-from orchestration.sweeps.study_storage import check_storage
-from orchestration.sweeps.tuning import run_trials
 from orchestration.training.grids import ensure_grids
+from orchestration.training.run import HUNG_LOG, Run, gpus_here
 from orchestration.training.train import STUDY
-from results.files import write_atomically
+from results.records.files import write_atomically
 from search_spaces import Space
 
 BEST = "best.yaml"
@@ -52,8 +52,8 @@ def sweep(
         add_trials: so many more, if all that were asked for so far are done: a call that was killed may be repeated.
         retry_failed: trials that have failed are run again, with their values, from their checkpoints.
         warm_start: the folder of an earlier study, whose finished trials the sampler of a new one knows.
-        on_trial, on_change: see `orchestration.sweeps.study_records.Records`.
-        train: see `orchestration.sweeps.trials.trainable`.
+        on_trial, on_change: see `orchestration.sweeps.records.Records`.
+        train: see `orchestration.sweeps.trial.trainable`.
 
     Raises:
         ConfigError, SpaceError: the space does not fit the experiment; nothing has been started then.

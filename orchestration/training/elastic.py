@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hcl.config import Train
-from orchestration.machines.roles import free_for, mark, nodes_for
+from orchestration.runtime.roles import free_for, mark, nodes_for
 
 _LAST_TRIES = 3  # of the least number: then the run has failed
 

@@ -15,16 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hcl.backbone import Backbone, make_backbone
-from hcl.build import frozen_stages, weights_identity
-from hcl.clips import Draw
+from hcl.assembly.inputs import frame_store, frames_identity, make_dataset, test_draws
+from hcl.assembly.models import frozen_stages, weights_identity
+from hcl.clips.dataset import Draw
+from hcl.clips.grids import GridDataset, GridStore
 from hcl.config import Experiment
+from hcl.datasets.splits import Partition
 from hcl.errors import HCLError
-from hcl.grids import GridDataset, GridStore
-from hcl.inputs import frame_store, frames_identity, make_dataset, test_draws
-from hcl.precision import autocast, set_convolutions
-from hcl.splits import Partition
-from orchestration.machines.runtime import actor_of, connect, device_of_actor, map_actors, n_workers_available, progress
+from hcl.models.backbone import Backbone, make_backbone
+from hcl.models.precision import autocast, set_convolutions
+from orchestration.runtime.actors import map_actors
+from orchestration.runtime.connect import actor_of, connect, device_of_actor, n_workers_available
+from orchestration.runtime.progress import progress
 
 REVISION = 3  # raise it when the same settings give other grids than before: caches of old code are left alone then
 
@@ -35,7 +37,7 @@ class GridJob:
 
     Args:
         random_backbone: without the pretrained weights, for the baseline that has learnt nothing.
-        test_views: what an evaluation averages over; see `hcl.inputs.test_draws`.
+        test_views: what an evaluation averages over; see `hcl.assembly.inputs.test_draws`.
     """
 
     experiment: Experiment

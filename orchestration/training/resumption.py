@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import results
-from hcl.atomic import PARTIAL
-from hcl.checkpoint import check_checkpoint, file_digest, load_checkpoint, write_checkpoint
 from hcl.errors import CheckpointError
-from hcl.scores import LEVELS
-from hcl.storing import storing
-from orchestration.runs import BEST, FUSION, LAST, METRICS, NEXT_BEST, PREVIOUS, Resumption, Run, write_fusion
+from hcl.evaluation.scores import LEVELS
+from hcl.files.atomic import PARTIAL
+from hcl.files.disk_errors import storing
+from hcl.models.checkpoint import check_checkpoint, file_digest, load_checkpoint, write_checkpoint
+from orchestration.training.run import BEST, FUSION, LAST, METRICS, NEXT_BEST, PREVIOUS, Resumption, Run, write_fusion
 
 FUSED_ACCURACY = "val_fused_accuracy"
 FUSED_SIGMAS = tuple(f"fused_sigma_{level}" for level in LEVELS)

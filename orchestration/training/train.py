@@ -8,25 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import results
-from hcl import arguments, build, inputs
+from hcl.assembly import arguments, inputs, models
 from hcl.config import Experiment
+from hcl.config.paths import flatten
+from hcl.config.resolve import load_resolved, to_yaml
+from hcl.datasets.splits import Partition
 from hcl.errors import ConfigError, StorageError
-from hcl.resolve import load_resolved, to_yaml
-from hcl.settings import flatten
-from hcl.splits import Partition
-from hcl.storing import remedy_for
-from orchestration.clearing import OF_RUN, clear
+from hcl.files.disk_errors import remedy_for
 from orchestration.console import notes
-from orchestration.locks import held, lock_of
-from orchestration.machines.runtime import connect
-from orchestration.notices import telling_notices
-from orchestration.runs import Run, gpus_here, resources_of
-from orchestration.training.checkpoints import IMPORTED
-from orchestration.training.fitting import fit
+from orchestration.runtime.connect import connect
+from orchestration.runtime.notices import telling_notices
+from orchestration.storage.clearing import OF_RUN, clear
+from orchestration.storage.locks import held, lock_of
 from orchestration.training.grids import ensure_grids
+from orchestration.training.progress import watching
+from orchestration.training.ray_train import fit
+from orchestration.training.release_import import IMPORTED
 from orchestration.training.resumption import PARTS, settle
-from orchestration.training.watching import watching
-from results.files import write_atomically
+from orchestration.training.run import Run, gpus_here, resources_of
+from results.records.files import write_atomically
 
 STUDY = "study.yaml"  # marks a study's folder
 
@@ -156,7 +156,7 @@ def data_digests(run: Run) -> dict[str, str]:
     digests |= {f"frames.{one.name}": inputs.frames_identity(run.data_root, one) for one in partitions}
     if names := inputs.embeddings_identity(run.experiment, run.data_root, run.experiment.data.dataset):
         digests["embeddings"] = names
-    if weights := build.weights_digest(run.experiment):
+    if weights := models.weights_digest(run.experiment):
         digests["weights"] = weights
     return digests
 
@@ -175,7 +175,7 @@ def check_data(run: Run) -> None:
 
 def check_draws(experiment: Experiment, train_partition: Partition, val_partition: Partition) -> None:
     """Raise EpisodeError for batches or validation episodes that the partitions cannot provide."""
-    sampler = build.make_regime(experiment).sampler
+    sampler = models.make_regime(experiment).sampler
     sampler.draw(train_partition.labels, epoch=0, step=0, class_names=train_partition.classes)
     for episodes in inputs.val_episodes(experiment, val_partition):
         arguments.check_fusion(experiment, arguments.defects(experiment).reason(episodes.shot))

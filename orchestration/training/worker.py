@@ -1,7 +1,7 @@
 """What one training worker does: open the data, build the model, run the epochs.
 
 The same code runs inside Ray Train's workers and inside a Tune trial of one worker; nothing here knows Ray. What it
-writes and how it goes on: `orchestration.training.keeping`.
+writes and how it goes on: `orchestration.training.checkpointing`.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 import results
-from hcl import build, inputs
-from hcl.batches import Batch, sampled_batches
-from hcl.build import Model
+from hcl.assembly import inputs, models
+from hcl.assembly.models import Model
+from hcl.clips.batches import Batch, sampled_batches
+from hcl.clips.episodes import Episodes
 from hcl.config import Experiment
-from hcl.episodes import Episodes
+from hcl.datasets.splits import Partition
 from hcl.errors import NonFiniteLossError, StorageError
-from hcl.gather import Gather, OneProcess
-from hcl.losses import TERMS
-from hcl.optimisation import set_learning_rates
-from hcl.precision import set_convolutions
-from hcl.regimes import Regime
-from hcl.splits import Partition
-from hcl.training import train_epoch
-from hcl.validation import Validation
-from orchestration.notices import keep_notices
-from orchestration.runs import Run
-from orchestration.training.keeping import Keeper, Position, Trained
+from hcl.models.precision import set_convolutions
+from hcl.training.epoch import train_epoch
+from hcl.training.losses import TERMS
+from hcl.training.optimisation import set_learning_rates
+from hcl.training.regimes import Regime
+from hcl.training.validation import Validation
+from hcl.training.workers import Gather, OneProcess
+from orchestration.runtime.notices import keep_notices
+from orchestration.training.checkpointing import Keeper, Position, Trained
 from orchestration.training.resumption import FUSED_ACCURACY, FUSED_SIGMAS
+from orchestration.training.run import Run
 
 
 def run_epochs(
@@ -61,11 +61,11 @@ def run_epochs(
     partition, val_partition = run.partitions()
     train_clips, val_clips = run.datasets(partition, val_partition)
     episodes = inputs.val_episodes(experiment, val_partition)
-    model = build.make_model(experiment, len(partition.classes), random_weights=run.has_last())
-    optimizer = build.optimizer_of(experiment, model)
-    build.prepare_training(experiment, model)
+    model = models.make_model(experiment, len(partition.classes), random_weights=run.has_last())
+    optimizer = models.optimizer_of(experiment, model)
+    models.prepare_training(experiment, model)
     wrapped = wrap(model)
-    regime = build.make_regime(
+    regime = models.make_regime(
         experiment,
         class_embeddings=inputs.class_embeddings(experiment, run.data_root, partition),
         val_embeddings=inputs.clip_embeddings(experiment, run.data_root, val_partition),
@@ -78,7 +78,7 @@ def run_epochs(
         position = _restored(keeper, gather, device)
         keeper.begin(position, device)
         while position.epoch < run.last_epoch:
-            set_learning_rates(trained.optimizer, build.rate_factor(experiment, position.epoch))
+            set_learning_rates(trained.optimizer, models.rate_factor(experiment, position.epoch))
             try:
                 metrics = train_epoch(
                     wrapped,

@@ -13,20 +13,20 @@ import pytest
 
 import results
 from hcl.errors import StorageError
-from orchestration import locks
+from orchestration.storage import locks
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("hcl", "orchestration", "search_spaces", "cluster", "results")
 WALL = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow"), ("date", "today")}
 ALLOWED = {
-    "orchestration/machines/doctor.py": "compares the clocks of nodes",
-    "orchestration/machines/node.py": "tells a node's",
-    "orchestration/machines/ray_folder.py": "removes logs of failures after days",
-    "orchestration/notices.py": "a name in the order of writing",
-    "orchestration/training/fitting.py": "a name that no other has",
-    "orchestration/sweeps/tuning.py": "a name that no other has",
+    "orchestration/clusters/doctor.py": "compares the clocks of nodes",
+    "orchestration/clusters/node_facts.py": "tells a node's",
+    "orchestration/runtime/ray_folder.py": "removes logs of failures after days",
+    "orchestration/runtime/notices.py": "a name in the order of writing",
+    "orchestration/training/ray_train.py": "a name that no other has",
+    "orchestration/sweeps/ray_tune.py": "a name that no other has",
     "orchestration/cli/jobs.py": "shows how long a job has run",
-    "results/provenance.py": "notes when something was done",
+    "results/records/provenance.py": "notes when something was done",
 }
 
 
@@ -50,7 +50,7 @@ def test_a_clock_that_jumps_back_leaves_a_record_that_can_be_read(
 ) -> None:
     """A training run that ends an hour before it began."""
     moments = iter(("2026-03-29T03:10:00+00:00", "2026-03-29T02:10:00+00:00"))
-    monkeypatch.setattr("results.provenance.now", lambda: next(moments))
+    monkeypatch.setattr("results.records.provenance.now", lambda: next(moments))
     begun = results.collect_provenance("hcl train", seeds={}, digests={})
     results.write_provenance(tmp_path, results.finished(begun))
     assert results.read_provenance(tmp_path).finished == "2026-03-29T02:10:00+00:00"
@@ -59,7 +59,9 @@ def test_a_clock_that_jumps_back_leaves_a_record_that_can_be_read(
 def test_waiting_for_a_lock_takes_as_long_as_it_should_whatever_the_clock_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = "import sys; from orchestration.locks import *; c = held(Path(sys.argv[1]), what='x'); c.__enter__(); "
+    held = (
+        "import sys; from orchestration.storage.locks import *; c = held(Path(sys.argv[1]), what='x'); c.__enter__(); "
+    )
     code = held + "print('held', flush=True); input()"
     other = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from hcl.config import PUBLISHED, PUBLISHED_EVALUATION, Experiment, Section
-from hcl.resolve import all_settings, check_value, expected, resolve, rows
+from hcl.config.resolve import all_settings, check_value, expected, resolve, rows
 from orchestration.cli import config as command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,7 +86,7 @@ def test_every_preset_value_is_allowed() -> None:
 
 def test_every_setting_is_read_somewhere() -> None:
     """A setting that nothing reads would promise what nothing keeps: `section.name`, or its whole path as a text."""
-    definitions = {"resolve.py", "settings.py", "setting_values.py"}
+    definitions = {"resolve.py", "paths.py", "values.py"}
     files = [*(ROOT / "hcl").rglob("*.py"), *(ROOT / "orchestration").rglob("*.py")]
     read = {one for path in files if path.name not in definitions for one in read_in(ast.parse(path.read_text()))}
     unread = [path for path in all_settings() if path not in read and ".".join(path.split(".")[-2:]) not in read]

@@ -29,28 +29,31 @@ def test_the_dependency_rules_hold() -> None:
 @pytest.mark.parametrize(
     ("module", "line"),
     [
-        ("hcl/model.py", "import ray"),
-        ("hcl/model.py", "import results"),
-        ("hcl/model.py", "import orchestration"),
+        ("hcl/models/hcl.py", "import ray"),
+        ("hcl/models/hcl.py", "import results"),
+        ("hcl/models/hcl.py", "import orchestration"),
         ("hcl/errors.py", "import hcl.config"),
-        ("hcl/config/experiment.py", "import hcl.model"),
-        ("hcl/similarity.py", "import hcl.training"),
-        ("hcl/encoder.py", "def f():\n    import hcl.tuples"),
-        ("results/records.py", "import hcl.config"),
-        ("results/records.py", "import torch"),
+        ("hcl/config/experiment.py", "import hcl.models.hcl"),
+        ("hcl/matching/similarity.py", "import hcl.training.epoch"),
+        ("hcl/models/encoder.py", "def f():\n    import hcl.matching.zoom"),
+        ("hcl/datasets/splits.py", "import hcl.videos.reader"),
+        ("hcl/files/atomic.py", "import hcl.config"),
+        ("hcl/new_room/__init__.py", ""),  # a package that the contract does not name
+        ("results/records/records.py", "import hcl.config"),
+        ("results/records/records.py", "import torch"),
         ("search_spaces/space.py", "import ray.tune"),
         ("cluster/slurm.py", "from torch import nn"),
     ],
 )
 def test_a_forbidden_import_breaks_a_rule(tmp_path: Path, module: str, line: str) -> None:
     (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
-    modules = [f"{package}/__init__.py" for package in PACKAGES]
-    modules.append("hcl/config/__init__.py")
-    modules += [f"hcl/{name}.py" for name in ("errors", "encoder", "model", "similarity", "training", "tuples")]
-    for path in modules:
-        (tmp_path / path).parent.mkdir(exist_ok=True)
-        (tmp_path / path).touch()
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            copy = tmp_path / path.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.touch()
     assert lint_imports(tmp_path).returncode == 0
+    (tmp_path / module).parent.mkdir(exist_ok=True)
     (tmp_path / module).write_text(line)
     assert lint_imports(tmp_path).returncode == 1
 
@@ -75,3 +78,27 @@ def test_no_machine_stands_in_the_code() -> None:
     files += [ROOT / name for name in ("pyproject.toml", "constraints.txt", "Makefile", ".ci/run", ".gitignore")]
     homes = re.compile(r"(?<![\w.])/(home|root|Users|work)/\w")
     assert not [str(path.relative_to(ROOT)) for path in files if homes.search(path.read_text())]
+
+
+MOST_MODULES = 20
+
+
+def test_no_folder_holds_more_modules_than_a_reader_takes_in() -> None:
+    counts = {
+        str(folder.relative_to(ROOT)): sum(path.name != "__init__.py" for path in folder.glob("*.py"))
+        for package in PACKAGES
+        for folder in [ROOT / package, *(ROOT / package).rglob("*/")]
+    }
+    assert counts["hcl/models"] > 10
+    assert {folder: count for folder, count in counts.items() if count > MOST_MODULES} == {}
+
+
+def test_tests_lie_in_the_rooms_of_what_they_test() -> None:
+    """Each folder of tests of a package has a folder of the same name in the package."""
+    folders = {
+        path.parent.relative_to(ROOT / "tests")
+        for package in ("hcl", "orchestration", "results")
+        for path in (ROOT / "tests" / package).rglob("test_*.py")
+    }
+    assert len(folders) > 20
+    assert {str(folder) for folder in folders if not (ROOT / folder).is_dir()} == set()

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from hcl.checking import check_dataset, keep_effective
-from hcl.decoding import FrameOptions
-from hcl.effective import effective_partition
-from hcl.inventory import extraction_jobs, take_inventory
-from hcl.manifest import VideoRecord, read_manifest, write_manifest
-from hcl.splits import Partition, Video, read_split, write_split
+from hcl.datasets.manifest import VideoRecord, read_manifest, write_manifest
+from hcl.datasets.splits import Partition, Video, read_split, write_split
+from hcl.frames.checking import check_dataset, keep_effective
+from hcl.frames.decoding import FrameOptions
+from hcl.frames.effective import effective_partition
+from hcl.frames.inventory import extraction_jobs, take_inventory
 
 CLASSES = {"train": range(64), "val": range(64, 76), "test": range(76, 100)}
 N_VIDEOS = 700  # of each class

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 import pytest
 
-from hcl.extraction import extract_video
-from hcl.manifest import VideoRecord, append_record, read_manifest
-from hcl.video_files import find_videos
+from hcl.datasets.manifest import VideoRecord, append_record, read_manifest
+from hcl.datasets.video_files import find_videos
+from hcl.frames.extraction import extract_video
 from orchestration.extraction import extract
 from orchestration.extraction.extract import extract_dataset
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from hcl.losses import contrastive_terms, neighbouring_pairs
-from hcl.model import MatchingHeads
+from hcl.models.hcl import MatchingHeads
+from hcl.training.losses import contrastive_terms, neighbouring_pairs
 
 
 def seconds(work: Callable[[], object], repeats: int = 3) -> float:

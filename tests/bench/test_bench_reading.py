@@ -14,10 +14,10 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from hcl.clips import ClipDataset, Draw, frame_indices, train_transform
-from hcl.frames import FrameStore
-from hcl.packing import pack_dataset
-from hcl.splits import Video
+from hcl.clips.dataset import ClipDataset, Draw, frame_indices, train_transform
+from hcl.datasets.splits import Video
+from hcl.frames.packing import pack_dataset
+from hcl.frames.store import FrameStore
 
 N_CLIPS, N_STORED, N_FRAMES, SIZE = 16, 40, 8, 224
 VIDEOS = [Video("class", f"{index:03d}") for index in range(N_CLIPS)]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import results
-from results.outcomes import Outcomes, Questions, write_outcomes
+from results.records.outcomes import Outcomes, Questions, write_outcomes
 
 N_RUNS, METHODS, DATASETS, SHOTS = 100, ("hcl", "otam", "prototype", "untrained"), 5, 5
 

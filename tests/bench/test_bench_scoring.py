@@ -14,16 +14,16 @@ import pytest
 import ray
 import torch
 
-from hcl import arguments, build
-from hcl.blocks import BlockStore
-from hcl.encoding import encode, features_of
-from hcl.episodes import sample_episodes
-from hcl.evaluation import levels_one_by_one
-from hcl.features import pack
-from hcl.model import ClipFeatures, MatchingHeads
-from hcl.resolve import override, resolve
-from hcl.scores import accuracies, fused, look_up, score_pairs
-from tests.hcl.test_evaluation import Clips
+from hcl.assembly import arguments, models
+from hcl.clips.blocks import BlockStore
+from hcl.clips.episodes import sample_episodes
+from hcl.config.resolve import override, resolve
+from hcl.evaluation.matcher import levels_one_by_one
+from hcl.evaluation.scores import accuracies, fused, look_up, score_pairs
+from hcl.models.encoding import encode, features_of
+from hcl.models.features import pack
+from hcl.models.hcl import ClipFeatures, MatchingHeads
+from tests.hcl.evaluation.test_matcher import Clips
 
 D_MODEL, FRAMES, PATCHES = 1152, 8, 49
 SIGMAS = {"sigma_global": 1.0, "sigma_temporal": 0.5, "sigma_spatial": 0.5}
@@ -131,7 +131,7 @@ def test_the_table_against_episode_by_episode(capsys):
     """
     settings = {"clips.size": 112, "model.weights": "none", "model.cached_views": 0}
     experiment = override(resolve("metaworld_cpu").experiment, settings)
-    model, matcher = build.make_model(experiment, 12).eval(), arguments.test_matcher(experiment)
+    model, matcher = models.make_model(experiment, 12).eval(), arguments.test_matcher(experiment)
     labels, sigmas = np.repeat(np.arange(12), 16), arguments.sigmas_of_fusion(experiment)
     clips = clips_like(labels, experiment.clips.size)
     lists = {s: sample_episodes(labels, way=5, shot=s, queries=5, episodes=1000, seed=0) for s in (1, 5)}
@@ -176,7 +176,7 @@ def clips_like(labels: np.ndarray, size: int) -> torch.Tensor:
 def test_two_actors_against_one(local_ray: ModuleType, capsys, tmp_path: Path):
     """Tiles of 96 clips scored by actors of one thread each, which are warm."""
     from orchestration.evaluation.tables import Table
-    from orchestration.machines.runtime import map_actors
+    from orchestration.runtime.actors import map_actors
 
     features, table = features_like(np.arange(96) % 4), Table(tmp_path / "table", 96, {})
     store = BlockStore(tmp_path / "features", 96)
@@ -204,7 +204,7 @@ class _Tiles:
         self.store = store
 
     def score(self, tile: Any) -> None:
-        from hcl.features import unpack
+        from hcl.models.features import unpack
 
         query = unpack(self.store.read(tile.row, tile.row_end))
         score_pairs(query, unpack(self.store.read(tile.column, tile.column_end)), tuple_sizes=(2,))

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from ray import tune
 
-from orchestration.runs import Run
 from orchestration.sweeps.study import Limits
-from orchestration.sweeps.study_view import read_status
 from orchestration.sweeps.sweep import sweep
+from orchestration.sweeps.view import read_status
+from orchestration.training.run import Run
 from tests.orchestration.conftest import write_data
-from tests.orchestration.stub_trials import Report, instant, row_of, stub_study
-from tests.orchestration.test_study_killed import (
+from tests.orchestration.sweeps.stub_trials import Report, instant, row_of, stub_study
+from tests.orchestration.sweeps.test_killed_study import (
     DRIVER,
     NODE,
     TRIAL,

@@ -14,15 +14,15 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from hcl import arguments, build
-from hcl.batches import Batch
+from hcl.assembly import arguments, models
+from hcl.clips.batches import Batch
 from hcl.config import Experiment
-from hcl.gather import Gather, OneProcess, Workers
-from hcl.losses import contrastive_terms, neighbouring_pairs
-from hcl.memory import without_content
-from hcl.model import MatchingHeads
-from hcl.resolve import resolve
-from hcl.training import PairLoss, train_step
+from hcl.config.resolve import resolve
+from hcl.models.hcl import MatchingHeads
+from hcl.training.epoch import PairLoss, train_step
+from hcl.training.losses import contrastive_terms, neighbouring_pairs
+from hcl.training.memory import without_content
+from hcl.training.workers import Gather, OneProcess, Workers
 from tests.bench.test_bench_matching import seconds, tell
 
 WORKERS = {
@@ -45,8 +45,8 @@ def batch_of(experiment: Experiment, gather: Gather) -> Batch:
 
 def step_of(experiment: Experiment, gather: Gather) -> Any:
     """A model, and a function that does one step of training with it."""
-    model = build.make_model(experiment, experiment.train.classes_per_batch, random_weights=True).train()
-    optimizer = build.optimizer_of(experiment, model)
+    model = models.make_model(experiment, experiment.train.classes_per_batch, random_weights=True).train()
+    optimizer = models.optimizer_of(experiment, model)
     wrapped = model if isinstance(gather, OneProcess) else DistributedDataParallel(model)
     loss = PairLoss(wrapped, arguments.sigmas_of_loss(experiment), arguments.training_matching(experiment), gather)
     batch, norm = batch_of(experiment, gather), experiment.optim.clip_norm

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 import results
-from hcl.checkpoint import load_checkpoint
-from hcl.manifest import read_manifest
-from orchestration.runs import BEST, LAST
+from hcl.datasets.manifest import read_manifest
+from hcl.models.checkpoint import load_checkpoint
+from orchestration.training.run import BEST, LAST
 from tests.orchestration.conftest import tree
-from tests.orchestration.test_train import TIMED
+from tests.orchestration.training.test_train import TIMED
 
 
 def ended_well(done: Any) -> str:

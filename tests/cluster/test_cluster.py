@@ -19,9 +19,9 @@ import pytest
 import torch
 
 import results
-from hcl.checkpoint import load_checkpoint
-from hcl.resolve import to_yaml
-from orchestration.runs import LAST
+from hcl.config.resolve import to_yaml
+from hcl.models.checkpoint import load_checkpoint
+from orchestration.training.run import LAST
 from tests.cluster.compare import (
     assert_same_frames,
     assert_same_run,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import results
-from hcl.synthetic import DOMAINS, dataset_name
+from hcl.synthetic.benchmark import DOMAINS, dataset_name
 from tests.cluster.compare import assert_same_frames, assert_same_run, ended_well, evaluations, outcomes
 from tests.cluster.nodes import LocalCluster
 

@@ -16,13 +16,13 @@ from typing import NamedTuple
 
 import pytest
 
-from hcl.manifest import read_manifest
-from hcl.resolve import to_yaml
+from hcl.config.resolve import to_yaml
+from hcl.datasets.manifest import read_manifest
 from tests.cluster.compare import assert_same_run, ended_well, epochs_of, evaluations
 from tests.cluster.hosts import LINK, Host, NotPermitted, two_hosts
 from tests.cluster.nodes import ROOT, LocalCluster, processes, wait_for
 from tests.orchestration.conftest import tiny_experiment, tree, write_data
-from tests.orchestration.s3_server import KEYS, missing, s3_server
+from tests.orchestration.storage.s3_server import KEYS, missing, s3_server
 
 pytestmark = pytest.mark.cluster
 
@@ -69,7 +69,15 @@ def server(hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch) -> Iterato
             monkeypatch.setenv(name, value)
 
         def move(direction: str, bucket: str, folder: Path) -> None:
-            words = (sys.executable, "-m", "tests.orchestration.s3_server", direction, endpoint, bucket, str(folder))
+            words = (
+                sys.executable,
+                "-m",
+                "tests.orchestration.storage.s3_server",
+                direction,
+                endpoint,
+                bucket,
+                str(folder),
+            )
             subprocess.run(near.command(*words), cwd=ROOT, check=True, timeout=LIMIT_S)
 
         yield move

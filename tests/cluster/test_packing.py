@@ -20,7 +20,7 @@ def checkout(tmp_path: Path) -> Path:
     """One commit; a data folder, a cache and a new file that git does not track."""
     root = tmp_path / "checkout"
     for name, content in {
-        "hcl/model.py": "x = 1\n",
+        "hcl/models/hcl.py": "x = 1\n",
         "run.sh": "true\n",
         "data/clip.mp4": "v" * 5000,
         "hcl/__pycache__/model.pyc": "c",
@@ -50,7 +50,7 @@ def test_only_what_git_tracks_is_packed_as_it_lies_there(checkout: Path, tmp_pat
     package = pack(checkout / "hcl", tmp_path / "code.zip", named={}, limit=LIMIT)
     found = content(package.path)
     note = json.loads(found.pop(REVISION))
-    assert found == {"hcl/model.py": "x = 3\n", "run.sh": "true\n", ".gitignore": "data/\n__pycache__/\n"}
+    assert found == {"hcl/models/hcl.py": "x = 3\n", "run.sh": "true\n", ".gitignore": "data/\n__pycache__/\n"}
     assert note == {"revision": git(checkout, "rev-parse", "HEAD").strip(), "dirty": True}
     assert package.n_files == 3 and package.n_bytes == sum(map(len, found.values()))
     assert package.untracked == ("new.py",)
@@ -69,7 +69,7 @@ def test_the_same_content_gives_the_same_bytes(checkout: Path, tmp_path: Path) -
 def test_named_files_come_along_and_deleted_ones_do_not(checkout: Path, tmp_path: Path) -> None:
     (checkout / "run.sh").unlink()
     package = pack(checkout, tmp_path / "code.zip", named={"submitted/0/a.yaml": checkout / "new.py"}, limit=LIMIT)
-    assert set(content(package.path)) == {REVISION, "hcl/model.py", ".gitignore", "submitted/0/a.yaml"}
+    assert set(content(package.path)) == {REVISION, "hcl/models/hcl.py", ".gitignore", "submitted/0/a.yaml"}
     assert package.untracked == ()
 
 

@@ -11,11 +11,11 @@ import pytest
 import results
 from cluster.errors import DescriptionError
 from cluster.plan import Task, UnitCosts, plan
-from hcl.build import clips_per_epoch
+from hcl.assembly.models import clips_per_epoch
+from hcl.config.resolve import to_yaml
 from hcl.errors import ConfigError
-from hcl.resolve import to_yaml
-from orchestration.machines.showing_plan import duration, size
-from orchestration.machines.unit_costs import measured
+from orchestration.clusters.plan_table import duration, size
+from orchestration.clusters.unit_costs import measured
 from tests.orchestration.conftest import Command, hcl, tiny_experiment  # noqa: F401
 
 COSTS = UnitCosts(clip_s=0.5, val_s=100.0, pair_s=0.001, run_bytes=2e8, feature_bytes=1e6, table_bytes=20.0)

@@ -12,10 +12,10 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hcl.catalogue import card_of
-from hcl.resolve import all_settings, load_resolved, override, resolve, shipped_experiments, to_yaml
-from orchestration.cli.spaces import point_of
-from results.settings import settings_of
+from hcl.config.resolve import all_settings, load_resolved, override, resolve, shipped_experiments, to_yaml
+from hcl.datasets.cards import card_of
+from orchestration.cli.space_options import point_of
+from results.records.settings import settings_of
 from search_spaces import Space, SpaceError, grid_points, load_space, shipped_spaces
 from search_spaces.constraints import holds, paths_in
 from tests.fuzz.hostile import OURS, altered, contained, fuzzed, mutated, texts, values

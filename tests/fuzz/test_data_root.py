@@ -16,16 +16,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hcl.catalogue import card_of, frames_folder, known_datasets
-from hcl.class_names import read_names, spelled_out
-from hcl.effective import effective_partition, read_effective
+from hcl.datasets.cards import card_of, frames_folder, known_datasets
+from hcl.datasets.class_names import read_names, spelled_out
+from hcl.datasets.manifest import VideoRecord, append_record, read_manifest, write_manifest
+from hcl.datasets.sources import find_sources
+from hcl.datasets.splits import Split, Video, read_split
 from hcl.errors import StorageError
-from hcl.frames import FrameStore, packed_keys
-from hcl.manifest import VideoRecord, append_record, read_manifest, write_manifest
-from hcl.packing import pack_dataset, unpack_dataset
-from hcl.shards import _SCHEMA, _TRAILER, Shard, write_shard
-from hcl.sources import find_sources
-from hcl.splits import Split, Video, read_split
+from hcl.frames.effective import effective_partition, read_effective
+from hcl.frames.packing import pack_dataset, unpack_dataset
+from hcl.frames.shards import _SCHEMA, _TRAILER, Shard, write_shard
+from hcl.frames.store import FrameStore, packed_keys
 from tests.fuzz.hostile import altered, contained, fuzzed, mutated, texts
 
 LISTS = {

@@ -14,22 +14,21 @@ import torch
 from torch import nn
 
 import results
-from hcl.arrays import load_arrays, save_arrays
-from hcl.blocks import BlockStore
-from hcl.checkpoint import load_checkpoint, save_checkpoint
-from hcl.class_embeddings import ClassEmbeddings, write_embeddings
-from hcl.embeddings import read_embeddings
-from hcl.episode_files import EpisodeList, read_episodes, write_episodes
-from hcl.episodes import sample_episodes
+from hcl.clips.blocks import BlockStore
+from hcl.clips.episode_files import EpisodeList, read_episodes, write_episodes
+from hcl.clips.episodes import sample_episodes
+from hcl.clips.grids import GridStore
+from hcl.datasets.embeddings import ClassEmbeddings, read_embeddings, write_embeddings
+from hcl.datasets.manifest import VideoRecord, append_record, read_manifest, write_manifest
+from hcl.datasets.splits import Partition, Video
 from hcl.errors import HCLError
-from hcl.frame_writing import frame_checksum, frames_digest
-from hcl.frames import FrameStore
-from hcl.grids import GridStore
-from hcl.manifest import VideoRecord, append_record, read_manifest, write_manifest
-from hcl.shards import packed_videos, write_shard
-from hcl.splits import Partition, Video
+from hcl.files.arrays import load_arrays, save_arrays
+from hcl.frames.shards import packed_videos, write_shard
+from hcl.frames.store import FrameStore
+from hcl.models.checkpoint import load_checkpoint, save_checkpoint
+from hcl.videos.jpegs import frame_checksum, frames_digest
 from results import RecordError
-from results.outcomes import Outcomes, Questions, read_outcomes, write_outcomes
+from results.records.outcomes import Outcomes, Questions, read_outcomes, write_outcomes
 from tests.fuzz.hostile import OURS
 
 _N_FLIPS = int(os.environ.get("HCL_FUZZ_EXAMPLES", "150"))

@@ -23,7 +23,7 @@ from cluster.tokens import find_token
 from hcl.errors import ConfigError
 from orchestration.cli import app
 from orchestration.cli.submit import _number, _pairs
-from orchestration.machines.submission import check_command
+from orchestration.clusters.submission import check_command
 from tests.fuzz.hostile import altered, contained, fuzzed, mutated, texts
 
 GROUP: Any = typer.main.get_command(app)

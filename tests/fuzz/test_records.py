@@ -15,14 +15,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import results
-from orchestration.runs import FAILED
-from orchestration.training.fitting import _raise_recorded
-from results.codec import encode
-from results.explanations import ExplanationRecord, read_explanations
-from results.listing import LISTINGS
-from results.outcomes import Outcomes, Questions, read_outcomes, write_outcomes
-from results.provenance import _packed_state
-from results.records import (
+from orchestration.training.ray_train import _raise_recorded
+from orchestration.training.run import FAILED
+from results.exports.tracked import tracked_runs, tracked_studies
+from results.page.report import write_report
+from results.records.codec import encode
+from results.records.explanations import ExplanationRecord, read_explanations
+from results.records.outcomes import Outcomes, Questions, read_outcomes, write_outcomes
+from results.records.provenance import _packed_state
+from results.records.records import (
     EvaluationRecord,
     Provenance,
     SweepRecord,
@@ -33,8 +34,7 @@ from results.records import (
     read_trials,
     write_sweep,
 )
-from results.report import write_report
-from results.tracked import tracked_runs, tracked_studies
+from results.tables.listing import LISTINGS
 from tests.fuzz.hostile import altered, contained, fuzzed, mutated, texts, values
 
 EVALUATION = EvaluationRecord(

@@ -12,14 +12,14 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from hcl.config.resolve import override, resolve
 from hcl.errors import StorageError
-from hcl.resolve import override, resolve
 from orchestration.evaluation.fuse import _repeated, chosen_fusion
-from orchestration.runs import FUSION, write_fusion
-from orchestration.sweeps.database import without_password
 from orchestration.sweeps.ledger import Ledger
+from orchestration.sweeps.storage.database import without_password
+from orchestration.sweeps.storage.optuna_storage import open_storage
 from orchestration.sweeps.study import STUDY, _known, n_trials_of
-from orchestration.sweeps.study_storage import open_storage
+from orchestration.training.run import FUSION, write_fusion
 from search_spaces import load_space
 from tests.fuzz.hostile import altered, contained, fuzzed, mutated, texts
 

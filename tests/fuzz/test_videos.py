@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hcl.datasets.splits import Video
 from hcl.errors import DataError
-from hcl.extraction import extract_video
-from hcl.folders import FrameFolder
-from hcl.frames import FrameStore
-from hcl.splits import Video
+from hcl.frames.extraction import extract_video
+from hcl.frames.folders import FrameFolder
+from hcl.frames.store import FrameStore
 from tests.fuzz.hostile import contained, fuzzed, mutated
 
 CODECS = {"mp4": "mp4v", "avi": "MJPG", "mkv": "VP80", "webm": "VP90"}

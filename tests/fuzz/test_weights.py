@@ -16,17 +16,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 
-from hcl.arrays import load_arrays, save_arrays
-from hcl.backbone import read_state_dict
-from hcl.checkpoint import FORMAT, load_checkpoint, load_model, save_checkpoint
-from hcl.embeddings import read_embeddings
-from hcl.episode_files import EpisodeList, lists_for, read_episodes, write_episodes
-from hcl.episodes import sample_episodes
-from hcl.grids import GridStore
-from hcl.published import read_published
-from hcl.published_embeddings import import_published, read_pickle
-from hcl.splits import Partition, Video
-from orchestration.training.checkpoints import list_checkpoint
+from hcl.clips.episode_files import EpisodeList, lists_for, read_episodes, write_episodes
+from hcl.clips.episodes import sample_episodes
+from hcl.clips.grids import GridStore
+from hcl.datasets.embeddings import read_embeddings
+from hcl.datasets.published_embeddings import import_published, read_pickle
+from hcl.datasets.splits import Partition, Video
+from hcl.files.arrays import load_arrays, save_arrays
+from hcl.models.backbone import read_state_dict
+from hcl.models.checkpoint import FORMAT, load_checkpoint, load_model, save_checkpoint
+from hcl.models.published import read_published
+from orchestration.training.release_import import list_checkpoint
 from tests.fuzz.hostile import altered, contained, fuzzed, mutated, values
 
 CLASSES = ("a", "b", "c")

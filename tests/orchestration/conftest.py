@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from hcl.config import Experiment
-from hcl.resolve import resolve, to_yaml
-from hcl.splits import Partition, Video, write_split
+from hcl.config.resolve import resolve, to_yaml
+from hcl.datasets.splits import Partition, Video, write_split
 from orchestration.cli import main
-from orchestration.runs import Run
+from orchestration.training.run import Run
 from orchestration.training.train import _checked, _open_folder, train
 
 CLASSES = {"train": ("ant", "bee", "cat", "dog"), "val": ("eel", "fox", "gnu"), "test": ("hen", "ibis", "jay")}

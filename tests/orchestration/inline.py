@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestration.machines.actors import BARRIER
+from orchestration.runtime.actors import BARRIER
 
 
 class Inline:

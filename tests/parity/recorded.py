@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hcl.published import from_published
+from hcl.models.published import from_published
 from tests.golden.sketch import sketch
 from tests.golden.weights import deterministic_state
 

@@ -1,6 +1,6 @@
 import pytest
 
-from hcl.encoder import make_positions
+from hcl.models.encoder import make_positions
 from tests.parity.recorded import CASES, check, load, names, tensor
 
 TABLES = {"row": "row_embed", "column": "col_embed", "temporal": "temp_embed"}

@@ -1,7 +1,7 @@
 import pytest
 from einops import rearrange
 
-from hcl.encoder import Encoder
+from hcl.models.encoder import Encoder
 from tests.parity.recorded import CASES, check, fill, hidden_of, load, names, tensor
 
 

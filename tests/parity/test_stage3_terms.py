@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from hcl.losses import contrastive_terms, neighbouring_pairs
-from hcl.model import MatchingHeads
-from hcl.tuples import multi_scale_patches
+from hcl.models.hcl import MatchingHeads
+from hcl.models.tuples import multi_scale_patches
+from hcl.training.losses import contrastive_terms, neighbouring_pairs
 from tests.parity.recorded import CASES, check, hidden_of, load, names, published_name, tensor, tokens_of
 
 STAGE = "stage 3, training terms"

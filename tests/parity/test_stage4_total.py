@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hcl.losses import TERMS, classification_loss, weighted_total
+from hcl.training.losses import TERMS, classification_loss, weighted_total
 from tests.parity.recorded import CASES, check, load, tensor
 
 RELEASED = ("sigma_ce", "sigma_global", "sigma_temp", "sigma_temp_cycle", "sigma_spa", "sigma_spa_cycle")

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from hcl.model import MatchingHeads
-from hcl.scores import fused, score_episode
+from hcl.evaluation.scores import fused, score_episode
+from hcl.models.hcl import MatchingHeads
 from tests.parity.recorded import CASES, check, check_predictions, load, names, published_name, tensor, tokens_of
 
 STAGE = "stage 5, test similarities"

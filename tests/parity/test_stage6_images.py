@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from hcl.backbone import make_backbone
-from hcl.batches import Batch
-from hcl.encoder import Encoder
-from hcl.losses import contrastive_terms, neighbouring_pairs
-from hcl.model import HCL, MatchingHeads
-from hcl.optimisation import make_optimizer, parameter_groups
-from hcl.scores import fused, score_episode
-from hcl.training import PairLoss, train_step
+from hcl.clips.batches import Batch
+from hcl.evaluation.scores import fused, score_episode
+from hcl.models.backbone import make_backbone
+from hcl.models.encoder import Encoder
+from hcl.models.hcl import HCL, MatchingHeads
+from hcl.training.epoch import PairLoss, train_step
+from hcl.training.losses import contrastive_terms, neighbouring_pairs
+from hcl.training.optimisation import make_optimizer, parameter_groups
 from tests.golden.weights import upsample_tiles
 from tests.parity.recorded import CASES, check, check_predictions, fill, hidden_of, load, published_name, tensor
 

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from hcl import arguments, build
+from hcl.assembly import arguments, models
+from hcl.clips.episodes import Episodes
 from hcl.config import Experiment
-from hcl.episodes import Episodes
-from hcl.evaluation import levels_by_shot
-from hcl.model import HCL
-from hcl.resolve import load_resolved, resolve
-from hcl.scores import fused
-from orchestration.runs import BEST
-from orchestration.training.checkpoints import import_published
+from hcl.config.resolve import load_resolved, resolve
+from hcl.evaluation.matcher import levels_by_shot
+from hcl.evaluation.scores import fused
+from hcl.models.hcl import HCL
+from orchestration.training.release_import import import_published
+from orchestration.training.run import BEST
 from tests.golden.weights import deterministic_state
 from tests.parity.recorded import check, check_predictions, hidden_of, load, published_name
 from tests.parity.test_stage6_images import images, terms_of
@@ -34,7 +34,7 @@ def released_file(path: Path, form: str) -> Path:
     """The recorded run's weights as the release saves them: `encoder.module.`, `module.` around all, or plain."""
     with torch.device("meta"):
         both = resolve("published", RECORDED_RUN | {"matching.tuple_sizes": [2, 3]}).experiment
-        model = build.make_model(both, 76, random_weights=True)
+        model = models.make_model(both, 76, random_weights=True)
     shapes = {published_name(key): tuple(value.shape) for key, value in model.state_dict().items()}
     shapes |= {"query_embed": (17, D_MODEL), "st_transformer_encoder.input_proj.weight": (D_MODEL, 512, 1, 1)}
     state = {name: torch.from_numpy(value) for name, value in deterministic_state(shapes).items()}
@@ -53,7 +53,7 @@ def imported(folder: Path, form: str, **settings: Any) -> tuple[Experiment, HCL]
     import_published(released_file(folder / "released.pth", form), resolve("published", changes).experiment, run)
     experiment = load_resolved(run / "experiment.yaml")
     assert experiment.mode == "published"
-    return experiment, build.trained_model(experiment, run / BEST)
+    return experiment, models.trained_model(experiment, run / BEST)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hcl.baselines import MatchingNet, RelationNet, clip_maps, clip_vectors, cosine_scores, prototype_scores
+from hcl.models.baselines import MatchingNet, RelationNet, clip_maps, clip_vectors, cosine_scores, prototype_scores
 from tests.golden.weights import deterministic_state, uniform
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -10,9 +10,9 @@ import torch
 import torchvision
 from torch import nn
 
-from hcl import build
-from hcl.optimisation import make_optimizer, parameter_groups, set_learning_rates
-from hcl.resolve import resolve
+from hcl.assembly import models
+from hcl.config.resolve import resolve
+from hcl.training.optimisation import make_optimizer, parameter_groups, set_learning_rates
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 RATES = json.loads((GOLDEN / "s8_lr_schedules.json").read_text())
@@ -34,9 +34,9 @@ def test_every_recorded_schedule_is_compared():
 def test_learning_rate_of_each_epoch_as_configured(case):
     settings = {f"optim.{name}": value for name, value in SCHEDULES[case].items()}
     experiment = resolve("published", settings | {"train.epochs": 20}).experiment
-    optimizer = build.optimizer_of(experiment, StandIn())
+    optimizer = models.optimizer_of(experiment, StandIn())
     for epoch, recorded in enumerate(RATES[case]["lr_per_epoch"]):
-        set_learning_rates(optimizer, build.rate_factor(experiment, epoch))
+        set_learning_rates(optimizer, models.rate_factor(experiment, epoch))
         assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(recorded, rel=1e-12, abs=0)
 
 

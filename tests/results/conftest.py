@@ -11,8 +11,8 @@ import pytest
 
 import results
 from results import EvaluationRecord, SweepRecord, TrialRecord
-from results.explanations import ExplanationRecord, write_explanation
-from results.outcomes import Outcomes, Questions, write_outcomes
+from results.records.explanations import ExplanationRecord, write_explanation
+from results.records.outcomes import Outcomes, Questions, write_outcomes
 
 HOSTILE = (
     "<script>alert('x')</script>",

@@ -1,0 +1,114 @@
+"""From an experiment to the keyword arguments of plain functions: weights of terms and levels, ways of matching."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from hcl.config import Experiment
+from hcl.errors import ConfigError
+from hcl.evaluation.fusion import drawn_sigmas
+from hcl.evaluation.matcher import Defects, Matcher
+
+
+def sigmas_of_loss(experiment: Experiment) -> dict[str, float]:
+    """The weight of each term of `hcl.training.losses.TERMS`."""
+    loss = experiment.loss
+    return {
+        "ce": loss.sigma_ce,
+        "global": loss.sigma_global,
+        "temporal": loss.sigma_temporal,
+        "temporal_cycle": loss.sigma_temporal_cycle,
+        "spatial": loss.sigma_spatial,
+        "spatial_cycle": loss.sigma_spatial_cycle,
+    }
+
+
+def sigmas_of_fusion(experiment: Experiment) -> dict[str, float]:
+    """The keyword arguments of `hcl.matching.similarity.fuse`."""
+    return experiment.fusion.model_dump(include={"sigma_global", "sigma_temporal", "sigma_spatial"})
+
+
+def candidate_fusions(experiment: Experiment) -> Float[Tensor, "candidate 3"] | None:
+    """The weights of the levels that validation tries, the experiment's own and the published ones first."""
+    n = experiment.train.val_fusions
+    return drawn_sigmas(n, [list(sigmas_of_fusion(experiment).values()), [1.0, 0.5, 0.5]]) if n else None
+
+
+def training_matching(experiment: Experiment) -> dict[str, Any]:
+    """The keyword arguments of `hcl.training.losses.contrastive_terms`."""
+    matching, loss = experiment.matching, experiment.loss
+    return {
+        "tuple_sizes": matching.tuple_sizes,
+        "top_tuples": matching.top_tuples,
+        "top_patches": matching.top_patches,
+        "zoom_ranks": matching.zoom_ranks_train,
+        "temperature": loss.temperature,
+        "cycle_temperature": loss.cycle_temperature,
+        "keep_anchor": loss.keep_anchor,
+        "renormalise": matching.renormalise,
+        "misplaced_semantics": matching.misplaced_training_semantics,
+        "spatial": loss.sigma_spatial > 0,
+        "spatial_cycle": loss.sigma_spatial_cycle > 0,
+        "chunk_size": matching.chunk_size,
+    }
+
+
+def test_matching(experiment: Experiment) -> dict[str, Any]:
+    """The keyword arguments of `hcl.evaluation.scores.score_pairs`."""
+    matching = experiment.matching
+    return {
+        "tuple_sizes": matching.tuple_sizes,
+        "top_tuples": matching.top_tuples,
+        "top_patches": matching.top_patches,
+        "zoom_ranks": matching.zoom_ranks_test,
+        "renormalise": matching.renormalise,
+        "chunk_size": matching.chunk_size,
+        "precision": experiment.evaluation.precision,
+    }
+
+
+def test_matcher(experiment: Experiment) -> Matcher:
+    """How episodes are compared, in validation and in evaluation."""
+    matching, fusion = experiment.matching, experiment.fusion
+    return Matcher(
+        matching.metric,
+        matching.project_at_test,
+        test_matching(experiment),
+        defects(experiment),
+        fusion.triples,
+        fusion.over_shots,
+    )
+
+
+def defects(experiment: Experiment) -> Defects:
+    matching = experiment.matching
+    return Defects(
+        mix_scales=matching.multi_scale and matching.mix_scales,
+        swap_shot_axes=matching.swap_shot_axes,
+        misplaced_semantics=matching.semantic and matching.leaking_semantics,
+    )
+
+
+def check_workers(experiment: Experiment) -> None:
+    """Raise ConfigError where several workers would train what one worker does not."""
+    train = experiment.train
+    if train.workers > 1 and train.regime == "hcl" and defects(experiment).mix_scales:
+        raise ConfigError(
+            "multi-scale patches take their frames from other clips of the same worker (deviation 3): "
+            f"train.workers={train.workers} would not give the losses and gradients of one",
+            where="matching.multi_scale and matching.mix_scales",
+            remedy="train with one worker (--workers 1), or set matching.mix_scales=false",
+        )
+
+
+def check_fusion(experiment: Experiment, reason: str | None) -> None:
+    """Raise ConfigError where episodes go one by one, for some reason, and the fusion asks for more than means."""
+    if reason and not test_matcher(experiment).takes_means:
+        raise ConfigError(
+            f"episodes scored one by one take the mean over shots and tuple sizes ({reason})",
+            where="fusion.over_shots and fusion.triples",
+            remedy="leave both at their defaults",
+        )

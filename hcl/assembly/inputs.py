@@ -1,0 +1,134 @@
+"""From an experiment to what its model is given: clips, validation episodes, class-name embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hcl.clips import dataset as clips
+from hcl.clips.dataset import ClipDataset, Draw, Frames
+from hcl.clips.episodes import Episodes, sample_episodes
+from hcl.config import Clips, Experiment
+from hcl.datasets.cards import frames_folder
+from hcl.datasets.embeddings import read_embeddings
+from hcl.datasets.splits import Partition
+from hcl.frames.shard_cache import ShardCache
+from hcl.frames.store import BY_CONTENT, FrameStore
+from hcl.models.checkpoint import file_digest
+
+VAL_SEED = 20221023
+"""Of the validation episodes; those of the evaluation have `evaluation.seed`."""
+
+
+def make_dataset(
+    experiment: Experiment, frames: Frames, partition: Partition, *, training: bool, random_views: bool = False
+) -> ClipDataset:
+    """The partition's clips as training or as test sees them.
+
+    Args:
+        random_views: at test, readings that the seeds of a draw name (`test_draws`), in place of the one view.
+    """
+    settings = experiment.clips
+    if training:
+        transform = clips.train_transform(
+            settings.size,
+            crop_scale=settings.crop_scale,
+            flip=settings.flip,
+            jitter=settings.jitter,
+            grey=settings.grey,
+        )
+    else:
+        transform = clips.test_transform(settings.size, settings.resize)
+    return ClipDataset(
+        frames,
+        partition.videos,
+        n_frames=settings.n_frames,
+        sampling=settings.train_sampling if training else settings.test_sampling,
+        transform=transform,
+        per_frame=training and settings.per_frame,
+        random=training or random_views,
+        min_side=_min_side(settings, training) if settings.reduced_decoding else 0,
+    )
+
+
+def frame_store(experiment: Experiment, data_root: Path, dataset: str) -> FrameStore:
+    """A data set's frames, read through this machine's copies of its shards where `data.cache_dir` names a place."""
+    data = experiment.data
+    cache = ShardCache(Path(data.cache_dir), int(data.cache_gb * 1e9)) if data.cache_dir else None
+    return FrameStore(frames_folder(data_root, dataset), cache)
+
+
+def test_draws(clip: int, views: int) -> list[Draw]:
+    """The readings of a clip that an evaluation averages over: the one test view, or random ones named by number."""
+    return [Draw(clip)] if views == 1 else [Draw(clip, (view,)) for view in range(views)]
+
+
+def val_episodes(experiment: Experiment, partition: Partition) -> list[Episodes]:
+    """The episodes of each shot that choose the best epoch: the same after every epoch and in every trial."""
+    evaluation, train = experiment.evaluation, experiment.train
+    return [
+        sample_episodes(
+            partition.labels,
+            way=evaluation.way,
+            shot=shot,
+            queries=evaluation.queries,
+            episodes=train.val_episodes,
+            seed=VAL_SEED,
+            class_names=partition.classes,
+            overlapping=evaluation.overlapping,
+        )
+        for shot in train.val_shots
+    ]
+
+
+def class_embeddings(
+    experiment: Experiment, data_root: Path, partition: Partition
+) -> Float[Tensor, "class_index embedding"] | None:
+    """The embedding of each class name of a partition; None without `matching.semantic`. Raises DataError."""
+    path = embeddings_file(experiment, data_root, partition.dataset)
+    if path is None:
+        return None
+    return read_embeddings(path, partition.classes, dataset=partition.dataset, dim=experiment.model.embedding_dim)
+
+
+def clip_embeddings(
+    experiment: Experiment, data_root: Path, partition: Partition
+) -> Float[Tensor, "clip embedding"] | None:
+    """The embedding of each clip's class name; None without `matching.semantic`. Raises DataError."""
+    of_class = class_embeddings(experiment, data_root, partition)
+    return None if of_class is None else of_class[torch.tensor(partition.labels)]
+
+
+def embeddings_file(experiment: Experiment, data_root: Path, dataset: str) -> Path | None:
+    """The class-name embeddings of a data set; None without `matching.semantic`."""
+    if not experiment.matching.semantic:
+        return None
+    return data_root / experiment.data.embeddings.replace("{dataset}", dataset)
+
+
+def embeddings_identity(experiment: Experiment, data_root: Path, dataset: str) -> str:
+    """The digest of the class-name embeddings that an experiment reads; empty where it reads none."""
+    path = embeddings_file(experiment, data_root, dataset)
+    return file_digest(path) if path is not None and path.exists() else ""
+
+
+def recorded_frames(recorded: str, here: str) -> str:
+    """Return a recorded identity of frames as it compares with the one here.
+
+    It is empty where the two do not compare: earlier versions took sizes for the content of other tools' frames.
+    """
+    if recorded.removeprefix(BY_CONTENT) == here.removeprefix(BY_CONTENT):
+        return here
+    return "" if here.startswith(BY_CONTENT) and not recorded.startswith(BY_CONTENT) else recorded
+
+
+def frames_identity(data_root: Path, partition: Partition) -> str:
+    """What names the frames of a partition's videos; see `FrameStore.digest`. Raises DataError or StorageError."""
+    return FrameStore(frames_folder(data_root, partition.dataset)).digest(partition)
+
+
+def _min_side(settings: Clips, training: bool) -> int:
+    return clips.train_min_side(settings.size, settings.crop_scale) if training else settings.size

@@ -1,0 +1,1 @@
+"""Clips and episodes: sampled frames, augmentation, batches, blocks of features on disk."""

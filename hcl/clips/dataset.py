@@ -1,0 +1,135 @@
+"""From stored frames to clips: which frames, and the transforms that a batch sees.
+
+Everything random about a clip follows from a `Draw`, so that it does not depend on the process that reads it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
+
+from hcl.clips.colour import ColourJitter
+from hcl.datasets.splits import Video
+
+
+@runtime_checkable
+class Frames(Protocol):
+    """What reads a video's frames: `hcl.frames.store.FrameStore`, or anything like it."""
+
+    def n_frames(self, video: Video) -> int: ...
+
+    def read(self, video: Video, indices: Sequence[int], *, min_side: int = 0) -> np.ndarray: ...
+
+
+class Draw(NamedTuple):
+    """One reading of one clip: the clip's index, and the numbers that seed what is random about it."""
+
+    clip: int
+    seeds: tuple[int, ...] = ()
+
+
+def frame_indices(
+    n_available: int, n_frames: int, sampling: str, generator: np.random.Generator | None = None
+) -> Int[np.ndarray, "frame"]:
+    """Which frames of a video make a clip, in order; frames repeat where the video is too short.
+
+    Args:
+        sampling: `segments` takes one frame of each of n_frames equal segments, the centre without a generator and a
+            random one with it; `random` takes a sorted random subset, as released.
+    """
+    if sampling == "random":
+        generator = generator or np.random.default_rng(0)
+        if n_available >= n_frames:
+            return np.sort(generator.permutation(n_available)[:n_frames])
+        return np.sort(generator.integers(0, n_available, n_frames))
+    offset = np.full(n_frames, 0.5) if generator is None else generator.random(n_frames)
+    return ((np.arange(n_frames) + offset) * n_available / n_frames).astype(np.int64)
+
+
+def test_transform(size: int, resize: str) -> v2.Transform:
+    """`squash` to a square, or `crop` the centre square after scaling the short side to size."""
+    if resize == "squash":
+        return v2.Resize((size, size), antialias=True)
+    return v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size)])
+
+
+def train_transform(
+    size: int, *, crop_scale: tuple[float, float], flip: bool, jitter: float, grey: float
+) -> v2.Transform:
+    """Random resized crop, mirror, colour jitter and grey, as in the published run's `type1`."""
+    steps: list[v2.Transform] = [v2.RandomResizedCrop(size, scale=crop_scale, antialias=True)]
+    if flip:
+        steps.append(v2.RandomHorizontalFlip())
+    if jitter:
+        steps.append(v2.RandomApply([ColourJitter(0.4, 0.4, 0.4, 0.1)], p=jitter))
+    if grey:
+        steps.append(v2.RandomGrayscale(p=grey))
+    return v2.Compose(steps)
+
+
+def train_min_side(size: int, crop_scale: tuple[float, float]) -> int:
+    """Pixels that a frame's short side needs so that even the smallest random crop has `size` pixels a side."""
+    return math.ceil(size / math.sqrt(crop_scale[0] * _LEAST_RATIO))
+
+
+_LEAST_RATIO = 3 / 4  # of a random crop's sides, torchvision's default
+
+
+class ClipDataset(Dataset):
+    """Clips of a list of videos as uint8 tensors (frame, 3, size, size).
+
+    Args:
+        sampling: see `frame_indices`.
+        transform: takes (frame, 3, height, width) uint8.
+        per_frame: draw the transform for each frame by itself.
+        random: whether a draw's seeds are used at all; false is the one test view.
+        min_side: pixels that frames must keep where they are decoded at a reduced scale; 0 decodes them whole.
+    """
+
+    def __init__(
+        self,
+        frames: Frames,
+        videos: Sequence[Video],
+        *,
+        n_frames: int,
+        sampling: str,
+        transform: v2.Transform,
+        per_frame: bool = False,
+        random: bool = False,
+        min_side: int = 0,
+    ):
+        self.frames, self.videos = frames, tuple(videos)
+        self._read = partial(frames.read, min_side=min_side) if min_side else frames.read
+        self.clip_length, self.sampling, self.transform = n_frames, sampling, transform
+        self.per_frame, self.random = per_frame, random
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, draw: Draw | int) -> UInt8[Tensor, "frame 3 size size"]:
+        draw = Draw(draw) if isinstance(draw, int) else draw
+        video = self.videos[draw.clip]
+        generator = np.random.default_rng([*draw.seeds, draw.clip])
+        picked = frame_indices(
+            self.frames.n_frames(video),
+            self.clip_length,
+            self.sampling,
+            generator if self.random or self.sampling == "random" else None,
+        )
+        images = torch.from_numpy(self._read(video, picked.tolist())).permute(0, 3, 1, 2)  # to channels first
+        with torch.random.fork_rng(devices=[]):
+            # The CPU's generator alone: torch.manual_seed would seed the GPUs too, and dropout with them.
+            torch.default_generator.manual_seed(int(generator.integers(2**62)))
+            clip = (
+                torch.stack([self.transform(image) for image in images]) if self.per_frame else self.transform(images)
+            )
+        return clip.contiguous()  # one order in memory whatever was drawn: convolutions round by it

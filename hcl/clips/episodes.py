@@ -1,0 +1,184 @@
+"""Which clips meet: episodes for evaluation and pair batches for training, as functions of seeds.
+
+Both are drawn from labels alone. Episode i depends on (seed, i) and a pair batch on (seed, epoch, step), never on how
+many are drawn or by how many workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+from hcl.errors import EpisodeError
+
+_BLOCK = 1024  # episodes drawn at a time: bounds memory, part of the sequence's definition
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Clip indices of N-way K-shot episodes; support and query of class w stand in row w.
+
+    Attributes:
+        classes: class index of each way.
+        support, query: clip indices into the partition.
+    """
+
+    classes: Int[np.ndarray, "episode way"]
+    support: Int[np.ndarray, "episode way shot"]
+    query: Int[np.ndarray, "episode way query"]
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    @property
+    def way(self) -> int:
+        return self.classes.shape[1]
+
+    @property
+    def shot(self) -> int:
+        return self.support.shape[2]
+
+    @property
+    def n_queries(self) -> int:
+        """Of a class."""
+        return self.query.shape[2]
+
+    @property
+    def is_overlapping(self) -> bool:
+        """Whether some query is its own support."""
+        return bool((self.support[..., :, None] == self.query[..., None, :]).any())
+
+    def parts(self, size: int) -> Iterator[Episodes]:
+        """The same episodes in order, `size` at a time."""
+        for start in range(0, len(self), size):
+            rows = slice(start, start + size)
+            yield Episodes(self.classes[rows], self.support[rows], self.query[rows])
+
+    def digest(self) -> str:
+        """Return the digest of the clip indices and their shapes; `hcl.clips.episode_files` adds names of videos."""
+        state = hashlib.sha256(str((self.support.shape, self.query.shape)).encode())
+        for part in (self.support, self.query):
+            state.update(np.ascontiguousarray(part, dtype="<i8").tobytes())
+        return state.hexdigest()[:12]
+
+
+def sample_episodes(
+    labels: Int[np.ndarray, "clip"],
+    *,
+    way: int,
+    shot: int,
+    queries: int,
+    episodes: int,
+    seed: int,
+    class_names: Sequence[str] | None = None,
+    overlapping: bool = False,
+) -> Episodes:
+    """Episodes with disjoint support and query.
+
+    At the same seed the episodes of every shot share classes and queries, and the support of k shots is the first
+    part of that of k + 1: shots are compared on the same questions.
+
+    Args:
+        labels: class index of each clip of the partition.
+        class_names: for messages.
+        overlapping: as released: never class 0; support and query drawn independently, both with replacement, so
+            that one clip a class is enough (deviations 9 and 10).
+
+    Raises:
+        EpisodeError: too few classes, or a class with too few clips, named.
+    """
+    members = [np.flatnonzero(labels == index) for index in range(int(labels.max(initial=-1)) + 1)]
+    _check(members, way, 1 if overlapping else shot + queries, class_names, skip=int(overlapping))
+    sizes = np.array([len(m) for m in members])
+    padded = np.zeros((len(members), sizes.max()), dtype=np.int64)
+    for index, clips in enumerate(members):
+        padded[index, : len(clips)] = clips
+    blocks = [
+        _sample_block(padded, sizes, way, shot, queries, np.random.default_rng([seed, block]), overlapping)
+        for block in range(-(-episodes // _BLOCK))
+    ]
+    classes, support, query = (np.concatenate(part)[:episodes] for part in zip(*blocks, strict=True))
+    return Episodes(classes, support, query)
+
+
+def _sample_block(padded, sizes, way, shot, queries, generator, overlapping):
+    class_keys = generator.random((_BLOCK, len(sizes)))
+    if overlapping:
+        class_keys[:, 0] = np.inf
+    classes = np.argsort(class_keys, axis=1)[:, :way]
+    if overlapping:
+        numbers = generator.random((queries + shot, _BLOCK, way))  # of another shot: the same ones and more, or fewer
+        drawn = np.moveaxis((numbers * sizes[classes]).astype(np.int64), 0, -1)
+        clips = np.take_along_axis(padded[classes], drawn, axis=2)
+        return classes, clips[..., queries:], clips[..., :queries]
+    keys = generator.random((_BLOCK, way, padded.shape[1]))
+    keys[np.arange(padded.shape[1]) >= sizes[classes][..., None]] = np.inf
+    order = np.argsort(keys, axis=2)
+    clips = np.take_along_axis(padded[classes], order, axis=2)
+    return classes, clips[..., queries : queries + shot], clips[..., :queries]
+
+
+def pair_batch(
+    labels: Int[np.ndarray, "clip"],
+    *,
+    classes_per_batch: int,
+    seed: int,
+    epoch: int,
+    step: int,
+    class_names: Sequence[str] | None = None,
+) -> Int[np.ndarray, "two_per_class"]:
+    """Two clips of each of `classes_per_batch` classes, side by side: clips 2k and 2k + 1 are a pair.
+
+    Raises EpisodeError where the partition has too few classes, or a class fewer than two clips.
+    """
+    members = [np.flatnonzero(labels == index) for index in range(int(labels.max(initial=-1)) + 1)]
+    _check(members, classes_per_batch, 2, class_names, what="a pair batch", setting="train.classes_per_batch")
+    generator = np.random.default_rng([seed, epoch, step])
+    classes = generator.permutation(len(members))[:classes_per_batch]
+    return np.concatenate([generator.choice(members[index], 2, replace=False) for index in classes])
+
+
+def training_episode(
+    labels: Int[np.ndarray, "clip"],
+    *,
+    way: int,
+    shot: int,
+    queries: int,
+    seed: int,
+    epoch: int,
+    step: int,
+    number: int,
+    class_names: Sequence[str] | None = None,
+) -> Int[np.ndarray, "episode_clip"]:
+    """The clips of one episode of a training step: all support clips, class after class, then all query clips.
+
+    Raises EpisodeError where the partition has too few classes, or a class too few clips.
+    """
+    members = [np.flatnonzero(labels == index) for index in range(int(labels.max(initial=-1)) + 1)]
+    _check(members, way, shot + queries, class_names, what="a training episode", setting="train.episode_way")
+    generator = np.random.default_rng([seed, epoch, step, number])
+    classes = generator.permutation(len(members))[:way]
+    clips = np.stack([generator.choice(members[index], shot + queries, replace=False) for index in classes])
+    return np.concatenate([clips[:, :shot].ravel(), clips[:, shot:].ravel()])
+
+
+def _check(members, way, clips, names, *, skip=0, what="an episode", setting="evaluation.way"):
+    if len(members) - skip < way:
+        raise EpisodeError(
+            f"{what} of {way} classes cannot be drawn from {len(members) - skip} classes",
+            where=setting,
+            remedy=f"set it to at most {len(members) - skip}, or add classes to the split",
+        )
+    short = [index for index, one in enumerate(members) if index >= skip and len(one) < clips]
+    if short:
+        named = [repr(names[index] if names is not None else f"number {index}") for index in short]
+        others = f"; too few too: {', '.join(named[1:6])}{', ...' if len(named) > 6 else ''}" if named[1:] else ""
+        raise EpisodeError(
+            f"class {named[0]} has {len(members[short[0]])} clips, {what} needs {clips} of each class{others}",
+            where="the partition's video list",
+            remedy="add videos of that class, remove the class from the split, or ask for fewer shots or queries",
+        )

@@ -1,0 +1,215 @@
+"""An experiment from its parts: defaults, the mode's preset, YAML files and overrides, each value with its origin.
+
+Later parts win: defaults < preset of `mode: published` < base files < the file itself < overrides.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from hcl.config import MACHINE_SETTINGS, PUBLISHED, Experiment
+from hcl.config.paths import all_settings, did_you_mean, expand, flatten, nest, setting_of, unit_of
+from hcl.config.strict_yaml import dump_yaml, parse_yaml, read_yaml
+from hcl.config.values import check_value, expected, explain
+from hcl.errors import ConfigError
+
+__all__ = [
+    "MAX_BASES",
+    "Overrides",
+    "Resolved",
+    "Row",
+    "all_settings",
+    "changes",
+    "check_value",
+    "expected",
+    "load_resolved",
+    "override",
+    "resolve",
+    "rows",
+    "setting_of",
+    "shipped_experiments",
+    "to_yaml",
+]
+
+Overrides = Mapping[str, Any] | Sequence[str]
+"""`path=value` texts, or values by dotted path."""
+
+DEFAULT, PRESET, OVERRIDE = "default", "mode: published", "--set"
+MAX_BASES = 8
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """An experiment, and where each of its values came from, by dotted path."""
+
+    experiment: Experiment
+    origins: dict[str, str]
+
+
+class Row(NamedTuple):
+    """One line of `hcl config show`."""
+
+    path: str
+    value: Any
+    origin: str
+    unit: str
+    meaning: str
+
+
+def resolve(source: str | Path | None, overrides: Overrides = ()) -> Resolved:
+    """The experiment that a file and overrides describe.
+
+    Args:
+        source: a path (a text that ends in .yaml or .yml or holds a slash), the name of a shipped experiment, or
+            None for the defaults.
+        overrides: what `--set` or a trial gives.
+
+    Raises:
+        ConfigError: naming the file or override, the setting, what came and what was expected.
+    """
+    layers = [*(_file_layers(source) if source is not None else []), *_override_layers(overrides)]
+    return _merge(layers)
+
+
+def override(experiment: Experiment, overrides: Overrides) -> Experiment:
+    """A resolved experiment with some values changed, such as by a trial; checked like any other.
+
+    `mode` cannot change here: its preset lies beneath values of which nobody knows any more who set them.
+    """
+    layers = _override_layers(overrides)
+    for _, values in layers:
+        if values.get("mode", experiment.mode) != experiment.mode:
+            raise ConfigError(
+                f"mode is {experiment.mode} and cannot become {values['mode']} in a resolved experiment",
+                where=f"{OVERRIDE} mode",
+                remedy="set mode in the experiment's file or when it is first resolved",
+            )
+    return _merge([("experiment", flatten(experiment.model_dump(), "experiment")), *layers]).experiment
+
+
+def changes(old: Experiment, new: Experiment) -> list[str]:
+    """The `path=value` texts that make `new` of `old`; without the name and settings of the machine."""
+    before, after = (flatten(one.model_dump(mode="json", exclude=MACHINE_SETTINGS), "experiment") for one in (old, new))
+    return [f"{path}={json.dumps(value)}" for path, value in after.items() if value != before[path]]
+
+
+def to_yaml(experiment: Experiment) -> str:
+    """Every setting as YAML; `load_resolved` reads it back."""
+    return dump_yaml(experiment.model_dump(mode="json"))
+
+
+def load_resolved(path: str | Path) -> Experiment:
+    """The experiment of a run, from its experiment.yaml."""
+    return resolve(Path(path)).experiment
+
+
+def rows(resolved: Resolved) -> list[Row]:
+    """Every setting with value, origin, unit and meaning, in the order of `hcl.config.Experiment`."""
+    values = flatten(resolved.experiment.model_dump(), "experiment")
+    return [
+        Row(path, values[path], resolved.origins[path], unit_of(path), setting_of(path).description or "")
+        for path in all_settings()
+    ]
+
+
+def shipped_experiments() -> list[str]:
+    """The names of the experiments that come with the package."""
+    return sorted(Path(entry.name).stem for entry in _shipped().iterdir() if entry.name.endswith(".yaml"))
+
+
+# Layers: (origin, values by dotted path), weakest first.
+Layer = tuple[str, dict[str, Any]]
+
+
+def _merge(layers: Sequence[Layer]) -> Resolved:
+    modes = [values["mode"] for _, values in layers if "mode" in values]
+    if modes and modes[-1] == "published":
+        layers = [(PRESET, PUBLISHED), *layers]
+    merged: dict[str, Any] = {}
+    origins = dict.fromkeys(all_settings(), DEFAULT)
+    for origin, values in layers:
+        merged |= values
+        origins |= dict.fromkeys(values, origin)
+    for path, value in merged.items():
+        check_value(path, value, origins[path])
+    try:
+        experiment = Experiment.model_validate(nest(merged))
+    except ValidationError as error:  # values that are right one by one and do not fit together
+        raise explain(error, origins) from None
+    return Resolved(experiment, origins)
+
+
+def _override_layers(overrides: Overrides) -> list[Layer]:
+    if isinstance(overrides, str):
+        overrides = [overrides]
+    if isinstance(overrides, Mapping):
+        pairs: Iterable[tuple[str, Any]] = overrides.items()
+    else:
+        pairs = [_parse_override(text) for text in overrides]
+    return [(OVERRIDE, expand(path, value, OVERRIDE)) for path, value in pairs]
+
+
+def _parse_override(text: str) -> tuple[str, Any]:
+    path, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not path:
+        raise ConfigError(
+            f"`{text}` is not PATH=VALUE", where=OVERRIDE, remedy="write it as --set loss.sigma_temporal=0.25"
+        )
+    is_text = path in all_settings() and setting_of(path).annotation is str
+    if is_text and value[:1] not in ("'", '"'):  # name=007 is a name, not a number
+        return path, value
+    return path, parse_yaml(value, f"{OVERRIDE} {path}")
+
+
+def _file_layers(source: str | Path) -> list[Layer]:
+    layers: list[Layer] = []
+    chain: list[str] = []
+    seen: set[str] = set()
+    place: tuple[Path, str] | None = _locate(source, None, "experiment")
+    while place:
+        path, label = place
+        chain.append(label)
+        content = read_yaml(path, label)
+        real = os.path.realpath(path)
+        if real in seen:
+            raise ConfigError(f"`base` goes round in a circle: {' -> '.join(chain)}", where=chain[0])
+        if len(chain) > MAX_BASES + 1:
+            raise ConfigError(f"more than {MAX_BASES} bases: {' -> '.join(chain)}", where=chain[0])
+        seen.add(real)
+        if not isinstance(content, dict):
+            what = "is empty" if content is None else f"holds a {type(content).__name__}"
+            raise ConfigError(f"{what}, expected a mapping of settings", where=label, remedy="see `hcl config show`")
+        base = content.pop("base", None)
+        layers.insert(0, (label, flatten(content, label)))
+        place = None if base is None else _locate(base, path.parent, f"{label}: base")
+    return layers
+
+
+def _locate(source: Any, folder: Path | None, where: str) -> tuple[Path, str]:
+    """The file that a source names, and its label; a `base` is relative to the folder of its file."""
+    if not isinstance(source, str | Path) or not str(source):
+        raise ConfigError(f"expected a YAML file or a shipped experiment, got {source!r}", where=where)
+    text = str(source)
+    if isinstance(source, Path) or "/" in text or os.sep in text or text.endswith((".yaml", ".yml")):
+        path = Path(os.path.normpath(folder / text)) if folder else Path(text)
+        return path, str(path)
+    names = shipped_experiments()
+    if text in names:
+        return Path(str(_shipped() / f"{text}.yaml")), f"hcl/experiments/{text}.yaml"
+    raise ConfigError(
+        f"no shipped experiment `{text}`{did_you_mean(text, names)}",
+        where=where,
+        remedy=f"shipped: {', '.join(names)}; a file of your own is named with its ending: {text}.yaml",
+    )
+
+
+def _shipped() -> Any:
+    return resources.files("hcl.experiments")

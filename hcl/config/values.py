@@ -1,0 +1,123 @@
+"""The values of settings: what each accepts, in words, and what is wrong with one that it does not accept."""
+
+from __future__ import annotations
+
+import math
+import re
+import types
+from collections.abc import Iterable, Mapping
+from functools import cache
+from reprlib import Repr
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import TypeAdapter, ValidationError
+
+from hcl.config.paths import all_settings, below, did_you_mean, setting_of, unit_of
+from hcl.errors import ConfigError
+
+
+def check_value(path: str, value: Any, origin: str) -> Any:
+    """The value in the setting's own type (a list becomes a tuple, "8" becomes 8).
+
+    Raises:
+        ConfigError: naming origin, setting, value and what is expected.
+    """
+    field = setting_of(path, origin)
+    try:
+        checked = _adapter(path).validate_python(value)
+    except ValidationError:
+        pass
+    else:
+        # pydantic takes true for 1 and inf for a number; neither is ever meant
+        if (field.annotation is bool or not _holds(value, _is_bool)) and not _holds(checked, _is_infinite):
+            return checked
+    hint = did_you_mean(value, _choices(field.annotation)) if isinstance(value, str) else ""
+    raise ConfigError(
+        f"got {shown(value)}, expected {expected(path)}{hint}",
+        where=f"{origin}: {path}",
+        remedy=f"{path}: {field.description} (default: {shown(field.default)})",
+    )
+
+
+def expected(path: str) -> str:
+    """What a setting accepts, in words: `a whole number, at least 2, at most 64 (frames)`."""
+    field = setting_of(path)
+    unit = unit_of(path)
+    return _in_words(field.annotation, field.metadata) + (f" ({unit})" if unit else "")
+
+
+def explain(error: ValidationError, origins: Mapping[str, str]) -> ConfigError:
+    """What does not fit together, with the settings that the message names and where each came from."""
+    first = error.errors()[0]
+    section = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    words = set(re.findall(r"[A-Za-z_][\w.]*\w", message))
+    named = [path for path in all_settings() if path in words or below(path, section) in words]
+    sources = ", ".join(f"{path} (from {origins[path]})" for path in named)
+    return ConfigError(message, where=section or "experiment", remedy=f"change one of: {sources}" if sources else None)
+
+
+def shown(value: Any) -> str:
+    """A value as messages show it: short, whatever came."""
+    brief = Repr()
+    brief.maxlevel, brief.maxstring, brief.maxother = 3, 80, 80
+    return brief.repr(value)
+
+
+@cache
+def _adapter(path: str) -> TypeAdapter[Any]:
+    field = setting_of(path)
+    kind: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+    return TypeAdapter(kind)
+
+
+def _holds(value: Any, is_such: Any) -> bool:
+    return any(_holds(entry, is_such) for entry in value) if isinstance(value, list | tuple) else is_such(value)
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_infinite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _choices(kind: Any) -> list[str]:
+    if get_origin(kind) is Literal:
+        return [str(choice) for choice in get_args(kind)]
+    return [choice for part in get_args(kind) for choice in _choices(part)]
+
+
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "empty"}
+_BOUNDS = {
+    "ge": ", at least {}",
+    "gt": ", above {}",
+    "le": ", at most {}",
+    "lt": ", below {}",
+    "pattern": ", matching {}",
+    "min_length": "{1} at least {0}",
+    "max_length": "{1} at most {0}",
+}
+
+
+def _in_words(kind: Any, metadata: Iterable[Any] = ()) -> str:
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        text = _in_words(parts[0], [bound for extra in parts[1:] for bound in getattr(extra, "metadata", [extra])])
+    elif origin is Literal:
+        text = f"{'one of ' if len(parts) > 1 else ''}{', '.join(map(str, parts))}"
+    elif origin in (Union, types.UnionType):
+        text = " or ".join(_in_words(part) for part in parts)
+    elif origin is tuple and parts[-1] is Ellipsis:
+        text = f"a list, each entry {_in_words(parts[0])}"
+    elif origin is tuple:
+        text = f"a list of {len(parts)}: {', '.join(_in_words(part) for part in parts)}"
+    else:
+        text = _WORDS.get(kind, str(kind))
+    return text + _bounds_in_words(metadata, "; entries:" if origin is tuple else ", characters:")
+
+
+def _bounds_in_words(metadata: Iterable[Any], counted: str) -> str:
+    limits = [(words, getattr(bound, name, None)) for bound in metadata for name, words in _BOUNDS.items()]
+    return "".join(words.format(limit, counted) for words, limit in limits if limit is not None)

@@ -1,0 +1,146 @@
+"""Data sets by name: where their videos are looked for, what they should hold, and where they come from.
+
+A data set's card is `DATA/datasets/<name>.yaml`, else the one that the program ships, else one without expectations.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from hcl.config import Section, setting
+from hcl.config.strict_yaml import read_yaml
+from hcl.errors import ConfigError
+from hcl.files.names import refuse_unsafe_name
+
+
+class Counts(Section):
+    """What a partition should hold."""
+
+    classes: int = setting(..., "classes of the partition", ge=1)
+    videos: int = setting(..., "videos of the partition", ge=1)
+
+
+class DatasetCard(Section):
+    """What is known of a data set beside its lists."""
+
+    name: str = setting(..., "its folder below splits/ and images/", min_length=1)
+    title: str = setting("", "how a page calls it")
+    obtain: str = setting("", "where its videos and lists come from")
+    videos: tuple[Annotated[str, Field(min_length=1)], ...] = setting(
+        ("videos/{dataset}/{class}/{video}",),
+        "where a listed video is looked for, without its extension: the first place that has it counts; relative to "
+        "the data root, or absolute",
+        min_length=1,
+    )
+    extensions: tuple[str, ...] = setting((), "that its videos are released with: of two files of one name these count")
+    flips_are_safe: bool | None = setting(None, "false: left and right are classes; empty: not known")
+    readable_names: str = setting(
+        "embeddings/{dataset}_dirname2cls.txt", "file of readable class names, relative to the data root"
+    )
+    frames_of: str = setting("", "the data set whose frames this split uses; empty: its own")
+    partitions: dict[Literal["train", "val", "test"], Counts] = setting({}, "what each should hold")
+
+    @model_validator(mode="after")
+    def _places_are_sound(self) -> Self:
+        for place in self.videos:
+            folder, _, stem = place.rpartition("/")
+            unknown = set(_PLACEHOLDER.findall(place)) - {"dataset", "class", "video"}
+            if unknown or "{video}" not in stem or "{video}" in folder:
+                raise ValueError(
+                    f"videos: {place!r} must end in a component with {{video}}, and may hold {{dataset}} and {{class}}"
+                )
+        if wrong := [one for one in self.extensions if not one.isalnum() or one != one.lower()]:
+            raise ValueError(f"extensions: {wrong[0]!r} must be lower case, without a dot, such as webm")
+        return self
+
+    def places(self, class_name: str, video: str) -> list[tuple[str, str]]:
+        """(folder, file name without extension) of each place where a video is looked for."""
+        values = {"dataset": self.name, "class": class_name, "video": video}
+        filled = []
+        for place in self.videos:
+            folder, _, stem = place.rpartition("/")
+            filled.append((_fill(folder, values), _fill(stem, values)))
+        return filled
+
+    def names_file(self, data_root: Path) -> Path:
+        return data_root / _fill(self.readable_names, {"dataset": self.name})
+
+
+def card_of(data_root: Path, dataset: str) -> DatasetCard:
+    """The card of a data set.
+
+    Raises:
+        SplitError: the name cannot be a folder.
+        ConfigError: its YAML file is wrong.
+    """
+    refuse_unsafe_name(dataset, what="dataset name", where="dataset")
+    own = Path(data_root) / "datasets" / f"{dataset}.yaml"
+    if own.exists():
+        return _read(own, str(own), dataset)
+    if dataset in shipped_datasets():
+        return _read(Path(str(_shipped() / f"{dataset}.yaml")), f"hcl/datasets/{dataset}.yaml", dataset)
+    return DatasetCard(name=dataset)
+
+
+def frames_folder(data_root: Path, dataset: str) -> Path:
+    """Where the frames of a data set lie; several splits of the same videos share one folder. Raises as `card_of`."""
+    return Path(data_root) / "images" / (card_of(data_root, dataset).frames_of or dataset)
+
+
+def shipped_datasets() -> list[str]:
+    """The names of the data sets whose cards come with the package."""
+    return sorted(Path(entry.name).stem for entry in _shipped().iterdir() if entry.name.endswith(".yaml"))
+
+
+def known_datasets(data_root: Path) -> list[str]:
+    """Those shipped, those with a card of their own, and those with lists, sorted."""
+    own = [path.stem for path in (Path(data_root) / "datasets").glob("*.yaml")]
+    listed = [path.parent.name for path in (Path(data_root) / "splits").glob("*/train_class.txt")]
+    return sorted({*shipped_datasets(), *own, *listed})
+
+
+_PLACEHOLDER = re.compile(r"\{(\w*)\}")
+
+
+def _fill(text: str, values: dict[str, str]) -> str:
+    """One pass: a class that is called `{video}` stays what it is."""
+    return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), text)
+
+
+def _read(path: Path, label: str, dataset: str) -> DatasetCard:
+    content = read_yaml(path, label)
+    if not isinstance(content, dict):
+        raise ConfigError("is not the description of a data set", where=label, remedy=_REMEDY)
+    try:
+        card = DatasetCard.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(
+            message, where=f"{label}: {field}" if field else label, remedy=f"fields: {', '.join(card_fields())}"
+        ) from None
+    if card.name != dataset:
+        raise ConfigError(
+            f"describes {card.name!r}, its file is named {dataset!r}", where=f"{label}: name", remedy="make them agree"
+        )
+    if card.frames_of:
+        refuse_unsafe_name(card.frames_of, what="dataset name", where=f"{label}: frames_of")
+    return card
+
+
+_REMEDY = "see hcl/README.md for its form, or copy a shipped one"
+
+
+def card_fields() -> dict[str, str]:
+    """The fields of a card with their meanings."""
+    return {name: field.description or "" for name, field in DatasetCard.model_fields.items()}
+
+
+def _shipped() -> Any:
+    return resources.files("hcl.datasets")

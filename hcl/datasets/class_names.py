@@ -1,0 +1,68 @@
+"""What a class is called in words: from a file beside the data set, or from the name of its folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from hcl.datasets.text_lists import numbered_lines
+from hcl.errors import SplitError
+from hcl.files.names import shown, some
+
+
+def lines_of_names(path: Path, classes: Collection[str]) -> list[tuple[str | None, str]]:
+    """(class, readable name) of each line of a file; the class is None where the line is of none of `classes`.
+
+    The published files write `folder,name` or `folder name`; a tab serves too. The separator is the first of tab,
+    comma and space that every line holds. Folders hold spaces and commas themselves, so a line belongs to the longest
+    class that it begins with.
+
+    Raises:
+        SplitError: the file cannot be read, a name is blank, or a class stands there twice.
+    """
+    known = frozenset(classes)
+    seen: dict[str, int] = {}
+    found: list[tuple[str | None, str]] = []
+    lines = numbered_lines(path, remedy="name a file with `class,readable name` on each line")
+    separator = next((one for one in "\t," if all(one in line for _, line in lines)), " ")
+    for number, line in lines:
+        ends = [at for at, character in enumerate(line) if character == separator]
+        end = next((at for at in reversed(ends) if line[:at] in known), None)
+        if end is None:
+            found.append((None, line))
+            continue
+        class_name, name = line[:end], line[end + 1 :].strip()
+        where = f"{path}, line {number}"
+        if not name:
+            raise SplitError(f"class {shown(class_name)} has a blank name", where=where, remedy="write the name")
+        if seen.setdefault(class_name, number) != number:
+            raise SplitError(
+                f"class {shown(class_name)} stands here and in line {seen[class_name]}",
+                where=where,
+                remedy="name it once",
+            )
+        found.append((class_name, name))
+    return found
+
+
+def read_names(path: Path, classes: Sequence[str]) -> dict[str, str]:
+    """The readable name of each class, in their order; lines of other classes are passed over.
+
+    Raises:
+        SplitError: a class has no line, or as `lines_of_names`.
+    """
+    names = {class_name: name for class_name, name in lines_of_names(path, classes) if class_name is not None}
+    if unnamed := [class_name for class_name in classes if class_name not in names]:
+        raise SplitError(
+            f"{len(unnamed)} of {len(classes)} classes have no line: {some(unnamed)}",
+            where=str(path),
+            remedy="write `class,readable name` on a line of its own for each",
+        )
+    return {class_name: names[class_name] for class_name in classes}
+
+
+def spelled_out(class_name: str) -> str:
+    """A folder's name as words: `CleanAndJerk` and `clean_and_jerk` become `clean and jerk`."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", class_name).replace("_", " ").split()
+    return " ".join(words).lower()

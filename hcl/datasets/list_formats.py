@@ -1,0 +1,171 @@
+"""Lists as other tools write them: with extensions, label columns, trailing blanks, other spellings of classes.
+
+A list is read as it stands wherever what it names so exists. Otherwise what is unambiguous is put right, for the whole
+list at once, and told.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from hcl.datasets.cards import card_of, frames_folder
+from hcl.datasets.manifest import read_manifest
+from hcl.datasets.spellings import Spellings, folded, spelled_like
+from hcl.datasets.video_files import SYSTEM_FOLDERS, is_video
+from hcl.files.names import problem_with, shown
+
+Lines = list[tuple[int, str]]
+"""Of a file, numbered."""
+
+_N_SAMPLES = 5  # lines that are looked for on disk
+_COLUMNS = [re.compile(rf"(.*\S)((?:[ \t]+[0-9]+){{{n}}})", re.DOTALL) for n in (1, 2)]
+
+
+@dataclass
+class Known:
+    """Return whether a name has frames, a record of them, or a video file where the card looks for it."""
+
+    data_root: Path
+    dataset: str
+    _spellings: Spellings = field(default_factory=Spellings)
+
+    def as_it_is(self, line: str) -> bool:
+        """Return whether there is something of exactly this name."""
+        class_name, slash, name = line.partition("/")
+        if not slash or problem_with(class_name) or problem_with(name):
+            return False
+        images = frames_folder(self.data_root, self.dataset)
+        if (images / class_name / name).is_dir():
+            return True
+        for folder, stem in card_of(self.data_root, self.dataset).places(class_name, name):
+            if any(_stem(one) == stem for one in _videos(Path(self.data_root, folder))):
+                return True
+        return line in self._recorded
+
+    @cached_property
+    def _recorded(self) -> frozenset[str]:
+        return frozenset(read_manifest(frames_folder(self.data_root, self.dataset)))
+
+    def by_spelling(self, line: str) -> bool:
+        """Return whether there is something of this name or of another spelling of it."""
+        class_name, slash, name = line.partition("/")
+        if not slash or problem_with(class_name) or problem_with(name):
+            return False
+        if self._spellings.find(frames_folder(self.data_root, self.dataset), (class_name, name)):
+            return True
+        for folder, stem in card_of(self.data_root, self.dataset).places(class_name, name):
+            root = "/" if os.path.isabs(folder) else self.data_root
+            path = self._spellings.find(root, [part for part in folder.split("/") if part])
+            if path is not None and any(folded(_stem(one)) == folded(stem) for one in _videos(path)):
+                return True
+        return self.as_it_is(line)
+
+
+@dataclass
+class Reading:
+    """A partition's two lists, and what was done to them."""
+
+    classes: Lines
+    videos: Lines
+    notes: list[str] = field(default_factory=list)
+
+    def replace_videos(self, changed: Sequence[str], what: str) -> None:
+        """Take other texts for the lines, and tell of it."""
+        pairs = [(old, new) for (_, old), new in zip(self.videos, changed, strict=True) if old != new]
+        if pairs:
+            self.notes.append(f"{what} of {len(pairs):,} lines, such as {shown(pairs[0][0])}")
+        self.videos = [(number, new) for (number, _), new in zip(self.videos, changed, strict=True)]
+
+
+def put_right(
+    classes: Lines, videos: Lines, *, as_it_is: Callable[[str], bool], by_spelling: Callable[[str], bool]
+) -> Reading:
+    """Return the lines as `hcl.datasets.splits` reads them: classes, and `class/video` without an extension.
+
+    Args:
+        as_it_is, by_spelling: whether there is something that a line names, as `Known` tells it.
+    """
+    reading = Reading(list(classes), list(videos))
+    _drop_system_folders(reading)
+    _strip_blanks(reading, as_it_is)
+    _drop_columns(reading, as_it_is, by_spelling)
+    _drop_extensions(reading, as_it_is)
+    _spell_classes(reading)
+    return reading
+
+
+def _drop_system_folders(reading: Reading) -> None:
+    """`ls` names lost+found among the classes of a disk."""
+    used = {line.partition("/")[0] for _, line in reading.videos if "/" in line}
+    for name in ("classes", "videos"):
+        lines = getattr(reading, name)
+        kept = [(number, line) for number, line in lines if line.lower() not in SYSTEM_FOLDERS or line in used]
+        if kept and len(kept) < len(lines):
+            setattr(reading, name, kept)
+            reading.notes.append("a folder of the file system is no class: lost+found and the like were left out")
+
+
+def _strip_blanks(reading: Reading, as_it_is: Callable[[str], bool]) -> None:
+    used = {line.partition("/")[0] for _, line in reading.videos}
+    reading.classes = [
+        (number, line if line in used or not line.strip() else line.rstrip(" \t")) for number, line in reading.classes
+    ]
+    stripped = [line.rstrip(" \t") for _, line in reading.videos]
+    stripped = [line if new.endswith("/") else new for (_, line), new in zip(reading.videos, stripped, strict=True)]
+    changed = [line for (_, line), new in zip(reading.videos, stripped, strict=True) if line != new]
+    if changed and not any(map(as_it_is, changed[:_N_SAMPLES])):
+        reading.replace_videos(stripped, "blanks were taken off the ends")
+
+
+def _drop_columns(reading: Reading, as_it_is: Callable[[str], bool], by_spelling: Callable[[str], bool]) -> None:
+    """Take away labels, or numbers of frames and labels.
+
+    They are columns where names before them end in an extension, or where a label goes with its class and something has
+    the name that is left: a name may end in a number itself.
+    """
+    lines = [line for _, line in reading.videos]
+    for columns in _COLUMNS:
+        matches = [match for match in map(columns.fullmatch, lines) if match and "/" in match[1]]
+        if len(matches) < len(lines) or any(map(as_it_is, lines[:_N_SAMPLES])):
+            return
+        paths = [match[1] for match in matches]
+        labels = {(path.partition("/")[0], match[2].split()[-1]) for path, match in zip(paths, matches, strict=True)}
+        goes_with_class = len(labels) == len({one for one, _ in labels}) == len({label for _, label in labels})
+        if all(map(is_video, paths)) or (goes_with_class and any(map(by_spelling, paths[:_N_SAMPLES]))):
+            reading.replace_videos(paths, "columns of numbers were taken off the ends")
+            return
+
+
+def _drop_extensions(reading: Reading, as_it_is: Callable[[str], bool]) -> None:
+    lines = [line for _, line in reading.videos]
+    if all(map(is_video, lines)) and not any(map(as_it_is, lines[:_N_SAMPLES])):
+        reading.replace_videos([os.path.splitext(line)[0] for line in lines], "extensions were taken off the names")
+
+
+def _spell_classes(reading: Reading) -> None:
+    """Take the class file's spelling of a class."""
+    classes = [line for _, line in reading.classes]
+    spelled: dict[str, str] = dict(zip(classes, classes, strict=True))
+    changed = []
+    for _, line in reading.videos:
+        class_name, slash, name = line.partition("/")
+        if slash and class_name not in spelled:
+            spelled[class_name] = spelled_like(class_name, classes) or class_name
+        changed.append(f"{spelled.get(class_name, class_name)}{slash}{name}")
+    reading.replace_videos(changed, "the class file's spelling of the class was taken")
+
+
+def _stem(file: str) -> str:
+    return os.path.splitext(file)[0]
+
+
+def _videos(folder: Path) -> list[str]:
+    try:
+        return [name for name in os.listdir(folder) if is_video(name)]
+    except OSError:
+        return []

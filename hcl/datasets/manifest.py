@@ -1,0 +1,164 @@
+"""What became of each video of a dataset: one record a video, on disk beside its frames.
+
+`images/<dataset>/manifest.parquet` holds the records of finished runs. While a run goes on, each finished video adds
+a line to `manifest.jsonl`, so that a kill costs at most the video under way; both are read as one.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hcl.errors import StorageError
+from hcl.files.atomic import sync_folder, whole_file
+from hcl.files.disk_errors import storing
+from hcl.files.names import problem_with, shown
+
+Status = Literal["ok", "broken", "missing", "timeout"]
+
+
+@dataclass(frozen=True)
+class VideoRecord:
+    """What became of one video. Only `ok` has frames; width and height are those of the stored frames."""
+
+    class_name: str
+    video: str
+    status: Status
+    n_frames: int = 0
+    fps: float = 0.0  # as the container says; 0: it does not
+    width: int = 0
+    height: int = 0
+    n_bytes: int = 0  # of all frames
+    error: str = ""  # why there are no frames, or what is odd about those there are
+    source: str = ""
+    source_bytes: int = 0
+    source_mtime_ns: int = 0
+    options_digest: str = ""
+    n_decoded: int = 0  # frames of the video, of which n_frames are stored
+    digest: str = ""  # of the stored frames, `frame_writing.frames_digest`
+    codec: str = ""  # four characters, as OpenCV names it
+    pixel_format: str = ""  # of the video, as OpenCV names it; I420 is 8 bits with halved colour
+    rotation: int = 0  # degrees clockwise by which the video's metadata have its frames turned; they are
+    checksums: str = ""  # of the stored frames, CRC-32 of each in eight hexadecimal digits
+    variable_rate: bool = False  # the time between frames varies: frames are counted, not timed
+    decoder: str = ""  # `opencv` or `pyav`, which read the video or found it broken
+    decoder_version: str = ""  # empty where an earlier version extracted it and its decoder was found right since
+
+    @property
+    def key(self) -> str:
+        return f"{self.class_name}/{self.video}"
+
+    @property
+    def is_unconfirmed(self) -> bool:
+        """Tell whether it comes from a version that stored whatever OpenCV returned, and knew no second decoder."""
+        return self.status in ("ok", "broken") and bool(self.options_digest) and not self.decoder
+
+
+def read_manifest(images_root: Path) -> dict[str, VideoRecord]:
+    """`class/video` -> record, from manifest.parquet and the journal of a run that has not ended. Empty without both.
+
+    Raises:
+        StorageError: the manifest is damaged.
+    """
+    records: dict[str, VideoRecord] = {}
+    path = images_root / "manifest.parquet"
+    try:
+        # Not read_table: it would take `name=value` folders on the way for partition columns.
+        rows = _rows(path) if path.exists() else []
+        records = {record.key: record for record in map(_record, rows)}
+        journal = _journal(images_root)
+        lines = journal.read_bytes().split(b"\n") if journal.exists() else []
+    except (OSError, pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+        raise StorageError(
+            f"is not a manifest of frames: {error}",
+            where=str(path),
+            remedy="delete it; the next extraction redoes the videos that it described",
+        ) from error
+    for line in lines:
+        try:
+            record = _record(_checked(json.loads(line)))
+        except (ValueError, TypeError, RecursionError):
+            continue  # torn by a kill: that video is redone
+        records[record.key] = record
+    return records
+
+
+def append_record(images_root: Path, record: VideoRecord) -> None:
+    """Add a line to the journal. Not synchronised to disk: a lost line means a video done again."""
+    with _journal(images_root).open("a", encoding="utf-8") as journal:
+        journal.write(json.dumps(asdict(record) | {_CHECKSUM: _checksum(asdict(record))}) + "\n")
+
+
+def write_manifest(images_root: Path, records: Iterable[VideoRecord]) -> Path:
+    """Write manifest.parquet, sorted by class and video, and drop the journal that it now contains.
+
+    The journal goes once the manifest and its name are on the disk: a machine that goes down leaves one of the two.
+
+    Raises:
+        StorageError: the disk is full, or may not be written; the journal stays.
+    """
+    rows = sorted(records, key=lambda record: (record.class_name, record.video))
+    path = images_root / "manifest.parquet"
+    table = pa.Table.from_pylist([asdict(row) for row in rows], schema=_SCHEMA)
+    with whole_file(path) as file:
+        pq.write_table(table.replace_schema_metadata({_CHECKSUM: _checksum(table.to_pylist())}), file)
+    with storing(path):
+        sync_folder(images_root)
+        _journal(images_root).unlink(missing_ok=True)
+    return path
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """Read the manifest's rows and compare their checksum, which older versions lack. Raises ValueError."""
+    table = pq.ParquetFile(path).read()
+    rows = table.to_pylist()
+    written = (table.schema.metadata or {}).get(_CHECKSUM.encode())
+    if written is not None and written != _checksum(rows).encode():
+        raise ValueError("it is damaged, its checksum is that of other content")
+    return rows
+
+
+def _checked(line: Any) -> Any:
+    """A line of the journal without its checksum. Raises ValueError where that is another's."""
+    written = line.pop(_CHECKSUM, None) if isinstance(line, dict) else None
+    if written is not None and written != _checksum(line):
+        raise ValueError("it is damaged")
+    return line
+
+
+def _checksum(content: Any) -> str:
+    return f"{zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"
+
+
+def _record(row: Any) -> VideoRecord:
+    """Raises TypeError or ValueError for what `append_record` and `write_manifest` do not write."""
+    record = VideoRecord(**row)
+    for field in fields(VideoRecord):
+        value, kind = getattr(record, field.name), _KINDS[str(field.type)]
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise TypeError(f"{field.name} of {record.class_name!r} is {value!r:.80}")
+        if isinstance(value, int) and not 0 <= value < 2**63:
+            raise ValueError(f"{field.name} of {record.key!r} is {value!r:.80}")
+    if record.status not in get_args(Status):
+        raise ValueError(f"status of {record.key!r} is {record.status!r:.80}")
+    for name in (record.class_name, record.video):  # both become folders
+        if problem := problem_with(name):
+            raise ValueError(f"the name {shown(name)} {problem}")
+    return record
+
+
+def _journal(images_root: Path) -> Path:
+    return images_root / "manifest.jsonl"
+
+
+_CHECKSUM = "crc32"
+_KINDS = {"str": str, "Status": str, "int": int, "float": float, "bool": bool}
+_TYPES = {"str": pa.string(), "Status": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+_SCHEMA = pa.schema([pa.field(field.name, _TYPES[str(field.type)], nullable=False) for field in fields(VideoRecord)])

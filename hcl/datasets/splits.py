@@ -1,0 +1,227 @@
+"""A split: which classes are trained, validated and tested on, and which videos they hold.
+
+On disk, in the published layout: `splits/<dataset>/<partition>_class.txt` names one class a line and
+`splits/<dataset>/<partition>.list` one `class/video` a line. Names go into paths, so a list cannot leave the
+data root: every name is one visible path component (`hcl.files.names`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from hcl.datasets.list_formats import Known, put_right
+from hcl.datasets.text_lists import numbered_lines
+from hcl.errors import SplitError
+from hcl.files.atomic import write_lines
+from hcl.files.names import refuse_unsafe_name, shown, some
+
+PARTITIONS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, order=True)
+class Video:
+    class_name: str
+    name: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.class_name}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Classes and videos of one part of a dataset, both in the order of its files."""
+
+    dataset: str
+    name: str
+    classes: tuple[str, ...]
+    videos: tuple[Video, ...]
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """int64 (video,): the index of each video's class in `classes`; read-only."""
+        index = {class_name: position for position, class_name in enumerate(self.classes)}
+        labels = np.array([index[video.class_name] for video in self.videos], dtype=np.int64)
+        labels.setflags(write=False)
+        return labels
+
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that name these classes and videos, their order included."""
+        content = [self.dataset, self.name, list(self.classes), [video.key for video in self.videos]]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Split:
+    dataset: str
+    partitions: dict[str, Partition]
+    notes: tuple[str, ...] = field(default=(), compare=False)  # how its lists were read, where not as they stand
+
+
+def read_split(data_root: Path, dataset: str) -> Split:
+    """The train, val and test partitions of a dataset.
+
+    Raises:
+        SplitError: as `read_partition`, or a class stands in two partitions.
+    """
+    read = {name: _read(data_root, dataset, name) for name in PARTITIONS}
+    partitions = {name: partition for name, (partition, _) in read.items()}
+    _refuse_shared_classes(partitions.values(), where=str(Path(data_root) / "splits" / dataset))
+    return Split(dataset, partitions, tuple(note for _, notes in read.values() for note in notes))
+
+
+def read_partition(data_root: Path, dataset: str, partition: str) -> Partition:
+    """One partition, verified; lists of other tools are put right where they can be (`hcl.datasets.list_formats`).
+
+    Raises:
+        SplitError: a file is missing, a line is not `class/video` with a known class and safe names, a class or
+            video stands there twice, or a class has no video.
+    """
+    return _read(data_root, dataset, partition)[0]
+
+
+def write_split(data_root: Path, dataset: str, partitions: Mapping[str, Partition]) -> None:
+    """Write each partition under its key in the published layout, after the checks of reading.
+
+    Raises:
+        SplitError: the partitions could not be read back as they are.
+        StorageError: the folder cannot be written.
+    """
+    _refuse_shared_classes(partitions.values(), where=dataset)
+    content: dict[Path, list[str]] = {}
+    for name, partition in partitions.items():
+        class_file, list_file = _files(data_root, dataset, name)
+        content[class_file] = list(partition.classes)
+        content[list_file] = [video.key for video in partition.videos]
+        class_lines, video_lines = ((path, enumerate(content[path], 1)) for path in (class_file, list_file))
+        if _verified(dataset, name, class_lines, video_lines) != partition:
+            raise SplitError(
+                f"partition {partition.name!r} of {partition.dataset!r} would be written as {name!r} of {dataset!r}",
+                where=str(list_file),
+                remedy="give the partition the names that it is written under",
+            )
+    for path, lines in content.items():
+        write_lines(path, lines)
+
+
+def merge(partitions: Sequence[Partition], name: str) -> Partition:
+    """One partition with the classes and videos of several, in their order, to train on all of them.
+
+    Raises:
+        SplitError: none given, several datasets, or a class in two of them.
+    """
+    datasets = sorted({partition.dataset for partition in partitions})
+    if len(datasets) != 1:
+        raise SplitError(
+            f"partition {name!r} would be merged from datasets {datasets}, expected exactly one",
+            remedy="merge partitions of one dataset",
+        )
+    _refuse_shared_classes(partitions, where=datasets[0])
+    return Partition(
+        datasets[0],
+        name,
+        tuple(class_name for partition in partitions for class_name in partition.classes),
+        tuple(video for partition in partitions for video in partition.videos),
+    )
+
+
+_Lines = tuple[Path, Iterable[tuple[int, str]]]  # a file and its numbered lines
+
+
+def _files(data_root: Path, dataset: str, partition: str) -> tuple[Path, Path]:
+    refuse_unsafe_name(dataset, what="dataset name", where="dataset")
+    refuse_unsafe_name(partition, what="partition name", where="partition")
+    folder = Path(data_root) / "splits" / dataset
+    return folder / f"{partition}_class.txt", folder / f"{partition}.list"
+
+
+def _read(data_root: Path, dataset: str, partition: str) -> tuple[Partition, list[str]]:
+    """A partition, and how its lists were read where not as they stand."""
+    class_file, list_file = _files(data_root, dataset, partition)
+    known = Known(Path(data_root), dataset)
+    lines = _lines(class_file), _lines(list_file)
+    reading = put_right(*lines, as_it_is=known.as_it_is, by_spelling=known.by_spelling)
+    verified = _verified(dataset, partition, (class_file, reading.classes), (list_file, reading.videos))
+    return verified, [f"{list_file}: {note}" for note in reading.notes]
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    names = ",".join(PARTITIONS)
+    return numbered_lines(
+        path,
+        remedy=f"a split has {{{names}}}.list and {{{names}}}_class.txt; check the data root and the name of the "
+        "dataset, or make a split of your own videos with `hcl data splits make`",
+    )
+
+
+def _verified(dataset: str, name: str, class_lines: _Lines, video_lines: _Lines) -> Partition:
+    """The partition that two files describe; the same checks serve reading and writing."""
+    (class_file, classes), (list_file, videos) = class_lines, video_lines
+    line_of_class: dict[str, int] = {}
+    for number, line in classes:
+        where = f"{class_file}, line {number}"
+        refuse_unsafe_name(line, what="class name", where=where)
+        _refuse_repeated(line_of_class.setdefault(line, number), number, what=f"class {shown(line)}", where=where)
+
+    line_of_video: dict[Video, int] = {}
+    for number, line in videos:
+        where = f"{list_file}, line {number}"
+        video = _video(line, where)
+        if video.class_name not in line_of_class:
+            raise SplitError(
+                f"class {shown(video.class_name)} is not among the {len(line_of_class)} classes of {class_file.name}",
+                where=where,
+                remedy=f"add the class to {class_file.name} or remove the line",
+            )
+        _refuse_repeated(line_of_video.setdefault(video, number), number, what=f"video {shown(line)}", where=where)
+    found = Partition(dataset, name, tuple(line_of_class), tuple(line_of_video))
+    _refuse_empty_classes(found, where=str(list_file))
+    return found
+
+
+def _video(line: str, where: str) -> Video:
+    class_name, slash, name = line.partition("/")
+    if not slash or "/" in name:
+        raise SplitError(
+            f"{shown(line)} is not `class/video`",
+            where=where,
+            remedy="write the class, one slash and the video's file name without its extension; no path beyond that",
+        )
+    refuse_unsafe_name(class_name, what="class name", where=where)
+    refuse_unsafe_name(name, what="video name", where=where)
+    return Video(class_name, name)
+
+
+def _refuse_repeated(first: int, number: int, *, what: str, where: str) -> None:
+    if first != number:
+        raise SplitError(f"{what} stands here and in line {first}", where=where, remedy="name it once")
+
+
+def _refuse_empty_classes(partition: Partition, *, where: str) -> None:
+    with_videos = {video.class_name for video in partition.videos}
+    empty = [class_name for class_name in partition.classes if class_name not in with_videos]
+    if empty:
+        raise SplitError(
+            f"{len(empty)} of {len(partition.classes)} classes have no video: {some(empty)}",
+            where=where,
+            remedy="list videos of these classes or remove them from the class file",
+        )
+
+
+def _refuse_shared_classes(partitions: Iterable[Partition], *, where: str) -> None:
+    for partition, other in combinations(partitions, 2):
+        shared = sorted(set(partition.classes) & set(other.classes))
+        if shared:
+            raise SplitError(
+                f"partitions {partition.name} and {other.name} share {len(shared)} classes: {some(shared)}",
+                where=where,
+                remedy="few-shot partitions must not share classes: leave each class in one of them",
+            )

@@ -1,0 +1,262 @@
+"""Video files in folders: which files are videos, and which classes and videos a folder of class folders holds."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hcl.errors import DataError
+from hcl.files.names import shown
+
+VIDEO_EXTENSIONS = frozenset(
+    {
+        *(".mp4", ".m4v", ".mp4v", ".mov", ".qt", ".webm", ".mkv", ".avi", ".divx", ".xvid", ".mpg"),
+        *(".mpeg", ".mpe", ".m1v", ".m2v", ".mpv", ".ts", ".mts", ".m2ts", ".m2t", ".vob", ".mod"),
+        *(".tod", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".gif", ".ogv", ".ogm", ".mxf"),
+        *(".dv", ".nut", ".ivf", ".y4m", ".amv", ".rm", ".rmvb", ".wtv", ".mjpg", ".mjpeg", ".h264"),
+        *(".264", ".avc", ".h265", ".265", ".hevc", ".insv"),
+    }
+)
+SYSTEM_FOLDERS = frozenset(
+    {"lost+found", "@eadir", "__macosx", "$recycle.bin", "#recycle", "system volume information"}
+)
+"""Folders of file systems and servers, in lower case: never classes."""
+
+_PARTS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing"})
+_LEFTOVER = re.compile(r"(.+)\.(?:f\d+(?:-\w+)?|f(?:hls|dash|http)[\w-]*|temp)", re.DOTALL)
+_UNFINISHED = re.compile(r".+\.(?:part|part-frag\d+|ytdl|crdownload|download|aria2|!qb)", re.IGNORECASE | re.DOTALL)
+_FRAME = re.compile(r".*[0-9]\.(?:jpe?g|png|bmp|webp|tiff?)", re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class VideoTree:
+    """The content of a folder of class folders.
+
+    Attributes:
+        files: `class/video` -> file, sorted.
+        places: below the folder, as a data set's card names them: where its videos lie, most of them first.
+        frames: `class/video` of folders that hold numbered images and no videos, sorted.
+        notes: what was left out and what was read in its own way, with counts and an example.
+    """
+
+    root: Path
+    files: dict[str, Path]
+    places: tuple[str, ...]
+    frames: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass
+class _Folder:
+    """The visible content of one folder."""
+
+    parts: tuple[str, ...]
+    videos: list[str] = field(default_factory=list)
+    n_images: int = 0
+    others: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)  # links that lead nowhere
+    leftovers: dict[str, str] = field(default_factory=dict)
+
+    def path(self, name: str) -> str:
+        return "/".join((*self.parts, name))
+
+
+def is_video(name: str) -> bool:
+    """Return whether a file's name is that of a video."""
+    return os.path.splitext(name)[1].lower() in VIDEO_EXTENSIONS
+
+
+def is_unfinished(name: str) -> bool:
+    """Return whether a file's name is that of a download which has not ended."""
+    return _UNFINISHED.fullmatch(name) is not None
+
+
+def is_there(entry: os.DirEntry[str]) -> bool:
+    """Whatever is no folder: a pipe with a video's name is found too, and costs a row when it hangs."""
+    if entry.is_dir():
+        return False
+    with suppress(OSError):
+        return bool(entry.stat())  # follows links: one that leads nowhere is no file
+    return False
+
+
+def leftovers(files: Iterable[str]) -> dict[str, str]:
+    """Return what a downloader has left beside the videos that it made of it: `x.f137.webm` and `x.temp.mp4` of x.
+
+    Args:
+        files: the video files of one folder.
+    """
+    by_stem = {os.path.splitext(file)[0]: file for file in files}
+    found = {}
+    for stem, file in by_stem.items():
+        if (match := _LEFTOVER.fullmatch(stem)) and match[1] in by_stem:
+            found[file] = by_stem[match[1]]
+    return found
+
+
+def find_videos(videos_root: Path) -> dict[str, Path]:
+    """Return `class/video` -> file of all videos in the class folders, sorted by key. Raises as `read_tree`."""
+    return read_tree(videos_root).files
+
+
+def read_tree(root: Path) -> VideoTree:
+    """Find the videos of each class: in its folder, or in a folder of the same name in it.
+
+    Folders such as `train` and `test` that hold all class folders are seen through: a class is one wherever it lies.
+
+    Raises:
+        DataError: a folder cannot be listed, two files have one key, a name is not UTF-8, or videos lie deeper, so that
+            it cannot be told which folders are the classes.
+    """
+    folders = list(_walk(Path(root)))
+    of_class, deep = _classes(folders)
+    if deep:
+        raise _deep(Path(root), folders, deep)
+    files: dict[str, Path] = {}
+    places: Counter[str] = Counter()
+    for folder, class_name, place in of_class:
+        for file in folder.videos:
+            key, path = f"{class_name}/{os.path.splitext(file)[0]}", Path(root, *folder.parts, file)
+            if not _is_utf8(key):
+                raise DataError(f"{key!r} is not UTF-8", where=str(root), remedy="rename the file")
+            if key in files:
+                raise _twice(Path(root), key, files[key], path)
+            files[key] = path
+            places[place] += 1
+    frames = sorted("/".join(one.parts) for one in folders if len(one.parts) == 2 and one.n_images and not one.videos)
+    ordered = tuple(place for place, _ in places.most_common())
+    return VideoTree(Path(root), dict(sorted(files.items())), ordered, tuple(frames), _notes(folders, of_class, files))
+
+
+def _walk(root: Path) -> Iterator[_Folder]:
+    """Go through a folder and those below, sorted, each once: links may lead in circles."""
+    seen: set[tuple[int, int]] = set()
+    waiting: list[tuple[str, ...]] = [()]
+    while waiting:
+        folder = _Folder(waiting.pop())
+        path = Path(root, *folder.parts)
+        below = []
+        try:
+            status = path.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir():
+                        below += [entry.name] if entry.name.lower() not in SYSTEM_FOLDERS else []
+                    else:
+                        _sort_in(folder, entry)
+        except OSError as error:
+            raise DataError(
+                f"cannot be listed: {error.strerror or error}", where=str(path), remedy="check the data root"
+            ) from error
+        for names in (folder.videos, folder.others, folder.unfinished, folder.broken):
+            names.sort()
+        folder.leftovers = leftovers(folder.videos)
+        folder.videos = [file for file in folder.videos if file not in folder.leftovers]
+        waiting += [(*folder.parts, name) for name in sorted(below, reverse=True)]
+        yield folder
+
+
+def _sort_in(folder: _Folder, entry: os.DirEntry[str]) -> None:
+    if is_video(entry.name):
+        (folder.videos if is_there(entry) else folder.broken).append(entry.name)
+    elif _FRAME.fullmatch(entry.name):
+        folder.n_images += 1
+    else:
+        (folder.unfinished if is_unfinished(entry.name) else folder.others).append(entry.name)
+
+
+_OfClass = list[tuple[_Folder, str, str]]
+"""Folders with videos, with the class that each belongs to and the place below the root."""
+
+
+def _classes(folders: Sequence[_Folder]) -> tuple[_OfClass, list[_Folder]]:
+    """Sort the folders with videos by class; the second are those too deep to tell."""
+    with_videos = [one for one in folders if one.videos and one.parts]
+    for skipped in (0, 1):  # above the class: nothing, or a part such as `train`
+        found: _OfClass = []
+        for one in with_videos:
+            above, below = one.parts[:skipped], one.parts[skipped:]
+            if not all(part.lower() in _PARTS for part in above) or not below:
+                break
+            if len(below) == 1 or (len(below) == 2 and below[0] == below[1]):
+                found.append((one, below[0], "/".join((*above, *["{class}"] * len(below), "{video}"))))
+        n_parts = len({one.parts[0] for one in with_videos})
+        if len(found) == len(with_videos) and (not skipped or n_parts > 1):
+            return found, []
+    return [], [one for one in with_videos if len(one.parts) > 1 and one.parts[:1] * 2 != one.parts]
+
+
+def _deep(root: Path, folders: Sequence[_Folder], deep: Sequence[_Folder]) -> DataError:
+    n_videos, n_deep = (sum(len(one.videos) for one in some_folders) for some_folders in (folders, deep))
+    top = {one.parts[0] for one in folders if one.parts}
+    remedy = "let every class be a folder that holds its videos itself, or give the folder that is above the classes"
+    if len(top) == 1:
+        remedy = f"give {root / next(iter(top))}, if its folders are the classes"
+    return DataError(
+        f"{n_deep:,} of {n_videos:,} videos lie deeper than in a class folder, such as "
+        f"{shown(deep[0].path(deep[0].videos[0]))}: which folders are the classes cannot be told",
+        where=str(root),
+        remedy=remedy,
+    )
+
+
+def _twice(root: Path, key: str, first: Path, second: Path) -> DataError:
+    if first.parent == second.parent:
+        problem, where = f"{first.name!r} and {second.name!r} are both video {key!r}", str(first.parent)
+    else:
+        names = [str(path.relative_to(root)) for path in (first, second)]
+        problem, where = f"{names[0]!r} and {names[1]!r} are both video {key!r}", str(root)
+    return DataError(problem, where=where, remedy="remove or rename one of the two files")
+
+
+def _notes(folders: Sequence[_Folder], of_class: _OfClass, files: dict[str, Path]) -> tuple[str, ...]:
+    notes = []
+
+    def add(names: Sequence[str], what: str) -> None:
+        if names:
+            notes.append(f"{len(names):,} {what}, such as {shown(names[0])}")
+
+    add([one.path(name) for one, _, place in of_class if place.count("{class}") > 1 for name in one.videos],
+        "videos lie in a folder of their class's name within the class and were read")  # fmt: skip
+    parts = sorted({one.parts[0] for one, _, place in of_class if not place.startswith("{class}")})
+    if parts:
+        n_classes = len({class_name for _, class_name, _ in of_class})
+        notes.append(f"{', '.join(parts)} were read as one set of {n_classes:,} classes; their division is not kept")
+    add([name for one in folders if not one.parts for name in one.videos], "videos lie in no class folder: left out")
+    add([one.path(name) for one in folders for name in one.leftovers],
+        "leftovers of a downloader lie beside their videos: left out")  # fmt: skip
+    add([one.path(name) for one in folders for name in one.unfinished], "unfinished downloads: left out")
+    add([one.path(name) for one in folders for name in one.broken], "links lead nowhere: left out")
+    with_videos = {one.parts[: len(one.parts) - place.count("{class}") + 1] for one, _, place in of_class}
+    depth = 2 if parts else 1
+    if files:
+        empty = [one for one in folders if len(one.parts) == depth and one.parts not in with_videos]
+        add(["/".join(one.parts) for one in empty], "folders hold no video and are no class")
+        images = [one for one in folders if one.n_images and len(one.parts) > depth and not one.videos]
+        add(["/".join(one.parts) for one in images], "folders of images beside the videos: left out")
+    else:
+        bare = [one for one in folders if len(one.parts) == 2 and not one.n_images]
+        add(["/".join(one.parts) for one in bare], "folders hold neither videos nor frames: left out")
+    if others := [(one, name) for one in folders if one.parts for name in one.others]:
+        kinds = Counter(os.path.splitext(name)[1].lower() or "without extension" for _, name in others)
+        listed = ", ".join(f"{kind} {n:,}" for kind, n in kinds.most_common(5))
+        add([one.path(name) for one, name in others], f"files are no videos ({listed}): left out")
+    return tuple(notes)
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False

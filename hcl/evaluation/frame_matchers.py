@@ -1,0 +1,123 @@
+"""Other methods on the frame features of a model, so that what differs is the matching alone.
+
+All read the same (clip, frame, dim) features: the mean of a frame's tokens, which HCL's tuples are made of too. Most
+compare pairs of clips, which are scored once; MatchingNet reads an episode's support as a sequence and goes episode by
+episode. A baseline that was trained as such is a regime of its own: `hcl.evaluation.methods.PooledHead`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange, reduce
+from jaxtyping import Float, Num
+from torch import Tensor
+from torch.nn import functional
+
+from hcl.clips.episodes import Episodes
+from hcl.evaluation.methods import SCORE, Kept, Scores, Take
+from hcl.evaluation.scores import look_up_global
+from hcl.matching.alignment import OTAM_TEMPERATURE, score_frames
+from hcl.models.baselines import MatchingNet
+from hcl.models.hcl import HCL
+from hcl.models.pooled import PooledModel
+from hcl.models.precision import autocast
+
+FRAME_MATCHERS = {
+    "otam": "OTAM: soft-minimum alignment of the frames in order, both ways; nothing to train",
+    "bimhm": "Bi-MHM: each frame to its best in the other clip, both ways; nothing to train",
+    "chamfer": "Chamfer distance of the sets of frames; nothing to train",
+    "frames-protonet": "ProtoNet on the run's frames: squared distance of the mean frame to the mean of a class",
+    "frames-cosine": "the cosine of mean frames, averaged over shots",
+    "frames-matching": "MatchingNet on the run's frames: an LSTM of random weights reads the support in order",
+}
+"""Names of methods, and what they do with several shots where it is not the mean over them."""
+
+
+@dataclass(frozen=True)
+class FrameMatching:
+    """One of `FRAME_MATCHERS` as a method.
+
+    Attributes:
+        seed: of MatchingNet's weights.
+    """
+
+    matcher: str
+    seed: int
+    kept: str = "frames"
+    reads_names: bool = False
+
+    @property
+    def of_pairs(self) -> Mapping[str, Any]:
+        return {"matcher": self.matcher, "temperature": OTAM_TEMPERATURE}
+
+    def keep(
+        self,
+        model: HCL | PooledModel,
+        clips: Num[Tensor, "clip frame ..."],
+        embeddings: Tensor | None,
+        *,
+        precision: str,
+    ) -> dict[str, Tensor]:
+        with autocast(clips.device, precision):
+            grids = model.grids(clips)
+            tokens = rearrange(grids, "v t d y x -> v t (y x) d") if model.encoder is None else model.encoder(grids)
+        return {"frames": reduce(tokens.float(), "v t p d -> v t d", "mean")}
+
+    def pairs(self, query: Kept, support: Kept) -> dict[str, Float[Tensor, "query support"]]:
+        return {"pairs": score_pairs_of_frames(query["frames"], support["frames"], self.matcher)}
+
+    def look_up(self, table: Mapping[str, Float[np.ndarray, "clip clip"]], episodes: Episodes) -> Scores:
+        return {SCORE: look_up_global(table["pairs"], episodes, self.metric(episodes.shot))}
+
+    def one_by_one(self, model: Any, take: Take, episodes: Episodes) -> Scores:
+        return {SCORE: matching_scores(take, episodes, seed=self.seed)}
+
+    def reason(self, shot: int) -> str | None:
+        return "the network reads all supports of an episode in order" if self.matcher == "frames-matching" else None
+
+    def metric(self, shot: int) -> str:
+        """`euclidean`: the distance to a class's mean (ProtoNet); `cosine`: the mean over its shots' similarities."""
+        return "euclidean" if self.matcher == "frames-protonet" else "cosine"
+
+    def fuse(self, scores: Scores) -> Float[np.ndarray, "episode query way"]:
+        return scores[SCORE]
+
+
+@torch.no_grad()
+def score_pairs_of_frames(
+    query: Float[Tensor, "query frame dim"], support: Float[Tensor, "support frame dim"], matcher: str
+) -> Float[Tensor, "query support"]:
+    """The similarity of all pairs of clips; of `frames-protonet` the inner products that distances follow from."""
+    if matcher not in ("frames-protonet", "frames-cosine"):
+        return score_frames(query, support, matcher=matcher)
+    q, s = (reduce(frames, "clip frame dim -> clip dim", "mean") for frames in (query, support))
+    if matcher == "frames-cosine":
+        q, s = functional.normalize(q, dim=-1), functional.normalize(s, dim=-1)
+    return q @ s.T
+
+
+@torch.no_grad()
+def matching_scores(take: Take, episodes: Episodes, *, seed: int) -> Float[np.ndarray, "episode query way"]:
+    """MatchingNet's scores, episode by episode.
+
+    Args:
+        seed: of the LSTM's weights.
+    """
+    network, each = None, []
+    for support, query in zip(episodes.support, episodes.query, strict=True):
+        clips = torch.from_numpy(np.concatenate([support.ravel(), query.ravel()]))
+        means = reduce(take(clips)["frames"], "clip frame dim -> clip dim", "mean")
+        network = network or _network(means.shape[-1], seed).to(means.device)
+        each.append(network(means[support.size :], means[: support.size].unflatten(0, support.shape)))
+    return torch.stack(each).cpu().numpy()
+
+
+def _network(dim: int, seed: int) -> MatchingNet:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return MatchingNet(dim).eval()

@@ -1,0 +1,224 @@
+"""Ways to answer an episode behind one protocol: what is kept of a clip, and how scores come of it.
+
+Whoever encodes clips and fills score tables does so for any of them and asks nowhere which it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Num
+from torch import Tensor
+from torch.nn import functional
+
+from hcl.clips.episodes import Episodes
+from hcl.evaluation.matcher import Matcher, levels_one_by_one, pooled_scores
+from hcl.evaluation.scores import LEVELS, Levels, fused, look_up, look_up_global, metric_of, score_pairs
+from hcl.models.encoding import features_of
+from hcl.models.features import pack, unpack
+from hcl.models.hcl import HCL, ClipFeatures
+from hcl.models.pooled import PooledModel
+from hcl.models.precision import autocast
+
+Kept = Mapping[str, Tensor]
+"""What is kept of some clips: named tensors (clip, ...)."""
+
+Take = Callable[[Int[Tensor, "clip"]], Kept]
+"""What is kept of clips by index, in the order asked for."""
+
+Scores = dict[str, Float[np.ndarray, "episode query way"]]
+"""By level; a method without levels has `SCORE` alone."""
+
+SCORE = "score"
+
+
+class Method(Protocol):
+    """What every method has. Those that compare pairs of clips are `Pairwise` too, others score episode by episode."""
+
+    @property
+    def kept(self) -> str:
+        """Names what is kept of a clip: methods of the same model with the same name read the same files."""
+        ...
+
+    @property
+    def of_pairs(self) -> Mapping[str, Any]:
+        """The settings that similarities of pairs depend on, beside what is kept of the clips."""
+        ...
+
+    @property
+    def reads_names(self) -> bool:
+        """Whether class-name embeddings of the clips may come in."""
+        ...
+
+    def keep(
+        self,
+        model: Any,
+        clips: Num[Tensor, "clip frame ..."],
+        embeddings: Float[Tensor, "clip embedding"] | None,
+        *,
+        precision: str,
+    ) -> dict[str, Tensor]:
+        """What is kept of each clip; `precision` is that of the model's forward pass."""
+        ...
+
+    def reason(self, shot: int) -> str | None:
+        """Why pairs cannot answer, so that each episode is scored by itself; None where they can."""
+        ...
+
+    def metric(self, shot: int) -> str:
+        """What similarities are compared by; empty where a method has a way of its own."""
+        ...
+
+    def fuse(self, scores: Scores) -> Float[np.ndarray, "episode query way"]:
+        """The final scores; the highest is the answer."""
+        ...
+
+
+class Pairwise(Method, Protocol):
+    """A method whose scores follow from similarities of pairs of clips."""
+
+    def pairs(self, query: Kept, support: Kept) -> dict[str, Float[Tensor, "query support"]]:
+        """Similarities of every query clip and support clip, by name."""
+        ...
+
+    def look_up(self, table: Mapping[str, Float[np.ndarray, "clip clip"]], episodes: Episodes) -> Scores:
+        """Scores of many episodes from `pairs` of all clips with all."""
+        ...
+
+
+class ByEpisode(Method, Protocol):
+    """A method that sees the clips of an episode together."""
+
+    def one_by_one(self, model: Any, take: Take, episodes: Episodes) -> Scores: ...
+
+
+@dataclass(frozen=True)
+class HierarchicalMatching:
+    """HCL's three levels; pairwise unless a defect of the release mixes the clips of an episode.
+
+    Attributes:
+        sigmas: weights of the levels.
+        half: patches are kept in half precision.
+    """
+
+    matcher: Matcher
+    sigmas: Mapping[str, float]
+    half: bool = False
+    reads_names: bool = True
+
+    @property
+    def kept(self) -> str:
+        return "tokens" if self.matcher.defects.mix_scales else "features"
+
+    @property
+    def of_pairs(self) -> Mapping[str, Any]:
+        return {name: self.matcher.options[name] for name in ("top_tuples", "top_patches", "zoom_ranks", "renormalise")}
+
+    def keep(
+        self,
+        model: HCL,
+        clips: Num[Tensor, "clip frame ..."],
+        embeddings: Float[Tensor, "clip embedding"] | None,
+        *,
+        precision: str,
+    ) -> dict[str, Tensor]:
+        with autocast(clips.device, precision):
+            hidden, rows = model.tokens(clips)
+        tokens = hidden.float()
+        if not self.matcher.defects.mix_scales:
+            project = self.matcher.project
+            return pack(features_of(model.heads, tokens, rows, project=project, embeddings=embeddings), half=self.half)
+        kept = {"tokens": tokens, "rows": torch.full((len(tokens),), rows, device=tokens.device)}
+        return kept if embeddings is None else {**kept, "embeddings": embeddings}
+
+    def pairs(self, query: Kept, support: Kept) -> dict[str, Float[Tensor, "query support"]]:
+        return score_pairs(unpack(query), unpack(support), **self.matcher.options)
+
+    def look_up(self, table: Mapping[str, Float[np.ndarray, "clip clip"]], episodes: Episodes) -> Scores:
+        return _by_level(look_up(table, episodes, **self.matcher.looking))
+
+    def one_by_one(self, model: HCL, take: Take, episodes: Episodes) -> Scores:
+        def features(clips: Int[Tensor, "clip"]) -> ClipFeatures:
+            kept = take(clips)
+            if "tokens" not in kept:
+                return unpack(kept)
+            rows, embeddings = int(kept["rows"][0]), kept.get("embeddings")
+            return model.heads(kept["tokens"], rows, project=self.matcher.project, embeddings=embeddings)
+
+        return _by_level(levels_one_by_one(episodes, features, self.matcher))
+
+    def reason(self, shot: int) -> str | None:
+        return self.matcher.defects.reason(shot)
+
+    def metric(self, shot: int) -> str:
+        return metric_of(self.matcher.metric, shot)
+
+    def fuse(self, scores: Scores) -> Float[np.ndarray, "episode query way"]:
+        return fused(Levels(*(scores[level] for level in LEVELS)), self.sigmas)
+
+
+@dataclass(frozen=True)
+class PooledHead:
+    """The head of a regime, on pooled features."""
+
+    kept: str = "pooled"
+    of_pairs: Mapping[str, Any] = field(default_factory=dict)
+    reads_names: bool = False
+
+    def keep(
+        self, model: PooledModel, clips: Num[Tensor, "clip frame ..."], embeddings: Tensor | None, *, precision: str
+    ) -> dict[str, Tensor]:
+        with autocast(clips.device, precision):
+            pooled, _ = model.tokens(clips)
+        return {"pooled": pooled.float()}
+
+    def one_by_one(self, model: PooledModel, take: Take, episodes: Episodes) -> Scores:
+        return {SCORE: pooled_scores(model, lambda clips: take(clips)["pooled"], episodes)}
+
+    def reason(self, shot: int) -> str | None:
+        return "a regime's head sees all supports of an episode at once"
+
+    def metric(self, shot: int) -> str:
+        return ""
+
+    def fuse(self, scores: Scores) -> Float[np.ndarray, "episode query way"]:
+        return scores[SCORE]
+
+
+@dataclass(frozen=True)
+class OrderedPrototype:
+    """The backbone's mean of every frame, one frame after the other, and the nearest class mean: nothing is learnt."""
+
+    kept: str = "prototype"
+    of_pairs: Mapping[str, Any] = field(default_factory=dict)
+    reads_names: bool = False
+
+    def keep(
+        self, model: Any, clips: Num[Tensor, "clip frame ..."], embeddings: Tensor | None, *, precision: str
+    ) -> dict[str, Tensor]:
+        with autocast(clips.device, precision):
+            grids = model.grids(clips)
+        return {"clip": functional.normalize(grids.float().mean(dim=(-1, -2)).flatten(1), dim=-1)}
+
+    def pairs(self, query: Kept, support: Kept) -> dict[str, Float[Tensor, "query support"]]:
+        return {"inner": query["clip"] @ support["clip"].T}
+
+    def look_up(self, table: Mapping[str, Float[np.ndarray, "clip clip"]], episodes: Episodes) -> Scores:
+        return {SCORE: look_up_global(table["inner"], episodes, "euclidean")}
+
+    def reason(self, shot: int) -> str | None:
+        return None
+
+    def metric(self, shot: int) -> str:
+        return "euclidean"
+
+    def fuse(self, scores: Scores) -> Float[np.ndarray, "episode query way"]:
+        return scores[SCORE]
+
+
+def _by_level(levels: Levels) -> Scores:
+    return dict(zip(LEVELS, levels, strict=True))

@@ -1,0 +1,1 @@
+"""Frames on disk: extraction from videos, folders and shards, digests, checks."""

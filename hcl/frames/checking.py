@@ -1,0 +1,247 @@
+"""`hcl data check`: what each list promises, what is there of it, and the effective split that follows."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeGuard
+
+from hcl.datasets.cards import Counts, DatasetCard, card_of, frames_folder
+from hcl.datasets.copies import Original, find_copies, same_files
+from hcl.datasets.manifest import VideoRecord, read_manifest
+from hcl.datasets.sources import find_sources
+from hcl.datasets.splits import Partition, Video, read_split
+from hcl.datasets.video_files import is_unfinished, is_video, leftovers
+from hcl.files.atomic import write_lines
+from hcl.files.names import some
+from hcl.frames.effective import effective_file, without, write_effective
+from hcl.frames.inventory import nothing_found, respelled_notes
+from hcl.frames.store import FrameStore
+
+NO_FILE = "no video file and no frames"
+
+OpenFiles = Callable[[Mapping[str, Path]], Mapping[str, str]]
+"""Opens video files and folders of frames by key, and says what is wrong with those that cannot be read."""
+
+
+@dataclass(frozen=True)
+class PartitionCheck:
+    """Every listed video is missing, broken, waiting for extraction, or has frames; short ones have frames."""
+
+    listed: Partition
+    expected: Counts | None
+    missing: tuple[Video, ...]
+    broken: dict[Video, str]  # with the reason
+    waiting: tuple[Video, ...]
+    short: dict[Video, int]  # with the number of frames; they are used, their clips repeat frames
+    copies: dict[Video, Original] = field(default_factory=dict)  # left out, unless an experiment keeps copies
+
+    @property
+    def n_present(self) -> int:
+        """Videos that have a readable file or frames."""
+        return len(self.listed.videos) - len(self.missing) - len(self.broken)
+
+    @property
+    def left_out(self) -> dict[Video, str]:
+        """What training and evaluation will do without, in the order of the list."""
+        reasons = self.broken | dict.fromkeys(self.missing, NO_FILE)
+        return {video: reasons[video] for video in self.listed.videos if video in reasons}
+
+
+@dataclass(frozen=True)
+class DatasetCheck:
+    """What `check_dataset` found."""
+
+    card: DatasetCard
+    partitions: tuple[PartitionCheck, ...]
+    min_frames: int
+    repeated: tuple[str, ...] = field(default=())  # names of videos that stand in several classes
+    unconfirmed: tuple[str, ...] = field(default=())  # keys of videos whose frames OpenCV made without a check
+    notes: tuple[str, ...] = ()  # how lists were read, and what lies beside the videos
+
+    @property
+    def is_extracted(self) -> bool:
+        """Whether every video that is there has frames, so that the effective split is known."""
+        return not any(part.waiting for part in self.partitions)
+
+    def warnings(self) -> list[str]:
+        """What a strict check fails for."""
+        found = []
+        for part in self.partitions:
+            name, listed = part.listed.name, part.listed
+            if part.expected is not None:
+                pairs = [
+                    ("classes", len(listed.classes), part.expected.classes),
+                    ("videos", len(listed.videos), part.expected.videos),
+                ]
+                found += [f"{name}: {n:,} {what} listed, {due:,} expected" for what, n, due in pairs if n != due]
+            for what, videos in (("missing", part.missing), ("broken", tuple(part.broken))):
+                if videos:
+                    names = some([video.key for video in videos], 3)
+                    found.append(f"{name}: {len(videos):,} of {len(listed.videos):,} videos {what}: {names}")
+        if self.repeated:
+            found.append(f"{len(self.repeated):,} videos stand in several classes: {some(self.repeated, 3)}")
+        return found
+
+
+def check_dataset(
+    data_root: Path, dataset: str, *, min_frames: int = 8, open_files: OpenFiles | None = None
+) -> DatasetCheck:
+    """Compare the lists of a dataset with what lies in the data root.
+
+    Args:
+        min_frames: videos with fewer are called short.
+        open_files: called once with the files that have no frames yet, and with the folders of frames; None: only empty
+            files are found broken.
+
+    Raises:
+        SplitError: the lists contradict themselves or each other.
+        DataError: not one of the listed videos is there.
+    """
+    data_root = Path(data_root)
+    card, split = card_of(data_root, dataset), read_split(data_root, dataset)
+    videos = [video for partition in split.partitions.values() for video in partition.videos]
+    respelled: list[str] = []
+    files = find_sources(data_root, card, videos, respelled=respelled)
+    images_root = frames_folder(data_root, dataset)
+    store, records = FrameStore(images_root), read_manifest(images_root)
+    without_frames = {video for part in split.partitions.values() for video in store.missing(part)}
+    if not files and len(without_frames) == len(videos):
+        raise nothing_found(data_root, card, len(videos), videos[0])
+    waiting, broken = _without_frames(without_frames, files, records)
+    if open_files is not None:
+        extracted = {video: store.folder_of(video) for video in videos if video not in without_frames}
+        opened = {video: files[video.key] for video in videos if video in waiting}
+        opened |= {video: folder for video, folder in extracted.items() if folder is not None}
+        problems = open_files({video.key: path for video, path in opened.items()})
+        broken |= {video: problems[video.key] for video in opened if video.key in problems}
+    unreadable = {video.key for video in broken}
+    whole = {key: file for key, file in files.items() if key not in unreadable}
+    checked, copies = [], find_copies(_contents(split.partitions, store, whole, without_frames))
+    for name, listed in split.partitions.items():
+        bad = {video: broken[video] for video in listed.videos if video in broken}
+        lacking = [video for video in listed.videos if video in without_frames and video not in bad]
+        n_frames = {video: store.n_frames(video) for video in listed.videos if video not in without_frames}
+        checked.append(
+            PartitionCheck(
+                listed,
+                card.partitions.get(name),  # type: ignore[call-overload]
+                missing=tuple(video for video in lacking if video not in waiting),
+                broken=bad,
+                waiting=tuple(video for video in lacking if video in waiting),
+                short={video: n for video, n in n_frames.items() if n < min_frames},
+                copies=copies[name],
+            )
+        )
+    counts = Counter(video.name for video in videos)
+    repeated = tuple(name for name, n in counts.items() if n > 1) if _names_are_global(card) else ()
+    unconfirmed = tuple(
+        video.key
+        for video in videos
+        if video not in without_frames and video.key in records and records[video.key].is_unconfirmed
+    )
+    notes = (*split.notes, *respelled_notes(respelled, files), *_leftover_notes(files.values()))
+    return DatasetCheck(card, tuple(checked), min_frames, repeated, unconfirmed, notes)
+
+
+def keep_names(data_root: Path, check: DatasetCheck) -> list[Path]:
+    """Write `missing.txt`, `broken.txt` and `copies.txt` beside the lists, which exist only where there are some.
+
+    Returns:
+        The files that were written.
+    """
+    folder, written = effective_file(data_root, check.card.name).parent, []
+    missing = [video.key for part in check.partitions for video in part.missing]
+    broken = [
+        f"{video.key}\t{' '.join(why.split())}" for part in check.partitions for video, why in part.broken.items()
+    ]
+    copies = [
+        f"{part.listed.name}\t{video.key}\t{original.partition}\t{original.video.key}"
+        for part in check.partitions
+        for video, original in part.copies.items()
+    ]
+    for name, lines in (("missing.txt", missing), ("broken.txt", broken), ("copies.txt", copies)):
+        if lines:
+            written.append(write_lines(folder / name, lines))
+        else:
+            (folder / name).unlink(missing_ok=True)
+    return written
+
+
+def keep_effective(data_root: Path, check: DatasetCheck) -> dict[str, Partition]:
+    """Write the effective split; returns its partitions.
+
+    Raises:
+        DataError: a class would lose all of its videos; nothing is written then.
+    """
+    write_effective(data_root, [(part.listed, part.left_out, part.copies) for part in check.partitions])
+    return {
+        part.listed.name: without(part.listed, {**part.left_out, **dict.fromkeys(part.copies, "")})
+        for part in check.partitions
+    }
+
+
+def _contents(
+    partitions: Mapping[str, Partition], store: FrameStore, files: Mapping[str, Path], without_frames: set[Video]
+) -> dict[str, dict[Video, str]]:
+    """Return what names the content of each video: its frames, or, where it has none yet, the bytes of its file.
+
+    A file counts by the frames of a video whose file is the same.
+    """
+    videos = [video for partition in partitions.values() for video in partition.videos]
+    frames = store.digests(videos)
+    listed = {video: files[video.key] for video in videos if video.key in files}
+    of_file = same_files(listed, among=without_frames)
+    by_file = {of_file[video]: frames[video] for video in of_file if video in frames}
+    found = {video: by_file.get(digest, digest) for video, digest in of_file.items()} | frames
+    return {
+        name: {video: found[video] for video in partition.videos if video in found}
+        for name, partition in partitions.items()
+    }
+
+
+def _leftover_notes(files: Iterable[Path]) -> list[str]:
+    """Name what downloaders have left in the folders of the videos."""
+    found: list[str] = []
+    for folder in sorted({path.parent for path in files}):
+        names = sorted(entry.name for entry in os.scandir(folder) if not entry.name.startswith("."))
+        found += [str(folder / name) for name in leftovers(filter(is_video, names))]
+        found += [str(folder / name) for name in names if is_unfinished(name)]
+    if not found:
+        return []
+    return [f"{len(found):,} files look like leftovers of a downloader: {some(found, 3)}; unlisted ones are not used"]
+
+
+def _without_frames(
+    videos: set[Video], files: Mapping[str, Path], records: Mapping[str, VideoRecord]
+) -> tuple[set[Video], dict[Video, str]]:
+    """Of the videos without frames, those that extraction has still to do and those that it cannot."""
+    waiting, broken = set(), {}
+    for video in videos:
+        record, file = records.get(video.key), files.get(video.key)
+        stat = file.stat() if file is not None else None
+        if _has_failed(record, stat):
+            broken[video] = record.error or record.status
+        elif stat is not None and stat.st_size:
+            waiting.add(video)
+        elif stat is not None:
+            broken[video] = "the file is empty"
+    return waiting, broken
+
+
+def _has_failed(record: VideoRecord | None, stat: os.stat_result | None) -> TypeGuard[VideoRecord]:
+    """Whether extraction could do nothing with this very file, or with one that is gone."""
+    if record is None or record.status not in ("broken", "timeout"):
+        return False
+    if stat is None:
+        return True
+    is_same = (stat.st_size, stat.st_mtime_ns) == (record.source_bytes, record.source_mtime_ns)
+    return is_same and not record.is_unconfirmed  # another decoder may read it
+
+
+def _names_are_global(card: DatasetCard) -> bool:
+    """Whether one file serves a name in whatever class: then a name in two classes is one video with two labels."""
+    return any("{class}" not in place for place in card.videos)

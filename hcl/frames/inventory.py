@@ -1,0 +1,154 @@
+"""What a dataset lists, what lies on disk of it, and what an extraction has still to do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hcl.datasets.cards import DatasetCard, card_of, frames_folder
+from hcl.datasets.manifest import VideoRecord
+from hcl.datasets.sources import find_sources
+from hcl.datasets.spellings import nearest
+from hcl.datasets.splits import Partition, Video, read_split
+from hcl.datasets.video_files import read_tree
+from hcl.errors import DataError
+from hcl.files.atomic import write_lines
+from hcl.frames.store import FrameStore, packed_keys
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Videos by key, `class/video`."""
+
+    listed: list[str]  # all that should have frames, sorted
+    files: dict[str, Path]  # those that have a video file
+    present: frozenset[str]  # those of the listed classes that have a folder of frames, and all that are packed
+    notes: tuple[str, ...] = ()  # what was left out or read in its own way
+
+    @property
+    def missing(self) -> list[str]:
+        """Listed without a file; not those with frames, for videos may be deleted once extracted."""
+        return [key for key in self.listed if key not in self.files and key not in self.present]
+
+
+@dataclass(frozen=True)
+class ExtractionJob:
+    source: Path
+    relative: str  # the source's folder and name: the manifest stays true where the data root is moved
+    destination: Path
+    earlier: VideoRecord | None = None  # of frames that stay as they are if OpenCV reads the video correctly
+
+
+def take_inventory(data_root: Path, dataset: str) -> Inventory:
+    """Listed are the videos of all partitions of the dataset's split; without a split, all that are found.
+
+    Files are looked for where the dataset's card says (`hcl.datasets.cards`).
+
+    Raises:
+        DataError: there is neither a video nor a frame of what is listed, or the split contradicts itself.
+        ConfigError: the dataset's card is wrong.
+    """
+    card = card_of(data_root, dataset)
+    videos_root, images_root = data_root / "videos" / dataset, frames_folder(data_root, dataset)
+    has_split = (data_root / "splits" / dataset).is_dir()
+    if has_split:
+        split = read_split(data_root, dataset)
+        videos, notes = [video for partition in split.partitions.values() for video in partition.videos], split.notes
+        respelled: list[str] = []
+        files = find_sources(data_root, card, videos, respelled=respelled)
+        listed, notes = sorted({video.key for video in videos}), (*notes, *respelled_notes(respelled, files))
+    else:
+        tree = read_tree(videos_root) if videos_root.is_dir() else None
+        files, notes = (tree.files, tree.notes) if tree else ({}, ())
+        listed = sorted(files)
+    present = frozenset(_present(images_root, {key.partition("/")[0] for key in listed})) | packed_keys(images_root)
+    if absent := [Video(*key.split("/", 1)) for key in listed if key not in files and key not in present]:
+        lacking = FrameStore(images_root).missing(Partition(dataset, "", (), tuple(absent)))
+        present |= {video.key for video in absent} - {video.key for video in lacking}  # under another spelling
+    if not any(key in files or key in present for key in listed):
+        example = Video(*listed[0].split("/", 1)) if listed else None
+        raise nothing_found(data_root, card, len(listed) if has_split else None, example)
+    return Inventory(listed, files, present, notes)
+
+
+def respelled_notes(respelled: list[str], files: dict[str, Path]) -> list[str]:
+    """Tell of videos that were found under another spelling of their names."""
+    if not respelled:
+        return []
+    example = f"{respelled[0]!r} in {files[respelled[0]]}"
+    return [f"{len(respelled):,} videos were found under another spelling of their names, such as {example}"]
+
+
+def nothing_found(data_root: Path, card: DatasetCard, n_listed: int | None, example: Video | None = None) -> DataError:
+    """The error of a data root without one video of a dataset: where they were looked for, and where to get them.
+
+    Args:
+        example: a listed video; the error shows one path that was looked for and the nearest name that there is.
+    """
+    places = ", ".join(card.videos).replace("{dataset}", card.name)
+    if example is not None:
+        folder, stem = card.places(example.class_name, example.name)[0]
+        path = Path(data_root, folder, stem)
+        near = nearest(path, Path(path.anchor) if Path(folder).is_absolute() else Path(data_root))
+        places += f"; {path}.* was looked for, and {near}"
+    return DataError(
+        "holds no videos" if n_listed is None else f"holds none of the {n_listed:,} videos that the split lists",
+        where=str(data_root / "videos" / card.name),
+        remedy=f"below {data_root}, videos are looked for as {places}; check the data root and the name of the dataset"
+        f"{f'. {card.title}: {card.obtain}' if card.obtain else ''}",
+    )
+
+
+def settle_missing(images_root: Path, inventory: Inventory, records: dict[str, VideoRecord]) -> None:
+    """Bring the records of missing videos up to date, and `missing.txt`, which exists only where some are."""
+    missing = inventory.missing
+    for key in inventory.present:
+        if key in records and records[key].status == "missing":
+            del records[key]  # frames came from elsewhere since
+    for key in missing:
+        class_name, _, name = key.partition("/")
+        records[key] = VideoRecord(class_name, name, "missing", error="no video file of this name")
+    path = images_root / "missing.txt"
+    if missing:
+        write_lines(path, missing)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def extraction_jobs(
+    images_root: Path,
+    inventory: Inventory,
+    records: dict[str, VideoRecord],
+    digest: str,
+    *,
+    retry_failed: bool = False,
+) -> list[ExtractionJob]:
+    """The listed videos whose frames, or failure, are not on record for this very file and these options.
+
+    Also those on record from a version that knew no second decoder, once: what that version did may be wrong.
+    """
+    jobs = []
+    for key in inventory.listed:
+        if key not in inventory.files:
+            continue
+        source, record = inventory.files[key], records.get(key)
+        relative = f"{source.parent.name}/{source.name}"
+        if record is not None:
+            stat = source.stat()
+            stamp = (record.source, record.source_bytes, record.source_mtime_ns, record.options_digest)
+            is_settled = key in inventory.present if record.status == "ok" else not retry_failed
+            if is_settled and stamp == (relative, stat.st_size, stat.st_mtime_ns, digest):
+                if record.is_unconfirmed:
+                    jobs.append(ExtractionJob(source, relative, images_root / key, record))
+                continue
+        jobs.append(ExtractionJob(source, relative, images_root / key))
+    return jobs
+
+
+def _present(images_root: Path, classes: Iterable[str]) -> Iterator[str]:
+    for class_name in classes:
+        if (images_root / class_name).is_dir():
+            with os.scandir(images_root / class_name) as entries:
+                yield from (f"{class_name}/{entry.name}" for entry in entries if entry.is_dir())

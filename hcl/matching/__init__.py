@@ -1,0 +1,1 @@
+"""Similarities of query and support clips: global, temporal, spatial, and rivals."""

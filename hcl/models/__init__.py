@@ -1,0 +1,1 @@
+"""Networks: backbones, encoder, the HCL model, checkpoints, precision."""

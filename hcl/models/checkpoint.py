@@ -1,0 +1,149 @@
+"""Model and training state on disk, and what a file of tensors holds.
+
+A file holds tensors and plain values only and is read with `weights_only`: no code runs from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hcl.errors import CheckpointError
+from hcl.files.archives import archive_problem
+from hcl.files.atomic import PARTIAL, whole_file
+from hcl.models.tensor_files import read_tensor_file
+
+FORMAT = "hcl-checkpoint-1"
+_REMEDY = "name a run's folder or one of its files under checkpoints/"
+_OTHERS = (
+    "of a run, `hcl train` goes on from the checkpoint before last.pt, and writes best.pt again where it can; "
+    "`hcl evaluate RUN/checkpoints/last.pt` asks the last epoch in place of the best"
+)
+
+
+def save_checkpoint(path: Path, *, model: nn.Module, state: dict[str, Any]) -> None:
+    """Write whole or not at all: the model's tensors beside `state` (tensors, numbers, strings, lists, dicts).
+
+    Raises StorageError where the disk is full or may not be written.
+    """
+    write_checkpoint(path, {"format": FORMAT, "model": model.state_dict(), **state})
+
+
+def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write what `load_checkpoint` gave, whole or not at all. Raises StorageError."""
+    with whole_file(path) as file:
+        torch.save(dict(content), file)
+
+
+def remove_partial_checkpoints(folder: Path) -> None:
+    """What writers that were killed left behind; only for who is the folder's one writer."""
+    for partial in folder.glob(f".*{PARTIAL}"):
+        partial.unlink(missing_ok=True)
+
+
+def load_checkpoint(
+    path: Path, *, map_location: str | torch.device = "cpu", holding: Collection[str] = ()
+) -> dict[str, Any]:
+    """What `save_checkpoint` wrote. Raises CheckpointError for a missing, damaged or foreign file.
+
+    Args:
+        holding: the parts of the state that are needed.
+    """
+    try:
+        content = read_tensors_only(path, map_location=map_location)
+    except CheckpointError as error:
+        remedy = f"{error.remedy}; {_OTHERS}" if path.exists() else _REMEDY
+        raise CheckpointError(error.problem, where=error.where, remedy=remedy) from error
+    if content.get("format") != FORMAT:
+        raise CheckpointError("is not a checkpoint of this program", where=str(path), remedy=_REMEDY)
+    if wrong := _misshapen(content, holding):
+        raise CheckpointError(f"is damaged: {wrong}", where=str(path), remedy=_REMEDY)
+    return content
+
+
+def check_checkpoint(path: Path) -> None:
+    """Compare a checkpoint's checksums, and load nothing. Raises CheckpointError for one that is missing or damaged."""
+    if not path.exists():
+        raise CheckpointError("no such file", where=str(path), remedy=_REMEDY)
+    if problem := archive_problem(path) or ("" if zipfile.is_zipfile(path) else "it does not begin as one"):
+        raise CheckpointError(
+            f"cannot be read: it is damaged ({problem})",
+            where=str(path),
+            remedy=f"copy it again from where it is whole; {_OTHERS}",
+        )
+
+
+def read_tensors_only(path: Path, *, map_location: str | torch.device = "cpu", lenient: bool = False) -> dict[Any, Any]:
+    """Read the dict in a file of tensors and plain values, ours or another's; no code runs from it.
+
+    Raises CheckpointError as `hcl.models.tensor_files.read_tensor_file`, and for a file that holds no dict.
+    """
+    content = read_tensor_file(path, map_location=map_location, lenient=lenient)
+    if not isinstance(content, dict):
+        raise CheckpointError("is not a checkpoint of this program", where=str(path), remedy=_REMEDY)
+    if odd := [name for name, one in tensors_in(content) if one.layout != torch.strided or one.is_meta]:
+        raise CheckpointError(  # sparse ones, and ones without data
+            f"cannot be read: {odd[0]} has no values of its own", where=str(path), remedy=_REMEDY
+        )
+    return content
+
+
+def _misshapen(content: Mapping[Any, Any], holding: Collection[str]) -> str:
+    """What is wrong with the parts of a checkpoint; empty where nothing is."""
+    if missing := [name for name in ("model", *holding) if name not in content]:
+        return f"it lacks `{missing[0]}`"
+    wrong = [name for name, kind in _KINDS.items() if name in content and not isinstance(content[name], kind)]
+    if wrong:
+        return f"`{wrong[0]}` is {content[wrong[0]]!r:.80}"
+    entries = content["model"].items()
+    other = [name for name, value in entries if not isinstance(name, str) or not isinstance(value, Tensor)]
+    return f"`model` holds {other[0]!r:.80}, which is no named tensor" if other else ""
+
+
+_KINDS: dict[str, type] = {"model": dict, "epoch": int, "classes": list, "metrics": dict, "best": dict, "sums": dict}
+
+
+def load_model(model: nn.Module, state: dict[str, Tensor], *, source: str) -> None:
+    """Every key and shape must fit. Raises CheckpointError naming the first differences."""
+    if problems := state_problems(state, model.state_dict()):
+        raise CheckpointError(
+            f"does not fit the model: {'; '.join(problems[:3])} ({len(problems)} differences)",
+            where=source,
+            remedy="evaluate it with the experiment that it was trained with (experiment.yaml beside checkpoints/)",
+        )
+    model.load_state_dict(state)
+
+
+def state_problems(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """Every entry that is missing, unknown, or of another shape or kind of number than wanted, sorted."""
+    problems = [f"{key} is missing" for key in wanted.keys() - state.keys()]
+    problems += [f"{key} is unknown" for key in state.keys() - wanted.keys()]
+    for key in wanted.keys() & state.keys():
+        if wanted[key].shape != state[key].shape:
+            shapes = f"{tuple(state[key].shape)} in the file and {tuple(wanted[key].shape)} in the model"
+            problems.append(f"{key} is {shapes}")
+        elif wanted[key].is_floating_point() != state[key].is_floating_point():
+            problems.append(f"{key} holds {state[key].dtype} in the file and {wanted[key].dtype} in the model")
+    return sorted(problems)
+
+
+def tensors_in(content: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Every tensor in nested dicts and lists, with the dotted path to it."""
+    if isinstance(content, Tensor):
+        yield name, content
+    elif isinstance(content, Mapping | list | tuple):
+        pairs = content.items() if isinstance(content, Mapping) else enumerate(content)
+        for key, value in pairs:
+            yield from tensors_in(value, f"{name}.{key}" if name else str(key))
+
+
+def file_digest(path: Path) -> str:
+    """Twelve hexadecimal digits of the file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]

@@ -1,0 +1,66 @@
+"""From clips to tokens, and from tokens to matching features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from hcl.clips.dataset import Draw
+from hcl.models.hcl import HCL, ClipFeatures, MatchingHeads
+from hcl.models.pooled import PooledModel
+from hcl.models.precision import autocast
+
+_HEAD_CLIPS = 64  # clips that go through the matching heads at a time
+
+
+@torch.no_grad()
+def encode(
+    model: HCL | PooledModel,
+    dataset: Dataset,
+    draws: Sequence[Draw] | Sequence[int],
+    *,
+    device: torch.device | str = "cpu",
+    batch_size: int = 16,
+    processes: int = 0,
+    precision: str = "float32",
+) -> tuple[Float[Tensor, "clip ..."], int]:
+    """Tokens of some clips in float32, or what another model keeps of them, and the rows of their patch grid."""
+    model.eval()
+    loader = DataLoader(dataset, sampler=list(draws), batch_size=batch_size, num_workers=processes)  # type: ignore[arg-type]
+    tokens, rows = [], 0
+    for clips in loader:
+        with autocast(device, precision):
+            hidden, rows = model.tokens(clips.to(device))
+        tokens.append(hidden.float())
+    return torch.cat(tokens), rows
+
+
+@torch.no_grad()
+def features_of(
+    heads: MatchingHeads,
+    tokens: Float[Tensor, "clip frame patch dim"],
+    rows: int,
+    *,
+    project: bool,
+    embeddings: Float[Tensor, "clip embedding"] | None = None,
+) -> ClipFeatures:
+    """Matching features of many clips, a few at a time; not for heads that mix clips."""
+    names = [None] * len(tokens) if embeddings is None else embeddings.to(tokens.device).split(_HEAD_CLIPS)
+    parts = [
+        heads(part, rows, project=project, embeddings=of_part)
+        for part, of_part in zip(tokens.split(_HEAD_CLIPS), names, strict=False)
+    ]
+    levels = range(len(heads.tuple_sizes))
+    patches: list[Tensor] = []
+    for level in levels:
+        is_new = heads.reproject_per_size or level == 0
+        patches.append(torch.cat([part.patches[level] for part in parts]) if is_new else patches[0])
+    tuples = tuple(torch.cat([part.tuples[level] for part in parts]) for level in levels)
+    semantics = None
+    if embeddings is not None:
+        semantics = tuple(torch.cat([part.semantics[level] for part in parts]) for level in levels)
+    return ClipFeatures(tuple(patches), tuples, torch.cat([part.clip for part in parts]), semantics)

@@ -1,0 +1,1 @@
+"""Training: losses, regimes, one epoch, validation, optimisers, memory."""

@@ -1,0 +1,187 @@
+"""One step and one epoch of training.
+
+Device, gathering, loss and data are passed in: the same code runs in one process and in every DDP worker. What is
+random about a step comes with its batches and nothing is drawn here, so that an epoch gone on with in its middle is the
+epoch.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.amp import GradScaler
+from torch.nn.parallel import DistributedDataParallel
+
+from hcl.clips.batches import Batch
+from hcl.errors import NonFiniteLossError
+from hcl.models.precision import autocast
+from hcl.training.losses import classification_loss, contrastive_terms, neighbouring_pairs, weighted_total
+from hcl.training.workers import Gather, OneProcess
+
+
+class BatchLoss(NamedTuple):
+    """What a loss makes of a batch: the unweighted terms, what is minimised, the accuracy of this worker's clips."""
+
+    terms: dict[str, Tensor]
+    total: Tensor
+    accuracy: Tensor
+
+
+Loss = Callable[[Batch], BatchLoss]
+
+
+@dataclass(frozen=True)
+class PairLoss:
+    """HCL's loss of a pair batch: classification and the contrastive terms of all workers' features.
+
+    Args:
+        model: `HCL`, or DDP around it.
+        sigmas: weight of each term by its name in `hcl.training.losses.TERMS`.
+        matching: the keyword arguments of `hcl.training.losses.contrastive_terms`.
+        precision: of the tokens; heads, matching and losses stay in float32.
+        embeddings: of each class's name, for heads with semantics.
+    """
+
+    model: nn.Module
+    sigmas: Mapping[str, float]
+    matching: Mapping[str, Any]
+    gather: Gather = field(default_factory=OneProcess)
+    device: torch.device | str = "cpu"
+    precision: str = "float32"
+    embeddings: Tensor | None = None
+
+    def __call__(self, batch: Batch) -> BatchLoss:
+        clips = batch.clips.to(self.device, non_blocking=True)
+        labels = batch.labels.to(self.device, non_blocking=True)
+        names = None if self.embeddings is None else self.embeddings[batch.labels].to(self.device)
+        with autocast(self.device, self.precision):
+            features, logits = self.model(clips, names, batch.draws.to(self.device))
+        pairs = neighbouring_pairs(self.gather.rank * len(labels), len(labels), logits.device)
+        terms = {"ce": classification_loss(logits, labels)}
+        terms |= contrastive_terms(features, self.gather.features(features), pairs, **self.matching)
+        accuracy = (logits.detach().argmax(dim=-1) == labels).float().mean()
+        return BatchLoss(terms, weighted_total(terms, self.sigmas), accuracy)
+
+
+def train_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Sequence[Batch],
+    *,
+    loss: Loss,
+    clip_norm: float,
+    gather: Gather | None = None,
+    scaler: GradScaler | None = None,
+) -> dict[str, float]:
+    """Forward and backward of each batch and one update; returns the means of terms, total and accuracy.
+
+    All workers know the terms of all before anything is updated: they stop together, none waits for another.
+
+    Args:
+        batches: their gradients are added up, so that the step minimises the mean of their losses and only one of
+            them is in memory.
+        clip_norm: largest norm of the gradient; 0 does not clip.
+        scaler: for float16: scales the loss, and leaves out a step whose gradients overflow. Such a step has no
+            `gradient_norm`.
+
+    Raises:
+        NonFiniteLossError: a term is not finite, at any worker.
+    """
+    gather, scaler = gather or OneProcess(), scaler or GradScaler(enabled=False)
+    optimizer.zero_grad(set_to_none=True)
+    found = []
+    for number, batch in enumerate(batches, start=1):
+        with _gradients_shared(model, number == len(batches)):
+            result = loss(batch)
+            scaler.scale(result.total / len(batches)).backward()
+        named = {**result.terms, "total": result.total, "train_accuracy": result.accuracy}
+        found.append(torch.stack([value.detach() for value in named.values()]))
+    numbers = torch.stack(found).mean(dim=0).tolist()  # one wait for the device
+    values = gather.mean(dict(zip(named, numbers, strict=True)))
+    if wrong := [name for name, value in values.items() if not np.isfinite(value)]:
+        # Every worker comes here, with the same terms: the mean of a NaN and anything is NaN.
+        clips = [int(index) for batch in batches for index in batch.indices]
+        raise NonFiniteLossError([name for name in wrong if name != "total"] or wrong, gather.numbers(clips))
+    scaler.unscale_(optimizer)
+    norm = float(nn.utils.clip_grad_norm_(model.parameters(), clip_norm or float("inf")))
+    scaler.step(optimizer)
+    scaler.update()
+    return values if scaler.is_enabled() and not np.isfinite(norm) else {**values, "gradient_norm": norm}
+
+
+def _gradients_shared(model: nn.Module, is_last: bool) -> AbstractContextManager[None]:
+    """Under data parallelism the workers share the sum of their gradients once, with the last batch of a step."""
+    return nullcontext() if is_last or not isinstance(model, DistributedDataParallel) else model.no_sync()
+
+
+@dataclass
+class EpochSums:
+    """What an epoch has added up so far: enough to go on in its middle. A checkpoint keeps `state`."""
+
+    steps: int = 0
+    clips: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+    totals: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def add(self, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self.totals[name] = self.totals.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def means(self) -> dict[str, float]:
+        """Of the values, with the clips a second and the share of time spent waiting for data."""
+        means = {name: total / self.counts[name] for name, total in self.totals.items()}
+        seconds = max(self.seconds, 1e-9)
+        speed = {"clips_per_second": self.clips / seconds, "data_wait": self.waited / seconds}
+        return means | speed | {"train_seconds": self.seconds}
+
+
+def train_epoch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterable[Batch],
+    *,
+    batches_per_step: int = 1,
+    sums: EpochSums | None = None,
+    on_step: Callable[[EpochSums, dict[str, float]], None] | None = None,
+    **step: Any,
+) -> dict[str, float]:
+    """All steps of an epoch; means over them, as `EpochSums.means` gives them.
+
+    Args:
+        batches: those that are still to do.
+        batches_per_step: so many consecutive ones make a step.
+        sums: of the steps that were done before; they are added to.
+        on_step: called after each step.
+        step: the keyword arguments of `train_step`.
+    """
+    model.train()
+    sums = sums or EpochSums()
+    world = (step.get("gather") or OneProcess()).world  # equal shares: what all workers did
+    before, began = sums.seconds, time.perf_counter()
+    ready = began
+    batches = iter(batches)
+    while step_batches := list(itertools.islice(batches, batches_per_step)):
+        sums.waited += time.perf_counter() - ready
+        values = train_step(model, optimizer, step_batches, **step)
+        sums.add(values)
+        sums.steps, sums.clips = sums.steps + 1, sums.clips + world * sum(len(batch.indices) for batch in step_batches)
+        sums.seconds = before + time.perf_counter() - began
+        if on_step is not None:
+            on_step(sums, values)
+        ready = time.perf_counter()
+    return sums.means()

@@ -1,0 +1,1 @@
+"""Video files: which there are, two decoders, deinterlacing, JPEGs."""

@@ -1,0 +1,68 @@
+"""`hcl data embed`: class-name embeddings for the semantic branch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.markup import escape
+
+from hcl.errors import ConfigError
+from orchestration.cli.options import DATA, Data
+from orchestration.console import notes, out
+
+
+def embed(
+    dataset: Annotated[str, typer.Argument(help="A data set with lists under DATA/splits.")],
+    data: Data = DATA,
+    model: Annotated[
+        str, typer.Option(help="A transformers model: a local folder, or a name on the hub. As published by default.")
+    ] = "bert-base-cased",
+    pooling: Annotated[
+        Literal["pooler", "cls", "mean"],
+        typer.Option(help="pooler: the model's own, as published; cls: the first token; mean: for sentence models"),
+    ] = "pooler",
+    names: Annotated[
+        Path | None,
+        typer.Option(
+            help="Readable names, `class,name` a line. Default: the file of the data set's card, else folders."
+        ),
+    ] = None,
+    published: Annotated[
+        Path | None, typer.Option(help="Import the released *_embs.pkl instead; no code from it runs.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace embeddings that exist.")] = False,
+) -> None:
+    """Embed the names of all classes of a data set into DATA/embeddings/DATASET.npz.
+
+    The rows of a published pickle are the lines of the *_dirname2cls.txt beside it, which belongs into
+    DATA/embeddings or is given with --names.
+    """
+    from hcl.datasets.cards import card_of
+    from hcl.datasets.class_names import read_names, spelled_out
+    from hcl.datasets.embeddings import ClassEmbeddings, embeddings_file, write_embeddings
+    from hcl.datasets.published_embeddings import import_published
+    from hcl.datasets.splits import read_split
+    from hcl.datasets.text_encoder import encode_names
+
+    path, card = embeddings_file(data, dataset), card_of(data, dataset)
+    if path.exists() and not overwrite:
+        raise ConfigError("exists", where=str(path), remedy="replace it: --overwrite")
+    classes = [one for part in read_split(data, dataset).partitions.values() for one in part.classes]
+    names_file = names or card.names_file(data)
+    if published is not None:
+        embeddings = import_published(published, names_file, classes, f"published bert-base-cased, {published.name}")
+    else:
+        is_named = names is not None or names_file.exists() or "readable_names" in card.model_fields_set
+        if is_named:
+            readable = read_names(names_file, classes)
+        else:
+            readable = {class_name: spelled_out(class_name) for class_name in classes}
+            text = f"there is no {names_file}: class names are taken from their folders"
+            notes.print(f"[yellow]note[/] {escape(text)}, such as {escape(repr(readable[classes[0]]))}", soft_wrap=True)
+        vectors, identity = encode_names(list(readable.values()), model=model, pooling=pooling)
+        embeddings = ClassEmbeddings(tuple(classes), tuple(readable.values()), vectors, identity)
+    write_embeddings(path, embeddings)
+    n_classes, dim = embeddings.vectors.shape
+    out.print(escape(f"{path}: {n_classes} classes x {dim}, {embeddings.model}"), soft_wrap=True, highlight=False)

@@ -1,0 +1,71 @@
+"""`hcl data pack` and `hcl data unpack`: how frames lie on disk."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestration.cli.options import DATA, Data
+from orchestration.console import notes, out
+
+DataSet = Annotated[str, typer.Argument(help="A data set whose frames were extracted.")]
+
+
+def pack(
+    dataset: DataSet,
+    data: Data = DATA,
+    videos_per_shard: Annotated[int, typer.Option(min=1, help="Videos that share a file.")] = 300,
+) -> None:
+    """Move the frames of a data set from folders into shards: one file for some hundred videos.
+
+    For file systems that count files. Everything reads both stores; new and changed videos are extracted into
+    folders and join the shards when the command is repeated. Shards are plain tar files with an index behind.
+    """
+    from hcl.frames.packing import pack_dataset
+    from orchestration.runtime.progress import progress
+
+    images = _images(data, dataset)
+    with progress(_n_videos(images), f"pack {dataset}", "videos") as advance:
+        summary = pack_dataset(images, videos_per_shard=videos_per_shard, on_video=advance)
+    if summary.n_left:
+        text = f"{summary.n_left} folders hold files that are no frames, and stay as they are"
+        notes.print(f"[yellow]note[/] {text}", soft_wrap=True)
+    out.print(
+        f"{dataset}: {summary.n_moved} videos packed; {summary.n_shards} shards, {summary.n_bytes / 1e6:.1f} MB",
+        soft_wrap=True,
+    )
+    if summary.n_left:
+        out.print(f"{summary.n_left} stay in folders, where other files lie beside the frames", soft_wrap=True)
+
+
+def unpack(dataset: DataSet, data: Data = DATA) -> None:
+    """Move the frames of a data set out of shards, into a folder of JPEGs for each video as published."""
+    from hcl.frames.packing import unpack_dataset
+    from orchestration.runtime.progress import progress
+
+    images = _images(data, dataset)
+    with progress(_n_videos(images), f"unpack {dataset}", "videos") as advance:
+        summary = unpack_dataset(images, on_video=advance)
+    out.print(f"{dataset}: {summary.n_moved} videos unpacked", soft_wrap=True)
+
+
+def _images(data: Path, dataset: str) -> Path:
+    """The folder of a data set's frames. Raises DataError where there is none."""
+    from hcl.datasets.cards import frames_folder
+    from hcl.errors import DataError
+
+    images = frames_folder(data, dataset)
+    if not images.is_dir():
+        raise DataError(
+            "there are no frames", where=str(images), remedy=f"run `hcl extract {shlex.quote(dataset)}` first"
+        )
+    return images
+
+
+def _n_videos(images: Path) -> int:
+    from hcl.datasets.manifest import read_manifest
+
+    return sum(record.status == "ok" for record in read_manifest(images).values())

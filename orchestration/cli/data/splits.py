@@ -1,0 +1,59 @@
+"""`hcl data splits ...`: class-disjoint splits of one's own videos."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from orchestration.cli.options import DATA, Data
+from orchestration.console import notes, out
+
+app = typer.Typer(help="Make splits of your own videos.", no_args_is_help=True)
+
+_SIZE = "Classes of {}: a count (64) or a share of all (0.64)."
+
+
+@app.command("make")
+def make(
+    name: Annotated[str, typer.Argument(help="What the data set is to be called.")],
+    source: Annotated[Path, typer.Option("--from", help="A folder with one folder a class, of videos or of frames.")],
+    data: Data = DATA,
+    train: Annotated[float, typer.Option(min=0, help=_SIZE.format("training"))] = 0.64,
+    val: Annotated[float, typer.Option(min=0, help=_SIZE.format("validation"))] = 0.12,
+    test: Annotated[float, typer.Option(min=0, help=_SIZE.format("test"))] = 0.24,
+    seed: Annotated[int, typer.Option(min=0, help="Which classes go where follows from it.")] = 0,
+    folds: Annotated[
+        int, typer.Option(min=1, max=1000, help="So many splits of the same videos, called NAME_0, NAME_1, ...")
+    ] = 1,
+    keep_copies: Annotated[
+        bool, typer.Option("--keep-copies", help="List videos of the same content, of which the first alone is listed.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace splits of these names.")] = False,
+) -> None:
+    """Draw a class-disjoint split of a folder of class folders: no class stands in two partitions.
+
+    Lists go to DATA/splits/NAME, and DATA/datasets/NAME.yaml says where the videos are. Several splits, for repeated
+    evaluation, share one folder of frames: extract each of them, and each video is decoded once.
+
+    What is left out is told with a number and an example: copies, leftovers of downloaders, files that are no videos.
+    Where it cannot be told which folders are the classes, nothing is made.
+    """
+    from hcl.frames.split_making import make_splits
+
+    sizes = {"train": train, "val": val, "test": test}
+    made = make_splits(
+        data, name, source, sizes, seed=seed, folds=folds, overwrite=overwrite, keep_copies=keep_copies, tell=_tell
+    )
+    for dataset, partitions in made.items():
+        parts = [f"{one.name} {len(one.classes)} classes, {len(one.videos):,} videos" for one in partitions.values()]
+        out.print(escape(f"{dataset}: {'; '.join(parts)}"), soft_wrap=True, highlight=False)
+    first, at = shlex.quote(next(iter(made))), "" if data == DATA else f" --data {shlex.quote(str(data))}"
+    out.print(escape(f"next: hcl extract {first}{at}, then hcl data check {first}{at}"), soft_wrap=True)
+
+
+def _tell(note: str) -> None:
+    notes.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)

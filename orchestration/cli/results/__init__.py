@@ -1,0 +1,17 @@
+"""`hcl results ...`: what is known of runs, studies and evaluations, without computing a score again."""
+
+import typer
+
+from orchestration.cli.results import compare, export, listing, track
+
+app = typer.Typer(help="Compare methods on the same episodes; classes and confusions; spread over seeds.")
+app.command()(compare.compare)
+app.command()(compare.classes)
+app.command()(compare.seeds)
+app.command("list")(listing.list_records)
+app.command("show")(listing.show_run)
+app.command("log")(listing.show_log)
+app.command()(export.export)
+app.command()(export.ablation)
+app.command()(export.published)
+app.command()(track.track)

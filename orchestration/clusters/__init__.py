@@ -1,0 +1,1 @@
+"""Clusters: jobs, `hcl doctor`, what nodes have, what work costs."""

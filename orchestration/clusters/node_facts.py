@@ -1,0 +1,122 @@
+"""What one machine of a cluster has and sees: facts, judged by `orchestration.clusters.doctor`."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+PACKAGES = ("ray", "torch", "torchvision", "optuna", "opencv-python-headless", "av", "numpy", "pyarrow", "pydantic")
+CODECS = {"mp4v": ".mp4", "VP80": ".webm", "MJPG": ".avi"}
+_SIDE, _FRAMES = 64, 5
+
+
+@dataclass(frozen=True)
+class NodeFacts:
+    """Sizes in GB (10^9 bytes), times in seconds since 1970."""
+
+    host: str
+    python: str
+    code: str  # digest of the program's modules there
+    versions: dict[str, str]
+    gpus: list[str]  # names, as torch sees them
+    n_gpus_of_ray: int
+    nccl: str  # empty where torch has none
+    undecoded: list[str]  # endings of videos that cv2 does not read back
+    sees_data: bool
+    runs_problem: str  # empty where a file of the driver's is seen and one can be written
+    free_runs_gb: float | None
+    free_temp_gb: float
+    shm_gb: float | None
+    clock: float = field(default_factory=time.time)
+    skew_s: float = 0.0  # how far that lies outside of the driver's time between question and answer
+
+
+def node_facts(data: Path, runs: Path, marker: str, n_gpus_of_ray: int) -> NodeFacts:
+    """Look at this machine.
+
+    Args:
+        marker: name of a file that the driver has just written into `runs`; beside it this node writes one of its own.
+    """
+    return NodeFacts(
+        host=platform.node(),
+        python=platform.python_version(),
+        code=code_digest(),
+        versions={name: _version(name) for name in PACKAGES},
+        gpus=[torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        n_gpus_of_ray=n_gpus_of_ray,
+        nccl=_nccl(),
+        undecoded=[ending for codec, ending in CODECS.items() if not _decodes(codec, ending)],
+        sees_data=data.is_dir() and os.access(data, os.R_OK | os.X_OK),
+        runs_problem=_runs_problem(runs, marker),
+        free_runs_gb=_free_gb(runs),
+        free_temp_gb=_free_gb(Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())) or 0.0,
+        shm_gb=_size_gb(Path("/dev/shm")),
+    )
+
+
+def code_digest() -> str:
+    """Of the modules of the program, as they lie on this machine."""
+    root, digest = Path(__file__).resolve().parents[2], hashlib.sha256()
+    for package in ("hcl", "orchestration", "search_spaces", "cluster", "results"):
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
+
+
+def _nccl() -> str:
+    if not torch.cuda.is_available() or not torch.distributed.is_nccl_available():
+        return ""
+    return ".".join(map(str, torch.cuda.nccl.version()))
+
+
+def _decodes(codec: str, ending: str) -> bool:
+    """Whether a video that cv2 writes is read back with all its frames."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / f"video{ending}")
+        writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*codec), 10, (_SIDE, _SIDE))
+        for index in range(_FRAMES):
+            writer.write(np.full((_SIDE, _SIDE, 3), 40 * index, np.uint8))
+        writer.release()
+        reader, n_read = cv2.VideoCapture(path), 0
+        while reader.read()[0]:
+            n_read += 1
+        reader.release()
+        return n_read == _FRAMES
+
+
+def _runs_problem(runs: Path, marker: str) -> str:
+    try:
+        if not (runs / marker).exists():
+            return "does not show a file that the driver wrote: another folder is mounted there"
+        own = runs / f"{marker}.{platform.node()}.{os.getpid()}"
+        own.write_text(platform.node())
+        own.unlink()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _free_gb(folder: Path) -> float | None:
+    return shutil.disk_usage(folder).free / 1e9 if folder.is_dir() else None
+
+
+def _size_gb(folder: Path) -> float | None:
+    return shutil.disk_usage(folder).total / 1e9 if folder.is_dir() else None

@@ -1,1 +1,0 @@
-"""Ray, nodes and storage: how work is spread, what each machine has, what a job needs."""

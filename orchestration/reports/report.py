@@ -1,0 +1,75 @@
+"""The page and the tables of runs and studies, with what only this package knows of them: which settings differ from
+their defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import results
+from hcl.config.paths import machine_settings
+from hcl.config.resolve import resolve, rows
+from hcl.errors import ConfigError
+from results.exports.exporting import TABLES, write_tables
+from results.page.overview import Setting
+from results.page.report import is_page, write_report
+
+
+class Report(NamedTuple):
+    page: Path
+    loaded: results.Results
+
+
+def make_report(folders: Sequence[str | Path], to: Path, *, title: str = "HCL results", command: str = "") -> Report:
+    """Write `to`/index.html and the tables beside it.
+
+    Args:
+        folders: of runs and studies, or globs.
+        command: what makes the page again.
+
+    Raises:
+        RecordError: a folder that does not exist, or a place that cannot be written to.
+        ConfigError: `to` holds a file of one of these names that is not of a page.
+    """
+    _refuse_foreign(to)
+    loaded = results.load(folders)
+    changed = {str(path): settings for path in loaded.runs["path"] if (settings := changed_settings(path)) is not None}
+    page = write_report(loaded, to / _PAGE, title=title, changed=changed, command=command)
+    write_tables(loaded, to, machine_settings())
+    return Report(page, loaded)
+
+
+def _refuse_foreign(to: Path) -> None:
+    """Raise ConfigError where writing would replace what no report has made."""
+    there = [name for name in (_PAGE, *TABLES) if (to / name).exists()]
+    if there and not ((to / _PAGE).is_file() and is_page(to / _PAGE)):
+        raise ConfigError(
+            f"holds {there[0]}, which `hcl report` has not made",
+            where=str(to),
+            remedy="name another folder with --to, or move the file away",
+        )
+
+
+_PAGE = "index.html"
+
+
+def changed_settings(folder: Path | str) -> list[Setting] | None:
+    """The settings of a run's experiment.yaml that differ from the defaults; None where there is none to be read."""
+    try:
+        here = rows(resolve(Path(folder) / "experiment.yaml"))
+    except ConfigError:
+        return None
+    defaults = {row.path: row.value for row in rows(resolve(None))}
+    return [
+        Setting(row.path, _spelled(row.value, row.unit), _spelled(defaults[row.path], row.unit), row.meaning)
+        for row in here
+        if row.value != defaults[row.path] and row.path != "name"
+    ]
+
+
+def _spelled(value: Any, unit: str) -> str:
+    if value is None or value == () or value == []:
+        return "none"
+    said = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return f"{said} {unit}".rstrip()

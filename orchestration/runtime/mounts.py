@@ -1,0 +1,186 @@
+"""Mounts of buckets, the same on every node: by s3fs, which uploads a file when it is closed.
+
+What a process has written and closed so outlives its machine. A mount stays until its machine goes down, for the next
+command.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.tokens import home_folder
+from hcl.errors import HCLError, StorageError
+from orchestration.runtime.each_node import ask_each_node
+
+CONNECT_S = 5.0
+INSTALL = "install s3fs (apt-get install s3fs), and let containers have /dev/fuse, on every node"
+
+_MOUNTED = "HCL_MOUNTED_BUCKETS"  # environment: by folder, what this command and its workers have mounted
+_ASKED = "HCL_MOUNTS_WHEN_ASKED"  # environment: not at a worker's beginning, where an error has no words
+_MOUNT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Where it is and how it is mounted.
+
+    Attributes:
+        endpoint: `http://host:port` of a server that is not AWS; None: AWS.
+        writable: whether this command may write into it.
+    """
+
+    name: str
+    endpoint: str | None = None
+    region: str | None = None
+    writable: bool = True
+
+    @property
+    def folder(self) -> Path:
+        """Its mount; the same on every node."""
+        key = hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:12]
+        return _root() / f"{self.name}-{key}"
+
+    def options(self) -> list[str]:
+        """Of s3fs, as `-o` takes them."""
+        options = [
+            "stat_cache_expire=1",  # seconds after which another node's change is seen
+            "complement_stat",  # what other tools uploaded has no mode or owner
+            f"uid={os.getuid()},gid={os.getgid()},umask=022",
+            f"connect_timeout={CONNECT_S:g},readwrite_timeout=60,retries=5",
+        ]
+        if self.endpoint:
+            options += [f"url={self.endpoint}", "use_path_request_style"]
+        if self.region:
+            options += [f"endpoint={self.region}"]
+        if not self.writable:
+            options += ["ro"]
+        if not _has_keys():
+            options += ["iam_role=auto"]
+        return [word for option in options for word in ("-o", option)]
+
+
+def mount_for_command(bucket: Bucket) -> None:
+    """Mount here now, and in every Ray that this process starts or joins. Raises StorageError."""
+    mount(bucket)
+    os.environ[_MOUNTED] = json.dumps({**_known(), str(bucket.folder): asdict(bucket)})
+
+
+def is_in_bucket(path: Path) -> bool:
+    """Whether a file lies in a bucket that this command has mounted: locks of other hosts do not reach it."""
+    return any(Path(folder) in path.absolute().parents for folder in _known())
+
+
+def lock_here(path: Path) -> Path:
+    """Where processes of this machine lock a file that lies in a bucket: locks stay on it,
+    and s3fs cannot truncate a new file that is open."""
+    return _root() / "locks" / hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
+
+
+def runtime_env() -> dict[str, Any]:
+    """What Ray is told, so that its workers on every node mount what this command has mounted."""
+    if not _known():
+        return {}
+    return {"worker_process_setup_hook": f"{__name__}.set_up_worker", "env_vars": {_MOUNTED: os.environ[_MOUNTED]}}
+
+
+def set_up_worker() -> None:
+    """Called by Ray as a worker begins; one that cannot mount what the driver has mounted ends there."""
+    if _ASKED not in os.environ:
+        mount_here()
+
+
+def mount_here() -> None:
+    """Mount, on this node, what the driver has mounted on its own. Raises StorageError."""
+    for folder, fields in _known().items():
+        mount(Bucket(**fields), Path(folder))
+
+
+def mount_everywhere() -> None:
+    """On every node of the cluster that this process is connected to. Raises StorageError, which names one."""
+    if not _known():
+        return
+    for answer in ask_each_node(mount_here, lambda _: (), env_vars={_ASKED: "1"}, answer_s=_MOUNT_S):
+        if answer.error is not None:
+            said = answer.error.problem if isinstance(answer.error, HCLError) else answer.problem
+            raise StorageError(f"does not mount what this command needs: {said}", where=answer.node, remedy=INSTALL)
+
+
+def mount(bucket: Bucket, folder: Path | None = None) -> None:
+    """Mount a bucket on this node, unless it is. Raises StorageError."""
+    folder = folder or bucket.folder
+    with _alone(folder.parent):
+        if _is_alive(folder):
+            return
+        with suppress(FileExistsError):
+            folder.mkdir()
+        try:
+            done = subprocess.run(
+                ["s3fs", bucket.name, str(folder), *bucket.options()],
+                capture_output=True,
+                text=True,
+                timeout=_MOUNT_S,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise StorageError(f"cannot be mounted: {error}", where=bucket.name, remedy=INSTALL) from error
+        if done.returncode or not _is_alive(folder):
+            said = (done.stderr or done.stdout).strip().splitlines()[-1:] or [f"s3fs ended with {done.returncode}"]
+            raise StorageError(f"cannot be mounted: {said[0]}", where=f"s3://{bucket.name}", remedy=INSTALL)
+
+
+def unmount(folder: Path) -> None:
+    """Let go of a mount; what still has files open there keeps them."""
+    for command in (["fusermount3", "-uz"], ["fusermount", "-uz"], ["umount", "-l"]):
+        if shutil.which(command[0]):
+            subprocess.run([*command, str(folder)], capture_output=True, timeout=_MOUNT_S, check=False)
+            return
+
+
+def _known() -> dict[str, Any]:
+    return json.loads(os.environ.get(_MOUNTED, "{}"))
+
+
+def _root() -> Path:
+    """Of this user's mounts on this machine."""
+    return Path("/tmp") / f"hcl-buckets-{os.getuid()}"
+
+
+def _has_keys() -> bool:
+    """Whether s3fs finds keys by itself; otherwise the machine's role has to do."""
+    home = home_folder()
+    files = [Path("/etc/passwd-s3fs"), *([home / ".passwd-s3fs", home / ".aws" / "credentials"] if home else [])]
+    return "AWS_ACCESS_KEY_ID" in os.environ or any(file.exists() for file in files)
+
+
+def _is_alive(folder: Path) -> bool:
+    """Whether something is mounted there that answers; one whose s3fs has died goes."""
+    try:
+        os.statvfs(folder)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        unmount(folder)
+    return os.path.ismount(folder)
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """One process at a time mounts on this machine. The folder of the mounts is ours alone, or refused."""
+    root.mkdir(mode=0o700, exist_ok=True)
+    status = root.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise StorageError("is not a folder of yours alone", where=str(root), remedy="remove it")
+    with (root / ".lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

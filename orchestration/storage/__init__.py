@@ -1,0 +1,1 @@
+"""Storage: folders and buckets, locks and claims, what --restart removes."""

@@ -1,0 +1,63 @@
+"""How many trials of a study find room on the cluster, now and as nodes leave and join."""
+
+from __future__ import annotations
+
+import time
+
+from hcl.errors import ClusterError
+from orchestration.runtime.roles import PATIENCE_S, nodes_for, wait_for_nodes
+from orchestration.sweeps.study import Study
+from orchestration.training.elastic import workers_on
+
+_FRESH_S = 1.0  # how old an answer may be
+
+
+def room_for(study: Study) -> int:
+    """How many trials find room on the cluster at once; one more would wait for its workers, perhaps for ever.
+
+    Raises ClusterError where there is no room for one.
+    """
+    settings, nodes = study.experiment.train, nodes_for("train")
+    if settings.cpus_per_worker > max((node["CPU"] for node in nodes), default=0):
+        raise ClusterError(
+            f"no node has {settings.cpus_per_worker} CPUs for a worker",
+            where="train.cpus_per_worker",
+            remedy="lower it, or add nodes",
+        )
+    gpu_share = study.limits.gpu_share if settings.workers == 1 else 1.0
+    n_workers, n_least = sum(workers_on(settings, node, gpu_share) for node in nodes), settings.worker_counts[-1]
+    if n_workers < n_least:
+        each = f"{settings.cpus_per_worker} CPUs" + (f" and {gpu_share:g} GPUs" if settings.use_gpu else "")
+        raise ClusterError(
+            f"a trial needs {n_least} workers of {each}, and {n_workers} find room on the nodes that train",
+            where="train.workers",
+            remedy="lower train.workers, or add nodes",
+        )
+    room = max(1, n_workers // settings.workers)
+    return min(room, study.limits.concurrency or room)
+
+
+class Room:
+    """How many trials find room: a node that joins or leaves changes that.
+
+    Raises ClusterError if there is none for a trial at the beginning, or later for `PATIENCE_S`.
+    """
+
+    def __init__(self, study: Study):
+        wait_for_nodes("train", use_gpu=study.experiment.train.use_gpu)
+        self._study, self._room = study, room_for(study)
+        self._looked = self._had_room = time.monotonic()
+
+    def now(self) -> int:
+        if time.monotonic() - self._looked > _FRESH_S:
+            self._looked = time.monotonic()
+            try:
+                self._room, self._had_room = room_for(self._study), self._looked
+            except ClusterError as error:
+                if self._looked - self._had_room > PATIENCE_S:
+                    raise ClusterError(
+                        f"{error.problem}, for {PATIENCE_S:g} s now",
+                        where=str(self._study.folder),
+                        remedy="bring its nodes back, and repeat the command to go on",
+                    ) from error
+        return self._room

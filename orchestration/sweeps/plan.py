@@ -1,0 +1,131 @@
+"""`hcl sweep --dry-run`: the space, trials as they would be drawn, and what a study takes of machine, time and disk."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from rich.markup import escape
+
+import results
+from hcl.assembly import inputs, models
+from hcl.config import Experiment
+from hcl.config.resolve import override
+from hcl.datasets.splits import Partition
+from hcl.training.validation import clips_needed
+from orchestration.console import out
+from orchestration.runtime.connect import connect
+from orchestration.sweeps.concurrency import room_for
+from orchestration.sweeps.study import Study, n_trials_in_all
+from orchestration.training.run import LAST, PREVIOUS, Run
+from orchestration.training.worker import run_epochs
+from search_spaces import grid_points
+
+_STEPS, _EPISODES, _SAMPLES = 3, 2, 3
+
+
+class Cost(NamedTuple):
+    """Of one trial, on this machine: seconds with one worker, and bytes on disk."""
+
+    seconds: float
+    size: int
+
+
+def show_plan(study: Study, address: str | None) -> None:
+    """Print what the study would do; nothing of it is started but three steps of training, to be timed."""
+    settings, space = study.experiment.train, study.space
+    n_trials = study.n_trials
+    if study.sampler == "grid":
+        n_trials = min(n_trials, len(grid_points(space, whole=True)))
+    stop = f"rounds of {study.round_epochs} epochs" if study.is_population else study.stop_rule
+    what = "members" if study.is_population else "trials"
+    out.print(f"{n_trials} {what} of {settings.epochs} epochs over space {space.name}, by {study.sampler}, {stop}:")
+    for path, parameter in space.parameters.items():
+        out.print(f"  {path}: {escape(str(parameter.model_dump(exclude_defaults=True)))}", soft_wrap=True)
+    for text in space.constraints:
+        out.print(f"  constraint: {escape(text)}", soft_wrap=True)
+    for objective in space.objectives:
+        out.print(f"  objective: {objective.mode} {objective.metric}")
+    for values in _samples(study):
+        out.print(f"  for example {escape(str(values))}", soft_wrap=True)
+    room = _room(study, address)
+    kind = "GPU" if settings.use_gpu else "CPU"
+    each = study.limits.gpu_share if settings.use_gpu and settings.workers == 1 else float(settings.workers)
+    each *= 1 if settings.use_gpu else settings.cpus_per_worker
+    out.print(f"a trial takes {each:g} {kind}s; {room} at once")
+    cost = measure(study)
+    whole = n_trials * cost.seconds / settings.workers / max(1, room)
+    out.print(
+        f"about {_duration(whole)} in all, {_duration(cost.seconds / settings.workers)} a trial, none stopped early; "
+        f"by {_STEPS} steps timed on this machine",
+        soft_wrap=True,
+    )
+    size = n_trials_in_all(study) * cost.size if study.is_population else n_trials * cost.size
+    out.print(f"about {size / 1e9:.2f} GB on disk, {cost.size / 1e6:.0f} MB a trial; nothing was started")
+
+
+def measure(study: Study) -> Cost:
+    """A trial of the study's own settings, from a few steps and validation episodes in a scratch folder."""
+    experiment = study.experiment
+    small = override(
+        experiment,
+        {
+            "train.epochs": 1,
+            "train.batches_per_epoch": min(_STEPS, experiment.train.batches_per_epoch),
+            "train.val_episodes": min(_EPISODES, experiment.train.val_episodes),
+            "train.workers": 1,
+            "model.cached_views": 0,  # features that are not there yet cannot be timed: an upper bound
+        },
+    )
+    use_gpu = experiment.train.use_gpu and torch.cuda.is_available()
+    device = torch.device("cuda" if use_gpu else "cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(small, study.data_root, study.runs, Path(folder))
+        run_epochs(run, device=device, wrap=lambda model: model.to(device))
+        [row] = results.read_epochs(run.folder)
+        size = sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file())
+        if not (run.folder / PREVIOUS).exists():  # of a single epoch
+            size += (run.folder / LAST).stat().st_size
+    clips = models.clips_per_epoch(experiment)
+    val = run.partitions()[1]
+    validation = row["val_seconds"] * _n_clips(experiment, val) / _n_clips(small, val)
+    return Cost(experiment.train.epochs * (clips / row["clips_per_second"] + validation), size)
+
+
+def _n_clips(experiment: Experiment, partition: Partition) -> int:
+    """Distinct clips of the validation episodes, which is what validation encodes."""
+    return len(clips_needed(inputs.val_episodes(experiment, partition)))
+
+
+def _samples(study: Study) -> list[dict[str, object]]:
+    """A few draws that could be run."""
+    found: list[dict[str, object]] = []
+    for seed in range(1000):
+        values = study.space.sample(seed)
+        if study.problem_with(values) is None:
+            found.append(values)
+        if len(found) == _SAMPLES:
+            break
+    return found
+
+
+def _room(study: Study, address: str | None) -> int:
+    """Trials at once, on the cluster that is there or on this machine."""
+    if address:
+        with connect(address):
+            return room_for(study)
+    settings = study.experiment.train
+    total = torch.cuda.device_count() if settings.use_gpu else os.cpu_count() or 1
+    each = study.limits.gpu_share if settings.use_gpu and settings.workers == 1 else float(settings.workers)
+    each *= 1 if settings.use_gpu else settings.cpus_per_worker
+    room = int(total / each + 1e-9)
+    return min(room, study.limits.concurrency or room)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,214 @@
+"""What runs in a trial, in the process that Ray Tune has given it.
+
+A trial of one worker trains inside a reused Tune actor. A trial of several is a driver, which takes next to no
+resources of its own, around Ray Train.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import functools
+import logging
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+from ray.tune.integration.ray_train import TuneReportCallback
+
+import results
+from hcl.config.resolve import load_resolved, to_yaml
+from hcl.errors import CheckpointError, HCLError, StorageError
+from hcl.files.atomic import discard_folder
+from orchestration.runtime.notices import keep_notices
+from orchestration.runtime.ray_gaps import train_gives_back_its_workers, work_in
+from orchestration.runtime.roles import mark
+from orchestration.storage.places import SAME_RUNS, check_seen
+from orchestration.sweeps.faults import as_words, fault_of
+from orchestration.sweeps.study import Study
+from orchestration.sweeps.trial_source import Given
+from orchestration.training.ray_train import fit
+from orchestration.training.resumption import fusion_of, inherit
+from orchestration.training.run import ERROR_LOG, FUSION, HUNG_LOG, METRICS, Run
+from orchestration.training.train import STUDY
+from orchestration.training.worker import run_epochs
+from results.records.files import write_atomically
+from search_spaces.space import Objective
+
+OBJECTIVE, VALUES, BEST_EPOCH, LAST_VALUE, FUSED_BY, AS_TRAINED, FAILURE, FAULT, TRIAL_SECONDS = (
+    "objective", "objectives", "best_epoch", "last_value", "fused_by", "as_trained", "failure", "fault",
+    "trial_seconds",
+)  # fmt: skip
+"""What a trial reports beside an epoch's metrics: the first objective at its best epoch so far, all objectives there,
+that epoch; the first objective after this epoch; the best epoch's weights of the levels and its accuracy without them,
+where validation tried some; what it failed of; what failed it (`orchestration.sweeps.faults`); how long it has run."""
+
+_LOG = logging.getLogger(__name__)
+Train = Callable[[Run, Callable[[dict[str, Any]], dict[str, Any]]], None]
+
+
+def trainable(study: Study, train: Train | None = None) -> Any:
+    """What Ray Tune calls with a trial's configuration, and the resources that it takes.
+
+    Args:
+        train: what a trial of one worker does with its run, and with the function that makes a report of an epoch's
+            metrics. Default: it trains.
+    """
+    settings = study.experiment.train
+    if settings.workers == 1:
+        gpu = {"gpu": study.limits.gpu_share} if settings.use_gpu else {}
+        resources = {"cpu": float(settings.cpus_per_worker), **gpu, **mark("train")}
+        train = train or _train_here
+    else:
+        # A driver that took a CPU could leave its own workers without one. Clusters may declare a resource for it.
+        resources = {"trial_driver": 1.0} if ray.cluster_resources().get("trial_driver") else {"cpu": 0.01}
+        train = train or _train_by_workers
+    return tune.with_resources(functools.partial(_run_process, study=study, train=train, folder=Path.cwd()), resources)
+
+
+def _run_process(config: dict[str, Any], study: Study, train: Train, folder: Path) -> None:
+    """Run a trial in a process of Ray Tune, with relative paths as in the folder of the command."""
+    work_in(folder)
+    _run_trial(config, study, train)
+
+
+def _run_trial(config: dict[str, Any], study: Study, train: Train) -> None:
+    """Run a trial from its last checkpoint to its end.
+
+    A fault that is not the trial's and what would only fail again are reported; all else is raised.
+    """
+    given = Given(**config["given"])
+    folder = study.trial_folder(given.name)
+    try:
+        check_seen(study.folder, by=study.folder / STUDY, remedy=SAME_RUNS)
+        check_seen(study.data_root, remedy="mount the data folder under the same path on every node")
+        folder.mkdir(parents=True, exist_ok=True)
+        with _time_limit(folder / HUNG_LOG, study.limits.time_s):
+            _go_on(given, study, train)
+    except Exception as error:
+        if fault := fault_of(error, folder) or _write_down(folder):
+            tune.report({FAULT: as_words(fault)})
+        elif isinstance(error, HCLError):
+            tune.report({FAILURE: error.problem})
+        else:
+            raise
+
+
+def _go_on(given: Given, study: Study, train: Train) -> None:
+    """Train what is left of a trial, in its folder."""
+    folder = study.trial_folder(given.name)
+    keep_notices(study.runs)
+    run, settings = study.trial_run(given), folder / "experiment.yaml"
+    if settings.exists() and load_resolved(settings).digest() != run.experiment.digest():
+        discard_folder(folder)  # a trial of this name, of a study whose ledger is gone
+        folder.mkdir()
+    _begin(run, None if given.parent is None else study.trial_folder(given.parent))
+    write_atomically(settings, to_yaml(run.experiment).encode())
+    report = _Reporter(study.space.objectives, folder)
+    if (done := run.epochs_done()) and (known := report.last(done)):
+        tune.report(known)  # Tune is told of what was trained before
+    with train_gives_back_its_workers() if study.experiment.train.workers > 1 else nullcontext():
+        train(run, report)
+
+
+def _begin(run: Run, parent: Path | None) -> None:
+    """Begin a trial's folder with its parent's checkpoint; where its own cannot be read any more, it begins again.
+
+    Nobody could give a trial of a study --restart, and what is done again ends as it did.
+    """
+    if parent is not None:
+        inherit(parent, run.folder)
+    try:
+        run.epochs_done()
+    except CheckpointError as error:
+        _LOG.warning("%s: %s; the trial begins again", error.where, error.problem)
+        discard_folder(run.folder / "checkpoints")
+        for name in (METRICS, FUSION):
+            (run.folder / name).unlink(missing_ok=True)
+        if parent is not None:
+            inherit(parent, run.folder)
+
+
+def _write_down(folder: Path) -> HCLError | None:
+    """Keep the traceback of what is being raised, and return the fault of a disk that has no room for it.
+
+    Tune does not always know any more what a process that it reuses has raised.
+    """
+    try:
+        write_atomically(folder / ERROR_LOG, traceback.format_exc().encode("utf-8", "backslashreplace"))
+    except results.RecordError as error:
+        return StorageError(error.problem, where=error.where, remedy=error.remedy)
+    return None
+
+
+def _train_here(run: Run, report: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """In this process."""
+    settings = run.experiment.train
+    device = torch.device("cuda" if settings.use_gpu else "cpu")
+    torch.set_num_threads(settings.cpus_per_worker)
+    run_epochs(run, device=device, wrap=lambda model: model.to(device), on_epoch=lambda row: tune.report(report(row)))
+
+
+def _train_by_workers(run: Run, report: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """By Ray Train; rank 0's metrics go to Tune as they come."""
+    fit(run, callbacks=[TuneReportCallback()], report=report)
+
+
+class _Reporter:
+    """Adds the objectives to an epoch's metrics, from what is on disk: a restarted process knows it again."""
+
+    def __init__(self, objectives: tuple[Objective, ...], folder: Path):
+        self.objectives, self.folder, self.began = objectives, folder, time.perf_counter()
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        missing = [one.metric for one in self.objectives if row.get(one.metric) is None]
+        if missing:
+            raise HCLError(
+                f"a trial reports no {missing[0]}, but {', '.join(sorted(row))}",
+                where="objective",
+                remedy="name a metric that this regime has",
+            )
+        rows = [one for one in results.read_epochs(self.folder) if one["epoch"] <= row["epoch"]]
+        first = self.objectives[0]
+        best = (max if first.mode == "max" else min)(rows, key=lambda one: one[first.metric])
+        values = [float(best[one.metric]) for one in self.objectives]
+        told = {OBJECTIVE: values[0], VALUES: values, BEST_EPOCH: best["epoch"], LAST_VALUE: row[first.metric]}
+        if fusion := fusion_of(best):
+            told |= {FUSED_BY: fusion, AS_TRAINED: best["val_accuracy"]}
+        return {**row, **told, TRIAL_SECONDS: time.perf_counter() - self.began}
+
+    def last(self, epoch: int) -> dict[str, Any] | None:
+        """The report of an epoch that was done before; None where its metrics are gone."""
+        rows = [row for row in results.read_epochs(self.folder) if row["epoch"] == epoch]
+        return self(rows[0]) if rows else None
+
+
+def ran_too_long(folder: Path) -> bool:
+    """Whether a trial's process was ended because its time was over."""
+    log = folder / HUNG_LOG
+    return log.exists() and log.stat().st_size > 0
+
+
+@contextmanager
+def _time_limit(log: Path, seconds: float | None) -> Iterator[None]:
+    """End this process when the time is over, even where it hangs outside of Python; `log` then says where.
+
+    Raises HCLError where an earlier process was ended so.
+    """
+    if seconds is None:
+        yield
+        return
+    if ran_too_long(log.parent):
+        raise HCLError(f"ran for longer than {seconds:g} s", where=str(log), remedy="raise --trial-timeout")
+    with log.open("w") as file:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=file)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            log.unlink(missing_ok=True)  # it is there only where this process was ended

@@ -1,0 +1,220 @@
+"""A study as it is watched: one live table; its state from another terminal; its end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.box import SIMPLE_HEAD
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+import results
+from orchestration.console import fits, out, page, percent, settings_text, short_names, short_value, show_trial
+from orchestration.storage.locks import holder, lock_of
+from orchestration.sweeps.confirm import Candidate
+from orchestration.sweeps.fused_trials import FusedTrial
+from orchestration.training.run import PROGRESS
+from search_spaces import Space
+
+_ROWS = 20
+_IMPORTANT = 6
+
+
+class StudyTable:
+    """On a terminal a live table; elsewhere, such as in a job's log, a line a trial."""
+
+    def __init__(self, space: Space, folder: Path, n_trials: int):
+        self._space, self._folder, self._n_trials = space, folder, n_trials
+        self._live = Live(Text("starting"), console=out, auto_refresh=False) if out.is_terminal else None
+
+    def __enter__(self) -> StudyTable:
+        if self._live is not None:
+            self._live.start(refresh=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def ended(self, trial: results.TrialRecord) -> None:
+        """A trial's end: a line for a failure, or for each where there is no live table."""
+        if self._live is None or trial.state == "failed":
+            show_trial(trial)
+
+    def show(self, trials: Sequence[results.TrialRecord]) -> None:
+        """All trials as they are."""
+        if self._live is not None:
+            mode = self._space.objective.mode
+            self._live.update(trials_table(self._folder, trials, mode, self._n_trials), refresh=True)
+
+
+def trials_table(folder: Path, trials: Sequence[results.TrialRecord], mode: str, n_trials: int) -> Table:
+    """The trials under way and the last ones that ended, with the parameters that vary and the best value so far."""
+    pick = max if mode == "max" else min
+    varying = _varying(trials)
+    so_far: dict[str, float] = {}
+    for trial in trials:
+        if trial.value is not None and trial.state in ("complete", "pruned"):
+            so_far[trial.trial] = pick([*list(so_far.values())[-1:], trial.value])
+    counts = {
+        state: sum(trial.state == state for trial in trials) for state in ("complete", "pruned", "failed", "running")
+    }
+    said = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
+    running = [trial for trial in trials if trial.state == "running"]
+    ended = [trial for trial in trials if trial.state != "running"]
+    shown = [*ended[-max(1, _ROWS - len(running)) :], *running]
+    rows = [(trial.trial, _epoch(folder, trial), _number(trial.value), _number(so_far.get(trial.trial)), trial.state)
+            for trial in shown]  # fmt: skip
+    title = f"{said or 'no trial yet'} of {n_trials}"
+    return _with_parameters(("trial", "epoch", "objective", "best so far", "state"), rows, shown, varying, title)
+
+
+def _with_parameters(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    trials: Sequence[results.TrialRecord],
+    varying: Sequence[str],
+    title: str,
+) -> Table:
+    """A row a trial, and behind it what varies: a column each, or, where that is too wide, one that wraps."""
+    alike, names = short_names(varying)
+    wide = Table(*headers, *names, title=f"{title}; {alike}*" if alike else title, box=SIMPLE_HEAD)
+    narrow = Table(*headers, f"{alike}*" if alike else "values", title=title, box=SIMPLE_HEAD)
+    for row, trial in zip(rows, trials, strict=True):
+        values = {path: trial.params.get(path) for path in varying}
+        wide.add_row(*row, *map(short_value, values.values()))
+        narrow.add_row(*row, settings_text(values))
+    return wide if fits(wide) else narrow
+
+
+class Status(NamedTuple):
+    """A study as its folder tells of it. `holder`: who runs it, in words; None where nobody does."""
+
+    record: results.SweepRecord
+    trials: list[results.TrialRecord]
+    holder: str | None
+
+
+def read_status(folder: Path) -> Status:
+    """What a study has come to, read from its records: neither Ray nor Optuna is started. Raises RecordError."""
+    return Status(results.read_sweep(folder), results.read_trials(folder), holder(lock_of(folder)))
+
+
+def show_status(folder: Path) -> None:
+    """`hcl sweep --status`."""
+    status = read_status(folder)
+    page().print(trials_table(folder, status.trials, status.record.mode, status.record.n_trials), soft_wrap=False)
+    for trial in status.trials:
+        if trial.state == "failed":
+            out.print(
+                f"{trial.trial} failed: {escape(trial.error or '')} ({trial.log})", soft_wrap=True, highlight=False
+            )
+    best = f"best {status.record.best_trial} {_number(status.record.best_value)}; " if status.record.best_trial else ""
+    n_ended = sum(trial.state != "running" for trial in status.trials)
+    if status.holder:
+        out.print(f"{best}run by {status.holder}", soft_wrap=True)
+    elif n_ended < status.record.n_trials:
+        out.print(f"{best}nobody runs it; to go on: {escape(status.record.command)}", soft_wrap=True)
+    else:
+        out.print(f"{best}done", soft_wrap=True)
+
+
+def show_end(record: results.SweepRecord, trials: Sequence[results.TrialRecord], n_best: int = 5) -> None:
+    """The best trials, the Pareto front where there is one, and which parameters mattered."""
+    sign = -1 if record.mode == "max" else 1
+    scored = sorted(
+        (trial for trial in trials if trial.value is not None and trial.state != "failed"),
+        key=lambda trial: sign * (trial.value or 0.0),
+    )
+    front = [trial for trial in trials if trial.trial in record.pareto]
+    varying = _varying(trials)
+    metrics = list(dict.fromkeys(metric for trial in front for metric in trial.values)) or [record.objective]
+    fused = ["as trained", "fusion"] if any(trial.fusion for trial in trials) else []
+    title = "no other is better in all objectives" if front else "best trials"
+    shown, rows = front or scored[:n_best], []
+    for trial in shown:
+        values = [trial.values.get(metric) for metric in metrics] if front else [trial.value]
+        stages = [_number(trial.unfused), settings_text(trial.fusion)] if fused else []
+        rows.append([trial.trial, *map(_number, values), *stages])
+    page().print(_with_parameters(["trial", *metrics, *fused], rows, shown, varying, title), soft_wrap=False)
+    if any(trial.round for trial in trials) and record.best_trial:
+        page().print(_lineage(trials, record.best_trial, varying), soft_wrap=False)
+    if record.importances:
+        shares = list(record.importances.items())[:_IMPORTANT]
+        out.print("what mattered: " + ", ".join(f"{path} {100 * share:.0f}%" for path, share in shares), soft_wrap=True)
+    failed = [trial for trial in trials if trial.state == "failed"]
+    if failed:
+        out.print(
+            f"{len(failed)} of {len(trials)} trials failed, the last: {escape(failed[-1].error or '')}", soft_wrap=True
+        )
+
+
+def show_fused(fused: Sequence[FusedTrial], n_best: int = 5) -> None:
+    """Both stages of the best trials: what training gave, and what the fusion added."""
+    table = Table(
+        "trial",
+        "trained",
+        "published fusion",
+        "best fusion",
+        "its settings",
+        title="at their best fusion, on val",
+        box=SIMPLE_HEAD,
+    )
+    for one in fused[:n_best]:
+        numbers = map(_number, (one.trained, one.published, one.fused))
+        table.add_row(one.trial, *numbers, settings_text(one.settings))
+    page().print(table, soft_wrap=False)
+
+
+def show_candidates(candidates: Sequence[Candidate]) -> None:
+    """What a confirmation found: each candidate's seeds, and by how much it lies behind the winner."""
+    table = Table(
+        "trial", "seeds", "mean", "behind the winner", title="the best trials with new seeds", box=SIMPLE_HEAD
+    )
+    for one in candidates:
+        behind = "" if one.behind is None else f"{100 * one.behind.mean:.1f} ± {100 * one.behind.ci95:.1f}"
+        table.add_row(one.trial, ", ".join(_number(value) for value in one.values.values()), _number(one.mean), behind)
+    page().print(table, soft_wrap=False)
+    close = [one.trial for one in candidates[1:] if not one.is_told_apart]
+    if close:
+        out.print(f"not told apart from {candidates[0].trial}: {', '.join(close)}; more seeds may", soft_wrap=True)
+    elif len(candidates) > 1:
+        out.print(f"{candidates[0].trial} is better than the others beyond the chance of seeds", soft_wrap=True)
+
+
+def _lineage(trials: Sequence[results.TrialRecord], name: str, varying: Sequence[str]) -> Table:
+    """How the best of a population came about: round by round, with the values that it had."""
+    by_name = {trial.trial: trial for trial in trials}
+    line: list[results.TrialRecord] = []
+    parent: str | None = name
+    while parent in by_name:
+        line.insert(0, by_name[parent])
+        parent = line[0].parent
+    rows = [(str(trial.epochs), trial.trial, str(trial.member)) for trial in line]
+    return _with_parameters(("until epoch", "trial", "member"), rows, line, varying, f"how {name} came about")
+
+
+def _epoch(folder: Path, trial: results.TrialRecord) -> str:
+    """Epochs done; of a trial under way, how far the next one is."""
+    if trial.state == "running":
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            now = json.loads((folder / "trials" / Path(trial.trial).name / PROGRESS).read_text())
+            return f"{now['epoch']}/{now['epochs']}, step {now['step']}/{now['steps']}"
+    return str(trial.epochs)
+
+
+def _varying(trials: Sequence[results.TrialRecord]) -> list[str]:
+    paths = dict.fromkeys(path for trial in trials for path in trial.params)
+    return [path for path in paths if len({json.dumps(trial.params.get(path)) for trial in trials}) > 1]
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return percent(value) if 0 <= value <= 1 else f"{value:.4g}"

@@ -1,0 +1,212 @@
+"""What a training worker writes into the run's folder, and how it goes on from there.
+
+Rank 0 writes. Every file is whole or absent, and is written in an order in which each moment's files can be gone on
+from: a run that was killed and repeated ends as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.amp import GradScaler
+from torch.optim import Optimizer
+from torch.utils.tensorboard import SummaryWriter
+
+import results
+from hcl.assembly.models import Model
+from hcl.config.resolve import to_yaml
+from hcl.datasets.splits import Partition
+from hcl.errors import CheckpointError, NonFiniteLossError, TrainingError
+from hcl.files.disk_errors import storing
+from hcl.models.checkpoint import load_model, remove_partial_checkpoints, save_checkpoint
+from hcl.training.epoch import EpochSums
+from orchestration.storage.locks import held
+from orchestration.training.log import Diary
+from orchestration.training.resumption import PARTS, chosen_by, keep_previous, name_best, rows_of, settle
+from orchestration.training.run import LAST, NEXT_BEST, NON_FINITE, PROGRESS, WRITER, Run
+from results.records.files import write_atomically
+
+_PROGRESS_S = 1.0
+
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass
+class Trained:
+    """All that learns. Learning rates and random numbers have no state: they follow from epoch, step and seed."""
+
+    model: Model
+    optimizer: Optimizer
+    scaler: GradScaler
+
+    def restore(self, state: dict[str, Any], source: str) -> None:
+        load_model(self.model, state["model"], source=source)
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+        except (ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"holds the state of another optimiser: {error}",
+                where=source,
+                remedy="train anew with --restart, or with the settings that it was trained with",
+            ) from error
+
+
+@dataclass
+class Position:
+    """How far a run is.
+
+    Attributes:
+        epoch: whole epochs done.
+        sums: of the epoch under way; its `steps` are done.
+        row: metrics of the last whole epoch; empty before the first.
+        best: metrics of the best epoch so far.
+        rows: metrics of all whole epochs.
+    """
+
+    epoch: int = 0
+    sums: EpochSums = field(default_factory=EpochSums)
+    row: dict[str, Any] = field(default_factory=dict)
+    best: dict[str, Any] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def finish(self, row: dict[str, Any]) -> None:
+        """Count an epoch; of equally accurate ones the earlier is the best."""
+        self.epoch, self.sums, self.row = self.epoch + 1, EpochSums(), row
+        self.rows = [*self.rows, row]
+        self.best = max(self.best, row, key=chosen_by) if self.best else row
+
+
+class Keeper:
+    """Writes a run's checkpoints, metrics and progress, or, in a worker that is not rank 0, nothing."""
+
+    def __init__(self, run: Run, trained: Trained, partition: Partition, *, is_writer: bool, n_workers: int):
+        self.run, self.trained, self.partition = run, trained, partition
+        self.is_writer, self.n_workers = is_writer, n_workers
+        self._diary = Diary(run.folder)
+        self._told = 0.0
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """The right to write, held until the block ends: a worker of a killed command may still be dying.
+
+        Raises StorageError where another process keeps it.
+        """
+        if not self.is_writer:
+            yield
+            return
+        checkpoints = self.run.folder / "checkpoints"
+        with storing(checkpoints):
+            checkpoints.mkdir(parents=True, exist_ok=True)
+        with held(self.run.folder / WRITER, what="training", wait_s=60.0):
+            try:
+                yield
+            except BaseException as error:
+                self._diary.stops(error)
+                raise
+
+    def restore(self, device: torch.device) -> Position:
+        """Go on from the last checkpoint that can be read, if there is one. Raises CheckpointError as `resumption`.
+
+        Every worker chooses by itself, and so the same; rank 0 then puts the files in order.
+        """
+        found = self.run.resumption(holding=PARTS, device=device)
+        if not found.file:
+            if self.is_writer:
+                (self.run.folder / NEXT_BEST).unlink(missing_ok=True)  # of an epoch that has to be done again
+            return Position()
+        state = found.state
+        self.trained.restore(state, str(self.run.folder / found.file))
+        if self.is_writer:
+            state["best"] = settle(self.run, found, self._warn)
+        sums, rows = EpochSums(**state["sums"]), rows_of(self.run, state)
+        return Position(state["epoch"], sums, state["metrics"], state["best"], rows)
+
+    def begin(self, position: Position, device: torch.device) -> None:
+        """Tell who goes on from where, and clear away what a killed process left."""
+        if not self.is_writer:
+            return
+        remove_partial_checkpoints(self.run.folder / "checkpoints")
+        if position.epoch < self.run.last_epoch:
+            self._diary.begins(position.epoch, position.sums.steps, device=device, n_workers=self.n_workers)
+
+    def after_step(self, position: Position, values: dict[str, float]) -> None:
+        """Tell of the progress, about once a second, and keep a checkpoint where one is due."""
+        if not self.is_writer:
+            return
+        train, sums = self.run.experiment.train, position.sums
+        if train.checkpoint_every and sums.steps % train.checkpoint_every == 0 and sums.steps < train.batches_per_epoch:
+            self._save_last(position)
+        if time.monotonic() - self._told < _PROGRESS_S:
+            return
+        self._told = time.monotonic()
+        content = {"epoch": position.epoch + 1, "epochs": train.epochs, "step": sums.steps}
+        content |= {"steps": train.batches_per_epoch}
+        partial = self.run.folder / f".{PROGRESS}.partial"
+        with suppress(OSError):  # only to be looked at; what must be kept says so when the disk is full
+            partial.write_text(json.dumps({**content, **sums.means(), "total": values["total"]}))
+            os.replace(partial, self.run.folder / PROGRESS)
+
+    def after_epoch(self, position: Position) -> None:
+        """Keep the metrics of an epoch that has just been done, and its checkpoints."""
+        if not self.is_writer:
+            return
+        row = position.row
+        is_best = position.best is row
+        if is_best:
+            save_checkpoint(self.run.folder / NEXT_BEST, model=self.trained.model, state=self._state(position))
+        results.write_epochs(self.run.folder, position.rows)
+        curves = self.run.folder / "tensorboard"
+        with storing(curves), SummaryWriter(curves, purge_step=row["epoch"]) as events:
+            for name, value in row.items():
+                events.add_scalar(name, value, row["epoch"])
+        self._save_last(position)
+        if is_best:
+            name_best(self.run, row)
+        self._diary.epoch(row)
+
+    def non_finite(self, error: NonFiniteLossError, position: Position) -> TrainingError:
+        """Keep the names of the clips that the loss broke on; the error to raise."""
+        epoch, step = position.epoch + 1, position.sums.steps + 1
+        path = self.run.folder / NON_FINITE
+        if self.is_writer:
+            clips = [self.partition.videos[clip].key for clip in error.clips]
+            content = {"epoch": epoch, "step": step, "terms": error.terms, "clips": clips}
+            write_atomically(path, json.dumps(content, indent=1).encode())
+        return TrainingError(
+            f"the loss is not finite in epoch {epoch}, step {step}: {', '.join(error.terms)}; its {len(error.clips)} "
+            f"clips are named in {path.name}",
+            where=str(self.run.folder),
+            remedy=error.remedy,
+        )
+
+    def _save_last(self, position: Position) -> None:
+        trained = self.trained
+        learnt = {"optimizer": trained.optimizer.state_dict(), "scaler": trained.scaler.state_dict()}
+        state = {**self._state(position), "sums": position.sums.state, "rows": position.rows, **learnt}
+        keep_previous(self.run.folder)
+        save_checkpoint(self.run.folder / LAST, model=trained.model, state=state)
+
+    def _warn(self, text: str) -> None:
+        _LOG.warning("%s", text)
+        self._diary.notes(text)
+
+    def _state(self, position: Position) -> dict[str, Any]:
+        return {
+            "epoch": position.epoch,
+            "step": position.sums.steps,
+            "metrics": position.row,
+            "best": position.best,
+            "experiment": to_yaml(self.run.experiment),
+            "experiment_digest": self.run.experiment.digest(),
+            "classes": list(self.partition.classes),
+        }

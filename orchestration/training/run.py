@@ -1,0 +1,190 @@
+"""A training run: what, from where, to where, and the names of the files in its folder."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import Dataset
+
+import results
+from hcl.assembly import inputs, models
+from hcl.config import Experiment
+from hcl.config.paths import nest
+from hcl.config.strict_yaml import dump_yaml
+from hcl.datasets.splits import Partition, merge, read_split
+from hcl.errors import CheckpointError
+from hcl.frames.effective import effective_partition
+from hcl.models.checkpoint import load_checkpoint
+from orchestration.training.grids import GridJob
+from results.records.files import write_atomically
+
+LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"
+PREVIOUS = "checkpoints/previous.pt"
+"""The last checkpoint but one: what a run goes on from where the last is damaged or gone."""
+NEXT_BEST = "checkpoints/next_best.pt"
+"""The best weights until the last checkpoint, too, is that of their epoch."""
+METRICS = "metrics.parquet"
+WRITER = "checkpoints/.writer"
+"""The lock of who writes a run's checkpoints."""
+PROGRESS = "progress.json"
+LOG, ERROR_LOG, HUNG_LOG = "log.txt", "error.log", "hung.log"
+"""In the run's folder: its diary; of a trial, the traceback of what it failed of, and of where it was when its time was
+over."""
+FAILED = "failed.json"
+NON_FINITE = "non_finite.json"
+FUSION = "fusion.yaml"
+"""In the run's folder: the weights of the levels that were chosen on val, as `hcl evaluate RUN --fused` takes them."""
+FUSED_WEIGHTS = "weights"
+"""In that file, beside the settings: the digest of the checkpoint that they were chosen with."""
+
+
+def resources_of(experiment: Experiment) -> dict[str, float]:
+    """What a run of this experiment holds: each worker its CPUs, and a GPU where it asks for them."""
+    workers = float(experiment.train.workers)
+    return {
+        "workers": workers,
+        "cpus": workers * experiment.train.cpus_per_worker,
+        "gpus": workers if experiment.train.use_gpu else 0.0,
+    }
+
+
+def gpus_here() -> dict[str, list[str]]:
+    """The names of this machine's GPUs, for its provenance; nothing where there are none."""
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {"gpus": names} if names else {}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run: what, from where, to where.
+
+    Attributes:
+        runs: also holds the cache of grids.
+        until: the epoch to stop after; None: the experiment's last.
+    """
+
+    experiment: Experiment
+    data_root: Path
+    runs: Path
+    folder: Path
+    until: int | None = None
+
+    @property
+    def last_epoch(self) -> int:
+        """The epoch that it ends with; the schedule of the learning rate is that of all the experiment's epochs."""
+        return self.until or self.experiment.train.epochs
+
+    def partitions(self) -> tuple[Partition, Partition]:
+        """Those of training (merged) and of selection, without videos that could not be decoded and without copies."""
+        data = self.experiment.data
+        split, keep = read_split(self.data_root, data.dataset).partitions, self.experiment.learns_from_copies
+        train = [effective_partition(self.data_root, split[name], keep_copies=keep) for name in data.train_partitions]
+        merged = train[0] if len(train) == 1 else merge(train, "+".join(data.train_partitions))
+        return merged, effective_partition(self.data_root, split[data.selection_partition], keep_copies=keep)
+
+    def grid_jobs(self) -> list[GridJob]:
+        """What frozen stages encode before the run."""
+        if not models.caches_grids(self.experiment):
+            return []
+        train, selection = self.partitions()
+        return [
+            GridJob(self.experiment, self.data_root, train, training=True),
+            GridJob(self.experiment, self.data_root, selection, training=False),
+        ]
+
+    def datasets(self, train: Partition, selection: Partition) -> tuple[Dataset, Dataset]:
+        """The clips of both partitions, or what the frozen stages have made of them."""
+        jobs = self.grid_jobs()
+        if jobs:
+            train_grids, selection_grids = (job.dataset(self.runs) for job in jobs)
+            return train_grids, selection_grids
+        frames = inputs.frame_store(self.experiment, self.data_root, self.experiment.data.dataset)
+        return (
+            inputs.make_dataset(self.experiment, frames, train, training=True),
+            inputs.make_dataset(self.experiment, frames, selection, training=False),
+        )
+
+    def has_last(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return any((self.folder / name).exists() for name in (LAST, PREVIOUS))
+
+    def epochs_done(self) -> int:
+        """Whole epochs whose checkpoint is on disk. Raises CheckpointError as `resumption`."""
+        return self.resumption(holding=["epoch"]).state.get("epoch", 0)
+
+    def resumption(self, *, holding: Collection[str], device: str | torch.device = "cpu") -> Resumption:
+        """Read the checkpoint that training goes on from: the last, or where it is damaged or gone the one before it.
+
+        Args:
+            holding: the parts of the state that are needed.
+
+        Raises:
+            CheckpointError: the run has trained, and neither of the two can be read. Nothing is thrown away unasked.
+        """
+        problems = []
+        for name in (LAST, PREVIOUS):
+            try:
+                state = load_checkpoint(self.folder / name, map_location=device, holding=holding)
+            except CheckpointError as error:
+                problems.append(error.problem)
+            else:
+                return Resumption(name, state, problems[0] if problems else "")
+        n_epochs = self._epochs_shown()
+        if not self.has_last() and not n_epochs:
+            return Resumption("", {}, "")
+        best = self.folder / BEST
+        others = (
+            f"; its best weights can be evaluated: hcl evaluate {shlex.quote(self.folder.name)}"
+            if best.exists()
+            else ""
+        )
+        raise CheckpointError(
+            f"{problems[0]}, though the run has trained {n_epochs} epochs; {PREVIOUS}: {problems[1]}",
+            where=str(self.folder / LAST),
+            remedy=f"copy one of the two back from where it is whole, or begin anew with --restart{others}",
+        )
+
+    def _epochs_shown(self) -> int:
+        """Epochs that have ended for certain, as other files than the checkpoints to go on from show.
+
+        The first epoch's metrics are written before its checkpoint, and `best.pt` gets its name after that.
+        """
+        rows: list[dict[str, Any]] = []
+        with suppress(results.RecordError):
+            rows = results.read_epochs(self.folder)
+        n_epochs = max((row["epoch"] for row in rows), default=0)
+        return max(n_epochs, 1) if (self.folder / BEST).exists() or n_epochs > 1 else 0
+
+
+class Resumption(NamedTuple):
+    """The checkpoint that training resumes from.
+
+    Attributes:
+        file: `LAST` or `PREVIOUS`; empty: it begins.
+        state: what is in it.
+        problem: of the last checkpoint, where that is not the file.
+    """
+
+    file: str
+    state: dict[str, Any]
+    problem: str
+
+
+def write_fusion(
+    folder: Path, settings: Mapping[str, Any], how: str, *, partition: str = "val", weights: str = ""
+) -> None:
+    """Keep a fusion, by dotted path.
+
+    Args:
+        partition: that it was chosen on.
+        weights: digest of the checkpoint that it was chosen with.
+    """
+    content = {**({FUSED_WEIGHTS: weights} if weights else {}), **nest(settings)}
+    header = f"# Chosen on {partition} {how}; `hcl evaluate RUN --fused` reads it.\n"
+    write_atomically(folder / FUSION, f"{header}{dump_yaml(content)}".encode())

@@ -1,0 +1,182 @@
+"""The figures of accuracies, as panels that the page lays out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from results.page.panels import Key, Panel, Style
+from results.page.scales import Scale, categories, linear, whole
+from results.tables.accuracy import latest_cells, row_keys
+from results.tables.cells import MARKED, footnotes, marked
+from results.tables.published import published_figures
+
+MOST_PANELS = 6
+"""Of intervals; where there are more data sets and shots, each data set's smallest shot is drawn."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Panels side by side, the legend that they share, and what has to be said beneath."""
+
+    title: str
+    panels: list[Panel]
+    legend: list[Key] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    is_wide: bool = False  # one panel as wide as the page
+
+
+def accuracy_chart(evaluations: pd.DataFrame, printed: pd.DataFrame | None = None) -> Chart:
+    """Accuracy over shots: one panel a data set, one line a row of the table, chance dotted, printed figures dashed.
+
+    Args:
+        printed: figures of others, as `published_figures` reads them; default: those shipped.
+    """
+    cells, series = with_series(evaluations)
+    printed = published_figures() if printed is None else printed
+    styles = _styles(cells, series)
+    n = cells[["dataset", "partition"]].drop_duplicates().shape[0]
+    is_wide = n == 1 and cells["shot"].nunique() > 3
+    size = (1080, 340) if is_wide else (520, 400) if n == 1 else (520, 300) if n == 2 else (340, 300)
+    heights = _heights(cells, printed)
+    sources: dict[str, Style] = {}
+    told: dict[str, dict[str, None]] = {}  # who is printed in which source
+    notes = ["Thick bars: 95% interval over episodes; thin ones: over classes, for claims about other actions."]
+    panels = []
+    for (dataset, partition), group in cells.groupby(["dataset", "partition"], sort=True):
+        ways = sorted(set(group["way"]))
+        theirs = printed[(printed["dataset"] == dataset) & printed["way"].isin(ways)]
+        panel = _accuracy_panel(group, theirs, f"{dataset} {partition}", heights, size)
+        for way in ways:
+            panel.bar((panel.x.low, 100 / way), (panel.x.high, 100 / way), "chance", tip=f"chance: {100 / way:.3g}%")
+        for method, line in theirs.groupby(theirs.apply(marked, axis=1) if len(theirs) else [], sort=True):
+            style = sources.setdefault(str(method), Style(len(sources), is_printed=True))
+            _printed_line(panel, line, str(method), style)
+            for source in line["source"]:
+                told.setdefault(source, {})[str(method)] = None
+        lines = dict(list(group.groupby(series[group.index])))
+        for place, name in enumerate(name for name in styles if name in lines):
+            shift = (place / max(1, len(lines) - 1) - 0.5) * min(0.5, 0.06 * (len(lines) - 1))
+            _accuracy_line(panel, lines[name], name, styles[name], shift)
+        panels.append(panel)
+    notes += [f"Printed: {', '.join(methods)}: {source}." for source, methods in told.items()]
+    notes += footnotes(printed[printed["dataset"].isin(cells["dataset"])])
+    legend = [Key(name, style) for name, style in styles.items()]
+    legend += [Key(f"{name}, printed", style) for name, style in sources.items()]
+    return Chart("Accuracy over shots", panels, legend, notes, is_wide)
+
+
+def intervals_chart(evaluations: pd.DataFrame) -> Chart | None:
+    """Every accuracy with both intervals, one row a method, best first; one panel a data set and shot."""
+    cells, series = with_series(evaluations)
+    styles = _styles(cells, series)
+    keys = ["dataset", "partition", "shot"]
+    if cells[keys].drop_duplicates().shape[0] > MOST_PANELS:
+        smallest = cells.groupby(keys[:2])["shot"].transform("min")
+        cells = cells[cells["shot"] == smallest]
+    scale = linear([100 * (row["accuracy"] + sign * _widest(row)) for _, row in cells.iterrows() for sign in (-1, 1)])
+    left = min(170, 24 + 6 * max(map(len, styles)))  # room for the longest name
+    panels = []
+    for (dataset, partition, shot), group in cells.groupby(keys, sort=True):
+        group = group.assign(series=series[group.index]).sort_values("accuracy", ascending=False)
+        if len(group) < 2:
+            continue
+        panel = Panel(
+            scale, categories([str(name) for name in group["series"]]),
+            f"Accuracies with intervals on {dataset} {partition}, {shot}-shot: {_spoken(group)}",
+            title=f"{dataset} {partition}, {shot}-shot", x_title="accuracy (%)", width=460,
+            height=58 + 24 * len(group), margins=(left, 6, 14, 38), y_first=True,
+        )  # fmt: skip
+        for row, cell in enumerate(group.to_dict("records")):
+            style = styles[cell["series"]]
+            _whiskers(panel, cell, style, at=lambda value, row=row: (value, row))
+            panel.mark((100 * cell["accuracy"], row), style.classes, marker=style.marker, tip=_told(cell))
+        panels.append(panel)
+    return Chart("Every accuracy with its intervals, best first", panels) if panels else None
+
+
+def with_series(evaluations: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
+    """One record a cell of the table, and the name of the line that it belongs to: the method with its signs, and
+    what else tells lines apart."""
+    keys = row_keys(evaluations)
+    cells = latest_cells(evaluations, keys)
+    own = [key for key in keys if key not in ("dataset", "partition", "method", *MARKED)]
+    own = [key for key in own if cells[key].nunique(dropna=False) > 1]
+    names = [" · ".join([marked(row), *(str(row[key]) for key in own)]) for row in cells.to_dict("records")]
+    return cells, pd.Series(names, index=cells.index, dtype=object)
+
+
+def _styles(cells: pd.DataFrame, series: pd.Series) -> dict[str, Style]:
+    """The look of each line, the most accurate first."""
+    order = cells["accuracy"].groupby(series).mean().sort_values(ascending=False, kind="stable")
+    return {str(name): Style(index) for index, name in enumerate(order.index)}
+
+
+def _heights(cells: pd.DataFrame, printed: pd.DataFrame) -> Scale:
+    """The axis of accuracies that all panels share, so that data sets can be compared by eye."""
+    theirs = printed[printed["dataset"].isin(cells["dataset"]) & printed["way"].isin(cells["way"])]
+    reach = [100 * (row["accuracy"] + sign * _widest(row)) for _, row in cells.iterrows() for sign in (-1, 1)]
+    found = linear([*reach, *(100 * theirs["accuracy"]), *(100 / way for way in set(cells["way"]))])
+    return Scale(max(0.0, found.low), min(100.0, found.high))
+
+
+def _accuracy_panel(
+    group: pd.DataFrame, theirs: pd.DataFrame, name: str, heights: Scale, size: tuple[int, int]
+) -> Panel:
+    shots = sorted({*group["shot"], *theirs["shot"]})
+    return Panel(
+        whole(shots) if len(shots) > 1 else Scale(shots[0] - 1, shots[0] + 1, ticks_at=(float(shots[0]),)),
+        heights, f"Accuracy over shots on {name}: {_spoken(group)}",
+        title=name, x_title="shots", y_title="accuracy (%)", width=size[0], height=size[1],
+    )  # fmt: skip
+
+
+def _accuracy_line(panel: Panel, line: pd.DataFrame, name: str, style: Style, shift: float) -> None:
+    """One method's line, moved aside by `shift` so that intervals do not hide each other."""
+    cells = [{**cell, "series": name} for cell in line.sort_values("shot").to_dict("records")]
+    panel.line([(cell["shot"] + shift, 100 * cell["accuracy"]) for cell in cells], style.classes)
+    for cell in cells:
+        place = cell["shot"] + shift
+        _whiskers(panel, cell, style, at=lambda value, place=place: (place, value))
+        panel.mark((place, 100 * cell["accuracy"]), style.classes, marker=style.marker, tip=_told(cell))
+
+
+def _printed_line(panel: Panel, line: pd.DataFrame, name: str, style: Style) -> None:
+    rows = line.sort_values("shot").to_dict("records")
+    panel.line([(row["shot"], 100 * row["accuracy"]) for row in rows], style.classes)
+    if len(rows) == 1:  # a level to compare with, at its shot
+        shot, level = rows[0]["shot"], 100 * rows[0]["accuracy"]
+        panel.line([(max(panel.x.low, shot - 0.5), level), (min(panel.x.high, shot + 0.5), level)], style.classes)
+    for row in rows:
+        said = f"{name}, printed, {row['shot']}-shot: {100 * row['accuracy']:.2f}%"
+        panel.mark((row["shot"], 100 * row["accuracy"]), style.classes, marker=style.marker, size=3.4, tip=said)
+
+
+def _whiskers(panel: Panel, cell: Mapping[Any, Any], style: Style, at: Any) -> None:
+    for column, kind in (("ci95_classes", "thin"), ("ci95", "thick")):
+        if _known(half := cell[column]):
+            low, high = (100 * (cell["accuracy"] + sign * half) for sign in (-1, 1))
+            panel.bar(at(low), at(high), f"{kind} {style.classes.split()[0]}")
+
+
+def _told(cell: Mapping[Any, Any]) -> str:
+    said = f"{cell['series']}, {cell['shot']}-shot: {100 * cell['accuracy']:.1f}"
+    said += f" ± {100 * cell['ci95']:.1f}" if _known(cell["ci95"]) else ""
+    return said + (f" (± {100 * cell['ci95_classes']:.1f} over classes)" if _known(cell["ci95_classes"]) else "")
+
+
+def _spoken(group: pd.DataFrame) -> str:
+    best = group.iloc[int(group["accuracy"].to_numpy().argmax())].to_dict()
+    return f"best is {marked(best)} with {100 * best['accuracy']:.1f}% at {best['shot']}-shot; the table holds all."
+
+
+def _widest(row: Any) -> float:
+    return max((float(row[name]) for name in ("ci95", "ci95_classes") if _known(row[name])), default=0.0)
+
+
+def _known(value: Any) -> bool:
+    return value is not None and not math.isnan(value)

@@ -1,0 +1,209 @@
+"""One self-contained HTML page: the answer, how sure it is, why, and what was run for it.
+
+What the page shows is put together here from `overview`, `leads`, `evidence` and the charts; `templates/` lays it out.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from results.page import charts, leads, learning_charts, sweep_charts
+from results.page.costs import Cost, is_known
+from results.page.evidence import class_cells, examples
+from results.page.overview import Changed, failures, records, runs_overview, spelled, total_cost
+from results.page.page_tables import best_first, breakable, page_table, parts, short, without_shared
+from results.records.files import write_atomically
+from results.records.provenance import now
+from results.records.store import Results
+from results.tables import accuracy
+from results.tables.published import published_table
+
+MOST_CURVES = 24
+"""Runs whose learning curves are drawn; the tables hold all of them."""
+MOST_TILES = 6
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(
+    results: Results,
+    destination: Path | str,
+    *,
+    title: str = "HCL results",
+    changed: Changed | None = None,
+    command: str = "",
+) -> Path:
+    """Write the page to `destination` (a .html file, or a folder for its index.html) and return its path.
+
+    It needs no network, no other file, and for reading no script. Whatever comes from data is shown as text.
+
+    Args:
+        changed: settings that differ from the defaults, by folder; a folder that is not named is shown without.
+        command: what makes this page again.
+    """
+    path = Path(destination)
+    path = path if path.suffix.lower() in (".html", ".htm") else path / "index.html"
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"when": _when, "hours": _hours, "parts": parts, "breakable": breakable, "short": short}
+    page = environment.get_template("report.html.j2").render(_context(results, title, changed or {}, command))
+    return write_atomically(path, page.encode("utf-8", errors="backslashreplace"))
+
+
+def is_page(file: Path) -> bool:
+    """Return whether a file is a page that `write_report` has made: it begins with the policy of such pages."""
+    with file.open("rb") as content:
+        return b"content=\"default-src 'none'; style-src" in content.read(2000)
+
+
+def _context(results: Results, title: str, changed: Changed, command: str) -> dict[str, Any]:
+    evaluations, epochs = results.evaluations, results.epochs
+    runs = runs_overview(results, changed)
+    curves = [
+        (run, learning_charts.learning_chart(epochs, run)) for run in list(dict.fromkeys(epochs["run"]))[:MOST_CURVES]
+    ]
+    script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
+    return {
+        "title": title,
+        "created": now(),
+        "command": command,
+        "counts": _counts(results),
+        "style": Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),
+        "script": Markup(script),
+        "cost": total_cost(runs),
+        "runs": runs,
+        "commands": {run["name"]: [run["command"]] if run["command"] else [] for run in runs},
+        **(_of_evaluations(evaluations) if len(evaluations) else {"accuracy": None, "classes": []}),
+        "comparison": learning_charts.comparison_chart(epochs),
+        "curves": [(run, chart) for run, chart in curves if chart is not None],
+        "n_curves_left_out": max(0, epochs["run"].nunique() - MOST_CURVES),
+        "examples": [(run["name"], examples(run["path"])) for run in runs if run["kind"] == "run"],
+        "sweeps": [_sweep(row, results.trials) for row in records(results.sweeps)],
+        "failures": failures(results),
+        "skipped": results.skipped,
+    }
+
+
+def _of_evaluations(evaluations: pd.DataFrame) -> dict[str, Any]:
+    """What the accuracies give: the answer, the tables, the figures, and how sure they are."""
+    found = leads.leads(evaluations)
+    lines = [text for text in dict.fromkeys(evaluations["command"]) if is_known(text)]
+    cells = class_cells(evaluations)
+    return {
+        "evaluation_commands": lines,
+        "tiles": [_tile(lead) for lead in _chosen(found)],
+        "accuracy": page_table(best_first(without_shared(accuracy.accuracy_table(evaluations)))),
+        "printed": page_table(published_table(evaluations)),
+        "levels": page_table(accuracy.levels_table(evaluations)),
+        "accuracy_chart": charts.accuracy_chart(evaluations),
+        "intervals_chart": charts.intervals_chart(evaluations),
+        "leads": page_table(leads.leads_table(found)),
+        "confidence": _confidence(evaluations),
+        "classes": [
+            {
+                **cell,
+                "classes": page_table(cell["classes"]),
+                "confusions": [(name, chart, page_table(pairs)) for name, chart, pairs in cell["confusions"]],
+            }
+            for cell in cells
+        ],
+    }
+
+
+def _chosen(found: list[leads.Lead]) -> list[leads.Lead]:
+    """The cells that answer first: each data set at its smallest shot, and where there is room at its largest."""
+    by_dataset: dict[tuple[str, str], list[leads.Lead]] = {}
+    for lead in found:
+        by_dataset.setdefault((lead.cell["dataset"], lead.cell["partition"]), []).append(lead)
+    ends = [one for cells in by_dataset.values() for one in (cells if len(cells) < 3 else [cells[0], cells[-1]])]
+    return ends if len(ends) <= MOST_TILES else [cells[0] for cells in by_dataset.values()][:MOST_TILES]
+
+
+def _tile(lead: leads.Lead) -> dict[str, Any]:
+    best, rival = lead.best, lead.others[0] if lead.others else None
+    return {
+        "where": f"{lead.cell['dataset']} {lead.cell['partition']}",
+        "what": f"{lead.cell['way']}-way {lead.cell['shot']}-shot",
+        "accuracy": f"{100 * best['accuracy']:.1f}",
+        "episodes": f"{100 * best['ci95']:.1f}" if is_known(best["ci95"]) else "",
+        "classes": f"{100 * best['ci95_classes']:.1f}" if is_known(best["ci95_classes"]) else "",
+        "method": lead.name,
+        "rival": rival,
+    }
+
+
+def _sweep(row: dict[str, Any], trials: pd.DataFrame) -> dict[str, Any]:
+    mine = trials[trials["sweep"] == row["sweep"]]
+    figures = sweep_charts.sweep_charts(row, mine)
+    return {
+        "name": row["sweep"],
+        "objective": row["objective"] if is_known(row.get("objective")) else "objective",
+        "mode": "smallest" if row.get("mode") == "min" else "largest",
+        "best": row["best_trial"] if is_known(row.get("best_trial")) else None,
+        "best_value": accuracy.number(row.get("best_value")),
+        "sampler": row["sampler"] if is_known(row.get("sampler")) else "",
+        "commands": [row["command"]] if is_known(row.get("command")) else [],
+        "duration": spelled(row["seconds"]) if is_known(row.get("seconds")) else "",
+        "states": mine["state"].value_counts().to_dict(),
+        "table": page_table(accuracy.trials_table(mine)) if len(mine) else None,
+        "charts": figures,
+        "tips": _as_json(sweep_charts.tips(mine)) if figures else Markup("[]"),
+    }
+
+
+def _confidence(evaluations: pd.DataFrame) -> dict[str, Any]:
+    """What can be said of the intervals from the records themselves."""
+    latest = accuracy.latest_cells(evaluations, accuracy.row_keys(evaluations))
+    compared = latest.groupby(accuracy.CELL).filter(lambda group: len(group) > 1)
+    digests = compared.groupby(accuracy.CELL)["episodes_digest"]
+    same = (digests.nunique() == 1) & (digests.min() != "")  # an empty digest vouches for nothing
+    widest = {name: latest[name].max() for name in ("ci95", "ci95_classes")}
+    return {
+        "n_compared": len(same),
+        "n_same": int(same.sum()),
+        "widest": {name: 100 * float(value) if is_known(value) else None for name, value in widest.items()},
+        "n_published": int((latest["protocol"] == "published").sum()),
+        "fewest_classes": int(latest["n_classes"].min()) if latest["n_classes"].notna().any() else None,
+    }
+
+
+def _counts(results: Results) -> str:
+    counted = (
+        (len(results.runs), "run"), (len(results.evaluations), "evaluation record"),
+        (len(results.sweeps), "sweep"), (len(results.trials), "trial"), (len(results.skipped), "skipped file"),
+    )  # fmt: skip
+    said = [f"{n:,} {noun}{'' if n == 1 else 's'}" for n, noun in counted if n]
+    return ", ".join(said) if said else "nothing found"
+
+
+def _as_json(value: Any) -> Markup:
+    """JSON that no markup can end."""
+    text = json.dumps(value, ensure_ascii=False)
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _when(moment: str) -> str:
+    """An ISO time as people write it; anything else as it is."""
+    try:
+        return datetime.fromisoformat(moment).strftime("%Y-%m-%d %H:%M %Z").strip()
+    except ValueError:
+        return moment
+
+
+def _hours(cost: Cost) -> str:
+    """CPU- and GPU-hours, such as `0.42 CPU-hours`, with a sign where they are a bound."""
+    said = [f"{cost.cpu_hours:.2g} CPU-hours" if cost.cpu_hours < 10 else f"{cost.cpu_hours:,.0f} CPU-hours"]
+    if cost.gpu_hours:
+        said.append(f"{cost.gpu_hours:.2g} GPU-hours" if cost.gpu_hours < 10 else f"{cost.gpu_hours:,.0f} GPU-hours")
+    return ("at most " if cost.is_bound else "") + ", ".join(said)

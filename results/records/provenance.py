@@ -1,0 +1,190 @@
+"""How a run came about: code revision, versions, hardware, seeds, digests."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from results.records.records import Provenance
+
+PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas", "pyarrow", "opencv-python-headless")
+PACKED = "revision.json"
+"""Beside the packages of code that was sent to a cluster: its commit, and whether it was changed since."""
+
+
+def collect_provenance(
+    command: str | Sequence[str],
+    *,
+    seeds: Mapping[str, int] | None = None,
+    digests: Mapping[str, str] | None = None,
+    data: Mapping[str, Any] | None = None,
+    resources: Mapping[str, float] | None = None,
+    hardware: Mapping[str, Any] | None = None,
+    packages: Sequence[str] = PACKAGES,
+    code: Path = Path(__file__),
+) -> Provenance:
+    """The provenance of what starts now.
+
+    Args:
+        command: as typed, or its words.
+        data: how many classes and videos each partition has.
+        resources: workers, CPUs and GPUs that it holds while it runs.
+        hardware: what only the caller can see (GPUs, nodes of a cluster); added to what this machine tells.
+        packages: distributions whose versions count; those not installed are left out.
+        code: a file of the code that runs: its checkout's revision is recorded.
+    """
+    state = code_state(code)
+    return Provenance(
+        command=command if isinstance(command, str) else shlex.join(command),
+        revision=state.revision,
+        dirty=state.dirty,
+        revision_note=f"{state.why} -> {state.remedy}" if state.remedy else state.why,
+        versions=versions_of(packages),
+        hardware={**this_machine(), **(hardware or {})},
+        seeds=dict(seeds or {}),
+        digests=dict(digests or {}),
+        data=dict(data or {}),
+        resources=dict(resources or {}),
+        started=now(),
+    )
+
+
+def finished(provenance: Provenance) -> Provenance:
+    """The same, with the present time as its end."""
+    return replace(provenance, finished=now())
+
+
+def now() -> str:
+    """The present time, UTC, ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class CodeState(NamedTuple):
+    """Commit of the code that runs, whether tracked files differ from it, and why one of the two is not known.
+
+    Attributes:
+        why: empty where both are known.
+        remedy: what would make them known; empty where nothing has to be done about it.
+    """
+
+    revision: str | None
+    dirty: bool | None
+    why: str = ""
+    remedy: str = ""
+
+
+def git_state(code: Path = Path(__file__)) -> tuple[str | None, bool | None]:
+    """Return commit and dirtiness of the checkout that tracks `code`; (None, None) outside one or without git."""
+    return code_state(code)[:2]
+
+
+def code_state(code: Path = Path(__file__)) -> CodeState:
+    """Return the state of the checkout that tracks `code`.
+
+    A virtual environment may lie inside somebody else's checkout: only one that tracks the file counts. Code that was
+    packed for a job has no checkout, but a note of the one that it comes from. In a checkout of another owner git
+    refuses to work, because its settings could name programs to run: the commit is read without them, and whether
+    files were changed, which would need them, is left open.
+    """
+    folder = code.resolve().parent
+    listed = _git(folder, "ls-files", "--error-unmatch", "--", code.name)
+    if listed.is_refused and (root := _root_above(folder)) is not None:
+        return _state_of_other_owner(root, code)
+    if listed.output is None:
+        return _packed_state(folder.parent / PACKED, listed.problem or "the code lies in no git checkout")
+    revision = _git(folder, "rev-parse", "HEAD")
+    if revision.output is None:
+        return CodeState(None, None, revision.problem or "nothing has been committed yet")
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return CodeState(revision.output, None if changes.output is None else bool(changes.output), changes.problem)
+
+
+def _root_above(folder: Path) -> Path | None:
+    return next((place for place in (folder, *folder.parents) if (place / ".git").exists()), None)
+
+
+def _state_of_other_owner(root: Path, code: Path) -> CodeState:
+    """Return the commit, read by a git that is told where it lies: it then asks for no owner, and runs nothing."""
+    place = {"GIT_DIR": str(root / ".git"), "GIT_WORK_TREE": str(root)}
+    plain = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
+    name = str(code.resolve().relative_to(root))
+    if _git(root, *plain, "ls-files", "--error-unmatch", "--", name, **place).output is None:
+        return _packed_state(code.resolve().parent.parent / PACKED, "the code lies in no git checkout")
+    revision = _git(root, *plain, "rev-parse", "HEAD", **place).output
+    return CodeState(
+        revision,
+        None,
+        f"the checkout {root} belongs to another user, so git does not tell whether its files were changed",
+        f"git config --global --add safe.directory {shlex.quote(str(root))}",
+    )
+
+
+def _packed_state(note: Path, why: str) -> CodeState:
+    with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+        content = json.loads(note.read_text())
+        return CodeState(content["revision"], content["dirty"])
+    return CodeState(None, None, why)
+
+
+def this_machine() -> dict[str, Any]:
+    """Host, system, usable CPUs and memory in GiB."""
+    affinity = getattr(os, "sched_getaffinity", None)  # absent on macOS
+    facts: dict[str, Any] = {
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "cpus": len(affinity(0)) if affinity else os.cpu_count(),
+    }
+    if sys.platform != "win32":
+        facts["memory_gib"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    return facts
+
+
+def versions_of(packages: Sequence[str]) -> dict[str, str]:
+    """Of Python and of the distributions that are installed."""
+    versions = {"python": platform.python_version()}
+    for name in packages:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+class _Answer(NamedTuple):
+    """The answer of git: None where it failed, the reason, and whether it refused another user's checkout."""
+
+    output: str | None
+    problem: str = ""
+    is_refused: bool = False
+
+
+def _git(folder: Path, *arguments: str, **place: str) -> _Answer:
+    """Return the answer of git; `place` are variables that tell it where the checkout lies."""
+    environment = {**os.environ, **place, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}  # reading must not touch the index
+    try:
+        answer = subprocess.run(
+            ["git", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=_PATIENCE_S
+        )
+    except subprocess.TimeoutExpired:
+        return _Answer(None, f"git: no answer within {_PATIENCE_S} s")
+    except (OSError, UnicodeError) as error:
+        return _Answer(None, f"git cannot be run: {getattr(error, 'strerror', None) or error}")
+    if answer.returncode:
+        return _Answer(None, is_refused=any(words in answer.stderr for words in _REFUSALS))
+    return _Answer(answer.stdout.strip())
+
+
+_PATIENCE_S = 20
+_REFUSALS = ("dubious ownership", "unsafe repository")
+"""Of git since 2.36, and of 2.35.2."""

@@ -1,0 +1,1 @@
+"""Statistics: means, confidence intervals, paired tests, resampling of classes and videos."""

@@ -1,0 +1,1 @@
+"""Tables: accuracies, comparisons, ablations, published figures, lists of runs."""

@@ -1,0 +1,127 @@
+"""Records as the tables of a paper: one row a (training set, data set, method), one column a shot."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from results.tables.best import told_apart
+from results.tables.cells import CELL, MARKED, MISSING, cell_text, footnotes, latest_cells, marked, row_keys
+
+
+def accuracy_table(evaluations: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy in percent with its 95% intervals, such as `47.7 ± 0.9 (± 3.1)`: over episodes, and over classes.
+
+    Columns that tell rows apart (partition, way, run, ...) appear where they are needed. Rows of the published
+    protocols carry a dagger (training) or a double dagger (episodes), those that saw the queries' labels a section
+    sign, those whose queries may be their own support a double line; `attrs` holds the caption, the footnotes and, in
+    `bold`, row and column of what is better than all else in its cell (`results.tables.best`).
+    """
+    keys = row_keys(evaluations)
+    latest = latest_cells(evaluations, keys)
+    best = told_apart(latest)
+    shots = sorted(latest["shot"].unique())
+    rows: list[dict[str, Any]] = []
+    bold: list[list[Any]] = []
+    for values, cells in latest.groupby(keys, dropna=False, sort=True):
+        row = dict(zip(keys, values, strict=True))
+        row["method"] = marked(row)
+        row = {name: value for name, value in row.items() if name not in MARKED}
+        by_shot = {
+            cell["shot"]: cell_text(cell["accuracy"], cell["ci95"], cell["ci95_classes"])
+            for cell in cells.to_dict("records")
+        }
+        row |= {f"{shot}-shot": by_shot.get(shot, MISSING) for shot in shots}
+        bold += [[len(rows), f"{cell['shot']}-shot"] for cell in cells.to_dict("records") if cell["path"] in best.paths]
+        rows.append({_HEADINGS.get(name, name): value for name, value in row.items()})
+    headings = [_HEADINGS.get(key, key) for key in keys if key not in MARKED]
+    table = pd.DataFrame(rows, columns=[*headings, *(f"{shot}-shot" for shot in shots)])
+    table.attrs["caption"] = f"{caption(latest)} {best.note}".rstrip()
+    table.attrs["bold"] = bold
+    table.attrs["footnotes"] = footnotes(latest)
+    return table
+
+
+def levels_table(evaluations: pd.DataFrame) -> pd.DataFrame:
+    """What each level gives alone beside their fusion, in percent; empty where no record holds levels."""
+    levels = [name for name in evaluations.columns if name.startswith("levels.")]
+    latest = latest_cells(evaluations, row_keys(evaluations))
+    with_levels = latest[latest[levels].notna().any(axis=1)] if levels else latest.iloc[:0]
+    keys = [*(key for key in row_keys(evaluations) if key not in MARKED), "shot"]
+    table = with_levels[keys].rename(columns=_HEADINGS)
+    table["method"] = [marked(record) for record in with_levels.to_dict("records")]
+    for name in ("accuracy", *levels):
+        heading = "fused" if name == "accuracy" else name.removeprefix("levels.")
+        table[heading] = [cell_text(value) for value in with_levels[name]]
+    table.attrs["caption"] = "Accuracy in percent of each level alone and of their fusion."
+    return table.sort_values([_HEADINGS.get(key, key) for key in keys]).reset_index(drop=True)
+
+
+def trials_table(trials: pd.DataFrame, n: int = 10) -> pd.DataFrame:
+    """The best `n` trials of each sweep, best first, with the parameters that vary; trials without a value last."""
+    several = trials["sweep"].nunique() > 1
+    varying = varying_parameters(trials)
+    rows: list[dict[str, Any]] = []
+    for name, group in trials.groupby("sweep", sort=False):
+        ascending = bool((group["mode"] == "min").all())
+        for _, trial in (
+            group.sort_values("value", ascending=ascending, na_position="last", kind="stable").head(n).iterrows()
+        ):
+            row = {"sweep": name} if several else {}
+            row |= {"trial": trial["trial"], str(trial["objective"]): number(trial["value"])}
+            row |= {"state": trial["state"], "epochs": number(trial["epochs"])}
+            rows.append(row | {column.removeprefix("params."): number(trial[column]) for column in varying})
+    table = pd.DataFrame(rows).fillna(MISSING) if rows else pd.DataFrame(columns=["trial", "state"])
+    table.attrs["caption"] = f"The best {n} trials of each study, best first, with the parameters that vary."
+    return table
+
+
+def varying_parameters(trials: pd.DataFrame) -> list[str]:
+    return [
+        name
+        for name in trials.columns
+        if name.startswith("params.") and trials[name].dropna().astype(str).nunique() > 1
+    ]
+
+
+def caption(evaluations: pd.DataFrame) -> str:
+    """What the numbers are, as far as all of them have it in common."""
+    if evaluations.empty:
+        return "No evaluation."
+    said = ["Accuracy in percent"]
+    for name, form in (("way", "{}-way"), ("partition", "{} classes"), ("queries", "{} queries a class")):
+        if evaluations[name].nunique() == 1:
+            said.append(form.format(evaluations[name].iloc[0]))
+    low, high = evaluations["episodes"].min(), evaluations["episodes"].max()
+    said.append(f"{low:,} episodes a cell" if low == high else f"{low:,} to {high:,} episodes a cell")
+    said.append("± half width of the 95% interval over episodes")
+    if evaluations["ci95_classes"].notna().any():
+        said.append("in brackets that over classes and their videos")
+    return ", ".join(said) + "."
+
+
+def number(value: Any) -> str:
+    """A value for a table: four significant digits, whole numbers whole, nothing as a dash."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return MISSING
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else f"{value:.4g}"
+
+
+_HEADINGS = {"train_dataset": "trained on", "dataset": "data set", "experiment_digest": "experiment"}
+
+__all__ = [
+    "CELL",
+    "MISSING",
+    "accuracy_table",
+    "caption",
+    "latest_cells",
+    "levels_table",
+    "number",
+    "row_keys",
+    "trials_table",
+    "varying_parameters",
+]

@@ -1,0 +1,105 @@
+"""Beneath the mean: accuracy by class, confusions, and the spread over training runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from results.errors import RecordError
+from results.records.outcomes import Outcomes, read_outcomes
+from results.tables.cells import CELL, MARKED, MISSING, footnotes, marked
+
+
+def outcomes_of(evaluations: pd.DataFrame) -> list[tuple[dict[Any, Any], Outcomes]]:
+    """The records of a frame whose answers can be read, with them."""
+    found = []
+    for record in evaluations.to_dict("records"):
+        try:
+            outcomes = read_outcomes(Path(record["path"]), record["episodes_digest"], record["accuracy"])
+        except RecordError:  # the accuracies stand without them
+            continue
+        if outcomes is not None:
+            found.append((record, outcomes))
+    return found
+
+
+def class_table(named: Sequence[tuple[str, Outcomes]]) -> pd.DataFrame:
+    """One row a class, hardest first by the first column; one column of percents a name.
+
+    Args:
+        named: methods with their answers, all on the same partition.
+    """
+    columns = {name: outcomes.by_class() for name, outcomes in named}
+    first = named[0][1]
+    order = np.argsort(columns[named[0][0]], kind="stable")
+    table = pd.DataFrame({"class": [first.questions.class_names[index] for index in order]})
+    for name, shares in columns.items():
+        table[name] = [MISSING if np.isnan(shares[index]) else f"{100 * shares[index]:.1f}" for index in order]
+    table.attrs["caption"] = "Share of each class's queries that were right, in percent."
+    return table
+
+
+def confusion_table(outcomes: Outcomes, n: int = 10) -> pd.DataFrame:
+    """The pairs of classes most often confused: of the times both were in an episode, how often the one was taken
+    for the other."""
+    rates = confusion_rates(outcomes)
+    np.fill_diagonal(rates, 0)
+    names = outcomes.questions.class_names
+    worst = np.argsort(-rates, axis=None, kind="stable")[:n]
+    rows = [
+        {"class": names[row], "taken for": names[column], "percent": f"{100 * rates[row, column]:.1f}"}
+        for row, column in zip(*np.unravel_index(worst, rates.shape), strict=True)
+        if rates[row, column] > 0
+    ]
+    table = pd.DataFrame(rows, columns=["class", "taken for", "percent"])
+    table.attrs["caption"] = (
+        "Confused most often, in percent of the queries that could be: both classes in the episode."
+    )
+    return table
+
+
+def confusion_rates(outcomes: Outcomes) -> np.ndarray:
+    """(class, class): of the queries of the row's class that met the column's in an episode, the share taken for it."""
+    counts, together = outcomes.confusion(), _together(outcomes)
+    return np.divide(counts, together, out=np.zeros(counts.shape), where=together > 0)
+
+
+def runs_table(evaluations: pd.DataFrame) -> pd.DataFrame:
+    """Each cell over several training runs: mean and standard deviation over the runs, in percent.
+
+    The runs' mean accuracies are the sample here; each is taken as it is, whatever its own interval.
+
+    Raises:
+        RecordError: no cell that two runs have.
+    """
+    keys = ["method", *dict.fromkeys([*CELL, *MARKED])]
+    latest = evaluations.sort_values("created", kind="stable").drop_duplicates(["run", *keys], keep="last")
+    rows = []
+    for values, cells in latest.groupby(keys, sort=True):
+        accuracies = 100 * cells["accuracy"].to_numpy(dtype=np.float64)
+        row = dict(zip(keys, values, strict=True))
+        row = {"method": marked(row)} | {name: row[name] for name in CELL if name not in MARKED}
+        if len(accuracies) < 2:
+            continue
+        row |= {"runs": len(accuracies), "mean": f"{accuracies.mean():.1f}", "sd": f"{accuracies.std(ddof=1):.1f}"}
+        row |= {"lowest": f"{accuracies.min():.1f}", "highest": f"{accuracies.max():.1f}"}
+        rows.append(row)
+    if not rows:
+        raise RecordError("no method was evaluated alike in two runs", remedy="name runs that differ in their seed")
+    table = pd.DataFrame(rows).rename(columns={"dataset": "data set"})
+    if table["partition"].nunique() == 1:
+        table = table.drop(columns="partition")
+    table.attrs["caption"] = "Mean accuracy over training runs and its standard deviation over them, in percent."
+    table.attrs["footnotes"] = footnotes(latest)
+    return table
+
+
+def _together(outcomes: Outcomes) -> np.ndarray:
+    """(class, class): queries of the row's class in episodes that the column's class was in, too."""
+    classes, n = outcomes.questions.classes, len(outcomes.questions.class_names)
+    pairs = classes[:, :, None] * n + classes[:, None, :]
+    return np.bincount(pairs.ravel(), minlength=n * n).reshape(n, n) * outcomes.answers.shape[2]

@@ -1,0 +1,104 @@
+"""Printed figures beside ours: published.csv, one row a method, data set, way and shot, on the test classes.
+
+They are copied from the sources below, never measured here, and never tested against what is: other episodes, other
+frames and, where a mark says so, another protocol.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from results.tables.accuracy import accuracy_table
+from results.tables.cells import DAGGER, DOUBLE_DAGGER, MARKED, MISSING
+
+FILE = Path(__file__).with_name("published.csv")
+SOURCES = {
+    "hcl": "README of github.com/zhengsipeng/HCL-FSAR (Zheng, Chen, Jin, ECCV 2022)",
+    "strm": "README of github.com/Anirudh257/strm (Thatipelli et al., CVPR 2022), which tells of OTAM and TRX as well",
+}
+"""By the column `source`."""
+PILCROW = "¶"
+UNKNOWN = f"{PILCROW} its source does not say on which classes it was trained and selected, nor how it was asked."
+HERE = "here"
+_PROTOCOLS = {"training": "protocol", "episodes": "evaluation_protocol"}
+
+
+def read_published() -> pd.DataFrame:
+    """Accuracies in percent; `training` and `episodes` are `published` or `unknown`, as `marks` has them."""
+    return pd.read_csv(FILE, keep_default_na=False)
+
+
+def published_figures() -> pd.DataFrame:
+    """Return the printed figures as shares from 0 to 1, with their sources in words.
+
+    They have the columns of `results.tables.cells.MARKED`: `marked` and `footnotes` read them as they read records.
+    """
+    printed = read_published()
+    named = {"accuracy": printed["accuracy"] / 100, "source": printed["source"].map(SOURCES)}
+    protocols = {name: printed[column].where(printed[column] == "published") for column, name in _PROTOCOLS.items()}
+    return printed.assign(**(named | dict.fromkeys(MARKED) | protocols))
+
+
+def published_table(evaluations: pd.DataFrame) -> pd.DataFrame:
+    """Our rows of the test classes with the printed ones of the same data sets and way; empty where there are none.
+
+    A printed row names its source by a number, ours say "here". Bold, as in `accuracy_table`, concerns ours only.
+    """
+    printed = read_published()
+    known = set(zip(printed["dataset"], printed["way"], strict=True))
+    cells = zip(evaluations["dataset"], evaluations["way"], evaluations["partition"], strict=True)
+    ours = evaluations[[(one, way) in known and partition == "test" for one, way, partition in cells]]
+    if ours.empty:
+        return pd.DataFrame()
+    table = accuracy_table(ours)
+    asked = set(zip(ours["dataset"], ours["way"], strict=True))
+    printed = printed[[pair in asked for pair in zip(printed["dataset"], printed["way"], strict=True)]]
+    numbers = {source: number for number, source in enumerate(dict.fromkeys(printed["source"]), 1)}
+    shots = sorted({*ours["shot"], *printed["shot"]})
+    rows: list[tuple[str, bool, int | None, dict[Any, Any]]] = []  # ours come first: False before True
+    for index, mine in enumerate(table.to_dict("records")):
+        rows.append((str(mine["data set"]), False, index, {**mine, "source": HERE}))
+    for (method, dataset, way), cell in printed.groupby(["method", "dataset", "way"], sort=False):
+        first = cell.iloc[0]
+        row: dict[Any, Any] = {
+            "data set": dataset,
+            "method": f"{method} {_signs(first)}",
+            "source": f"[{numbers[first['source']]}]",
+        }
+        row |= {"way": way, "partition": "test"}
+        row |= {
+            f"{shot}-shot": f"{accuracy:.1f}" for shot, accuracy in zip(cell["shot"], cell["accuracy"], strict=True)
+        }
+        rows.append((str(dataset), True, None, row))
+    rows.sort(key=lambda one: one[:2])
+    names = [name for name in table.columns if not name.endswith("-shot")]
+    names = [*names[: names.index("method") + 1], "source", *names[names.index("method") + 1 :]]
+    columns = [*names, *(f"{shot}-shot" for shot in shots)]
+    result = pd.DataFrame([one[3] for one in rows], columns=columns).fillna(MISSING)
+    places = {old: new for new, (_, _, old, _) in enumerate(rows) if old is not None}
+    result.attrs["bold"] = [[places[row], column] for row, column in table.attrs["bold"]]
+    result.attrs["caption"] = (
+        f"{table.attrs['caption']} Printed figures were not measured here: other episodes, no test."
+    )
+    result.attrs["footnotes"] = _footnotes(table.attrs["footnotes"], printed, numbers)
+    return result
+
+
+def _signs(row: pd.Series) -> str:
+    """The marks of a printed figure, as those of our own records."""
+    signs = DAGGER if row["training"] == "published" else ""
+    signs += DOUBLE_DAGGER if row["episodes"] == "published" else ""
+    return signs + (PILCROW if "unknown" in (row["training"], row["episodes"]) else "")
+
+
+def _footnotes(ours: list[str], printed: pd.DataFrame, numbers: dict[str, int]) -> list[str]:
+    notes = list(ours)
+    for column, name in _PROTOCOLS.items():
+        if (printed[column] == "published").any() and MARKED[name].note not in notes:
+            notes.append(MARKED[name].note)
+    if (printed[["training", "episodes"]] == "unknown").any(axis=None):
+        notes.append(UNKNOWN)
+    return [*notes, *(f"[{number}] {SOURCES[source]}." for source, number in numbers.items())]

@@ -1,0 +1,96 @@
+"""Each matcher against naive loops; OTAM against the recursion as its authors write it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from hcl.matching.alignment import (
+    SIMILARITIES,
+    bimhm_similarity,
+    chamfer_similarity,
+    frame_cosines,
+    otam_similarity,
+    score_frames,
+)
+
+
+def frames(n: int, t: int, seed: int = 0, dim: int = 7) -> torch.Tensor:
+    return torch.randn(n, t, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(a @ b / (a.norm() * b.norm()))
+
+
+def otam_cost(cost: list[list[float]], temperature: float) -> float:
+    """Cell by cell, one pair at a time."""
+
+    def soft_minimum(*ways: float) -> float:
+        return -temperature * math.log(sum(math.exp(-way / temperature) for way in ways))
+
+    rows = [[0.0, *row, 0.0] for row in cost]
+    total = [[0.0] * len(rows[0]) for _ in rows]
+    for m in range(1, len(rows[0])):
+        total[0][m] = rows[0][m] + total[0][m - 1]
+    last = len(rows[0]) - 1
+    for l in range(1, len(rows)):  # noqa: E741
+        for m in range(1, last + 1):
+            ways = [total[l - 1][m - 1], total[l][m - 1]]
+            if m in (1, last):
+                ways.append(total[l - 1][m])
+            total[l][m] = rows[l][m] + soft_minimum(*ways)
+    return total[-1][-1]
+
+
+@pytest.mark.parametrize(("t", "u"), [(5, 5), (3, 7), (1, 4), (2, 2)])
+def test_otam_is_its_recursion_both_ways(t, u):
+    query, support = frames(2, t), frames(3, u, seed=1)
+    found = otam_similarity(frame_cosines(query, support), temperature=0.1)
+    for q in range(2):
+        for s in range(3):
+            cost = [[1 - cosine(query[q, i], support[s, j]) for j in range(u)] for i in range(t)]
+            turned = [list(column) for column in zip(*cost, strict=True)]
+            expected = -(otam_cost(cost, 0.1) + otam_cost(turned, 0.1)) / 2
+            assert float(found[q, s]) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(("t", "u"), [(5, 5), (3, 7)])
+def test_sets_of_frames_against_loops(t, u):
+    query, support = frames(2, t), frames(3, u, seed=1)
+    cosines = frame_cosines(query, support)
+    for q in range(2):
+        for s in range(3):
+            costs = [[1 - cosine(a, b) for b in support[s]] for a in query[q]]
+            there = [min(row) for row in costs]
+            back = [min(row[j] for row in costs) for j in range(u)]
+            assert float(bimhm_similarity(cosines)[q, s]) == pytest.approx(-(sum(there) / t + sum(back) / u))
+            assert float(chamfer_similarity(cosines)[q, s]) == pytest.approx(-2 * (sum(there) + sum(back)))
+
+
+def test_order_matters_to_otam_alone():
+    query = frames(1, 6)
+    forward, backward = query, query.flip(1)
+    for matcher in ("bimhm", "chamfer"):
+        same, turned = (score_frames(query, one, matcher=matcher) for one in (forward, backward))
+        torch.testing.assert_close(same, turned)
+    assert score_frames(query, forward, matcher="otam") > score_frames(query, backward, matcher="otam") + 0.1
+
+
+def test_otam_forgives_late_beginnings():
+    """The same frames with others before them cost less than frames in another order."""
+    query = frames(1, 6)
+    late = torch.cat([frames(1, 2, seed=5), query[:, :4]], dim=1)
+    shuffled = torch.cat([frames(1, 2, seed=5), query[:, :4].flip(1)], dim=1)
+    assert score_frames(query, late, matcher="otam") > score_frames(query, shuffled, matcher="otam")
+
+
+@pytest.mark.parametrize("matcher", list(SIMILARITIES))
+def test_pairs_are_symmetric_and_chunks_change_nothing(matcher):
+    clips = frames(5, 4).float()
+    whole = score_frames(clips, clips, matcher=matcher)
+    torch.testing.assert_close(whole, whole.T)
+    torch.testing.assert_close(score_frames(clips, clips, matcher=matcher, chunk_size=2), whole)
+    assert (whole.argmax(dim=1) == torch.arange(5)).all()  # nothing is nearer than the clip itself

@@ -1,0 +1,97 @@
+"""One behaviour under autocast, in training and at test: tokens are rounded, what follows them is not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from hcl.clips.batches import sampled_batches
+from hcl.config import REGIMES
+from hcl.evaluation.matcher import Matcher
+from hcl.evaluation.methods import HierarchicalMatching, PooledHead
+from hcl.models.encoding import encode, features_of
+from hcl.models.features import unpack
+from hcl.models.precision import autocast, in_full_precision, set_convolutions
+from hcl.training.workers import OneProcess
+from tests.hcl.evaluation.test_matcher import SIGMAS, Clips
+from tests.hcl.models.test_hcl import pixels, tiny_model
+from tests.hcl.training.test_regimes import LABELS, Spots, make
+
+
+def test_the_forward_pass_is_rounded_where_asked_for() -> None:
+    layer, x = nn.Linear(3, 2), torch.ones(1, 3)
+    for precision, dtype in [("bfloat16", torch.bfloat16), ("float32", torch.float32), ("tf32", torch.float32)]:
+        with autocast("cpu", precision):
+            assert layer(x).dtype == dtype
+            with in_full_precision("cpu"):
+                assert layer(x).dtype == torch.float32
+            assert layer(x).dtype == dtype
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_training_and_test_match_the_same_features(precision: str) -> None:
+    """Bit for bit: what training compares is what validation and evaluation compare."""
+    model, clips = tiny_model().eval(), pixels(6)
+    with torch.no_grad(), autocast("cpu", precision):
+        trained, _ = model(clips)
+    tokens, rows = encode(model, Clips(clips), range(6), precision=precision)
+    tested = features_of(model.heads, tokens, rows, project=True)
+    method = HierarchicalMatching(Matcher("auto", True, {}), SIGMAS)
+    kept = unpack(method.keep(model, clips, None, precision=precision))  # as `hcl evaluate` asks
+    assert torch.equal(kept.patches[0], tested.patches[0]) and torch.equal(kept.tuples[1], tested.tuples[1])
+    for name in ("patches", "tuples"):
+        for ours, theirs in zip(getattr(trained, name), getattr(tested, name), strict=True):
+            assert ours.dtype == theirs.dtype == torch.float32 and torch.equal(ours, theirs)
+    assert torch.equal(trained.clip, tested.clip)
+    assert not torch.equal(tested.clip, model(clips)[0].clip)  # of tokens that are rounded
+
+
+@pytest.mark.parametrize("name", [name for name in REGIMES if name != "hcl"])
+def test_the_heads_of_the_regimes_compare_the_same_rounded_features(name: str) -> None:
+    """In training as at test: what they compare is rounded, how is not."""
+    _, model = make(name, model__pooled_from="encoder")
+    model = model.eval()
+    clips = torch.stack([Spots()[clip] for clip in range(6)])
+    kept = PooledHead().keep(model, clips, None, precision="bfloat16")["pooled"]
+    episode = () if name == "classification" else (3, 1)
+    with torch.no_grad(), autocast("cpu", "bfloat16"):
+        assert model.tokens(clips)[0].dtype == torch.bfloat16
+        trained = model(clips, *episode)
+    with torch.no_grad():
+        tested = model.scores(kept, *episode) if episode else model.head.classify(kept)
+    assert trained.dtype == tested.dtype == torch.float32
+    assert torch.equal(trained, tested)
+
+
+@pytest.mark.parametrize("name", REGIMES)
+def test_every_loss_is_computed_in_float32(name: str) -> None:
+    regime, model = make(name, model__pooled_from="encoder")
+    batch = next(sampled_batches(regime.sampler, Spots(), LABELS, steps=1, epoch=0))
+    model.train()
+    heads: set[torch.dtype] = set()
+    for part in model.head.modules() if hasattr(model, "head") else model.heads.modules():
+        part.register_forward_hook(lambda module, inputs, output: heads.update(_dtypes(output)))
+    loss = regime.loss(model, gather=OneProcess(), device="cpu", precision="bfloat16")(batch)
+    assert loss.total.dtype == torch.float32 and {value.dtype for value in loss.terms.values()} == {torch.float32}
+    assert heads <= {torch.float32}, "a part of the head ran under autocast"
+
+
+def _dtypes(output: object) -> set[torch.dtype]:
+    if isinstance(output, torch.Tensor):
+        return {output.dtype} if output.is_floating_point() else set()
+    if isinstance(output, tuple):
+        return {dtype for one in output for dtype in _dtypes(one)}
+    return set()
+
+
+def test_float32_convolutions_are_rounded_on_a_gpu_for_tf32_alone() -> None:
+    conv, products = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    try:
+        for precision, expected in [("tf32", "tf32"), ("float32", "ieee"), ("tf32", "tf32"), ("bfloat16", "ieee")]:
+            set_convolutions(precision)
+            assert (conv.fp32_precision, products.fp32_precision) == (expected, "ieee")
+            assert torch.backends.cudnn.rnn.fp32_precision == "ieee"
+            nn.functional.conv2d(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 3, 3))  # torch takes the flags together
+    finally:
+        set_convolutions("float32")

@@ -1,0 +1,205 @@
+"""Other matchers, fusion and explanations of a run, with actors in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import results
+from hcl.assembly import inputs, models
+from hcl.clips.episodes import sample_episodes
+from hcl.config import Experiment
+from hcl.config.resolve import override, to_yaml
+from hcl.datasets.splits import read_partition
+from hcl.errors import ConfigError
+from hcl.frames.store import FrameStore
+from hcl.models.baselines import prototype_scores
+from hcl.models.checkpoint import save_checkpoint
+from orchestration.evaluation import evaluate as evaluating
+from orchestration.evaluation import fuse, scorer, scoring
+from orchestration.evaluation.evaluate import evaluate
+from orchestration.evaluation.explain import Explainer
+from orchestration.evaluation.fuse import FUSED, chosen_fusion, evaluate_fusion, search_fusion
+from orchestration.evaluation.questions import Target, questions_of
+from orchestration.reports.recorded import read_recorded, target_of
+from orchestration.training import grids
+from orchestration.training.run import BEST
+from results.records.explanations import read_explanations
+from results.tables.comparison import comparison_table
+from search_spaces import load_space
+from tests.orchestration.conftest import Command, tiny_experiment
+from tests.orchestration.inline import without_ray
+
+SHOTS, LEVELS = (1, 3), ("global", "temporal", "spatial")
+METHODS = ("hcl", "otam", "bimhm", "chamfer", "frames-protonet", "frames-cosine", "frames-matching")
+
+
+@pytest.fixture(scope="module")
+def experiment() -> Experiment:
+    return tiny_experiment(model__train_backbone=True, evaluation__episodes=40)
+
+
+@pytest.fixture(scope="module")
+def folder(experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose checkpoint has its initial weights."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    (folder / BEST).parent.mkdir(parents=True)
+    model = models.make_model(experiment, 4)
+    save_checkpoint(folder / BEST, model=model, state={"classes": ["ant", "bee", "cat", "dog"]})
+    (folder / "experiment.yaml").write_text(to_yaml(experiment))
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _inline() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        without_ray(patched, evaluating, fuse, grids, scorer, scoring)
+        yield
+
+
+@pytest.fixture(scope="module")
+def records(folder: Path, experiment: Experiment, data_root: Path) -> list[results.EvaluationRecord]:
+    answers = evaluate(questions_of([Target(folder, experiment, methods=METHODS)], data_root), runs=folder.parent)
+    assert answers.n_encoded == 2 * 15  # HCL's features, and frames once for all other matchers
+    return answers.records
+
+
+def test_methods_answer_the_same_episodes(records: list[results.EvaluationRecord]) -> None:
+    assert {(one.method, one.shot) for one in records} == {(method, shot) for method in METHODS for shot in SHOTS}
+    for shot in SHOTS:
+        assert len({one.episodes_digest for one in records if one.shot == shot}) == 1
+    assert {one.metric for one in records if one.method == "frames-protonet"} == {"euclidean"}
+
+
+def test_protonet_on_the_encoders_frames(
+    records: list[results.EvaluationRecord], folder: Path, experiment: Experiment, data_root: Path
+) -> None:
+    partition = read_partition(data_root, "toy", "test")
+    model = models.make_model(experiment, 4).eval()
+    clips = inputs.make_dataset(experiment, FrameStore(data_root / "images" / "toy"), partition, training=False)
+    with torch.no_grad():
+        tokens, _ = model.tokens(torch.stack([clips[index] for index in range(len(clips))]))
+    vectors = tokens.mean(dim=(1, 2))
+    for record in (one for one in records if one.method == "frames-protonet"):
+        episodes = sample_episodes(partition.labels, way=2, shot=record.shot, queries=2, episodes=40, seed=0)
+        right = [
+            prototype_scores(vectors[query.ravel()], vectors[support]).argmax(dim=1).reshape(query.shape)
+            == torch.arange(2)[:, None]
+            for support, query in zip(episodes.support, episodes.query, strict=True)
+        ]
+        assert record.accuracy == pytest.approx(torch.stack(right).float().mean().item(), abs=0.02)
+
+
+def test_answers_lie_beside_their_records(records: list[results.EvaluationRecord], folder: Path) -> None:
+    for record in records:
+        outcomes = results.read_outcomes(
+            results.evaluation_file(folder, record), record.episodes_digest, record.accuracy
+        )
+        assert outcomes is not None
+        assert outcomes.accuracies.mean() == pytest.approx(record.accuracy)
+        assert record.ci95_classes is not None and record.ci95_videos is not None
+    frame = results.load(folder).evaluations
+    table = comparison_table(frame[frame["method"] == "hcl"], frame[frame["method"] == "otam"], names=("A", "B"))
+    assert list(table["shot"]) == list(SHOTS)
+
+
+def test_other_weights_are_another_method_and_leave_the_runs_own_record_alone(
+    records: list[results.EvaluationRecord], folder: Path, data_root: Path, hcl: Command
+) -> None:
+    before = {path: path.read_bytes() for path in (folder / "evaluation").glob("*.json")}
+    where = ("--runs", folder.parent, "--data", data_root)
+    assert hcl("evaluate", folder, *where, "--set", "fusion.sigma_spatial=0").code == 0
+    made = [path for path in (folder / "evaluation").glob("*.json") if path not in before]
+    found = [results.read_evaluation(path) for path in made]
+    assert {(one.method, one.shot) for one in found} == {("hcl (sigma_spatial=0.0)", shot) for shot in SHOTS}
+    assert all(path.read_bytes() == content for path, content in before.items())
+    for one in found:
+        again = target_of(read_recorded(folder), one, folder)
+        assert [question.record["method"] for question in questions_of([again], data_root)] == [one.method] * len(SHOTS)
+    for path in made:
+        path.unlink()
+        path.with_suffix(".npz").unlink()
+
+
+def test_a_fusion_is_chosen_on_val_and_told_on_test(folder: Path, experiment: Experiment, data_root: Path) -> None:
+    where = {"data_root": data_root, "runs": folder.parent}
+    options = {"space": load_space("fusion"), "n_trials": 60}
+    found = search_fusion(folder, experiment, **where, **options)  # type: ignore[arg-type]
+    assert found.value >= found.published
+    assert chosen_fusion(folder) == found.settings
+    assert search_fusion(folder, experiment, **where, **options) == found  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="another search"):
+        search_fusion(folder, experiment, **where, **options, seed=1)  # type: ignore[arg-type]
+    # the very same accuracy by the usual way, on the same val episodes
+    on_val = override(experiment, {**found.settings, "evaluation.partition": "val"})
+    again = evaluate(questions_of([Target(folder, on_val, label="check")], data_root), runs=folder.parent).records
+    assert np.mean([one.accuracy for one in again]) == pytest.approx(found.value, abs=1e-6)
+    told = evaluate_fusion(folder, experiment, **where)
+    assert {one.partition for records in told.values() for one in records} == {"test"}
+    assert list(told) == [FUSED, "hcl", "hcl published weights", *(f"hcl {x} only" for x in LEVELS)]
+    for level in LEVELS:
+        for only, plain in zip(told[f"hcl {level} only"], told["hcl"], strict=True):
+            assert only.accuracy == pytest.approx(plain.levels[level])
+
+
+def test_a_run_that_saw_val_is_not_fused_on_it(folder: Path, data_root: Path) -> None:
+    seen = tiny_experiment(
+        data__protocol="published", data__train_partitions=["train", "val"], data__selection_partition="test"
+    )
+    with pytest.raises(ConfigError, match="trained on val"):
+        search_fusion(folder, seen, data_root=data_root, runs=folder.parent, space=load_space("fusion"), n_trials=5)
+
+
+def test_a_query_is_drawn_with_its_class_and_a_rival(
+    folder: Path, experiment: Experiment, data_root: Path, tmp_path: Path
+) -> None:
+    explainer = Explainer(folder, experiment, data_root=data_root)
+    found = explainer.explain("hen/hen_1", shot=2, to=tmp_path / "x.png")
+    assert found.query == "hen/hen_1" and len(found.scores) == 2
+    picture = cv2.imread(str(found.picture))
+    assert picture is not None and picture.shape[0] > 4 * 168  # two pairs of clips and more
+    given = explainer.explain("hen_1", support=["hen/hen_0", "jay/jay_2"], to=tmp_path / "y.png")
+    assert [name for name, _ in sorted(given.scores)] == ["hen", "jay"]
+
+
+@pytest.mark.parametrize(
+    ("query", "support", "message"),
+    [
+        ("hen/nobody", [], "is no video of toy test"),
+        ("hen/hen_1", ["hen/hen_1", "jay/jay_2"], "is the query itself"),
+        ("hen/hen_1", ["jay/jay_2"], "make no episode"),
+        ("hen/hen_1", ["hen/hen_0", "jay/jay_2", "jay/jay_3"], "make no episode"),
+    ],
+)
+def test_what_cannot_be_explained_is_told(
+    query: str, support: list[str], message: str, folder: Path, experiment: Experiment, data_root: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Explainer(folder, experiment, data_root=data_root).explain(query, support=support)
+
+
+def test_examples_are_queries_of_the_evaluation_with_its_verdicts(
+    records: list[results.EvaluationRecord], folder: Path, data_root: Path, hcl: Command
+) -> None:
+    done = hcl("explain", folder, "--examples", "2", "--data", data_root)
+    assert done.code == 0, done.err
+    assert done.out.count("(right)") == 2 and done.out.count("(wrong)") == 2
+    kept = read_explanations(folder)
+    assert {record.is_right for record, _ in kept} == {True, False}
+    assert all(record.command.startswith("hcl explain") and record.support for record, _ in kept)
+    assert hcl("explain", folder).code != 0
+    nothing = hcl("explain", folder, "--examples", "1", "--shot", "4", "--data", data_root)
+    assert nothing.code != 0 and "keeps no answers of hcl on toy test at 4 shots" in nothing.err
+
+
+def test_comparing_on_the_command_line(records: list[results.EvaluationRecord], folder: Path, hcl: Command) -> None:
+    done = hcl("results", "compare", folder, ":otam", "--runs", folder.parent)
+    assert done.code == 0 and "p (classes)" in done.out
+    assert hcl("results", "classes", folder, "--method", "otam").code == 0
+    wrong = hcl("results", "compare", folder, ":nobody")
+    assert wrong.code != 0 and "holds no evaluation of 'nobody'" in wrong.err

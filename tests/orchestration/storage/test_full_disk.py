@@ -1,0 +1,217 @@
+"""Disks that are full or may not be written: one clear error, nothing half-written taken for whole, and on it goes.
+
+The disks are real: small file systems in memory, where they may be mounted.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import results
+from hcl.config.resolve import to_yaml
+from hcl.errors import HCLError, StorageError
+from orchestration.evaluation import evaluate as evaluation
+from orchestration.evaluation import scorer, scoring
+from orchestration.storage.places import storage_error
+from orchestration.sweeps.study import Limits
+from orchestration.sweeps.sweep import sweep
+from orchestration.training import grids, ray_train
+from orchestration.training.ray_train import fit
+from orchestration.training.run import BEST, LAST, Run
+from orchestration.training.worker import run_epochs
+from tests.orchestration.conftest import TWO, Command, tiny_experiment, tree
+from tests.orchestration.inline import without_ray
+from tests.orchestration.sweeps.stub_trials import ENDS, filling, stub_study
+from tests.orchestration.training.test_train import assert_same_checkpoints, untimed
+
+MB = 10**6
+
+
+class Disk:
+    """A file system of its own, in memory."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        folder.mkdir()
+
+    def mount(self, size: int = 8 * MB) -> None:
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(self.folder)], capture_output=True, text=True
+        )
+        if done.returncode:
+            pytest.skip(f"no file system may be mounted here: {done.stderr.strip()}")
+
+    def again(self, options: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{options}", str(self.folder)], check=True, capture_output=True)
+
+    def unmount(self) -> None:
+        subprocess.run(["umount", "--lazy", str(self.folder)], check=False, capture_output=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    if shutil.which("mount") is None:
+        pytest.skip("there is no mount here")
+    one = Disk(tmp_path / "disk")
+    try:
+        yield one
+    finally:
+        one.unmount()
+
+
+@pytest.fixture(scope="module")
+def whole(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Two epochs in this process, undisturbed. The frozen stages are not cached: that is another matter."""
+    runs = tmp_path_factory.mktemp("whole")
+    run = Run(tiny_experiment(model__cached_views=0), data_root, runs, runs / "tiny")
+    run_epochs(run)
+    return run
+
+
+def size_of(run: Run) -> int:
+    return (run.folder / LAST).stat().st_size
+
+
+@pytest.mark.parametrize("n_checkpoints", [0.5, 1.5, 2.5])
+def test_training_on_a_full_disk_says_so_and_goes_on_once_there_is_room(
+    whole: Run, disk: Disk, n_checkpoints: float
+) -> None:
+    """It ends in the first, the second, the third checkpoint that is written."""
+    disk.mount(int(n_checkpoints * size_of(whole)))
+    run = Run(whole.experiment, whole.data_root, disk.folder, disk.folder / "tiny")
+    with pytest.raises(StorageError, match="cannot be written: No space left on device") as caught:
+        run_epochs(run)
+    assert str(disk.folder) in str(caught.value.where) and "free space" in str(caught.value.remedy)
+    assert run.epochs_done() == (n_checkpoints > 2)
+    assert not list((run.folder / "checkpoints").glob(".*.partial"))
+    disk.again("size=200m")
+    run_epochs(run)
+    assert untimed(run) == untimed(whole)
+    assert_same_checkpoints(run, whole)
+
+
+@pytest.mark.ray
+@pytest.mark.long
+def test_ray_train_on_a_full_disk_ends_with_one_error(trained: Run, disk: Disk) -> None:
+    disk.mount(int(0.5 * size_of(trained)))
+    run = Run(tiny_experiment(**TWO), trained.data_root, trained.runs, disk.folder / "tiny")
+    with pytest.raises(StorageError, match="No space left on device"):
+        fit(run)
+    disk.again("size=300m")
+    fit(run)
+    assert untimed(run) == untimed(trained)
+
+
+@pytest.mark.ray
+@pytest.mark.long
+def test_a_study_on_a_full_disk_stops_and_then_runs_what_is_left(
+    local_ray: object, data_root: Path, disk: Disk
+) -> None:
+    """No trial is failed by it, and none that was done is run again."""
+    disk.mount(5 * MB)
+    study = stub_study(data_root, disk.folder, 6, stop_rule="none", limits=Limits(concurrency=1))
+    with pytest.raises(StorageError, match="No space left on device"):
+        sweep(study, train=filling)
+    states = [trial.state for trial in results.read_trials(study.folder)]
+    assert states.count("complete") == 2 and "failed" not in states
+    done = (study.folder / ENDS).read_text()
+    disk.again("size=300m")
+    _, trials = sweep(study, train=filling)
+    assert [trial.state for trial in trials] == 6 * ["complete"]
+    ended = (study.folder / ENDS).read_text()
+    assert ended.startswith(done) and sorted(ended.split()) == [trial.trial for trial in trials]
+
+
+def test_an_evaluation_on_a_full_disk_leaves_no_record_and_goes_on(
+    whole: Run, disk: Disk, hcl: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_ray(monkeypatch, scoring, scorer, grids, evaluation)
+    monkeypatch.setattr(scoring, "_check_room", lambda *_: None)
+    disk.mount((whole.folder / BEST).stat().st_size + 40_000)  # the features alone take more
+    (disk.folder / "tiny" / "checkpoints").mkdir(parents=True)
+    (disk.folder / "tiny" / "experiment.yaml").write_text(to_yaml(whole.experiment))
+    shutil.copy(whole.folder / BEST, disk.folder / "tiny" / BEST)
+    words = ["evaluate", "tiny", "--data", whole.data_root, "--runs", disk.folder]
+    code, _, told = hcl(*words)
+    assert code == 1 and "cannot be written" in told and "free space" in told  # numpy counts bytes, and has no number
+    assert str(disk.folder) in told and "Traceback" not in told
+    assert not list(disk.folder.rglob("evaluation/*.json"))
+    disk.again("size=300m")
+    assert hcl(*words).code == 0
+    assert len(list(disk.folder.rglob("evaluation/*.json"))) == 2
+
+
+def refused(hcl: Command, *words: str | Path) -> str:
+    began = time.monotonic()
+    code, _, told = hcl(*words)
+    assert code == 1 and "Traceback" not in told, told
+    assert time.monotonic() - began < 10
+    return " ".join(told.split())
+
+
+def test_read_only_storage_is_refused_before_any_work(
+    data_root: Path, disk: Disk, hcl: Command, experiment_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Data may be read only for all but what writes frames."""
+    started: list[str] = []
+    monkeypatch.setattr("orchestration.runtime.local_ray._start", lambda *_: started.append("Ray"))
+    disk.mount()
+    shutil.copytree(data_root / "splits", disk.folder / "data" / "splits")
+    (disk.folder / "data" / "videos" / "toy" / "ant").mkdir(parents=True)
+    (disk.folder / "data" / "videos" / "toy" / "ant" / "ant_0.mp4").write_bytes(b"video")
+    (disk.folder / "runs").mkdir()
+    disk.again("ro")
+    before = tree(disk.folder)
+    runs = ["--runs", disk.folder / "runs"]
+    for words in (
+        ["train", experiment_file, "--data", data_root, *runs],
+        ["sweep", experiment_file, "--data", data_root, *runs, "--trials", "2"],
+        ["extract", "toy", "--data", disk.folder / "data"],
+    ):
+        assert "cannot be written: Read-only file system" in refused(hcl, *words), words
+    assert tree(disk.folder) == before and not started
+
+
+@pytest.mark.parametrize(
+    ("make", "where"),
+    [
+        (lambda: OSError(errno.ENOSPC, "No space left on device", "/runs/a"), "/runs/a"),
+        (lambda: RuntimeError("ray::work() OSError: [Errno 28] No space left on device"), "/runs"),
+        (lambda: OSError(errno.EROFS, "Read-only file system"), "/runs"),
+        (lambda: ValueError("a bug"), None),
+        (lambda: OSError(errno.ENOENT, "No such file or directory", "/x"), None),
+    ],
+)
+def test_the_disks_part_in_an_error_is_found(make: Callable[[], Exception], where: str | None) -> None:
+    outer = RuntimeError("a task failed")
+    outer.__cause__ = make()
+    told = storage_error(outer, Path("/runs"))
+    assert (told.where if told else None) == where
+    assert told is None or isinstance(told, HCLError)
+
+
+def test_a_worker_that_cannot_leave_its_error_behind_is_heard_all_the_same(
+    whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failed(Exception):
+        def __init__(self) -> None:
+            self.worker_failures = {
+                0: results.RecordError("cannot be written: No space left on device", where="/runs/x")
+            }
+
+    class Trainer:
+        def fit(self) -> None:
+            raise Failed
+
+    monkeypatch.setattr(ray_train, "_trainer", lambda *_: Trainer())
+    monkeypatch.setattr(ray_train, "wait_for_nodes", lambda *_, **__: None)
+    monkeypatch.setattr(ray_train, "first_count", lambda settings: settings.workers)
+    with pytest.raises(StorageError, match="No space left on device"):
+        fit(Run(whole.experiment, whole.data_root, tmp_path, tmp_path / "tiny"))

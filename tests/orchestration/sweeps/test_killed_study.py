@@ -1,0 +1,140 @@
+"""SIGKILL to a study's driver, to a trial's process and to the node beneath: it ends as one that was not killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+import results
+from orchestration.sweeps.study import Limits, Study
+from orchestration.sweeps.sweep import sweep
+from tests.orchestration.sweeps.stub_trials import ENDS, paced, stub_study
+
+N_TRIALS, EPOCHS = 6, 2
+DRIVER, TRIAL, NODE = "driver", "trial", "node"
+
+
+def sequential(data_root: Path, runs: Path, n_trials: int = N_TRIALS) -> Study:
+    """One trial at a time, so that what is asked depends on nothing but what came before."""
+    limits = Limits(retries=20, concurrency=1)
+    return stub_study(data_root, runs, n_trials, epochs=EPOCHS, stop_rule="none", limits=limits)
+
+
+def drive(data_root: str, runs: str, n_trials: int) -> None:
+    """What `hcl sweep` does, in a process and with a Ray of its own."""
+    sweep(sequential(Path(data_root), Path(runs), n_trials), train=paced)
+
+
+def start(data_root: Path, runs: Path, n_trials: int = N_TRIALS) -> subprocess.Popen[bytes]:
+    code = f"from {__name__} import drive; drive({str(data_root)!r}, {str(runs)!r}, {n_trials})"
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def kill(kind: str, driver: subprocess.Popen[bytes], folder: Path) -> bool:
+    """Whether there was one to kill, of those that belong to this driver."""
+    if kind == DRIVER:
+        driver.kill()
+        return True
+    below = processes_below(driver.pid)
+    trials = {int(path.read_text() or 0) for path in folder.glob("trials/*/pid")}
+    found = [pid for pid, name in below.items() if (name == "raylet" if kind == NODE else pid in trials)]
+    for pid in found:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return bool(found)
+
+
+def processes_below(pid: int) -> dict[int, str]:
+    """The names of a process's children, and of theirs, as the kernel tells them."""
+    parents: dict[int, tuple[int, str]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            number, rest = path.read_text().split(" (", 1)
+            name, fields = rest.rsplit(")", 1)
+            parents[int(number)] = (int(fields.split()[1]), name)
+    found: dict[int, str] = {}
+    layer = {pid}
+    while layer:
+        layer = {child for child, (parent, _) in parents.items() if parent in layer}
+        found |= {child: parents[child][1] for child in layer}
+    return found
+
+
+def run_to_its_end(
+    data_root: Path, runs: Path, kills: Sequence[str], *, seed: int = 0, n_trials: int = N_TRIALS, limit_s: float = 600
+) -> int:
+    """Repeat the command until it ends by itself, with kills at random moments of its trials; how many there were."""
+    folder, rng = runs / "study", random.Random(seed)
+    left, n_kills, deadline = list(kills), 0, time.monotonic() + limit_s
+    while True:
+        driver = start(data_root, runs, n_trials)
+        while driver.poll() is None:
+            assert time.monotonic() < deadline, "the study hangs"
+            time.sleep(0.05)
+            if left and running(folder):
+                time.sleep(rng.uniform(0, 1.5))
+                if driver.poll() is None and kill(left[0], driver, folder):
+                    n_kills += 1
+                    left.pop(0)
+                    time.sleep(0.5)
+        if driver.returncode == 0:
+            return n_kills
+        assert driver.returncode in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGABRT, 1, 15), driver.returncode
+
+
+def running(folder: Path) -> bool:
+    """Whether a trial's process is at work."""
+    pids = [int(path.read_text() or 0) for path in folder.glob("trials/*/pid")]
+    return any(Path(f"/proc/{pid}").exists() for pid in pids if pid)
+
+
+def assert_like_undisturbed(folder: Path, undisturbed: Path) -> None:
+    trials, whole = results.read_trials(folder), results.read_trials(undisturbed)
+    assert [(one.trial, one.params, one.value, one.state) for one in trials] == [
+        (one.trial, one.params, one.value, one.state) for one in whole
+    ]
+    ends = (folder / ENDS).read_text().split()
+    assert sorted(ends) == [one.trial for one in trials], "no trial came to its end twice"
+    assert results.read_sweep(folder).best_value == results.read_sweep(undisturbed).best_value
+
+
+@pytest.mark.ray
+@pytest.mark.long
+def test_killed_again_and_again_a_study_ends_as_an_undisturbed_one(
+    local_ray: object, data_root: Path, tmp_path: Path
+) -> None:
+    sweep(sequential(data_root, tmp_path / "whole"), train=paced)
+    assert run_to_its_end(data_root, tmp_path / "killed", [DRIVER, TRIAL]) == 2
+    assert_like_undisturbed(tmp_path / "killed" / "study", tmp_path / "whole" / "study")
+
+
+def trials_of(folder: Path) -> list[results.TrialRecord]:
+    """As recorded so far."""
+    return results.read_trials(folder) if (folder / "sweep.json").exists() else []
+
+
+@pytest.mark.ray
+@pytest.mark.long
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(data_root: Path, tmp_path: Path) -> None:
+    driver = start(data_root, tmp_path)
+    folder, deadline = tmp_path / "study", time.monotonic() + 300
+    while not any(trial.state == "complete" for trial in trials_of(folder)):
+        assert driver.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    os.kill(driver.pid, signal.SIGINT)
+    assert driver.wait(120) != 0
+    states = {trial.trial: trial.state for trial in results.read_trials(folder)}
+    done = {name for name, state in states.items() if state == "complete"}  # one, or what ended meanwhile
+    assert 0 < len(done) < N_TRIALS and "failed" not in states.values()
+    assert not (folder / "best.yaml").exists() and not (folder / ".tune").exists()
+    assert json.loads((folder / "sweep.json").read_text())["best_trial"] in done

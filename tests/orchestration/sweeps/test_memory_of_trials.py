@@ -1,0 +1,55 @@
+"""A trial that takes more memory than its node has ends, told as what it is, and the study goes on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestration.sweeps.study import Limits
+from orchestration.sweeps.sweep import sweep
+from orchestration.training.run import Run
+from tests.orchestration.sweeps.stub_trials import Report, instant, stub_study
+
+_MEBIBYTE = 2**20
+_DRIVER = """
+import os, psutil
+memory = psutil.virtual_memory()
+os.environ["RAY_memory_usage_threshold"] = str(round(1 - memory.available / memory.total + 0.12, 2))
+os.environ["RAY_memory_monitor_refresh_ms"] = "100"
+from tests.orchestration.sweeps.test_memory_of_trials import drive
+drive({data_root!r}, {runs!r})
+"""
+
+
+def greedy(run: Run, report: Report) -> None:
+    """The second trial takes ever more memory."""
+    held = []
+    while run.folder.name.endswith("1"):
+        held.append(bytearray(100 * _MEBIBYTE))
+        held[-1][::4096] = b"x" * len(range(0, len(held[-1]), 4096))
+        time.sleep(0.05)
+    instant(run, report)
+
+
+def drive(data_root: str, runs: str) -> None:
+    """A study in a process of its own, whose Ray is told that memory ends a little above what is taken now."""
+    limits = Limits(concurrency=1, retries=0)
+    _, trials = sweep(stub_study(Path(data_root), Path(runs), 3, stop_rule="none", limits=limits), train=greedy)
+    print(json.dumps([[trial.state, trial.error] for trial in trials]))
+
+
+@pytest.mark.ray
+@pytest.mark.long
+def test_a_trial_that_takes_too_much_memory(data_root: Path, tmp_path: Path) -> None:
+    code = _DRIVER.format(data_root=str(data_root), runs=str(tmp_path))
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 0, ended.stderr
+    told: list[Any] = json.loads(ended.stdout.splitlines()[-1])
+    assert told[0] == told[2] == ["complete", None]
+    assert told[1][0] == "failed" and "ran out of memory" in told[1][1]

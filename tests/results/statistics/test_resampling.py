@@ -1,0 +1,131 @@
+"""Intervals over classes and videos: exact for additive effects, and cover the truth of a simulated world."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from results.statistics.episodes import mean_and_ci95
+from results.statistics.resampling import class_values, main_effects, over_classes, over_videos, t_quantile
+
+WAY, SHOT, QUERIES, VIDEOS, DIM = 5, 1, 4, 12, 6
+
+
+def world(rng, n_classes):
+    """Classes as centres and spreads; videos are points about them."""
+    return rng.normal(size=(n_classes, DIM)) * rng.uniform(0.5, 1.3, (n_classes, 1)), rng.uniform(0.5, 1.2, n_classes)
+
+
+def videos_of(rng, centres, spreads, n):
+    return centres[:, None] + spreads[:, None, None] * rng.normal(size=(len(centres), n, DIM))
+
+
+def answer(rng, videos, n_episodes):
+    """Nearest class mean on random episodes: (classes, support, query, right)."""
+    n_classes, n, _ = videos.shape
+    classes = np.argsort(rng.random((n_episodes, n_classes)), axis=1)[:, :WAY]
+    clips = classes[..., None] * n + np.argsort(rng.random((n_episodes, WAY, n)), axis=2)
+    support, query = clips[..., :SHOT], clips[..., SHOT : SHOT + QUERIES]
+    points = videos.reshape(-1, DIM)
+    means, asked = points[support].mean(axis=2), points[query]
+    distances = ((asked[:, :, :, None] - means[:, None, None]) ** 2).sum(axis=-1)
+    return classes, support, query, distances.argmin(axis=-1) == np.arange(WAY)[None, :, None]
+
+
+def test_effects_of_an_additive_world_are_found_exactly():
+    effects = np.array([0.3, -0.1, 0.2, 0.05, -0.25, 0.1])
+    members = np.array(list(itertools.combinations(range(6), 3)))
+    values = 0.5 + effects[members].sum(axis=1)
+    found = main_effects(values, members)
+    np.testing.assert_allclose(found.pseudo, 3 * (effects - effects.mean()), atol=1e-12)
+    assert found.noise == pytest.approx(0, abs=1e-20)
+
+
+def test_pseudo_values_are_the_jackknifes():
+    """Leaving a class out of all episodes that could be drawn moves the mean by its pseudo-value."""
+    effects, members = np.array([0.3, -0.1, 0.2, 0.05, -0.25, 0.1]), np.array(list(itertools.combinations(range(6), 3)))
+    values = 0.5 + effects[members].sum(axis=1)
+    left_out = np.array([values[(members != item).all(axis=1)].mean() for item in range(6)])
+    jackknife = 6 * values.mean() - 5 * left_out
+    np.testing.assert_allclose(class_values(values, members), jackknife, atol=1e-12)
+
+
+def test_noise_is_counted_once():
+    """Where many classes make no difference the interval over them is near the conventional one."""
+    rng = np.random.default_rng(0)
+    classes = np.argsort(rng.random((2000, 100)), axis=1)[:, :WAY]
+    widths = [(over_classes(v, classes).error, mean_and_ci95(v).ci95 / 1.96) for v in rng.normal(0.5, 0.1, (20, 2000))]
+    ratios = [error / conventional for error, conventional in widths]
+    assert 0.95 < np.median(ratios) < 1.7  # sqrt(m(n - 1)/(n - m)) = 2.3 without the correction
+
+
+def test_few_classes_do_not_tell_noise_from_classes():
+    """A corrected variance that is a small part of the raw one is not believed: the raw one stands."""
+    rng = np.random.default_rng(0)
+    classes = np.argsort(rng.random((300, 10)), axis=1)[:, :WAY]
+    for values in rng.normal(0.5, 0.1, (20, 300)):
+        raw, found = main_effects(values, classes).pseudo.std(), class_values(values, classes).std()
+        assert 0.5 * raw < found <= raw * (1 + 1e-12)
+
+
+def test_intervals_cover_where_the_conventional_one_does_not():
+    rng = np.random.default_rng(1)
+    whole = []
+    for _ in range(8):  # the truth of an endless world: every episode has classes of its own
+        videos = videos_of(rng, *world(rng, 2000 * WAY), SHOT + QUERIES).reshape(2000, WAY, SHOT + QUERIES, DIM)
+        means, asked = videos[:, :, :SHOT].mean(axis=2), videos[:, :, SHOT:]
+        distances = ((asked[:, :, :, None] - means[:, None, None]) ** 2).sum(axis=-1)
+        whole.append((distances.argmin(axis=-1) == np.arange(WAY)[None, :, None]).mean())
+    truth, n_worlds, hits, same = np.mean(whole), 120, np.zeros(2), np.zeros(2)
+    for _ in range(n_worlds):
+        centres, spreads = world(rng, 16)
+        classes, support, query, right = answer(rng, videos_of(rng, centres, spreads, VIDEOS), 400)
+        accuracies = right.mean(axis=(1, 2))
+        mean, ci95 = mean_and_ci95(accuracies)
+        classes_interval = over_classes(accuracies, classes, n_draws=1000)
+        videos_interval = over_videos(right, classes, support, query, n_draws=1000)
+        of_these = answer(rng, videos_of(rng, centres, spreads, 100), 800)[3].mean()
+        hits += [abs(mean - truth) <= ci95, classes_interval.low <= truth <= classes_interval.high]
+        same += [abs(mean - of_these) <= ci95, videos_interval.low <= of_these <= videos_interval.high]
+    assert hits[0] / n_worlds < 0.5 and hits[1] / n_worlds > 0.88
+    assert same[0] / n_worlds < 0.8 and same[1] / n_worlds > 0.85
+
+
+def test_intervals_over_videos_cover_with_several_shots_of_few_videos():
+    """A video that makes queries hard makes its episodes easier while it is support: it is not among the queries."""
+    rng = np.random.default_rng(2)
+    n_classes, n, n_worlds, hits = 8, 12, 150, 0
+    for _ in range(n_worlds):
+        as_query, as_support = rng.uniform(-0.3, 0.3, n_classes * n), rng.uniform(-0.1, 0.1, n_classes * n)
+        classes = np.argsort(rng.random((300, n_classes)), axis=1)[:, :WAY]
+        clips = classes[..., None] * n + np.argsort(rng.random((300, WAY, n)), axis=2)
+        support, query = clips[..., :5], clips[..., 5:10]
+        right = rng.random(query.shape) < 0.6 + as_query[query] + as_support[support].mean(axis=2)[..., None]
+        interval = over_videos(right, classes, support, query, n_draws=400)
+        hits += interval.low <= 0.6 <= interval.high  # 0.6: of endlessly many videos
+    assert hits / n_worlds > 0.88
+
+
+def test_what_cannot_be_told_is_none():
+    rng = np.random.default_rng(0)
+    every = np.tile(np.arange(5), (50, 1))
+    assert over_classes(rng.random(50), every) is None  # every episode holds every class
+    assert over_classes(rng.random(4), np.array(list(itertools.combinations(range(4), 2)))[:4]) is None
+    right = np.ones((6, 2, 1), dtype=bool)
+    classes, support, query = np.tile([0, 1], (6, 1)), np.tile([[[0]], [[1]]], (6, 1, 1, 1))[:, :, 0], None
+    query = support.copy()
+    assert over_videos(right, classes, support, query) is None  # one video a class
+
+
+def test_equal_accuracies_have_no_width():
+    classes = np.argsort(np.random.default_rng(0).random((90, 9)), axis=1)[:, :3]
+    assert over_classes(np.full(90, 0.4), classes).half_width == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("freedom", "exact"), [(3, 3.1824), (7, 2.3646), (23, 2.0687), (1e9, 1.95996)])
+def test_t_quantiles(freedom, exact):
+    assert t_quantile(0.975, freedom) == pytest.approx(exact, abs=0.02)
+    assert math.isclose(t_quantile(0.025, freedom), -t_quantile(0.975, freedom), rel_tol=1e-9)
