@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from hcl.clips.episodes import Episodes
 from hcl.matching.pairs import METRICS, score_pairs
 from hcl.matching.similarity import compare, fuse
-from hcl.models.hcl import ClipFeatures
+from hcl.models.features import ClipFeatures
 
 __all__ = [
     "LEVELS",

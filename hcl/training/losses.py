@@ -25,7 +25,7 @@ from hcl.matching.similarity import (
     temporal_means,
     tuple_places,
 )
-from hcl.models.hcl import ClipFeatures
+from hcl.models.features import ClipFeatures
 
 TERMS = ("ce", "global", "temporal", "temporal_cycle", "spatial", "spatial_cycle")
 """Names of the terms, in the order of the experiment's `loss.sigma_*`."""

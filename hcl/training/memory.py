@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from hcl.clips.batches import Batch
-from hcl.models.hcl import ClipFeatures
+from hcl.models.features import ClipFeatures
 from hcl.training.epoch import Loss
 from hcl.training.workers import OneProcess
 

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from hcl.models.hcl import ClipFeatures
+from hcl.models.features import ClipFeatures
 
 
 class OneProcess:

@@ -21,7 +21,8 @@ from hcl.frames.effective import effective_partition
 from hcl.frames.store import FrameStore
 from hcl.matching.explain import explain_pair
 from hcl.models.encoding import encode, features_of
-from hcl.models.hcl import HCL, ClipFeatures
+from hcl.models.features import ClipFeatures
+from hcl.models.hcl import HCL
 from orchestration.evaluation.drawing import Panel, draw, small_picture, write_picture
 from orchestration.evaluation.single_episodes import asked_examples, drawn_support, given_support, video_index
 from orchestration.training.run import BEST

@@ -22,7 +22,7 @@ from hcl.evaluation.scores import (
     score_episode,
     score_pairs,
 )
-from hcl.models.hcl import ClipFeatures
+from hcl.models.features import ClipFeatures
 from tests.hcl.matching.test_similarity import (
     naive_compare,
     naive_spatial_means,

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from hcl.evaluation.scores import score_pairs
 from hcl.models.backbone import Backbone
 from hcl.models.encoder import Encoder
-from hcl.models.hcl import HCL, ClipFeatures, MatchingHeads
+from hcl.models.features import ClipFeatures
+from hcl.models.hcl import HCL, MatchingHeads
 from hcl.training.losses import contrastive_terms, neighbouring_pairs
 from tests.hcl.matching.test_similarity import assert_same, noise, unit
 
