@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hcl.clips.dataset import Draw
-from hcl.models.features import ClipFeatures
+from hcl.models.features import ClipFeatures, concatenate
 from hcl.models.hcl import HCL, MatchingHeads
 from hcl.models.pooled import PooledModel
 from hcl.models.precision import autocast

@@ -1,4 +1,4 @@
-"""The features of clips that matching compares, and their form as named tensors, in which they travel and are stored."""
+"""The features of clips that matching compares, and their form as named tensors, which are sent and stored."""
 
 from __future__ import annotations
 

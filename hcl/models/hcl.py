@@ -1,7 +1,7 @@
 """The model: clips to features, with every learnt parameter of the method.
 
-The steps after it are pure functions of `hcl.models.features.ClipFeatures`: `hcl.matching.similarity`, `hcl.training.losses` and
-`hcl.evaluation.scores`.
+The steps after it are pure functions of `hcl.models.features.ClipFeatures`: `hcl.matching.similarity`,
+`hcl.training.losses` and `hcl.evaluation.scores`.
 """
 
 from __future__ import annotations

@@ -39,8 +39,8 @@ def estimate_memory(run: Run, n_classes: int) -> Estimate:
         models.prepare_training(experiment, model, compile_parts=False)
         names = torch.zeros(n_classes, experiment.model.embedding_dim) if matching.semantic else None
         regime = models.make_regime(experiment, class_embeddings=names)
-        gather = CopiesOfWorkers(train.workers)
-        loss = regime.loss(model, gather=gather, device="cpu", precision=train.precision)
+        group = CopiesOfWorkers(train.workers)
+        loss = regime.loss(model, group=group, device="cpu", precision=train.precision)
         dtype = torch.float16 if jobs else torch.uint8
         shapes: list[torch.Size] = []
         if model.encoder is not None:

@@ -21,8 +21,7 @@ from hcl.config.resolve import override, resolve
 from hcl.evaluation.matcher import levels_one_by_one
 from hcl.evaluation.scores import accuracies, fused, look_up, score_pairs
 from hcl.models.encoding import encode, features_of
-from hcl.models.features import pack
-from hcl.models.features import ClipFeatures
+from hcl.models.features import ClipFeatures, pack
 from hcl.models.hcl import MatchingHeads
 from tests.hcl.evaluation.test_matcher import Clips
 

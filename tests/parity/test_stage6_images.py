@@ -7,9 +7,10 @@ from hcl.evaluation.scores import fused, score_episode
 from hcl.models.backbone import make_backbone
 from hcl.models.encoder import Encoder
 from hcl.models.hcl import HCL, MatchingHeads
-from hcl.training.epoch import PairLoss, train_step
+from hcl.training.epoch import train_step
 from hcl.training.losses import contrastive_terms, neighbouring_pairs
 from hcl.training.optimisation import make_optimizer, parameter_groups
+from hcl.training.regimes import PairLoss
 from tests.golden.weights import upsample_tiles
 from tests.parity.recorded import CASES, check, check_predictions, fill, hidden_of, load, published_name, tensor
 
