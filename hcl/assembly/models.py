@@ -117,10 +117,10 @@ def make_regime(
         return Classification(sampler)
     return Contrastive(
         sampler,
-        sigmas=arguments.sigmas_of_loss(experiment),
+        loss_sigmas=arguments.sigmas_of_loss(experiment),
         matching=arguments.training_matching(experiment),
         matcher=arguments.test_matcher(experiment),
-        fusion=arguments.sigmas_of_fusion(experiment),
+        fusion_sigmas=arguments.sigmas_of_fusion(experiment),
         candidates=arguments.candidate_fusions(experiment),
         class_embeddings=class_embeddings,
         clip_embeddings=val_embeddings,

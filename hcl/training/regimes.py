@@ -93,19 +93,20 @@ class Contrastive:
     """HCL: contrastive terms and classification of pair batches (METHOD "Training terms").
 
     Args:
-        sigmas: weight of each term.
+        loss_sigmas: the weight of each term, by name.
         matching: the keyword arguments of `hcl.training.losses.contrastive_terms`.
-        matcher, fusion: how episodes of validation are compared, and the weights of the levels.
+        matcher: the comparison of the clips of validation episodes.
+        fusion_sigmas: the weight of each level in it, by name.
         candidates: further weights of the levels that validation tries.
         class_embeddings, clip_embeddings: of the training classes' names and of the validation clips' class names.
     """
 
     sampler: PairSampler
-    sigmas: Mapping[str, float]
+    loss_sigmas: Mapping[str, float]
     matching: Mapping[str, Any]
     matcher: Matcher
-    fusion: Mapping[str, float]
-    candidates: Float[Tensor, "candidate 3"] | None = None
+    fusion_sigmas: Mapping[str, float]
+    candidates: Sequence[Mapping[str, float]] = ()
     class_embeddings: Tensor | None = None
     clip_embeddings: Tensor | None = None
     terms: tuple[str, ...] = TERMS
@@ -113,7 +114,7 @@ class Contrastive:
     def loss(self, model: nn.Module, *, group: ProcessGroup, device: torch.device | str, precision: str) -> Loss:
         return PairLoss(
             model,
-            sigmas=self.sigmas,
+            sigmas=self.loss_sigmas,
             matching=self.matching,
             embeddings=self.class_embeddings,
             group=group,
@@ -129,7 +130,7 @@ class Contrastive:
             dataset,
             episodes,
             self.matcher,
-            sigmas=self.fusion,
+            sigmas=self.fusion_sigmas,
             candidates=self.candidates,
             embeddings=self.clip_embeddings,
             group=group,

@@ -26,12 +26,12 @@ class Validation(NamedTuple):
 
     Attributes:
         accuracies: of each episode, one array a shot.
-        sigmas: the weights of the levels (global, temporal, spatial) that were best of those tried, and the mean
-            accuracy over the shots with them; None where none were tried.
+        sigmas: the weights of the levels, by name, that were best of those tried; None where none were tried.
+        fused_accuracy: the mean accuracy over the shots with them.
     """
 
     accuracies: list[Float[np.ndarray, "episode"]]
-    sigmas: tuple[float, float, float] | None = None
+    sigmas: Mapping[str, float] | None = None
     fused_accuracy: float | None = None
 
 
@@ -42,7 +42,7 @@ def validate(
     matcher: Matcher,
     *,
     sigmas: Mapping[str, float],
-    candidates: Float[Tensor, "candidate 3"] | None = None,
+    candidates: Sequence[Mapping[str, float]] = (),
     embeddings: Float[Tensor, "clip embedding"] | None = None,
     group: ProcessGroup | None = None,
     **encoding: Any,
@@ -51,7 +51,7 @@ def validate(
 
     Args:
         episodes: of one or several shots.
-        sigmas: the weights of the levels, by the names of `hcl.matching.similarity.fuse`.
+        sigmas: the weight of each level, by the names of `hcl.matching.similarity.LEVELS`.
         candidates: further weights, of which the best are returned.
         embeddings: of each clip's class name, as in `levels_by_shot`; those of the whole data set.
     """
@@ -60,11 +60,11 @@ def validate(
     asked = [_renumbered(one, needed) for one in episodes]
     levels = levels_by_shot(model.heads, tokens, rows, asked, matcher, embeddings=names)
     own = [accuracies(fused(one, sigmas), many.n_queries) for one, many in zip(levels, episodes, strict=True)]
-    if candidates is None:
+    if not candidates:
         return Validation(own)
     values = mean_accuracies(levels, candidates)
     best = int(values.argmax())
-    return Validation(own, tuple(candidates[best].tolist()), float(values[best]))  # type: ignore[arg-type]
+    return Validation(own, candidates[best], float(values[best]))
 
 
 def validate_pooled(

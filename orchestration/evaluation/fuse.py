@@ -16,9 +16,10 @@ from hcl.config.resolve import override
 from hcl.config.strict_yaml import dump_yaml, read_yaml
 from hcl.datasets.splits import read_partition
 from hcl.errors import ConfigError
+from hcl.evaluation.scores import LEVELS
 from hcl.frames.effective import effective_partition
 from orchestration.evaluation.evaluate import evaluate
-from orchestration.evaluation.fusion_search import LEVELS, PUBLISHED_FUSION, Search, search_table
+from orchestration.evaluation.fusion_search import PUBLISHED_FUSION, Search, search_table
 from orchestration.evaluation.questions import Target, questions_of
 from orchestration.evaluation.scoring import ensure_tables
 from orchestration.evaluation.tables import Cell

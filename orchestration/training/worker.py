@@ -198,7 +198,8 @@ def _row(
     if len(of_shot) > 1:
         validated |= {f"val_accuracy_{shot}_shot": one.mean for shot, one in of_shot.items()}
     if found.sigmas is not None and found.fused_accuracy is not None:
-        validated |= {FUSED_ACCURACY: found.fused_accuracy, **dict(zip(FUSED_SIGMAS, found.sigmas, strict=True))}
+        validated[FUSED_ACCURACY] = found.fused_accuracy
+        validated |= {FUSED_SIGMAS[level]: sigma for level, sigma in found.sigmas.items()}
     losses = {*regime.terms, "total"}
     terms = {f"loss_{name}" if name in losses else name: value for name, value in metrics.items()}
     lr = optimizer.param_groups[0]["lr"]

@@ -26,7 +26,7 @@ from hcl.models.hcl import MatchingHeads
 from tests.hcl.evaluation.test_matcher import Clips
 
 D_MODEL, FRAMES, PATCHES = 1152, 8, 49
-SIGMAS = {"sigma_global": 1.0, "sigma_temporal": 0.5, "sigma_spatial": 0.5}
+SIGMAS = {"global": 1.0, "temporal": 0.5, "spatial": 0.5}
 
 
 def seconds(work: Callable[[], object], repeats: int = 3) -> float:
