@@ -8,8 +8,6 @@ from hcl.config import Experiment
 from hcl.errors import ConfigError
 from hcl.evaluation.fusion import drawn_sigmas
 from hcl.evaluation.matcher import Defects, Matcher
-from hcl.matching.similarity import LEVELS
-from hcl.training.losses import TERMS
 
 PUBLISHED_SIGMAS = {"global": 1.0, "temporal": 0.5, "spatial": 0.5}
 """The weights of the levels in the published evaluation."""
@@ -17,12 +15,21 @@ PUBLISHED_SIGMAS = {"global": 1.0, "temporal": 0.5, "spatial": 0.5}
 
 def sigmas_of_loss(experiment: Experiment) -> dict[str, float]:
     """Return the weight of each term of `hcl.training.losses.TERMS`, by name."""
-    return {term: getattr(experiment.loss, f"sigma_{term}") for term in TERMS}
+    loss = experiment.loss
+    return {
+        "ce": loss.sigma_ce,
+        "global": loss.sigma_global,
+        "temporal": loss.sigma_temporal,
+        "temporal_cycle": loss.sigma_temporal_cycle,
+        "spatial": loss.sigma_spatial,
+        "spatial_cycle": loss.sigma_spatial_cycle,
+    }
 
 
 def sigmas_of_fusion(experiment: Experiment) -> dict[str, float]:
     """Return the weight of each level of `hcl.matching.similarity.LEVELS`, by name."""
-    return {level: getattr(experiment.fusion, f"sigma_{level}") for level in LEVELS}
+    fusion = experiment.fusion
+    return {"global": fusion.sigma_global, "temporal": fusion.sigma_temporal, "spatial": fusion.sigma_spatial}
 
 
 def candidate_fusions(experiment: Experiment) -> list[dict[str, float]]:
@@ -89,7 +96,7 @@ def defects(experiment: Experiment) -> Defects:
 def check_workers(experiment: Experiment) -> None:
     """Raise ConfigError where several workers would train what one worker does not."""
     train = experiment.train
-    if train.workers > 1 and train.regime == "hcl" and defects(experiment).mix_scales:
+    if train.workers > 1 and train.traits.has_levels and defects(experiment).mix_scales:
         raise ConfigError(
             "multi-scale patches take their frames from other clips of the same worker (deviation 3): "
             f"train.workers={train.workers} would not give the losses and gradients of one",

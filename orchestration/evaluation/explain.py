@@ -13,6 +13,7 @@ import results
 from hcl.assembly import arguments, inputs, models
 from hcl.clips.episodes import Episodes
 from hcl.config import Experiment
+from hcl.config.regimes import WITH_LEVELS
 from hcl.datasets.cards import frames_folder
 from hcl.datasets.splits import read_partition
 from hcl.errors import ConfigError
@@ -60,11 +61,11 @@ class Explainer:
 
     def __init__(self, folder: Path, experiment: Experiment, *, data_root: Path, command: str = ""):
         self.folder, self.experiment, self.command = folder.absolute(), experiment, command
-        if experiment.train.regime != "hcl":
+        if not experiment.train.traits.has_levels:
             raise ConfigError(
                 f"was trained as {experiment.train.regime}, which matches no tuples and patches",
                 where=str(self.folder),
-                remedy="explain a run of train.regime: hcl",
+                remedy=f"explain a run of train.regime: {WITH_LEVELS}",
             )
         dataset = (experiment.evaluation.datasets or (experiment.data.dataset,))[0]
         part = read_partition(data_root, dataset, experiment.evaluation.partition)

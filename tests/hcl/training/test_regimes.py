@@ -17,7 +17,7 @@ from hcl.assembly import models
 from hcl.clips.batches import Batch, EpisodeSampler, PairSampler, sampled_batches
 from hcl.clips.dataset import Draw
 from hcl.clips.episodes import sample_episodes, training_episode
-from hcl.config import EPISODIC, REGIMES, Experiment
+from hcl.config import REGIMES, Experiment
 from hcl.config.resolve import resolve
 from hcl.errors import ConfigError, EpisodeError
 from hcl.models.backbone import Backbone
@@ -218,7 +218,7 @@ def test_episodes_that_cannot_be_shared_evenly_are_refused() -> None:
         experiment_of("protonet", train__workers=4)
 
 
-@pytest.mark.parametrize("name", EPISODIC)
+@pytest.mark.parametrize("name", [name for name, traits in REGIMES.items() if traits.is_episodic])
 def test_the_sum_of_a_steps_gradients_is_that_of_the_mean_loss(name: str) -> None:
     """Accumulated episode by episode, or all at once."""
     regime, model = make(name)

@@ -114,7 +114,7 @@ def waited_for(model: nn.Module) -> list[str]:
     return [name for name, value in model.named_parameters() if value.requires_grad and value.grad is None]
 
 
-REGIMES_AND_FEATURES = [("hcl", "encoder"), *product(REGIMES[1:], ["encoder", "backbone"])]
+REGIMES_AND_FEATURES = [("hcl", "encoder"), *product(list(REGIMES)[1:], ["encoder", "backbone"])]
 
 
 def everything(group: ProcessGroup) -> dict[str, Any]:
