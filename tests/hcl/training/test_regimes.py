@@ -96,7 +96,7 @@ def train(
 ) -> list[dict[str, float]]:
     """The steps of an epoch from where `sums` stands."""
     group, values = group or SingleProcess(), []
-    where = {"rank": group.rank, "world": group.world_size, "first_step": sums.steps if sums else 0}
+    where = {"rank": group.rank, "world_size": group.world_size, "first_step": sums.steps if sums else 0}
     train_epoch(
         model,
         optimizer,

@@ -102,7 +102,7 @@ def two_steps(ablation: Ablation, group: ProcessGroup) -> dict[str, Any]:
     model, optimizer = prepared(experiment)
     whole = wrapped(model, group).train()
     loss = regime.loss(whole, group=group, device="cpu", precision="float32")
-    where = {"rank": group.rank, "world": group.world_size}
+    where = {"rank": group.rank, "world_size": group.world_size}
     batches = sampled_batches(regime.sampler, Spots(), LABELS, steps=2, epoch=0, **where)
     settings: dict[str, Any] = {"loss": loss, "clip_norm": 1.0, "group": group}
     values = [train_step(whole, optimizer, [batch], **settings) for batch in batches]
