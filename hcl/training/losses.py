@@ -103,6 +103,8 @@ def contrastive_terms(
 ) -> dict[str, Float[Tensor, ""]]:
     """Return the unweighted terms `global`, `temporal`, `temporal_cycle` and, if wanted, `spatial`, `spatial_cycle`.
 
+    Each level's contrastive term is the same loss of that level's similarity of every anchor and every clip.
+
     Args:
         anchors: features of this worker's clips.
         everyone: features of the whole batch, with gradients; the anchors are among them.
@@ -144,6 +146,7 @@ def contrastive_terms(
 
 
 def classification_loss(logits: Float[Tensor, "clip class"], labels: Int[Tensor, "clip"]) -> Float[Tensor, ""]:
+    """Return the cross entropy of the training classes."""
     return functional.cross_entropy(logits, labels)
 
 
@@ -181,7 +184,7 @@ def _zoom_in(
     Args:
         rows: the anchors.
         level: the place of the tuple size among the features' tuples; `size` is its number of frames.
-        cycle: the loss of patches and there and back again; None leaves it out.
+        cycle: `cycle_loss` of the patches of the best tuples; None leaves it out.
     """
     some, tuples, patches = anchors[rows], everyone.tuples[level], everyone.patches[level]
     match = match_tuples(some.tuples[level], tuples, top_tuples, same=pairs.anchor[rows])
