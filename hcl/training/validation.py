@@ -57,14 +57,14 @@ def validate(
     """
     needed, tokens, rows = _encode_needed(model, dataset, episodes, group or SingleProcess(), encoding)
     names = None if embeddings is None else embeddings[torch.from_numpy(needed)]
-    asked = [_renumbered(one, needed) for one in episodes]
-    levels = levels_by_shot(model.heads, tokens, rows, asked, matcher, embeddings=names)
-    own = [accuracies(fused(one, sigmas), many.n_queries) for one, many in zip(levels, episodes, strict=True)]
+    renumbered = [_renumbered(of_shot, needed) for of_shot in episodes]
+    levels = levels_by_shot(model.heads, tokens, rows, renumbered, matcher, embeddings=names)
+    own = [accuracies(fused(of_shot, sigmas), asked.n_queries) for of_shot, asked in zip(levels, episodes, strict=True)]
     if not candidates:
         return Validation(own)
-    values = mean_accuracies(levels, candidates)
-    best = int(values.argmax())
-    return Validation(own, candidates[best], float(values[best]))
+    means = mean_accuracies(levels, candidates)
+    best = int(means.argmax())
+    return Validation(own, candidates[best], float(means[best]))
 
 
 def validate_pooled(
@@ -77,8 +77,8 @@ def validate_pooled(
 ) -> Validation:
     """Return the accuracy of each episode by a head that compares pooled features."""
     needed, pooled, _ = _encode_needed(model, dataset, episodes, group or SingleProcess(), encoding)
-    scores = [pooled_scores(model, lambda clips: pooled[clips], _renumbered(one, needed)) for one in episodes]
-    return Validation([accuracies(one, many.n_queries) for one, many in zip(scores, episodes, strict=True)])
+    scores = [pooled_scores(model, lambda clips: pooled[clips], _renumbered(of_shot, needed)) for of_shot in episodes]
+    return Validation([accuracies(of_shot, asked.n_queries) for of_shot, asked in zip(scores, episodes, strict=True)])
 
 
 def _encode_needed(
@@ -98,7 +98,9 @@ def _encode_needed(
 
 def clips_needed(episodes: Sequence[Episodes]) -> Int[np.ndarray, "clip"]:
     """Return the clips that some episodes read, each once."""
-    return np.unique(np.concatenate([part.ravel() for one in episodes for part in (one.support, one.query)]))
+    return np.unique(
+        np.concatenate([part.ravel() for of_shot in episodes for part in (of_shot.support, of_shot.query)])
+    )
 
 
 def _renumbered(episodes: Episodes, needed: np.ndarray) -> Episodes:
