@@ -91,8 +91,13 @@ def read_manifest(images_root: Path) -> dict[str, VideoRecord]:
 
 
 def append_record(images_root: Path, record: VideoRecord) -> None:
-    """Add a line to the journal. Not synchronised to disk: a lost line means a video done again."""
-    with _journal(images_root).open("a", encoding="utf-8") as journal:
+    """Add a line to the journal. It is not synchronised to disk: a lost line means a video done again.
+
+    Raises:
+        StorageError: the disk is full, or may not be written.
+    """
+    path = _journal(images_root)
+    with storing(path), path.open("a", encoding="utf-8") as journal:
         journal.write(json.dumps(asdict(record) | {_CHECKSUM: _checksum(asdict(record))}) + "\n")
 
 

@@ -16,6 +16,7 @@ from hcl.config.resolve import override
 from hcl.config.strict_yaml import dump_yaml, read_yaml
 from hcl.datasets.splits import read_partition
 from hcl.errors import ConfigError
+from hcl.files.atomic import write_atomically
 from hcl.frames.effective import effective_partition
 from orchestration.evaluation.evaluate import evaluate
 from orchestration.evaluation.fusion_search import LEVELS, PUBLISHED_FUSION, Search, search_table
@@ -25,7 +26,6 @@ from orchestration.evaluation.tables import Cell
 from orchestration.runtime.connect import connect
 from orchestration.training.grids import ensure_grids
 from orchestration.training.run import BEST, FUSED_WEIGHTS, FUSION, write_fusion
-from results.records.files import write_atomically
 from results.records.weights import Weights
 from search_spaces import Space
 

@@ -12,6 +12,7 @@ import results
 from hcl.assembly.inputs import recorded_frames
 from hcl.config import PUBLISHED_EVALUATION
 from hcl.errors import ConfigError, HCLError
+from hcl.files.json_files import read_json, write_json
 from orchestration.evaluation.evaluate import evaluate
 from orchestration.evaluation.fuse import FUSED, chosen_fusion
 from orchestration.evaluation.questions import Question
@@ -20,7 +21,6 @@ from orchestration.runtime.connect import connect
 from orchestration.training.run import Run
 from orchestration.training.train import data_digests, train
 from results.exports.reproduction import Check, Repeated, code_checks
-from results.records.files import read_json, write_json
 
 T = TypeVar("T")
 
@@ -132,7 +132,7 @@ def _claim(recorded: Recorded, folder: Path) -> None:
     mark = folder / REPRODUCES
     content = {"run": str(recorded.folder.resolve()), "trained": recorded.provenance is not None}
     if folder.exists() and any(folder.iterdir()):
-        known = read_json(mark) if mark.exists() else None
+        known = read_json(mark, remedy="name another folder with --runs") if mark.exists() else None
         if known != content:
             what = "holds what `hcl reproduce --run` has made of another result" if mark.exists() else "exists already"
             raise ConfigError(

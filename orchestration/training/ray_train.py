@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import time
@@ -20,6 +19,7 @@ from torch import nn
 
 from hcl import errors
 from hcl.errors import ClusterError, HCLError, StorageError, TrainingError
+from hcl.files.json_files import read_json, write_json
 from hcl.training.workers import Gather, OneProcess, Workers
 from orchestration.console import notes
 from orchestration.runtime import meters
@@ -30,7 +30,6 @@ from orchestration.training.elastic import could_be_more, first_count, n_that_fi
 from orchestration.training.run import FAILED, Run
 from orchestration.training.worker import run_epochs
 from results import RecordError
-from results.records.files import read_json, write_atomically
 
 _RAY_STATE = ".ray_train"  # Ray Train's own files; ours are the checkpoints
 
@@ -167,7 +166,7 @@ def _train_worker(config: dict[str, Any]) -> None:
         )
     except (HCLError, RecordError) as error:
         content = {"kind": type(error).__name__, "problem": error.problem, "where": error.where}
-        write_atomically(run.folder / FAILED, json.dumps(content | {"remedy": error.remedy}).encode())
+        write_json(run.folder / FAILED, content | {"remedy": error.remedy})
         raise
 
 
@@ -185,7 +184,7 @@ def _raise_recorded(run: Run) -> None:
     """The error that a worker left behind, if there is one."""
     path = run.folder / FAILED
     if path.exists():
-        content = read_json(path)
+        content = read_json(path, remedy="remove it, then repeat the command")
         told = content if isinstance(content, dict) else {}
         kind = _KINDS.get(str(told.get("kind")), TrainingError)
         raise kind(str(told.get("problem")), where=str(told.get("where") or path), remedy=told.get("remedy"))

@@ -20,6 +20,7 @@ from hcl.evaluation.scores import LEVELS
 from hcl.files.atomic import PARTIAL
 from hcl.files.disk_errors import storing
 from hcl.models.checkpoint import check_checkpoint, file_digest, load_checkpoint, write_checkpoint
+from orchestration.storage.record_files import write_epochs
 from orchestration.training.run import BEST, FUSION, LAST, METRICS, NEXT_BEST, PREVIOUS, Resumption, Run, write_fusion
 
 FUSED_ACCURACY = "val_fused_accuracy"
@@ -133,7 +134,7 @@ def _settle_metrics(run: Run, state: dict[str, Any], is_fallback: bool, warn: Ca
         known, is_fallback = [], True
     rows = rows_of(run, state) if "rows" in state else [row for row in known if row["epoch"] <= state["epoch"]]
     if rows and (is_fallback or not known):
-        results.write_epochs(run.folder, rows)
+        write_epochs(run.folder, rows)
     elif is_fallback and not rows:
         path.unlink(missing_ok=True)
 
