@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from hcl.errors import ConfigError, DataError, StorageError
+from hcl.files.atomic import write_atomically
 from hcl.synthetic.actions import TWINS, Family
 from hcl.synthetic.codecs import CONTAINERS, usable_containers, write_video
 from hcl.synthetic.drawing import DOMAINS, Image, Points, filmed, scenery
@@ -239,9 +240,7 @@ def _write_lists(folder: Path, videos_per_class: int) -> None:
 def _write_text(path: Path, text: str) -> None:
     if path.is_file() and path.read_bytes() == text.encode():
         return
-    part = path.with_name(f".part-{path.name}")
-    part.write_text(text)
-    os.replace(part, path)
+    write_atomically(path, text.encode())
 
 
 def _video_name(action: str, index: int) -> str:

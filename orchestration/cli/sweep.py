@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from hcl.config.overrides import parse_point
 from orchestration.cli.options import (
     DATA,
     RUNS,
@@ -27,7 +28,7 @@ from orchestration.cli.options import (
     run_folder,
     tell_code_state,
 )
-from orchestration.cli.space_options import point_of, space_of
+from orchestration.cli.space_options import space_of
 from orchestration.console import out
 from orchestration.sweeps.choices import SamplerName, StopRule
 
@@ -202,7 +203,7 @@ def sweep(
         sampler,
         stop,
         paired,
-        tuple(map(point_of, point or ())),
+        tuple(map(parse_point, point or ())),
         Limits(retries, trial_timeout, concurrency, gpu_share),
         storage,
         round_epochs,

@@ -11,6 +11,7 @@ from typing import TypeVar
 import results
 from hcl.assembly.inputs import recorded_frames
 from hcl.config import PUBLISHED_EVALUATION
+from hcl.config.overrides import path_of
 from hcl.errors import ConfigError, HCLError
 from hcl.files.json_files import read_json, write_json
 from orchestration.evaluation.evaluate import evaluate
@@ -180,10 +181,10 @@ def _evaluate_command(recorded: Recorded, record: results.EvaluationRecord, plac
     words = ["hcl", "evaluate", str(target.checkpoint or recorded.folder), *places, "--method", target.methods[0]]
     if record.evaluation_protocol == "published":
         words += ["--protocol", "published"]
-        settings = [one for one in settings if one.partition("=")[0] not in PUBLISHED_EVALUATION]
+        settings = [one for one in settings if path_of(one) not in PUBLISHED_EVALUATION]
     if record.method == FUSED and (chosen := _told(lambda: chosen_fusion(recorded.folder))[0]):
         words.append("--fused")
-        settings = [one for one in settings if one.partition("=")[0] not in chosen]
+        settings = [one for one in settings if path_of(one) not in chosen]
     return shlex.join([*words, *(word for one in settings for word in ("--set", one))])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import results
@@ -76,5 +77,10 @@ def fuse_trials(
             found.append(FusedTrial(trial.trial, trial.value, search.value, search.published, search.settings))
             on_trial(found[-1])
     found.sort(key=lambda one: -one.fused)
-    write_checked_json(study.folder / FUSED_TRIALS, {"trials": [vars(one) for one in found]})
+    write_fused(study, found)
     return found
+
+
+def write_fused(study: Study, found: Sequence[FusedTrial]) -> Path:
+    """Keep both stages of every trial in the study's folder, for people. Raises StorageError."""
+    return write_checked_json(study.folder / FUSED_TRIALS, {"trials": [vars(one) for one in found]})
