@@ -108,11 +108,12 @@ SCALARS = (
     ("merge", r"<<", ("<",)),
 )
 """What a text without quotes stands for: its kind, its form, and the characters that it may begin with. All else is
-text. This is YAML 1.2's core schema, with the truth values and the merge key of YAML 1.1. `hcl.config.strict_yaml` has the same table."""
+text. This is YAML 1.2's core schema, with the truth values and the merge key of YAML 1.1. `hcl.config.strict_yaml` has
+the same table."""
 
 _Loader.yaml_implicit_resolvers = {}
-for _kind, _form, _first in SCALARS:
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"(?:{_form})$"), list(_first))
+for _tag, _form, _first in SCALARS:
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_form})$"), list(_first))
 _Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 
 

@@ -1,8 +1,9 @@
 """Read YAML as configuration needs it: no constructors, no key twice, and scalars as people mean them.
 
 PyYAML follows YAML 1.1, where `1e-4` is a string, `010` is eight, `12:30` is 750 and `2024-01-01` is a date. Here, as
-in YAML 1.2, `1e-4` and `010` are decimal numbers, and what looks like a time or a date stays text. `yes`, `no`, `on` and
-`off` are truth values as in YAML 1.1: as texts, the choices `[on, off]` of a space would equal neither true nor false.
+in YAML 1.2, `1e-4` and `010` are decimal numbers, and what looks like a time or a date stays text. `yes`, `no`, `on`
+and `off` are truth values as in YAML 1.1: as texts, the choices `[on, off]` of a space would equal neither true nor
+false.
 """
 
 from __future__ import annotations
@@ -91,11 +92,12 @@ SCALARS = (
     ("merge", r"<<", ("<",)),
 )
 """What a text without quotes stands for: its kind, its form, and the characters that it may begin with. All else is
-text. This is YAML 1.2's core schema, with the truth values and the merge key of YAML 1.1. `search_spaces.loader` has the same table."""
+text. This is YAML 1.2's core schema, with the truth values and the merge key of YAML 1.1. `search_spaces.loader` has
+the same table."""
 
 _Loader.yaml_implicit_resolvers = {}
-for _kind, _form, _first in SCALARS:
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"(?:{_form})$"), list(_first))
+for _tag, _form, _first in SCALARS:
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_form})$"), list(_first))
 _Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 
 

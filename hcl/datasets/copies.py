@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from hcl.datasets.splits import Video
+from hcl.datasets.splits import PARTITIONS, Video
 
-PRECEDENCE = ("test", "val", "train")
+PRECEDENCE = PARTITIONS[::-1]
 """Which partition keeps a video that stands in several: test stays what others are compared on, then what chooses the
 model, and training does without."""
 

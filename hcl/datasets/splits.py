@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -23,7 +24,8 @@ from hcl.errors import SplitError
 from hcl.files.atomic import write_lines
 from hcl.files.names import refuse_unsafe_name, shown, some
 
-PARTITIONS = ("train", "val", "test")
+PartitionName = Literal["train", "val", "test"]
+PARTITIONS: tuple[str, ...] = get_args(PartitionName)
 
 
 @dataclass(frozen=True, order=True)

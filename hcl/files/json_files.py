@@ -22,7 +22,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
 
 def write_checked_json(path: Path, content: Mapping[str, Any]) -> Path:
     """Write an object as JSON, with the CRC-32 of its other fields as the last. Raises StorageError."""
-    return write_json(path, {**content, _CHECKSUM: _checksum(json.loads(json.dumps(content, allow_nan=False)))})
+    return write_json(path, {**content, _CHECKSUM: checksum(json.loads(json.dumps(content, allow_nan=False)))})
 
 
 def read_json(path: Path, *, remedy: str) -> Any:
@@ -42,7 +42,7 @@ def read_json(path: Path, *, remedy: str) -> Any:
         raise StorageError(f"is not JSON: {error}", where=str(path), remedy=remedy) from error
     if not isinstance(content, dict) or _CHECKSUM not in content:
         return content
-    if content.pop(_CHECKSUM) != _checksum(content):
+    if content.pop(_CHECKSUM) != checksum(content):
         raise StorageError(
             "is damaged: its checksum is that of other content",
             where=str(path),
@@ -51,6 +51,6 @@ def read_json(path: Path, *, remedy: str) -> Any:
     return content
 
 
-def _checksum(content: Any) -> str:
+def checksum(content: Any) -> str:
     """Return the CRC-32 of plain values in hexadecimal: the same for the same values, however they lie on disk."""
     return f"{zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"

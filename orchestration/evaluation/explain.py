@@ -16,7 +16,7 @@ from hcl.config import Experiment
 from hcl.datasets.cards import frames_folder
 from hcl.datasets.splits import read_partition
 from hcl.errors import ConfigError
-from hcl.evaluation.scores import Levels, fused, look_up, score_pairs
+from hcl.evaluation.scores import LEVELS, Levels, fused, look_up, score_pairs
 from hcl.frames.effective import effective_partition
 from hcl.frames.store import FrameStore
 from hcl.matching.explain import explain_pair
@@ -188,6 +188,6 @@ def _figures(levels: Levels, scores: np.ndarray, way: int, experiment: Experimen
     sigmas = arguments.sigmas_of_fusion(experiment)
     terms = [
         f"{name} {sigmas[f'sigma_{name}']:.3g} x {values[0, 0, way]:.3f}"
-        for name, values in zip(("global", "temporal", "spatial"), levels, strict=True)
+        for name, values in zip(LEVELS, levels, strict=True)
     ]
     return f"score {scores[way]:.3f} = {' + '.join(terms)}"

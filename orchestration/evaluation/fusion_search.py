@@ -22,9 +22,9 @@ from hcl.clips.episodes import Episodes
 from hcl.config import Experiment
 from hcl.config.paths import flatten
 from hcl.evaluation.fusion import Contested, contested, fused_accuracies, level_weights
+from hcl.evaluation.scores import LEVELS
 from search_spaces import Space
 
-LEVELS = ("global", "temporal", "spatial")
 PUBLISHED_FUSION = {"fusion.sigma_global": 1.0, "fusion.sigma_temporal": 0.5, "fusion.sigma_spatial": 0.5,
                     "fusion.triples": 0.5, "fusion.over_shots": "mean", "matching.metric": "auto"}  # fmt: skip
 """What of an experiment can be searched on a score table, with the values of the published run."""

@@ -137,7 +137,9 @@ def records(folder: Path) -> Made:
 def effective_split(folder: Path) -> Made:
     other = Partition("made", "val", CLASSES, tuple(Video(one, f"w{n}") for one in CLASSES for n in range(3)))
     left_out = {PARTITION.videos[0]: "no frames", other.videos[2]: "cut off"}
-    checked = [(one, {video: left_out[video] for video in one.videos if video in left_out}, {}) for one in (PARTITION, other)]
+    checked = [
+        (one, {video: left_out[video] for video in one.videos if video in left_out}, {}) for one in (PARTITION, other)
+    ]
     path = write_effective(folder, checked)
     return [path], lambda: read_effective(folder, "made")
 

@@ -31,6 +31,7 @@ from tests.orchestration.storage.conftest import MB, Disk
 from tests.orchestration.sweeps.stub_trials import ENDS, filling, stub_study
 from tests.orchestration.training.test_train import assert_same_checkpoints, untimed
 
+
 @pytest.fixture(scope="module")
 def whole(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Two epochs in this process, undisturbed. The frozen stages are not cached: that is another matter."""

@@ -138,7 +138,9 @@ FILES: dict[str, Callable[[Path, Path, Path], Any]] = {
     ),
     "settings of a run": lambda to, data, runs: prepare(tiny_experiment(), data_root=data, runs=to),
     "fusion": lambda to, data, runs: write_fusion(to, {"fusion.sigma_global": 1.0}, "here"),
-    "imported run": lambda to, data, runs: import_published(runs / "released.pth", released_settings(), to / "released"),
+    "imported run": lambda to, data, runs: import_published(
+        runs / "released.pth", released_settings(), to / "released"
+    ),
     "study": lambda to, data, runs: open_folder(stub_study(data, to, 1)),
     "best trial": lambda to, data, runs: write_best(stub_study(data, to, 1), tiny_experiment()),
     "confirmation": lambda to, data, runs: _confirm(to, data),
