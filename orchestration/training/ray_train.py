@@ -7,6 +7,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def fit(run: Run, *, callbacks: Sequence[Any] = (), report: Callable[[dict], dic
         for one in (error, *failures):  # a full disk has no room for what a worker leaves behind either
             if told := storage_error(one, run.folder):
                 raise told from error
-            if isinstance(one, HCLError):
+            if isinstance(one, (HCLError, RecordError)):
                 raise one from error
         if failures and not any(map(_is_death, failures)):
             raise  # a bug in our own code, which wants its traceback
@@ -166,7 +167,8 @@ def _train_worker(config: dict[str, Any]) -> None:
         )
     except (HCLError, RecordError) as error:
         content = {"kind": type(error).__name__, "problem": error.problem, "where": error.where}
-        write_json(run.folder / FAILED, content | {"remedy": error.remedy})
+        with suppress(StorageError):  # Ray hands the error on as well, where a full disk has no room for it
+            write_json(run.folder / FAILED, content | {"remedy": error.remedy})
         raise
 
 
