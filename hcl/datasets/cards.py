@@ -8,15 +8,17 @@ from __future__ import annotations
 import re
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
 from hcl.config import Section, setting
 from hcl.config.strict_yaml import read_yaml
-from hcl.datasets.splits import PartitionName
 from hcl.errors import ConfigError
 from hcl.files.names import refuse_unsafe_name
+
+PartitionName = Literal["train", "val", "test"]
+PARTITIONS: tuple[str, ...] = get_args(PartitionName)
 
 
 class Counts(Section):

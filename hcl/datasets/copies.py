@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from hcl.datasets.splits import PARTITIONS, Video
+from hcl.datasets.cards import PARTITIONS
+from hcl.datasets.splits import Video
 
 PRECEDENCE = PARTITIONS[::-1]
 """Which partition keeps a video that stands in several: test stays what others are compared on, then what chooses the

@@ -14,18 +14,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 
+from hcl.datasets.cards import PARTITIONS
 from hcl.datasets.list_formats import Known, put_right
 from hcl.datasets.text_lists import numbered_lines
 from hcl.errors import SplitError
 from hcl.files.atomic import write_lines
 from hcl.files.names import refuse_unsafe_name, shown, some
-
-PartitionName = Literal["train", "val", "test"]
-PARTITIONS: tuple[str, ...] = get_args(PartitionName)
 
 
 @dataclass(frozen=True, order=True)
