@@ -1,4 +1,4 @@
-"""What a model made of clips, as named tensors: how they travel between processes and lie on disk."""
+"""Convert `ClipFeatures` to named tensors and back, for transport between processes and for files."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from hcl.models.hcl import ClipFeatures
 
 
 def pack(features: ClipFeatures, *, half: bool = False) -> dict[str, Tensor]:
-    """Features as named tensors; one that serves several tuple sizes is kept once.
+    """Return features as named tensors; a tensor shared by several tuple sizes is kept once.
 
     Args:
-        half: patches in half precision: they are all but a few hundredths of the bytes.
+        half: store patches, which take nearly all of the bytes, in half precision.
     """
     named = {"clip": features.clip}
     for level, patches in enumerate(features.patches):
         if level == 0 or patches is not features.patches[0]:
             named[f"patches-{level}"] = patches.half() if half else patches
     named |= {f"tuples-{level}": tuples for level, tuples in enumerate(features.tuples)}
-    return named | {f"semantics-{level}": one for level, one in enumerate(features.semantics or ())}
+    return named | {f"semantics-{level}": semantics for level, semantics in enumerate(features.semantics or ())}
 
 
 def unpack(named: Mapping[str, Tensor]) -> ClipFeatures:
-    """The features that `pack` named."""
+    """Return the features from the tensors of `pack`."""
     levels = range(sum(name.startswith("tuples-") for name in named))
     semantics = tuple(named[f"semantics-{level}"] for level in levels if f"semantics-{level}" in named)
     patches = tuple(named.get(f"patches-{level}", named["patches-0"]) for level in levels)

@@ -1,8 +1,8 @@
-"""One step and one epoch of training.
+"""Run one step and one epoch of training.
 
-Device, gathering, loss and data are passed in: the same code runs in one process and in every DDP worker. What is
-random about a step comes with its batches and nothing is drawn here, so that an epoch gone on with in its middle is the
-epoch.
+Device, gathering, loss and data are passed in: the same code runs in one process and in every DDP worker. All random
+values of a step come with its batches and none is drawn here, so that an epoch resumed in its middle gives the same
+result as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from hcl.training.workers import Gather, OneProcess
 
 
 class BatchLoss(NamedTuple):
-    """What a loss makes of a batch: the unweighted terms, what is minimised, the accuracy of this worker's clips."""
+    """Hold the loss of a batch: the unweighted terms, the total to minimise, the accuracy on this worker's clips."""
 
     terms: dict[str, Tensor]
     total: Tensor
@@ -40,14 +40,14 @@ Loss = Callable[[Batch], BatchLoss]
 
 @dataclass(frozen=True)
 class PairLoss:
-    """HCL's loss of a pair batch: classification and the contrastive terms of all workers' features.
+    """Compute HCL's loss of a pair batch: classification and the contrastive terms over all workers' features.
 
     Args:
         model: `HCL`, or DDP around it.
         sigmas: weight of each term by its name in `hcl.training.losses.TERMS`.
         matching: the keyword arguments of `hcl.training.losses.contrastive_terms`.
-        precision: of the tokens; heads, matching and losses stay in float32.
-        embeddings: of each class's name, for heads with semantics.
+        precision: precision of the tokens; heads, matching and losses stay in float32.
+        embeddings: the embedding of each class's name, for heads with semantics.
     """
 
     model: nn.Module
@@ -81,33 +81,33 @@ def train_step(
     gather: Gather | None = None,
     scaler: GradScaler | None = None,
 ) -> dict[str, float]:
-    """Forward and backward of each batch and one update; returns the means of terms, total and accuracy.
+    """Run forward and backward on each batch, update once, and return the means of terms, total and accuracy.
 
-    All workers know the terms of all before anything is updated: they stop together, none waits for another.
+    The terms are averaged over all workers before the update, so that all workers stop together on a bad loss.
 
     Args:
-        batches: their gradients are added up, so that the step minimises the mean of their losses and only one of
-            them is in memory.
+        batches: their gradients are accumulated: the step minimises the mean of their losses with one batch at a
+            time in memory.
         clip_norm: largest norm of the gradient; 0 does not clip.
-        scaler: for float16: scales the loss, and leaves out a step whose gradients overflow. Such a step has no
+        scaler: scales the loss for float16 and skips an update whose gradients overflow; such a step has no
             `gradient_norm`.
 
     Raises:
-        NonFiniteLossError: a term is not finite, at any worker.
+        NonFiniteLossError: a term is not finite on any worker.
     """
     gather, scaler = gather or OneProcess(), scaler or GradScaler(enabled=False)
     optimizer.zero_grad(set_to_none=True)
-    found = []
+    values_by_batch = []
     for number, batch in enumerate(batches, start=1):
         with _gradients_shared(model, number == len(batches)):
             result = loss(batch)
             scaler.scale(result.total / len(batches)).backward()
         named = {**result.terms, "total": result.total, "train_accuracy": result.accuracy}
-        found.append(torch.stack([value.detach() for value in named.values()]))
-    numbers = torch.stack(found).mean(dim=0).tolist()  # one wait for the device
+        values_by_batch.append(torch.stack([value.detach() for value in named.values()]))
+    numbers = torch.stack(values_by_batch).mean(dim=0).tolist()  # synchronises with the device once
     values = gather.mean(dict(zip(named, numbers, strict=True)))
     if wrong := [name for name, value in values.items() if not np.isfinite(value)]:
-        # Every worker comes here, with the same terms: the mean of a NaN and anything is NaN.
+        # Every worker gets here with the same terms, because a mean over workers that includes NaN is NaN.
         clips = [int(index) for batch in batches for index in batch.indices]
         raise NonFiniteLossError([name for name in wrong if name != "total"] or wrong, gather.numbers(clips))
     scaler.unscale_(optimizer)
@@ -118,13 +118,13 @@ def train_step(
 
 
 def _gradients_shared(model: nn.Module, is_last: bool) -> AbstractContextManager[None]:
-    """Under data parallelism the workers share the sum of their gradients once, with the last batch of a step."""
+    """Under data parallelism, let the workers all-reduce their gradients only with the last batch of a step."""
     return nullcontext() if is_last or not isinstance(model, DistributedDataParallel) else model.no_sync()
 
 
 @dataclass
 class EpochSums:
-    """What an epoch has added up so far: enough to go on in its middle. A checkpoint keeps `state`."""
+    """Accumulate the values of an epoch's steps; a checkpoint keeps `state`, so that an epoch can be resumed."""
 
     steps: int = 0
     clips: int = 0
@@ -143,7 +143,7 @@ class EpochSums:
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def means(self) -> dict[str, float]:
-        """Of the values, with the clips a second and the share of time spent waiting for data."""
+        """Return the means of the values, the clips a second and the share of time spent waiting for data."""
         means = {name: total / self.counts[name] for name, total in self.totals.items()}
         seconds = max(self.seconds, 1e-9)
         speed = {"clips_per_second": self.clips / seconds, "data_wait": self.waited / seconds}
@@ -160,18 +160,18 @@ def train_epoch(
     on_step: Callable[[EpochSums, dict[str, float]], None] | None = None,
     **step: Any,
 ) -> dict[str, float]:
-    """All steps of an epoch; means over them, as `EpochSums.means` gives them.
+    """Run the steps of an epoch and return the means over them, as `EpochSums.means` gives them.
 
     Args:
-        batches: those that are still to do.
-        batches_per_step: so many consecutive ones make a step.
-        sums: of the steps that were done before; they are added to.
+        batches: the remaining batches of the epoch.
+        batches_per_step: number of consecutive batches in a step.
+        sums: the sums of the epoch's earlier steps, which are updated in place; None starts from zero.
         on_step: called after each step.
         step: the keyword arguments of `train_step`.
     """
     model.train()
     sums = sums or EpochSums()
-    world = (step.get("gather") or OneProcess()).world  # equal shares: what all workers did
+    world = (step.get("gather") or OneProcess()).world  # workers have equal shares
     before, began = sums.seconds, time.perf_counter()
     ready = began
     batches = iter(batches)

@@ -1,6 +1,6 @@
-"""The five contrastive terms and the classification term (METHOD "Training terms").
+"""Compute the five contrastive terms and the classification term (METHOD "Training terms").
 
-Under data parallelism each worker holds some anchors and the gathered features of all; the mean of the workers'
+Under data parallelism each worker holds some anchors and the gathered features of all workers; the mean of the workers'
 losses is then the loss of the whole batch in one process.
 """
 
@@ -32,14 +32,14 @@ TERMS = ("ce", "global", "temporal", "temporal_cycle", "spatial", "spatial_cycle
 
 
 class Pairs(NamedTuple):
-    """Where each anchor and its positive stand in the gathered batch."""
+    """Hold the index of each anchor and of its positive in the gathered batch."""
 
     anchor: Int[Tensor, "anchor"]
     positive: Int[Tensor, "anchor"]
 
 
 def neighbouring_pairs(start: int, count: int, device: torch.device | None = None) -> Pairs:
-    """Anchors start to start + count of a batch in which clips 2k and 2k + 1 share a class."""
+    """Pair the anchors start to start + count of a batch in which clips 2k and 2k + 1 share a class."""
     anchor = torch.arange(start, start + count, device=device)
     return Pairs(anchor, anchor ^ 1)
 
@@ -47,7 +47,7 @@ def neighbouring_pairs(start: int, count: int, device: torch.device | None = Non
 def contrastive_loss(
     similarity: Float[Tensor, "anchor clip"], pairs: Pairs, *, temperature: float, keep_anchor: bool = False
 ) -> Float[Tensor, ""]:
-    """Mean over anchors of -log softmax of the positive among the other clips.
+    """Return the mean over anchors of -log softmax of the positive among the other clips.
 
     Args:
         keep_anchor: leave the anchor in the denominator as exp(0), as released (deviation 1).
@@ -67,7 +67,7 @@ def cycle_loss(
     cycle_temperature: float = 1.0,
     weight: Float[Tensor, "anchor item"] | None = None,
 ) -> Float[Tensor, ""]:
-    """From each item of x to its soft nearest neighbour in y and back: the way should end where it began.
+    """Return the cross entropy of finding each item of x again from its soft nearest neighbour in y.
 
     Args:
         weight: multiplies the affinities of each item of x (the semantic branch).
@@ -99,13 +99,13 @@ def contrastive_terms(
     spatial_cycle: bool = False,
     chunk_size: int = 16,
 ) -> dict[str, Float[Tensor, ""]]:
-    """The unweighted terms `global`, `temporal`, `temporal_cycle` and, where asked for, `spatial`, `spatial_cycle`.
+    """Return the unweighted terms `global`, `temporal`, `temporal_cycle` and, if enabled, `spatial`, `spatial_cycle`.
 
     Args:
         anchors: features of this worker's clips.
-        everyone: features of the whole batch, with gradients; the anchors are among them.
+        everyone: features of the whole batch with gradients, anchors included.
         tuple_sizes: in the order of the features' tuples; temporal and spatial terms are averaged over them.
-        zoom_ranks: kept tuples that the spatial level looks into.
+        zoom_ranks: number of best tuple matches whose patches the spatial level compares.
         chunk_size: anchors matched at a time.
         The rest as in `hcl.config.Matching` and `hcl.config.Loss`.
     """
@@ -151,14 +151,14 @@ def classification_loss(logits: Float[Tensor, "clip class"], labels: Int[Tensor,
 
 
 def weighted_total(terms: Mapping[str, Tensor], sigmas: Mapping[str, float]) -> Float[Tensor, ""]:
-    """The sum of the terms, each times its sigma."""
+    """Return the sum of the terms, each times its sigma."""
     return torch.stack([sigmas[name] * value for name, value in terms.items()]).sum()
 
 
 def _best_tuple_patches(
     own: Tensor, other: Tensor, match: TupleMatch, here: Tensor, positive: Tensor, size: int
 ) -> tuple[Tensor, Tensor]:
-    """The patches of each anchor and of its positive in the tuple pair that matches best."""
+    """Return the patches of each anchor and of its positive in their best-matching pair of tuples."""
     n_frames, n_patches, dim = own.shape[1:]
     chosen = []
     for patches, tuples in ((own, match.query), (other, match.support)):

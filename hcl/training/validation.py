@@ -1,4 +1,4 @@
-"""After each epoch: the accuracy of the episodes that choose the best one, and the best weights of the levels."""
+"""Validate after each epoch: compute the accuracy that selects the best epoch, and find the best level weights."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from hcl.training.workers import Gather, OneProcess
 
 
 class Validation(NamedTuple):
-    """What validation found.
+    """Hold the result of a validation.
 
     Attributes:
-        accuracies: of each episode, one array a shot.
-        sigmas: the weights of the levels (global, temporal, spatial) that were best of those tried, and the mean
-            accuracy over the shots with them; None where none were tried.
+        accuracies: accuracy of each episode, one array for each shot.
+        sigmas: the best of the candidate weights of the levels (global, temporal, spatial); None without candidates.
+        fused_accuracy: the mean accuracy over the shots with these weights; None without candidates.
     """
 
     accuracies: list[Float[np.ndarray, "episode"]]
@@ -47,19 +47,19 @@ def validate(
     gather: Gather | None = None,
     **encoding: Any,
 ) -> Validation:
-    """Accuracy of each episode; every worker encodes its share of the clips that the episodes need, each clip once.
+    """Return the accuracy of each episode; each worker encodes its share of the episodes' clips, each clip once.
 
     Args:
-        episodes: of one or several shots.
+        episodes: the episodes of one or several shots.
         sigmas: the weights of the levels, by the names of `hcl.matching.similarity.fuse`.
-        candidates: further weights, of which the best are told.
-        embeddings: of each clip's class name, as in `levels_by_shot`; those of the whole data set.
+        candidates: other weights, of which the best are returned.
+        embeddings: embedding of the class name of every clip of the data set, as in `levels_by_shot`.
     """
     needed, tokens, rows = _encode_needed(model, dataset, episodes, gather or OneProcess(), encoding)
     names = None if embeddings is None else embeddings[torch.from_numpy(needed)]
-    asked = [_renumbered(one, needed) for one in episodes]
-    levels = levels_by_shot(model.heads, tokens, rows, asked, matcher, embeddings=names)
-    own = [accuracies(fused(one, sigmas), many.n_queries) for one, many in zip(levels, episodes, strict=True)]
+    renumbered = [_renumbered(of_shot, needed) for of_shot in episodes]
+    levels = levels_by_shot(model.heads, tokens, rows, renumbered, matcher, embeddings=names)
+    own = [accuracies(fused(table, sigmas), shot.n_queries) for table, shot in zip(levels, episodes, strict=True)]
     if candidates is None:
         return Validation(own)
     values = mean_accuracies(levels, candidates)
@@ -70,10 +70,10 @@ def validate(
 def validate_pooled(
     model: PooledModel, dataset: Dataset, episodes: Sequence[Episodes], *, gather: Gather | None = None, **encoding: Any
 ) -> Validation:
-    """The same for the regimes whose head compares pooled features."""
+    """Return the accuracy of each episode for a regime whose head compares pooled features."""
     needed, pooled, _ = _encode_needed(model, dataset, episodes, gather or OneProcess(), encoding)
-    scores = [pooled_scores(model, lambda clips: pooled[clips], _renumbered(one, needed)) for one in episodes]
-    return Validation([accuracies(one, many.n_queries) for one, many in zip(scores, episodes, strict=True)])
+    scores = [pooled_scores(model, lambda clips: pooled[clips], _renumbered(of_shot, needed)) for of_shot in episodes]
+    return Validation([accuracies(values, shot.n_queries) for values, shot in zip(scores, episodes, strict=True)])
 
 
 def _encode_needed(
@@ -83,20 +83,20 @@ def _encode_needed(
     gather: Gather,
     encoding: Mapping[str, Any],
 ) -> tuple[np.ndarray, Tensor, int]:
-    """Every clip of some episodes once, each worker its share: their indices, what `encode` makes of them, the rows."""
+    """Encode each clip of the episodes once, split over the workers; return indices, tokens and rows of the grid."""
     needed = clips_needed(episodes)
     share = np.array_split(needed, gather.world)[gather.rank]
-    encoded = share if len(share) else needed[:1]  # more workers than clips: one more than asked for, for its shape
+    encoded = share if len(share) else needed[:1]  # an idle worker encodes one clip, for the shape
     tokens, rows = encode(model, dataset, encoded.tolist(), **encoding)
     return needed, gather.rows(tokens[: len(share)]), rows
 
 
 def clips_needed(episodes: Sequence[Episodes]) -> Int[np.ndarray, "clip"]:
-    """The clips that some episodes read, each once."""
-    return np.unique(np.concatenate([part.ravel() for one in episodes for part in (one.support, one.query)]))
+    """Return the sorted indices of the clips that the episodes read, without duplicates."""
+    return np.unique(np.concatenate([part.ravel() for shot in episodes for part in (shot.support, shot.query)]))
 
 
 def _renumbered(episodes: Episodes, needed: np.ndarray) -> Episodes:
-    """The episodes on clips that were numbered anew, in the order of `needed`."""
+    """Replace clip indices by their positions in `needed`."""
     support, query = (np.searchsorted(needed, clips) for clips in (episodes.support, episodes.query))
     return Episodes(episodes.classes, support, query)

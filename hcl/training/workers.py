@@ -1,4 +1,4 @@
-"""Features of all workers, with gradients: what makes the loss of W workers the loss of one."""
+"""Gather the features of all workers with gradients, so that the loss of W workers equals the loss of one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hcl.models.hcl import ClipFeatures
 
 
 class OneProcess:
-    """The whole batch is here."""
+    """Gather nothing: a single process holds the whole batch."""
 
     rank, world = 0, 1
 
@@ -34,14 +34,14 @@ class OneProcess:
 
 
 class Workers:
-    """Equal shares of the batch on every worker of the default process group, in the order of their ranks."""
+    """Gather over the default process group, whose workers hold equal shares of the batch in rank order."""
 
     def __init__(self) -> None:
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
 
     def features(self, features: ClipFeatures) -> ClipFeatures:
-        """All workers' features, in rank order; gradients flow back to the worker that each came from."""
-        shared: dict[int, Tensor] = {}  # the same tensor serves several tuple sizes: gathered once
+        """Gather all workers' features in rank order; gradients flow back to the worker of each feature."""
+        shared: dict[int, Tensor] = {}  # a tensor shared by several tuple sizes is gathered once
 
         def gather(values: Tensor) -> Tensor:
             if id(values) not in shared:
@@ -56,7 +56,7 @@ class Workers:
         )
 
     def rows(self, rows: Tensor) -> Tensor:
-        """All workers' rows (without gradients), in rank order; shares may differ in length."""
+        """Gather all workers' rows (without gradients) in rank order; shares may differ in length."""
         lengths = [0] * self.world
         dist.all_gather_object(lengths, len(rows))
         padded = rows.new_zeros(max(lengths), *rows.shape[1:])
@@ -66,7 +66,7 @@ class Workers:
         return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
 
     def mean(self, values: Mapping[str, float]) -> dict[str, float]:
-        """The mean over workers of named numbers; every worker names the same."""
+        """Return the mean over workers of named numbers; every worker passes the same names."""
         tensor = torch.tensor(list(values.values()), dtype=torch.float64)
         if dist.get_backend() == "nccl":
             tensor = tensor.cuda()
@@ -74,13 +74,13 @@ class Workers:
         return dict(zip(values, (tensor / self.world).tolist(), strict=True))
 
     def numbers(self, numbers: Sequence[int]) -> list[int]:
-        """All workers' numbers, in rank order."""
+        """Gather all workers' numbers in rank order."""
         parts: list[list[int]] = [[]] * self.world
         dist.all_gather_object(parts, list(numbers))
         return [number for part in parts for number in part]
 
     def share_buffers(self, model: nn.Module) -> None:
-        """Give every worker the batch-norm statistics of rank 0, those that a checkpoint keeps."""
+        """Broadcast the batch-norm statistics of rank 0, which a checkpoint keeps, to every worker."""
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)
 
@@ -97,7 +97,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        # Every worker's loss depends on every worker's features: the gradients add up where the features came from.
+        # Every worker's loss depends on every worker's features, so a feature's gradient is the sum over the workers.
         gradient = gradient.contiguous()
         dist.all_reduce(gradient)
         return gradient.chunk(dist.get_world_size())[dist.get_rank()]
