@@ -1,4 +1,4 @@
-"""From an experiment to the keyword arguments of plain functions: weights of terms and levels, ways of matching."""
+"""Convert an experiment to keyword arguments of plain functions: weights of terms and levels, matching options."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hcl.evaluation.matcher import Defects, Matcher
 
 
 def sigmas_of_loss(experiment: Experiment) -> dict[str, float]:
-    """The weight of each term of `hcl.training.losses.TERMS`."""
+    """Return the weight of each term of `hcl.training.losses.TERMS`."""
     loss = experiment.loss
     return {
         "ce": loss.sigma_ce,
@@ -27,18 +27,18 @@ def sigmas_of_loss(experiment: Experiment) -> dict[str, float]:
 
 
 def sigmas_of_fusion(experiment: Experiment) -> dict[str, float]:
-    """The keyword arguments of `hcl.matching.similarity.fuse`."""
+    """Return the keyword arguments of `hcl.matching.similarity.fuse`."""
     return experiment.fusion.model_dump(include={"sigma_global", "sigma_temporal", "sigma_spatial"})
 
 
 def candidate_fusions(experiment: Experiment) -> Float[Tensor, "candidate 3"] | None:
-    """The weights of the levels that validation tries, the experiment's own and the published ones first."""
+    """Return the weights of the levels that validation tries, the experiment's and the published ones first."""
     n = experiment.train.val_fusions
     return drawn_sigmas(n, [list(sigmas_of_fusion(experiment).values()), [1.0, 0.5, 0.5]]) if n else None
 
 
 def training_matching(experiment: Experiment) -> dict[str, Any]:
-    """The keyword arguments of `hcl.training.losses.contrastive_terms`."""
+    """Return the keyword arguments of `hcl.training.losses.contrastive_terms`."""
     matching, loss = experiment.matching, experiment.loss
     return {
         "tuple_sizes": matching.tuple_sizes,
@@ -57,7 +57,7 @@ def training_matching(experiment: Experiment) -> dict[str, Any]:
 
 
 def test_matching(experiment: Experiment) -> dict[str, Any]:
-    """The keyword arguments of `hcl.evaluation.scores.score_pairs`."""
+    """Return the keyword arguments of `hcl.evaluation.scores.score_pairs`."""
     matching = experiment.matching
     return {
         "tuple_sizes": matching.tuple_sizes,
@@ -71,7 +71,7 @@ def test_matching(experiment: Experiment) -> dict[str, Any]:
 
 
 def test_matcher(experiment: Experiment) -> Matcher:
-    """How episodes are compared, in validation and in evaluation."""
+    """Build the matcher of validation and evaluation."""
     matching, fusion = experiment.matching, experiment.fusion
     return Matcher(
         matching.metric,
@@ -93,7 +93,7 @@ def defects(experiment: Experiment) -> Defects:
 
 
 def check_workers(experiment: Experiment) -> None:
-    """Raise ConfigError where several workers would train what one worker does not."""
+    """Raise ConfigError if several workers would give other losses than one worker."""
     train = experiment.train
     if train.workers > 1 and train.regime == "hcl" and defects(experiment).mix_scales:
         raise ConfigError(
@@ -105,7 +105,7 @@ def check_workers(experiment: Experiment) -> None:
 
 
 def check_fusion(experiment: Experiment, reason: str | None) -> None:
-    """Raise ConfigError where episodes go one by one, for some reason, and the fusion asks for more than means."""
+    """Raise ConfigError if episodes must be scored one by one (for `reason`) and the fusion uses more than means."""
     if reason and not test_matcher(experiment).takes_means:
         raise ConfigError(
             f"episodes scored one by one take the mean over shots and tuple sizes ({reason})",

@@ -161,7 +161,7 @@ def fused(levels: Levels, sigmas: Mapping[str, float]) -> Float[np.ndarray, "*ep
 
 
 def accuracies(scores: Float[np.ndarray, "episode query way"], queries: int) -> Float[np.ndarray, "episode"]:
-    """Return the share of right queries of each episode; queries stand class by class, a tie goes to the first class."""
+    """Return each episode's share of right queries, which stand class by class; a tie goes to the first class."""
     return (scores.argmax(axis=-1) == query_classes(scores.shape[-1], queries)).mean(axis=-1)
 
 

@@ -50,7 +50,7 @@ def score_pairs(
     Args:
         zoom_ranks: number of best tuple matches whose patches the spatial level compares.
         swap_axes: reproduce deviation 5; the supports must then be those of one episode.
-        misplaced_semantics: reproduce deviation 7: per tuple size, the embeddings of the batch rows that the release uses.
+        misplaced_semantics: reproduce deviation 7 with the embeddings of the release's batch rows, per tuple size.
         chunk_size: query clips and support clips matched at a time.
         precision: `bfloat16` chooses patches by products of rounded numbers; chosen patches are compared in float32.
     """

@@ -50,7 +50,7 @@ def test_what_limits_the_trials_at_once(
 
 
 def test_a_trial_that_is_larger_than_the_cluster_is_refused() -> None:
-    with pytest.raises(DescriptionError, match="a trial of 4 workers finds no room on 1 x 2"):
+    with pytest.raises(DescriptionError, match="a trial of 4 workers does not fit on 1 x 2"):
         plan(COSTS, TASK, n_nodes=1, per_node=2)
 
 

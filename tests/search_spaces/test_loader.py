@@ -102,9 +102,9 @@ MISTAKES = {  # what stands in the good file, what replaces it, what the message
     "a value twice": (
         "[[2], [3], [2, 3]]",
         "[1, true]",
-        "parameters.matching.tuple_sizes.values: True stands in values twice",
+        "parameters.matching.tuple_sizes.values: True is in values twice",
     ),
-    "a label for a list": ("[[2], [3], [2, 3]]", "[[2], '[2]']", "'[2]' stands in values twice"),
+    "a label for a list": ("[[2], [3], [2, 3]]", "[[2], '[2]']", "'[2]' is in values twice"),
     "a mapping as value": ("[[2], [3], [2, 3]]", "[{a: 1}, 2]", "{'a': 1} is neither a number, a text"),
     "a date as value": (
         "value: 15",
@@ -156,7 +156,7 @@ MISTAKES = {  # what stands in the good file, what replaces it, what the message
     "a constraint that calls": (
         "about: a test",
         "about: a test\nconstraints: ['open(optim.lr) == 1']",
-        "constraints.0: 'open(optim.lr)' may not stand in a constraint; functions: abs, len, max, min",
+        "constraints.0: 'open(optim.lr)' is not allowed in a constraint; functions: abs, len, max, min",
     ),
     "a metric twice": (
         "about: a test",
