@@ -1,4 +1,4 @@
-"""How long ten thousand evaluation records take to become frames: `make bench` prints it."""
+"""Measure the conversion of ten thousand evaluation records to data frames; `make bench` prints it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ N_RUNS, METHODS, DATASETS, SHOTS = 100, ("hcl", "otam", "prototype", "untrained"
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """10,000 records; those of one run with the answers to 1,000 episodes of 25 queries."""
+    """Write 10,000 records; those of one run have the answers to 1,000 episodes of 25 queries."""
     root, rng = tmp_path_factory.mktemp("runs"), np.random.default_rng(0)
     classes = np.argsort(rng.random((1000, 24)), axis=1)[:, :5]
     clips = np.zeros((1000, 5, 6), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Descriptions of clusters: what a file and options say, and what means nothing."""
+"""Test descriptions of clusters from files and options, valid and invalid."""
 
 from __future__ import annotations
 

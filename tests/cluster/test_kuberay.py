@@ -1,4 +1,4 @@
-"""Descriptors for the KubeRay operator: whole, and nothing that it would misread."""
+"""Test descriptors for the KubeRay operator: they are complete, and unknown fields are refused."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_kuberay_lets_nodes_mount_buckets_with_keys_from_a_secret() -> None:
     ],
 )
 def test_a_descriptor_that_the_operator_would_misread_is_told(break_it: Callable[[Any], None], told: str) -> None:
-    """An API server drops fields that it does not know; the schema does not let them pass."""
+    """Check that the schema refuses unknown fields, which an API server would drop silently."""
     content = yaml.safe_load(render_kuberay(WHOLE))
     jsonschema.validate(content, schema())
     break_it(content["spec"])

@@ -1,4 +1,4 @@
-"""Reading space files: what is accepted, and what each mistake is told."""
+"""Test reading space files, and the message for each mistake."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_space_cannot_be_changed(write):
         space.parameters["optim.lr"].low = 0.1
 
 
-MISTAKES = {  # what stands in the good file, what replaces it, what the message must say
+MISTAKES = {  # text in the valid file, its replacement, the expected message
     "unknown key": ("about: a test", "abuot: a test", "abuot: unknown key; did you mean 'about'?"),
     "unknown key of a parameter": (
         "log: true",
@@ -220,7 +220,7 @@ def test_spaces_that_do_not_exist(tmp_path):
 
 
 def test_expanding_aliases_do_not_explode(write):
-    """Nine references to nine references, nine levels deep, end in one short message."""
+    """Check that nine references to nine references, nine levels deep, give one short message."""
     levels = "\n".join(f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 9)}]" for i in range(1, 10))
     laughs = f"l0: &l0 [1, 1]\n{levels}\n"
     text = f"{laughs}name: a\nabout: b\nparameters: {{train.epochs: {{type: fixed, value: *l9}}}}"

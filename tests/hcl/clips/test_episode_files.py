@@ -1,4 +1,4 @@
-"""Episodes as files: what comes back, and what is refused."""
+"""Test writing and reading files of episodes, and refusals."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_other_videos_or_data_sets_are_refused(path: Path) -> None:
 
 
 def test_the_digest_names_the_videos_and_the_episodes() -> None:
-    """Two data sets of the same layout draw the same indices, which are other questions."""
+    """Check that equal indices in two data sets of the same layout have different digests."""
     other = replace(PARTITION, videos=tuple(replace(one, name=f"other_{one.name}") for one in PARTITION.videos))
     one, two = drawn(1), EpisodeList.of(other, drawn(1).episodes, seed=4)
     assert one.episodes.digest() == two.episodes.digest()

@@ -14,7 +14,7 @@ from hcl.config import ADDED, MACHINE_SETTINGS, PUBLISHED, PUBLISHED_EVALUATION,
 from hcl.config.resolve import all_settings, override, resolve
 from hcl.errors import ConfigError
 
-# Where the type alone does not say which other value fits.
+# These settings need a value that fits others too, so that the type alone does not suffice.
 OTHER: dict[str, Any] = {
     "train.min_workers": 1,
     "data.cache_dir": "/local/cache",
@@ -42,7 +42,7 @@ ALONG = {
 
 
 def another_value(path: str) -> Any:
-    """A value of the setting that is not its default."""
+    """Return a value of the setting that is not its default."""
     field = all_settings()[path]
     choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
     if path in OTHER:
@@ -109,7 +109,7 @@ def test_digest_sees_the_number_of_workers_where_batch_norm_makes_it_show(change
 
 
 def test_digests_of_the_shipped_experiments_stay() -> None:
-    """Runs of earlier versions are known by them."""
+    """Check the digests, which identify runs of earlier versions."""
     digests = {name: resolve(name).experiment.digest() for name in ("demo", "hcl", "metaworld_cpu", "published")}
     assert digests == {
         "demo": "1db7838717b0",

@@ -1,4 +1,4 @@
-"""Split lists as they are published and as they go wrong."""
+"""Test split lists in the published format, and invalid ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hcl.datasets.splits import Partition, Split, Video, merge, read_partition, read_split, write_split
 from hcl.errors import SplitError, StorageError
 
-HOSTILE = {  # class -> videos, as the published lists have them, and worse
+HOSTILE = {  # class -> videos, from the published lists, and worse
     "Twisting (wringing) something wet": ("88644", "(Rad)Schlag_die_Bank!_f_cm", "-514AQUrSow_000058"),
     "Putting something, something and [something]": ("a b", "c,d", "*?%04d", "größer", "semi;colon&$(x)`y`"),
     "back\\slash 'quoted\"": (" leading space", "trailing.dots..", "عربي", "100%"),

@@ -1,4 +1,4 @@
-"""Folders of videos as people have them: what is read, what is left out in words, what is refused."""
+"""Test folders of videos in practice: files that are read, left out with a note, or refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hcl.frames.split_making import list_videos, make_splits
 
 
 def files(root: Path, *names: str) -> Path:
-    """Small files, each of its own content."""
+    """Write small files, each with different content."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(name)
@@ -89,7 +89,7 @@ def test_what_is_left_out_is_told_with_a_number_and_an_example(tmp_path: Path) -
     files(root, "lost+found/9.mp4", "a/thumbs/1.jpg", "a/cover.jpg", "b/x.f251.webm", "empty/notes.txt")
     os.symlink(root / "nowhere", root / "a" / "3.mp4")
     tree = read_tree(root)
-    assert list(tree.files) == ["a/1", "b/x.f251"]  # without x.mp4 it is all that there is
+    assert list(tree.files) == ["a/1", "b/x.f251"]  # without x.mp4 it is not a leftover
     assert tree.notes == (
         "1 videos lie in no class folder: left out, such as 'top.mp4'",
         "2 leftovers of a downloader lie beside their videos: left out, such as 'a/1.f137.webm'",

@@ -1,7 +1,7 @@
-"""W workers compute what one computes: losses, gradients and updates, in real process groups.
+"""Test that W workers compute the losses, gradients and updates of one worker, in real process groups.
 
-Four processes are started once. They form a group of four, and then two of them a group of two; each group computes
-everything that is compared and writes it down. The same functions run here for the one worker.
+Four processes are started once. They form a group of four, and then two of them form a group of two; each group
+computes and saves all values to compare. The same functions run in this process for one worker.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 WORLDS = (4, 2)
 
 
-# --- what each group computes ---------------------------------------------------------------------------------------
+# --- computations of each group -------------------------------------------------------------------------------------
 
 
 def wrapped(model: nn.Module, gather: Gather) -> nn.Module:
@@ -61,7 +61,7 @@ def gradients_of(model: nn.Module) -> dict[str, Tensor]:
 def terms_and_gradients(
     gather: Gather, variant: str, dtype: torch.dtype = torch.float64
 ) -> dict[str, tuple[dict[str, float], dict[str, Tensor]]]:
-    """The terms, and the gradients of each term alone and of the weighted total."""
+    """Return the terms, and the gradients of each term and of the weighted total."""
     settings = VARIANTS[variant]
     model = wrapped(tiny_model(**settings["model"]).to(dtype), gather).train()
     (batch,) = batches(gather, 1)
@@ -83,7 +83,7 @@ def terms_and_gradients(
 
 
 def three_steps(gather: Gather) -> tuple[list[dict[str, float]], dict[str, Tensor], dict[str, Tensor]]:
-    """In float32, by `train_step`: what it returns, the last gradients, the weights afterwards."""
+    """Run `train_step` in float32; return its values, the last gradients, and the weights afterwards."""
     model = wrapped(tiny_model(dropout=0.1), gather).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     loss = PairLoss(model, SIGMAS, MATCHING, gather)
@@ -93,7 +93,7 @@ def three_steps(gather: Gather) -> tuple[list[dict[str, float]], dict[str, Tenso
 
 
 def not_finite(gather: Gather) -> tuple[list[str], list[int]]:
-    """The terms and clips that a worker names where the classification of the last worker's clips is not finite."""
+    """Return the terms and clips that a worker reports if the last worker's classification is not finite."""
     model = wrapped(tiny_model(), gather).train()
     finite = PairLoss(model, SIGMAS, MATCHING, gather)
 
@@ -138,12 +138,12 @@ def everything(gather: Gather) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str, Any]]]:
-    """By the number of workers: what each rank computed."""
+    """Return the results of each rank by the number of workers."""
     return {1: [everything(OneProcess())]} | computed(everything, WORLDS, tmp_path_factory.mktemp("group"))
 
 
 def error_of(ours: Tensor, one: Tensor, at_least: float = 0.0) -> float:
-    """Relative L2 error; what should vanish is held to `at_least`."""
+    """Return the relative L2 error, with the norm replaced by `at_least` if it is smaller."""
     return float((ours - one).double().norm() / max(float(one.double().norm()), at_least))
 
 
@@ -151,7 +151,7 @@ def joined(tensors: dict[str, Tensor]) -> Tensor:
     return torch.cat([value.flatten() for _, value in sorted(tensors.items())]).double()
 
 
-# --- what must be equal ---------------------------------------------------------------------------------------------
+# --- comparisons ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("term", [*TERMS, "total"])
@@ -177,8 +177,8 @@ def test_terms_and_gradients_in_float32(results, world, variant, term):
     for rank in range(world):
         ours, our_gradients = results[world][rank]["terms in float32"][variant][term]
         assert ours == pytest.approx(values, rel=1e-5)
-        # Of temporal_cycle, gradients nearly cancel: another library of convolutions moves them by 3e-5. That they are
-        # the same is held to 1e-10 in float64, above.
+        # Gradients of temporal_cycle nearly cancel: another library of convolutions changes them by 3e-5. The test in
+        # float64 above requires 1e-10.
         assert error_of(joined(our_gradients), joined(gradients)) <= 1e-4
 
 

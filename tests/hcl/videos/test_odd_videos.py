@@ -1,4 +1,4 @@
-"""A wide table of videos with a known picture, each of which is stored as it is shown, or refused with the reason."""
+"""Test that many kinds of videos with a known picture are stored as displayed, or refused with the reason."""
 
 from __future__ import annotations
 
@@ -98,14 +98,14 @@ INTERLACED = {
         "mp4", "libx264", "yuvj420p", fields="tff", options=TFF, matrix=1, full_range=True
     ),
 }
-OTHERS = {  # that OpenCV does not read, or shows the wrong way round
+OTHERS = {  # OpenCV does not read these, or shows them with a wrong orientation
     "av1": Made("mp4", "libsvtav1", "yuv420p"),
     "av1, 10 bits": Made("webm", "libsvtav1", "yuv420p10le"),
 }
 
 
 def stored(source: Path, options: FrameOptions = WHOLE) -> tuple[VideoRecord, list[np.ndarray]]:
-    """The record and the frames, after two extractions that agree."""
+    """Extract twice, require equal results, and return the record and the frames."""
     folder = source.parent / "c" / source.stem
     records = [extract_video(source, folder, options) for _ in range(2)]
     assert records[0] == records[1]
@@ -120,8 +120,8 @@ def assert_shown(
     levels: float = 8.0,
     as_shown: Callable[[np.ndarray], np.ndarray] = lambda pixels: pixels,
 ) -> None:
-    """The patches' colours to eight levels (lossy codecs and limited ranges take up to five, a wrong matrix or range
-    adds ten and more), and the bar to one pixel, a third of what it moves in a field's time."""
+    """Assert the patches' colours to eight levels (lossy codecs and limited ranges change up to five, a wrong matrix or
+    range at least ten), and the bar to one pixel, a third of its movement between fields."""
     expected = as_shown(picture(time, size))
     assert frame.shape == expected.shape
     assert np.abs(patches_of(frame) - patches_of(expected)).max() < levels
@@ -187,7 +187,7 @@ def test_fields_that_are_not_flagged_stay_together(tmp_path: Path) -> None:
 
 
 TURNS = {
-    "90": ((90,), lambda pixels: np.rot90(pixels, -1), "opencv"),  # how a shown frame is brought back
+    "90": ((90,), lambda pixels: np.rot90(pixels, -1), "opencv"),  # the inverse of the display's rotation
     "180": ((180,), lambda pixels: np.rot90(pixels, 2), "opencv"),
     "270": ((270,), lambda pixels: np.rot90(pixels, 1), "opencv"),
     "left to right": ((0, True, False), lambda pixels: pixels[:, ::-1], "pyav"),
@@ -235,7 +235,7 @@ def test_streams_that_switch_midway(tmp_path: Path, name: str) -> None:
             n_frames += segment.n_frames
     record, frames = stored(source)
     assert (record.status, record.n_frames) == ("ok", n_frames)
-    size = SWITCHES[name][0].size  # the later ones take the first one's
+    size = SWITCHES[name][0].size  # later frames take the first one's size
     scale = size[0] / SWITCHES[name][-1].size[0]
     for index, frame in enumerate(frames):
         is_scaled = "size" in name and index >= SWITCHES[name][0].n_frames
@@ -296,7 +296,7 @@ def test_names_that_are_not_utf8_in_metadata(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("first", ["av", "cv2"])
 def test_both_libraries_live_in_one_process(tmp_path: Path, first: str) -> None:
-    """Both carry an FFmpeg; the order in which they are loaded must not matter."""
+    """Load both libraries, which each contain an FFmpeg, in both orders."""
     sources = [INTERLACED["mpeg2, tff"].write(tmp_path / "i.mpg"), PROGRESSIVE["h264"].write(tmp_path / "p.mp4")]
     script = f"""
 import {first}
