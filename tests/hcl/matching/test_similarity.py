@@ -1,4 +1,4 @@
-"""Compare similarities with loops over pairs, tuples and patches, which `tests.hcl.training.test_losses` uses too."""
+"""Check the similarities against loops over pairs, tuples and patches, which other tests use as well."""
 
 from __future__ import annotations
 
