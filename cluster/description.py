@@ -90,7 +90,7 @@ class Description(_Part):
     @model_validator(mode="after")
     def _works(self) -> Description:
         if self.gpu is None and self.cpu is None:
-            raise ValueError("neither gpu nor cpu nodes: nothing would do the work")
+            raise ValueError("there are neither gpu nor cpu nodes to do the work")
         if self.head.count != 1:
             raise ValueError("head.count: a cluster has one head")
         return self

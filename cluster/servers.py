@@ -44,7 +44,7 @@ def token_for(url: str) -> Token | None:
     token = find_token()
     if token is None:
         raise JobError(
-            "the cluster asks for a token, and there is none here", where=url, remedy=f"put the cluster's into {PLACES}"
+            "the cluster requires a token, and none was found", where=url, remedy=f"put its token into {PLACES}"
         )
     return _check(url, _version(url, token), token)
 

@@ -76,7 +76,7 @@ def _read(path: Path) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which a key stands once and 1e-4 is a number; PyYAML allows registration on classes only."""
+    """Load safe YAML without duplicate keys and with 1e-4 as a number; PyYAML allows registration on classes only."""
 
 
 def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -85,7 +85,7 @@ def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict
         if not isinstance(key, yaml.ScalarNode):
             continue
         if key.value in seen:
-            problem = f"the key {key.value!r} stands here twice"
+            problem = f"the key {key.value!r} is given twice"
             raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
         seen.add(key.value)
     return loader.construct_mapping(node, deep=True)

@@ -128,7 +128,7 @@ class BlockStore:
                 raise
             (self._folder(start) / _WHOLE).unlink(missing_ok=True)
             self.mend(start, min(start + self.size, self.n_clips))
-            _LOG.warning("%s %s: the block has been made again", error.where, error.problem)
+            _LOG.warning("%s %s: the block was computed again", error.where, error.problem)
             return self._opened(start, view, clips)
 
     def _checked_block(self, first: int, view: int) -> dict[str, np.ndarray]:

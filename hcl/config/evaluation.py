@@ -57,5 +57,5 @@ class Fusion(Section):
     @model_validator(mode="after")
     def _something_counts(self) -> Self:
         if self.sigma_global + self.sigma_temporal + self.sigma_spatial == 0:
-            raise ValueError("all three sigmas are 0: nothing would be compared")
+            raise ValueError("all three sigmas are 0, so that no level would be compared")
         return self

@@ -38,7 +38,7 @@ def lines_of_names(path: Path, classes: Collection[str]) -> list[tuple[str | Non
             raise SplitError(f"class {shown(class_name)} has a blank name", where=where, remedy="write the name")
         if seen.setdefault(class_name, number) != number:
             raise SplitError(
-                f"class {shown(class_name)} stands here and in line {seen[class_name]}",
+                f"class {shown(class_name)} is listed here and in line {seen[class_name]}",
                 where=where,
                 remedy="name it once",
             )

@@ -48,7 +48,7 @@ def read_pickle(path: Path) -> Float32[np.ndarray, "row dim"]:
             raise ValueError(f"an array of shape {array.shape}, expected finite numbers of shape (class, dim)")
     except _Refusal as refusal:
         raise DataError(
-            f"asks for {refusal}, which has nothing to do with an array; it was not run",
+            f"names {refusal}, which no array needs; it was not run",
             where=str(path),
             remedy="do not use this file; get the embeddings from the released code, or make them: hcl data embed",
         ) from None

@@ -146,9 +146,9 @@ def _files(data_root: Path, dataset: str, partition: str) -> tuple[Path, Path]:
 def _read(data_root: Path, dataset: str, partition: str) -> tuple[Partition, list[str]]:
     """Read a partition, and return it with notes on corrections of its lists."""
     class_file, list_file = _files(data_root, dataset, partition)
-    known = Known(Path(data_root), dataset)
+    names = Known(Path(data_root), dataset)
     lines = _lines(class_file), _lines(list_file)
-    reading = put_right(*lines, as_it_is=known.as_it_is, by_spelling=known.by_spelling)
+    reading = put_right(*lines, as_it_is=names.as_it_is, by_spelling=names.by_spelling)
     verified = _verified(dataset, partition, (class_file, reading.classes), (list_file, reading.videos))
     return verified, [f"{list_file}: {note}" for note in reading.notes]
 
@@ -202,7 +202,7 @@ def _video(line: str, where: str) -> Video:
 
 def _refuse_repeated(first: int, number: int, *, what: str, where: str) -> None:
     if first != number:
-        raise SplitError(f"{what} stands here and in line {first}", where=where, remedy="name it once")
+        raise SplitError(f"{what} is listed here and in line {first}", where=where, remedy="name it once")
 
 
 def _refuse_empty_classes(partition: Partition, *, where: str) -> None:

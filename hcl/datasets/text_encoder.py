@@ -76,7 +76,7 @@ def _load(model: str, pooling: Pooling) -> tuple[Any, torch.nn.Module]:
         )
     if others := [key for key in untrained if "pooler" not in key]:
         raise BackboneError(
-            f"lacks {len(others)} of its weights, such as {others[0]}", where=f"--model {model}", remedy="get it anew"
+            f"lacks {len(others)} of its weights, such as {others[0]}", where=f"--model {model}", remedy="get it again"
         )
     return tokenizer, encoder.eval()
 

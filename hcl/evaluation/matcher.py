@@ -59,7 +59,7 @@ class Matcher:
 
     @property
     def looking(self) -> dict[str, Any]:
-        """The keyword arguments of `hcl.evaluation.scores.look_up`."""
+        """Return the keyword arguments of `hcl.evaluation.scores.look_up`."""
         sizes = self.options["tuple_sizes"]
         return {"metric": self.metric, "tuple_sizes": sizes, "triples": self.triples, "over_shots": self.over_shots}
 

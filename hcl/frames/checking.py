@@ -83,7 +83,7 @@ class DatasetCheck:
                     names = some([video.key for video in videos], 3)
                     warnings.append(f"{name}: {len(videos):,} of {len(listed.videos):,} videos {what}: {names}")
         if self.repeated:
-            warnings.append(f"{len(self.repeated):,} videos stand in several classes: {some(self.repeated, 3)}")
+            warnings.append(f"{len(self.repeated):,} videos are listed in several classes: {some(self.repeated, 3)}")
         return warnings
 
 

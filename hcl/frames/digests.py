@@ -103,6 +103,6 @@ def _write(images_root: Path, cached: Mapping[str, _CachedDigest]) -> None:
         except StorageError:
             continue
     warnings.warn(
-        f"the digests of the frames in {images_root} can be kept nowhere: every command reads all of these frames",
+        f"the digests of the frames in {images_root} cannot be cached: every command reads all of these frames",
         stacklevel=2,
     )

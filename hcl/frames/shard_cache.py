@@ -52,7 +52,7 @@ class ShardCache:
         except DataError as error:
             frames = video.read(indices)  # raises if the shard itself is damaged too
             self._drop(video.shard, copy)
-            _LOG.warning("%s; the copy is made again", str(error).partition("\n")[0])
+            _LOG.warning("%s; the shard is copied again", str(error).partition("\n")[0])
             return frames
 
     def _copy_of(self, shard: Shard) -> IO[bytes] | None:

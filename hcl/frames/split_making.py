@@ -125,7 +125,7 @@ def class_counts(sizes: Mapping[str, float], n_classes: int) -> dict[str, int]:
         raise ConfigError(
             f"got {given}: {made} of {n_classes} classes",
             where="--train, --val, --test",
-            remedy="every partition needs a class, and no class can stand in two",
+            remedy="give every partition at least one class, and no more classes than there are",
         )
     return counts
 

@@ -153,7 +153,7 @@ def _make_resnet(name: str, weights: str) -> Backbone:
             raise BackboneError(
                 f"the ImageNet weights of {name} in the cache of torch.hub hold more than tensors",
                 where=torch.hub.get_dir(),
-                remedy="delete that file and run the command again: it is downloaded anew",
+                remedy="delete that file and repeat the command, which downloads it again",
             ) from error
         except (OSError, RuntimeError) as error:  # RuntimeError: a proxy's page or a partial file came
             raise BackboneError(

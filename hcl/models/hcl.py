@@ -98,7 +98,8 @@ class MatchingHeads(nn.Module):
         project: bool = True,
         embeddings: Float[Tensor, "clip embedding"] | None = None,
     ) -> ClipFeatures:
-        """
+        """Compute the matching features of clips.
+
         Args:
             rows: rows of the patch grid.
             project: apply the learnt projections; false is the release's test path (deviation 4).

@@ -76,7 +76,7 @@ def scenery(domain: str, rng: np.random.Generator, size: int) -> tuple[Image, St
 
 
 def filmed(domain: str, frames: Image, rng: np.random.Generator) -> Image:
-    """What the domain's camera makes of drawn frames (frame, height, width, 3): dimmed, shaken, or as drawn."""
+    """Apply the domain's camera to drawn frames (frame, height, width, 3): dim them, shake them, or change nothing."""
     if domain == "dim":
         noise = rng.standard_normal((*frames.shape[:3], 1), dtype=np.float32) * 5
         return np.clip(frames * np.float32(0.3) + (noise + 14), 0, 255).astype(np.uint8)

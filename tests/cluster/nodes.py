@@ -221,7 +221,7 @@ class LocalCluster:
 
 @contextmanager
 def standing_still(nodes: Sequence[Node], actor: str) -> Iterator[None]:
-    """For the duration of a block, stop each of these actors during its next call."""
+    """Stop each of these actors during its next call, for the duration of a block."""
     stopped: set[int] = set()
     over = threading.Event()
 

@@ -74,7 +74,7 @@ def test_a_token_is_sent_only_to_a_server_that_asks(serve, monkeypatch: pytest.M
     assert Handler.seen[0] is None and set(Handler.seen[1:]) == {"Bearer right"}
 
 
-@pytest.mark.parametrize(("token", "text"), [(None, "there is none here"), ("wrong", "token from RAY_AUTH_TOKEN")])
+@pytest.mark.parametrize(("token", "text"), [(None, "none was found"), ("wrong", "token from RAY_AUTH_TOKEN")])
 def test_a_missing_and_a_wrong_token_are_told_apart(
     serve, monkeypatch: pytest.MonkeyPatch, token: str | None, text: str
 ) -> None:

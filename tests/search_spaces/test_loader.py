@@ -139,7 +139,7 @@ MISTAKES = {  # text in the valid file, its replacement, the expected message
     "a key twice": (
         "about: a test",
         "about: a test\nabout: again",
-        "line 4: not valid YAML: the key 'about' stands here twice",
+        "line 4: not valid YAML: the key 'about' is given twice",
     ),
     "broken YAML": ("parameters:", "parameters: [", "not valid YAML"),
     "an object": ("about: a test", "about: !!python/object/apply:os.getcwd []", "not valid YAML: could not determine"),

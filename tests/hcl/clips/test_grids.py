@@ -144,7 +144,7 @@ def test_a_damaged_block_is_made_again_where_something_can_make_it(store, fault,
             for view in range(2):
                 assert np.array_equal(mended.read(clip, view).numpy(), values(0, 11)[clip, view])
     assert made == [(0, 8)]
-    assert "clips-0" in caplog.text and "the block has been made again" in caplog.text
+    assert "clips-0" in caplog.text and "the block was computed again" in caplog.text
 
 
 def test_a_block_that_cannot_be_made_again_is_an_error(store):

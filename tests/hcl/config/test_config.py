@@ -174,7 +174,7 @@ LEAK = {"semantic": True, "leaking_semantics": True}
         ({"model": {"d_model": 42, "n_heads": 2, "position_embedding": "2d_sine"}}, "multiple of 4"),
         ({"model": {"d_model": 15, "n_heads": 3, "position_embedding": "2d_learned"}}, "even d_model"),
         ({"matching": {"tuple_sizes": (2, 2)}}, "distinct"),
-        ({"fusion": {"sigma_global": 0, "sigma_temporal": 0, "sigma_spatial": 0}}, "nothing would be compared"),
+        ({"fusion": {"sigma_global": 0, "sigma_temporal": 0, "sigma_spatial": 0}}, "no level would be compared"),
         ({"train": {"classes_per_batch": 24, "workers": 5}}, "workers=5"),
         ({"data": {"selection_partition": "test"}}, "data.protocol=published"),
         ({"data": {"train_partitions": ("train", "val")}}, "classes it must not see"),

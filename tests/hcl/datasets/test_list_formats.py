@@ -145,7 +145,7 @@ def test_two_names_that_become_one_are_refused(tmp_path: Path) -> None:
     write_lists(data_root(tmp_path), "{c}/{v}.mp4")
     path = tmp_path / "splits" / "toy" / "test.list"
     path.write_text("sit/v 0.mp4\nsit/v 0.avi\n")
-    with pytest.raises(SplitError, match="video 'sit/v 0' stands here and in line 1"):
+    with pytest.raises(SplitError, match="video 'sit/v 0' is listed here and in line 1"):
         read_split(tmp_path, "toy")
 
 

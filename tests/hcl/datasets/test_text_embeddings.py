@@ -66,7 +66,7 @@ def test_both_published_forms_of_names_are_read(tmp_path: Path) -> None:
     [
         ("kick,kick", "1 of 2 classes have no line: 'sit'"),
         ("kick,kick\nsit,", r"line 2: class 'sit' has a blank name"),
-        ("kick,kick\nsit,sit\nkick,k", r"line 3: class 'kick' stands here and in line 1"),
+        ("kick,kick\nsit,sit\nkick,k", r"line 3: class 'kick' is listed here and in line 1"),
         ("", "has no lines"),
     ],
 )
@@ -89,7 +89,7 @@ def test_folders_are_spelled_out() -> None:
 def test_numpys_own_pickles_are_read(tmp_path: Path, protocol: int, dtype: str) -> None:
     path = pickled(tmp_path / "x.pkl", VECTORS.astype(dtype), protocol)
     if protocol == 5:  # it uses numpy's _frombuffer, which no published file needs
-        with pytest.raises(DataError, match=r"asks for 'numpy\._core\.numeric\._frombuffer'"):
+        with pytest.raises(DataError, match=r"names 'numpy\._core\.numeric\._frombuffer'"):
             read_pickle(path)
         return
     np.testing.assert_array_equal(read_pickle(path), VECTORS.astype(dtype).astype(np.float32))
@@ -132,7 +132,7 @@ def test_a_malicious_pickle_runs_nothing(
         call = (getattr, ("owned", "upper"))
     for value in (Malicious(call), [VECTORS, Malicious(call)]):
         path = pickled(tmp_path / "x.pkl", value, protocol)
-        with pytest.raises(DataError, match="asks for .* it was not run") as caught:
+        with pytest.raises(DataError, match="names .* it was not run") as caught:
             read_pickle(path)
         assert caught.value.remedy
         assert not (tmp_path / "owned").exists()

@@ -132,7 +132,7 @@ def test_one_file_under_two_classes_is_warned_of(tmp_path: Path) -> None:
     listed = tmp_path / "splits" / "toy" / "test.list"
     listed.write_text(listed.read_text() + "d/c-1\n")
     frames(tmp_path, "d/c-1")
-    assert check_dataset(tmp_path, "toy").warnings() == ["1 videos stand in several classes: 'c-1'"]
+    assert check_dataset(tmp_path, "toy").warnings() == ["1 videos are listed in several classes: 'c-1'"]
 
 
 def test_the_effective_split_is_what_training_gets(tmp_path: Path) -> None:

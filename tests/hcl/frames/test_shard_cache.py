@@ -108,9 +108,9 @@ def test_a_damaged_copy_is_made_again_from_the_shared_one(
         copy.unlink()
     assert cache.read(one, [0]) == [b"0 0 0 " * 999]
     assert not copies(cache.folder)
-    assert "; the copy is made again" in caplog.text and copy.name in caplog.text
+    assert "; the shard is copied again" in caplog.text and copy.name in caplog.text
     assert cache.read(one, [1]) == [b"0 0 1 " * 999]
-    assert len(copies(cache.folder)) == 1, "it is made again"
+    assert len(copies(cache.folder)) == 1, "it is copied again"
 
 
 def test_a_process_keeps_few_copies_open(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -357,7 +357,7 @@ def test_digests_of_a_folder_that_cannot_be_written_go_elsewhere(
     FrameStore(images).digest(partition_of("v"))
     monkeypatch.setenv("HOME", str(images / "c" / "v" / "0.jpg"))
     monkeypatch.setattr(FrameFolder, "_bytes", lambda self, path: path.read_bytes())
-    with pytest.warns(UserWarning, match="can be kept nowhere"):
+    with pytest.warns(UserWarning, match="cannot be cached"):
         FrameStore(images).digest(partition_of("v"))
 
 
