@@ -58,7 +58,7 @@ def dump_yaml(content: Any) -> str:
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=False, width=110)
 
 
-# PyYAML raises all of these for tags whose values do not suit them, such as `!!int x`, `!!bool x`, `!!float ""`.
+# PyYAML raises all of these for values that do not fit their tag, such as `!!int x`, `!!bool x`, `!!float ""`.
 _NOT_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError)
 
 

@@ -31,7 +31,7 @@ _N_READERS = 8  # threads: reading waits for the disk, and hashing releases the 
 
 class _CachedDigest(NamedTuple):
     stamp: str  # `FrameFolder.stamp`
-    digest: str  # `decoding.frames_digest`
+    digest: str  # `hcl.videos.jpegs.frames_digest`
 
 
 def content_digests(
@@ -66,7 +66,7 @@ def content_digests(
                 fresh[key] = _CachedDigest(stamps[key], digest)
             on_video()
     if fresh:
-        _write(images_root, {**_read(images_root), **fresh})  # another process may have added some meanwhile
+        _write(images_root, {**_read(images_root), **fresh})  # read again, because another process may have added some
     return digests
 
 

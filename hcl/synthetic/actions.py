@@ -184,7 +184,7 @@ def _pendulum(stage: Stage) -> Painter:
     reach, pivot = math.radians(stage.draw(34, 42)), np.array([stage.draw(0.46, 0.54), stage.draw(0.06, 0.16)])
 
     def paint(frame: Image, phase: float) -> None:
-        angle = math.pi / 2 + reach * math.cos(3 * math.pi * phase)  # the greater the angle, the further left
+        angle = math.pi / 2 + reach * math.cos(3 * math.pi * phase)  # a greater angle is further to the left
         rod = np.array([[0, -0.012], [length, -0.012], [length, 0.012], [0, 0.012]])
         polygon(frame, rod @ rotation(angle) + pivot, body.mark)
         stamp(frame, body, pivot + heading(angle) * length, radius, turn=angle)

@@ -62,7 +62,7 @@ def make_benchmark(
         data_root: receives videos/synth_<domain>/<class>/<video>.<container> and splits/synth_<domain>/.
         size: side of the square frames in pixels, an even number.
         workers: number of processes, which never changes a result; None means one for each CPU, at most eight.
-        overwrite: replace data sets that were made with other options, or by something else, instead of refusing.
+        overwrite: replace data sets that were made with other options or by another program, instead of raising.
         on_video: called with (videos written so far, videos to write).
 
     Returns:

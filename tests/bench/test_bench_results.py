@@ -20,12 +20,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root, rng = tmp_path_factory.mktemp("runs"), np.random.default_rng(0)
     classes = np.argsort(rng.random((1000, 24)), axis=1)[:, :5]
     clips = np.zeros((1000, 5, 6), dtype=np.int64)
-    asked = Questions("e", tuple(map(str, range(24))), classes, clips[..., :1], clips[..., 1:])
+    questions = Questions("e", tuple(map(str, range(24))), classes, clips[..., :1], clips[..., 1:])
     for run in range(N_RUNS):
         for dataset in range(DATASETS):
             for method in METHODS:
                 for shot in range(1, SHOTS + 1):
-                    outcomes = Outcomes(asked, rng.integers(0, 5, (1000, 5, 5)).astype(np.uint8))
+                    outcomes = Outcomes(questions, rng.integers(0, 5, (1000, 5, 5)).astype(np.uint8))
                     accuracy = float(outcomes.accuracies.mean())
                     record = results.EvaluationRecord(
                         run=f"run{run}", method=method, train_dataset="data", dataset=f"data{dataset}",

@@ -87,8 +87,8 @@ def test_the_head_of_a_slurm_job_is_an_address_of_its_own(tmp_path: Path) -> Non
     """Use the head's name, which /etc/hosts may map to an unreachable address, only if no address is known."""
     way = slurm(tmp_path, RUNS, names="node7\n127.0.0.1")
     assert "hcl of 127.0.0.1:30123" in way.stdout
-    told = slurm(tmp_path, RUNS, names="node7\n127.0.0.1", HCL_HEAD_ADDRESS="10.1.2.3")
-    assert "hcl of 10.1.2.3:30123" in told.stdout
+    outcome = slurm(tmp_path, RUNS, names="node7\n127.0.0.1", HCL_HEAD_ADDRESS="10.1.2.3")
+    assert "hcl of 10.1.2.3:30123" in outcome.stdout
 
 
 def test_on_every_node_ray_has_a_folder_that_is_the_users_alone_and_goes_with_the_job(tmp_path: Path) -> None:

@@ -55,14 +55,14 @@ def contained(root: Path, *, reads_only: bool = True) -> Iterator[None]:
     before = _content(root) if reads_only else {}
     _Watch.root = Path(os.path.realpath(root))
     _Watch.seen.clear()
-    told = None
+    raised = None
     try:
         yield
     except OURS as error:
-        told = error
+        raised = error
     finally:
         _Watch.root = None
-    assert told is None or (told.problem and told.where), f"{told!r} does not say what was wrong, and where"
+    assert raised is None or (raised.problem and raised.where), f"{raised!r} does not say what was wrong, and where"
     assert not _Watch.seen, f"reading did {_Watch.seen}"
     assert not reads_only or _content(root) == before, "reading changed what was there"
 

@@ -186,9 +186,9 @@ def test_answers(tmp_path: Path, answers: dict[str, bytes], data: st.DataObject)
                      np.array([["2026-01-01"]], "datetime64[D]"), np.full((1, 2), 7), np.array(["a\ud800"])]),
 )  # fmt: skip
 def test_answers_of_other_kinds(tmp_path: Path, name: str, array: np.ndarray) -> None:
-    asked = {part: getattr(QUESTIONS, part) for part in ("classes", "support", "query")}
+    questions = {part: getattr(QUESTIONS, part) for part in ("classes", "support", "query")}
     files = {
-        "episodes-d.npz": {**asked, "class_names": np.array(["a", "b", "c"])},
+        "episodes-d.npz": {**questions, "class_names": np.array(["a", "b", "c"])},
         "one.npz": {"answers": ANSWERS, "digest": np.array("d")},
     }
     for file, arrays in files.items():

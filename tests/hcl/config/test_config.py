@@ -199,7 +199,7 @@ def test_protocol_published_may_choose_on_test() -> None:
 
 
 def test_the_published_protocol_is_all_of_it_or_nothing() -> None:
-    asked = override(Experiment(), PUBLISHED_EVALUATION).evaluation
-    assert (asked.episodes, asked.queries, asked.overlapping, asked.protocol) == (3000, 5, True, "published")
+    preset = override(Experiment(), PUBLISHED_EVALUATION).evaluation
+    assert (preset.episodes, preset.queries, preset.overlapping, preset.protocol) == (3000, 5, True, "published")
     with pytest.raises(ConfigError, match=r"protocol=published means evaluation\.episodes=3000, not 100"):
         override(Experiment(), {**PUBLISHED_EVALUATION, "evaluation.episodes": 100})

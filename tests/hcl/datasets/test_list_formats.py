@@ -41,9 +41,9 @@ def write_lists(root: Path, line: str, *, classes: str = "{c}") -> None:
         (folder / f"{part}_class.txt").write_text(classes.format(c=class_name))
 
 
-def read(classes: Lines, videos: Lines, *known: str) -> Reading:
+def read(classes: Lines, videos: Lines, *existing: str) -> Reading:
     """Read lines while only some names exist."""
-    return put_right(classes, videos, as_it_is=known.__contains__, by_spelling=known.__contains__)
+    return put_right(classes, videos, as_it_is=existing.__contains__, by_spelling=existing.__contains__)
 
 
 FORMS = {
@@ -71,8 +71,8 @@ def test_what_is_unambiguous_is_read_and_told(tmp_path: Path, form: str, has_fra
     assert inventory.notes == split.notes == check_dataset(tmp_path, "toy").notes
 
 
-def respelled(name: str, how: str) -> str:
-    match how:
+def respelled(name: str, spelling: str) -> str:
+    match spelling:
         case "case":
             return name.upper().replace("SS", "ß") if "ß" in name else name.upper()
         case "underscores":
@@ -81,18 +81,18 @@ def respelled(name: str, how: str) -> str:
 
 
 @pytest.mark.parametrize("has_frames", [False, True], ids=["videos", "frames"])
-@pytest.mark.parametrize("how", ["case", "underscores", "unicode"])
-def test_another_spelling_on_disk_is_found(tmp_path: Path, how: str, has_frames: bool) -> None:
+@pytest.mark.parametrize("spelling", ["case", "underscores", "unicode"])
+def test_another_spelling_on_disk_is_found(tmp_path: Path, spelling: str, has_frames: bool) -> None:
     write_lists(data_root(tmp_path, frames=has_frames), "{c}/{v}")
     for path in sorted((tmp_path / ("images" if has_frames else "videos") / "toy").rglob("*"), reverse=True):
         if path.suffix != ".jpg":
-            path.rename(path.with_name(respelled(path.stem, how) + path.suffix))
+            path.rename(path.with_name(respelled(path.stem, spelling) + path.suffix))
     inventory = take_inventory(tmp_path, "toy")
     assert not inventory.missing
     split = read_split(tmp_path, "toy")
     assert split.partitions["val"].videos[0] == Video("kicken größer", "v 0")  # records keep the list's spelling
     if not has_frames:
-        n = {"case": 9, "underscores": 9, "unicode": 3}[how]
+        n = {"case": 9, "underscores": 9, "unicode": 3}[spelling]
         assert [note.partition(",")[0] for note in inventory.notes] == [
             f"{n} videos were found under another spelling of their names"
         ]

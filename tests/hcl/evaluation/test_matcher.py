@@ -180,10 +180,10 @@ def test_validation_combines_shots_and_sizes_as_the_evaluation_does(over_shots, 
     matcher = Matcher("auto", True, MATCHING, triples=triples, over_shots=over_shots)
     features = features_of(heads, tokens, ROWS, project=True)
     table = {name: value.numpy() for name, value in score_pairs(features, features, **MATCHING).items()}
-    asked = {"metric": "auto", "tuple_sizes": (2, 3), "triples": triples, "over_shots": over_shots}
-    assert_same_levels(episode_levels(heads, tokens, ROWS, few, matcher), look_up(table, few, **asked))
+    options = {"metric": "auto", "tuple_sizes": (2, 3), "triples": triples, "over_shots": over_shots}
+    assert_same_levels(episode_levels(heads, tokens, ROWS, few, matcher), look_up(table, few, **options))
     plain = episode_levels(heads, tokens, ROWS, few, Matcher("auto", True, MATCHING))
-    assert not np.allclose(plain.temporal, look_up(table, few, **asked).temporal)
+    assert not np.allclose(plain.temporal, look_up(table, few, **options).temporal)
 
 
 def test_validation_tells_the_best_of_the_tried_weights():

@@ -110,9 +110,9 @@ def test_files_are_opened_where_there_are_no_frames_and_frames_where_there_are(t
     video_file(tmp_path, "b/b-0")
     drop(tmp_path, "b/b-1")
     path = video_file(tmp_path, "b/b-1")
-    asked = []
-    check = check_dataset(tmp_path, "toy", open_files=lambda files: asked.append(files) or {"b/b-1": "not a video"})
-    (opened,) = asked
+    calls = []
+    check = check_dataset(tmp_path, "toy", open_files=lambda files: calls.append(files) or {"b/b-1": "not a video"})
+    (opened,) = calls
     assert opened.pop("b/b-1") == path and len(opened) == 11
     assert all(place == tmp_path / "images" / "toy" / key for key, place in opened.items())
     train = check.partitions[0]

@@ -171,16 +171,16 @@ def test_imagenet_weights_that_cannot_be_had_name_the_remedies(monkeypatch, erro
 
 
 def test_downloaded_imagenet_weights_are_used(monkeypatch, resnet18_state):
-    asked = []
+    requests = []
 
     def download(url, *arguments, **settings):
-        asked.append((url, settings.get("check_hash")))
+        requests.append((url, settings.get("check_hash")))
         return dict(resnet18_state)
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", download)
     network = make_backbone("resnet18", "imagenet")
     assert torch.equal(network.body[0].weight, resnet18_state["conv1.weight"])
-    assert len(asked) == 1 and "resnet18" in asked[0][0] and asked[0][1] is True
+    assert len(requests) == 1 and "resnet18" in requests[0][0] and requests[0][1] is True
 
 
 def test_a_download_that_has_changed_since_is_downloaded_again(tmp_path, monkeypatch, caplog):

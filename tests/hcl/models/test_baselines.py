@@ -68,8 +68,8 @@ def naive_matching(net: MatchingNet, query: Tensor, support: Tensor) -> Tensor:
     read, state = net.lstm(support.reshape(-1, 1, support.shape[-1]))
     rows = []
     for q in query:
-        asked, _ = net.lstm(q[None, None], state)
-        weights = [torch.exp((asked[0, 0] * s).sum() / torch.sqrt((s * s).sum())) for s in read[:, 0]]
+        query_read, _ = net.lstm(q[None, None], state)
+        weights = [torch.exp((query_read[0, 0] * s).sum() / torch.sqrt((s * s).sum())) for s in read[:, 0]]
         shot = support.shape[1]
         rows.append(torch.stack([sum(weights[c * shot : (c + 1) * shot]) / sum(weights) for c in range(len(support))]))
     return torch.stack(rows)

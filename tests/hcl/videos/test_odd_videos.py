@@ -128,59 +128,59 @@ def assert_shown(
     assert abs(bar_in(frame) - bar_at(time, size[0])) <= 1
 
 
-def made(tmp_path: Path, how: Made) -> Path:
-    return how.write(tmp_path / f"video.{how.extension}")
+def made(tmp_path: Path, video: Made) -> Path:
+    return video.write(tmp_path / f"video.{video.extension}")
 
 
 @pytest.mark.parametrize("name", PROGRESSIVE)
 def test_progressive_videos_are_read_by_opencv(tmp_path: Path, name: str) -> None:
-    how = PROGRESSIVE[name]
-    record, frames = stored(made(tmp_path, how))
+    video = PROGRESSIVE[name]
+    record, frames = stored(made(tmp_path, video))
     assert (record.status, record.decoder, record.decoder_version) == ("ok", "opencv", cv2.__version__)
-    assert (record.n_frames, record.error) == (how.n_frames, "")
+    assert (record.n_frames, record.error) == (video.n_frames, "")
     for index, frame in enumerate(frames):
-        assert_shown(frame, 2 * index, how.size)
+        assert_shown(frame, 2 * index, video.size)
 
 
 @pytest.mark.parametrize("name", GREY)
 def test_grey_videos(tmp_path: Path, name: str) -> None:
-    how = GREY[name]
-    record, frames = stored(made(tmp_path, how))
-    assert (record.status, record.decoder, record.n_frames) == ("ok", "opencv", how.n_frames)
+    video = GREY[name]
+    record, frames = stored(made(tmp_path, video))
+    assert (record.status, record.decoder, record.n_frames) == ("ok", "opencv", video.n_frames)
     for index, frame in enumerate(frames):
-        assert_shown(frame, 2 * index, how.size, as_shown=grey)
+        assert_shown(frame, 2 * index, video.size, as_shown=grey)
 
 
 @pytest.mark.parametrize("name", INTERLACED)
 def test_interlaced_videos_are_deinterlaced(tmp_path: Path, name: str) -> None:
-    how = INTERLACED[name]
-    source = made(tmp_path, how)
+    video = INTERLACED[name]
+    source = made(tmp_path, video)
     record, frames = stored(source)
-    assert (record.status, record.decoder, record.n_frames) == ("ok", "pyav", how.n_frames), record.error
-    assert record.variable_rate == bool(how.ticks)
+    assert (record.status, record.decoder, record.n_frames) == ("ok", "pyav", video.n_frames), record.error
+    assert record.variable_rate == bool(video.ticks)
     for index, frame in enumerate(frames):
-        assert_shown(frame, 2 * index, how.size)  # the first field's picture
+        assert_shown(frame, 2 * index, video.size)  # the first field's picture
     record, few = stored(source, replace(WHOLE, n_frames=2))
-    chosen = segment_centres(how.n_frames, 2)
-    assert (record.n_decoded, len(few)) == (how.n_frames, len(chosen))
+    chosen = segment_centres(video.n_frames, 2)
+    assert (record.n_decoded, len(few)) == (video.n_frames, len(chosen))
     assert all(np.array_equal(frame, frames[index]) for frame, index in zip(few, chosen, strict=True))
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_videos_that_opencv_does_not_read(tmp_path: Path, name: str) -> None:
-    how = OTHERS[name]
-    source = made(tmp_path, how)
+    video = OTHERS[name]
+    source = made(tmp_path, video)
     record, frames = stored(source)
-    assert (record.status, record.decoder, record.n_frames) == ("ok", "pyav", how.n_frames)
+    assert (record.status, record.decoder, record.n_frames) == ("ok", "pyav", video.n_frames)
     assert probe(source).decoder == "pyav" and not probe(source).problem
     for index, frame in enumerate(frames):
-        assert_shown(frame, 2 * index, how.size)
+        assert_shown(frame, 2 * index, video.size)
 
 
 def test_fields_that_are_not_flagged_stay_together(tmp_path: Path) -> None:
-    how = Made("mp4", "libx264", "yuv420p", fields="tff", flagged="")
-    record, frames = stored(made(tmp_path, how))
-    assert (record.decoder, record.n_frames) == ("opencv", how.n_frames)
+    video = Made("mp4", "libx264", "yuv420p", fields="tff", flagged="")
+    record, frames = stored(made(tmp_path, video))
+    assert (record.decoder, record.n_frames) == ("opencv", video.n_frames)
     for index, frame in enumerate(frames):
         assert np.abs(patches_of(frame) - patches_of(picture(2 * index))).max() < 8
         assert bar_at(2 * index, 96) - 1 <= bar_in(frame) <= bar_at(2 * index + 1, 96) + 1
@@ -200,11 +200,13 @@ TURNS = {
 @pytest.mark.parametrize("fields", ["", "tff"])
 def test_videos_are_turned_and_mirrored_as_they_are_shown(tmp_path: Path, name: str, fields: str) -> None:
     rotation, turn_back, decoder = TURNS[name]
-    how = Made("mp4", "libx264", "yuv420p", rotation=rotation, fields=fields, options=TFF if fields else {}, n_frames=2)
-    record, frames = stored(made(tmp_path, how))
+    video = Made(
+        "mp4", "libx264", "yuv420p", rotation=rotation, fields=fields, options=TFF if fields else {}, n_frames=2
+    )
+    record, frames = stored(made(tmp_path, video))
     assert (record.status, record.decoder) == ("ok", "pyav" if fields else decoder)
     for index, frame in enumerate(frames):
-        assert_shown(turn_back(frame), 2 * index, how.size)
+        assert_shown(turn_back(frame), 2 * index, video.size)
 
 
 SEGMENT = Made("ts", "libx264", "yuv420p", options={"x264-params": "log-level=none", "bf": "0"})
@@ -275,8 +277,8 @@ def test_both_decoders_make_the_same_pictures(tmp_path: Path, name: str) -> None
 
 
 def test_still_scenes_stay_with_opencv(tmp_path: Path) -> None:
-    how = Made("mkv", "ffv1", "yuv420p", n_frames=1)
-    source = made(tmp_path, how)
+    video = Made("mkv", "ffv1", "yuv420p", n_frames=1)
+    source = made(tmp_path, video)
     writer = cv2.VideoWriter(str(tmp_path / "still.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (96, 80))
     for _ in range(6):
         writer.write(picture(0))
