@@ -1,4 +1,4 @@
-"""Where things run: descriptions of clusters, and how a command is submitted to one."""
+"""Describe clusters, and submit commands to them."""
 
 from cluster.errors import DescriptionError, JobError, PackageError, PlaceError
 

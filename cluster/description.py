@@ -1,4 +1,4 @@
-"""One small description of a cluster, from which every descriptor is rendered."""
+"""Describe a cluster in a small file, from which all descriptors are rendered."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from cluster.errors import DescriptionError
 
 N_TRIAL_DRIVERS = 64
-"""Of the resource `trial_driver`: the driver of a trial of several workers takes one of these instead of a CPU."""
+"""Amount of the resource `trial_driver`: the driver of a trial with several workers takes one instead of a CPU."""
 
 ROLES = ("decode", "encode", "train")
-"""Resources that mark nodes for what they do, one of each a node; the program asks for next to nothing of them."""
+"""Resources that mark the roles of nodes, one of each on a node; tasks request only a tiny share of them."""
 
 _NAME = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
 
@@ -25,17 +25,17 @@ class _Part(BaseModel):
 
 
 class Nodes(_Part):
-    """Nodes of one kind. `gpu` nodes train and encode; `cpu` nodes decode videos."""
+    """Describe nodes of one kind. `gpu` nodes train and encode; `cpu` nodes decode videos."""
 
     count: Annotated[int, Field(ge=1, le=10_000)] = 1
     gpus: Annotated[int, Field(ge=0, le=64)] = 0
     cpus: Annotated[int, Field(ge=1, le=1024)] = 8
     memory_gib: Annotated[int, Field(ge=1, le=16_384)] = 32
-    machine: str | None = None  # the cloud's name for it, such as g5.xlarge; only `ray up` needs it
+    machine: str | None = None  # the cloud's instance type, such as g5.xlarge; only `ray up` needs it
 
 
 class Storage(_Part):
-    """Where data and runs lie: one folder that every node sees under the same path, or buckets that each mounts."""
+    """Describe the storage of data and runs: a folder with the same path on every node, or buckets that nodes mount."""
 
     path: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]*$")] = "/shared"
     claim: Annotated[str, Field(pattern=_NAME)] | None = None  # Kubernetes: a PersistentVolumeClaim, ReadWriteMany
@@ -58,7 +58,7 @@ class Storage(_Part):
 
 
 class Description(_Part):
-    """A head that does no work, GPU nodes, CPU nodes, and storage that all of them see."""
+    """Describe a cluster: a head that does no work, GPU nodes, CPU nodes, and their shared storage."""
 
     name: Annotated[str, Field(pattern=_NAME)] = "hcl"
     image: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$")] = "hcl:latest"
@@ -68,9 +68,9 @@ class Description(_Part):
     storage: Storage = Storage()
     shm_gib: Annotated[int, Field(ge=1)] = 8  # /dev/shm of a node: Ray's object store and the loaders' batches
     region: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] = "us-west-2"  # `ray up` only
-    ami: Annotated[str, Field(pattern=r"^ami-[0-9a-f]{8,17}$")] | None = None  # `ray up`: of all nodes, in that region
-    token_secret: Annotated[str, Field(pattern=_NAME)] | None = None  # KubeRay 1.6: holds auth_token; else one is made
-    hours: Annotated[int, Field(ge=1, le=8760)] = 24  # SLURM: the longest that a job may take
+    ami: Annotated[str, Field(pattern=r"^ami-[0-9a-f]{8,17}$")] | None = None  # `ray up`: image of all nodes
+    token_secret: Annotated[str, Field(pattern=_NAME)] | None = None  # KubeRay 1.6: secret with auth_token
+    hours: Annotated[int, Field(ge=1, le=8760)] = 24  # SLURM: time limit of a job
     partition: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] | None = None  # SLURM
 
     @field_validator("gpu")
@@ -90,28 +90,29 @@ class Description(_Part):
     @model_validator(mode="after")
     def _works(self) -> Description:
         if self.gpu is None and self.cpu is None:
-            raise ValueError("neither gpu nor cpu nodes: nothing would do the work")
+            raise ValueError("there are neither gpu nor cpu nodes to do the work")
         if self.head.count != 1:
             raise ValueError("head.count: a cluster has one head")
         return self
 
     def roles(self, group: str) -> dict[str, int]:
-        """What marks the nodes of a group: videos are decoded on CPU nodes where there are any, all else is done on GPU
-        nodes where there are any."""
+        """Return the role resources of a group's nodes.
+
+        With both groups, videos are decoded on CPU nodes, and all other work is done on GPU nodes."""
         alone = len(self.groups) == 1
         return {role: 1 for role in ROLES if alone or (role == "decode") == (group == "cpu")}
 
     @property
     def groups(self) -> dict[str, Nodes]:
-        """The nodes that work, by kind."""
+        """Return the working nodes by kind."""
         return {name: nodes for name, nodes in (("gpu", self.gpu), ("cpu", self.cpu)) if nodes is not None}
 
 
 def read_description(path: Path | None, changes: dict[str, Any]) -> Description:
-    """A description from a YAML file, if any, and what the command line says over it.
+    """Read a description from a YAML file, if any, and apply the changes of the command line.
 
     Raises:
-        DescriptionError: the file cannot be read, or a value cannot mean anything.
+        DescriptionError: the file cannot be read, or a value is invalid.
     """
     content: Any = {}
     where = str(path) if path else "the options"
@@ -135,17 +136,17 @@ def read_description(path: Path | None, changes: dict[str, Any]) -> Description:
         ) from error
 
 
-# Of PyYAML, for tags whose values do not suit them, such as `!!int x` and `!!float ""`.
+# PyYAML raises these for values that do not fit their tag, such as `!!int x` and `!!float ""`.
 _OF_TAGS = (ValueError, LookupError, AttributeError, TypeError, ArithmeticError)
 
 
 def counted(text: str, option: str) -> tuple[int, int]:
-    """`4x8` as (4, 8): nodes, and GPUs or CPUs of each. Raises DescriptionError."""
-    if not (found := re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,3})", text)):
+    """Parse `4x8` to (4, 8): nodes, and GPUs or CPUs of each. Raises DescriptionError."""
+    if not (match := re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,3})", text)):
         raise DescriptionError(
             f"{text!r} is not NODESxNUMBER", where=option, remedy="4x8 means four nodes with eight each"
         )
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 def _merged(content: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

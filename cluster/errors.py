@@ -1,15 +1,15 @@
-"""What a user can do wrong about a place to run, and what a cluster can answer."""
+"""Define the exceptions about descriptions of clusters, packages and job servers."""
 
 from __future__ import annotations
 
 
 class PlaceError(Exception):
-    """A place to run that is described wrongly, cannot be reached or refuses. The command line prints no traceback.
+    """Report a cluster that is described wrongly, cannot be reached or refuses. The command line prints no traceback.
 
     Args:
-        problem: what was wrong: what came and what was expected.
+        problem: the value that came and the value that was expected.
         where: the file, field or address concerned.
-        remedy: what to do about it.
+        remedy: the next step for the user.
     """
 
     exit_code = 1
@@ -21,14 +21,14 @@ class PlaceError(Exception):
 
 
 class DescriptionError(PlaceError):
-    """A description of a cluster that cannot mean anything."""
+    """Report an invalid description of a cluster."""
 
     exit_code = 2
 
 
 class PackageError(PlaceError):
-    """Code that cannot be packed for a job: too large, or tracked by nobody."""
+    """Report code that cannot be packed for a job, because it is too large or not in a git checkout."""
 
 
 class JobError(PlaceError):
-    """A job server that cannot be reached or refuses, or a job that it does not know."""
+    """Report a job server that cannot be reached or refuses, or an unknown job."""

@@ -1,4 +1,4 @@
-"""A cluster's job server: commands submitted, followed, listed and stopped. Nothing here waits for ever."""
+"""Submit, follow, list and stop commands on a cluster's job server; all waiting has a time limit."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from cluster.servers import OVERRIDES, token_for, url_of, without
 from cluster.tokens import PLACES
 
 STOP_S = 30.0
-"""How long a job that is told to end may take before it is killed; Ray's own three seconds are short for a Ray job."""
-_QUIET_S = 20.0  # of a log, before the server is asked whether the job has ended
-_PATIENCE_S = 60.0  # how long a server may be silent while a job is followed
-_READY_S = 180.0  # how long a cluster that has just started may have no node that takes a job
-_AGENT_S = 60.0  # how long a node's agent may take to start
+"""Seconds from the request to stop a job until it is killed; Ray's default of three is too short for a Ray job."""
+_QUIET_S = 20.0  # without new log lines, before the job's status is requested
+_PATIENCE_S = 60.0  # without an answer of the server, while a job is followed
+_READY_S = 180.0  # in which a cluster that has just started may have no node for jobs
+_AGENT_S = 60.0  # in which a node's agent must start
 _NOT_READY = "No available agent"
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What the job's own process takes, beside that of its workers. Nothing: it runs on the head."""
+    """Hold the resources of the job's own process, without its workers; with none it runs on the head."""
 
     cpus: float = 0.0
     gpus: float = 0.0
@@ -42,26 +42,26 @@ class Resources:
 
 
 class JobServer:
-    """A job server that has answered, with the token that it wants.
+    """Talk to a job server that has answered, with the token that it requires.
 
     Args:
         address: `http://HOST:8265`, `https://...` or `HOST:8265`; None: RAY_API_SERVER_ADDRESS or RAY_ADDRESS.
 
     Raises:
-        JobError: no address, nothing there, something else than a job server, or a token that is missing or wrong.
+        JobError: there is no address or no job server there, or the token is missing or wrong.
     """
 
     def __init__(self, address: str | None = None):
-        for module in ("dashboard_sdk", "job.sdk"):  # tell of every upload and closed connection
+        for module in ("dashboard_sdk", "job.sdk"):  # they log every upload and closed connection
             logging.getLogger(f"ray.dashboard.modules.{module}").setLevel(logging.ERROR)
         self.url = url_of(address)
         self.token = token_for(self.url)
-        with without(OVERRIDES), _told(self):
+        with without(OVERRIDES), _as_job_error(self):
             self._client = Client(self.url, headers=self.token.header() if self.token else None)
 
     @property
     def sends_token_in_clear(self) -> bool:
-        """Whether the token travels unencrypted to another machine."""
+        """Return true if the token is sent unencrypted to another machine."""
         return self.token is not None and self.url.startswith("http://") and not is_loopback(self.url)
 
     def submit(
@@ -74,14 +74,14 @@ class JobServer:
         metadata: Mapping[str, str] | None = None,
         job_id: str | None = None,
     ) -> str:
-        """Start a shell command as a job; returns its id.
+        """Start a shell command as a job, and return its id.
 
         Args:
             package: a zip file, unpacked into the working folder of the job and of its workers.
-            environment: variables of the job and of its workers; whoever sees the dashboard sees them.
-            job_id: of no other job of this cluster; None: one is made.
+            environment: variables of the job and of its workers; the dashboard shows them.
+            job_id: an id that no other job of this cluster has; with None the server generates one.
 
-        A cluster that has just started has a server before it has a node that can run jobs: that is waited for.
+        In a cluster that has just started, the server answers before a node can run jobs; this waits for the node.
         """
         resources = resources or Resources()
         runtime: dict[str, Any] = {"env_vars": dict(environment or {})}
@@ -90,7 +90,7 @@ class JobServer:
         deadline = time.monotonic() + _READY_S
         while True:
             try:
-                with _told(self):
+                with _as_job_error(self):
                     return self._client.submit_job(
                         entrypoint=entrypoint,
                         runtime_env=runtime,
@@ -113,31 +113,31 @@ class JobServer:
             time.sleep(2.0)
 
     def details(self, job_id: str) -> JobDetails:
-        """What the server knows of a job. Raises JobError for an unknown one."""
-        with _told(self, job_id):
+        """Return the server's information on a job. Raises JobError for an unknown job."""
+        with _as_job_error(self, job_id):
             return self._client.get_job_info(job_id)
 
     def jobs(self) -> list[JobDetails]:
-        """All submitted jobs, the latest first."""
-        with _told(self):
-            found = [job for job in self._client.list_jobs() if job.submission_id]
-        return sorted(found, key=lambda job: job.start_time or 0, reverse=True)
+        """Return all submitted jobs, the latest first."""
+        with _as_job_error(self):
+            submitted = [job for job in self._client.list_jobs() if job.submission_id]
+        return sorted(submitted, key=lambda job: job.start_time or 0, reverse=True)
 
     def logs(self, job_id: str) -> str:
-        """What a job has printed so far."""
-        with _told(self, job_id):
+        """Return the output of a job so far."""
+        with _as_job_error(self, job_id):
             return self._client.get_job_logs(job_id)
 
     def stop(self, job_id: str) -> bool:
-        """Ask a job to end; one of `hcl submit` has STOP_S before it is killed. False where it had ended."""
-        with _told(self, job_id):
+        """Ask a job to end; one of `hcl submit` is killed after STOP_S. Return False if it had already ended."""
+        with _as_job_error(self, job_id):
             return self._client.stop_job(job_id)
 
     def follow(self, job_id: str, write: Callable[[str], object]) -> JobDetails:
-        """Hand on what a job prints, as it comes, until it has ended; a connection that breaks is made again.
+        """Pass on the output of a job until it ends, and reconnect after a broken connection.
 
         Raises:
-            JobError: the server has been silent for a minute; the job may be running still.
+            JobError: the server has not answered for a minute; the job may still be running.
         """
         n_shown, silent_since = 0, None
         while True:
@@ -159,22 +159,22 @@ class JobServer:
                         f"the job server has not answered for {_PATIENCE_S:g} s: {broken}; job {job_id} may be running",
                         where=self.url,
                         remedy=f"once it answers: hcl jobs logs {shlex.quote(job_id)}; a job whose head has died must "
-                        "be submitted again and goes on where it stopped",
+                        "be submitted again and resumes where it stopped",
                     ) from broken
             time.sleep(1.0)
 
     async def _tail(self, job_id: str, n_shown: int, write: Callable[[str], object]) -> int:
-        """The log from its n-th character on, until the server closes it; returns how many are shown then."""
+        """Write the log from character `n_shown` on until the server closes it, and return the new `n_shown`."""
         chunks = self._client.tail_job_logs(job_id)
-        position = 0  # a new connection begins with the log's first line
+        position = 0  # a new connection starts with the log's first line
         pending: asyncio.Task[str] | None = None
         has_ended = False
         try:
             while True:
                 pending = pending or asyncio.ensure_future(anext(chunks))
                 done, _ = await asyncio.wait({pending}, timeout=_QUIET_S)
-                if not done:  # quiet, or cut off?
-                    if has_ended:  # for an interval: no more will come on this connection, and nobody closes it
+                if not done:  # the job may be quiet, or the connection lost
+                    if has_ended:  # since the last check: the server sends no more, but does not close
                         log = await asyncio.to_thread(self.logs, job_id)
                         write(log[n_shown:])
                         return max(n_shown, len(log))
@@ -194,7 +194,7 @@ class JobServer:
 
 
 def exit_status(details: JobDetails) -> int:
-    """Of the job's command, as a shell would give it; 1 where a job ended without one."""
+    """Return the exit status of the job's command like a shell; 1 if the job ended without one."""
     if details.status == JobStatus.SUCCEEDED:
         return 0
     code = details.driver_exit_code
@@ -204,7 +204,7 @@ def exit_status(details: JobDetails) -> int:
 
 
 def outcome(details: JobDetails) -> str:
-    """How a job ended, in one line; its log, which the server repeats, is left out."""
+    """Describe in one line how a job ended, without its log, which the server repeats."""
     reason = " ".join((details.message or "").partition(", last available logs")[0].split())
     state = str(details.status).lower()
     return state if details.status == JobStatus.SUCCEEDED else f"{state}: {reason}"
@@ -217,8 +217,8 @@ class _Broken(Exception):
 
 
 @contextmanager
-def _told(server: JobServer, job_id: str | None = None) -> Iterator[None]:
-    """What Ray's client raises, as JobError."""
+def _as_job_error(server: JobServer, job_id: str | None = None) -> Iterator[None]:
+    """Convert exceptions of Ray's client to JobError."""
     try:
         yield
     except AuthenticationError as error:
@@ -238,6 +238,6 @@ def _told(server: JobServer, job_id: str | None = None) -> Iterator[None]:
 
 
 def _last_line(error: Exception) -> str:
-    """The server sends tracebacks."""
+    """Return the last line of the server's answer, which may be a traceback."""
     lines = [line.strip() for line in str(error).replace("\\n", "\n").splitlines() if line.strip(" \"'.")]
     return lines[-1].rstrip("\"'.") if lines else type(error).__name__

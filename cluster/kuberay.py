@@ -1,5 +1,6 @@
-"""Kubernetes: a RayCluster or RayJob for the KubeRay operator, held against what its types say. From 1.5.1 on it makes
-the token, from 1.6 on it takes one that is named (`token_secret`)."""
+"""Render a RayCluster or RayJob for the KubeRay operator, validated by its types' schema.
+
+KubeRay generates the token from version 1.5.1 on, and accepts a given one (`token_secret`) from 1.6 on."""
 
 from __future__ import annotations
 
@@ -20,11 +21,11 @@ _PORTS = {"gcs-server": 6379, "dashboard": 8265, "client": 10001}
 
 
 def render_kuberay(description: Description, command: Sequence[str] = ()) -> str:
-    """YAML for `kubectl apply`.
+    """Render YAML for `kubectl apply`.
 
     Args:
-        command: of hcl; given, a RayJob runs it on a cluster of its own, which ends with it. None: a RayCluster that
-            stays, for `hcl submit`.
+        command: a command of hcl, which a RayJob runs on its own cluster, deleted afterwards. An empty one gives a
+            RayCluster that stays, for `hcl submit`.
     """
     spec = _cluster(description)
     about: dict[str, Any] = {"apiVersion": API, "kind": "RayCluster", "metadata": {"name": description.name}}
@@ -34,21 +35,21 @@ def render_kuberay(description: Description, command: Sequence[str] = ()) -> str
         "entrypoint": shlex.join(["hcl", *command]),
         "shutdownAfterJobFinishes": True,
         "ttlSecondsAfterFinished": 600,
-        "backoffLimit": 2,  # a cluster that was lost is made again, and the command goes on where it stopped
+        "backoffLimit": 2,  # a lost cluster is created again, and the command resumes where it stopped
         "rayClusterSpec": spec,
     }
     return _checked_yaml(about | {"kind": "RayJob", "spec": job})
 
 
 def schema() -> dict[str, Any]:
-    """What may stand in a descriptor, as a JSON schema."""
+    """Return the JSON schema of descriptors."""
     return yaml.safe_load((importlib.resources.files("cluster") / "kuberay-schema.yaml").read_text())
 
 
 def _cluster(description: Description) -> dict[str, Any]:
     auth = {"mode": "token"} | ({"secretName": description.token_secret} if description.token_secret else {})
     head = {
-        # No work on the head; the resource is what drivers of several-worker trials take.
+        # The head does no work; drivers of trials with several workers take the resource.
         "rayStartParams": {
             "num-cpus": "0",
             "resources": _resources({"trial_driver": N_TRIAL_DRIVERS}),
@@ -75,7 +76,7 @@ def _cluster(description: Description) -> dict[str, Any]:
 
 
 def _resources(amounts: Mapping[str, int]) -> str:
-    """As the operator passes them on to a shell."""
+    """Quote the resources for the shell to which the operator passes them."""
     return json.dumps(json.dumps(amounts))
 
 
@@ -102,7 +103,7 @@ def _pod(description: Description, nodes: Nodes, name: str, *, ports: bool = Fal
 
 
 def _add_storage(description: Description, container: dict[str, Any], volumes: list[dict[str, Any]]) -> None:
-    """A volume that all share, or what a container needs to mount buckets by itself: FUSE, and keys."""
+    """Add a shared volume, or FUSE and keys for a container that mounts buckets itself."""
     storage = description.storage
     if storage.bucket_secret:
         container["securityContext"] = {"privileged": True}

@@ -1,4 +1,4 @@
-"""The code of a job as one zip file: what git tracks, as it lies in the checkout, and files that the command names."""
+"""Pack the code of a job into a zip file: the checkout's tracked files in their current state, and named files."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from pathlib import Path, PurePosixPath
 from cluster.errors import PackageError
 
 REVISION = "revision.json"
-"""In the package: the checkout's commit, and whether it was changed since; there is no .git beside it."""
+"""File in the package with the checkout's commit and a flag for changes since, because there is no .git folder."""
 
 
 @dataclass(frozen=True)
 class Package:
-    """A zip file that a job unpacks into its working folder. Sizes in bytes."""
+    """Describe a zip file that a job unpacks into its working folder. Sizes are in bytes."""
 
     path: Path
     n_files: int
     n_bytes: int  # unpacked
     revision: str | None
     dirty: bool
-    untracked: tuple[str, ...]  # files of the checkout that stay behind and are not ignored
+    untracked: tuple[str, ...]  # files of the checkout that are neither packed nor ignored
 
     @property
     def n_packed(self) -> int:
@@ -34,23 +34,23 @@ class Package:
 
 
 def pack(checkout: Path, into: Path, *, named: Mapping[str, Path], limit: int) -> Package:
-    """Pack what git tracks of a checkout, in its present state, and `named` files.
+    """Pack the tracked files of a checkout in their current state, and `named` files.
 
-    Data, runs and caches stay out because git does not track them. The same content gives the same bytes, so that a
-    cluster that has a package already is not sent it again.
+    Data, runs and caches are not packed because git does not track them. The same content gives the same bytes, so that
+    a cluster does not receive a package twice.
 
     Args:
         checkout: a folder of a git checkout; its whole checkout is packed.
         into: the zip file to write.
-        named: further files, by their path in the package.
-        limit: bytes of the files before packing; more is refused before anything is written.
+        named: additional files, by their path in the package.
+        limit: maximum bytes of the files before packing, checked before anything is written.
 
     Raises:
-        PackageError: not a checkout, more than the limit, or a link that leads out of the checkout.
+        PackageError: the folder is not a checkout, has more than the limit, or a link leads out of the checkout.
     """
     root = Path(_git(checkout, "rev-parse", "--show-toplevel").strip())
     tracked = [name for name in _git(root, "ls-files", "-z").split("\0") if name]
-    files = {name: root / name for name in tracked if (root / name).is_file()}  # neither deleted ones nor submodules
+    files = {name: root / name for name in tracked if (root / name).is_file()}  # without deleted files and submodules
     for name, path in files.items():
         if not path.resolve().is_relative_to(root.resolve()):
             raise PackageError(
@@ -64,7 +64,7 @@ def pack(checkout: Path, into: Path, *, named: Mapping[str, Path], limit: int) -
             f"{len(sizes)} files of {megabytes(sum(sizes.values()))} are more than {megabytes(limit)}; the largest: "
             + ", ".join(f"{name} ({megabytes(sizes[name])})" for name in largest),
             where=str(root),
-            remedy="data belong on storage that the nodes see, not into git (git rm --cached); or raise --limit",
+            remedy="put data on storage that the nodes see instead of into git (git rm --cached), or raise --limit",
         )
     revision = _git(root, "rev-parse", "--verify", "--quiet", "HEAD", may_fail=True).strip() or None
     dirty = bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
@@ -79,12 +79,12 @@ def pack(checkout: Path, into: Path, *, named: Mapping[str, Path], limit: int) -
 
 
 def megabytes(n_bytes: int) -> str:
-    """`6.2 MB`."""
+    """Return a size such as `6.2 MB`."""
     return f"{n_bytes / 1e6:.1f} MB"
 
 
 def _entry(name: str, *, executable: bool = False) -> zipfile.ZipInfo:
-    """Without a time, which would make equal packages differ."""
+    """Create an entry without a time, which would make equal packages differ."""
     entry = zipfile.ZipInfo(str(PurePosixPath(name)))
     entry.compress_type = zipfile.ZIP_DEFLATED
     entry.external_attr = (0o755 if executable else 0o644) << 16

@@ -1,4 +1,4 @@
-"""How long a study and an evaluation take on a cluster, and how much they store: arithmetic on measured unit costs."""
+"""Estimate the duration and the storage of a study and an evaluation on a cluster from measured unit costs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from cluster.errors import DescriptionError
 
 @dataclass(frozen=True)
 class UnitCosts:
-    """What was measured of one run, on the machine that it ran on. Times in seconds, sizes in bytes.
+    """Hold the costs measured in one run on its machine. Times are in seconds, sizes in bytes.
 
     Attributes:
-        clip_s: of one worker, to train on one clip.
-        val_s: of one worker, to validate once.
-        pair_s: of one actor, to score a pair of clips, with its share of encoding them. None: nothing was evaluated.
-        run_bytes: of a run's folder, without its evaluations.
-        feature_bytes, table_bytes: of a clip's features, and of a pair in a score table. None: there are none.
+        clip_s: time of one worker to train on one clip.
+        val_s: time of one worker to validate once.
+        pair_s: time of one actor to score a pair of clips, with its share of encoding; None without an evaluation.
+        run_bytes: size of a run's folder, without its evaluations.
+        feature_bytes, table_bytes: size of a clip's features, and of a pair in a score table; None without them.
     """
 
     clip_s: float
@@ -31,13 +31,13 @@ class UnitCosts:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be done.
+    """Describe the study and the evaluation to plan.
 
     Attributes:
-        clips_per_epoch: that all workers of a trial train on together.
-        speed: how much faster a worker is there than where it was measured.
-        start_s: what a trial takes beside its epochs: processes, imports, models.
-        n_datasets, n_clips: evaluated for one checkpoint, and clips of each.
+        clips_per_epoch: clips on which all workers of a trial train together.
+        speed: speed of a worker there, relative to the machine of the measurement.
+        start_s: time of a trial besides its epochs, for processes, imports and models.
+        n_datasets, n_clips: number of evaluated data sets for one checkpoint, and clips of each.
     """
 
     n_trials: int
@@ -52,11 +52,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Plan:
-    """Times in seconds, sizes in bytes.
+    """Hold the estimate. Times are in seconds, sizes in bytes.
 
     Attributes:
-        concurrency: trials at once; limited_by says what sets it.
-        rounds: how often that many are started, if none is stopped early.
+        concurrency: number of trials at once; limited_by names the limit.
+        rounds: number of times that so many trials are started, if none is stopped early.
     """
 
     concurrency: int
@@ -71,18 +71,18 @@ class Plan:
 
 
 def plan(costs: UnitCosts, task: Task, *, n_nodes: int, per_node: int) -> Plan:
-    """Of a cluster of equal nodes, each with room for `per_node` workers, one for each GPU.
+    """Plan for a cluster of equal nodes, each with room for `per_node` workers, one for each GPU.
 
-    No trial is taken to be stopped early, no node to fail; workers are taken to share an epoch's work without loss.
+    The plan assumes that no trial is stopped early, no node fails, and workers divide an epoch's work without loss.
 
     Raises:
         DescriptionError: a trial does not fit.
     """
     if task.workers > n_nodes * per_node:
         raise DescriptionError(
-            f"a trial of {task.workers} workers finds no room on {n_nodes} x {per_node}",
+            f"a trial of {task.workers} workers does not fit on {n_nodes} x {per_node}",
             where="--workers",
-            remedy="ask for fewer workers, or more nodes",
+            remedy="give fewer workers, or more nodes",
         )
     limits = {"trials": task.n_trials}
     if task.workers <= per_node:

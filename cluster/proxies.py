@@ -1,4 +1,4 @@
-"""Requests that go straight to a cluster, whatever proxy the environment names for the rest of the world."""
+"""Send requests to a cluster directly, without the proxies that the environment names."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ _NAMES = ("no_proxy", "NO_PROXY")
 
 
 def bypassing(hosts: Iterable[str], environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the variables that have programs reach hosts, this machine and loopback without a proxy. What they name
-    already is kept; there are none where no proxy is named."""
+    """Return variables that make programs bypass proxies for `hosts`, this machine and loopback.
+
+    Existing values are extended; without a proxy in the environment the result is empty."""
     environment = os.environ if environment is None else environment
     if not any(
         name.lower() in ("http_proxy", "https_proxy", "all_proxy") and environment[name] for name in environment
@@ -29,10 +30,10 @@ def bypassing(hosts: Iterable[str], environment: Mapping[str, str] | None = None
 
 
 def straight(url: str) -> dict[str, Any]:
-    """Return the arguments of a request that carries a token: whatever happens, only the server that was named sees it.
+    """Return the arguments of a request with a token, so that only the given server receives the token.
 
-    A proxy would read what goes over http, and forward it to nobody on loopback; over https it passes on what it cannot
-    read. A server may not send the request on to another one, nor does a password out of ~/.netrc replace the token.
+    A proxy could read http requests, and could not reach loopback; https requests are encrypted for it. Redirects to
+    other servers are not followed, and a password from ~/.netrc does not replace the token.
     """
     parts = urlsplit(url)
     options: dict[str, Any] = {"allow_redirects": False, "auth": lambda request: request}
@@ -42,7 +43,7 @@ def straight(url: str) -> dict[str, Any]:
 
 
 def is_loopback(url: str) -> bool:
-    """Tell whether what is sent there stays on this machine."""
+    """Return true if the address is on this machine."""
     host = urlsplit(url).hostname or ""
     with suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback

@@ -1,4 +1,4 @@
-"""`ray up` on AWS: the autoscaler's cluster file, held against Ray's own schema."""
+"""Render the autoscaler's cluster file for `ray up` on AWS, validated by Ray's own schema."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ REGIONS_WITH_AMI = (
     "us-east-1", "us-east-2", "us-west-1", "us-west-2", "ca-central-1", "eu-central-1", "eu-west-1", "eu-west-2",
     "eu-west-3", "sa-east-1", "ap-northeast-1", "ap-northeast-2", "ap-northeast-3", "ap-southeast-1", "ap-southeast-2",
 )  # fmt: skip
-"""Where Ray 2.60 takes an AMI of its own, Ubuntu 18.04 with CUDA 11.2: it starts containers, but its driver is too old
-for a current PyTorch. Elsewhere `ray up` without an AMI stops."""
+"""Regions in which Ray 2.60 has a default AMI, Ubuntu 18.04 with CUDA 11.2: it starts containers, but its driver is too
+old for a current PyTorch. In other regions `ray up` fails without an AMI."""
 
 
 def render_ray_up(description: Description) -> str:
-    """YAML for `ray up`.
+    """Render YAML for `ray up`.
 
     Raises:
-        DescriptionError: a kind of nodes without the cloud's name for its machine, no AMI that they could use, or no
-            storage that they could mount.
+        DescriptionError: nodes have no instance type, no usable AMI, or no storage that they can mount.
     """
     for name, nodes in {"head": description.head, **description.groups}.items():
         if nodes.machine is None:
@@ -82,14 +81,14 @@ def _content(description: Description) -> dict[str, Any]:
                 "--env=RAY_AUTH_TOKEN_PATH=/tmp/ray_auth_token",
             ],
         },
-        "file_mounts": {"/tmp/ray_auth_token": token},  # of the machine that calls `ray up`
+        "file_mounts": {"/tmp/ray_auth_token": token},  # on the machine that calls `ray up`
         "head_node_type": "head",
         "available_node_types": types,
         "initialization_commands": [
             f"sudo mkdir -p {storage.path}",
             "which mount.nfs4 || (sudo apt-get update && sudo apt-get install -y nfs-common)",
             f"mountpoint -q {storage.path} || sudo mount -t nfs4 -o nfsvers=4.1,hard {storage.server} {storage.path}",
-            # A new export's top folder is root's; this user has the uid of the image's, 1000.
+            # The root folder of a new export belongs to root; this user and the image's have uid 1000.
             f"test -w {storage.path} || sudo chmod 1777 {storage.path}",
         ],
         "head_start_ray_commands": [

@@ -1,4 +1,4 @@
-"""Shell scripts: a SLURM job, and a laptop's own head to rehearse on."""
+"""Render shell scripts: a SLURM job, and a head on a laptop for trying out submission."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from cluster.errors import DescriptionError
 
 _RESOURCES = shlex.quote(f'{{"trial_driver": {N_TRIAL_DRIVERS}}}')
 
-# This host's address on the way to another one; connecting a datagram socket sends nothing.
+# This prints the host's own address on the route to another one; connecting a datagram socket sends nothing.
 _ADDRESS = shlex.quote(
     "import socket, sys; way = socket.socket(type=socket.SOCK_DGRAM); way.connect((sys.argv[1], 9)); "
     "print(way.getsockname()[0])"
 )
 
-# `bash -c THIS FILE COMMAND...` leaves the command's exit status in the file: `ray symmetric-run` ends with 0 where Ray
-# could not start and nothing ran.
+# `bash -c THIS FILE COMMAND...` writes the command's exit status to the file, because `ray symmetric-run` exits with 0
+# even if Ray could not start.
 _LEAVING_STATUS = shlex.quote('"$@"; status=$?; echo "$status" > "$0"; exit "$status"')
 
-# `bash -c THIS FOLDER COMMAND...` runs the command with a folder around Ray's own, which are open to everybody. A
-# signal reaches the command too: what is left for bash is to clean up after it.
+# `bash -c THIS FOLDER COMMAND...` runs the command with a private folder around Ray's own, which all users can read.
+# A signal reaches the command too, so that bash only has to clean up afterwards.
 _IN_PRIVATE_FOLDER = shlex.quote(
     'mkdir -p -m 700 "$0" && [ -O "$0" ] || exit 1; trap : INT TERM HUP; "$@"; status=$?; rm -rf "$0"; exit "$status"'
 )
 
 
 def render_slurm(description: Description, command: Sequence[str]) -> str:
-    """A script for `sbatch`: Ray on every node of the job, the command on the first, and all ends as it does.
+    """Render a script for `sbatch` that runs Ray on every node of the job, and the command on the first.
 
-    Nodes are taken whole (`--exclusive`): at its end Ray stops every Ray process of a node, whoever started it.
+    The job takes whole nodes (`--exclusive`), because Ray stops all Ray processes of a node at its end.
 
     Raises:
-        DescriptionError: no command, or two kinds of nodes, which one job cannot have.
+        DescriptionError: there is no command, or there are two kinds of nodes, which one job cannot have.
     """
     if not command:
         raise DescriptionError(
@@ -69,23 +69,23 @@ def render_slurm(description: Description, command: Sequence[str]) -> str:
             "set -euo pipefail",
             "",
             "# The environment that has hcl must be active here, on every node.",
-            "# Short: sockets lie in it. Of this user alone, on every node: Ray opens its own folders to everybody.",
+            "# A short path, for sockets; private to this user on every node: all users can read Ray's own folders.",
             'RAY_TMPDIR=$(mktemp -d "/tmp/ray-$SLURM_JOB_ID-XXXXXX")  # --temp-dir does not work here',
             "export RAY_TMPDIR",
             "export RAY_AUTH_MODE=token",
-            "export RAY_AUTH_TOKEN_PATH=$HOME/.ray/job-$SLURM_JOB_ID.token  # home is seen by every node",
+            "export RAY_AUTH_TOKEN_PATH=$HOME/.ray/job-$SLURM_JOB_ID.token  # every node sees the home folder",
             "export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300  # seconds for all nodes to join",
-            "export RAY_py_gcs_connect_timeout_s=300  # as long for a node that is there before the head",
+            "export RAY_py_gcs_connect_timeout_s=300  # the same for a node that starts before the head",
             "status=$HOME/.ray/job-$SLURM_JOB_ID.status",
             'trap \'rm -rf "$RAY_AUTH_TOKEN_PATH" "$status" "$RAY_TMPDIR"\' EXIT',
-            'rm -f "$status"  # of the same job before it was requeued',
+            'rm -f "$status"  # left by the same job before it was requeued',
             "(",
             "    umask 077",
             "    mkdir -p ~/.ray",
             '    python -c \'import secrets; print(secrets.token_hex(32), end="")\' > "$RAY_AUTH_TOKEN_PATH"',
             ")",
             "",
-            "# The head finds itself by an address: its name may mean 127.0.1.1 to it. HCL_HEAD_ADDRESS names another.",
+            "# The head needs an address, because its name may resolve to 127.0.1.1. HCL_HEAD_ADDRESS overrides it.",
             'names=$(scontrol show hostnames "$SLURM_JOB_NODELIST")',
             "last=$(sed -n '$p' <<< \"$names\")",
             f'head=${{HCL_HEAD_ADDRESS:-$(python -c {_ADDRESS} "$last" 2> /dev/null || sed -n 1p <<< "$names")}}',
@@ -108,7 +108,7 @@ def render_slurm(description: Description, command: Sequence[str]) -> str:
 
 
 def render_laptop(description: Description) -> str:
-    """A script that starts a head with a job server on this machine, in the foreground, until Ctrl-C."""
+    """Render a script that runs a head with a job server on this machine in the foreground, until Ctrl-C."""
     n_cpus = sum(nodes.count * nodes.cpus for nodes in description.groups.values())
     n_gpus = sum(nodes.count * nodes.gpus for nodes in description.groups.values())
     return "\n".join(
@@ -118,11 +118,11 @@ def render_laptop(description: Description) -> str:
             "set -euo pipefail",
             "export RAY_AUTH_MODE=token RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0",
             "[ -s ~/.ray/auth_token ] || (umask 077 && ray get-auth-token --generate > /dev/null)",
-            "# Of this user alone, mode 0700: Ray opens what lies in it to everybody.",
+            "# mktemp makes it private (mode 0700), because all users can read Ray's own folders.",
             "RAY_TMPDIR=$(mktemp -d /tmp/ray-$UID-XXXXXXXX)",
-            "# Without the second, Ray replaces 127.0.0.1 by this machine's address, and listens there.",
+            "# Without the second variable Ray replaces 127.0.0.1 by this machine's address, and listens there.",
             "export RAY_TMPDIR RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0",
-            "# An agent's port of its own: 52365 may be another Ray's.",
+            "# The agent takes a free port, because another Ray may use 52365.",
             "ray start --head --block --node-ip-address=127.0.0.1 --port=6379 --dashboard-host=127.0.0.1 "
             f"--dashboard-port=8265 --dashboard-agent-listen-port=0 --num-cpus={n_cpus} --num-gpus={n_gpus} "
             f"--resources={_RESOURCES} &",

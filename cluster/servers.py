@@ -1,4 +1,4 @@
-"""Where a job server is, whether it is one, and which token it wants."""
+"""Find a job server's address, check that it is one, and find the token that it requires."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from cluster.proxies import straight
 from cluster.tokens import PLACES, Token, find_token
 
 PORT = 8265
-"""Of Ray's dashboard, which is the job server."""
+"""Port of Ray's dashboard, which is the job server."""
 
-OVERRIDES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray's client prefers them to what it is given
+OVERRIDES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray's client prefers them to its argument
 
 
 def url_of(address: str | None) -> str:
-    """The address that is given or named by the environment, as a URL. Raises JobError."""
+    """Return the given address, or that of the environment, as a URL. Raises JobError."""
     named = address or next((value for name in OVERRIDES if (value := os.environ.get(name))), None)
     remedy = f"give --address http://HOST:{PORT}, or set RAY_ADDRESS to it"
     if not named:
@@ -28,7 +28,7 @@ def url_of(address: str | None) -> str:
     url = named if "://" in named else f"http://{named}"
     try:
         parts = urlsplit(url)
-        _ = parts.port  # looked at only when it is asked for
+        _ = parts.port  # urlsplit checks the port only here
     except ValueError as error:
         raise JobError(f"is not the address of a job server: {error}", where=named, remedy=remedy) from error
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
@@ -37,14 +37,14 @@ def url_of(address: str | None) -> str:
 
 
 def token_for(url: str) -> Token | None:
-    """The token that the server wants; None where it wants none. Raises JobError where it cannot be had."""
+    """Return the token that the server requires, or None if it requires none. Raises JobError without a valid one."""
     answer = _version(url, None)
     if answer.status_code != 401:
         return _check(url, answer, None)
     token = find_token()
     if token is None:
         raise JobError(
-            "the cluster asks for a token, and there is none here", where=url, remedy=f"put the cluster's into {PLACES}"
+            "the cluster requires a token, and none was found", where=url, remedy=f"put its token into {PLACES}"
         )
     return _check(url, _version(url, token), token)
 
@@ -69,7 +69,7 @@ def _check(url: str, answer: requests.Response, token: Token | None) -> Token | 
         raise JobError(
             f"the cluster does not accept the token from {token.origin}" if token else "the server refuses",
             where=url,
-            remedy=f"put the cluster's token into {PLACES}; the first that is there counts",
+            remedy=f"put the cluster's token into {PLACES}; the first one found is used",
         )
     with suppress(ValueError, AttributeError):
         if answer.json().get("ray_version"):
@@ -81,7 +81,7 @@ def _check(url: str, answer: requests.Response, token: Token | None) -> Token | 
 
 @contextmanager
 def without(names: tuple[str, ...]) -> Iterator[None]:
-    """The environment without some variables, for the duration of a block."""
+    """Remove some variables from the environment for the duration of a block."""
     kept = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
         yield

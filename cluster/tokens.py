@@ -1,4 +1,4 @@
-"""Ray's token: where it is read, and nothing that could print it."""
+"""Find Ray's token, without ever printing it."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ PLACES = "RAY_AUTH_TOKEN, the file that RAY_AUTH_TOKEN_PATH names, or ~/.ray/aut
 
 @dataclass(frozen=True)
 class Token:
-    """A token and where it was read. Whoever holds it can run code on the cluster: only a header may carry it."""
+    """Hold a token and its origin. It allows running code on the cluster, so that only a header may contain it."""
 
     value: str = field(repr=False)
     origin: str
 
     def header(self) -> dict[str, str]:
-        """What a request to the job server carries."""
+        """Return the headers of a request to the job server."""
         return {"Authorization": f"Bearer {self.value}"}
 
 
 def find_token(environment: Mapping[str, str] | None = None, home: Path | None = None) -> Token | None:
-    """The token of this user, in Ray's own order: PLACES; None where there is none.
+    """Find the token of this user in PLACES, in Ray's own order; None if there is none.
 
-    Unlike Ray's clients this does not ask for RAY_AUTH_MODE=token: a token is sent where a server wants one.
+    Unlike Ray's clients this does not require RAY_AUTH_MODE=token: a token is sent if a server requires one.
 
     Raises:
-        JobError: what stands there is no token.
+        JobError: the value there is no token.
     """
     environment = os.environ if environment is None else environment
     if value := environment.get("RAY_AUTH_TOKEN", "").strip():
@@ -42,7 +42,7 @@ def find_token(environment: Mapping[str, str] | None = None, home: Path | None =
 
 
 def home_folder() -> Path | None:
-    """Return this user's home; None for a user without a name, as in a container, where HOME is not set either."""
+    """Return this user's home folder; None for a user without a name and HOME, as in some containers."""
     try:
         return Path.home()
     except RuntimeError:
@@ -58,7 +58,7 @@ def _read(path: Path, origin: str) -> Token | None:
 
 
 def _token(value: str, origin: str) -> Token:
-    """Only what a header can carry: the libraries that refuse the rest print it."""
+    """Check that a header can contain the token, because libraries print a token that they refuse."""
     if not value.isascii() or not value.isprintable() or " " in value:
         raise JobError(
             "holds no token: a token is one word of printable ASCII",

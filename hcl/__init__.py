@@ -1,1 +1,1 @@
-"""HCL: few-shot action recognition with hierarchical matching and contrastive learning. The method, without Ray."""
+"""Recognise actions from a few examples by hierarchical matching and contrastive learning (HCL), without Ray."""

@@ -1,4 +1,4 @@
-"""The exceptions that a user can cause; everything else that is raised is a bug."""
+"""Define the exceptions that a user can cause; every other exception is a bug."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ NON_FINITE_REMEDY = "lower optim.lr, raise loss.temperature, or train in float32
 
 
 class HCLError(Exception):
-    """A failure with a cause outside the code. The command line prints it without a traceback.
+    """Report a failure with a cause outside the code. The command line prints it without a traceback.
 
     Args:
-        problem: what was wrong: what came and what was expected.
+        problem: the value that came and the value that was expected.
         where: the file, class or field concerned.
-        remedy: what to do about it.
+        remedy: the next step for the user.
     """
 
     exit_code = 1
@@ -23,7 +23,7 @@ class HCLError(Exception):
         message = f"{where}: {problem}" if where else problem
         super().__init__(f"{message}\n  -> {remedy}" if remedy else message)
 
-    def __reduce__(self):  # keyword arguments survive the way through Ray's pickling
+    def __reduce__(self):  # Ray pickles exceptions, and pickle would drop keyword arguments
         return _rebuild, (type(self), self.problem, self.where, self.remedy)
 
 
@@ -32,45 +32,45 @@ def _rebuild(kind: type[HCLError], problem: str, where: str | None, remedy: str 
 
 
 class ConfigError(HCLError):
-    """An experiment, an override or an option that cannot mean anything."""
+    """Report an invalid experiment, override or option."""
 
     exit_code = 2
 
 
 class DataError(HCLError):
-    """Videos, frames or lists that are missing, broken or contradict each other."""
+    """Report videos, frames or lists that are missing, broken or contradictory."""
 
 
 class SplitError(DataError):
-    """A split whose class files or video lists are missing, inconsistent or overlap."""
+    """Report a split whose class files or video lists are missing, inconsistent or overlapping."""
 
 
 class VideoError(DataError):
-    """One video that cannot be decoded."""
+    """Report a video that cannot be decoded."""
 
 
 class EpisodeError(DataError):
-    """An episode or pair batch that a partition cannot provide."""
+    """Report an episode or pair batch for which a partition has too few classes or videos."""
 
 
 class BackboneError(HCLError):
-    """A backbone or text model whose weights or package cannot be had here."""
+    """Report a backbone or text model whose weights or package are not available."""
 
 
 class CheckpointError(HCLError):
-    """A checkpoint that is missing, damaged or made for another model."""
+    """Report a checkpoint that is missing, damaged or made for another model."""
 
 
 class TrainingError(HCLError):
-    """A run that cannot go on, such as a loss that is not finite."""
+    """Report that training cannot continue, for example because of a loss that is not finite."""
 
 
 class NonFiniteLossError(TrainingError):
-    """A loss that is not finite, which would end in weights that are not.
+    """Report a loss that is not finite, before an update with it makes the weights not finite.
 
     Args:
-        terms: names of those that are not finite.
-        clips: indices into the training partition of the whole batch, in the order of the workers.
+        terms: names of the loss terms that are not finite.
+        clips: indices of the whole batch's clips in the training partition, in the order of the workers.
     """
 
     def __init__(self, terms: Sequence[str], clips: Sequence[int]):
@@ -86,8 +86,8 @@ class NonFiniteLossError(TrainingError):
 
 
 class ClusterError(HCLError):
-    """Ray cannot be started or reached, or does not have what was asked for."""
+    """Report that Ray cannot be started or reached, or that it lacks a requested resource."""
 
 
 class StorageError(HCLError):
-    """A place where results should go that cannot be written or read."""
+    """Report a folder or bucket of results that cannot be written or read."""

@@ -1,4 +1,4 @@
-"""What is searched: spaces as YAML files and their typed loader. Knows neither torch nor Ray nor the experiment."""
+"""Describe search spaces as YAML files, and load them typed. It uses neither torch nor Ray nor the experiment."""
 
 from search_spaces.errors import SpaceError
 from search_spaces.grid import grid_points

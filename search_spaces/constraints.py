@@ -1,6 +1,7 @@
-"""Constraints of a space: one comparison of settings, such as `model.d_model % model.n_heads == 0`.
+"""Evaluate constraints of a space: comparisons of settings, such as `model.d_model % model.n_heads == 0`.
 
-The text is parsed and walked, never executed: arithmetic, comparisons, `and`, `or`, `not`, `in`, and four functions.
+The text is parsed and its tree evaluated, without `eval`: arithmetic, comparisons, `and`, `or`, `not`, `in`, and four
+functions.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _SHAPE = "a comparison of settings, such as loss.sigma_temporal + loss.sigma_spa
 
 
 def paths_in(text: str) -> list[str]:
-    """The dotted paths that a constraint names. Raises ValueError for what is no constraint."""
+    """Return the dotted paths that a constraint names. Raises ValueError for an invalid constraint."""
     names: dict[str, None] = {}
 
     def note(node: ast.AST) -> None:
@@ -52,12 +53,12 @@ def paths_in(text: str) -> list[str]:
 
 
 def holds(text: str, value_of: Callable[[str], Any]) -> bool:
-    """Whether a constraint holds.
+    """Return true if a constraint holds.
 
     Args:
-        value_of: the value of a setting by its dotted path.
+        value_of: returns the value of a setting by its dotted path.
     Raises:
-        ValueError: the values cannot be combined so, such as a text and a number, or a division by zero.
+        ValueError: the values cannot be combined, such as a text and a number, or by a division by zero.
     """
     try:
         return bool(_value(_parse(text), value_of))
@@ -79,7 +80,7 @@ def _parse(text: str) -> ast.expr:
 
 
 def _check(node: ast.expr) -> None:
-    """Raise ValueError for a part that a constraint may not have."""
+    """Raise ValueError for a part that is not allowed in a constraint."""
     inner: list[ast.expr]
     match node:
         case ast.BoolOp(values=parts) | ast.List(elts=parts) | ast.Tuple(elts=parts):
@@ -98,7 +99,7 @@ def _check(node: ast.expr) -> None:
             inner = []
         case _:
             known = ", ".join(sorted(_FUNCTIONS))
-            raise ValueError(f"{ast.unparse(node)!r} may not stand in a constraint; functions: {known}")
+            raise ValueError(f"{ast.unparse(node)!r} is not allowed in a constraint; functions: {known}")
     for part in inner:
         _check(part)
 
@@ -123,12 +124,12 @@ def _value(node: ast.expr, value_of: Callable[[str], Any]) -> Any:
         case ast.Constant(value=value):
             return value
     path = _path_of(node)
-    assert path is not None  # _check has refused all else
+    assert path is not None  # _check has refused all other nodes
     return value_of(path)
 
 
 def _path_of(node: ast.expr) -> str | None:
-    """`model.d_model` of its nodes; None for anything else."""
+    """Return the dotted path of an attribute or a name, such as `model.d_model`; None for other nodes."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute) and (above := _path_of(node.value)) is not None:

@@ -1,4 +1,4 @@
-"""The one exception of this package: a search space that cannot mean anything."""
+"""Define the exception of this package, for an invalid search space."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 
 class SpaceError(Exception):
-    """A user's mistake in a search space. The command line prints it without a traceback.
+    """Report a user's mistake in a search space. The command line prints it without a traceback.
 
     Args:
-        problem: what was wrong: what came and what was expected.
+        problem: the value that came and the value that was expected.
         where: the file and the entry concerned.
-        remedy: what to do about it.
+        remedy: the next step for the user.
     """
 
     exit_code = 2
@@ -24,19 +24,19 @@ class SpaceError(Exception):
         message = f"{where}: {problem}" if where else problem
         super().__init__(f"{message}\n  -> {remedy}" if remedy else message)
 
-    def __reduce__(self):  # keyword arguments survive pickling
+    def __reduce__(self):  # pickle would drop keyword arguments
         return _rebuild, (self.problem, self.where, self.remedy)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`did you mean X?`, or what there is to choose from."""
+    """Return `did you mean X?` for the most similar word, or the list of known words."""
     known = list(known)
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
 
 
 def short(value: Any) -> str:
-    """`repr`, cut: YAML's aliases let a few lines stand for gigabytes."""
+    """Return a shortened `repr`, because a few lines with YAML's aliases can expand to gigabytes."""
     return _SHORT.repr(value)
 
 

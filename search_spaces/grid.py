@@ -1,4 +1,4 @@
-"""The points of a grid over a space: every combination of its parameters' values that the conditions allow."""
+"""List the points of a grid over a space: all combinations of its parameters' values that the conditions allow."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ MAX_POINTS = 100_000
 
 
 def grid_points(space: Space, *, whole: bool) -> list[dict[str, Any]]:
-    """Encoded points, in the order of the file, the last parameter's values changing fastest.
+    """Return encoded points in the order of the file, the last parameter's values changing fastest.
 
     Args:
-        whole: cross all parameters; otherwise those of type `grid` alone, which gives no points where there are none.
+        whole: cross all parameters; otherwise only those of type `grid`, which gives no points if there are none.
     Raises:
-        SpaceError: a parameter whose values cannot be counted, or more points than anyone would wait for.
+        SpaceError: a parameter's values cannot be counted, or there are more than MAX_POINTS points.
     """
     paths = [path for path, parameter in space.parameters.items() if whole or _is_given(parameter)]
     if not any(path in paths for path in space.searched):
@@ -58,5 +58,5 @@ def _crossed(space: Space, paths: list[str], chosen: Mapping[str, Any]) -> Itera
 
 
 def _is_given(parameter: Conditional) -> bool:
-    """Known before anything is sampled."""
+    """Return true for a parameter whose value is given before sampling."""
     return isinstance(parameter, Fixed) or goes_in_turn(parameter)

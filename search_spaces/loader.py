@@ -1,4 +1,4 @@
-"""Space files: reading, and telling what is wrong with one."""
+"""Read space files, and describe the mistakes in one."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _SHIPPED = Path(__file__).parent
 
 
 def shipped_spaces() -> list[str]:
-    """The names that `load_space` knows without a file."""
+    """Return the names of the shipped spaces."""
     return sorted(path.stem for path in _SHIPPED.glob("*.yaml"))
 
 
 def load_space(name_or_path: str | os.PathLike[str]) -> Space:
-    """A shipped space by its name, or any space by its file.
+    """Load a shipped space by its name, or any space by its file.
 
     Raises:
-        SpaceError: no such space, a file that cannot be read, or one that does not describe a space.
+        SpaceError: there is no such space, or the file cannot be read or does not describe a space.
     """
     path = _find(name_or_path)
     content = _read(path)
@@ -71,12 +71,12 @@ def _read(path: Path) -> Any:
     except OSError as error:
         raise SpaceError(f"cannot be read: {error.strerror}", where=str(path)) from None
     except (ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
-        # of PyYAML, for tags whose values do not suit them, such as `!!int x` and `!!float ""`
+        # PyYAML raises these for values that do not fit their tag, such as `!!int x` and `!!float ""`
         raise SpaceError(f"not valid YAML: {error}", where=str(path), remedy=_SHAPE) from None
 
 
 class _Loader(yaml.SafeLoader):
-    """Build plain data only, with no key twice; PyYAML allows registration on classes only."""
+    """Load safe YAML without duplicate keys and with 1e-4 as a number; PyYAML allows registration on classes only."""
 
 
 def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -85,7 +85,7 @@ def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict
         if not isinstance(key, yaml.ScalarNode):
             continue
         if key.value in seen:
-            problem = f"the key {key.value!r} stands here twice"
+            problem = f"the key {key.value!r} is given twice"
             raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
         seen.add(key.value)
     return loader.construct_mapping(node, deep=True)
@@ -118,7 +118,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 
 
 def _describe(item: Any) -> str:
-    """One finding of pydantic, as `entry: problem`."""
+    """Format one error of pydantic as `entry: problem`."""
     location, problem = tuple(item["loc"]), item["msg"].removeprefix("Value error, ")
     shown = [str(part) for index, part in enumerate(location) if not _is_tag(location, index)]
     if item["type"] == "extra_forbidden":
@@ -145,7 +145,7 @@ def _known_keys(location: tuple[Any, ...]) -> list[str]:
 
 
 def _is_tag(location: tuple[Any, ...], index: int) -> bool:
-    """pydantic puts the kind of a parameter into the location: parameters, PATH, float, low."""
+    """Return true for the kind of a parameter, which pydantic adds to the location: parameters, PATH, float, low."""
     return index == 2 and location[0] == "parameters" and location[2] in KINDS
 
 

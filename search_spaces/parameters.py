@@ -1,8 +1,8 @@
-"""The kinds of parameter: a range of floats, a range of ints, a choice, a grid, a fixed value.
+"""Define the kinds of parameters: a range of floats, a range of ints, a choice, a grid, a fixed value.
 
-Every kind can be suggested by a trial, can say what is wrong with a value, and knows its extremes. A value has two
-forms: as the experiment takes it, and encoded as an Optuna trial stores it. They differ for lists alone, because
-Optuna's categories are scalars: a list is encoded as its JSON text.
+Every kind can be suggested by a trial, checks values, and knows its extremes. A value has two forms: the experiment's,
+and the encoded form that an Optuna trial stores. They differ only for lists, because Optuna's categories are scalars: a
+list is encoded as its JSON text.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Path = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$")]
 
 
 class Part(BaseModel):
-    """A part of a space file: frozen, with no other keys than its own."""
+    """Define a part of a space file: frozen, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -58,7 +58,7 @@ class FloatRange(Conditional):
         return [self.low, self.high]
 
     def all_values(self) -> Iterable[Any] | None:
-        """Those of a grid, as they are asked for; None where they cannot be counted."""
+        """Yield the values of a grid lazily; return None if they cannot be counted."""
         if self.step is None:
             return None
         low, high, step = self.low, self.high, self.step
@@ -105,7 +105,7 @@ class IntRange(Conditional):
 
 
 class Choice(Conditional):
-    """A value out of several; a study goes through those of a `grid` in turn, whatever its sampler does otherwise."""
+    """Choose one of several values; a study takes those of a `grid` in turn, independent of its sampler."""
 
     type: Literal["choice", "grid"]
     values: tuple[Any, ...] = Field(min_length=2)
@@ -116,10 +116,10 @@ class Choice(Conditional):
         for value in values:
             _check_plain(value)
         labels = [_label(value) for value in values]
-        # Optuna tells categories apart by ==, under which 1 and True are one.
+        # Optuna compares categories with ==, by which 1 equals True.
         twice = [label for index, label in enumerate(labels) if label in labels[:index]]
         if twice:
-            raise ValueError(f"{twice[0]!r} stands in values twice")
+            raise ValueError(f"{twice[0]!r} is in values twice")
         return values
 
     def suggest(self, trial: Trial, path: str) -> Any:
@@ -186,12 +186,12 @@ Parameter = Annotated[FloatRange | IntRange | Choice | Fixed, Field(discriminato
 
 
 def goes_in_turn(parameter: Conditional) -> bool:
-    """Whether a study goes through its values in turn."""
+    """Return true if a study takes the parameter's values in turn."""
     return isinstance(parameter, Choice) and parameter.type == "grid"
 
 
 def same(a: Any, b: Any) -> bool:
-    """Equal, and not merely because True == 1."""
+    """Return true for equal values, where True and 1 count as different."""
     return a == b and isinstance(a, bool) == isinstance(b, bool)
 
 

@@ -1,4 +1,4 @@
-"""A search space: which settings of an experiment are searched, over which values, and what is tried first."""
+"""Define a search space: the searched settings of an experiment, their values, and the first points to try."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from search_spaces.trials import RandomTrial, Trial
 
 
 class Objective(Part):
-    """What a trial reports, and whether more of it is better."""
+    """Name a metric that trials report, and its direction."""
 
     metric: Annotated[str, Field(min_length=1)] = "val_accuracy"
     mode: Literal["max", "min"] = "max"
 
 
 class Space(Part):
-    """Dotted paths into the experiment, each with its kind of values, in the order of the file.
+    """Hold a search space: dotted paths into the experiment with their kinds of values, in the order of the file.
 
-    A parameter with `when` is active, and then searched, if each path named there is active and has that value.
+    A parameter with `when` is active, and therefore searched, if each path named there is active and has that value.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    about: str = Field(min_length=1, description="what is searched, and why within these bounds")
+    about: str = Field(min_length=1, description="the searched settings, and the reasons of the bounds")
     objective: Objective = Objective()
     trade_offs: tuple[Objective, ...] = Field((), max_length=2, description="further objectives: a Pareto front")
     parameters: dict[Path, Parameter] = Field(min_length=1)
@@ -48,19 +48,19 @@ class Space(Part):
             self._check_point(f"first_points.{index}", point)
         if not self.searched:
             raise ValueError("every parameter is fixed: there is nothing to search")
-        metrics = [one.metric for one in self.objectives]
+        metrics = [objective.metric for objective in self.objectives]
         if len(set(metrics)) < len(metrics):
             raise ValueError(f"objective and trade_offs name a metric twice: {', '.join(metrics)}")
         return self
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        """The one that chooses, and those that are traded against it."""
+        """Return the main objective, followed by the trade-offs."""
         return (self.objective, *self.trade_offs)
 
     @property
     def searched(self) -> list[str]:
-        """The paths that vary."""
+        """Return the paths whose values vary."""
         return [path for path, parameter in self.parameters.items() if not isinstance(parameter, Fixed)]
 
     def suggest(self, trial: Trial) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class Space(Part):
         """Return a trial's params from the form in which a study keeps them; paths of no parameter are passed over.
 
         Raises:
-            SpaceError: a value is missing or impossible: the trial was made with another space.
+            SpaceError: a value is missing or invalid, because the trial was made with another space.
         """
 
         def read(path: str) -> Any:
@@ -84,7 +84,7 @@ class Space(Part):
         return self._active_params(read)
 
     def with_points(self, points: Sequence[Mapping[str, Any]]) -> Space:
-        """This space with further points to try first. Raises SpaceError for one outside of it."""
+        """Return this space with additional first points. Raises SpaceError for a point outside of it."""
         try:
             return Space.model_validate({**dict(self), "first_points": [*self.first_points, *map(dict, points)]})
         except ValidationError as error:
@@ -92,26 +92,26 @@ class Space(Part):
             raise SpaceError(problem, where=f"space {self.name}, points") from None
 
     def sample(self, seed: int) -> dict[str, Any]:
-        """Return the params of one random draw: the same for the same seed."""
+        """Draw random experiment values as a function of the seed."""
         return self.suggest(RandomTrial(seed))
 
     def encode(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        """Return params, or some of them, as a study keeps them (`enqueue_trial`); fixed ones fall away."""
+        """Encode experiment values for a study (`enqueue_trial`), without the fixed ones."""
         searched = set(self.searched)
         return {path: self.parameters[path].encode(value) for path, value in point.items() if path in searched}
 
     def encoded_first_points(self) -> list[dict[str, Any]]:
-        """Return the first points as a study keeps them."""
+        """Return the first points encoded for a study."""
         return [self.encode(point) for point in self.first_points]
 
     def broken_constraint(self, params: Mapping[str, Any], setting: Callable[[str], Any]) -> str | None:
         """Return the first constraint that a trial's params break. One on a parameter that is not active asks nothing.
 
         Args:
-            params: of the active parameters, as `suggest` gives them.
-            setting: the experiment's own value of a path that is not in the space.
+            values: values of the active parameters, as `suggest` returns them.
+            setting: returns the experiment's own value of a path that is not in the space.
         Raises:
-            ValueError: a constraint that cannot be computed from these values.
+            ValueError: a constraint cannot be computed from these values.
         """
 
         def value_of(path: str) -> Any:
@@ -134,12 +134,12 @@ class Space(Part):
         }
 
     def pin(self, values: Mapping[str, Any]) -> Space:
-        """This space with some of its parameters fixed to given values, within its bounds or not.
+        """Return this space with some of its parameters fixed to given values, inside or outside its bounds.
 
-        Paths that are not in the space are passed over; parameters whose `when` contradicts a value fall away.
+        Paths that are not in the space are ignored; parameters whose `when` contradicts a value are removed.
 
         Raises:
-            SpaceError: nothing is left to search.
+            SpaceError: no parameter is left to search.
         """
         parameters: dict[str, Any] = {}
         for path, parameter in self.parameters.items():
@@ -162,11 +162,11 @@ class Space(Part):
         return Space.model_validate({**dict(self), **content})
 
     def validate_paths(self, check: Callable[[str], None]) -> None:
-        """Call `check`, which raises for a path that the experiment does not have, for every path, constraints' too.
+        """Call `check`, which raises for a path that the experiment lacks, for all paths of parameters and constraints.
 
         Raises:
-            SpaceError: what `check` raised, with the space and the entry; only for errors that carry a `problem`, for
-                any other is a bug and passes.
+            SpaceError: `check` raised an error with a `problem`; the space and the entry are added. Other exceptions
+                are bugs and pass unchanged.
         """
         places = {path: f"parameters.{path}" for path in self.parameters}
         for index, text in enumerate(self.constraints):
@@ -181,10 +181,10 @@ class Space(Part):
                 raise SpaceError(str(error.problem), where=where, remedy=getattr(error, "remedy", None)) from error
 
     def probes(self) -> Iterator[dict[str, Any]]:
-        """Yield params that hold the space against a schema: each first point, and each parameter at each extreme.
+        """Yield overrides that test the space against a schema: each first point, and each parameter at each extreme.
 
-        A probe carries the fixed values and what a parameter's `when` asks for, and nothing else, so that an
-        experiment that refuses it refuses this parameter's bound.
+        A probe holds only the fixed values and the conditions of a parameter's `when`, so that an experiment that
+        refuses it refuses this parameter's bound.
         """
         always = {path: p for path, p in self.parameters.items() if isinstance(p, Fixed) and not p.when}
         fixed = {path: copy.deepcopy(parameter.value) for path, parameter in always.items()}
@@ -216,7 +216,7 @@ class Space(Part):
         if other not in self.parameters:
             raise ValueError(f"{where}: no such parameter in this space; {did_you_mean(other, self.parameters)}")
         if other not in above:
-            raise ValueError(f"{where}: a condition must stand above what depends on it; move {path} below {other}")
+            raise ValueError(f"{where}: a condition must be above its dependent parameters; move {path} below {other}")
         if problem := self.parameters[other].problem_with(value):
             raise ValueError(f"{where}: {problem}, so that {path} would never be searched")
         if goes_in_turn(self.parameters[path]) and not (

@@ -1,4 +1,4 @@
-"""What a space asks of a trial, and trials that need no Optuna: drawn at random, or near another's values."""
+"""Define the interface of trials, and trials without Optuna: drawn at random, or near another trial's values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 
 class Trial(Protocol):
-    """The part of `optuna.Trial` that a space uses."""
+    """Define the part of `optuna.Trial` that a space uses."""
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
@@ -21,7 +21,7 @@ class Trial(Protocol):
 
 
 class RandomTrial:
-    """Independent uniform draws (log-uniform where asked for): a function of the seed."""
+    """Draw values independently and uniformly (log-uniformly with `log`) as a function of the seed."""
 
     def __init__(self, seed: int):
         self._random = random.Random(seed)
@@ -35,7 +35,7 @@ class RandomTrial:
             drawn = low + step * self._random.randint(0, round((high - low) / step))
         else:
             drawn = self._random.uniform(low, high)
-        return min(max(drawn, low), high)  # rounding may leave the bounds by one digit
+        return min(max(drawn, low), high)  # rounding may exceed the bounds by one digit
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         if log:
@@ -52,13 +52,13 @@ _ANEW = 0.25
 
 
 class NearTrial(RandomTrial):
-    """Another trial's values, moved: a quarter of them drawn anew, every other number a tenth of its range up or down.
+    """Perturb another trial's values: draw a quarter of them anew, and move other numbers by a tenth of their range.
 
     The range of a `log` parameter is that of its logarithm; a choice stays unless it is drawn anew. Values that the
-    other did not have are drawn.
+    other trial did not have are drawn.
 
     Args:
-        near: encoded values by path.
+        near: the other trial's encoded values by path.
     """
 
     def __init__(self, near: Mapping[str, Any], seed: int):

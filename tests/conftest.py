@@ -1,4 +1,4 @@
-"""What every test shares: the environment that Ray reads on import, shape checks, one Ray for the session."""
+"""Set up all tests: the environment that Ray reads on import, shape checks, one Ray for the session."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Before ray or torch is imported anywhere: both read these once.
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # sums in one order, and Ray's workers do not fight over the cores
-os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # how long a report blocks
-os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # no line twice
+# Set these before ray or torch is imported, because both read them once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # fixes the order of sums, and limits the load of Ray's workers
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # a report blocks this long
+os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # avoids duplicate lines
 os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "30")  # an unmeetable request fails, never hangs
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-# Workers find the packages and the test modules (tests.orchestration.training.test_train) where pytest found them.
+# Workers import the packages and the test modules from the same place as pytest.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 from hypothesis import settings  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
-# The same examples in every run, however slow the machine: a find is kept as a test of its own.
+# Use the same examples in every run, also on slow machines; a failure that is found gets a test of its own.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
@@ -38,7 +38,7 @@ assert len(CHECKED) > 30, "the modules of hcl were not found"
 install_import_hook(CHECKED, "beartype.beartype")
 
 
-@pytest.hookimpl(tryfirst=True)  # so that `-m 'not bench'` sees the marks
+@pytest.hookimpl(tryfirst=True)  # before `-m 'not bench'` evaluates the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if ROOT / "tests" / "bench" in item.path.parents:
@@ -55,10 +55,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[ModuleType]:
-    """One Ray of four CPUs for the session.
+    """Start one Ray with four CPUs for the session.
 
-    The dashboard stays on: without it, stopping a Train run leaks its placement group. `trial_driver` is what the
-    driver of a several-worker trial takes instead of a CPU.
+    The dashboard stays on, because without it stopping a Train run leaks its placement group. The driver of a trial
+    with several workers takes a `trial_driver` instead of a CPU.
     """
     import ray
 

@@ -1,1 +1,1 @@
-"""Objects made from a configuration: models, inputs, arguments. No other package below it sees a configuration."""
+"""Build models, inputs and arguments from a configuration; the packages below this one never see a configuration."""

@@ -1,4 +1,4 @@
-"""The keyword arguments of plain functions, from an experiment: weights of terms and levels, ways of matching."""
+"""Convert an experiment to keyword arguments of plain functions: weights of terms and levels, matching options."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PUBLISHED_SIGMAS = {"global": 1.0, "temporal": 0.5, "spatial": 0.5}
 
 
 def sigmas_of_loss(experiment: Experiment) -> dict[str, float]:
-    """Return the weight of each term of `hcl.training.losses.TERMS`, by name."""
+    """Return the weight of each term of `hcl.training.losses.TERMS`."""
     loss = experiment.loss
     return {
         "ce": loss.sigma_ce,
@@ -72,7 +72,7 @@ def test_matching(experiment: Experiment) -> dict[str, Any]:
 
 
 def test_matcher(experiment: Experiment) -> Matcher:
-    """Return the matcher of episodes, in validation and in evaluation."""
+    """Build the matcher of validation and evaluation."""
     matching, fusion = experiment.matching, experiment.fusion
     return Matcher(
         matching.metric,
@@ -94,7 +94,7 @@ def defects(experiment: Experiment) -> Defects:
 
 
 def check_workers(experiment: Experiment) -> None:
-    """Raise ConfigError where several workers would train what one worker does not."""
+    """Raise ConfigError if several workers would give other losses than one worker."""
     train = experiment.train
     if train.workers > 1 and train.traits.has_levels and defects(experiment).mix_scales:
         raise ConfigError(
@@ -106,7 +106,7 @@ def check_workers(experiment: Experiment) -> None:
 
 
 def check_fusion(experiment: Experiment, reason: str | None) -> None:
-    """Raise ConfigError where episodes go one by one, for some reason, and the fusion asks for more than means."""
+    """Raise ConfigError if episodes must be scored one by one (for `reason`) and the fusion uses more than means."""
     if reason and not test_matcher(experiment).takes_means:
         raise ConfigError(
             f"episodes scored one by one take the mean over shots and tuple sizes ({reason})",

@@ -1,4 +1,4 @@
-"""From an experiment to what its model is given: clips, validation episodes, class-name embeddings."""
+"""Build the inputs of an experiment's model: clips, validation episodes, class-name embeddings."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from hcl.frames.store import BY_CONTENT, FrameStore
 from hcl.models.checkpoint import file_digest
 
 VAL_SEED = 20221023
-"""Of the validation episodes; those of the evaluation have `evaluation.seed`."""
+"""Seed of the validation episodes; those of the evaluation use `evaluation.seed`."""
 
 
 def make_dataset(
     experiment: Experiment, frames: Frames, partition: Partition, *, training: bool, random_views: bool = False
 ) -> ClipDataset:
-    """The partition's clips as training or as test sees them.
+    """Build the data set of a partition's clips for training or for test.
 
     Args:
-        random_views: at test, readings that the seeds of a draw name (`test_draws`), in place of the one view.
+        random_views: at test, let the seeds of a draw choose random views (`test_draws`) instead of the single view.
     """
     settings = experiment.clips
     if training:
@@ -58,14 +58,14 @@ def make_dataset(
 
 
 def frame_store(experiment: Experiment, data_root: Path, dataset: str) -> FrameStore:
-    """A data set's frames, read through this machine's copies of its shards where `data.cache_dir` names a place."""
+    """Open a data set's frames, with a cache of its shards on this machine if `data.cache_dir` is set."""
     data = experiment.data
     cache = ShardCache(Path(data.cache_dir), int(data.cache_gb * 1e9)) if data.cache_dir else None
     return FrameStore(frames_folder(data_root, dataset), cache)
 
 
 def test_draws(clip: int, views: int) -> list[Draw]:
-    """The readings of a clip that an evaluation averages over: the one test view, or random ones named by number."""
+    """Return the views of a clip that an evaluation averages over: the single test view, or numbered random ones."""
     return [Draw(clip)] if views == 1 else [Draw(clip, (view,)) for view in range(views)]
 
 
@@ -116,7 +116,7 @@ def class_embeddings(
 def clip_embeddings(
     experiment: Experiment, data_root: Path, partition: Partition
 ) -> Float[Tensor, "clip embedding"] | None:
-    """Return the embedding of each clip's class name; None without `matching.semantic`. Raises DataError."""
+    """Read the embedding of each clip's class name; None without `matching.semantic`. Raises DataError."""
     of_class = class_embeddings(experiment, data_root, partition)
     return None if of_class is None else of_class[torch.tensor(partition.labels)]
 
@@ -130,9 +130,9 @@ def embeddings_identity(experiment: Experiment, data_root: Path, dataset: str) -
 
 
 def recorded_frames(recorded: str, here: str) -> str:
-    """Return a recorded identity of frames as it compares with the one here.
+    """Return a recorded identity of frames in the form in which it can be compared with the current one.
 
-    It is empty where the two do not compare: earlier versions took sizes for the content of other tools' frames.
+    It is empty if they cannot be compared: earlier versions identified other tools' frames by sizes.
     """
     if recorded.removeprefix(BY_CONTENT) == here.removeprefix(BY_CONTENT):
         return here
@@ -140,7 +140,7 @@ def recorded_frames(recorded: str, here: str) -> str:
 
 
 def frames_identity(data_root: Path, partition: Partition) -> str:
-    """What names the frames of a partition's videos; see `FrameStore.digest`. Raises DataError or StorageError."""
+    """Return the digest of the frames of a partition (`FrameStore.digest`). Raises DataError or StorageError."""
     return FrameStore(frames_folder(data_root, partition.dataset)).digest(partition)
 
 

@@ -1,4 +1,4 @@
-"""The model, the way to learn and the optimiser of an experiment."""
+"""Build the model, the regime and the optimiser of an experiment."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ __all__ = ["Model"]
 
 
 def make_model(experiment: Experiment, n_classes: int, *, random_weights: bool = False) -> Model:
-    """Make the regime's model with its initial weights, which depend on the experiment's seed alone.
+    """Build the regime's model with its initial weights, which depend only on the experiment's seed.
 
     Args:
-        n_classes: training classes.
-        random_weights: leave the backbone's pretrained weights out: a checkpoint or a baseline fills them.
+        n_classes: number of training classes.
+        random_weights: do not load the backbone's pretrained weights, because a checkpoint will replace them.
     """
     settings = experiment.model
     with torch.random.fork_rng(devices=[]):
@@ -50,11 +50,11 @@ def make_regime(
     class_embeddings: Tensor | None = None,
     val_embeddings: Tensor | None = None,
 ) -> Regime:
-    """Make the way to learn: what a run's steps are made of, what it minimises and how it validates.
+    """Build the regime of a run: its sampler, its loss and its validation.
 
     Args:
-        class_embeddings: of the training classes' names, with `matching.semantic`.
-        val_embeddings: of the validation clips' class names.
+        class_embeddings: embeddings of the training classes' names, with `matching.semantic`.
+        val_embeddings: embeddings of the validation clips' class names.
 
     Raises:
         ConfigError: as `hcl.assembly.arguments.check_workers`.
@@ -64,7 +64,7 @@ def make_regime(
 
 
 def clips_per_step(experiment: Experiment) -> int:
-    """Return the number of clips of one step of all workers."""
+    """Return the number of clips in a step of all workers."""
     train = experiment.train
     if train.traits.is_episodic:
         return train.episodes_per_step * train.episode_way * (train.episode_shot + train.episode_queries)
@@ -72,12 +72,12 @@ def clips_per_step(experiment: Experiment) -> int:
 
 
 def clips_per_epoch(experiment: Experiment) -> int:
-    """Return the number of clips that all workers train on in an epoch."""
+    """Return the number of clips on which all workers train in an epoch."""
     return experiment.train.batches_per_epoch * clips_per_step(experiment)
 
 
 def trained_model(experiment: Experiment, checkpoint: Path) -> Model:
-    """Make the model with a checkpoint's weights, to evaluate. Raises CheckpointError where the two do not fit."""
+    """Build the model with a checkpoint's weights, in evaluation mode. Raises CheckpointError if they do not fit."""
     content = load_checkpoint(checkpoint, holding=["classes"])
     model = make_model(experiment, len(content["classes"]), random_weights=True)
     load_model(model, content["model"], source=str(checkpoint))
@@ -85,35 +85,35 @@ def trained_model(experiment: Experiment, checkpoint: Path) -> Model:
 
 
 def prepare_training(experiment: Experiment, model: Model, *, compile_parts: bool = True) -> None:
-    """Prepare a model for training: freeze parts that learn nothing, recompute others, and compile.
+    """Prepare a model for training: freeze parts without gradients, set up recomputation, and compile.
 
-    Call it after `optimizer_of`: a checkpoint's optimiser knows all parameters, whatever is left out of the loss.
+    Call it after `optimizer_of`, because an optimiser's state in checkpoints covers all parameters, frozen or not.
 
     Args:
-        compile_parts: false leaves `train.compile` out: a dry run has nothing to compile.
+        compile_parts: false ignores `train.compile`, for a dry run.
     """
     parts_of(experiment).freeze_unused(experiment, model)
     if experiment.train.recompute_backbone:
         recompute_blocks(model.backbone)
     if experiment.train.compile and compile_parts:
-        # In place, so that the names of the weights stay. Matching is left as it is: what it chooses depends on data.
+        # In place, which keeps the names of the weights. Matching is not compiled: its choices depend on data.
         encoder = () if model.encoder is None else (model.encoder,)
         for part in (*model.backbone.body, *encoder):
             part.compile()
 
 
 def frozen_stages(experiment: Experiment) -> int:
-    """Return how many of the backbone's lowest stages are not trained: none, some, or all."""
+    """Return the number of the backbone's lowest stages that are not trained."""
     return experiment.model.frozen_stages if experiment.model.train_backbone else N_STAGES
 
 
 def caches_grids(experiment: Experiment) -> bool:
-    """Return true where the output of the frozen stages is computed once for every clip, and kept."""
+    """Return true if the output of the frozen stages is computed once for every clip and cached."""
     return frozen_stages(experiment) > 0 and experiment.model.cached_views > 0
 
 
 def optimizer_of(experiment: Experiment, model: nn.Module) -> Optimizer:
-    """Make the optimiser with its groups. Raises TrainingError where nothing is to be trained."""
+    """Build the optimiser with its groups. Raises TrainingError if no parameter is trainable."""
     optim = experiment.optim
     groups = parameter_groups(
         model, lr=optim.lr, backbone_lr_factor=optim.backbone_lr_factor, weight_decay=optim.weight_decay
@@ -122,7 +122,7 @@ def optimizer_of(experiment: Experiment, model: nn.Module) -> Optimizer:
 
 
 def rate_factor(experiment: Experiment, epoch: int) -> float:
-    """Return the factor of the initial learning rates during an epoch, counted from 0."""
+    """Return the factor of the initial learning rates in an epoch, counted from 0."""
     optim = experiment.optim
     return learning_rate_factor(
         optim.schedule,
@@ -136,13 +136,13 @@ def rate_factor(experiment: Experiment, epoch: int) -> float:
 
 
 def weights_digest(experiment: Experiment) -> str:
-    """Return the digest of the file that `model.weights` names; empty where it names none. Raises BackboneError."""
+    """Return the digest of the file that `model.weights` names; empty if it names no file. Raises BackboneError."""
     weights = experiment.model.weights
     return "" if weights in ("imagenet", "none") else weights_identity(weights)
 
 
 def weights_identity(weights: str) -> str:
-    """Return `model.weights`, or the digest of the file that it names. Raises BackboneError for a missing file."""
+    """Return `imagenet` and `none` unchanged, and the digest of a file. Raises BackboneError for a missing file."""
     if weights in ("imagenet", "none"):
         return weights
     try:

@@ -1,1 +1,1 @@
-"""Clips and episodes: sampled frames, augmentation, batches, blocks of features on disk."""
+"""Sample and augment clips, draw episodes and batches, and keep blocks of features on disk."""

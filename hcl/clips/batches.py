@@ -1,6 +1,6 @@
-"""Batches of clips for training: the same ones for any number of workers, from any step of an epoch on.
+"""Draw the training batches: the same ones for any number of workers, and when an epoch is resumed at any step.
 
-A sampler says which clips a step is made of, as a function of (seed, epoch, step), and how workers share them.
+A sampler draws the clips of a step as a function of (seed, epoch, step), and divides them among the workers.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from hcl.errors import ConfigError
 
 Labels = Int[np.ndarray, "clip"]
 Part = Int[np.ndarray, "_part"]
-"""Indices of the clips of which one loss is computed."""
+"""Indices of the clips over which one loss is computed."""
 
 
 def draw_key(*names: int) -> int:
-    """Return the key of what some numbers name, such as (seed, epoch, step, place in the batch): 64 bits, signed."""
+    """Return a signed 64-bit hash of some numbers, such as (seed, epoch, step, place in the batch)."""
     return int.from_bytes(hashlib.sha256(repr(names).encode()).digest()[:8], "big", signed=True)
 
 
 class Batch(NamedTuple):
-    """The clips of which a worker computes one loss: its share of a pair batch, or a whole episode.
+    """Hold the clips over which a worker computes one loss: its share of a pair batch, or a whole episode.
 
     Attributes:
-        draws: a key for each clip: what drops out of it in the model (`hcl.models.dropout`).
+        draws: key of each clip's dropout draws (`hcl.models.dropout`).
     """
 
     clips: Tensor
@@ -47,13 +47,13 @@ class Batch(NamedTuple):
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Which clips a step is made of; `seed` is that of the draws and of the clips' augmentation."""
+    """Define the interface of samplers, which draw a step's clips; `seed` is for the draws and the augmentation."""
 
     @property
     def seed(self) -> int: ...
 
     def draw(self, labels: Labels, *, epoch: int, step: int, class_names: Sequence[str] | None = None) -> list[Part]:
-        """The whole step's clips, in the parts whose gradients are added up. Raises EpisodeError."""
+        """Draw the whole step's clips, in the parts whose gradients are accumulated. Raises EpisodeError."""
         ...
 
     def share(self, parts: list[Part], rank: int, world_size: int) -> list[Part]:
@@ -67,7 +67,7 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True)
 class PairSampler:
-    """Two clips of each class; every worker takes a part of one batch."""
+    """Draw two clips of each of some classes; every worker takes a part of this one batch."""
 
     classes_per_batch: int
     seed: int
@@ -92,7 +92,7 @@ class PairSampler:
 
 @dataclass(frozen=True)
 class EpisodeSampler:
-    """Whole episodes, each with its own loss; every worker takes some of them."""
+    """Draw whole episodes, each with its own loss; every worker takes some of them."""
 
     way: int
     shot: int
@@ -101,9 +101,9 @@ class EpisodeSampler:
     seed: int
 
     def draw(self, labels: Labels, *, epoch: int, step: int, class_names: Sequence[str] | None = None) -> list[Part]:
-        one = partial(training_episode, labels, way=self.way, shot=self.shot, queries=self.queries)
+        draw_one = partial(training_episode, labels, way=self.way, shot=self.shot, queries=self.queries)
         where = {"seed": self.seed, "epoch": epoch, "step": step}
-        return [one(number=number, class_names=class_names, **where) for number in range(self.episodes)]
+        return [draw_one(number=number, class_names=class_names, **where) for number in range(self.episodes)]
 
     def share(self, parts: list[Part], rank: int, world_size: int) -> list[Part]:
         each = self.batches_per_step(world_size)
@@ -134,17 +134,17 @@ def sampled_batches(
     pin_memory: bool = False,
     class_names: Sequence[str] | None = None,
 ) -> Iterator[Batch]:
-    """One epoch of worker `rank`: its batches of every step, one step after another.
+    """Yield the batches of worker `rank` in one epoch, step after step.
 
     Args:
-        first_step: steps that were done before.
-        processes: that read clips, this many beside the worker; none: the worker reads them itself.
-        prefetch: batches that each of them reads ahead.
-        pin_memory: put clips where a GPU can fetch them while it computes.
+        first_step: number of steps that are already done.
+        processes: number of processes that read clips; with 0 the worker reads them itself.
+        prefetch: number of batches that each process reads ahead.
+        pin_memory: put clips into pinned memory, from which a GPU copies while it computes.
 
     Raises:
-        ConfigError: the workers cannot take equal shares.
-        EpisodeError: the partition cannot provide a step.
+        ConfigError: equal shares are impossible.
+        EpisodeError: the partition has too few classes or clips for a step.
     """
     sampler.batches_per_step(world_size)
 
@@ -156,14 +156,14 @@ def sampled_batches(
             for part, places in zip(sampler.share(parts, rank, world_size), numbered, strict=True):
                 yield [Draw(int(clip), names) for clip in part], [draw_key(*names, int(place)) for place in places]
 
-    ahead, here = itertools.tee(shares())  # the loader asks for batches before they are due
+    ahead, here = itertools.tee(shares())  # the loader reads draws ahead
     loader = DataLoader(
         dataset,
-        batch_sampler=(draws for draws, _ in ahead),  # type: ignore[arg-type]  # an iterator does: nobody asks for its length
+        batch_sampler=(draws for draws, _ in ahead),  # type: ignore[arg-type]  # an iterator without length suffices
         num_workers=processes,
         pin_memory=pin_memory,
         prefetch_factor=prefetch if processes else None,
-        generator=torch.Generator().manual_seed(0),  # its own: it would draw from the process's
+        generator=torch.Generator().manual_seed(0),  # otherwise it draws from the global one
     )
     for clips, (draws, keys) in zip(loader, here, strict=True):
         indices = np.array([draw.clip for draw in draws])
@@ -171,6 +171,6 @@ def sampled_batches(
 
 
 def _numbered(parts: list[Part]) -> list[Part]:
-    """The place of each clip among all clips of the step: a clip may stand in several episodes of it."""
+    """Return the place of each clip in the step, which is unique even for a clip in several of its episodes."""
     ends = itertools.accumulate(len(part) for part in parts)
     return [np.arange(end - len(part), end) for part, end in zip(parts, ends, strict=True)]

@@ -1,10 +1,10 @@
-"""Arrays made of a partition's clips, on disk: computed once, read by memory map from any number of processes.
+"""Cache arrays computed from a partition's clips on disk, for reading by memory map from any number of processes.
 
-A store is a folder with a folder for each block of clips. In it each array is a file of its own, (view, clip, ...), so
-that a process that compares two blocks holds those two and nothing else. A block counts once its last file is there:
-single files come into being at once on all storage that several hosts share; folders in a bucket do not, nor does a
-file into which several of them write. That last file holds a checksum of each clip's share of each array, so that a
-clip is checked by reading its own bytes and no others.
+A store is a folder with a subfolder for each block of clips, in which each array (view, clip, ...) is a file, so that a
+process that compares two blocks maps only these two. A block is complete once its last file exists: single files appear
+atomically on all storage that several hosts share, but folders in a bucket do not, nor does a file into which several
+hosts write. The last file holds a checksum of each clip's part of each array, so that verifying a clip reads only its
+own bytes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Block(NamedTuple):
-    """A block's arrays (view, clip, ...) as they lie on disk, and the checksum of each view's part of each clip.
+    """Hold a block's memory-mapped arrays (view, clip, ...), and a checksum for each array, view and clip.
 
     Blocks of older versions have no checksums.
     """
@@ -41,7 +41,7 @@ class Block(NamedTuple):
     sums: dict[str, list[list[int]]]
 
     def check(self, view: int, clips: Sequence[int]) -> None:
-        """Raise ValueError where one view of some of the block's clips is not what was written."""
+        """Raise ValueError if the checksum of one view of any of these clips is wrong."""
         for name, of_array in self.sums.items():
             for clip in clips:
                 if _crc(self.arrays[name], view, clip) != of_array[view][clip]:
@@ -50,11 +50,11 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class BlockStore:
-    """Arrays of `n_clips` clips, `size` of them a block.
+    """Cache the arrays of `n_clips` clips in blocks of `size` clips.
 
     Attributes:
-        folder: named by a digest of everything that the arrays depend on.
-        mend: makes a block again, (first clip, last exclusive), where it is damaged or missing; None: an error then.
+        folder: a folder named by a digest of everything that the arrays depend on.
+        mend: recomputes a damaged or missing block (first clip, last exclusive); with None an error is raised.
     """
 
     folder: Path
@@ -64,14 +64,14 @@ class BlockStore:
     _checked: set[tuple[int, int]] = field(default_factory=set, init=False, compare=False, repr=False)
 
     def missing(self) -> list[tuple[int, int]]:
-        """First and last (exclusive) clip of the blocks that have not been written."""
+        """Return the first and last (exclusive) clip of each block that has not been written."""
         bounds = [(start, min(start + self.size, self.n_clips)) for start in range(0, self.n_clips, self.size)]
         return [(start, stop) for start, stop in bounds if not (self._folder(start) / _WHOLE).exists()]
 
     def write(self, start: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """The arrays (view, clip, ...) of the block that begins with clip `start`, unless another process was faster.
+        """Write the arrays (view, clip, ...) of the block that begins with clip `start`, unless it already exists.
 
-        Raises StorageError where the disk cannot take it.
+        Raises StorageError if they cannot be written.
         """
         block = self._folder(start)
         if (block / _WHOLE).exists():
@@ -83,7 +83,7 @@ class BlockStore:
         write_atomically(block / _WHOLE, json.dumps({_SUMS: sums}).encode())
 
     def read(self, start: int, stop: int, view: int = 0) -> dict[str, Tensor]:
-        """One view of clips that follow each other. Raises StorageError where a block is missing or damaged."""
+        """Return one view of consecutive clips. Raises StorageError if a block is missing or damaged."""
         firsts = range(self.first(start), stop, self.size)
         parts = [self._checked_block(first, view) for first in firsts]
         rows = [slice(max(start - first, 0), stop - first) for first in firsts]
@@ -92,9 +92,9 @@ class BlockStore:
         }
 
     def take(self, clips: Sequence[int] | np.ndarray, view: int = 0) -> dict[str, Tensor]:
-        """One view of any clips, in the order asked for, repeats allowed; a copy. Raises StorageError.
+        """Return a copy of one view of any clips, in the given order, repeats allowed. Raises StorageError.
 
-        One block is open at a time: the clips of an episode may lie in more of them than a process may open files.
+        One block is open at a time, because the clips of an episode may be in more blocks than a process may open.
         """
         firsts = np.array([self.first(int(clip)) for clip in clips])
         taken: dict[str, np.ndarray] = {}
@@ -109,17 +109,17 @@ class BlockStore:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def first(self, clip: int) -> int:
-        """Clip of the block that a clip is in."""
+        """Return the first clip of the block that contains `clip`."""
         return clip - clip % self.size
 
     def block(self, start: int, view: int = 0, clips: Sequence[int] = ()) -> Block:
-        """A block, of whose views `view` is one, made again where it cannot be read and something can make it.
+        """Open a block that has view `view`; if it cannot be read, recompute it with `mend`.
 
         Args:
-            clips: of the block, from 0, whose part of the view is compared with its checksums.
+            clips: indices in the block of the clips whose checksums are verified, for this view.
 
         Raises:
-            StorageError: it is missing or damaged.
+            StorageError: the block is missing or damaged, and there is no `mend`.
         """
         try:
             return self._opened(start, view, clips)
@@ -128,13 +128,13 @@ class BlockStore:
                 raise
             (self._folder(start) / _WHOLE).unlink(missing_ok=True)
             self.mend(start, min(start + self.size, self.n_clips))
-            _LOG.warning("%s %s: the block has been made again", error.where, error.problem)
+            _LOG.warning("%s %s: the block was computed again", error.where, error.problem)
             return self._opened(start, view, clips)
 
     def _checked_block(self, first: int, view: int) -> dict[str, np.ndarray]:
-        """A block's arrays; what this process reads of it again is not compared with its checksums again."""
-        is_known = (first, view) in self._checked
-        block = self.block(first, view, () if is_known else range(min(self.size, self.n_clips - first)))
+        """Return a block's arrays, and verify their checksums at this process's first access to the view."""
+        is_verified = (first, view) in self._checked
+        block = self.block(first, view, () if is_verified else range(min(self.size, self.n_clips - first)))
         self._checked.add((first, view))
         return block.arrays
 
@@ -151,7 +151,7 @@ class BlockStore:
             block = Block(arrays, _read_sums(folder, arrays))
             block.check(view, clips)
             return block
-        except Exception as error:  # NumPy and JSON have several for damage
+        except Exception as error:  # NumPy and JSON raise several types for damage
             raise StorageError(
                 f"cannot be read: {error}", where=str(folder), remedy=f"delete {self.folder} and repeat the command"
             ) from error
@@ -171,13 +171,13 @@ def _sums(values: np.ndarray) -> list[list[int]]:
 
 
 def _crc(values: np.ndarray, view: int, clip: int) -> int:
-    """Return the checksum of a clip's bytes and of how they are to be read, which stands in the file's header only."""
+    """Return the checksum of a clip's bytes with their type and shape, which are only in the file's header."""
     row = values[view, clip]
     return zlib.crc32(np.ascontiguousarray(row).data, zlib.crc32(f"{row.dtype.str}{row.shape}".encode()))
 
 
 def _read_sums(folder: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, list[list[int]]]:
-    """The checksums of a block; none of what older versions wrote. Raises ValueError for those of other arrays."""
+    """Return the checksums of a block, empty for older versions. Raises ValueError if they do not fit the arrays."""
     content = (folder / _WHOLE).read_bytes()
     if not content:
         return {}
@@ -189,7 +189,7 @@ def _read_sums(folder: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, list
 
 
 def _joined(parts: Sequence[np.ndarray]) -> Tensor:
-    """One block is read where it lies on disk, more are copied."""
+    """Return a single block as a memory map, and several blocks as a copy."""
     if len(parts) > 1:
         return torch.from_numpy(np.concatenate(parts))
     with warnings.catch_warnings():  # torch warns that a memory map is read-only; nothing here writes into it

@@ -1,4 +1,4 @@
-"""Colour jitter of whole clips: torchvision's, on OpenCV, for on tensors it costs more than all else about a clip."""
+"""Compute torchvision's colour jitter with OpenCV, because on tensors it costs more than all other work on a clip."""
 
 from __future__ import annotations
 
@@ -13,32 +13,33 @@ from torchvision.transforms import v2
 
 
 class ColourJitter(nn.Module):
-    """Brightness, contrast, saturation and hue of a clip, by one draw and in a random order.
+    """Change brightness, contrast, saturation and hue of all frames of a clip alike, in a random order.
 
-    What `torchvision.transforms.v2.ColorJitter` does on 8-bit images, up to rounding, in a sixth of its time.
+    The result equals that of `torchvision.transforms.v2.ColorJitter` on 8-bit images up to rounding, in a sixth of the
+    time.
 
     Args:
-        brightness, contrast, saturation: factors come from 1 - value to 1 + value.
-        hue: shifts come from -hue to hue, as a share of the colour circle.
+        brightness, contrast, saturation: factors are drawn between 1 - value and 1 + value.
+        hue: shifts are drawn between -hue and hue, as a share of the colour circle.
     """
 
     def __init__(self, brightness: float, contrast: float, saturation: float, hue: float):
         super().__init__()
-        self.ranges = v2.ColorJitter(brightness, contrast, saturation, hue)  # its checks of what makes sense
+        self.ranges = v2.ColorJitter(brightness, contrast, saturation, hue)  # validates the values
 
     def forward(self, images: UInt8[Tensor, "*frame 3 height width"]) -> UInt8[Tensor, "*frame 3 height width"]:
-        """Any number of images, changed alike. Draws from torch's global generator."""
+        """Change all images alike, with draws from torch's global generator."""
         changes = (
             (change_brightness, self.ranges.brightness),
             (change_contrast, self.ranges.contrast),
             (change_saturation, self.ranges.saturation),
             (shift_hue, self.ranges.hue),
         )
-        channels_last = images.movedim(-3, -1).contiguous()  # OpenCV's order, and that in which resizing leaves them
+        channels_last = images.movedim(-3, -1).contiguous()  # OpenCV's order; resizing leaves it too
         frames = channels_last.numpy().reshape(-1, *channels_last.shape[-3:])
         for index in torch.randperm(len(changes)).tolist():
             change, limits = changes[index]
-            if limits is not None:  # torchvision's word for a strength of 0
+            if limits is not None:  # torchvision uses None for a strength of 0
                 frames = change(frames, float(torch.empty(()).uniform_(*limits)))
         return torch.from_numpy(frames).reshape(channels_last.shape).movedim(-1, -3)
 
@@ -46,14 +47,14 @@ class ColourJitter(nn.Module):
 def change_brightness(
     frames: UInt8[np.ndarray, "frame height width 3"], factor: float
 ) -> UInt8[np.ndarray, "frame height width 3"]:
-    """Every value times the factor."""
+    """Multiply every value by the factor."""
     return _of_tall(lambda tall: cv2.LUT(tall, _table(factor, 0.0)), frames)
 
 
 def change_contrast(
     frames: UInt8[np.ndarray, "frame height width 3"], factor: float
 ) -> UInt8[np.ndarray, "frame height width 3"]:
-    """Every value's distance from the mean grey of its frame times the factor."""
+    """Multiply every value's distance from the mean grey of its frame by the factor."""
     means = [cv2.mean(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY))[0] for frame in frames]
     return np.stack([cv2.LUT(frame, _table(factor, mean)) for frame, mean in zip(frames, means, strict=True)])
 
@@ -61,7 +62,7 @@ def change_contrast(
 def change_saturation(
     frames: UInt8[np.ndarray, "frame height width 3"], factor: float
 ) -> UInt8[np.ndarray, "frame height width 3"]:
-    """Every pixel's distance from its own grey times the factor."""
+    """Multiply every pixel's distance from its own grey by the factor."""
 
     def change(tall: np.ndarray) -> np.ndarray:
         grey = cv2.cvtColor(cv2.cvtColor(tall, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
@@ -73,7 +74,7 @@ def change_saturation(
 def shift_hue(
     frames: UInt8[np.ndarray, "frame height width 3"], shift: float
 ) -> UInt8[np.ndarray, "frame height width 3"]:
-    """Turn the colour circle by a share of it. Hues have 256 steps, as in PIL, on which the release augments."""
+    """Rotate the colour circle by a share of it. Hues have 256 steps, as in PIL, which the release uses."""
 
     def change(tall: np.ndarray) -> np.ndarray:
         hsv = cv2.cvtColor(tall, cv2.COLOR_RGB2HSV_FULL)
@@ -84,10 +85,10 @@ def shift_hue(
 
 
 def _of_tall(change: Callable[[np.ndarray], np.ndarray], frames: np.ndarray) -> np.ndarray:
-    """What treats each pixel by itself, done to all frames at once, one above the other."""
+    """Apply a change of single pixels to all frames at once, stacked vertically."""
     return change(frames.reshape(-1, *frames.shape[2:])).reshape(frames.shape)
 
 
 def _table(factor: float, centre: float) -> np.ndarray:
-    """What becomes of the 256 values whose distance from a centre is multiplied."""
+    """Return the new values of the 256 levels when their distance from a centre is multiplied."""
     return np.clip(np.rint(centre + factor * (np.arange(256) - centre)), 0, 255).astype(np.uint8)

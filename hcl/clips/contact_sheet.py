@@ -1,4 +1,4 @@
-"""One picture of what the model sees of a video or of a class: frames, sampled frames, augmented views."""
+"""Draw contact sheets of a video or a class: its frames, the sampled frames, and augmented views."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Image = UInt8[np.ndarray, "_ _ 3"]
 CELL, GAP, COLUMNS = 120, 6, 8  # pixels of a picture's side, pixels between pictures, pictures in a row
 MARK, PAPER, INK = (214, 96, 30), (255, 255, 255), (40, 40, 40)
 MAX_FRAMES = 4 * COLUMNS
-"""Frames of a video that are shown; of longer ones evenly spread ones, and all that are sampled."""
+"""Maximum number of frames shown of a video; of longer videos, evenly spread frames and all sampled ones."""
 
 
 @dataclass
 class RecordingFrames:
-    """Reads frames like the store that it wraps, and notes which ones were asked for last."""
+    """Read frames through the wrapped store, and record the indices of the last request."""
 
     frames: Frames
     last: list[int] = field(default_factory=list)
@@ -40,12 +40,12 @@ class RecordingFrames:
 
 
 def video_sheet(frames: RecordingFrames, test: ClipDataset, training: ClipDataset, *, n_views: int, seed: int) -> Image:
-    """The first video of two datasets over `frames`: its frames, its test view, and training views of it.
+    """Draw the first video of two data sets over `frames`: its frames, its test view and training views.
 
-    Frames that the test view takes are framed in colour, with their position in the clip.
+    Frames of the test view have a coloured border and show their position in the clip.
 
     Args:
-        n_views: training views, drawn as training with this seed draws them.
+        n_views: number of training views, drawn as in training with this seed.
     """
     video = test.videos[0]
     clip = _pictures(test[Draw(0)])
@@ -72,19 +72,19 @@ def video_sheet(frames: RecordingFrames, test: ClipDataset, training: ClipDatase
 
 
 def class_sheet(title: str, frames: RecordingFrames, test: ClipDataset) -> Image:
-    """The test view of each video of a dataset over `frames`, one below the other."""
+    """Draw the test view of each video of a data set over `frames`, one below the other."""
     parts = [_heading(title, large=True)]
     for index, video in enumerate(test.videos):
         pictures = _pictures(test[Draw(index)])
         parts += [
             _heading(f"{video.name}: {frames.n_frames(video)} frames"),
-            *_grid(pictures, [str(one) for one in frames.last], [False] * len(pictures)),
+            *_grid(pictures, [str(number) for number in frames.last], [False] * len(pictures)),
         ]
     return _stacked(parts)
 
 
 def write_png(path: Path, image: Image) -> Path:
-    """Raises StorageError."""
+    """Write an image as PNG. Raises StorageError."""
     is_encoded, content = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not is_encoded:
         raise RuntimeError(f"OpenCV cannot write an image of shape {image.shape}")
@@ -92,7 +92,7 @@ def write_png(path: Path, image: Image) -> Path:
 
 
 def _caption(index: int, sampled: Sequence[int]) -> str:
-    places = [str(place + 1) for place, one in enumerate(sampled) if one == index]  # short videos repeat frames
+    places = [str(place + 1) for place, frame in enumerate(sampled) if frame == index]  # short videos repeat frames
     return f"{index} ({', '.join(places)} of {len(sampled)})" if places else str(index)
 
 
@@ -101,7 +101,7 @@ def _pictures(clip: Any) -> list[Image]:
 
 
 def _fitted(frame: Image) -> Image:
-    """The frame with its longer side brought to that of a cell."""
+    """Resize the frame so that its longer side fills a cell."""
     height, width = frame.shape[:2]
     scale = CELL / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -109,7 +109,7 @@ def _fitted(frame: Image) -> Image:
 
 
 def _grid(pictures: Sequence[Image], captions: Sequence[str], is_marked: Sequence[bool]) -> list[Image]:
-    """Rows of pictures with their captions beneath them."""
+    """Arrange pictures in rows with their captions below them."""
     return [
         _row(pictures[start:stop], captions[start:stop], is_marked[start:stop])
         for start, stop in ((start, start + COLUMNS) for start in range(0, len(pictures), COLUMNS))

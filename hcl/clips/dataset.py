@@ -1,6 +1,6 @@
-"""From stored frames to clips: which frames, and the transforms that a batch sees.
+"""Turn stored frames into clips: choose frames and apply transforms.
 
-Everything random about a clip follows from a `Draw`, so that it does not depend on the process that reads it.
+All random choices of a clip follow from a `Draw`, so that they do not depend on the process that reads it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hcl.datasets.splits import Video
 
 @runtime_checkable
 class Frames(Protocol):
-    """What reads a video's frames: `hcl.frames.store.FrameStore`, or anything like it."""
+    """Define the interface for reading a video's frames, which `hcl.frames.store.FrameStore` implements."""
 
     def n_frames(self, video: Video) -> int: ...
 
@@ -31,7 +31,7 @@ class Frames(Protocol):
 
 
 class Draw(NamedTuple):
-    """One reading of one clip: the clip's index, and the numbers that seed what is random about it."""
+    """Request one reading of a clip: the clip's index, and the numbers that seed its random choices."""
 
     clip: int
     seeds: tuple[int, ...] = ()
@@ -40,11 +40,11 @@ class Draw(NamedTuple):
 def frame_indices(
     n_available: int, n_frames: int, sampling: str, generator: np.random.Generator | None = None
 ) -> Int[np.ndarray, "frame"]:
-    """Which frames of a video make a clip, in order; frames repeat where the video is too short.
+    """Return the indices of a clip's frames in its video, in order; frames repeat if the video is too short.
 
     Args:
-        sampling: `segments` takes one frame of each of n_frames equal segments, the centre without a generator and a
-            random one with it; `random` takes a sorted random subset, as released.
+        sampling: `segments` takes one frame of each of n_frames equal segments: the centre without a generator, a
+            random one with it. `random` takes a sorted random subset, as released.
     """
     if sampling == "random":
         generator = generator or np.random.default_rng(0)
@@ -56,7 +56,7 @@ def frame_indices(
 
 
 def test_transform(size: int, resize: str) -> v2.Transform:
-    """`squash` to a square, or `crop` the centre square after scaling the short side to size."""
+    """Build the test transform: `squash` to a square, or `crop` the centre after scaling the short side to size."""
     if resize == "squash":
         return v2.Resize((size, size), antialias=True)
     return v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size)])
@@ -65,7 +65,7 @@ def test_transform(size: int, resize: str) -> v2.Transform:
 def train_transform(
     size: int, *, crop_scale: tuple[float, float], flip: bool, jitter: float, grey: float
 ) -> v2.Transform:
-    """Random resized crop, mirror, colour jitter and grey, as in the published run's `type1`."""
+    """Build the training transform: random resized crop, mirror, colour jitter, grey, as in the published `type1`."""
     steps: list[v2.Transform] = [v2.RandomResizedCrop(size, scale=crop_scale, antialias=True)]
     if flip:
         steps.append(v2.RandomHorizontalFlip())
@@ -77,22 +77,22 @@ def train_transform(
 
 
 def train_min_side(size: int, crop_scale: tuple[float, float]) -> int:
-    """Pixels that a frame's short side needs so that even the smallest random crop has `size` pixels a side."""
+    """Return the short side in pixels at which even the smallest random crop has `size` pixels a side."""
     return math.ceil(size / math.sqrt(crop_scale[0] * _LEAST_RATIO))
 
 
-_LEAST_RATIO = 3 / 4  # of a random crop's sides, torchvision's default
+_LEAST_RATIO = 3 / 4  # smallest ratio of a random crop's sides, torchvision's default
 
 
 class ClipDataset(Dataset):
-    """Clips of a list of videos as uint8 tensors (frame, 3, size, size).
+    """Read the clips of a list of videos as uint8 tensors (frame, 3, size, size).
 
     Args:
         sampling: see `frame_indices`.
-        transform: takes (frame, 3, height, width) uint8.
-        per_frame: draw the transform for each frame by itself.
-        random: whether a draw's seeds are used at all; false is the one test view.
-        min_side: pixels that frames must keep where they are decoded at a reduced scale; 0 decodes them whole.
+        transform: a transform of (frame, 3, height, width) uint8.
+        per_frame: draw the transform for each frame separately.
+        random: use a draw's seeds; false gives the single test view.
+        min_side: pixels that a side must keep when frames are decoded at a reduced size; 0 decodes at full size.
     """
 
     def __init__(
@@ -127,9 +127,9 @@ class ClipDataset(Dataset):
         )
         images = torch.from_numpy(self._read(video, picked.tolist())).permute(0, 3, 1, 2)  # to channels first
         with torch.random.fork_rng(devices=[]):
-            # The CPU's generator alone: torch.manual_seed would seed the GPUs too, and dropout with them.
+            # Seed only the CPU's generator: torch.manual_seed would seed those of the GPUs too.
             torch.default_generator.manual_seed(int(generator.integers(2**62)))
             clip = (
                 torch.stack([self.transform(image) for image in images]) if self.per_frame else self.transform(images)
             )
-        return clip.contiguous()  # one order in memory whatever was drawn: convolutions round by it
+        return clip.contiguous()  # the memory layout must not depend on the draw: rounding of convolutions does

@@ -1,7 +1,7 @@
-"""Lists of episodes as files, so that two methods, or two programs, answer the same questions.
+"""Write and read lists of episodes, so that different methods or programs are evaluated on the same episodes.
 
-A file is an npz archive without pickle: `meaning` (JSON: one entry a list) and, for list i, `classes_i`, `support_i`
-and `query_i`, indices into the classes and videos of the partition that the entry names.
+A file is an npz archive without pickle: `meaning` (JSON with one entry for each list) and, for list i, `classes_i`,
+`support_i` and `query_i`, which are indices into the classes and videos of the partition that the entry names.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ FORMAT = "hcl-episodes-1"
 
 @dataclass(frozen=True)
 class EpisodeList:
-    """Episodes of one partition at one shot.
+    """Hold episodes of one partition at one shot.
 
     Attributes:
-        videos: digest of the partition's classes and videos, which the indices are about.
-        seed: that the episodes were drawn with.
+        videos: digest of the partition's classes and videos, to which the indices refer.
+        seed: the seed of the episodes.
     """
 
     dataset: str
@@ -44,39 +44,39 @@ class EpisodeList:
         return cls(partition.dataset, partition.name, partition.digest(), seed, episodes)
 
     def digest(self) -> str:
-        """Names the questions: two methods with the same digest answered the same episodes of the same videos."""
+        """Return a digest of the episodes and their videos; methods with equal digests answered the same episodes."""
         return hashlib.sha256(f"{self.videos} {self.episodes.digest()}".encode()).hexdigest()[:12]
 
 
 def write_episodes(path: Path, lists: Sequence[EpisodeList]) -> None:
-    """One file of all lists, whole or not at all. Raises StorageError."""
+    """Write all lists into one file atomically. Raises StorageError."""
     meaning = {
         "format": FORMAT,
         "lists": [
             {
-                "dataset": one.dataset,
-                "partition": one.partition,
-                "videos": one.videos,
-                "seed": one.seed,
-                "shot": one.episodes.shot,
-                "digest": one.episodes.digest(),
+                "dataset": entry.dataset,
+                "partition": entry.partition,
+                "videos": entry.videos,
+                "seed": entry.seed,
+                "shot": entry.episodes.shot,
+                "digest": entry.episodes.digest(),
             }
-            for one in lists
+            for entry in lists
         ],
     }
     arrays = {"meaning": np.array(json.dumps(meaning))}
-    for index, one in enumerate(lists):
+    for index, entry in enumerate(lists):
         for name in _PARTS:
-            arrays[f"{name}_{index}"] = getattr(one.episodes, name).astype(np.int32)
+            arrays[f"{name}_{index}"] = getattr(entry.episodes, name).astype(np.int32)
     save_arrays(path, arrays, compress=True)
 
 
 def read_episodes(path: Path) -> list[EpisodeList]:
-    """What `write_episodes` wrote.
+    """Read a file of `write_episodes`.
 
     Raises:
         StorageError: the file is missing or damaged.
-        EpisodeError: it holds something else, or was changed.
+        EpisodeError: the file holds something else, or was changed.
     """
     arrays = load_arrays(path, remedy=_REMEDY)
     try:
@@ -89,24 +89,24 @@ def read_episodes(path: Path) -> list[EpisodeList]:
 
 
 def lists_for(partition: Partition, lists: Sequence[EpisodeList]) -> list[EpisodeList]:
-    """The lists about a partition, by shot.
+    """Return the lists of a partition, ordered by shot.
 
-    Raises EpisodeError where there is none, or where they are about other videos than the partition has here.
+    Raises EpisodeError if there is none, or if the partition's videos here differ from those of the lists.
     """
     where = f"episodes of {partition.dataset} {partition.name}"
-    found = [one for one in lists if (one.dataset, one.partition) == (partition.dataset, partition.name)]
-    if not found:
-        there = ", ".join(sorted({f"{one.dataset} {one.partition}" for one in lists}))
-        raise EpisodeError("are not in the file", where=where, remedy=f"it holds those of {there or 'nothing'}")
-    for one in found:
-        if one.videos != partition.digest():
+    matching = [entry for entry in lists if (entry.dataset, entry.partition) == (partition.dataset, partition.name)]
+    if not matching:
+        others = ", ".join(sorted({f"{entry.dataset} {entry.partition}" for entry in lists}))
+        raise EpisodeError("are not in the file", where=where, remedy=f"it holds those of {others or 'nothing'}")
+    for entry in matching:
+        if entry.videos != partition.digest():
             raise EpisodeError(
-                f"are about other videos: their digest is {one.videos}, the partition's {partition.digest()}",
+                f"are about other videos: their digest is {entry.videos}, the partition's {partition.digest()}",
                 where=where,
                 remedy="use the split (and the extracted videos) that the episodes were written with",
             )
-        _check(one.episodes, partition, where)
-    return sorted(found, key=lambda one: one.episodes.shot)
+        _check(entry.episodes, partition, where)
+    return sorted(matching, key=lambda entry: entry.episodes.shot)
 
 
 _PARTS = ("classes", "support", "query")
@@ -129,7 +129,7 @@ def _list(entry: dict[str, Any], arrays: Mapping[str, np.ndarray], index: int) -
 
 
 def _check(episodes: Episodes, partition: Partition, where: str) -> None:
-    """Every clip must be one of the partition's, and of the class of its row; answers must fit into a byte."""
+    """Raise EpisodeError if a clip is not of the partition or of its row's class, or answers do not fit into a byte."""
     if episodes.way > MAX_WAY:
         raise EpisodeError(
             f"have {episodes.way} classes each, at most {MAX_WAY} can be answered", where=where, remedy=_REMEDY

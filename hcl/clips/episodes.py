@@ -1,7 +1,7 @@
-"""Which clips meet: episodes for evaluation and pair batches for training, as functions of seeds.
+"""Draw episodes for evaluation, and pair batches and episodes for training, as functions of seeds.
 
-Both are drawn from labels alone. Episode i depends on (seed, i) and a pair batch on (seed, epoch, step), never on how
-many are drawn or by how many workers.
+All are drawn from labels alone. Episode i depends on (seed, i) and a pair batch on (seed, epoch, step), never on the
+number of draws or of workers.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from jaxtyping import Int
 
 from hcl.errors import EpisodeError
 
-_BLOCK = 1024  # episodes drawn at a time: bounds memory, part of the sequence's definition
+_BLOCK = 1024  # episodes drawn at a time; it bounds memory, and changing it would change the sequence
 
 
 @dataclass(frozen=True)
 class Episodes:
-    """Clip indices of N-way K-shot episodes; support and query of class w stand in row w.
+    """Hold the clip indices of N-way K-shot episodes; row w holds support and query of class w.
 
     Attributes:
         classes: class index of each way.
@@ -44,16 +44,16 @@ class Episodes:
 
     @property
     def n_queries(self) -> int:
-        """Of a class."""
+        """Return the number of queries of each class."""
         return self.query.shape[2]
 
     @property
     def is_overlapping(self) -> bool:
-        """Whether some query is its own support."""
+        """Return true if a query clip is in the support of its own episode and class."""
         return bool((self.support[..., :, None] == self.query[..., None, :]).any())
 
     def parts(self, size: int) -> Iterator[Episodes]:
-        """The same episodes in order, `size` at a time."""
+        """Yield the episodes in order, `size` at a time."""
         for start in range(0, len(self), size):
             rows = slice(start, start + size)
             yield Episodes(self.classes[rows], self.support[rows], self.query[rows])
@@ -77,19 +77,19 @@ def sample_episodes(
     class_names: Sequence[str] | None = None,
     overlapping: bool = False,
 ) -> Episodes:
-    """Episodes with disjoint support and query.
+    """Draw episodes with disjoint support and query.
 
-    At the same seed the episodes of every shot share classes and queries, and the support of k shots is the first
-    part of that of k + 1: shots are compared on the same questions.
+    With the same seed the episodes of every shot share classes and queries, and the support of k shots is the first
+    part of that of k + 1, so that shots are compared on the same queries.
 
     Args:
         labels: class index of each clip of the partition.
-        class_names: for messages.
-        overlapping: as released: never class 0; support and query drawn independently, both with replacement, so
-            that one clip a class is enough (deviations 9 and 10).
+        class_names: names of the classes, for messages.
+        overlapping: draw as released: never class 0, and support and query independently with replacement, so that
+            one clip of each class is enough (deviations 9 and 10).
 
     Raises:
-        EpisodeError: too few classes, or a class with too few clips, named.
+        EpisodeError: there are too few classes, or a class has too few clips.
     """
     members = [np.flatnonzero(labels == index) for index in range(int(labels.max(initial=-1)) + 1)]
     _check(members, way, 1 if overlapping else shot + queries, class_names, skip=int(overlapping))
@@ -111,7 +111,7 @@ def _sample_block(padded, sizes, way, shot, queries, generator, overlapping):
         class_keys[:, 0] = np.inf
     classes = np.argsort(class_keys, axis=1)[:, :way]
     if overlapping:
-        numbers = generator.random((queries + shot, _BLOCK, way))  # of another shot: the same ones and more, or fewer
+        numbers = generator.random((queries + shot, _BLOCK, way))  # other shots share a prefix of these
         drawn = np.moveaxis((numbers * sizes[classes]).astype(np.int64), 0, -1)
         clips = np.take_along_axis(padded[classes], drawn, axis=2)
         return classes, clips[..., queries:], clips[..., :queries]
@@ -131,9 +131,9 @@ def pair_batch(
     step: int,
     class_names: Sequence[str] | None = None,
 ) -> Int[np.ndarray, "two_per_class"]:
-    """Two clips of each of `classes_per_batch` classes, side by side: clips 2k and 2k + 1 are a pair.
+    """Draw two clips of each of `classes_per_batch` classes, side by side: clips 2k and 2k + 1 are a pair.
 
-    Raises EpisodeError where the partition has too few classes, or a class fewer than two clips.
+    Raises EpisodeError if the partition has too few classes, or a class fewer than two clips.
     """
     members = [np.flatnonzero(labels == index) for index in range(int(labels.max(initial=-1)) + 1)]
     _check(members, classes_per_batch, 2, class_names, what="a pair batch", setting="train.classes_per_batch")
@@ -154,9 +154,9 @@ def training_episode(
     number: int,
     class_names: Sequence[str] | None = None,
 ) -> Int[np.ndarray, "episode_clip"]:
-    """The clips of one episode of a training step: all support clips, class after class, then all query clips.
+    """Draw the clips of one episode of a training step: all support clips, class after class, then all query clips.
 
-    Raises EpisodeError where the partition has too few classes, or a class too few clips.
+    Raises EpisodeError if the partition has too few classes, or a class too few clips.
     """
     members = [np.flatnonzero(labels == index) for index in range(int(labels.max(initial=-1)) + 1)]
     _check(members, way, shot + queries, class_names, what="a training episode", setting="train.episode_way")
@@ -173,7 +173,7 @@ def _check(members, way, clips, names, *, skip=0, what="an episode", setting="ev
             where=setting,
             remedy=f"set it to at most {len(members) - skip}, or add classes to the split",
         )
-    short = [index for index, one in enumerate(members) if index >= skip and len(one) < clips]
+    short = [index for index, of_class in enumerate(members) if index >= skip and len(of_class) < clips]
     if short:
         named = [repr(names[index] if names is not None else f"number {index}") for index in short]
         others = f"; too few too: {', '.join(named[1:6])}{', ...' if len(named) > 6 else ''}" if named[1:] else ""

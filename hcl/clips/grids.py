@@ -1,7 +1,7 @@
-"""Backbone features of a whole partition on disk: with a frozen backbone every frame is encoded once, ever.
+"""Cache a frozen backbone's features of a whole partition on disk, so that every frame is encoded only once.
 
-Blocks of half-precision grids (view, clip, frame, channel, row, column), beside a JSON file that is written last: a
-store without it is not whole.
+A store holds blocks of half-precision grids (view, clip, frame, channel, row, column), and a JSON file that is written
+last: a store without it is incomplete.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ _GRIDS = "grids"
 
 
 class GridStore:
-    """Grids of one partition under one folder.
+    """Cache the grids of one partition in one folder.
 
     Args:
-        folder: named by a digest of everything that the grids depend on.
-        n_clips: of the partition.
-        mend: makes a block again, (first clip, last exclusive), where it is damaged; None: an error then.
+        folder: a folder named by a digest of everything that the grids depend on.
+        n_clips: number of clips in the partition.
+        mend: recomputes a damaged block (first clip, last exclusive); with None an error is raised.
     """
 
     def __init__(self, folder: Path, n_clips: int, mend: Callable[[int, int], None] | None = None):
         self.folder, self.n_clips = folder, n_clips
-        # Small enough to balance, large enough to fill a batch.
+        # The size balances the workers' loads and fills a batch.
         self._blocks = BlockStore(folder, n_clips, size=8, mend=mend)
         self._open: OrderedDict[int, Block] = OrderedDict()
 
@@ -47,11 +47,11 @@ class GridStore:
         return self._meaning.exists()
 
     def missing(self) -> list[tuple[int, int]]:
-        """First and last (exclusive) clip of the blocks that have not been written."""
+        """Return the first and last (exclusive) clip of each block that has not been written."""
         return self._blocks.missing()
 
     def check_room(self, shape: Sequence[int]) -> None:
-        """Raise DataError where the disk cannot take what is missing.
+        """Raise DataError if the disk has too little space for the missing blocks.
 
         Args:
             shape: (view, frame, channel, row, column) of one clip.
@@ -67,24 +67,24 @@ class GridStore:
             )
 
     def write(self, start: int, grids: np.ndarray) -> None:
-        """One block (view, clip, ...) of clips from `start`. Raises StorageError."""
+        """Write the block (view, clip, ...) that begins with clip `start`. Raises StorageError."""
         self._blocks.write(start, {_GRIDS: grids})
 
     def finish(self, meaning: Mapping[str, Any]) -> None:
-        """Declare the store whole. `meaning` says what it holds, for people."""
+        """Mark the store as complete. `meaning` describes its content for people."""
         write_atomically(self._meaning, json.dumps(meaning, indent=1).encode())
 
     @property
     def n_views(self) -> int:
-        """Raises StorageError."""
+        """Return the number of views. Raises StorageError."""
         return len(self._block(0).arrays[_GRIDS])
 
     def read(self, index: int, view: int = 0) -> Tensor:
-        """(frame, channel, row, column) in half precision, a copy whose checksum was compared. Raises StorageError."""
+        """Return a verified copy (frame, channel, row, column) in half precision. Raises StorageError."""
         first = self._blocks.first(index)
         try:
             grids = self._read(self._block(first), view, index - first)
-        except (ValueError, LookupError):  # damaged: the store names it, or makes it again
+        except (ValueError, LookupError):  # damaged: the store raises, or recomputes it
             self._open.pop(first, None)
             grids = self._read(self._blocks.block(first, view, [index - first]), view, index - first)
         return torch.from_numpy(grids)
@@ -94,7 +94,7 @@ class GridStore:
         return np.array(block.arrays[_GRIDS][view, clip])
 
     def _block(self, first: int) -> Block:
-        """Blocks stay open as memory maps, those read last: every epoch reads every clip, and each map takes a file."""
+        """Return a block; the most recently read ones stay open, because every epoch reads all, but maps need files."""
         if first not in self._open:
             self._open[first] = self._blocks.block(first)
             while len(self._open) > _most_open():
@@ -106,21 +106,22 @@ class GridStore:
     def _meaning(self) -> Path:
         return self.folder / "grids.json"
 
-    def __getstate__(self) -> dict:  # memory maps do not travel to other processes; the path does
+    def __getstate__(self) -> dict:  # memory maps cannot be pickled; another process opens its own
         return {**self.__dict__, "_open": OrderedDict()}
 
 
 def _most_open() -> int:
-    """Blocks that one store keeps open: an eighth of the files that this process may open. A run reads two stores."""
+    """Return the number of blocks that a store keeps open: an eighth of the process's file limit, for two stores."""
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 4096 if allowed == resource.RLIM_INFINITY else max(8, min(4096, allowed // 8))
 
 
 class GridDataset(Dataset):
-    """Cached grids where `hcl.clips.dataset.ClipDataset` gives frames; a draw's seeds choose the view.
+    """Read cached grids in place of the frames of `hcl.clips.dataset.ClipDataset`; a draw's seeds choose the view.
 
     Args:
-        by_number: the last of the seeds is the view, as in `hcl.assembly.inputs.test_draws`; otherwise they draw one.
+        by_number: take the last seed as the view's number, as in `hcl.assembly.inputs.test_draws`; otherwise the seeds
+            draw the view.
     """
 
     def __init__(self, store: GridStore, *, by_number: bool = False):

@@ -1,6 +1,6 @@
-"""What an experiment is: every setting with its type, bounds, unit and meaning.
+"""Define the settings of an experiment: type, bounds, unit and meaning of each.
 
-`hcl.config.resolve` builds an `Experiment` from YAML files and overrides; nothing below the edge of the
+`hcl.config.resolve` builds an `Experiment` from YAML files and overrides; no function below the edge of the
 program takes a configuration object, only plain named arguments.
 """
 

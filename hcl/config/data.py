@@ -1,4 +1,4 @@
-"""Which videos a run learns from, and how they become clips."""
+"""Define the settings of a run's videos and of the clips made from them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class Data(Section):
         ("train",), "partitions whose classes are trained on; the release trains on train and val", min_length=1
     )
     selection_partition: Literal["val", "test"] = setting(
-        "val", "partition that chooses the best epoch; `test` only with protocol `published`"
+        "val", "partition that selects the best epoch; `test` only with protocol `published`"
     )
     protocol: Literal["standard", "published"] = setting(
         "standard", "`published` trains on train+val and selects on test as the release does, and every table marks it"
     )
     keep_copies: bool = setting(
         False,
-        "use every listed video whose frames are those of another; by default one of each is used, that of test before "
-        "val before train, except with protocol `published`",
+        "use all listed videos with equal frames; by default only one of them is used, from test before val before "
+        "train, except with protocol `published`",
     )
     embeddings: str = setting(
         "embeddings/{dataset}.npz",
@@ -33,9 +33,9 @@ class Data(Section):
         min_length=1,
     )
     cache_dir: str = setting(
-        "", "folder on each node's own disk for copies of packed shards; empty: they are read where they lie"
+        "", "folder on each node's own disk for copies of packed shards; empty: read the shards without copies"
     )
-    cache_gb: float = setting(50.0, "size of these copies together, on a node", gt=0, le=1e9)
+    cache_gb: float = setting(50.0, "maximum size of these copies on a node, in GB", gt=0, le=1e9)
 
 
 class Clips(Section):
@@ -53,12 +53,12 @@ class Clips(Section):
     crop_scale: tuple[float, float] = setting(
         (0.2, 1.0), "area of the random crop in training, as a share of the frame"
     )
-    flip: bool = setting(False, "mirror training clips at random; off where left and right are classes")
+    flip: bool = setting(False, "mirror training clips at random; leave it off if left and right are different classes")
     jitter: float = setting(0.8, "probability of colour jitter (0.4, 0.4, 0.4, 0.1)", ge=0, le=1)
     grey: float = setting(0.2, "probability of a grey clip", ge=0, le=1)
-    per_frame: bool = setting(False, "draw the augmentation for each frame by itself, as released, not once a clip")
+    per_frame: bool = setting(False, "draw the augmentation separately for each frame, as released, not once a clip")
     reduced_decoding: bool = setting(
-        False, "decode at a half, quarter or eighth of the size where enough pixels are left: faster, other pixels"
+        False, "decode at a half, quarter or eighth of the size if enough pixels are left: faster, but pixels differ"
     )
 
     @model_validator(mode="after")

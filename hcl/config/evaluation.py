@@ -1,4 +1,4 @@
-"""Which episodes are asked, and how the levels are weighed in their scores."""
+"""Define the settings of evaluation episodes and of the fusion of the levels."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pydantic import Field, model_validator
 from hcl.config.section import Section, setting
 
 MAX_WAY = 256
-"""An answer is kept in a byte."""
+"""Maximum number of classes of an episode: an answer is stored in one byte."""
 
 
 class Evaluation(Section):
     datasets: tuple[str, ...] = setting((), "data sets evaluated; empty: the training data set only")
-    partition: Literal["val", "test"] = setting("test", "partition that the episodes come from")
+    partition: Literal["val", "test"] = setting("test", "partition from which episodes are drawn")
     way: int = setting(5, "classes of an episode", ge=2, le=MAX_WAY)
     shots: tuple[Annotated[int, Field(ge=1)], ...] = setting((1, 2, 3, 4, 5), "labelled clips a class", min_length=1)
     queries: int = setting(5, "clips to classify, a class", ge=1)
@@ -25,21 +25,21 @@ class Evaluation(Section):
     )
     views: int = setting(
         1,
-        "readings of each clip that similarities are averaged over: 1 takes clips.test_sampling, more are random",
+        "views of each clip over which similarities are averaged; 1 uses clips.test_sampling, more are random",
         unit="views",
         ge=1,
         le=64,
     )
     precision: Literal["float32", "bfloat16"] = setting(
         "float32",
-        "bfloat16 keeps patches in half precision and chooses by rounded products, faster with AMX and slower without; "
-        "means stay in float32",
+        "bfloat16 stores patches in half precision and chooses them by rounded products: faster with AMX, slower "
+        "without; means stay in float32",
     )
     keep_features: bool = setting(
-        True, "leave the encoded features under runs/cache once all pairs are scored, for other questions about them"
+        True, "keep the encoded features under runs/cache after all pairs are scored, for later evaluations"
     )
     protocol: Literal["standard", "published"] = setting(
-        "standard", "`published` asks as the printed results were asked (`--protocol published`), and tables mark it"
+        "standard", "`published` evaluates like the printed results (`--protocol published`), and tables mark it"
     )
 
 
@@ -48,14 +48,14 @@ class Fusion(Section):
     sigma_temporal: float = setting(0.5, "weight of the temporal similarity", ge=0)
     sigma_spatial: float = setting(0.5, "weight of the spatial similarity", ge=0)
     triples: float = setting(
-        0.5, "share of tuples of three beside those of two, where both are matched; half is their mean", ge=0, le=1
+        0.5, "weight of tuples of three if both tuple sizes are matched; 0.5 is the mean of both", ge=0, le=1
     )
     over_shots: Literal["mean", "max"] = setting(
-        "mean", "a class's similarity from its shots: their mean, or the nearest"
+        "mean", "similarity to a class from those to its shots: their mean, or their maximum"
     )
 
     @model_validator(mode="after")
     def _something_counts(self) -> Self:
         if self.sigma_global + self.sigma_temporal + self.sigma_spatial == 0:
-            raise ValueError("all three sigmas are 0: nothing would be compared")
+            raise ValueError("all three sigmas are 0, so that no level would be compared")
         return self

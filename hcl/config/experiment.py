@@ -1,4 +1,4 @@
-"""All sections together: what must fit across them, and the digest that names an experiment."""
+"""Define an experiment: all sections together, the checks across them, and the experiment's digest."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Experiment(Section):
         if peeks and not published:
             raise ValueError(
                 f"data.selection_partition={self.data.selection_partition} with data.train_partitions="
-                f"{self.data.train_partitions} would choose the model on classes it must not see; "
-                "set data.protocol=published to do it all the same, and every table will mark it"
+                f"{self.data.train_partitions} would select the model on classes it must not see; "
+                "set data.protocol=published to do it nevertheless, and every table will mark it"
             )
         if self.clips.n_frames > self.model.max_positions:
             raise ValueError(
@@ -61,7 +61,7 @@ class Experiment(Section):
         if self.evaluation.protocol == "published" and (wrong := _unlike(self, PUBLISHED_EVALUATION)):
             raise ValueError(
                 f"evaluation.protocol=published means {wrong[0]}={wrong[1]}, not {wrong[2]}; "
-                "leave it alone, or evaluate with evaluation.protocol=standard"
+                "do not set it, or evaluate with evaluation.protocol=standard"
             )
         if self.model.batch_norm == "sync" and not self.train.use_gpu:
             raise ValueError(
@@ -102,7 +102,7 @@ class Experiment(Section):
             return self
         if self.mode != "published":
             raise ValueError(
-                "matching.leaking_semantics reads the classes of the queries: it stands in mode published only, "
+                "matching.leaking_semantics reads the classes of the queries: it is allowed in mode published only, "
                 f"mode is {self.mode}"
             )
         if several:
@@ -120,26 +120,26 @@ class Experiment(Section):
 
     @property
     def grid_side(self) -> int:
-        """Cells a side of the grid that the backbone makes of a frame: a 32nd, which EfficientNet rounds down."""
+        """Return the side of the backbone's grid in cells: size / 32, rounded up, but down for EfficientNet."""
         whole, rest = divmod(self.clips.size, 32)
         return whole + (1 if rest and self.model.backbone != "efficientnet_lite0" else 0)
 
     @property
     def learns_from_copies(self) -> bool:
-        """Tell whether training and selection use videos that are copies of others, as the release does."""
+        """Return true if training and selection use copies of videos, as the release does."""
         return self.data.keep_copies or self.data.protocol == "published"
 
     @property
     def asks_copies(self) -> bool:
-        """Tell whether episodes hold videos that are copies of others, as those of the printed results."""
+        """Return true if episodes use copies of videos, as those of the printed results do."""
         return self.data.keep_copies or self.evaluation.protocol == "published"
 
     @property
     def depends_on_workers(self) -> bool:
-        """Tell whether the number of workers shows in what is learnt, which is by batch norm alone.
+        """Return true if the trained weights depend on the number of workers, which only batch norm can cause.
 
-        A worker normalises by its own frames, and keeps the running statistics of its own episodes. Statistics of all
-        workers are those of a pair batch, which is shared; of several episodes at once one worker knows none.
+        A worker normalises by its own frames, and updates the running statistics by its own episodes. Synchronised
+        statistics equal those of one worker for a pair batch, which workers share, but not for several episodes.
         """
         traits, model = self.train.traits, self.model
         if traits.head_has_batch_norms:
@@ -149,33 +149,33 @@ class Experiment(Section):
         return model.batch_norm == "train" or traits.is_episodic
 
     def identity(self, workers: int | None = None) -> dict[str, Any]:
-        """Return the settings that say what comes out, in sections.
+        """Return the settings that determine the results, in sections.
 
-        The run's name and the settings of the machine are left out: more workers do not make another experiment, unless
-        it depends on them.
+        The run's name and the settings of the machine are left out: another number of workers does not make another
+        experiment, unless its results depend on it.
 
         Args:
-            workers: by which it was trained, where that is not `train.workers`.
+            workers: number of workers of the training, if it differs from `train.workers`.
         """
         content = self.model_dump(mode="json", exclude=MACHINE_SETTINGS)
         workers = self.train.workers if workers is None else workers
-        if workers > 1 and self.depends_on_workers:  # the digest of one worker is that of earlier versions
+        if workers > 1 and self.depends_on_workers:  # one worker keeps the digest of earlier versions
             content["train"]["workers"] = workers
         return content
 
     def digest(self, workers: int | None = None) -> str:
-        """Return twelve hexadecimal digits that name these settings, whatever file or option they came from.
+        """Return twelve hexadecimal digits that identify these settings, independent of their origin.
 
         Args:
-            workers: as in `identity`; 1 gives the digest that versions before kept for any number of workers.
+            workers: as in `identity`; 1 gives the digest of earlier versions, which ignored the number of workers.
         """
         return settings_digest(self.identity(workers))
 
 
 def settings_digest(settings: Mapping[str, Any]) -> str:
-    """Return twelve hexadecimal digits that name settings, a mapping of JSON values a section.
+    """Return twelve hexadecimal digits that identify settings, given as a mapping of JSON values for each section.
 
-    A setting of `ADDED` counts only where it has another value than the one there: digests of earlier versions stand.
+    A setting of `ADDED` counts only if its value differs from the one there, so that digests of earlier versions stay.
     """
     content = {
         name: {key: one for key, one in value.items() if key not in ADDED.get(name, {}) or one != ADDED[name][key]}
@@ -187,10 +187,10 @@ def settings_digest(settings: Mapping[str, Any]) -> str:
 
 
 def _unlike(experiment: Experiment, values: dict[str, Any]) -> tuple[str, Any, Any] | None:
-    """The first of some settings that an experiment has otherwise: its path, the value given, the experiment's."""
+    """Return the first setting that differs from `values`: its path, the value there, the experiment's value."""
     for path, value in values.items():
         section, field = path.split(".")
-        found = getattr(getattr(experiment, section), field)
-        if found != value:
-            return path, value, found
+        actual = getattr(getattr(experiment, section), field)
+        if actual != value:
+            return path, value, actual
     return None

@@ -1,4 +1,4 @@
-"""The network, and how what it makes of two clips is compared."""
+"""Define the settings of the network and of matching two clips."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class Model(Section):
     )
     cached_views: int = setting(
         2,
-        "frozen stages: augmented views of each training clip that they encode once, and cache; 0 encodes every batch",
+        "augmented views of each training clip that frozen stages encode once and cache; 0 encodes every batch",
         unit="views",
         ge=0,
         le=64,
     )
     batch_norm: Literal["train", "frozen", "sync"] = setting(
         "train",
-        "statistics of a worker's own frames, as released; frozen: the pretrained ones, which do not depend on the "
-        "number of workers; sync: of all workers' frames (CUDA only)",
+        "train: statistics of a worker's own frames, as released; frozen: pretrained statistics, which do not depend "
+        "on the number of workers; sync: statistics of all workers' frames (CUDA only)",
     )
     d_model: int = setting(1152, "width of tokens and features", ge=8, le=4096)
     n_layers: int = setting(1, "transformer encoder layers; 0: tokens are the projected patches", ge=0, le=12)
@@ -45,15 +45,15 @@ class Model(Section):
     dropout: float = setting(0.1, "dropout in the encoder", ge=0, lt=1)
     pre_norm: bool = setting(False, "normalise before each encoder block, with a final layer norm")
     position_embedding: Literal["3d_learned", "2d_learned", "2d_sine"] = setting(
-        "3d_learned", "added to queries and keys; the 2d ones repeat over time"
+        "3d_learned", "embedding added to queries and keys; the 2d ones repeat over time"
     )
     max_positions: int = setting(
-        10, "rows of each learned position table: the most frames and the largest grid side", ge=2, le=256
+        10, "rows of each learned position table: at least the number of frames and the grid's side", ge=2, le=256
     )
 
     pooled_from: Literal["backbone", "encoder"] = setting(
         "backbone",
-        "what the regimes other than hcl pool and compare: the backbone's grids, as released, or the encoder's tokens",
+        "features that the regimes other than hcl pool: the backbone's grids, as released, or the encoder's tokens",
     )
     embedding_dim: int = setting(768, "width of class-name embeddings, read only with matching.semantic", ge=1, le=8192)
 
@@ -74,13 +74,13 @@ class Matching(Section):
     )
     global_pooling: Literal["mean", "frames", "patches"] = setting(
         "mean",
-        "what the global level compares: the mean of all patches, as published, or the frames' mean tokens, or all "
-        "tokens, side by side: they keep when, and where, something is",
+        "features of the global level: the mean of all patches, as published; the frames' mean tokens, or all tokens, "
+        "side by side, which keep the order of frames and the position of patches",
     )
     top_tuples: int = setting(10, "best-matching query tuples kept (K_T)", unit="tuples", ge=1)
     top_patches: int = setting(40, "best-matching query patches kept (K_P)", unit="patches", ge=1)
-    zoom_ranks_train: int = setting(1, "ranks of the kept tuples that the spatial level looks into, in training", ge=1)
-    zoom_ranks_test: int = setting(5, "the same at test", ge=1)
+    zoom_ranks_train: int = setting(1, "best tuple matches whose patches the spatial level compares, in training", ge=1)
+    zoom_ranks_test: int = setting(5, "best tuple matches whose patches the spatial level compares, at test", ge=1)
     multi_scale: bool = setting(False, "add 2x2 and 4x4 average-pooled patches to each frame")
     project_at_test: bool = setting(
         True, "use the matching heads at test as in training; the release skips them (deviation 4)"
@@ -104,15 +104,15 @@ class Matching(Section):
         "cycle term alone (loss.sigma_spatial_cycle), because choosing has no gradient",
     )
     misplaced_training_semantics: bool = setting(
-        False, "in training the patches chosen for the first clip weigh all others (deviation 18)"
+        False, "in training apply the patch weights of the first clip to all others (deviation 18)"
     )
     leaking_semantics: bool = setting(
         False,
-        "at test the embeddings of an episode's first clips weigh its queries, at 5 shots those of the queries' own "
+        "at test weight queries by the embeddings of an episode's first clips, at 5 shots those of the queries' own "
         "classes: a leak, only in mode published (deviation 7)",
     )
     chunk_size: int = setting(
-        16, "query clips matched at a time: bounds memory, never changes a result", unit="clips", ge=1
+        16, "query clips matched at a time, which bounds memory and never changes a result", unit="clips", ge=1
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""The settings of an experiment by dotted path: what exists, and nested sections to paths and back."""
+"""List the settings of an experiment by dotted path, and convert nested sections to paths and back."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from hcl.errors import ConfigError
 
 @cache
 def all_settings() -> dict[str, FieldInfo]:
-    """Every setting by its dotted path (`clips.n_frames`), in the order of `hcl.config.Experiment`."""
+    """Return every setting by its dotted path (`clips.n_frames`), in the order of `hcl.config.Experiment`."""
     return dict(_walk(Experiment, ""))
 
 
 def machine_settings() -> frozenset[str]:
-    """The paths of the settings that change how an experiment is run and not what comes out; the name is one."""
+    """Return the paths of the settings that do not affect results, such as those of the machine and the name."""
     return frozenset(
         path
         for path in all_settings()
@@ -30,7 +30,7 @@ def machine_settings() -> frozenset[str]:
 
 
 def setting_of(path: str, where: str = "experiment") -> FieldInfo:
-    """Type (`annotation`), bounds (`metadata`), `default` and meaning (`description`) of a setting.
+    """Return type (`annotation`), bounds (`metadata`), `default` and meaning (`description`) of a setting.
 
     Raises:
         ConfigError: there is no such setting, or the path names a section.
@@ -43,28 +43,28 @@ def setting_of(path: str, where: str = "experiment") -> FieldInfo:
 
 
 def unit_of(path: str) -> str:
-    """The unit of a setting, or an empty text."""
+    """Return the unit of a setting, or an empty text."""
     extra = setting_of(path).json_schema_extra
     return str(extra.get("unit", "")) if isinstance(extra, dict) else ""
 
 
 def flatten(content: Mapping[Any, Any], where: str, prefix: str = "") -> dict[str, Any]:
-    """Nested sections as values by dotted path.
+    """Convert nested sections to values by dotted path.
 
     Raises:
-        ConfigError: a key that does not exist, or a section that is no mapping.
+        ConfigError: a key does not exist, or a section is no mapping.
     """
     values: dict[str, Any] = {}
     for key, value in content.items():
         new = expand(f"{prefix}{key}", value, where)
         if twice := values.keys() & new.keys():  # `loss.sigma_ce` beside `loss: {sigma_ce: ...}`
-            raise ConfigError(f"`{min(twice)}` stands twice", where=where, remedy="keep one of the two")
+            raise ConfigError(f"`{min(twice)}` is given twice", where=where, remedy="keep one of the two")
         values |= new
     return values
 
 
 def expand(path: str, value: Any, where: str) -> dict[str, Any]:
-    """What `path = value` sets, by dotted path: one setting, or those of a whole section."""
+    """Return the values that `path = value` sets by dotted path: one setting, or those of a whole section."""
     if path in all_settings():
         return {path: value}
     if path not in _sections():
@@ -81,7 +81,7 @@ def expand(path: str, value: Any, where: str) -> dict[str, Any]:
 
 
 def nest(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by dotted path as nested sections."""
+    """Convert values by dotted path to nested sections."""
     nested: dict[str, Any] = {}
     for path, value in values.items():
         *sections, name = path.split(".")
@@ -93,12 +93,12 @@ def nest(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def below(path: str, section: str) -> str | None:
-    """The rest of a path beneath a section, or None where it does not lie there."""
+    """Return the rest of a path below a section, or None if the path is not in it."""
     return path.removeprefix(f"{section}.") if path.startswith(f"{section}.") else None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`, did you mean X?` or nothing."""
+    """Return `, did you mean X?` for the most similar word, or an empty text."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f", did you mean `{close[0]}`?" if close else ""
 
@@ -136,13 +136,13 @@ def _unknown(path: str, where: str) -> ConfigError:
     while section and section not in _sections():
         if section in all_settings():
             return ConfigError(
-                f"`{section}` is a setting and holds nothing beneath it, got `{path}`",
+                f"`{section}` is a setting and has no parts, got `{path}`",
                 where=where,
                 remedy=f"{section}: {all_settings()[section].description}",
             )
         section, _, name = section.rpartition(".")
     hint = did_you_mean(name, _names_in(section))
-    if not hint:  # right name, wrong section: `lr` for `optim.lr`
+    if not hint:  # the name may be right in another section: `lr` for `optim.lr`
         elsewhere = {known.rpartition(".")[2]: known for known in all_settings()}
         close = difflib.get_close_matches(path.rpartition(".")[2], list(elsewhere), n=1, cutoff=0.75)
         hint = f", did you mean `{elsewhere[close[0]]}`?" if close else ""

@@ -1,4 +1,4 @@
-"""Settings in groups of another kind: what a mode or a protocol presets, what leaves the results alone."""
+"""List groups of settings: those that a mode or a protocol presets, and those that do not affect results."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ MACHINE_SETTINGS: Any = {
     "matching": {"chunk_size"},
     "evaluation": {"keep_features"},
 }
-"""What changes how an experiment is run and not what comes out.
+"""Settings that change the execution of an experiment and not its results.
 
-Recomputing the backbone gives the same gradients bit for bit, so it stands here. `train.precision`, `channels_last` and
-`compile` do not: they round differently, which after a thousand steps is another model. Processors and GPUs round
-differently, too, but no setting names them: `train.use_gpu` stands here. `train.workers` counts all the same where
-batch norm makes it show (`Experiment.depends_on_workers`).
+Recomputing the backbone gives the same gradients bit for bit, so it is listed here. `train.precision`, `channels_last`
+and `compile` are not: they round differently, which gives another model after a thousand steps. CPUs and GPUs round
+differently too, but no setting names their models, so `train.use_gpu` is listed. `train.workers` counts nevertheless if
+batch norm makes results depend on it (`Experiment.depends_on_workers`).
 """
 
 ADDED: dict[str, dict[str, Any]] = {"data": {"keep_copies": False}}
-"""Settings that earlier versions did not have, by section, with the values that leave a digest as it was with them."""
+"""Settings that earlier versions did not have, by section, with the values that keep the digests of those versions."""
 
 PUBLISHED: dict[str, Any] = {
-    # What `mode: published` sets beneath the experiment's own values: METHOD's rows marked P.
+    # `mode: published` sets these defaults, which the experiment's own values override: METHOD's rows marked P.
     "clips.resize": "squash",
     "clips.train_sampling": "random",
     "clips.test_sampling": "random",
@@ -49,7 +49,7 @@ PUBLISHED: dict[str, Any] = {
 }
 
 PUBLISHED_EVALUATION: dict[str, Any] = {
-    # What `hcl evaluate --protocol published` sets, to compare with the printed results.
+    # `hcl evaluate --protocol published` sets these, to compare with the printed results.
     "evaluation.protocol": "published",
     "evaluation.partition": "test",
     "evaluation.way": 5,

@@ -1,6 +1,6 @@
-"""An experiment from its parts: defaults, the mode's preset, YAML files and overrides, each value with its origin.
+"""Resolve an experiment from defaults, the mode's preset, YAML files and overrides, each value with its origin.
 
-Later parts win: defaults < preset of `mode: published` < base files < the file itself < overrides.
+Later layers override earlier ones: defaults < preset of `mode: published` < base files < the file itself < overrides.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ MAX_BASES = 8
 
 @dataclass(frozen=True)
 class Resolved:
-    """An experiment, and where each of its values came from, by dotted path."""
+    """Hold an experiment, and the origin of each value by dotted path."""
 
     experiment: Experiment
     origins: dict[str, str]
 
 
 class Row(NamedTuple):
-    """One line of `hcl config show`."""
+    """Hold one line of `hcl config show`."""
 
     path: str
     value: Any
@@ -66,24 +66,24 @@ class Row(NamedTuple):
 
 
 def resolve(source: str | Path | None, overrides: Overrides = ()) -> Resolved:
-    """The experiment that a file and overrides describe.
+    """Resolve the experiment that a file and overrides describe.
 
     Args:
         source: a path (a text that ends in .yaml or .yml or holds a slash), the name of a shipped experiment, or
             None for the defaults.
-        overrides: what `--set` or a trial gives.
+        overrides: the overrides of `--set` or of a trial.
 
     Raises:
-        ConfigError: naming the file or override, the setting, what came and what was expected.
+        ConfigError: it names the file or override, the setting, the given and the expected value.
     """
     layers = [*(_file_layers(source) if source is not None else []), *_override_layers(overrides)]
     return _merge(layers)
 
 
 def override(experiment: Experiment, overrides: Overrides) -> Experiment:
-    """A resolved experiment with some values changed, such as by a trial; checked like any other.
+    """Return a resolved experiment with some values changed, for example by a trial; it is checked like any other.
 
-    `mode` cannot change here: its preset lies beneath values of which nobody knows any more who set them.
+    `mode` cannot change here, because the origins of values are gone, and its preset must not override set values.
     """
     layers = _override_layers(overrides)
     for _, values in layers:
@@ -97,23 +97,23 @@ def override(experiment: Experiment, overrides: Overrides) -> Experiment:
 
 
 def changes(old: Experiment, new: Experiment) -> list[str]:
-    """The `path=value` texts that make `new` of `old`; without the name and settings of the machine."""
+    """Return the `path=value` texts that turn `old` into `new`, without the name and the machine's settings."""
     before, after = (flatten(one.model_dump(mode="json", exclude=MACHINE_SETTINGS), "experiment") for one in (old, new))
     return [f"{path}={json.dumps(value)}" for path, value in after.items() if value != before[path]]
 
 
 def to_yaml(experiment: Experiment) -> str:
-    """Every setting as YAML; `load_resolved` reads it back."""
+    """Return every setting as YAML, which `load_resolved` reads."""
     return dump_yaml(experiment.model_dump(mode="json"))
 
 
 def load_resolved(path: str | Path) -> Experiment:
-    """The experiment of a run, from its experiment.yaml."""
+    """Read the experiment of a run from its experiment.yaml."""
     return resolve(Path(path)).experiment
 
 
 def rows(resolved: Resolved) -> list[Row]:
-    """Every setting with value, origin, unit and meaning, in the order of `hcl.config.Experiment`."""
+    """Return every setting with value, origin, unit and meaning, in the order of `hcl.config.Experiment`."""
     values = flatten(resolved.experiment.model_dump(), "experiment")
     return [
         Row(path, values[path], resolved.origins[path], unit_of(path), setting_of(path).description or "")
@@ -122,11 +122,11 @@ def rows(resolved: Resolved) -> list[Row]:
 
 
 def shipped_experiments() -> list[str]:
-    """The names of the experiments that come with the package."""
+    """Return the names of the experiments that come with the package."""
     return sorted(Path(entry.name).stem for entry in _shipped().iterdir() if entry.name.endswith(".yaml"))
 
 
-# Layers: (origin, values by dotted path), weakest first.
+# A layer is (origin, values by dotted path); layers are ordered from the weakest.
 Layer = tuple[str, dict[str, Any]]
 
 
@@ -143,7 +143,7 @@ def _merge(layers: Sequence[Layer]) -> Resolved:
         check_value(path, value, origins[path])
     try:
         experiment = Experiment.model_validate(nest(merged))
-    except ValidationError as error:  # values that are right one by one and do not fit together
+    except ValidationError as error:  # each value is valid, but they do not fit together
         raise explain(error, origins) from None
     return Resolved(experiment, origins)
 
@@ -167,13 +167,13 @@ def _file_layers(source: str | Path) -> list[Layer]:
         content = read_yaml(path, label)
         real = os.path.realpath(path)
         if real in seen:
-            raise ConfigError(f"`base` goes round in a circle: {' -> '.join(chain)}", where=chain[0])
+            raise ConfigError(f"`base` forms a cycle: {' -> '.join(chain)}", where=chain[0])
         if len(chain) > MAX_BASES + 1:
             raise ConfigError(f"more than {MAX_BASES} bases: {' -> '.join(chain)}", where=chain[0])
         seen.add(real)
         if not isinstance(content, dict):
-            what = "is empty" if content is None else f"holds a {type(content).__name__}"
-            raise ConfigError(f"{what}, expected a mapping of settings", where=label, remedy="see `hcl config show`")
+            problem = "is empty" if content is None else f"holds a {type(content).__name__}"
+            raise ConfigError(f"{problem}, expected a mapping of settings", where=label, remedy="see `hcl config show`")
         base = content.pop("base", None)
         layers.insert(0, (label, flatten(content, label)))
         place = None if base is None else _locate(base, path.parent, f"{label}: base")
@@ -181,7 +181,7 @@ def _file_layers(source: str | Path) -> list[Layer]:
 
 
 def _locate(source: Any, folder: Path | None, where: str) -> tuple[Path, str]:
-    """The file that a source names, and its label; a `base` is relative to the folder of its file."""
+    """Return the file that a source names, and its label; a `base` is relative to the folder of its file."""
     if not isinstance(source, str | Path) or not str(source):
         raise ConfigError(f"expected a YAML file or a shipped experiment, got {source!r}", where=where)
     text = str(source)

@@ -1,4 +1,4 @@
-"""What a setting is made of, and a group of them."""
+"""Define a setting and a section of settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 def setting(default: Any, meaning: str, *, unit: str | None = None, **bounds: Any) -> Any:
-    """A field with its meaning, its unit and its bounds (pydantic's ge, gt, le, lt, min_length)."""
+    """Define a field with its meaning, its unit and its bounds (pydantic's ge, gt, le, lt, min_length)."""
     extra: dict[str, Any] | None = {"unit": unit} if unit else None
     return Field(default, description=meaning, json_schema_extra=extra, validate_default=True, **bounds)
 

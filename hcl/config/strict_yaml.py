@@ -1,9 +1,7 @@
-"""Read YAML as configuration needs it: no constructors, no key twice, and scalars as people mean them.
+"""Read YAML strictly for configuration: no constructors, no duplicate keys, numbers and dates without surprises.
 
-PyYAML follows YAML 1.1, where `1e-4` is a string, `010` is eight, `12:30` is 750 and `2024-01-01` is a date. Here, as
-in YAML 1.2, `1e-4` and `010` are decimal numbers, and what looks like a time or a date stays text. `yes`, `no`, `on`
-and `off` are truth values as in YAML 1.1: as texts, the choices `[on, off]` of a space would equal neither true nor
-false.
+PyYAML follows YAML 1.1, where `1e-4` is a string, `010` is eight, `12:30` is 750 and `2024-01-01` is a date. Here
+numbers are decimal, `1e-4` is a number, and times and dates stay text.
 """
 
 from __future__ import annotations
@@ -19,14 +17,14 @@ from hcl.errors import ConfigError
 
 
 def read_yaml(path: Path, label: str) -> Any:
-    """Return the content of a YAML file.
+    """Read a YAML file.
 
     Args:
         path: the file.
-        label: how messages name it.
+        label: the name of the file in messages.
 
     Raises:
-        ConfigError: the file is missing, unreadable, no text or no YAML, or names a key twice.
+        ConfigError: the file is missing, unreadable, no text or no YAML, or has a duplicate key.
     """
     try:
         text = path.read_bytes().decode()
@@ -41,7 +39,7 @@ def read_yaml(path: Path, label: str) -> Any:
 
 
 def parse_yaml(text: str, label: str) -> Any:
-    """Return the value that a YAML text holds. Raises ConfigError with line and column where it holds none."""
+    """Parse a YAML text. Raises ConfigError with line and column if it is invalid."""
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
@@ -56,15 +54,15 @@ def parse_yaml(text: str, label: str) -> Any:
 
 
 def dump_yaml(content: Any) -> str:
-    """Return plain data as YAML that `parse_yaml` and other programs, which follow YAML 1.1, read as the same."""
+    """Write plain data as YAML that `parse_yaml` and other programs, which follow YAML 1.1, read alike."""
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=False, width=110)
 
 
-# PyYAML raises all of these for tags whose values do not suit them, such as `!!int x`, `!!bool x`, `!!float ""`.
+# PyYAML raises all of these for values that do not fit their tag, such as `!!int x`, `!!bool x`, `!!float ""`.
 _NOT_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError)
 
 
-class _Loader(yaml.SafeLoader):  # builds plain data only, whatever the tags say
+class _Loader(yaml.SafeLoader):  # builds only plain data, for all tags
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[tuple[str, str]] = set()
         for key, _ in node.value:
@@ -72,7 +70,7 @@ class _Loader(yaml.SafeLoader):  # builds plain data only, whatever the tags say
                 continue
             if (key.tag, key.value) in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key `{key.value}` stands twice", key.start_mark
+                    None, None, f"the key `{key.value}` is given twice", key.start_mark
                 )
             seen.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
@@ -102,7 +100,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quote a text that this reader or YAML 1.1 takes for something else: `1e4`, `08`, `12:30`."""
+    """Quote texts that either YAML 1.1 or `parse_yaml` would read as another type: `1e4`, `08`, `0x1`."""
 
 
 _Dumper.yaml_implicit_resolvers = {

@@ -1,4 +1,4 @@
-"""The settings of training: regime, losses, optimiser and steps."""
+"""Define the settings of training: regime, losses, optimiser and steps."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Loss(Section):
 
 
 class Optim(Section):
-    optimizer: Literal["adamw", "adam", "sgd"] = setting("adamw", "what updates the weights from their gradients")
-    lr: float = setting(1e-4, "learning rate before the schedule; the backbone has a share of it", gt=0, le=1e30)
+    optimizer: Literal["adamw", "adam", "sgd"] = setting("adamw", "optimiser of the weights")
+    lr: float = setting(1e-4, "initial learning rate; the backbone's is backbone_lr_factor times this", gt=0, le=1e30)
     backbone_lr_factor: float = setting(0.1, "the backbone's learning rate as a share of lr", ge=0, le=1)
     weight_decay: float = setting(1e-4, "weight decay of every weight that is trained", ge=0)
     momentum: float = setting(0.9, "momentum of sgd", ge=0, lt=1)
@@ -47,11 +47,11 @@ class Optim(Section):
 class Train(Section):
     regime: RegimeName = setting(
         "hcl",
-        "how a run learns: HCL's pair batches, a plain classifier of pooled features, or one of four baselines that "
+        "training regime: HCL's pair batches, a plain classifier of pooled features, or one of four baselines that "
         "learn from episodes",
     )
     episodes_per_step: int = setting(
-        4, "episodic regimes: episodes whose gradients are added up in a step, over all workers", unit="episodes", ge=1
+        4, "episodic regimes: episodes whose gradients a step accumulates, over all workers", unit="episodes", ge=1
     )
     episode_way: int = setting(5, "classes of a training episode", ge=2)
     episode_shot: int = setting(1, "labelled clips a class of a training episode", ge=1)
@@ -62,43 +62,43 @@ class Train(Section):
     workers: int = setting(1, "processes of DDP that share every step", ge=1, le=4096)
     min_workers: int | None = setting(
         None,
-        "the least workers that a run goes on with where nodes have left and not come back; empty: never with fewer",
+        "minimum number of workers with which a run continues after it has lost nodes; empty: train.workers",
         ge=1,
     )
     cpus_per_worker: int = setting(1, "CPUs that a worker takes, and threads that it computes with", ge=1, le=256)
     use_gpu: bool = setting(False, "one GPU a worker (NCCL); false: CPU (gloo)")
     precision: Literal["float32", "tf32", "bfloat16", "float16"] = setting(
         "float32",
-        "of the tokens, by autocast; heads, matching and losses stay in float32. float16 scales the loss, so that "
-        "small gradients survive; tf32 is float32, but a GPU's convolutions round what they multiply, as they do in "
-        "torch unless told otherwise",
+        "precision of the tokens, by autocast; heads, matching and losses stay in float32. float16 scales the loss, so "
+        "that small gradients do not vanish; tf32 is float32, but a GPU's convolutions round their operands, as is "
+        "torch's default",
     )
     channels_last: bool = setting(False, "memory format of the backbone: faster on recent GPUs")
-    compile: bool = setting(False, "torch.compile of backbone and encoder: minutes at the start, faster steps after")
+    compile: bool = setting(False, "torch.compile of backbone and encoder: minutes at the start, then faster steps")
     recompute_backbone: bool = setting(
-        False, "compute the backbone's blocks again in the backward pass instead of keeping them: memory for time"
+        False, "compute the backbone's blocks again in the backward pass instead of keeping them: slower, less memory"
     )
     loader_processes: int = setting(0, "processes that read and transform clips, per worker", ge=0, le=128)
     prefetch: int = setting(2, "batches that each of these processes reads ahead", unit="batches", ge=1, le=64)
     checkpoint_every: int = setting(
         100,
-        "steps between checkpoints inside an epoch, what a crash may cost; 0: after epochs only",
+        "steps between checkpoints inside an epoch, which a crash loses at most; 0: after epochs only",
         unit="batches",
         ge=0,
     )
     val_episodes: int = setting(200, "episodes of the selection partition after each epoch", unit="episodes", ge=1)
-    val_shot: Shots = setting(1, "shots of these episodes; of several, [1, 5], the mean accuracy chooses")
+    val_shot: Shots = setting(1, "shots of these episodes; of several, as [1, 5], the mean accuracy selects")
     val_fusions: int = setting(
         0,
-        "weights of the levels tried on these episodes, at no cost of training: the best of them choose the epoch "
-        "(val_fused_accuracy) and are kept in fusion.yaml; 0: the experiment's own alone",
+        "number of weights of the levels tried on these episodes, without further training: the best select the epoch "
+        "(val_fused_accuracy) and are kept in fusion.yaml; 0: only the experiment's own",
         ge=0,
         le=100_000,
     )
 
     @property
     def val_shots(self) -> tuple[int, ...]:
-        """The shots of `val_shot`, whether one or several were given."""
+        """Return `val_shot` as a tuple."""
         return (self.val_shot,) if isinstance(self.val_shot, int) else self.val_shot
 
     @property

@@ -1,4 +1,4 @@
-"""The values of settings: what each accepts, in words, and what is wrong with one that it does not accept."""
+"""Check the values of settings, and describe accepted values and mistakes in words."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from hcl.errors import ConfigError
 
 
 def check_value(path: str, value: Any, origin: str) -> Any:
-    """The value in the setting's own type (a list becomes a tuple, "8" becomes 8).
+    """Convert a value to the setting's own type (a list becomes a tuple, "8" becomes 8).
 
     Raises:
-        ConfigError: naming origin, setting, value and what is expected.
+        ConfigError: it names origin, setting, the given and the expected value.
     """
     field = setting_of(path, origin)
     try:
@@ -28,7 +28,7 @@ def check_value(path: str, value: Any, origin: str) -> Any:
     except ValidationError:
         pass
     else:
-        # pydantic takes true for 1 and inf for a number; neither is ever meant
+        # pydantic accepts true as 1, and inf as a number, which are mistakes here
         if (field.annotation is bool or not _holds(value, _is_bool)) and not _holds(checked, _is_infinite):
             return checked
     hint = did_you_mean(value, _choices(field.annotation)) if isinstance(value, str) else ""
@@ -40,14 +40,14 @@ def check_value(path: str, value: Any, origin: str) -> Any:
 
 
 def expected(path: str) -> str:
-    """What a setting accepts, in words: `a whole number, at least 2, at most 64 (frames)`."""
+    """Describe the accepted values of a setting: `a whole number, at least 2, at most 64 (frames)`."""
     field = setting_of(path)
     unit = unit_of(path)
     return _in_words(field.annotation, field.metadata) + (f" ({unit})" if unit else "")
 
 
 def explain(error: ValidationError, origins: Mapping[str, str]) -> ConfigError:
-    """What does not fit together, with the settings that the message names and where each came from."""
+    """Convert a validation error across settings to a ConfigError with the origins of the settings that it names."""
     first = error.errors()[0]
     section = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
@@ -58,7 +58,7 @@ def explain(error: ValidationError, origins: Mapping[str, str]) -> ConfigError:
 
 
 def shown(value: Any) -> str:
-    """A value as messages show it: short, whatever came."""
+    """Return a short form of a value for messages."""
     brief = Repr()
     brief.maxlevel, brief.maxstring, brief.maxother = 3, 80, 80
     return brief.repr(value)

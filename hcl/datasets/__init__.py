@@ -1,1 +1,1 @@
-"""Named data sets, one YAML each; `hcl.datasets.cards` reads them."""
+"""Describe named data sets, one YAML file each; `hcl.datasets.cards` reads them."""

@@ -1,6 +1,6 @@
-"""Data sets by name: where their videos are looked for, what they should hold, and where they come from.
+"""Read the cards of data sets: the places of their videos, their expected counts, and their origin.
 
-A data set's card is `DATA/datasets/<name>.yaml`, else the one that the program ships, else one without expectations.
+A data set's card is `DATA/datasets/<name>.yaml`, else the shipped one, else an empty card without expected counts.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ PARTITIONS: tuple[str, ...] = get_args(PartitionName)
 
 
 class Counts(Section):
-    """What a partition should hold."""
+    """Hold the expected counts of a partition."""
 
     classes: int = setting(..., "classes of the partition", ge=1)
     videos: int = setting(..., "videos of the partition", ge=1)
 
 
 class DatasetCard(Section):
-    """What is known of a data set beside its lists."""
+    """Describe a data set, apart from its lists."""
 
     name: str = setting(..., "its folder below splits/ and images/", min_length=1)
     title: str = setting("", "how a page calls it")
@@ -57,12 +57,12 @@ class DatasetCard(Section):
                 raise ValueError(
                     f"videos: {place!r} must end in a component with {{video}}, and may hold {{dataset}} and {{class}}"
                 )
-        if wrong := [one for one in self.extensions if not one.isalnum() or one != one.lower()]:
+        if wrong := [name for name in self.extensions if not name.isalnum() or name != name.lower()]:
             raise ValueError(f"extensions: {wrong[0]!r} must be lower case, without a dot, such as webm")
         return self
 
     def places(self, class_name: str, video: str) -> list[tuple[str, str]]:
-        """(folder, file name without extension) of each place where a video is looked for."""
+        """Return (folder, file name without extension) of each place where a video is searched."""
         values = {"dataset": self.name, "class": class_name, "video": video}
         filled = []
         for place in self.videos:
@@ -75,10 +75,10 @@ class DatasetCard(Section):
 
 
 def card_of(data_root: Path, dataset: str) -> DatasetCard:
-    """The card of a data set.
+    """Read the card of a data set.
 
     Raises:
-        SplitError: the name cannot be a folder.
+        SplitError: the name is not valid as a folder's name.
         ConfigError: its YAML file is wrong.
     """
     refuse_unsafe_name(dataset, what="dataset name", where="dataset")
@@ -91,17 +91,17 @@ def card_of(data_root: Path, dataset: str) -> DatasetCard:
 
 
 def frames_folder(data_root: Path, dataset: str) -> Path:
-    """Where the frames of a data set lie; several splits of the same videos share one folder. Raises as `card_of`."""
+    """Return the folder of a data set's frames, which splits of the same videos share. Raises as `card_of`."""
     return Path(data_root) / "images" / (card_of(data_root, dataset).frames_of or dataset)
 
 
 def shipped_datasets() -> list[str]:
-    """The names of the data sets whose cards come with the package."""
+    """Return the names of the data sets whose cards come with the package."""
     return sorted(Path(entry.name).stem for entry in _shipped().iterdir() if entry.name.endswith(".yaml"))
 
 
 def known_datasets(data_root: Path) -> list[str]:
-    """Those shipped, those with a card of their own, and those with lists, sorted."""
+    """Return the names of shipped data sets, of those with a card in the data root, and of those with lists, sorted."""
     own = [path.stem for path in (Path(data_root) / "datasets").glob("*.yaml")]
     listed = [path.parent.name for path in (Path(data_root) / "splits").glob("*/train_class.txt")]
     return sorted({*shipped_datasets(), *own, *listed})
@@ -111,7 +111,7 @@ _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 
 
 def _fill(text: str, values: dict[str, str]) -> str:
-    """One pass: a class that is called `{video}` stays what it is."""
+    """Replace placeholders in one pass, so that a class called `{video}` is not replaced again."""
     return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), text)
 
 
@@ -141,7 +141,7 @@ _REMEDY = "see hcl/README.md for its form, or copy a shipped one"
 
 
 def card_fields() -> dict[str, str]:
-    """The fields of a card with their meanings."""
+    """Return the fields of a card with their meanings."""
     return {name: field.description or "" for name, field in DatasetCard.model_fields.items()}
 
 

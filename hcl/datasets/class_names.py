@@ -1,4 +1,4 @@
-"""What a class is called in words: from a file beside the data set, or from the name of its folder."""
+"""Find the readable name of a class in a file beside the data set, or derive it from its folder's name."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from hcl.files.names import shown, some
 
 
 def lines_of_names(path: Path, classes: Collection[str]) -> list[tuple[str | None, str]]:
-    """(class, readable name) of each line of a file; the class is None where the line is of none of `classes`.
+    """Return (class, readable name) of each line of a file; the class is None for lines of classes not in `classes`.
 
-    The published files write `folder,name` or `folder name`; a tab serves too. The separator is the first of tab,
-    comma and space that every line holds. Folders hold spaces and commas themselves, so a line belongs to the longest
-    class that it begins with.
+    The published files contain `folder,name` or `folder name`; a tab is accepted too. The separator is the first of
+    tab, comma and space that every line contains. Folders' names may contain spaces and commas, so that a line belongs
+    to the longest class that it begins with.
 
     Raises:
-        SplitError: the file cannot be read, a name is blank, or a class stands there twice.
+        SplitError: the file cannot be read, a name is blank, or a class is listed twice.
     """
-    known = frozenset(classes)
+    class_set = frozenset(classes)
     seen: dict[str, int] = {}
-    found: list[tuple[str | None, str]] = []
+    pairs: list[tuple[str | None, str]] = []
     lines = numbered_lines(path, remedy="name a file with `class,readable name` on each line")
-    separator = next((one for one in "\t," if all(one in line for _, line in lines)), " ")
+    separator = next((character for character in "\t," if all(character in line for _, line in lines)), " ")
     for number, line in lines:
         ends = [at for at, character in enumerate(line) if character == separator]
-        end = next((at for at in reversed(ends) if line[:at] in known), None)
+        end = next((at for at in reversed(ends) if line[:at] in class_set), None)
         if end is None:
-            found.append((None, line))
+            pairs.append((None, line))
             continue
         class_name, name = line[:end], line[end + 1 :].strip()
         where = f"{path}, line {number}"
@@ -38,16 +38,16 @@ def lines_of_names(path: Path, classes: Collection[str]) -> list[tuple[str | Non
             raise SplitError(f"class {shown(class_name)} has a blank name", where=where, remedy="write the name")
         if seen.setdefault(class_name, number) != number:
             raise SplitError(
-                f"class {shown(class_name)} stands here and in line {seen[class_name]}",
+                f"class {shown(class_name)} is listed here and in line {seen[class_name]}",
                 where=where,
                 remedy="name it once",
             )
-        found.append((class_name, name))
-    return found
+        pairs.append((class_name, name))
+    return pairs
 
 
 def read_names(path: Path, classes: Sequence[str]) -> dict[str, str]:
-    """The readable name of each class, in their order; lines of other classes are passed over.
+    """Return the readable name of each class, in the order of `classes`; lines of other classes are ignored.
 
     Raises:
         SplitError: a class has no line, or as `lines_of_names`.
@@ -63,6 +63,6 @@ def read_names(path: Path, classes: Sequence[str]) -> dict[str, str]:
 
 
 def spelled_out(class_name: str) -> str:
-    """A folder's name as words: `CleanAndJerk` and `clean_and_jerk` become `clean and jerk`."""
+    """Split a folder's name into words: `CleanAndJerk` and `clean_and_jerk` become `clean and jerk`."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", class_name).replace("_", " ").split()
     return " ".join(words).lower()

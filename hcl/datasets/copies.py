@@ -1,7 +1,7 @@
-"""Copies: videos of the same content under several names, of which one is used.
+"""Find copies: videos of the same content under several names, of which one is used.
 
-Content is that of the frames, so that another container with the same pictures is a copy, too; before there are frames
-it is that of the video files. A video that was encoded again has other frames: such twins are not found.
+Videos are compared by their frames, so that the same pictures in another container are a copy too; before extraction,
+they are compared by their files. A video that was encoded again has other frames and is not found.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ model, and training does without."""
 
 
 class Original(NamedTuple):
-    """The video that is used in place of its copies, and the partition that it stands in."""
+    """Hold the video that is used instead of its copies, and its partition."""
 
     video: Video
     partition: str
@@ -30,17 +30,17 @@ class Original(NamedTuple):
 
 
 def find_copies(contents: Mapping[str, Mapping[Video, str]]) -> dict[str, dict[Video, Original]]:
-    """Return the copies of each partition with what they are copies of.
+    """Return the copies in each partition with their originals.
 
-    Of equal videos one is kept: that of test before val before train, and within a partition the first by class and
-    name, whatever the order of its list.
+    Of equal videos the one in the first partition of `PRECEDENCE` is kept, and within a partition the first by class
+    and name, independent of the order of its list.
 
     Args:
-        contents: what names the content of each video, by partition.
+        contents: a digest of each video's content, by partition.
     """
     originals: dict[str, Original] = {}
     copies: dict[str, dict[Video, Original]] = {name: {} for name in contents}
-    for name in sorted(contents, key=lambda one: PRECEDENCE.index(one) if one in PRECEDENCE else len(PRECEDENCE)):
+    for name in sorted(contents, key=lambda part: PRECEDENCE.index(part) if part in PRECEDENCE else len(PRECEDENCE)):
         for video in sorted(contents[name]):
             original = originals.setdefault(contents[name][video], Original(video, name))
             if original != (video, name):
@@ -51,28 +51,28 @@ def find_copies(contents: Mapping[str, Mapping[Video, str]]) -> dict[str, dict[V
 def same_files(
     files: Mapping[Video, Path], *, among: Collection[Video] | None = None, on_file: Callable[[], None] = lambda: None
 ) -> dict[Video, str]:
-    """Return what names the content of video files that have a size in common, by video; others have no copy.
+    """Return a digest of the content of all video files that share their size with another; others have no copy.
 
     Args:
-        among: only groups that hold one of these are read.
-        on_file: called for each file that was read.
+        among: read only groups of equal size that contain one of these videos.
+        on_file: called after each file is read.
     """
     by_size: dict[int, list[Video]] = {}
     for video, path in files.items():
         try:
             size = path.stat().st_size
-        except OSError:  # gone since: extraction tells of it
+        except OSError:  # removed meanwhile: extraction reports it
             continue
         if size:
             by_size.setdefault(size, []).append(video)
-    found = {}
+    digests = {}
     for videos in by_size.values():
         if len(videos) > 1 and (among is None or any(video in among for video in videos)):
             for video in videos:
                 try:
                     with files[video].open("rb") as file:
-                        found[video] = hashlib.file_digest(file, "sha256").hexdigest()
+                        digests[video] = hashlib.file_digest(file, "sha256").hexdigest()
                 except OSError:
                     continue
                 on_file()
-    return found
+    return digests

@@ -1,4 +1,4 @@
-"""Class-name embeddings on disk: one vector a class of a data set, which `hcl data embed` writes."""
+"""Read and write class-name embeddings: one vector for each class of a data set, from `hcl data embed`."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from hcl.files.names import refuse_unsafe_name
 
 @dataclass(frozen=True, eq=False)
 class ClassEmbeddings:
-    """Vectors by class.
+    """Hold the vectors of class names.
 
     Attributes:
-        classes: as the split calls them.
-        names: the text that was embedded for each.
-        vectors: in the order of `classes`.
-        model: name, pooling and digest of what made the vectors.
+        classes: the classes as named in the split.
+        names: the embedded text of each class.
+        vectors: the vectors in the order of `classes`.
+        model: name, pooling and weights' digest of the model that computed the vectors.
     """
 
     classes: tuple[str, ...]
@@ -50,7 +50,7 @@ def embeddings_file(data_root: Path, dataset: str, pattern: str) -> Path:
 
 
 def write_embeddings(path: Path, embeddings: ClassEmbeddings) -> Path:
-    """Write them, whole or not at all: arrays `classes`, `names`, `vectors` and `model`. Raises StorageError."""
+    """Write the arrays `classes`, `names`, `vectors` and `model` atomically. Raises StorageError."""
     buffer = io.BytesIO()
     np.savez(
         buffer,
@@ -65,16 +65,15 @@ def write_embeddings(path: Path, embeddings: ClassEmbeddings) -> Path:
 def read_embeddings(
     path: Path, classes: Sequence[str], *, dataset: str, dim: int, options: str = ""
 ) -> Float[Tensor, "class_index embedding"]:
-    """Return the vectors of some classes in their order, float32.
+    """Return the float32 vectors of some classes in their order.
 
     Args:
         path: an archive of `classes` (names) and `vectors` (class, dim); nothing in it is unpickled.
-        dataset: for messages.
-        dim: the width that the model was made for.
-        options: of `hcl data embed`, with which it writes this file; for messages.
+        dataset: name of the data set, for messages.
+        dim: the width that the model expects.
 
     Raises:
-        DataError: a missing or damaged file, a class that it does not hold, or vectors of another width.
+        DataError: the file is missing or damaged, lacks a class, or holds vectors of another width.
     """
     remedy = f"run `{' '.join(['hcl data embed', shlex.quote(dataset), *filter(None, [options])])}`"
     if not path.exists():

@@ -1,7 +1,7 @@
-"""Lists as other tools write them: with extensions, label columns, trailing blanks, other spellings of classes.
+"""Correct lists of other tools: extensions, label columns, trailing blanks, other spellings of classes.
 
-A list is read as it stands wherever what it names so exists. Otherwise what is unambiguous is put right, for the whole
-list at once, and told.
+A list is left unchanged if the videos that it names exist. Otherwise unambiguous deviations are corrected for the whole
+list at once, with a note.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from hcl.datasets.video_files import SYSTEM_FOLDERS, is_video
 from hcl.files.names import problem_with, shown
 
 Lines = list[tuple[int, str]]
-"""Of a file, numbered."""
+"""Numbered lines of a file."""
 
-_N_SAMPLES = 5  # lines that are looked for on disk
+_N_SAMPLES = 5  # lines that are searched on disk
 _COLUMNS = [re.compile(rf"(.*\S)((?:[ \t]+[0-9]+){{{n}}})", re.DOTALL) for n in (1, 2)]
 
 
 @dataclass
 class Known:
-    """Return whether a name has frames, a record of them, or a video file where the card looks for it."""
+    """Check if a listed name has frames, a record in the manifest, or a video file in a place of the card."""
 
     data_root: Path
     dataset: str
     _spellings: Spellings = field(default_factory=Spellings)
 
     def as_it_is(self, line: str) -> bool:
-        """Return whether there is something of exactly this name."""
+        """Return true if something with exactly this name exists."""
         class_name, slash, name = line.partition("/")
         if not slash or problem_with(class_name) or problem_with(name):
             return False
@@ -43,7 +43,7 @@ class Known:
         if (images / class_name / name).is_dir():
             return True
         for folder, stem in card_of(self.data_root, self.dataset).places(class_name, name):
-            if any(_stem(one) == stem for one in _videos(Path(self.data_root, folder))):
+            if any(_stem(file) == stem for file in _videos(Path(self.data_root, folder))):
                 return True
         return line in self._recorded
 
@@ -52,7 +52,7 @@ class Known:
         return frozenset(read_manifest(frames_folder(self.data_root, self.dataset)))
 
     def by_spelling(self, line: str) -> bool:
-        """Return whether there is something of this name or of another spelling of it."""
+        """Return true if something with this name or another spelling of it exists."""
         class_name, slash, name = line.partition("/")
         if not slash or problem_with(class_name) or problem_with(name):
             return False
@@ -61,21 +61,21 @@ class Known:
         for folder, stem in card_of(self.data_root, self.dataset).places(class_name, name):
             root = "/" if os.path.isabs(folder) else self.data_root
             path = self._spellings.find(root, [part for part in folder.split("/") if part])
-            if path is not None and any(folded(_stem(one)) == folded(stem) for one in _videos(path)):
+            if path is not None and any(folded(_stem(file)) == folded(stem) for file in _videos(path)):
                 return True
         return self.as_it_is(line)
 
 
 @dataclass
 class Reading:
-    """A partition's two lists, and what was done to them."""
+    """Hold a partition's two lists, and notes on the corrections."""
 
     classes: Lines
     videos: Lines
     notes: list[str] = field(default_factory=list)
 
     def replace_videos(self, changed: Sequence[str], what: str) -> None:
-        """Take other texts for the lines, and tell of it."""
+        """Replace the texts of the lines, and add a note."""
         pairs = [(old, new) for (_, old), new in zip(self.videos, changed, strict=True) if old != new]
         if pairs:
             self.notes.append(f"{what} of {len(pairs):,} lines, such as {shown(pairs[0][0])}")
@@ -85,10 +85,10 @@ class Reading:
 def put_right(
     classes: Lines, videos: Lines, *, as_it_is: Callable[[str], bool], by_spelling: Callable[[str], bool]
 ) -> Reading:
-    """Return the lines as `hcl.datasets.splits` reads them: classes, and `class/video` without an extension.
+    """Return the lines in the format of `hcl.datasets.splits`: classes, and `class/video` without an extension.
 
     Args:
-        as_it_is, by_spelling: whether there is something that a line names, as `Known` tells it.
+        as_it_is, by_spelling: return true if the video of a line exists; see `Known`.
     """
     reading = Reading(list(classes), list(videos))
     _drop_system_folders(reading)
@@ -100,7 +100,7 @@ def put_right(
 
 
 def _drop_system_folders(reading: Reading) -> None:
-    """`ls` names lost+found among the classes of a disk."""
+    """Drop folders of the file system, such as lost+found, which `ls` lists among the classes."""
     used = {line.partition("/")[0] for _, line in reading.videos if "/" in line}
     for name in ("classes", "videos"):
         lines = getattr(reading, name)
@@ -123,10 +123,10 @@ def _strip_blanks(reading: Reading, as_it_is: Callable[[str], bool]) -> None:
 
 
 def _drop_columns(reading: Reading, as_it_is: Callable[[str], bool], by_spelling: Callable[[str], bool]) -> None:
-    """Take away labels, or numbers of frames and labels.
+    """Drop columns of labels, or of frame counts and labels.
 
-    They are columns where names before them end in an extension, or where a label goes with its class and something has
-    the name that is left: a name may end in a number itself.
+    A name may itself end in a number. Numbers are columns if the names before them end in an extension, or if each
+    class has one label of its own and the remaining names exist.
     """
     lines = [line for _, line in reading.videos]
     for columns in _COLUMNS:
@@ -135,7 +135,7 @@ def _drop_columns(reading: Reading, as_it_is: Callable[[str], bool], by_spelling
             return
         paths = [match[1] for match in matches]
         labels = {(path.partition("/")[0], match[2].split()[-1]) for path, match in zip(paths, matches, strict=True)}
-        goes_with_class = len(labels) == len({one for one, _ in labels}) == len({label for _, label in labels})
+        goes_with_class = len(labels) == len({name for name, _ in labels}) == len({label for _, label in labels})
         if all(map(is_video, paths)) or (goes_with_class and any(map(by_spelling, paths[:_N_SAMPLES]))):
             reading.replace_videos(paths, "columns of numbers were taken off the ends")
             return
@@ -148,7 +148,7 @@ def _drop_extensions(reading: Reading, as_it_is: Callable[[str], bool]) -> None:
 
 
 def _spell_classes(reading: Reading) -> None:
-    """Take the class file's spelling of a class."""
+    """Use the class file's spelling of each class."""
     classes = [line for _, line in reading.classes]
     spelled: dict[str, str] = dict(zip(classes, classes, strict=True))
     changed = []

@@ -1,7 +1,7 @@
-"""What became of each video of a dataset: one record a video, on disk beside its frames.
+"""Read and write the manifest of extraction: one record for each video, beside the frames.
 
-`images/<dataset>/manifest.parquet` holds the records of finished runs. While a run goes on, each finished video adds
-a line to `manifest.jsonl`, so that a kill costs at most the video under way; both are read as one.
+`images/<dataset>/manifest.parquet` holds the records of finished runs. During a run each finished video adds a line to
+`manifest.jsonl`, so that a kill loses at most the current video; both files are read together.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ Status = Literal["ok", "broken", "missing", "timeout"]
 
 @dataclass(frozen=True)
 class VideoRecord:
-    """What became of one video. Only `ok` has frames; width and height are those of the stored frames."""
+    """Hold the outcome of one video's extraction. Only `ok` has frames; width and height are of the stored frames."""
 
     class_name: str
     video: str
     status: Status
     n_frames: int = 0
-    fps: float = 0.0  # as the container says; 0: it does not
+    fps: float = 0.0  # from the container; 0: unknown
     width: int = 0
     height: int = 0
-    n_bytes: int = 0  # of all frames
-    error: str = ""  # why there are no frames, or what is odd about those there are
+    n_bytes: int = 0  # size of all frames
+    error: str = ""  # the reason for missing frames, or a note on existing ones
     source: str = ""
     source_bytes: int = 0
     source_mtime_ns: int = 0
     options_digest: str = ""
     n_decoded: int = 0  # frames of the video, of which n_frames are stored
-    digest: str = ""  # of the stored frames, `frame_writing.frames_digest`
-    codec: str = ""  # four characters, as OpenCV names it
-    pixel_format: str = ""  # of the video, as OpenCV names it; I420 is 8 bits with halved colour
-    rotation: int = 0  # degrees clockwise by which the video's metadata have its frames turned; they are
+    digest: str = ""  # of the stored frames, `hcl.videos.jpegs.frames_digest`
+    codec: str = ""  # OpenCV's name, four characters
+    pixel_format: str = ""  # of the video, by OpenCV's name; I420 is 8 bits with halved colour
+    rotation: int = 0  # clockwise degrees of the metadata, already applied to the frames
     checksums: str = ""  # of the stored frames, CRC-32 of each in eight hexadecimal digits
     variable_rate: bool = False  # the time between frames varies: frames are counted, not timed
-    decoder: str = ""  # `opencv` or `pyav`, which read the video or found it broken
-    decoder_version: str = ""  # empty where an earlier version extracted it and its decoder was found right since
+    decoder: str = ""  # `opencv` or `pyav`: the decoder that read the video or found it broken
+    decoder_version: str = ""  # empty if an earlier version extracted it and its frames were confirmed later
 
     @property
     def key(self) -> str:
@@ -57,12 +57,12 @@ class VideoRecord:
 
     @property
     def is_unconfirmed(self) -> bool:
-        """Tell whether it comes from a version that stored whatever OpenCV returned, and knew no second decoder."""
+        """Return true if the record comes from a version that did not verify OpenCV's frames."""
         return self.status in ("ok", "broken") and bool(self.options_digest) and not self.decoder
 
 
 def read_manifest(images_root: Path) -> dict[str, VideoRecord]:
-    """`class/video` -> record, from manifest.parquet and the journal of a run that has not ended. Empty without both.
+    """Return records by `class/video` from manifest.parquet and the journal of an unfinished run; empty without both.
 
     Raises:
         StorageError: the manifest is damaged.
@@ -70,7 +70,7 @@ def read_manifest(images_root: Path) -> dict[str, VideoRecord]:
     records: dict[str, VideoRecord] = {}
     path = images_root / "manifest.parquet"
     try:
-        # Not read_table: it would take `name=value` folders on the way for partition columns.
+        # Not read_table, which would interpret `name=value` folders in the path as partition columns.
         rows = _rows(path) if path.exists() else []
         records = {record.key: record for record in map(_record, rows)}
         journal = _journal(images_root)
@@ -85,7 +85,7 @@ def read_manifest(images_root: Path) -> dict[str, VideoRecord]:
         try:
             record = _record(_checked(json.loads(line)))
         except (ValueError, TypeError, RecursionError):
-            continue  # torn by a kill: that video is redone
+            continue  # incomplete after a kill: the video is extracted again
         records[record.key] = record
     return records
 
@@ -102,12 +102,12 @@ def append_record(images_root: Path, record: VideoRecord) -> None:
 
 
 def write_manifest(images_root: Path, records: Iterable[VideoRecord]) -> Path:
-    """Write manifest.parquet, sorted by class and video, and drop the journal that it now contains.
+    """Write manifest.parquet, sorted by class and video, and remove the journal, whose records it now contains.
 
-    The journal goes once the manifest and its name are on the disk: a machine that goes down leaves one of the two.
+    The journal is removed after the manifest and its name are synchronised to disk, so that a crash leaves one of them.
 
     Raises:
-        StorageError: the disk is full, or may not be written; the journal stays.
+        StorageError: the disk is full or not writable; then the journal stays.
     """
     rows = sorted(records, key=lambda record: (record.class_name, record.video))
     path = images_root / "manifest.parquet"
@@ -121,7 +121,7 @@ def write_manifest(images_root: Path, records: Iterable[VideoRecord]) -> Path:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    """Read the manifest's rows and compare their checksum, which older versions lack. Raises ValueError."""
+    """Read the manifest's rows and verify their checksum, which older versions lack. Raises ValueError."""
     table = pq.ParquetFile(path).read()
     rows = table.to_pylist()
     written = (table.schema.metadata or {}).get(_CHECKSUM.encode())
@@ -131,7 +131,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _checked(line: Any) -> Any:
-    """A line of the journal without its checksum. Raises ValueError where that is another's."""
+    """Return a line of the journal without its checksum. Raises ValueError if the checksum is wrong."""
     written = line.pop(_CHECKSUM, None) if isinstance(line, dict) else None
     if written is not None and written != checksum(line):
         raise ValueError("it is damaged")
@@ -139,7 +139,7 @@ def _checked(line: Any) -> Any:
 
 
 def _record(row: Any) -> VideoRecord:
-    """Raises TypeError or ValueError for what `append_record` and `write_manifest` do not write."""
+    """Convert a row to a record. Raises TypeError or ValueError for values that this program does not write."""
     record = VideoRecord(**row)
     for field in fields(VideoRecord):
         value, kind = getattr(record, field.name), _KINDS[str(field.type)]
@@ -149,7 +149,7 @@ def _record(row: Any) -> VideoRecord:
             raise ValueError(f"{field.name} of {record.key!r} is {value!r:.80}")
     if record.status not in get_args(Status):
         raise ValueError(f"status of {record.key!r} is {record.status!r:.80}")
-    for name in (record.class_name, record.video):  # both become folders
+    for name in (record.class_name, record.video):  # both become names of folders
         if problem := problem_with(name):
             raise ValueError(f"the name {shown(name)} {problem}")
     return record

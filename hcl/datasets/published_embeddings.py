@@ -1,7 +1,7 @@
-"""The class-name embeddings of the released code, `<dataset>_embs.pkl`, read without running what a pickle asks for.
+"""Read the released code's class-name embeddings, `<dataset>_embs.pkl`, without running code of the pickle.
 
-A pickle names functions and calls them. Here the few names that NumPy's own arrays need lead to stand-ins that only
-take notes; every other name is refused. The array is then built from the notes, after they have been checked.
+A pickle names functions and calls them. Here the few names that NumPy's own arrays need are resolved to stand-ins that
+only record their arguments; every other name is refused. The array is then built from the checked arguments.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from hcl.errors import DataError
 from hcl.files.names import shown, some
 
 MAX_BYTES = 2**26
-"""Of a pickle: two hundred times the largest published one."""
+"""Maximum size of a pickle: two hundred times the largest published one."""
 
 
 def read_pickle(path: Path) -> Float32[np.ndarray, "row dim"]:
-    """The array in a pickle.
+    """Read the array in a pickle.
 
     Raises:
-        DataError: the file cannot be read, asks for anything but NumPy's arrays, or holds no matrix of finite floats.
+        DataError: the file cannot be read, names anything but NumPy's arrays, or holds no matrix of finite floats.
     """
     try:
         if (n_bytes := path.stat().st_size) > MAX_BYTES:
@@ -48,11 +48,11 @@ def read_pickle(path: Path) -> Float32[np.ndarray, "row dim"]:
             raise ValueError(f"an array of shape {array.shape}, expected finite numbers of shape (class, dim)")
     except _Refusal as refusal:
         raise DataError(
-            f"asks for {refusal}, which has nothing to do with an array; it was not run",
+            f"names {refusal}, which no array needs; it was not run",
             where=str(path),
             remedy="do not use this file; get the embeddings from the released code, or make them: hcl data embed",
         ) from None
-    except Exception as error:  # whatever bytes make of an unpickler
+    except Exception as error:  # arbitrary bytes can raise anything in an unpickler
         raise DataError(
             f"is no pickled array of embeddings: {error}", where=str(path), remedy="make them: hcl data embed"
         ) from error
@@ -60,14 +60,14 @@ def read_pickle(path: Path) -> Float32[np.ndarray, "row dim"]:
 
 
 def import_published(pickle_file: Path, names_file: Path, classes: Sequence[str], model: str) -> ClassEmbeddings:
-    """The published embeddings of these classes.
+    """Import the published embeddings of some classes.
 
     Args:
         names_file: `<dataset>_dirname2cls.txt`; its lines are the rows of the pickle.
-        model: what made them.
+        model: name of the model that computed them.
 
     Raises:
-        DataError: as `read_pickle`, another number of rows than lines, or a class without one.
+        DataError: as `read_pickle`, or the numbers of rows and lines differ, or a class has no line.
         SplitError: as `lines_of_names`.
     """
     vectors, lines = read_pickle(pickle_file), lines_of_names(names_file, classes)
@@ -90,11 +90,11 @@ def import_published(pickle_file: Path, names_file: Path, classes: Sequence[str]
 
 
 class _Refusal(pickle.UnpicklingError):
-    """A pickle that asks for something else; says what."""
+    """Report the name that a pickle asks for and must not use."""
 
 
 class _Dtype:
-    """Notes of `numpy.dtype(code, ...)` and its state."""
+    """Record the arguments of `numpy.dtype(code, ...)` and its state."""
 
     def __init__(self, code: Any, *_: Any):
         self.code, self.order = code, "="
@@ -109,7 +109,7 @@ class _Dtype:
 
 
 class _Array:
-    """Notes of an array: its state is (version, shape, dtype, is in Fortran order, bytes)."""
+    """Record the state of an array: (version, shape, dtype, is in Fortran order, bytes)."""
 
     def __init__(self, *_: Any):
         self.state: Any = None
@@ -130,7 +130,7 @@ class _Array:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Finds stand-ins only, made anew for each file, so that no file can leave anything behind."""
+    """Resolve names to stand-ins only, created for each file, so that no file can change state for the next."""
 
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
@@ -138,7 +138,7 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) == ("numpy", "dtype"):
             return lambda *arguments: _Dtype(*arguments)
         if (module, name) == ("numpy", "ndarray"):
-            return lambda *_: None  # named as an argument, never called
-        if (module, name) == ("_codecs", "encode"):  # how protocol 2 writes bytes
+            return lambda *_: None  # an argument of _reconstruct, never called
+        if (module, name) == ("_codecs", "encode"):  # protocol 2 encodes bytes this way
             return lambda text, *_: text.encode("latin-1") if isinstance(text, str) else None
         raise _Refusal(shown(f"{module}.{name}"))

@@ -1,4 +1,4 @@
-"""The video file of each listed video, wherever the data set's card says that it may lie."""
+"""Find the video file of each listed video in the places that the data set's card names."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from hcl.errors import DataError
 def find_sources(
     data_root: Path, card: DatasetCard, videos: Iterable[Video], *, respelled: list[str] | None = None
 ) -> dict[str, Path]:
-    """`class/video` -> file, for those of the videos that have one.
+    """Return the files of the videos that have one, by `class/video`.
 
-    Folders are listed once each, so that seventy thousand videos cost as many look-ups and no file system calls. A name
-    that is not there counts as the only one that is another spelling of it (`hcl.datasets.spellings`).
+    Folders are listed once each, so that seventy thousand videos need no file system calls of their own. A missing name
+    is matched to its other spelling if only one exists (`hcl.datasets.spellings`).
 
     Args:
-        respelled: gets the keys of the videos that were found so.
+        respelled: receives the keys of the videos that were found under another spelling.
 
     Raises:
-        DataError: a folder cannot be listed, or has two files for a video of which the card prefers none.
+        DataError: a folder cannot be listed, or has two files for a video, none of which the card prefers.
     """
     folders: dict[str, dict[str, list[str]]] = {}
-    found: dict[str, Path] = {}
+    file_by_key: dict[str, Path] = {}
     missing: list[Video] = []
     for video in videos:
         for folder, stem in card.places(video.class_name, video.name):
@@ -36,23 +36,23 @@ def find_sources(
             if path not in folders:
                 folders[path] = _listed(path)
             if files := folders[path].get(stem):
-                found[video.key] = Path(path, files[0] if len(files) == 1 else _preferred(files, card, path))
+                file_by_key[video.key] = Path(path, files[0] if len(files) == 1 else _preferred(files, card, path))
                 break
         else:
             missing.append(video)
     spellings = Spellings()
     for video in missing:
         if file := _respelled(data_root, card, video, spellings, folders):
-            found[video.key] = file
+            file_by_key[video.key] = file
             if respelled is not None:
                 respelled.append(video.key)
-    return found
+    return file_by_key
 
 
 def _respelled(
     data_root: Path, card: DatasetCard, video: Video, spellings: Spellings, folders: dict[str, dict[str, list[str]]]
 ) -> Path | None:
-    """The file of a video in the first place that has it under another spelling of its folders or its own name."""
+    """Return a video's file from the first place that has it under another spelling of its folders or its name."""
     for folder, stem in card.places(video.class_name, video.name):
         root = "/" if os.path.isabs(folder) else data_root
         path = spellings.find(root, [part for part in folder.split("/") if part])
@@ -62,8 +62,8 @@ def _respelled(
             folders[str(path)] = _listed(str(path))
         by_fold = folders.setdefault(f"{path}/\0folded", {})
         if not by_fold:
-            for one, files in folders[str(path)].items():
-                by_fold.setdefault(folded(one), []).extend(files)
+            for file_stem, files in folders[str(path)].items():
+                by_fold.setdefault(folded(file_stem), []).extend(files)
         files = folders[str(path)].get(stem) or by_fold.get(folded(stem), [])
         if len(files) == 1:
             return Path(path, files[0])
@@ -82,11 +82,11 @@ def _preferred(files: list[str], card: DatasetCard, folder: str) -> str:
 
 
 def _listed(folder: str) -> dict[str, list[str]]:
-    """File names by stem; empty where there is no such folder."""
+    """Return the names of video files by stem; empty if the folder does not exist."""
     listed: dict[str, list[str]] = {}
     try:
         with os.scandir(folder) as entries:
-            for entry in sorted(entries, key=lambda one: one.name):
+            for entry in sorted(entries, key=lambda file: file.name):
                 stem, extension = os.path.splitext(entry.name)
                 if extension.lower() in VIDEO_EXTENSIONS and not entry.name.startswith(".") and is_there(entry):
                     listed.setdefault(stem, []).append(entry.name)

@@ -1,4 +1,4 @@
-"""Names under another spelling: in another case, with underscores for blanks, in another form of Unicode."""
+"""Match names that differ only in case, in underscores for blanks, or in the normal form of Unicode."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from pathlib import Path
 
 
 def folded(name: str) -> str:
-    """Return what spellings of one name have in common."""
+    """Return the common form of all spellings of a name."""
     return " ".join(unicodedata.normalize("NFC", name).casefold().replace("_", " ").split())
 
 
 def spelled_like(name: str, names: Iterable[str]) -> str | None:
-    """Return the one of some names that is a spelling of `name`: itself, or the only other one; None where none is."""
-    alike = [one for one in names if folded(one) == folded(name)]
+    """Return the spelling of `name` among `names`: itself, or the only other one; None if there is none."""
+    alike = [other for other in names if folded(other) == folded(name)]
     return name if name in alike else alike[0] if len(alike) == 1 else None
 
 
 class Spellings:
-    """Finds what names stand for on disk; folders are listed once each, where a name is not there as it is."""
+    """Find names on disk under another spelling; a folder is listed once, if a name in it does not exist exactly."""
 
     def __init__(self) -> None:
         self._listed: dict[str, dict[str, list[str]]] = {}
 
     def find(self, root: Path | str, parts: Sequence[str]) -> Path | None:
-        """Return a path below a folder, each part of it as it is or under the only other spelling that is there."""
+        """Return a path below a folder, each part exact or under the only other spelling; None if a part is missing."""
         exact = os.path.join(root, *parts)
         if os.path.exists(exact):
             return Path(exact)
@@ -52,18 +52,18 @@ class Spellings:
 
 
 def nearest(path: Path, root: Path) -> str:
-    """Say how far a path below a folder exists, and which name comes nearest to the part that does not."""
-    there = root
+    """Describe how far a path below a folder exists, and the name that is most similar to the missing part."""
+    existing = root
     for part in path.relative_to(root).parts:
-        if (there / part).exists():
-            there = there / part
+        if (existing / part).exists():
+            existing = existing / part
             continue
-        names = _listed(str(there))
+        names = _listed(str(existing))
         if not names:
-            return f"{there} {'is empty' if there.is_dir() else 'does not exist'}"
+            return f"{existing} {'is empty' if existing.is_dir() else 'does not exist'}"
         by_stem = {os.path.splitext(name)[0]: name for name in reversed(names)} | {name: name for name in names}
         close = difflib.get_close_matches(part, by_stem, n=1, cutoff=0.3) or [names[0]]
-        return f"{there} holds {by_stem[close[0]]!r}"
+        return f"{existing} holds {by_stem[close[0]]!r}"
     return f"{path} exists"
 
 

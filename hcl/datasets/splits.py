@@ -1,8 +1,8 @@
-"""A split: which classes are trained, validated and tested on, and which videos they hold.
+"""Read, verify and write splits: the classes and videos of the train, val and test partitions.
 
-On disk, in the published layout: `splits/<dataset>/<partition>_class.txt` names one class a line and
-`splits/<dataset>/<partition>.list` one `class/video` a line. Names go into paths, so a list cannot leave the
-data root: every name is one visible path component (`hcl.files.names`).
+On disk, in the published layout, `splits/<dataset>/<partition>_class.txt` names one class a line and
+`splits/<dataset>/<partition>.list` one `class/video` a line. Names become parts of paths; so that a list cannot leave
+the data root, every name must be one visible path component (`hcl.files.names`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Video:
 
 @dataclass(frozen=True)
 class Partition:
-    """Classes and videos of one part of a dataset, both in the order of its files."""
+    """Hold the classes and videos of one part of a data set, both in the order of its files."""
 
     dataset: str
     name: str
@@ -46,14 +46,14 @@ class Partition:
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """int64 (video,): the index of each video's class in `classes`; read-only."""
+        """Return the index of each video's class in `classes`, as read-only int64 (video,)."""
         index = {class_name: position for position, class_name in enumerate(self.classes)}
         labels = np.array([index[video.class_name] for video in self.videos], dtype=np.int64)
         labels.setflags(write=False)
         return labels
 
     def digest(self) -> str:
-        """Twelve hexadecimal digits that name these classes and videos, their order included."""
+        """Return twelve hexadecimal digits that identify these classes and videos, their order included."""
         content = [self.dataset, self.name, list(self.classes), [video.key for video in self.videos]]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
@@ -62,14 +62,14 @@ class Partition:
 class Split:
     dataset: str
     partitions: dict[str, Partition]
-    notes: tuple[str, ...] = field(default=(), compare=False)  # how its lists were read, where not as they stand
+    notes: tuple[str, ...] = field(default=(), compare=False)  # on corrections of its lists
 
 
 def read_split(data_root: Path, dataset: str) -> Split:
-    """The train, val and test partitions of a dataset.
+    """Read the train, val and test partitions of a data set.
 
     Raises:
-        SplitError: as `read_partition`, or a class stands in two partitions.
+        SplitError: as `read_partition`, or a class is in two partitions.
     """
     read = {name: _read(data_root, dataset, name) for name in PARTITIONS}
     partitions = {name: partition for name, (partition, _) in read.items()}
@@ -78,20 +78,20 @@ def read_split(data_root: Path, dataset: str) -> Split:
 
 
 def read_partition(data_root: Path, dataset: str, partition: str) -> Partition:
-    """One partition, verified; lists of other tools are put right where they can be (`hcl.datasets.list_formats`).
+    """Read and verify one partition; lists of other tools are corrected if possible (`hcl.datasets.list_formats`).
 
     Raises:
         SplitError: a file is missing, a line is not `class/video` with a known class and safe names, a class or
-            video stands there twice, or a class has no video.
+            video is listed twice, or a class has no video.
     """
     return _read(data_root, dataset, partition)[0]
 
 
 def write_split(data_root: Path, dataset: str, partitions: Mapping[str, Partition]) -> None:
-    """Write each partition under its key in the published layout, after the checks of reading.
+    """Write each partition under its key in the published layout, after the same checks as in reading.
 
     Raises:
-        SplitError: the partitions could not be read back as they are.
+        SplitError: reading would not return the same partitions.
         StorageError: the folder cannot be written.
     """
     _refuse_shared_classes(partitions.values(), where=dataset)
@@ -112,10 +112,10 @@ def write_split(data_root: Path, dataset: str, partitions: Mapping[str, Partitio
 
 
 def merge(partitions: Sequence[Partition], name: str) -> Partition:
-    """One partition with the classes and videos of several, in their order, to train on all of them.
+    """Merge the classes and videos of several partitions, in their order, to train on all of them.
 
     Raises:
-        SplitError: none given, several datasets, or a class in two of them.
+        SplitError: there is no partition, they are of several data sets, or a class is in two of them.
     """
     datasets = sorted({partition.dataset for partition in partitions})
     if len(datasets) != 1:
@@ -143,11 +143,11 @@ def _files(data_root: Path, dataset: str, partition: str) -> tuple[Path, Path]:
 
 
 def _read(data_root: Path, dataset: str, partition: str) -> tuple[Partition, list[str]]:
-    """A partition, and how its lists were read where not as they stand."""
+    """Read a partition, and return it with notes on corrections of its lists."""
     class_file, list_file = _files(data_root, dataset, partition)
-    known = Known(Path(data_root), dataset)
+    names = Known(Path(data_root), dataset)
     lines = _lines(class_file), _lines(list_file)
-    reading = put_right(*lines, as_it_is=known.as_it_is, by_spelling=known.by_spelling)
+    reading = put_right(*lines, as_it_is=names.as_it_is, by_spelling=names.by_spelling)
     verified = _verified(dataset, partition, (class_file, reading.classes), (list_file, reading.videos))
     return verified, [f"{list_file}: {note}" for note in reading.notes]
 
@@ -162,7 +162,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
 
 
 def _verified(dataset: str, name: str, class_lines: _Lines, video_lines: _Lines) -> Partition:
-    """The partition that two files describe; the same checks serve reading and writing."""
+    """Verify the lines of two files and return their partition; reading and writing share these checks."""
     (class_file, classes), (list_file, videos) = class_lines, video_lines
     line_of_class: dict[str, int] = {}
     for number, line in classes:
@@ -181,9 +181,9 @@ def _verified(dataset: str, name: str, class_lines: _Lines, video_lines: _Lines)
                 remedy=f"add the class to {class_file.name} or remove the line",
             )
         _refuse_repeated(line_of_video.setdefault(video, number), number, what=f"video {shown(line)}", where=where)
-    found = Partition(dataset, name, tuple(line_of_class), tuple(line_of_video))
-    _refuse_empty_classes(found, where=str(list_file))
-    return found
+    partition = Partition(dataset, name, tuple(line_of_class), tuple(line_of_video))
+    _refuse_empty_classes(partition, where=str(list_file))
+    return partition
 
 
 def _video(line: str, where: str) -> Video:
@@ -201,7 +201,7 @@ def _video(line: str, where: str) -> Video:
 
 def _refuse_repeated(first: int, number: int, *, what: str, where: str) -> None:
     if first != number:
-        raise SplitError(f"{what} stands here and in line {first}", where=where, remedy="name it once")
+        raise SplitError(f"{what} is listed here and in line {first}", where=where, remedy="name it once")
 
 
 def _refuse_empty_classes(partition: Partition, *, where: str) -> None:

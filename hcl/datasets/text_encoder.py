@@ -1,4 +1,4 @@
-"""Class names to vectors by a transformers model: the extra `semantic`."""
+"""Embed class names with a model of the package transformers (the extra `semantic`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hcl.errors import BackboneError
 Pooling = Literal["pooler", "cls", "mean"]
 PUBLISHED_MODEL = "bert-base-cased"
 PUBLISHED_POOLING: Pooling = "pooler"
-"""What the released embeddings come from: their values lie in -1 to 1, as those of BERT's pooler (tanh) do."""
+"""Model and pooling of the released embeddings: their values are in -1 to 1, like those of BERT's pooler (tanh)."""
 
 _BATCH = 64
 
@@ -24,15 +24,15 @@ _BATCH = 64
 def encode_names(
     names: Sequence[str], *, model: str = PUBLISHED_MODEL, pooling: Pooling = PUBLISHED_POOLING
 ) -> tuple[Float32[np.ndarray, "name dim"], str]:
-    """A vector for each name, and the identity of what made it: model, pooling, digest of the weights.
+    """Return a vector for each name, and the identity of its origin: model, pooling, digest of the weights.
 
     Args:
         model: a local folder in the format of transformers, or a name on its hub.
-        pooling: `pooler` takes the model's pooler output, as released; `cls` the first token; `mean` averages the
-            tokens, which sentence models are made for.
+        pooling: `pooler` uses the model's pooler output, as released; `cls` the first token; `mean` averages the
+            tokens, for which sentence models are trained.
 
     Raises:
-        BackboneError: transformers is not installed, the model cannot be had, or it has no trained pooler.
+        BackboneError: transformers is not installed, the model is not available, or it has no trained pooler.
     """
     tokenizer, encoder = _load(model, pooling)
     vectors = []
@@ -56,12 +56,12 @@ def _load(model: str, pooling: Pooling) -> tuple[Any, torch.nn.Module]:
         ) from error
     logging.disable_progress_bar()
     try:
-        # Code that comes with a model never runs, and transformers has torch load nothing but tensors.
+        # Code that comes with a model never runs, and torch loads nothing but tensors.
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
         encoder, report = AutoModel.from_pretrained(
             model, trust_remote_code=False, weights_only=True, dtype=torch.float32, output_loading_info=True
         )
-    except Exception as error:  # transformers and what it stands on raise of every kind
+    except Exception as error:  # transformers and its dependencies raise many types
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise BackboneError(
             f"cannot be loaded: {reason}",
@@ -76,13 +76,13 @@ def _load(model: str, pooling: Pooling) -> tuple[Any, torch.nn.Module]:
         )
     if others := [key for key in untrained if "pooler" not in key]:
         raise BackboneError(
-            f"lacks {len(others)} of its weights, such as {others[0]}", where=f"--model {model}", remedy="get it anew"
+            f"lacks {len(others)} of its weights, such as {others[0]}", where=f"--model {model}", remedy="get it again"
         )
     return tokenizer, encoder.eval()
 
 
 def _pooled(output: Any, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
-    """(name, dim) of the model's output for a batch."""
+    """Pool the model's output for a batch to (name, dim)."""
     if pooling == "pooler":
         return output.pooler_output
     tokens = output.last_hidden_state
@@ -93,7 +93,7 @@ def _pooled(output: Any, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
 
 
 def _digest(encoder: torch.nn.Module) -> str:
-    """Twelve hexadecimal digits of the weights, whatever files they came in."""
+    """Return twelve hexadecimal digits that identify the weights, independent of their files."""
     digest = hashlib.sha256()
     for name, tensor in sorted(encoder.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)}".encode())

@@ -1,4 +1,4 @@
-"""Lists of names as text files: numbered lines, whoever's editor wrote them."""
+"""Read lists of names from text files as numbered lines."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 from hcl.errors import SplitError
 
 MAX_BYTES = 2**28
-"""Of a list. The largest published one has one megabyte; what is larger by far is another file."""
+"""Maximum size of a list. The largest published one has one megabyte; a far larger file is something else."""
 
 
 def numbered_lines(path: Path, *, remedy: str) -> list[tuple[int, str]]:
-    """Lines numbered from 1, without those that are blank.
+    """Return the lines that are not blank, with their numbers from 1.
 
-    A byte order mark and Windows line ends are dropped, a last newline may be absent. Only newlines separate lines:
-    names may hold other characters that Unicode counts as line ends, and are refused for them by name.
+    A byte order mark and Windows line ends are dropped, and a last newline may be absent. Only newlines separate lines:
+    other line ends of Unicode count as part of a name, which is then refused with a message that shows it.
 
     Args:
-        remedy: what to do where the file is missing.
+        remedy: the remedy in the error for a missing file.
 
     Raises:
         SplitError: the file is missing, unreadable, not UTF-8, empty or far too large.

@@ -1,4 +1,4 @@
-"""Video files in folders: which files are videos, and which classes and videos a folder of class folders holds."""
+"""Find video files: recognise them by name, and list the classes and videos of a folder of class folders."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VIDEO_EXTENSIONS = frozenset(
 SYSTEM_FOLDERS = frozenset(
     {"lost+found", "@eadir", "__macosx", "$recycle.bin", "#recycle", "system volume information"}
 )
-"""Folders of file systems and servers, in lower case: never classes."""
+"""Folders of file systems and servers in lower case, which are never classes."""
 
 _PARTS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing"})
 _LEFTOVER = re.compile(r"(.+)\.(?:f\d+(?:-\w+)?|f(?:hls|dash|http)[\w-]*|temp)", re.DOTALL)
@@ -35,13 +35,13 @@ _FRAME = re.compile(r".*[0-9]\.(?:jpe?g|png|bmp|webp|tiff?)", re.IGNORECASE | re
 
 @dataclass(frozen=True)
 class VideoTree:
-    """The content of a folder of class folders.
+    """Hold the content of a folder of class folders.
 
     Attributes:
         files: `class/video` -> file, sorted.
-        places: below the folder, as a data set's card names them: where its videos lie, most of them first.
+        places: path templates of its videos below the folder, as in a data set's card, the most frequent first.
         frames: `class/video` of folders that hold numbered images and no videos, sorted.
-        notes: what was left out and what was read in its own way, with counts and an example.
+        notes: notes on files that were left out or read in a special way, with counts and an example.
     """
 
     root: Path
@@ -53,14 +53,14 @@ class VideoTree:
 
 @dataclass
 class _Folder:
-    """The visible content of one folder."""
+    """Hold the visible content of one folder."""
 
     parts: tuple[str, ...]
     videos: list[str] = field(default_factory=list)
     n_images: int = 0
     others: list[str] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)  # links that lead nowhere
+    broken: list[str] = field(default_factory=list)  # dangling links
     leftovers: dict[str, str] = field(default_factory=dict)
 
     def path(self, name: str) -> str:
@@ -68,51 +68,51 @@ class _Folder:
 
 
 def is_video(name: str) -> bool:
-    """Return whether a file's name is that of a video."""
+    """Return true if a file's extension is that of a video."""
     return os.path.splitext(name)[1].lower() in VIDEO_EXTENSIONS
 
 
 def is_unfinished(name: str) -> bool:
-    """Return whether a file's name is that of a download which has not ended."""
+    """Return true if a file's name is that of an unfinished download."""
     return _UNFINISHED.fullmatch(name) is not None
 
 
 def is_there(entry: os.DirEntry[str]) -> bool:
-    """Whatever is no folder: a pipe with a video's name is found too, and costs a row when it hangs."""
+    """Return true for anything but a folder or a dangling link; reading a named pipe times out in extraction."""
     if entry.is_dir():
         return False
     with suppress(OSError):
-        return bool(entry.stat())  # follows links: one that leads nowhere is no file
+        return bool(entry.stat())  # follows links, and raises for a dangling one
     return False
 
 
 def leftovers(files: Iterable[str]) -> dict[str, str]:
-    """Return what a downloader has left beside the videos that it made of it: `x.f137.webm` and `x.temp.mp4` of x.
+    """Return the leftovers of a downloader with the finished video of each: `x.f137.webm` and `x.temp.mp4` of `x.mp4`.
 
     Args:
         files: the video files of one folder.
     """
     by_stem = {os.path.splitext(file)[0]: file for file in files}
-    found = {}
+    finished = {}
     for stem, file in by_stem.items():
         if (match := _LEFTOVER.fullmatch(stem)) and match[1] in by_stem:
-            found[file] = by_stem[match[1]]
-    return found
+            finished[file] = by_stem[match[1]]
+    return finished
 
 
 def find_videos(videos_root: Path) -> dict[str, Path]:
-    """Return `class/video` -> file of all videos in the class folders, sorted by key. Raises as `read_tree`."""
+    """Return the files of all videos in the class folders by `class/video`, sorted. Raises as `read_tree`."""
     return read_tree(videos_root).files
 
 
 def read_tree(root: Path) -> VideoTree:
-    """Find the videos of each class: in its folder, or in a folder of the same name in it.
+    """Find the videos of each class in its folder, or in a folder of the same name inside it.
 
-    Folders such as `train` and `test` that hold all class folders are seen through: a class is one wherever it lies.
+    If all class folders are in folders such as `train` and `test`, those are skipped, and equal class names merged.
 
     Raises:
-        DataError: a folder cannot be listed, two files have one key, a name is not UTF-8, or videos lie deeper, so that
-            it cannot be told which folders are the classes.
+        DataError: a folder cannot be listed, two files have the same key, a name is not UTF-8, or videos are in deeper
+            folders, so that the class folders are ambiguous.
     """
     folders = list(_walk(Path(root)))
     of_class, deep = _classes(folders)
@@ -129,13 +129,13 @@ def read_tree(root: Path) -> VideoTree:
                 raise _twice(Path(root), key, files[key], path)
             files[key] = path
             places[place] += 1
-    frames = sorted("/".join(one.parts) for one in folders if len(one.parts) == 2 and one.n_images and not one.videos)
+    frames = sorted("/".join(f.parts) for f in folders if len(f.parts) == 2 and f.n_images and not f.videos)
     ordered = tuple(place for place, _ in places.most_common())
     return VideoTree(Path(root), dict(sorted(files.items())), ordered, tuple(frames), _notes(folders, of_class, files))
 
 
 def _walk(root: Path) -> Iterator[_Folder]:
-    """Go through a folder and those below, sorted, each once: links may lead in circles."""
+    """Yield a folder and its subfolders, sorted, each once because links may form cycles."""
     seen: set[tuple[int, int]] = set()
     waiting: list[tuple[str, ...]] = [()]
     while waiting:
@@ -177,29 +177,29 @@ def _sort_in(folder: _Folder, entry: os.DirEntry[str]) -> None:
 
 
 _OfClass = list[tuple[_Folder, str, str]]
-"""Folders with videos, with the class that each belongs to and the place below the root."""
+"""Folders with videos, each with its class and its path template below the root."""
 
 
 def _classes(folders: Sequence[_Folder]) -> tuple[_OfClass, list[_Folder]]:
-    """Sort the folders with videos by class; the second are those too deep to tell."""
-    with_videos = [one for one in folders if one.videos and one.parts]
-    for skipped in (0, 1):  # above the class: nothing, or a part such as `train`
-        found: _OfClass = []
-        for one in with_videos:
-            above, below = one.parts[:skipped], one.parts[skipped:]
+    """Assign the folders with videos to classes; the second result lists folders too deep to assign."""
+    with_videos = [folder for folder in folders if folder.videos and folder.parts]
+    for skipped in (0, 1):  # levels above the class: none, or a part such as `train`
+        assigned: _OfClass = []
+        for folder in with_videos:
+            above, below = folder.parts[:skipped], folder.parts[skipped:]
             if not all(part.lower() in _PARTS for part in above) or not below:
                 break
             if len(below) == 1 or (len(below) == 2 and below[0] == below[1]):
-                found.append((one, below[0], "/".join((*above, *["{class}"] * len(below), "{video}"))))
-        n_parts = len({one.parts[0] for one in with_videos})
-        if len(found) == len(with_videos) and (not skipped or n_parts > 1):
-            return found, []
-    return [], [one for one in with_videos if len(one.parts) > 1 and one.parts[:1] * 2 != one.parts]
+                assigned.append((folder, below[0], "/".join((*above, *["{class}"] * len(below), "{video}"))))
+        n_parts = len({folder.parts[0] for folder in with_videos})
+        if len(assigned) == len(with_videos) and (not skipped or n_parts > 1):
+            return assigned, []
+    return [], [folder for folder in with_videos if len(folder.parts) > 1 and folder.parts[:1] * 2 != folder.parts]
 
 
 def _deep(root: Path, folders: Sequence[_Folder], deep: Sequence[_Folder]) -> DataError:
-    n_videos, n_deep = (sum(len(one.videos) for one in some_folders) for some_folders in (folders, deep))
-    top = {one.parts[0] for one in folders if one.parts}
+    n_videos, n_deep = (sum(len(folder.videos) for folder in some_folders) for some_folders in (folders, deep))
+    top = {folder.parts[0] for folder in folders if folder.parts}
     remedy = "let every class be a folder that holds its videos itself, or give the folder that is above the classes"
     if len(top) == 1:
         remedy = f"give {root / next(iter(top))}, if its folders are the classes"
@@ -227,31 +227,31 @@ def _notes(folders: Sequence[_Folder], of_class: _OfClass, files: dict[str, Path
         if names:
             notes.append(f"{len(names):,} {what}, such as {shown(names[0])}")
 
-    add([one.path(name) for one, _, place in of_class if place.count("{class}") > 1 for name in one.videos],
+    add([folder.path(name) for folder, _, place in of_class if place.count("{class}") > 1 for name in folder.videos],
         "videos lie in a folder of their class's name within the class and were read")  # fmt: skip
-    parts = sorted({one.parts[0] for one, _, place in of_class if not place.startswith("{class}")})
+    parts = sorted({folder.parts[0] for folder, _, place in of_class if not place.startswith("{class}")})
     if parts:
         n_classes = len({class_name for _, class_name, _ in of_class})
         notes.append(f"{', '.join(parts)} were read as one set of {n_classes:,} classes; their division is not kept")
-    add([name for one in folders if not one.parts for name in one.videos], "videos lie in no class folder: left out")
-    add([one.path(name) for one in folders for name in one.leftovers],
+    add([name for top in folders if not top.parts for name in top.videos], "videos lie in no class folder: left out")
+    add([folder.path(name) for folder in folders for name in folder.leftovers],
         "leftovers of a downloader lie beside their videos: left out")  # fmt: skip
-    add([one.path(name) for one in folders for name in one.unfinished], "unfinished downloads: left out")
-    add([one.path(name) for one in folders for name in one.broken], "links lead nowhere: left out")
-    with_videos = {one.parts[: len(one.parts) - place.count("{class}") + 1] for one, _, place in of_class}
+    add([folder.path(name) for folder in folders for name in folder.unfinished], "unfinished downloads: left out")
+    add([folder.path(name) for folder in folders for name in folder.broken], "links lead nowhere: left out")
+    with_videos = {folder.parts[: len(folder.parts) - place.count("{class}") + 1] for folder, _, place in of_class}
     depth = 2 if parts else 1
     if files:
-        empty = [one for one in folders if len(one.parts) == depth and one.parts not in with_videos]
-        add(["/".join(one.parts) for one in empty], "folders hold no video and are no class")
-        images = [one for one in folders if one.n_images and len(one.parts) > depth and not one.videos]
-        add(["/".join(one.parts) for one in images], "folders of images beside the videos: left out")
+        empty = [folder for folder in folders if len(folder.parts) == depth and folder.parts not in with_videos]
+        add(["/".join(folder.parts) for folder in empty], "folders hold no video and are no class")
+        images = [folder for folder in folders if folder.n_images and len(folder.parts) > depth and not folder.videos]
+        add(["/".join(folder.parts) for folder in images], "folders of images beside the videos: left out")
     else:
-        bare = [one for one in folders if len(one.parts) == 2 and not one.n_images]
-        add(["/".join(one.parts) for one in bare], "folders hold neither videos nor frames: left out")
-    if others := [(one, name) for one in folders if one.parts for name in one.others]:
+        bare = [folder for folder in folders if len(folder.parts) == 2 and not folder.n_images]
+        add(["/".join(folder.parts) for folder in bare], "folders hold neither videos nor frames: left out")
+    if others := [(folder, name) for folder in folders if folder.parts for name in folder.others]:
         kinds = Counter(os.path.splitext(name)[1].lower() or "without extension" for _, name in others)
         listed = ", ".join(f"{kind} {n:,}" for kind, n in kinds.most_common(5))
-        add([one.path(name) for one, name in others], f"files are no videos ({listed}): left out")
+        add([folder.path(name) for folder, name in others], f"files are no videos ({listed}): left out")
     return tuple(notes)
 
 

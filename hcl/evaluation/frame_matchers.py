@@ -1,8 +1,8 @@
-"""Other methods on the frame features of a model, so that what differs is the matching alone.
+"""Evaluate other matchers on the frame features of a model, so that methods differ in the matching alone.
 
-All read the same (clip, frame, dim) features: the mean of a frame's tokens, which HCL's tuples are made of too. Most
-compare pairs of clips, which are scored once; MatchingNet reads an episode's support as a sequence and goes episode by
-episode. A baseline that was trained as such is a regime of its own: `hcl.evaluation.methods.PooledHead`.
+All read the same (clip, frame, dim) features: the mean of a frame's tokens, of which HCL's tuples consist too. Most
+compare pairs of clips, which are scored once; MatchingNet reads an episode's support as a sequence and scores episode
+by episode. A baseline that was trained is evaluated by `hcl.evaluation.methods.PooledHead` instead.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ FRAME_MATCHERS = {
     "frames-cosine": "the cosine of mean frames, averaged over shots",
     "frames-matching": "MatchingNet on the run's frames: an LSTM of random weights reads the support in order",
 }
-"""Names of methods, and what they do with several shots where it is not the mean over them."""
+"""Descriptions of the methods by name."""
 
 
 @dataclass(frozen=True)
 class FrameMatching:
-    """One of `FRAME_MATCHERS` as a method.
+    """Implement the method protocol for one of `FRAME_MATCHERS`.
 
     Attributes:
-        seed: of MatchingNet's weights.
+        seed: seed of MatchingNet's weights.
     """
 
     matcher: str
@@ -81,7 +81,7 @@ class FrameMatching:
         return "the network reads all supports of an episode in order" if self.matcher == "frames-matching" else None
 
     def metric(self, shot: int) -> str:
-        """`euclidean`: the distance to a class's mean (ProtoNet); `cosine`: the mean over its shots' similarities."""
+        """Return `euclidean` for the distance to a class's mean (ProtoNet), `cosine` for the mean over its shots."""
         return "euclidean" if self.matcher == "frames-protonet" else "cosine"
 
     def fuse(self, scores: Scores) -> Float[np.ndarray, "episode query way"]:
@@ -92,7 +92,7 @@ class FrameMatching:
 def score_pairs_of_frames(
     query: Float[Tensor, "query frame dim"], support: Float[Tensor, "support frame dim"], matcher: str
 ) -> Float[Tensor, "query support"]:
-    """The similarity of all pairs of clips; of `frames-protonet` the inner products that distances follow from."""
+    """Return the similarity of all pairs of clips; for `frames-protonet` inner products, which give the distances."""
     if matcher not in ("frames-protonet", "frames-cosine"):
         return score_frames(query, support, matcher=matcher)
     q, s = (reduce(frames, "clip frame dim -> clip dim", "mean") for frames in (query, support))
@@ -103,10 +103,10 @@ def score_pairs_of_frames(
 
 @torch.no_grad()
 def matching_scores(take: Take, episodes: Episodes, *, seed: int) -> Float[np.ndarray, "episode query way"]:
-    """MatchingNet's scores, episode by episode.
+    """Return MatchingNet's scores, episode by episode.
 
     Args:
-        seed: of the LSTM's weights.
+        seed: seed of the LSTM's weights.
     """
     network, each = None, []
     for support, query in zip(episodes.support, episodes.query, strict=True):

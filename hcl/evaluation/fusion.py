@@ -1,10 +1,10 @@
-"""Many fusions of the levels tried at once on episodes whose pairs are scored already.
+"""Try many fusion weights of the levels at once on episodes whose pairs are already scored.
 
-A query is right where the fused score of its class exceeds that of every other class; of equal ones the first counts,
-as in `hcl.evaluation.scores.accuracies`. The difference of the two is linear in the weights, so that a whole batch of
-candidates is one matrix product of margins and weights. Weights are never negative, hence a query whose class leads at
-every level is right under all of them, and one that trails another class at every level is wrong under all: only the
-others are multiplied.
+A query is right if the fused score of its class exceeds that of every other class; a tie goes to the first class, as in
+`hcl.evaluation.scores.accuracies`. The difference of two fused scores (the margin) is linear in the weights, so that a
+batch of candidates is one matrix product of margins and weights. Weights are never negative: a query whose class leads
+at every level is right under all weights, and one that trails another class at every level is wrong under all. Only
+the other queries are multiplied.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from torch import Tensor
 from hcl.clips.episodes import Episodes
 from hcl.evaluation.scores import LEVELS, Levels, look_up, query_classes, size_weights
 
-_TIE = 1e-30  # what decides a tie and nothing else: no sum of products of margins and weights is as small
-_CHUNK = 1 << 16  # fused margins computed at a time: what a cache holds
+_TIE = 1e-30  # decides ties only: it is far smaller than any sum of products of margins and weights
+_CHUNK = 1 << 16  # fused margins computed at a time, which fit in the CPU's cache
 
 
 @dataclass(frozen=True)
 class Contested:
-    """The queries of some episodes that weights can decide.
+    """Hold the queries of some episodes whose answer depends on the weights.
 
     Attributes:
-        margins: level by level (global; temporal of each tuple size; spatial of each), the similarity of a query's
-            class less that of each other class.
-        in_ties: added to fused margins: more than nothing where the query's class stands before the other.
-        n_right: queries that are right whatever the weights.
-        n_queries: of all episodes.
+        margins: the similarity of a query's class minus that of each other class, at each level (global; temporal of
+            each tuple size; spatial of each tuple size).
+        in_ties: added to fused margins to break ties: positive if the query's class precedes the other one.
+        n_right: number of queries that are right under all weights.
+        n_queries: number of queries in all episodes.
     """
 
     margins: Float[Tensor, "level query other"]
@@ -50,20 +50,20 @@ def contested(
     over_shots: str,
     tuple_sizes: Sequence[int],
 ) -> Contested:
-    """Return the margins of episodes under one metric and one way to combine shots."""
+    """Return the margins of episodes under one metric and one combination of shots."""
     levels = [
         look_up(table, episodes, metric=metric, tuple_sizes=(size,), over_shots=over_shots) for size in tuple_sizes
     ]
-    stacked = [levels[0].global_, *(one.temporal for one in levels), *(one.spatial for one in levels)]
+    stacked = [levels[0].global_, *(of_size.temporal for of_size in levels), *(of_size.spatial for of_size in levels)]
     return _contested(stacked)
 
 
 def _contested(levels: Sequence[Float[np.ndarray, "episode query way"]]) -> Contested:
-    """Return the margins of similarities, level by level; queries stand class by class."""
+    """Return the margins of similarities at each level; queries are ordered class by class."""
     n_episodes, n_queries, n_way = levels[0].shape
     values = np.stack(levels).astype(np.float32).reshape(len(levels), -1, n_way)
     own = np.tile(query_classes(n_way, n_queries // n_way), n_episodes)
-    others = np.array([[way for way in range(n_way) if way != one] for one in range(n_way)])[own]
+    others = np.array([[other for other in range(n_way) if other != way] for way in range(n_way)])[own]
     margins = np.take_along_axis(values, own[None, :, None], axis=2) - np.take_along_axis(values, others[None], axis=2)
     is_first = own[:, None] < others
     leads = (margins > 0) | ((margins == 0) & is_first)
@@ -78,8 +78,7 @@ def mean_accuracies(levels: Sequence[Levels], candidates: Sequence[Mapping[str, 
     """Return the mean accuracy over shots of many sigmas of the levels, each tuple size in its share.
 
     Args:
-        levels: of the episodes of each shot.
-        candidates: sigmas by level.
+        levels: similarities of the episodes of each shot, with the tuple sizes already combined.
     """
     sigmas = _stacked(candidates)
     return torch.stack([fused_accuracies(_contested(of_shot), sigmas) for of_shot in levels]).mean(dim=0)
@@ -100,11 +99,11 @@ def drawn_sigmas(n: int, first: Sequence[Mapping[str, float]], highest: float = 
 def level_weights(
     candidates: Sequence[Mapping[str, float]], triples: Sequence[float], tuple_sizes: Sequence[int]
 ) -> Float[Tensor, "candidate level"]:
-    """Return candidates as weights of the levels in the order of `Contested.margins`.
+    """Convert candidates to weights of the levels in the order of `Contested.margins`.
 
     Args:
-        candidates: sigmas by level; not negative, one of them positive.
-        triples: of each candidate, as in `hcl.evaluation.scores.look_up`.
+        sigmas: weights of the global, temporal and spatial level; not negative, at least one positive.
+        triples: as in `hcl.evaluation.scores.look_up`.
     """
     sigmas = _stacked(candidates)
     shares = torch.tensor([size_weights(tuple_sizes, float(share)) for share in torch.tensor(triples)])
@@ -117,7 +116,7 @@ def _stacked(candidates: Sequence[Mapping[str, float]]) -> Float[Tensor, "candid
 
 
 def fused_accuracies(contested: Contested, weights: Float[Tensor, "candidate level"]) -> Float[Tensor, "candidate"]:
-    """Return the share of queries that each candidate gets right. In a tie, the first class is the answer."""
+    """Return the share of right queries for each candidate; a tie goes to the first class."""
     right = torch.full((len(weights),), float(contested.n_right))
     n_others = contested.margins.shape[2]
     size = max(1, _CHUNK // (len(weights) * n_others))

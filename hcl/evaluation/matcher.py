@@ -1,6 +1,6 @@
-"""From the tokens of clips to the levels of episodes, in this process.
+"""Compute the levels of episodes from the tokens of clips, in this process.
 
-`hcl.training.validation` uses it after each epoch; `orchestration.evaluation` spreads the same steps over actors.
+`hcl.training.validation` uses it after each epoch; `orchestration.evaluation` distributes the same steps over actors.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from hcl.models.pooled import PooledModel
 
 
 class Defects(NamedTuple):
-    """Which of the release's defects at test to reproduce: those that mix the clips of an episode."""
+    """Select the test-time defects of the release to reproduce; these mix the clips of an episode."""
 
-    mix_scales: bool = False  # deviation 3, where patches are multi-scale
+    mix_scales: bool = False  # deviation 3, with multi-scale patches
     swap_shot_axes: bool = False  # deviation 5, above 1 shot
     misplaced_semantics: bool = False  # deviation 7, with semantics
 
     def reason(self, shot: int) -> str | None:
-        """Why the scores of an episode are not those of independent pairs; None where they are."""
+        """Explain why an episode's scores are not those of independent pairs; return None if they are."""
         if self.mix_scales:
             return "multi-scale patches take their frames from other clips of the episode (deviation 3)"
         if self.swap_shot_axes and shot > 1:
@@ -42,7 +42,7 @@ class Defects(NamedTuple):
 
 @dataclass(frozen=True)
 class Matcher:
-    """How episodes are compared.
+    """Hold the settings of HCL's matching in evaluation.
 
     Attributes:
         metric: `cosine`, `euclidean` or `auto`.
@@ -60,13 +60,13 @@ class Matcher:
 
     @property
     def looking(self) -> dict[str, Any]:
-        """The keyword arguments of `hcl.evaluation.scores.look_up`."""
+        """Return the keyword arguments of `hcl.evaluation.scores.look_up`."""
         sizes = self.options["tuple_sizes"]
         return {"metric": self.metric, "tuple_sizes": sizes, "triples": self.triples, "over_shots": self.over_shots}
 
     @property
     def takes_means(self) -> bool:
-        """Whether shots and tuple sizes are averaged, which is all that an episode scored by itself can do."""
+        """Return true if shots and tuple sizes are averaged, which scoring episode by episode requires."""
         return (self.over_shots, self.triples) == ("mean", 0.5)
 
 
@@ -80,28 +80,28 @@ def levels_by_shot(
     *,
     embeddings: Float[Tensor, "clip embedding"] | None = None,
 ) -> list[Levels]:
-    """The levels of episodes of several shots, by the cheapest way that is exact: all pairs once, or one by one.
+    """Return the levels of episodes of several shots by the cheapest exact way: all pairs once, or episode by episode.
 
     Args:
-        embeddings: of each clip's class name, for heads with semantics. Those of support clips alone are read,
-            unless a defect is asked for that leaks the queries' (deviation 7).
+        embeddings: embedding of each clip's class name, for heads with semantics. Only those of support clips are read,
+            unless the defect that leaks the queries' is reproduced (deviation 7).
     """
-    mixes = [matcher.defects.reason(one.shot) is not None for one in lists]
+    mixes = [matcher.defects.reason(episodes.shot) is not None for episodes in lists]
     by_pairs: Callable[[Episodes], Levels] | None = None
     if not all(mixes):
-        of_pairs = [one for one, is_mixed in zip(lists, mixes, strict=True) if not is_mixed]
+        of_pairs = [episodes for episodes, is_mixed in zip(lists, mixes, strict=True) if not is_mixed]
         by_pairs = _by_pairs(
             features_of(heads, tokens, rows, project=matcher.project, embeddings=embeddings), of_pairs, matcher
         )
     return [
-        mixed_levels(heads, tokens, rows, one, matcher, embeddings=embeddings) if is_mixed else by_pairs(one)  # type: ignore[misc]
-        for one, is_mixed in zip(lists, mixes, strict=True)
+        mixed_levels(heads, tokens, rows, shot, matcher, embeddings=embeddings) if is_mixed else by_pairs(shot)  # type: ignore[misc]
+        for shot, is_mixed in zip(lists, mixes, strict=True)
     ]
 
 
 def _by_pairs(features: ClipFeatures, lists: Sequence[Episodes], matcher: Matcher) -> Callable[[Episodes], Levels]:
-    """How episodes are answered whose clips do not mix: from a table of all pairs, or by their own pairs if fewer."""
-    n_pairs = sum(one.query[0].size * one.support[0].size * len(one) for one in lists)
+    """Return a function that scores episodes from a table of all pairs, or pair by pair if they have fewer pairs."""
+    n_pairs = sum(shot.query[0].size * shot.support[0].size * len(shot) for shot in lists)
     if matcher.takes_means and len(features) ** 2 > n_pairs:
         return lambda episodes: levels_one_by_one(episodes, lambda clips: features[clips], matcher)
     table = {name: values.cpu().numpy() for name, values in score_pairs(features, features, **matcher.options).items()}
@@ -117,7 +117,7 @@ def mixed_levels(
     *,
     embeddings: Float[Tensor, "clip embedding"] | None = None,
 ) -> Levels:
-    """Episode by episode from cached tokens, as the release's defects need it."""
+    """Score episode by episode from cached tokens, which the release's defects require."""
 
     def features(clips: Int[Tensor, "clip"]) -> ClipFeatures:
         names = None if embeddings is None else embeddings[clips].to(tokens.device)
@@ -130,10 +130,10 @@ def mixed_levels(
 def levels_one_by_one(
     episodes: Episodes, features: Callable[[Int[Tensor, "clip"]], ClipFeatures], matcher: Matcher
 ) -> Levels:
-    """Each episode scored by itself, its defects included.
+    """Score each episode by itself, with the defects to reproduce.
 
     Args:
-        features: of some clips by index, the support of an episode before its queries.
+        features: returns the features of clips by index; the support of an episode comes before its queries.
     """
     each = [
         score_episode(
@@ -154,10 +154,10 @@ def levels_one_by_one(
 def pooled_scores(
     model: PooledModel, pooled: Callable[[Int[Tensor, "clip"]], Float[Tensor, "clip ..."]], episodes: Episodes
 ) -> Float[np.ndarray, "episode query way"]:
-    """Scores of episodes by the head of a regime, episode by episode.
+    """Return the scores of episodes by the head of a regime, episode by episode.
 
     Args:
-        pooled: features of some clips by index, the support of an episode before its queries.
+        pooled: returns the features of clips by index; the support of an episode comes before its queries.
     """
     model.eval()
     scores = [
@@ -167,6 +167,6 @@ def pooled_scores(
 
 
 def _clips_of(episodes: Episodes) -> Iterator[Int[Tensor, "clip"]]:
-    """The clips of each episode, support first."""
+    """Yield the clips of each episode, support first."""
     for support, query in zip(episodes.support, episodes.query, strict=True):
         yield torch.from_numpy(np.concatenate([support.ravel(), query.ravel()]))

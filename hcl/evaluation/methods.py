@@ -1,6 +1,6 @@
-"""Ways to answer an episode behind one protocol: what is kept of a clip, and how scores come of it.
+"""Define one protocol for all methods that score episodes: features kept of a clip, and scores from these features.
 
-Whoever encodes clips and fills score tables does so for any of them and asks nowhere which it is.
+The code that encodes clips and fills score tables works with every method and does not depend on its class.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ from hcl.models.pooled import PooledModel
 from hcl.models.precision import autocast
 
 Kept = Mapping[str, Tensor]
-"""What is kept of some clips: named tensors (clip, ...)."""
+"""Features kept of some clips: named tensors (clip, ...)."""
 
 Take = Callable[[Int[Tensor, "clip"]], Kept]
-"""What is kept of clips by index, in the order asked for."""
+"""Function that returns the kept features of clips by index, in the given order."""
 
 Scores = dict[str, Float[np.ndarray, "episode query way"]]
-"""By level; a method without levels has `SCORE` alone."""
+"""Scores by level; a method without levels has only `SCORE`."""
 
 SCORE = "score"
 
 
 class Method(Protocol):
-    """What every method has. Those that compare pairs of clips are `Pairwise` too, others score episode by episode."""
+    """Define the interface of every method; it is also `Pairwise` if it compares pairs, otherwise `ByEpisode`."""
 
     @property
     def kept(self) -> str:
-        """Names what is kept of a clip: methods of the same model with the same name read the same files."""
+        """Return the name of the kept features: methods of a model with the same name read the same files."""
         ...
 
     @property
     def of_pairs(self) -> Mapping[str, Any]:
-        """The settings that similarities of pairs depend on, beside what is kept of the clips."""
+        """Return the settings that determine similarities of pairs, besides the kept features."""
         ...
 
     @property
     def reads_names(self) -> bool:
-        """Whether class-name embeddings of the clips may come in."""
+        """Return true if class-name embeddings of the clips can change the kept features."""
         ...
 
     def keep(
@@ -62,47 +62,47 @@ class Method(Protocol):
         *,
         precision: str,
     ) -> dict[str, Tensor]:
-        """What is kept of each clip; `precision` is that of the model's forward pass."""
+        """Compute the kept features of each clip; `precision` is that of the model's forward pass."""
         ...
 
     def reason(self, shot: int) -> str | None:
-        """Why pairs cannot answer, so that each episode is scored by itself; None where they can."""
+        """Explain why each episode must be scored by itself; return None if a table of pairs suffices."""
         ...
 
     def metric(self, shot: int) -> str:
-        """What similarities are compared by; empty where a method has a way of its own."""
+        """Return the metric of the similarities; empty for a method with a comparison of its own."""
         ...
 
     def fuse(self, scores: Scores) -> Float[np.ndarray, "episode query way"]:
-        """The final scores; the highest is the answer."""
+        """Return the final scores; the class with the highest score is the answer."""
         ...
 
 
 class Pairwise(Method, Protocol):
-    """A method whose scores follow from similarities of pairs of clips."""
+    """Define the interface of a method whose scores follow from similarities of pairs of clips."""
 
     def pairs(self, query: Kept, support: Kept) -> dict[str, Float[Tensor, "query support"]]:
-        """Similarities of every query clip and support clip, by name."""
+        """Return the similarities of every query clip and support clip, by name."""
         ...
 
     def look_up(self, table: Mapping[str, Float[np.ndarray, "clip clip"]], episodes: Episodes) -> Scores:
-        """Scores of many episodes from `pairs` of all clips with all."""
+        """Return the scores of many episodes from the `pairs` of all clips with all clips."""
         ...
 
 
 class ByEpisode(Method, Protocol):
-    """A method that sees the clips of an episode together."""
+    """Define the interface of a method that needs all clips of an episode together."""
 
     def one_by_one(self, model: Any, take: Take, episodes: Episodes) -> Scores: ...
 
 
 @dataclass(frozen=True)
 class HierarchicalMatching:
-    """HCL's three levels; pairwise unless a defect of the release mixes the clips of an episode.
+    """Score by HCL's three levels, pairwise unless a defect of the release mixes the clips of an episode.
 
     Attributes:
         sigmas: weights of the levels.
-        half: patches are kept in half precision.
+        half: keep patches in half precision.
     """
 
     matcher: Matcher
@@ -163,7 +163,7 @@ class HierarchicalMatching:
 
 @dataclass(frozen=True)
 class PooledHead:
-    """The head of a regime, on pooled features."""
+    """Score by the head of a regime on pooled features."""
 
     kept: str = "pooled"
     of_pairs: Mapping[str, Any] = field(default_factory=dict)
@@ -191,7 +191,7 @@ class PooledHead:
 
 @dataclass(frozen=True)
 class OrderedPrototype:
-    """The backbone's mean of every frame, one frame after the other, and the nearest class mean: nothing is learnt."""
+    """Score by the distance to class means of the backbone's frame means, concatenated in order; nothing is learnt."""
 
     kept: str = "prototype"
     of_pairs: Mapping[str, Any] = field(default_factory=dict)

@@ -1,9 +1,9 @@
-"""Scores of query and support clips at test: every pair once, every episode looked up.
+"""Score query and support clips in evaluation: compute every pair once, and look up every episode.
 
 A score table holds, for all pairs of a partition's clips, the inner products of the global features and the temporal
 and spatial similarities at each tuple size and metric. Any episode's scores at any shot follow from it. Two defects
 of the release mix the clips of an episode (deviations 3 and 5): `score_episode` computes those episode by episode,
-and is the oracle of the table for all others.
+and is the test oracle of the table for all other settings.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
 
 
 class Levels(NamedTuple):
-    """Similarity of each query to each class at the three levels."""
+    """Hold the similarity of each query to each class at the three levels."""
 
     global_: Float[np.ndarray, "*episode query way"]
     temporal: Float[np.ndarray, "*episode query way"]
@@ -45,7 +45,7 @@ class Levels(NamedTuple):
 
 
 def metric_of(metric: str, shot: int) -> str:
-    """`auto` is the published choice: cosine at 1 shot, negative squared Euclidean distance above."""
+    """Resolve `auto` to the published choice: cosine at 1 shot, negative squared Euclidean distance above."""
     if metric == "auto":
         return "cosine" if shot == 1 else "euclidean"
     return metric
@@ -60,13 +60,13 @@ def look_up(
     triples: float = 0.5,
     over_shots: str = "mean",
 ) -> Levels:
-    """The levels of many episodes from a partition's score table.
+    """Return the levels of many episodes from a partition's score table.
 
     Args:
-        table: as `score_pairs` gives for all clips against all.
+        table: the result of `score_pairs` for all clips with all clips.
         metric: `cosine`, `euclidean`, or `auto`.
-        triples: share of tuples of three where both sizes are matched.
-        over_shots: `mean` or `max` of a class's shots.
+        triples: weight of tuples of three if both sizes are matched.
+        over_shots: `mean` or `max` over a class's shots.
     """
     metric = metric_of(metric, episodes.shot)
     weights = size_weights(tuple_sizes, triples)
@@ -81,14 +81,14 @@ def look_up(
 
 
 def size_weights(tuple_sizes: Sequence[int], triples: float) -> list[float]:
-    """The weight of each tuple size: `triples` of size 3 where both sizes are matched, 1 of a single size."""
+    """Return the weight of each tuple size: 1 for a single size; with both, `triples` for size 3 and the rest for 2."""
     return [1.0] if len(tuple_sizes) == 1 else [triples if size == 3 else 1 - triples for size in tuple_sizes]
 
 
 def look_up_global(
     gram: Float[np.ndarray, "clip clip"], episodes: Episodes, metric: str, over_shots: str = "mean"
 ) -> Float[np.ndarray, "episode query way"]:
-    """Similarity of queries and prototypes, or the nearest shots, from the inner products of all clips."""
+    """Return similarities of queries and prototypes (or nearest shots) from the inner products of all clips."""
     if metric_of(metric, episodes.shot) == "cosine":
         return _over_shots(gram, episodes, over_shots)
     query = episodes.query.reshape(len(episodes), -1)
@@ -121,12 +121,12 @@ def score_episode(
     misplaced_semantics: bool = False,
     **matching: Any,
 ) -> Levels:
-    """The levels of one episode, directly.
+    """Compute the levels of one episode directly.
 
     Args:
         features: support clips (class by class), then query clips.
-        swap_axes: deviation 5, of more than one shot.
-        misplaced_semantics: deviation 7.
+        swap_axes: reproduce deviation 5, which has an effect with more than one shot.
+        misplaced_semantics: reproduce deviation 7.
         matching: as in `score_pairs`.
     """
     metric = metric_of(metric, shot)
@@ -159,7 +159,7 @@ def fused(levels: Levels, sigmas: Mapping[str, float]) -> Float[np.ndarray, "*ep
 
 
 def accuracies(scores: Float[np.ndarray, "episode query way"], queries: int) -> Float[np.ndarray, "episode"]:
-    """Share of each episode's queries whose best class is theirs; queries stand class by class. A tie: the first."""
+    """Return each episode's share of right queries, which stand class by class; a tie goes to the first class."""
     return (scores.argmax(axis=-1) == query_classes(scores.shape[-1], queries)).mean(axis=-1)
 
 

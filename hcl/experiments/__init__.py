@@ -1,1 +1,1 @@
-"""Named experiments, one YAML file each; `hcl.config.resolve` reads them."""
+"""Hold the named experiments, one YAML file each; `hcl.config.resolve` reads them."""

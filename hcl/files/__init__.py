@@ -1,1 +1,1 @@
-"""Files that are whole or absent: atomic writes, checksummed archives, locks, safe names."""
+"""Read and write files safely: atomic writes, checksummed archives, locks, safe names."""

@@ -1,4 +1,4 @@
-"""Zip archives, as NumPy and PyTorch write them, of which every member has a CRC-32: what a reader has to look at."""
+"""Verify zip archives, as NumPy and PyTorch write them, by the CRC-32 of every member."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pathlib import Path
 
 _BEGINS = b"PK\x03\x04"
 _CHUNK = 1 << 20
-_END = struct.Struct("<4s4H2LH")  # of an archive without a comment
+_END = struct.Struct("<4s4H2LH")  # end record of an archive without a comment
 _IS_FOLDER = 0x10
-_MANY = 0xFFFF  # the number of members stands elsewhere then
+_MANY = 0xFFFF  # then the number of members is in another record
 
 
 @contextmanager
 def opened_archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open an archive whose directory lists all of its members: a changed length in it can hide those that follow.
+    """Open an archive, and verify that its directory lists all members: a damaged length in it can hide some.
 
     Raises:
-        zipfile.BadZipFile: it does not, or the file is no archive. Others of zipfile and OSError likewise.
+        zipfile.BadZipFile: members are hidden, or the file is no archive. Other errors of zipfile and OSError pass.
     """
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
         file.seek(-_END.size, os.SEEK_END)
@@ -29,17 +29,17 @@ def opened_archive(path: Path) -> Iterator[zipfile.ZipFile]:
         if mark == b"PK\x05\x06" and n_members not in (_MANY, len(archive.infolist())):
             raise zipfile.BadZipFile(f"its directory lists {len(archive.infolist())} of {n_members} members")
         if folders := [member.filename for member in archive.infolist() if member.external_attr & _IS_FOLDER]:
-            raise zipfile.BadZipFile(f"its directory calls {folders[0]!r} a folder")  # PyTorch would read nothing of it
+            raise zipfile.BadZipFile(f"its directory calls {folders[0]!r} a folder")  # PyTorch would read it as empty
         yield archive
 
 
 def check_archive(path: Path) -> None:
-    """Read a zip archive through and compare its checksums; PyTorch itself reads past them. Other files are left alone.
+    """Read a whole zip archive and verify its checksums, which PyTorch ignores. Other files are not read.
 
     An archive that was written without checksums (`torch.serialization.set_crc32_options(False)`) passes.
 
     Raises:
-        zipfile.BadZipFile: a byte of it has changed, or it is cut off. Others of zipfile, zlib and OSError likewise.
+        zipfile.BadZipFile: the archive is damaged or truncated. Other errors of zipfile, zlib and OSError pass.
     """
     with path.open("rb") as file:
         if file.read(len(_BEGINS)) != _BEGINS:
@@ -55,11 +55,11 @@ def check_archive(path: Path) -> None:
 
 
 def archive_problem(path: Path) -> str:
-    """Say what is wrong with an archive's bytes; empty where nothing is, or where there is no file."""
+    """Describe the damage of an archive; return "" if it is intact or does not exist."""
     if not path.exists():
         return ""
     try:
         check_archive(path)
-    except Exception as error:  # zipfile, zlib and struct have each their own for damage
+    except Exception as error:  # zipfile, zlib and struct raise different types for damage
         return str(error) or type(error).__name__
     return ""

@@ -1,7 +1,4 @@
-"""Write files and folders that are whole or absent at any moment: the one writer of `hcl` and `orchestration`.
-
-`results`, which may not import this package, has its own for its records (`results.records.files`).
-"""
+"""Write files and folders atomically: they are complete or absent at any moment."""
 
 from __future__ import annotations
 
@@ -18,19 +15,17 @@ from hcl.errors import StorageError
 from hcl.files.disk_errors import storing
 
 PARTIAL = ".partial"
-"""Ends the name of a file that is being written."""
+"""Suffix of a file that is being written."""
 
 
 @contextmanager
 def whole_file(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
-    """Open a file to write: it has a hidden name beside `path` until the block ends, and is removed where that fails.
+    """Open a file for writing under a hidden name, rename it to `path` when the block ends, remove it on failure.
 
     Args:
-        sync: bring the content to the disk before the file gets its name, so that a machine that goes down leaves the
-            old file or the new.
-
+        sync: synchronise the content to disk before the rename, so that a crash leaves the old file or the new one.
     Raises:
-        StorageError: the disk is full, or may not be written.
+        StorageError: the disk is full or not writable.
     """
     partial = partial_of(path)
     with storing(path):
@@ -77,37 +72,37 @@ def write_atomically(path: Path, content: bytes, *, sync: bool = True) -> Path:
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> Path:
-    """Write one line each, with a last newline. Raises StorageError."""
+    """Write lines to a file atomically, each ended by a newline. Raises StorageError."""
     return write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk, before something is removed that they replace. Raises OSError."""
+    """Synchronise the names in a folder to disk, before other copies are removed. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # of file systems that know it for files alone
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems support it only for files
             raise
     finally:
         os.close(descriptor)
 
 
 def publish_folder(partial: Path, destination: Path) -> None:
-    """Move a finished folder to its place and remove the one that stands there. Raises OSError."""
+    """Rename a finished folder to its destination, and remove an existing one. Raises OSError."""
     for attempt in range(10):
         discard_folder(destination)
         try:
             return os.rename(partial, destination)
         except OSError:
-            # A process of a killed run may have put its own folder there in between.
+            # A remaining process of a killed run may have created the folder in between.
             if attempt == 9 or not (destination.exists() and partial.exists()):
                 raise
     return None
 
 
 def discard_folder(folder: Path) -> None:
-    """Remove a folder; the first step is a rename, so that no half of it is ever seen, or renamed back."""
+    """Remove a folder after renaming it, so that no reader ever finds a part of it."""
     doomed = partial_of(folder)
     try:
         os.rename(folder, doomed)

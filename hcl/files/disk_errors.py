@@ -1,4 +1,4 @@
-"""Say in words why a disk refuses to write: it is full, read only, or belongs to somebody else."""
+"""Turn errors of the disk into messages with a remedy: full, read-only or not permitted."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from hcl.errors import StorageError
 
 @contextmanager
 def storing(path: Path) -> Iterator[None]:
-    """Raise StorageError, which names `path`, for an OSError of the block."""
+    """Convert an OSError of the block to a StorageError that names `path`."""
     try:
         yield
     except (OSError, RuntimeError) as error:
-        # Of a full disk torch.save says that a position is unexpected, while it handles the system's own error.
+        # On a full disk torch.save raises RuntimeError ("unexpected pos") while it handles the OSError.
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):
             raise
@@ -33,9 +33,9 @@ def refused(error: OSError, path: Path | str) -> StorageError:
 
 
 def remedy_for(error: OSError | int | None) -> str:
-    """Say what to do about what the system refuses, by its number: where there is room, nobody is told to make some."""
+    """Return the remedy for an error of the system by its errno, so that only a full disk asks for space."""
     number = error.errno if isinstance(error, OSError) else error
-    if number is None:  # numpy counts what was written, and knows no number: it was cut short
+    if number is None:  # numpy raises without errno after a short write
         number = errno.ENOSPC
     return _REMEDIES.get(number, "check that file system")
 
@@ -47,13 +47,13 @@ _REMEDIES = {
     errno.EROFS: "mount it for writing, or give a folder that you may write",
     errno.EACCES: "make it writable for you, or give a folder that you may write",
     errno.EPERM: "make it writable for you, or give a folder that you may write",
-    errno.EIO: "look at the disk or the server behind it, which reports errors",
+    errno.EIO: "check the disk or the server behind it, which reports errors",
     errno.ESTALE: "mount it again",
-    errno.ENOENT: "make the folder again, or mount what it lies on",
-    errno.ENOTDIR: "move what stands in the way, or give another folder",
-    errno.EISDIR: "move what stands in the way, or give another folder",
-    errno.EEXIST: "move what stands in the way, or give another folder",
-    errno.ELOOP: "mend the links on the way there",
+    errno.ENOENT: "create the folder again, or mount its file system",
+    errno.ENOTDIR: "move the file that is in the way, or give another folder",
+    errno.EISDIR: "move the file that is in the way, or give another folder",
+    errno.EEXIST: "move the file that is in the way, or give another folder",
+    errno.ELOOP: "repair the links in the path",
     errno.ENAMETOOLONG: "use shorter names",
     errno.EMFILE: "raise the number of open files (ulimit -n 65536)",
     errno.ENFILE: "raise the number of open files of the machine (sysctl fs.file-max)",

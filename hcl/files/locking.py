@@ -1,4 +1,4 @@
-"""One command at a time changes the frames of a dataset."""
+"""Lock the frames of a data set, so that one command at a time changes them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from hcl.files.disk_errors import remedy_for
 
 @contextmanager
 def exclusive(images_root: Path) -> Iterator[None]:
-    """The images folder, made, known to be writable, and kept from other commands on this machine that change it.
+    """Create the images folder, verify that it is writable, and lock it against other commands on this machine.
 
-    The lock ends with the process, however that ends.
+    The lock ends with the process, even if it is killed.
 
     Raises:
-        StorageError: it cannot be written, or another command is at work on it.
+        StorageError: the folder is not writable, or another command holds the lock.
     """
     try:
         images_root.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""Frames on disk: extraction from videos, folders and shards, digests, checks."""
+"""Keep frames on disk: extract them from videos, store them in folders and shards, digest and check them."""

@@ -1,4 +1,4 @@
-"""`hcl data check`: what each list promises, what is there of it, and the effective split that follows."""
+"""Check a data set for `hcl data check`: compare its lists with the files, and write the effective split."""
 
 from __future__ import annotations
 
@@ -24,52 +24,52 @@ from hcl.frames.store import FrameStore
 NO_FILE = "no video file and no frames"
 
 OpenFiles = Callable[[Mapping[str, Path]], Mapping[str, str]]
-"""Opens video files and folders of frames by key, and says what is wrong with those that cannot be read."""
+"""Function that opens video files and folders of frames by key, and returns the problem of each unreadable one."""
 
 
 @dataclass(frozen=True)
 class PartitionCheck:
-    """Every listed video is missing, broken, waiting for extraction, or has frames; short ones have frames."""
+    """Divide a partition's videos into missing, broken, waiting for extraction and extracted (short ones included)."""
 
     listed: Partition
     expected: Counts | None
     missing: tuple[Video, ...]
     broken: dict[Video, str]  # with the reason
     waiting: tuple[Video, ...]
-    short: dict[Video, int]  # with the number of frames; they are used, their clips repeat frames
+    short: dict[Video, int]  # with the number of frames; they are used, and their clips repeat frames
     copies: dict[Video, Original] = field(default_factory=dict)  # left out, unless an experiment keeps copies
 
     @property
     def n_present(self) -> int:
-        """Videos that have a readable file or frames."""
+        """Return the number of videos that have a readable file or frames."""
         return len(self.listed.videos) - len(self.missing) - len(self.broken)
 
     @property
     def left_out(self) -> dict[Video, str]:
-        """What training and evaluation will do without, in the order of the list."""
+        """Return the videos that training and evaluation leave out, with the reason, in the order of the list."""
         reasons = self.broken | dict.fromkeys(self.missing, NO_FILE)
         return {video: reasons[video] for video in self.listed.videos if video in reasons}
 
 
 @dataclass(frozen=True)
 class DatasetCheck:
-    """What `check_dataset` found."""
+    """Hold the result of `check_dataset`."""
 
     card: DatasetCard
     partitions: tuple[PartitionCheck, ...]
     min_frames: int
-    repeated: tuple[str, ...] = field(default=())  # names of videos that stand in several classes
-    unconfirmed: tuple[str, ...] = field(default=())  # keys of videos whose frames OpenCV made without a check
-    notes: tuple[str, ...] = ()  # how lists were read, and what lies beside the videos
+    repeated: tuple[str, ...] = field(default=())  # names of videos that are listed in several classes
+    unconfirmed: tuple[str, ...] = field(default=())  # keys of videos whose OpenCV frames were never verified
+    notes: tuple[str, ...] = ()  # on the reading of the lists, and on files beside the videos
 
     @property
     def is_extracted(self) -> bool:
-        """Whether every video that is there has frames, so that the effective split is known."""
+        """Return true if every present video has frames, so that the effective split is known."""
         return not any(part.waiting for part in self.partitions)
 
     def warnings(self) -> list[str]:
-        """What a strict check fails for."""
-        found = []
+        """Return the problems for which a strict check fails."""
+        warnings = []
         for part in self.partitions:
             name, listed = part.listed.name, part.listed
             if part.expected is not None:
@@ -77,29 +77,29 @@ class DatasetCheck:
                     ("classes", len(listed.classes), part.expected.classes),
                     ("videos", len(listed.videos), part.expected.videos),
                 ]
-                found += [f"{name}: {n:,} {what} listed, {due:,} expected" for what, n, due in pairs if n != due]
+                warnings += [f"{name}: {n:,} {what} listed, {due:,} expected" for what, n, due in pairs if n != due]
             for what, videos in (("missing", part.missing), ("broken", tuple(part.broken))):
                 if videos:
                     names = some([video.key for video in videos], 3)
-                    found.append(f"{name}: {len(videos):,} of {len(listed.videos):,} videos {what}: {names}")
+                    warnings.append(f"{name}: {len(videos):,} of {len(listed.videos):,} videos {what}: {names}")
         if self.repeated:
-            found.append(f"{len(self.repeated):,} videos stand in several classes: {some(self.repeated, 3)}")
-        return found
+            warnings.append(f"{len(self.repeated):,} videos are listed in several classes: {some(self.repeated, 3)}")
+        return warnings
 
 
 def check_dataset(
     data_root: Path, dataset: str, *, min_frames: int = 8, open_files: OpenFiles | None = None
 ) -> DatasetCheck:
-    """Compare the lists of a dataset with what lies in the data root.
+    """Compare the lists of a data set with the files in the data root.
 
     Args:
-        min_frames: videos with fewer are called short.
-        open_files: called once with the files that have no frames yet, and with the folders of frames; None: only empty
-            files are found broken.
+        min_frames: videos with fewer frames are reported as short.
+        open_files: called once with the files that have no frames yet and with the folders of frames; with None only
+            empty files are reported as broken.
 
     Raises:
         SplitError: the lists contradict themselves or each other.
-        DataError: not one of the listed videos is there.
+        DataError: none of the listed videos is present.
     """
     data_root = Path(data_root)
     card, split = card_of(data_root, dataset), read_split(data_root, dataset)
@@ -148,10 +148,10 @@ def check_dataset(
 
 
 def keep_names(data_root: Path, check: DatasetCheck) -> list[Path]:
-    """Write `missing.txt`, `broken.txt` and `copies.txt` beside the lists, which exist only where there are some.
+    """Write `missing.txt`, `broken.txt` and `copies.txt` beside the lists, and remove those that would be empty.
 
     Returns:
-        The files that were written.
+        The files written.
     """
     folder, written = effective_file(data_root, check.card.name).parent, []
     missing = [video.key for part in check.partitions for video in part.missing]
@@ -172,10 +172,10 @@ def keep_names(data_root: Path, check: DatasetCheck) -> list[Path]:
 
 
 def keep_effective(data_root: Path, check: DatasetCheck) -> dict[str, Partition]:
-    """Write the effective split; returns its partitions.
+    """Write the effective split and return its partitions.
 
     Raises:
-        DataError: a class would lose all of its videos; nothing is written then.
+        DataError: a class would lose all of its videos; then nothing is written.
     """
     write_effective(data_root, [(part.listed, part.left_out, part.copies) for part in check.partitions])
     return {
@@ -187,38 +187,38 @@ def keep_effective(data_root: Path, check: DatasetCheck) -> dict[str, Partition]
 def _contents(
     partitions: Mapping[str, Partition], store: FrameStore, files: Mapping[str, Path], without_frames: set[Video]
 ) -> dict[str, dict[Video, str]]:
-    """Return what names the content of each video: its frames, or, where it has none yet, the bytes of its file.
+    """Return a digest of each video's content: that of its frames or, without frames, that of its file's bytes.
 
-    A file counts by the frames of a video whose file is the same.
+    A video without frames whose file equals that of a video with frames gets the digest of these frames.
     """
     videos = [video for partition in partitions.values() for video in partition.videos]
     frames = store.digests(videos)
     listed = {video: files[video.key] for video in videos if video.key in files}
     of_file = same_files(listed, among=without_frames)
     by_file = {of_file[video]: frames[video] for video in of_file if video in frames}
-    found = {video: by_file.get(digest, digest) for video, digest in of_file.items()} | frames
+    contents = {video: by_file.get(digest, digest) for video, digest in of_file.items()} | frames
     return {
-        name: {video: found[video] for video in partition.videos if video in found}
+        name: {video: contents[video] for video in partition.videos if video in contents}
         for name, partition in partitions.items()
     }
 
 
 def _leftover_notes(files: Iterable[Path]) -> list[str]:
-    """Name what downloaders have left in the folders of the videos."""
-    found: list[str] = []
+    """Return a note on leftover files of downloaders in the folders of the videos."""
+    unused: list[str] = []
     for folder in sorted({path.parent for path in files}):
         names = sorted(entry.name for entry in os.scandir(folder) if not entry.name.startswith("."))
-        found += [str(folder / name) for name in leftovers(filter(is_video, names))]
-        found += [str(folder / name) for name in names if is_unfinished(name)]
-    if not found:
+        unused += [str(folder / name) for name in leftovers(filter(is_video, names))]
+        unused += [str(folder / name) for name in names if is_unfinished(name)]
+    if not unused:
         return []
-    return [f"{len(found):,} files look like leftovers of a downloader: {some(found, 3)}; unlisted ones are not used"]
+    return [f"{len(unused):,} files look like leftovers of a downloader: {some(unused, 3)}; unlisted ones are not used"]
 
 
 def _without_frames(
     videos: set[Video], files: Mapping[str, Path], records: Mapping[str, VideoRecord]
 ) -> tuple[set[Video], dict[Video, str]]:
-    """Of the videos without frames, those that extraction has still to do and those that it cannot."""
+    """Divide the videos without frames into those that wait for extraction and those that are broken, with reasons."""
     waiting, broken = set(), {}
     for video in videos:
         record, file = records.get(video.key), files.get(video.key)
@@ -233,15 +233,15 @@ def _without_frames(
 
 
 def _has_failed(record: VideoRecord | None, stat: os.stat_result | None) -> TypeGuard[VideoRecord]:
-    """Whether extraction could do nothing with this very file, or with one that is gone."""
+    """Return true if extraction has failed on exactly this file, or on one that is gone."""
     if record is None or record.status not in ("broken", "timeout"):
         return False
     if stat is None:
         return True
     is_same = (stat.st_size, stat.st_mtime_ns) == (record.source_bytes, record.source_mtime_ns)
-    return is_same and not record.is_unconfirmed  # another decoder may read it
+    return is_same and not record.is_unconfirmed  # otherwise the second decoder may read it
 
 
 def _names_are_global(card: DatasetCard) -> bool:
-    """Whether one file serves a name in whatever class: then a name in two classes is one video with two labels."""
+    """Return true if files are not in class folders, so that a name in two classes is one video with two labels."""
     return any("{class}" not in place for place in card.videos)

@@ -1,6 +1,6 @@
-"""One video file to JPEGs in a folder, one frame in memory at a time.
+"""Decode a video into JPEGs in a folder, with one frame in memory at a time.
 
-OpenCV decodes. A file that it does not read, or reads wrongly (`opencv_frames`), is decoded by PyAV, as a whole.
+OpenCV decodes. If it cannot read a file or reads it wrongly (`hcl.videos.opencv_reader`), PyAV decodes the whole file.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from hcl.videos.pyav_reader import PyAVFrames
 from hcl.videos.reader import Distrusted, Picture, Unreadable, VideoFrames, VideoHeader
 
 MAX_PIXELS = 2**26
-"""Of one frame; a header that claims more (8K has half of it) is taken for damage, before memory is asked for it."""
+"""Maximum pixels of a frame (8K has half as many); a header with more counts as damage before memory is allocated."""
 
 
 @dataclass(frozen=True)
 class FrameOptions:
-    """How frames are made. `short_side` is in pixels, 0 keeps the size; `n_frames` None takes all of a video."""
+    """Hold the options of extraction. `short_side` is in pixels, 0 keeps the size; `n_frames` None keeps all frames."""
 
     short_side: int = 256
-    quality: int = 90  # of the JPEGs, 1 to 100
+    quality: int = 90  # JPEG quality, 1 to 100
     n_frames: int | None = None  # this many, spread evenly over the video
 
     @property
     def digest(self) -> str:
-        """Names these options; a change of the way frames are made changes the leading number."""
+        """Return a digest of the options; the leading number changes when extraction itself changes."""
         return hashlib.sha256(json.dumps([2, self.short_side, self.quality, self.n_frames]).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
 class Probe:
-    """The outcome for a video's first frame: the decoder that reads it, or the reason why none does."""
+    """Hold the decoder that reads a video's first frame, or the problem if none does."""
 
     decoder: str
     decoder_version: str
@@ -47,20 +47,20 @@ class Probe:
 
 
 def segment_centres(n_available: int, n_frames: int) -> list[int]:
-    """The middle frame of each of n_frames equal segments, in order; every frame where there are no more."""
+    """Return the middle frame of each of n_frames equal segments in order; all frames if there are no more."""
     if n_available <= n_frames:
         return list(range(n_available))
     return [(2 * segment + 1) * n_available // (2 * n_frames) for segment in range(n_frames)]
 
 
 def decode_into(folder: Path, source: Path, record: VideoRecord, options: FrameOptions) -> VideoRecord:
-    """Write the frames of a video as `<n>.jpg`, n from 0, and say what came.
+    """Write the frames of a video as `<n>.jpg`, n from 0, and return the completed record.
 
-    Frames spread evenly need the number of frames, which headers get wrong: it is taken from the header, checked
-    by going on to the video's end, and where it was wrong in a way that matters, the video is gone through again.
+    Evenly spaced frames require the number of frames, which headers may get wrong: it is taken from the header and
+    checked by decoding to the end; if the choice of frames differs with the right number, the video is decoded again.
 
     Args:
-        folder: empty.
+        folder: an empty folder.
     Raises:
         OSError: a frame cannot be written.
     """
@@ -78,7 +78,7 @@ def decode_into(folder: Path, source: Path, record: VideoRecord, options: FrameO
 
 
 def probe(source: Path) -> Probe:
-    """Decode the first frame of a video as `decode_into` does."""
+    """Decode the first frame of a video as `decode_into` does, and return the decoder or the problem."""
     for frames_of in (OpenCVFrames, PyAVFrames):
         try:
             with closing(frames_of(source)) as frames:
@@ -93,7 +93,7 @@ def probe(source: Path) -> Probe:
             continue
         except Unreadable as reason:
             return Probe(PyAVFrames.decoder, PyAVFrames.version(), str(reason))
-    raise AssertionError("the last decoder has the last word")
+    raise AssertionError("the last decoder returns or raises Unreadable")
 
 
 def _decode_by(
@@ -104,7 +104,7 @@ def _decode_by(
     options: FrameOptions,
     header: VideoHeader | None = None,
 ) -> VideoRecord:
-    """Decode by one decoder. `header` is what another one has read, in the words of which the record speaks."""
+    """Decode by one decoder. `header` is the header that OpenCV read; the record takes its values from there."""
     with closing(frames_of(source)) as frames:
         header = header or frames.header
         record = replace(
@@ -123,7 +123,7 @@ def _decode_by(
         writer = writer.anew()
         with closing(frames_of(source)) as frames:
             _walk(frames, right, writer.write, _Clock(), stop=right[-1] + 1 if right else 0)
-    if not note and n_decoded < 0.95 * header.n_frames - 1:  # containers promise one or two too many
+    if not note and n_decoded < 0.95 * header.n_frames - 1:  # containers often announce one or two too many
         note = f"{n_decoded} frames could be decoded, the file promises {header.n_frames}"
     if not writer.n_frames:
         return replace(record, status="broken", error=note or "no frame could be decoded")
@@ -158,10 +158,10 @@ def _walk(
     clock: _Clock,
     stop: int | None = None,
 ) -> tuple[int, str]:
-    """Decode frame after frame and keep those wanted (None: all); the others are never turned into pixels.
+    """Decode frame after frame and pass the wanted ones (None: all) to `keep`; the others are not turned into pixels.
 
     Returns:
-        The number of frames, and what stopped it, if that was not the end.
+        The number of frames, and the problem that stopped decoding before the end ("" without one).
     """
     chosen = None if wanted is None else frozenset(wanted)
     n_frames = 0
@@ -178,19 +178,19 @@ def _walk(
 
 
 class _Clock:
-    """Whether the time between frames varies by more than the rounding of a container's clock."""
+    """Detect times between frames that vary by more than the rounding of a container's clock."""
 
     def __init__(self) -> None:
         self.last, self.total, self.n = math.nan, 0.0, 0
         self.shortest, self.longest = math.inf, 0.0
 
     def tick(self, milliseconds: float) -> None:
-        if (step := milliseconds - self.last) > 0:  # neither the first frame nor a clock that was set back
+        if (step := milliseconds - self.last) > 0:  # excludes the first frame and timestamps that go back
             self.total, self.n = self.total + step, self.n + 1
             self.shortest, self.longest = min(self.shortest, step), max(self.longest, step)
         self.last = milliseconds
 
     @property
     def is_variable(self) -> bool:
-        """Containers round to 1 or 10 ms: at 60 or 6 frames a second that is less than a quarter of a step."""
+        """Return true if steps differ by over a quarter; rounding to 1 or 10 ms is less at 60 or 6 frames a second."""
         return self.n > 1 and self.longest - self.shortest > 0.25 * self.total / self.n

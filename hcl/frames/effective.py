@@ -1,9 +1,9 @@
-"""The effective split: the videos that training and evaluation really use.
+"""Read and write the effective split: the videos that training and evaluation really use.
 
-Without a check these are the listed videos less those that extraction has recorded as broken and less copies
-(`hcl.datasets.copies`); any other video without frames is an error. `hcl data check` writes the effective split as a
-file, `splits/<dataset>/effective.json`, which leaves out missing videos by name as well; from then on exactly its
-videos are used. Copies are used all the same where an experiment asks for it.
+Without a check these are the listed videos without copies (`hcl.datasets.copies`) and without those that extraction has
+recorded as broken; any other video without frames is an error. `hcl data check` writes the effective split to
+`splits/<dataset>/effective.json`, which leaves out missing videos by name as well; from then on exactly its videos are
+used. An experiment can set `data.keep_copies` to use copies nevertheless.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ KIND, SCHEMA = "effective split", 1
 
 @dataclass(frozen=True)
 class Accepted:
-    """What a check has decided about one partition."""
+    """Hold the decisions of a check on one partition."""
 
-    listed_digest: str  # of the partition as its lists have it
-    digest: str  # of the partition without what is left out: the one that every evaluation record carries
+    listed_digest: str  # of the partition as listed
+    digest: str  # of the partition without left-out videos; every evaluation record carries it
     n_videos: int
-    left_out: dict[str, str] = field(default_factory=dict)  # `class/video` -> why
-    copies: dict[str, str] | None = None  # left out as well, `class/video` -> of what; None: not looked for, as once
+    left_out: dict[str, str] = field(default_factory=dict)  # `class/video` -> reason
+    copies: dict[str, str] | None = None  # `class/video` -> original; None in files of earlier versions
 
 
 def effective_file(data_root: Path, dataset: str) -> Path:
@@ -41,14 +41,14 @@ def effective_file(data_root: Path, dataset: str) -> Path:
 
 
 def without(listed: Partition, left_out: Mapping[Video, str]) -> Partition:
-    """The partition less some videos. Raises DataError where a class would lose all of its videos."""
+    """Return the partition without some videos. Raises DataError if a class would lose all of its videos."""
     partition = replace(listed, videos=tuple(video for video in listed.videos if video not in left_out))
     if empty := set(listed.classes) - {video.class_name for video in partition.videos}:
         raise DataError(
             f"{len(empty)} of {len(listed.classes)} classes of {listed.dataset} {listed.name} have lost all of their "
             f"videos: {some(sorted(empty))}",
             where=f"splits/{listed.dataset}/{listed.name}_class.txt",
-            remedy="mend the videos and extract again with --retry-failed, or take the classes out of the split; where "
+            remedy="repair the videos and extract again with --retry-failed, or take the classes out of the split; if "
             "copies were left out, `hcl data check` names them, and data.keep_copies=true uses them",
         )
     return partition
@@ -58,8 +58,7 @@ Copies = Mapping[Video, Original]
 
 
 def write_effective(data_root: Path, checked: Sequence[tuple[Partition, Mapping[Video, str], Copies]]) -> Path:
-    """Write the effective split of a dataset: each partition as listed, with the videos left out of it and why, those
-    that are copies apart.
+    """Write the effective split of a data set: each partition, its left-out videos with the reason, and its copies.
 
     Raises:
         DataError: a class would lose all of its videos.
@@ -76,13 +75,13 @@ def write_effective(data_root: Path, checked: Sequence[tuple[Partition, Mapping[
             {video.key: reason for video, reason in reasons.items()},
             {video.key: str(original) for video, original in copies.items() if video not in reasons},
         )
-    partitions = {name: asdict(one) for name, one in accepted.items()}
+    partitions = {name: asdict(decision) for name, decision in accepted.items()}
     content = {"kind": KIND, "schema": SCHEMA, "dataset": dataset, "partitions": partitions}
     return write_checked_json(effective_file(data_root, dataset), content)
 
 
 def read_effective(data_root: Path, dataset: str) -> dict[str, Accepted]:
-    """What the last check has accepted, by partition; empty without one. Raises DataError for a damaged file."""
+    """Return the last check's decisions by partition, empty without a check. Raises DataError for a damaged file."""
     path = effective_file(data_root, dataset)
     try:
         if not path.exists():
@@ -101,7 +100,7 @@ def read_effective(data_root: Path, dataset: str) -> dict[str, Accepted]:
 
 
 def left_out(data_root: Path, listed: Partition, *, keep_copies: bool = False) -> dict[Video, str]:
-    """The videos of a partition that nothing uses, with the reason, in the partition's order.
+    """Return the unused videos of a partition with the reason, in the partition's order.
 
     Raises:
         DataError: the lists have changed since the check, or the file that it wrote is damaged.
@@ -117,7 +116,7 @@ def left_out(data_root: Path, listed: Partition, *, keep_copies: bool = False) -
 
 
 def copies_of(data_root: Path, listed: Partition) -> dict[Video, str]:
-    """Return the videos of a partition that are copies, and of what, as the check has found them or as they are now.
+    """Return the copies in a partition with their originals, from the last check or, without one, computed now.
 
     Raises:
         DataError: as `left_out`.
@@ -126,12 +125,12 @@ def copies_of(data_root: Path, listed: Partition) -> dict[Video, str]:
     if accepted is not None and accepted.copies is not None:
         return {video: accepted.copies[video.key] for video in listed.videos if video.key in accepted.copies}
     store = FrameStore(frames_folder(data_root, listed.dataset))
-    contents = {one.name: store.digests(one.videos) for one in (listed, *_before(data_root, listed))}
+    contents = {part.name: store.digests(part.videos) for part in (listed, *_before(data_root, listed))}
     return {video: str(original) for video, original in find_copies(contents)[listed.name].items()}
 
 
 def _before(data_root: Path, listed: Partition) -> list[Partition]:
-    """The partitions that keep a video which stands in this one as well."""
+    """Return the partitions that take precedence: they keep a video whose copy is in this one."""
     rank = PRECEDENCE.index(listed.name) if listed.name in PRECEDENCE else 0
     folder = effective_file(data_root, listed.dataset).parent
     names = [name for name in PRECEDENCE[:rank] if (folder / f"{name}.list").exists()]
@@ -139,7 +138,7 @@ def _before(data_root: Path, listed: Partition) -> list[Partition]:
 
 
 def _accepted_of(data_root: Path, listed: Partition) -> Accepted | None:
-    """Return what the last check has accepted of a partition. Raises as `left_out`."""
+    """Return the last check's decisions on a partition, or None. Raises as `left_out`."""
     accepted = read_effective(data_root, listed.dataset).get(listed.name)
     if accepted is None:
         return None
@@ -153,14 +152,14 @@ def _accepted_of(data_root: Path, listed: Partition) -> Accepted | None:
 
 
 def broken(data_root: Path, listed: Partition) -> dict[Video, str]:
-    """The videos of a partition that extraction has recorded as broken or timed out, with the reason."""
+    """Return the videos of a partition that extraction has recorded as broken or timed out, with the reason."""
     records = read_manifest(frames_folder(data_root, listed.dataset))
     failed = {key: record for key, record in records.items() if record.status in ("broken", "timeout")}
     return {video: failed[video.key].error or "" for video in listed.videos if video.key in failed}
 
 
 def effective_partition(data_root: Path, listed: Partition, *, keep_copies: bool = False) -> Partition:
-    """The partition without `left_out`; every video of it has frames.
+    """Return the partition without `left_out`; every video of the result has frames.
 
     Args:
         keep_copies: use videos that are copies of others, in this partition or another.
@@ -176,7 +175,7 @@ def effective_partition(data_root: Path, listed: Partition, *, keep_copies: bool
             f"{some([video.key for video in missing], 3)}",
             where=str(frames_folder(data_root, listed.dataset)),
             remedy=f"run `hcl extract {shlex.quote(listed.dataset)}`; "
-            + ("the check has accepted them, so repeat" if is_checked else "to go on without them, run")
+            + ("the last check has accepted them, so repeat" if is_checked else "to continue without them, run")
             + f" `hcl data check {shlex.quote(listed.dataset)}`",
         )
     return partition

@@ -1,4 +1,4 @@
-"""A video file to a folder of frames that is whole or absent at any moment."""
+"""Extract a video file into a folder of frames atomically: the folder is complete or absent at any moment."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def extract_video(
 
     Args:
         source: the video file.
-        destination: `<class>/<video>`; what stood there is replaced, or removed if no frame can be decoded.
-        partial: where the folder is made before it is renamed, on the same file system; None: beside the destination.
-            Whoever removes it stops the extraction: nothing reaches the destination then.
-        earlier: the record of an extraction that took whatever OpenCV returned; its frames stay if they are right.
+        destination: `<class>/<video>`; earlier content is replaced, or removed if no frame can be decoded.
+        partial: the folder to write before the final rename, on the same file system; None means one beside the
+            destination. Removing it stops the extraction, and the destination stays unchanged.
+        earlier: the record of an extraction by a version that did not verify OpenCV's frames; right frames are kept.
     Raises:
-        StorageError: the frames cannot be written; nothing is said about the video then.
+        StorageError: the frames cannot be written; this is not a property of the video.
     """
     record = VideoRecord(
         destination.parent.name, destination.name, "missing", source=str(source), options_digest=options.digest
@@ -48,7 +48,7 @@ def extract_video(
     partial = partial_of(destination) if partial is None else partial
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)  # of a process that died on this video
+        shutil.rmtree(partial, ignore_errors=True)  # left by a process that died on this video
         partial.mkdir()
         record = decode_into(partial, source, record, options)
         if record.status == "ok":
@@ -67,26 +67,28 @@ def extract_video(
 
 
 def _is_right(earlier: VideoRecord, source: Path, folder: Path) -> bool:
-    """Tell whether OpenCV, which extracted a video without a check, can be trusted with its first frame and has not
-    stored a frame twice in a row, as it does with one that it fails to convert."""
+    """Return true if the frames of an unverified extraction by OpenCV are right.
+
+    OpenCV must decode the first frame correctly, and no two frames in a row may be equal: OpenCV repeats a frame if it
+    cannot convert the next one."""
     if earlier.status != "ok" or probe(source).decoder != OpenCVFrames.decoder:
         return False
-    # Without a folder they lie in a shard, and the first frame has to do.
+    # Without a folder the frames are in a shard, and checking the first frame must suffice.
     return not folder.is_dir() or not _repeats_frame([folder / f"{index}.jpg" for index in range(earlier.n_frames)])
 
 
 def _repeats_frame(paths: list[Path]) -> bool:
-    """Tell whether two files in a row are the same, or one is not there."""
+    """Return true if two files in a row are equal, or if a file is missing."""
     try:
         sizes = [path.stat().st_size for path in paths]
         pairs = [(paths[n], paths[n - 1]) for n in range(1, len(paths)) if sizes[n] == sizes[n - 1]]
-        return any(one.read_bytes() == other.read_bytes() for one, other in pairs)
+        return any(frame.read_bytes() == previous.read_bytes() for frame, previous in pairs)
     except FileNotFoundError:
         return True
 
 
 def discard_partials(images_root: Path) -> int:
-    """Remove what killed commands left behind; returns how much. None may be at work on these images."""
+    """Remove partial files of killed commands, and return their number. No command may be writing these images."""
     partials = [*images_root.glob(".*.partial"), *images_root.glob("*/.*.partial")]
     for path in partials:
         if path.is_dir():

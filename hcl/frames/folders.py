@@ -1,4 +1,4 @@
-"""The published store: a folder of numbered JPEGs for each video, from this tool or another."""
+"""Read frames from a folder of numbered images for each video, written by this tool or another."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hcl.errors import DataError
 
 @dataclass(frozen=True)
 class FrameFolder:
-    """The frame files of one folder. Names without a gap are counted, not kept: a dataset has millions."""
+    """Name the frame files of a folder. Consecutive names are stored as a template, for millions of files."""
 
     path: Path
     n_frames: int
@@ -25,13 +25,13 @@ class FrameFolder:
 
     @classmethod
     def listed(cls, path: Path) -> FrameFolder:
-        """Return the frames of a folder: images that one text and a number name, from any number on, padded or not.
+        """List the frames of a folder: images named by a common prefix and a number, padded or not, from any start.
 
         `7.jpg`, `00007.png` and `img_00007.jpg` are frame 7. Optical flow beside frames (`flow_x_00007.jpg`) and a
-        single image of another name are no frames. A folder that cannot be listed has none.
+        single image of another name are no frames. A folder that cannot be listed has no frames.
 
         Raises:
-            DataError: two files have one number, or two kinds of names could be the frames.
+            DataError: two files have the same number, or files with two prefixes could be the frames.
         """
         try:
             files = os.listdir(path)
@@ -50,31 +50,31 @@ class FrameFolder:
         return cls(path, len(names), first, template, names if has_gaps else ())
 
     def place(self, index: int) -> str:
-        """A frame, for messages."""
+        """Return the name of a frame for messages."""
         return str(self.file(index))
 
     def file(self, index: int) -> Path:
         return self.path / self._name(index)
 
     def read(self, indices: Sequence[int]) -> list[bytes]:
-        """The encoded frames. Raises DataError for one that cannot be read."""
+        """Return the encoded frames. Raises DataError for a frame that cannot be read."""
         return [self._bytes(self.file(index)) for index in indices]
 
     def stamp(self) -> str:
-        """Return what changes with any frame's name, size or time of change, without reading one.
+        """Return a digest of all frames' names, sizes and modification times, without reading the frames.
 
         Raises:
-            DataError: a frame is not there.
+            DataError: a frame is missing.
         """
         digest = hashlib.blake2b(digest_size=16)
         try:
             with os.scandir(self.path) as entries:
-                there = {entry.name: entry for entry in entries}
+                entry_by_name = {entry.name: entry for entry in entries}
             for index in range(self.n_frames):
                 name = self._name(index)
-                if name not in there:
+                if name not in entry_by_name:
                     raise self._unreadable(self.path / name, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
-                status = there[name].stat()
+                status = entry_by_name[name].stat()
                 digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
         except OSError as error:
             raise self._unreadable(self.path, error) from error
@@ -102,7 +102,7 @@ _FLOW = re.compile(r"(.*[^a-z])?(flow.*|[xyuv]_)", re.IGNORECASE | re.DOTALL)
 
 
 def _numbered(path: Path, files: Sequence[str]) -> list[tuple[int, str]]:
-    """Return the frames of a folder with their numbers, in order. Raises DataError as `FrameFolder.listed`."""
+    """Return the frames of a folder with their numbers, in order. Raises DataError as `FrameFolder.listed` does."""
     kinds: dict[str, dict[int, str]] = {}
     for file in sorted(files):
         if (match := _FRAME_NAME.fullmatch(file)) and not file.startswith("."):
@@ -128,12 +128,12 @@ def _numbered(path: Path, files: Sequence[str]) -> list[tuple[int, str]]:
 
 
 def is_litter(file: str) -> bool:
-    """Return whether a file is what systems leave in folders that they show."""
+    """Return true for a hidden file or one that file managers create in folders."""
     return file.startswith(".") or file.lower() in ("thumbs.db", "desktop.ini")
 
 
 def folder_names(root: Path) -> list[str]:
-    """The visible folders in a folder, sorted. Raises DataError if it cannot be listed."""
+    """Return the names of the visible folders in a folder, sorted. Raises DataError if it cannot be listed."""
     try:
         with os.scandir(root) as entries:
             return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())

@@ -1,4 +1,4 @@
-"""What a dataset lists, what lies on disk of it, and what an extraction has still to do."""
+"""Compare the listed videos of a data set with the files on disk, and plan the remaining extraction."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from hcl.frames.store import FrameStore, packed_keys
 
 @dataclass(frozen=True)
 class Inventory:
-    """Videos by key, `class/video`."""
+    """Hold the videos of a data set by key, `class/video`."""
 
-    listed: list[str]  # all that should have frames, sorted
-    files: dict[str, Path]  # those that have a video file
-    present: frozenset[str]  # those of the listed classes that have a folder of frames, and all that are packed
-    notes: tuple[str, ...] = ()  # what was left out or read in its own way
+    listed: list[str]  # all videos that should have frames, sorted
+    files: dict[str, Path]  # the videos that have a video file
+    present: frozenset[str]  # videos with a folder of frames in the listed classes, and all packed videos
+    notes: tuple[str, ...] = ()  # on videos that were left out or read in a special way
 
     @property
     def missing(self) -> list[str]:
-        """Listed without a file; not those with frames, for videos may be deleted once extracted."""
+        """Return the listed videos with neither a file nor frames; files may be deleted after extraction."""
         return [key for key in self.listed if key not in self.files and key not in self.present]
 
 
 @dataclass(frozen=True)
 class ExtractionJob:
     source: Path
-    relative: str  # the source's folder and name: the manifest stays true where the data root is moved
+    relative: str  # the source's folder and name, so that the manifest stays valid if the data root moves
     destination: Path
-    earlier: VideoRecord | None = None  # of frames that stay as they are if OpenCV reads the video correctly
+    earlier: VideoRecord | None = None  # its frames are kept if OpenCV reads the video correctly
 
 
 def take_inventory(data_root: Path, dataset: str) -> Inventory:
-    """Listed are the videos of all partitions of the dataset's split; without a split, all that are found.
+    """List the videos of all partitions of the data set's split (without a split, all videos found), and find them.
 
-    Files are looked for where the dataset's card says (`hcl.datasets.cards`).
+    The data set's card names the places of the files (`hcl.datasets.cards`).
 
     Raises:
-        DataError: there is neither a video nor a frame of what is listed, or the split contradicts itself.
+        DataError: no listed video has a file or frames, or the split contradicts itself.
         ConfigError: the dataset's card is wrong.
     """
     card = card_of(data_root, dataset)
@@ -74,7 +74,7 @@ def take_inventory(data_root: Path, dataset: str) -> Inventory:
 
 
 def respelled_notes(respelled: list[str], files: dict[str, Path]) -> list[str]:
-    """Tell of videos that were found under another spelling of their names."""
+    """Return a note on videos that were found under another spelling of their names."""
     if not respelled:
         return []
     example = f"{respelled[0]!r} in {files[respelled[0]]}"
@@ -82,10 +82,10 @@ def respelled_notes(respelled: list[str], files: dict[str, Path]) -> list[str]:
 
 
 def nothing_found(data_root: Path, card: DatasetCard, n_listed: int | None, example: Video | None = None) -> DataError:
-    """The error of a data root without one video of a dataset: where they were looked for, and where to get them.
+    """Return the error of a data root without any video of a data set, with the places searched and the videos' origin.
 
     Args:
-        example: a listed video; the error shows one path that was looked for and the nearest name that there is.
+        example: a listed video; the error shows a path that was searched and the most similar existing name.
     """
     places = ", ".join(card.videos).replace("{dataset}", card.name)
     if example is not None:
@@ -102,11 +102,11 @@ def nothing_found(data_root: Path, card: DatasetCard, n_listed: int | None, exam
 
 
 def settle_missing(images_root: Path, inventory: Inventory, records: dict[str, VideoRecord]) -> None:
-    """Bring the records of missing videos up to date, and `missing.txt`, which exists only where some are."""
+    """Update the records of missing videos and `missing.txt`, which exists only if videos are missing."""
     missing = inventory.missing
     for key in inventory.present:
         if key in records and records[key].status == "missing":
-            del records[key]  # frames came from elsewhere since
+            del records[key]  # frames have been added since
     for key in missing:
         class_name, _, name = key.partition("/")
         records[key] = VideoRecord(class_name, name, "missing", error="no video file of this name")
@@ -125,9 +125,9 @@ def extraction_jobs(
     *,
     retry_failed: bool = False,
 ) -> list[ExtractionJob]:
-    """The listed videos whose frames, or failure, are not on record for this very file and these options.
+    """Return jobs for the listed videos without a record of frames or failure for exactly this file and these options.
 
-    Also those on record from a version that knew no second decoder, once: what that version did may be wrong.
+    Videos recorded by a version without a second decoder are included once, because their frames may be wrong.
     """
     jobs = []
     for key in inventory.listed:

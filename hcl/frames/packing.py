@@ -1,4 +1,4 @@
-"""From folders of frames to shards and back, in place: what was interrupted goes on when it is repeated."""
+"""Pack folders of frames into shards and unpack them, in place; a repeated command resumes an interrupted one."""
 
 from __future__ import annotations
 
@@ -27,36 +27,36 @@ VIDEOS_PER_SHARD = 300
 
 @dataclass(frozen=True)
 class PackSummary:
-    """What a call moved from one store to the other, and the shards that lie there now."""
+    """Hold the number of videos that a call moved, and the shards that exist after it."""
 
     n_moved: int  # videos
     n_shards: int
     n_bytes: int  # of the shards
-    n_left: int = 0  # videos that stay in folders, because other files lie beside their frames
+    n_left: int = 0  # videos that stay in folders, because there are other files beside their frames
 
 
 def pack_dataset(
     images_root: Path, *, videos_per_shard: int = VIDEOS_PER_SHARD, on_video: Callable[[], None] = lambda: None
 ) -> PackSummary:
-    """Move folders of frames into shards; folders go once their shard is whole, read back and in its place.
+    """Move folders of frames into shards; folders are removed after their shard was written, read back and renamed.
 
-    A folder that holds more than frames is left as it is: what lies beside them is nobody's to remove here.
-    New shards take videos in the order of their names. A video that was extracted again since is packed again, into
-    the shard that it was in; a copy of what has no frames any more is dropped.
+    A folder that holds other files beside its frames is left unchanged, so that no user's file is removed.
+    New shards take videos in the order of their names. A video that was extracted again is packed again into the shard
+    that held it; the packed copy of a video that has no frames any more is dropped.
 
     Args:
         on_video: called for each video that was moved.
     Raises:
         DataError: there are no frames, or a video's frames are not those that were extracted.
-        StorageError: a shard cannot be written, or another command is at work on the dataset.
+        StorageError: a shard cannot be written, or another command is writing the data set.
     """
     n_moved = 0
     with exclusive(images_root), _storage_errors(images_root):
         discard_partials(images_root)
         records = read_manifest(images_root)
-        found = _folders(images_root, records)
-        folders = {key: folder for key, folder in found.items() if not _holds_more(folder)}
-        if not found and not shard_paths(images_root):
+        all_folders = _folders(images_root, records)
+        folders = {key: folder for key, folder in all_folders.items() if not _holds_more(folder)}
+        if not all_folders and not shard_paths(images_root):
             raise DataError("holds no frames", where=str(images_root), remedy="extract the dataset first")
         for job in _jobs(images_root, folders, records, videos_per_shard):
             if not job.is_settled:
@@ -69,15 +69,15 @@ def pack_dataset(
         for class_name in folder_names(images_root):
             with suppress(OSError):  # not empty
                 os.rmdir(images_root / class_name)
-        return replace(_summary(images_root, n_moved), n_left=len(found) - len(folders))
+        return replace(_summary(images_root, n_moved), n_left=len(all_folders) - len(folders))
 
 
 def unpack_dataset(images_root: Path, *, on_video: Callable[[], None] = lambda: None) -> PackSummary:
-    """Move all frames out of the shards into folders; a shard goes once its videos are in their places.
+    """Move all frames out of the shards into folders; a shard is removed after all of its videos were written.
 
     Raises:
         DataError: there are no shards, or a video's frames are not those that were packed.
-        StorageError: frames cannot be written, or another command is at work on the dataset.
+        StorageError: frames cannot be written, or another command is writing the data set.
     """
     n_moved = 0
     with exclusive(images_root), _storage_errors(images_root):
@@ -92,14 +92,14 @@ def unpack_dataset(images_root: Path, *, on_video: Callable[[], None] = lambda: 
                     _write_folder(folder, packed)
                     n_moved += 1
                     on_video()
-            os.sync()  # one call for thousands of frames, before the only copy on the disk goes
+            os.sync()  # one call for thousands of frames, before the only other copy is removed
             path.unlink()
         return _summary(images_root, n_moved)
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One shard: what it is to hold, in order, and the current copies that it holds already."""
+    """Plan one shard: the videos that it will hold, in order, and the current copies that it already holds."""
 
     path: Path
     keys: tuple[str, ...]
@@ -110,7 +110,7 @@ class _Job:
 def _jobs(
     images_root: Path, folders: dict[str, FrameFolder], records: dict[str, VideoRecord], videos_per_shard: int
 ) -> list[_Job]:
-    """The shards that there are, then new ones for the rest: the same plan wherever an earlier call was stopped."""
+    """Plan the existing shards, then new ones for the other videos; an interrupted call is planned the same way."""
     jobs, paths = [], shard_paths(images_root)
     new = set(folders)
     for path in paths:
@@ -142,9 +142,9 @@ def _write(job: _Job, folders: dict[str, FrameFolder], records: dict[str, VideoR
     partial = partial_of(job.path)
     try:
         write_shard(partial, videos())
-        Shard.opened(partial).verify()  # before anything that it was made of goes
+        Shard.opened(partial).verify()  # before its sources are removed
         os.replace(partial, job.path)
-        sync_folder(job.path.parent)  # before the folders go, whose frames it holds
+        sync_folder(job.path.parent)  # before the packed folders are removed
     finally:
         partial.unlink(missing_ok=True)
 
@@ -165,20 +165,20 @@ def _write_folder(folder: Path, packed: PackedVideo) -> None:
 
 
 def _folders(images_root: Path, records: dict[str, VideoRecord]) -> dict[str, FrameFolder]:
-    """The folders that hold frames, by key. Those of videos that are recorded as broken are left alone."""
-    found = {}
+    """Return the folders that hold frames by key, without those of videos that are recorded as broken."""
+    folders = {}
     for class_name in folder_names(images_root):
         for name in folder_names(images_root / class_name):
             path, record = images_root / class_name / name, records.get(f"{class_name}/{name}")
             if record is None or record.status == "missing":
-                found[f"{class_name}/{name}"] = FrameFolder.listed(path)
+                folders[f"{class_name}/{name}"] = FrameFolder.listed(path)
             elif record.status == "ok":
-                found[record.key] = FrameFolder(path, record.n_frames)
-    return {key: folder for key, folder in found.items() if folder.n_frames}
+                folders[record.key] = FrameFolder(path, record.n_frames)
+    return {key: folder for key, folder in folders.items() if folder.n_frames}
 
 
 def _holds_more(folder: FrameFolder) -> bool:
-    """Return whether a folder holds more than the frames that are counted in it."""
+    """Return true if a folder holds other files beside its frames."""
     return sum(not is_litter(file) for file in os.listdir(folder.path)) > folder.n_frames
 
 
@@ -187,7 +187,7 @@ def _digest(folder: FrameFolder, record: VideoRecord | None) -> str:
 
 
 def _checked(folder: FrameFolder, record: VideoRecord | None) -> list[bytes]:
-    """All frames of a folder, if they are those that were extracted. Raises DataError."""
+    """Return all frames of a folder. Raises DataError if they differ from those that were extracted."""
     frames = folder.read(range(folder.n_frames))
     if record and record.digest and frames_digest(frames) != record.digest:
         raise DataError(

@@ -1,9 +1,9 @@
-"""Copies of packed shards on a node's own disk, within a number of bytes: a shared file system is read once a node.
+"""Cache packed shards on a node's local disk within a byte limit, so that a node reads a shared file system once.
 
-A copy is named by the digest of its shard's index, which holds a checksum of every frame: two shards of one name are
-never taken for each other, and a copy that was made for one run serves the next. Who reads a copy holds a lock on it,
-which ends with the process; copies that nobody reads make room for others, those first that have not been used for
-longest. Where there is no room, or the disk fails, frames are read where they came from.
+A copy is named by the digest of its shard's index, which holds a checksum of every frame: different shards of the same
+name cannot be confused, and later runs reuse the copy. A reader holds a lock on its copy, which ends with the process;
+copies without readers are evicted when space is needed, the least recently used first. If there is no space or the disk
+fails, frames are read from the original shard.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ _ENDING, _PARTIAL, _LOCK = ".shard", ".partial", ".lock"
 
 
 class ShardCache:
-    """Any number of processes may use one folder.
+    """Cache copies of shards in a folder, which any number of processes may use at the same time.
 
     Args:
-        folder: on a disk of this machine; made where it is missing.
-        limit: bytes of all copies together.
+        folder: a folder on a local disk, created if it is missing.
+        limit: maximum bytes of all copies together.
     """
 
     def __init__(self, folder: Path, limit: int):
         self.folder, self.limit = Path(folder), limit
-        self._held: dict[Path, IO[bytes] | None] = {}  # by shard: its copy, locked; None where it stays where it is
+        self._held: dict[Path, IO[bytes] | None] = {}  # locked copy of each shard; None: read the original
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_held": {}}  # another process opens copies of its own
+        return self.__dict__ | {"_held": {}}  # a process that unpickles this opens its own copies
 
     def read(self, video: PackedVideo, indices: Sequence[int]) -> list[bytes]:
-        """Encoded frames, from the copy if there is one or room for one. Raises DataError as the shard itself does."""
+        """Return encoded frames from a copy if one exists or fits. Raises DataError as the shard itself does."""
         copy = self._copy_of(video.shard)
         if copy is None:
             return video.read(indices)
         try:
             return replace(video, shard=replace(video.shard, path=Path(copy.name))).read(indices)
         except DataError as error:
-            frames = video.read(indices)  # raises where the shard itself is damaged, and not only its copy
+            frames = video.read(indices)  # raises if the shard itself is damaged too
             self._drop(video.shard, copy)
-            _LOG.warning("%s; the copy is made again", str(error).partition("\n")[0])
+            _LOG.warning("%s; the shard is copied again", str(error).partition("\n")[0])
             return frames
 
     def _copy_of(self, shard: Shard) -> IO[bytes] | None:
@@ -61,20 +61,20 @@ class ShardCache:
                 self._held[shard.path] = self._opened(shard)
             except OSError:
                 self._held[shard.path] = None
-            self._let_go()
-        self._held[shard.path] = copy = self._held.pop(shard.path)  # the last of them: what was read last
+            self._close_oldest()
+        self._held[shard.path] = copy = self._held.pop(shard.path)  # keeps the most recently read last
         return copy
 
-    def _let_go(self) -> None:
-        """Close the copies that were read longest ago where there are many: each takes one of the process's files."""
+    def _close_oldest(self) -> None:
+        """Close the least recently read copies above the limit: each needs a file descriptor."""
         held = [path for path, copy in self._held.items() if copy is not None]
         for path in held[:-_MOST_HELD]:
             copy = self._held.pop(path)
-            assert copy is not None, "only open ones were chosen"
+            assert copy is not None, "only open copies were selected"
             copy.close()
 
     def _opened(self, shard: Shard) -> IO[bytes] | None:
-        """The copy, locked for reading, made first if need be; None where there is no room. Raises OSError."""
+        """Return the copy, locked for reading and created if necessary; None if it does not fit. Raises OSError."""
         path = self.folder / f"{shard.digest}{_ENDING}"
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._alone():
@@ -84,7 +84,7 @@ class ShardCache:
                 partial = self.folder / f".{uuid.uuid4().hex}{_PARTIAL}"
                 try:
                     shutil.copyfile(shard.path, partial)
-                    Shard.opened(partial)  # cut off, or changed since?
+                    Shard.opened(partial)  # raises if it was truncated or changed
                     os.replace(partial, path)
                 except DataError:
                     return None
@@ -92,16 +92,16 @@ class ShardCache:
                     partial.unlink(missing_ok=True)
             file = path.open("rb", buffering=0)
             fcntl.flock(file, fcntl.LOCK_SH)
-            os.utime(path)  # used now
+            os.utime(path)  # marks it as used
             return file
 
     def _make_room(self, n_bytes: int) -> bool:
-        """Remove copies until so many bytes fit; the folder must be ours alone."""
-        for partial in self.folder.glob(f".*{_PARTIAL}"):  # of a process that was killed
+        """Remove copies until `n_bytes` fit, and return true if they do; the caller holds the folder's lock."""
+        for partial in self.folder.glob(f".*{_PARTIAL}"):  # left by a killed process
             partial.unlink(missing_ok=True)
         sizes = {path: path.stat().st_size for path in self.folder.glob(f"*{_ENDING}")}
         total = sum(sizes.values())
-        for path in sorted(sizes, key=lambda one: one.stat().st_mtime):
+        for path in sorted(sizes, key=lambda copy: copy.stat().st_mtime):
             if total + n_bytes <= self.limit:
                 break
             if _is_unused(path):
@@ -110,7 +110,7 @@ class ShardCache:
         return total + n_bytes <= self.limit
 
     def _drop(self, shard: Shard, copy: IO[bytes]) -> None:
-        """Remove a damaged copy; the next reading makes another."""
+        """Remove a damaged copy; the next reader creates another."""
         del self._held[shard.path]
         with suppress(OSError):
             os.unlink(copy.name)

@@ -1,8 +1,8 @@
-"""The packed store: the frames of some hundred videos in one file, for file systems that count files.
+"""Read and write shards, each of which packs the frames of some hundred videos, for file systems with file quotas.
 
 A shard, `shard-<number>.tar` beside the class folders, is an uncompressed tar of `class/video/n.jpg` that any tool
-can list and unpack. Its last member, `index.parquet`, says where the bytes of each frame lie, with a checksum of
-each; behind the end of the tar stand 64 bytes that say where the index lies, with its digest.
+can list and unpack. Its last member, `index.parquet`, holds offset, size and checksum of each frame; the 64 bytes after
+the end of the tar hold offset, size and digest of the index.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class PackedVideo:
-    """Where one video's frames lie; `row` is its line in the shard's index."""
+    """Locate a video's frames in a shard; `row` is its row in the shard's index."""
 
     shard: Shard
     row: int
@@ -54,11 +54,11 @@ class PackedVideo:
         return len(self.shard.index.column("sizes")[self.row])
 
     def place(self, index: int) -> str:
-        """A frame, for messages."""
+        """Return the name of a frame for messages."""
         return f"{self.shard.path}: {self.video.key}/{index}.jpg"
 
     def read(self, indices: Sequence[int] | None = None) -> list[bytes]:
-        """Encoded frames, all without indices; each is checked. Safe in any number of processes and threads.
+        """Return encoded frames (all with `indices` None), each checked; safe in any number of processes and threads.
 
         Raises:
             DataError: the shard cannot be read, or a frame's bytes are not those that were packed.
@@ -69,7 +69,7 @@ class PackedVideo:
         frames = []
         with _opened(self.shard.path) as file:
             for index in range(len(sizes)) if indices is None else indices:
-                # Not seek and read: the position of a file is shared by the processes that have inherited it.
+                # pread, because processes that inherited the file share its position.
                 encoded = os.pread(file.fileno(), int(sizes[index]), int(offsets[index]))
                 if len(encoded) != sizes[index] or zlib.crc32(encoded) != checksums[index]:
                     raise _damaged(self.shard.path, f"{self.video.key}/{index}.jpg is not what was packed")
@@ -80,12 +80,12 @@ class PackedVideo:
 @dataclass(frozen=True)
 class Shard:
     path: Path
-    index: pa.Table  # one row a video, in the order of the file
-    digest: str  # of the index, and so of all frames
+    index: pa.Table  # one row for each video, in the order of the file
+    digest: str  # of the index, and through its checksums of all frames
 
     @classmethod
     def opened(cls, path: Path) -> Shard:
-        """Read and check a shard's index. Raises DataError: it is cut off, changed, or names what no video may."""
+        """Read and check a shard's index. Raises DataError if it is truncated, changed, or holds an unsafe name."""
         with _opened(path) as file:
             size = os.fstat(file.fileno()).st_size
             trailer = os.pread(file.fileno(), _TRAILER.size, max(0, size - _TRAILER.size))
@@ -110,7 +110,7 @@ class Shard:
             yield PackedVideo(self, row, Video(class_name, name), digest)
 
     def verify(self) -> None:
-        """Read everything back. Raises DataError for a video whose frames are not those that were packed."""
+        """Read all frames. Raises DataError for a video whose frames are not those that were packed."""
         for packed in self.videos():
             if frames_digest(packed.read()) != packed.digest:
                 raise _damaged(self.path, f"the frames of {packed.video.key!r} are not those that were packed")
@@ -121,12 +121,12 @@ def shard_paths(images_root: Path) -> list[Path]:
 
 
 def packed_videos(images_root: Path) -> dict[str, PackedVideo]:
-    """`class/video` -> where its frames lie, of all shards of a dataset. Empty without shards."""
+    """Return the packed videos of all shards of a data set by `class/video`; empty without shards."""
     return {packed.video.key: packed for path in shard_paths(images_root) for packed in Shard.opened(path).videos()}
 
 
 def write_shard(path: Path, videos: Iterable[tuple[Video, Sequence[bytes]]]) -> None:
-    """Write a shard, one video in memory at a time. The bytes depend on videos and frames alone. Raises OSError."""
+    """Write a shard with one video in memory at a time; its bytes depend only on videos and frames. Raises OSError."""
     rows = []
     with path.open("wb") as file:
         with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar:
@@ -152,8 +152,8 @@ def write_shard(path: Path, videos: Iterable[tuple[Video, Sequence[bytes]]]) -> 
 
 
 def _check_index(index: pa.Table, size: int) -> None:
-    """Raise ValueError for an index that no shard of `size` bytes has; its digest says only that it is unchanged."""
-    index.validate(full=True)  # text that is none would be noticed where it is read
+    """Raise ValueError for an index that is invalid for `size` bytes; its digest shows only that it is unchanged."""
+    index.validate(full=True)  # finds invalid text, which would otherwise fail at first use
     if any(column.null_count for column in index.columns):
         raise ValueError("values are missing")
     frames = [index.column(name).combine_chunks() for name in ("offsets", "sizes", "checksums")]
@@ -168,7 +168,7 @@ def _check_index(index: pa.Table, size: int) -> None:
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> int:
-    """Append a member of no owner and no date; returns where its content begins."""
+    """Append a member without owner and date, and return the offset of its content."""
     member = tarfile.TarInfo(name)
     member.size = len(content)
     tar.addfile(member, io.BytesIO(content))
@@ -183,5 +183,5 @@ def _opened(path: Path) -> io.FileIO:
 
 
 def _damaged(path: Path, problem: str) -> DataError:
-    remedy = "copy the shard again from where it is whole, or delete it and extract the dataset again"
+    remedy = "copy the shard again from an intact source, or delete it and extract the dataset again"
     return DataError(problem, where=str(path), remedy=remedy)

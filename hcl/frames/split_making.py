@@ -1,4 +1,4 @@
-"""Class-disjoint splits of one's own videos, drawn from a seed; several of them for repeated evaluation."""
+"""Draw class-disjoint splits of a user's own videos from a seed; several of them for repeated evaluation."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from hcl.frames.store import FrameStore, packed_keys
 
 @dataclass(frozen=True)
 class VideoListing:
-    """The videos that a split can be made of.
+    """Hold the videos from which a split can be drawn.
 
     Attributes:
         classes: the videos of each class, both sorted.
-        places: where their files lie below the folder, as a card has it; none for frames.
-        notes: what was left out and what was read in its own way.
+        places: path templates of their files below the folder, as in a card; empty for frames.
+        notes: notes on videos that were left out or read in a special way.
     """
 
     classes: dict[str, tuple[str, ...]]
@@ -38,14 +38,14 @@ class VideoListing:
 
 
 def list_videos(folder: Path, *, keep_copies: bool = False) -> VideoListing:
-    """List the videos of a folder of class folders: video files, or folders of frames where there are none.
+    """List the videos of a folder of class folders: video files or, without any, folders of frames.
 
     Args:
-        keep_copies: list every video of the same content; otherwise only the first by class and name.
+        keep_copies: list all videos of the same content instead of only the first by class and name.
 
     Raises:
-        DataError: the folder holds no class folder with a video, which folders are the classes cannot be told, or a
-            name cannot stand in a list.
+        DataError: the folder holds no class folder with a video, its class folders are ambiguous, or a name is not
+            allowed in a list.
     """
     folder = Path(folder)
     tree = read_tree(folder)
@@ -73,7 +73,7 @@ def list_videos(folder: Path, *, keep_copies: bool = False) -> VideoListing:
 
 
 def _with_frames(folder: Path, videos: list[Video], notes: list[str]) -> list[Video]:
-    """The videos that have frames; those of which no image is numbered are told of."""
+    """Return the videos that have frames, and add a note on folders without a numbered image."""
     lacking = set(FrameStore(folder).missing(Partition("", "", (), tuple(videos))))
     if lacking:
         notes.append(f"{len(lacking):,} folders hold no frames: left out, such as {sorted(lacking)[0].key!r}")
@@ -81,7 +81,7 @@ def _with_frames(folder: Path, videos: list[Video], notes: list[str]) -> list[Vi
 
 
 def _without_copies(folder: Path, tree: VideoTree, videos: list[Video], notes: list[str]) -> list[Video]:
-    """The first of each video by class and name; the others are told of, and classes that have none left."""
+    """Return the first video of each content by class and name, and add notes on copies and on classes of copies."""
     files = {video: tree.files[video.key] for video in videos if video.key in tree.files}
     contents = same_files(files) if files else FrameStore(folder).digests(videos)
     copies = find_copies({"": contents})[""]
@@ -97,13 +97,13 @@ def _without_copies(folder: Path, tree: VideoTree, videos: list[Video], notes: l
 
 
 def class_counts(sizes: Mapping[str, float], n_classes: int) -> dict[str, int]:
-    """How many classes each partition gets.
+    """Return the number of classes of each partition.
 
     Args:
-        sizes: counts (whole, from 1) or shares of the classes (below 1), for every partition.
+        sizes: for every partition, a count (a whole number from 1) or a share of the classes (below 1).
 
     Raises:
-        ConfigError: counts and shares mixed, more than there is, or a partition that would get no class.
+        ConfigError: counts and shares are mixed, exceed the classes, or leave a partition without a class.
     """
     given = ", ".join(f"{name} {size:g}" for name, size in sizes.items())
     if all(size >= 1 and float(size).is_integer() for size in sizes.values()):
@@ -111,8 +111,8 @@ def class_counts(sizes: Mapping[str, float], n_classes: int) -> dict[str, int]:
     elif all(0 < size < 1 for size in sizes.values()) and sum(sizes.values()) <= 1 + 1e-9:
         exact = {name: size * n_classes for name, size in sizes.items()}
         counts = {name: math.floor(size + 1e-9) for name, size in exact.items()}
-        left = round(sum(exact.values())) - sum(counts.values())  # to those that rounding down has cost most
-        for name in sorted(exact, key=lambda one: counts[one] - exact[one])[: max(left, 0)]:
+        left = round(sum(exact.values())) - sum(counts.values())  # go to the most rounded down
+        for name in sorted(exact, key=lambda name: counts[name] - exact[name])[: max(left, 0)]:
             counts[name] += 1
     else:
         raise ConfigError(
@@ -125,7 +125,7 @@ def class_counts(sizes: Mapping[str, float], n_classes: int) -> dict[str, int]:
         raise ConfigError(
             f"got {given}: {made} of {n_classes} classes",
             where="--train, --val, --test",
-            remedy="every partition needs a class, and no class can stand in two",
+            remedy="give every partition at least one class, and no more classes than there are",
         )
     return counts
 
@@ -133,7 +133,7 @@ def class_counts(sizes: Mapping[str, float], n_classes: int) -> dict[str, int]:
 def draw_split(
     dataset: str, videos: Mapping[str, tuple[str, ...]], counts: Mapping[str, int], *, seed: int, fold: int = 0
 ) -> dict[str, Partition]:
-    """A class-disjoint split: which classes a partition gets follows from seed, fold and the names of the classes."""
+    """Draw a class-disjoint split as a function of seed, fold and the names of the classes."""
     names = sorted(videos)
     order = np.random.default_rng([seed, fold]).permutation(len(names))
     partitions, start = {}, 0
@@ -157,28 +157,28 @@ def make_splits(
     keep_copies: bool = False,
     tell: Callable[[str], None] = lambda note: None,
 ) -> dict[str, dict[str, Partition]]:
-    """Draw splits of a folder of class folders and write their lists and cards; returns them by data set.
+    """Draw splits of a folder of class folders, write their lists and cards, and return them by data set.
 
     One split is called `name`; several are called `name_0`, `name_1` and so on. They share one folder of frames,
-    `images/<name>`, so that each video is extracted once; a folder of frames in the data root is used where it is.
+    `images/<name>`, so that each video is extracted once; a folder of frames in the data root is used in place.
 
     Args:
         sizes: see `class_counts`.
-        keep_copies: as `list_videos`.
-        tell: called with what was left out and what was read in its own way.
+        keep_copies: as in `list_videos`.
+        tell: called with each note on videos that were left out or read in a special way.
 
     Raises:
-        ConfigError: a name is taken, or as `class_counts`; nothing has been written then.
-        DataError, StorageError: as `list_videos` and `write_split`, or frames that lie elsewhere than in the data root.
+        ConfigError: a name is taken, or as `class_counts`; then nothing has been written.
+        DataError, StorageError: as `list_videos` and `write_split`, or the folder of frames is outside the data root.
     """
     data_root, folder = Path(data_root), Path(folder)
     refuse_unsafe_name(name, what="dataset name", where="NAME")
     names = [name] if folds == 1 else [f"{name}_{fold}" for fold in range(folds)]
-    for one in names:
-        refuse_unsafe_name(one, what="dataset name", where="NAME")
-        if one in shipped_datasets():
-            raise ConfigError(f"{one!r} is a published data set", where="NAME", remedy="choose another name")
-        taken = [path for path in (data_root / "splits" / one, _card_file(data_root, one)) if path.exists()]
+    for dataset in names:
+        refuse_unsafe_name(dataset, what="dataset name", where="NAME")
+        if dataset in shipped_datasets():
+            raise ConfigError(f"{dataset!r} is a published data set", where="NAME", remedy="choose another name")
+        taken = [path for path in (data_root / "splits" / dataset, _card_file(data_root, dataset)) if path.exists()]
         if taken and not overwrite:
             raise ConfigError("exists", where=str(taken[0]), remedy="choose another name, or replace it: --overwrite")
     listing = list_videos(folder, keep_copies=keep_copies)
@@ -187,20 +187,20 @@ def make_splits(
         tell(note)
     counts = class_counts({partition: sizes[partition] for partition in PARTITIONS}, len(videos))
     made = {}
-    for fold, one in enumerate(names):
-        made[one] = draw_split(one, videos, counts, seed=seed, fold=fold)
-        write_split(data_root, one, made[one])
+    for fold, dataset in enumerate(names):
+        made[dataset] = draw_split(dataset, videos, counts, seed=seed, fold=fold)
+        write_split(data_root, dataset, made[dataset])
         content = {
-            "name": one,
+            "name": dataset,
             "title": f"split {fold + 1} of {folds} drawn with seed {seed} from {len(videos)} classes",
             "partitions": {
                 partition: {"classes": len(part.classes), "videos": len(part.videos)}
-                for partition, part in made[one].items()
+                for partition, part in made[dataset].items()
             },
         }
         card = DatasetCard.model_validate(content | place)
         text = yaml.safe_dump(card.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
-        write_atomically(_card_file(data_root, one), text.encode())
+        write_atomically(_card_file(data_root, dataset), text.encode())
     return made
 
 
@@ -209,7 +209,7 @@ def _card_file(data_root: Path, dataset: str) -> Path:
 
 
 def _place(data_root: Path, folder: Path, name: str, listing: VideoListing) -> dict[str, Any]:
-    """The card's `videos` and `frames_of`; relative where the folder lies in the data root, which may be moved."""
+    """Return the card's `videos` and `frames_of`, relative for a folder in the data root, which may be moved."""
     absolute, root = folder.absolute(), data_root.absolute()
     if absolute.parent == root / "images":
         return {"frames_of": absolute.name}

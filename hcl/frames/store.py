@@ -1,7 +1,7 @@
-"""Frames of a dataset, read back from either store: folders of JPEGs, or shards that pack them.
+"""Read the frames of a data set from folders of JPEGs or from shards.
 
-A dataset's frames lie in `images/<dataset>/<class>/<video>/<n>.jpg` with n from 0, or in `shard-<number>.tar` beside
-the classes; `manifest.parquet` holds one `VideoRecord` a video.
+A data set's frames are in `images/<dataset>/<class>/<video>/<n>.jpg` with n from 0, or in `shard-<number>.tar` beside
+the classes; `manifest.parquet` holds one `VideoRecord` for each video.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hcl.frames.shard_cache import ShardCache
 from hcl.frames.shards import PackedVideo, packed_videos
 from hcl.videos.jpegs import frame_checksum
 
-_MODES = {  # the names say grey, but only the scale is in their bits, and REDUCED_COLOR would exclude RGB
+_MODES = {  # the names say grey, but their bits hold only the scale, and REDUCED_COLOR would exclude RGB
     1: cv2.IMREAD_COLOR_RGB,
     2: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_2,
     4: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_4,
@@ -33,17 +33,17 @@ _MODES = {  # the names say grey, but only the scale is in their bits, and REDUC
 
 
 BY_CONTENT = "content-"
-"""Begins the identity of frames that were not extracted here."""
+"""Prefix of the identity of frames that another tool extracted."""
 
 
 class FrameStore:
-    """Reads frames of one dataset, at random and from any number of processes; which store holds a video is found out.
+    """Read the frames of a data set from folders or shards, in any order and from any number of processes.
 
-    The manifest says how many frames a video has. A folder without a record (from another tool, numbered from 0 or
+    The manifest holds the number of frames of a video. A folder without a record (from another tool, numbered from 0 or
     1, padded with zeros or not) is listed once.
 
     Args:
-        cache: where copies of shards are kept, on a disk of this machine.
+        cache: the cache of shards on a local disk.
     """
 
     def __init__(self, images_root: Path, cache: ShardCache | None = None):
@@ -54,7 +54,7 @@ class FrameStore:
         self._spellings, self._packed_by_fold = Spellings(), dict[str, list[str]]()
 
     def n_frames(self, video: Video) -> int:
-        """Raises: DataError if the video has no frames."""
+        """Return the number of frames of a video. Raises DataError if it has none."""
         record = self._records.get(video.key)
         if n := self._source(video).n_frames:
             return n
@@ -65,18 +65,18 @@ class FrameStore:
         )
 
     def read(self, video: Video, indices: Sequence[int], *, min_side: int = 0) -> np.ndarray:
-        """Frames of a video as uint8 RGB (frame, height, width, 3), in the order of `indices`, repeats allowed.
+        """Return frames of a video as uint8 RGB (frame, height, width, 3), in the order of `indices`, repeats allowed.
 
         Args:
-            min_side: decode at a half, a quarter or an eighth of the size where both sides keep this many pixels:
-                faster, and not the same pixels. 0 decodes at full size; so does what no record tells the size of.
+            min_side: decode at a half, a quarter or an eighth of the size if both sides keep this many pixels. This is
+                faster but changes pixels. Videos without a recorded size, and all with 0, are decoded at full size.
         Raises:
-            DataError: an index beyond the video, or a frame that is missing, damaged or of another size.
+            DataError: an index is beyond the video, or a frame is missing, damaged or of another size.
         """
         n = self.n_frames(video)
         wrong = [index for index in indices if not 0 <= index < n]
         if wrong or not len(indices):
-            raise DataError(f"frames {wrong} asked of {n} frames", where=str(self._folder(video)))
+            raise DataError(f"frames {wrong} requested of {n} frames", where=str(self._folder(video)))
         source = self._source(video)
         mode = _MODES[self._reduction(video, min_side)]
         wanted = [int(index) for index in indices]
@@ -95,14 +95,14 @@ class FrameStore:
         return np.stack(frames)
 
     def folder_of(self, video: Video) -> Path | None:
-        """Return the folder in which a video's frames are files; None where they are packed, or there are none."""
+        """Return the folder with a video's frames; None if they are packed or do not exist."""
         source = self._source(video)
         return source.path if isinstance(source, FrameFolder) and source.n_frames else None
 
     def _check(
         self, encoded: Sequence[bytes], video: Video, source: FrameFolder | PackedVideo, indices: Sequence[int]
     ) -> None:
-        """Raise DataError for a frame of a folder that is not what was extracted; shards have their own checksums."""
+        """Raise DataError for a folder's frame that was changed after extraction; shards have their own checksums."""
         record = self._records.get(video.key)
         if record is None or not record.checksums or isinstance(source, PackedVideo):
             return
@@ -115,7 +115,7 @@ class FrameStore:
                 )
 
     def missing(self, partition: Partition) -> tuple[Video, ...]:
-        """The videos of a partition that have no frames here, in its order."""
+        """Return the videos of a partition that have no frames here, in its order."""
         present = {
             f"{class_name}/{name}"
             for class_name in sorted({video.class_name for video in partition.videos})
@@ -131,14 +131,14 @@ class FrameStore:
         )
 
     def digest(self, partition: Partition) -> str:
-        """Return what names the frames of a partition's videos, in its order: sixteen hexadecimal digits.
+        """Return the digest of the frames of a partition's videos, in its order: sixteen hexadecimal digits.
 
-        A video counts by the digest of its frames, so that neither packing them nor another place or another extraction
-        with the same result changes anything. Where frames of another tool were read for it, which earlier versions
-        knew by three sizes, the digits stand behind `BY_CONTENT`.
+        It depends on the digests of the videos' frames, and therefore changes neither with packing, nor with the place,
+        nor with another extraction of the same result. If frames of another tool were read for it, which earlier
+        versions identified by three sizes, the prefix `BY_CONTENT` is added.
 
         Raises:
-            DataError: a frame is not there.
+            DataError: a frame is missing.
         """
         digests, foreign = self._digests(partition.videos)
         identities = [digests.get(video, "missing") for video in partition.videos]
@@ -146,33 +146,33 @@ class FrameStore:
         return f"{BY_CONTENT}{name}" if foreign else name
 
     def digests(self, videos: Iterable[Video], *, on_video: Callable[[], None] = lambda: None) -> dict[Video, str]:
-        """Return the digest of the frames of each video that has some; equal ones are copies of one another.
+        """Return the digest of the frames of each video that has frames; equal digests mean copies.
 
         Args:
             on_video: called for each video of another tool whose frames were read (`hcl.frames.digests`).
 
         Raises:
-            DataError: a frame is not there.
+            DataError: a frame is missing.
         """
         return self._digests(videos, on_video)[0]
 
     def _digests(
         self, videos: Iterable[Video], on_video: Callable[[], None] = lambda: None
     ) -> tuple[dict[Video, str], dict[str, FrameFolder]]:
-        found, foreign = {}, {}
+        digests, foreign = {}, {}
         for video in videos:
             record = self._records.get(video.key)
             if record is not None and record.status == "ok" and record.digest:
-                found[video] = record.digest
+                digests[video] = record.digest
             elif isinstance(source := self._source(video), PackedVideo):
-                found[video] = source.digest
+                digests[video] = source.digest
             elif source.n_frames:
                 foreign[video.key] = source
         by_content = content_digests(self.images_root, foreign, on_video=on_video)
-        return found | {Video(*key.split("/", 1)): digest for key, digest in by_content.items()}, foreign
+        return digests | {Video(*key.split("/", 1)): digest for key, digest in by_content.items()}, foreign
 
     def _source(self, video: Video) -> FrameFolder | PackedVideo:
-        """Where a video's frames lie."""
+        """Return the folder or the packed copy that holds a video's current frames."""
         record, packed = self._records.get(video.key), self._packed_of(video)
         if record is not None and record.status == "ok":
             is_packed = packed is not None and is_current(packed, record)
@@ -187,7 +187,7 @@ class FrameStore:
         return max(factor for factor in _MODES if factor == 1 or min(record.width, record.height) >= factor * min_side)
 
     def _folder(self, video: Video) -> Path:
-        """Return where a video's frames lie, or would; another tool may have spelled the name otherwise."""
+        """Return the folder of a video's frames, existing or not, also under another tool's spelling of the name."""
         path = self.images_root / video.class_name / video.name
         record = self._records.get(video.key)
         if record is not None and record.status == "ok":
@@ -204,7 +204,7 @@ class FrameStore:
         return self._packed[alike[0]] if len(alike) == 1 else None
 
     def _is_respelled(self, video: Video) -> bool:
-        """Return whether there is something under another spelling of a name that is not there itself."""
+        """Return true if a video is present only under another spelling of its name."""
         folder = self._folder(video)
         is_there = folder.is_dir() and folder != self.images_root / video.class_name / video.name
         return is_there or self._packed_of(video) is not None
@@ -224,15 +224,16 @@ class FrameStore:
 
 
 def is_current(packed: PackedVideo, record: VideoRecord | None) -> bool:
-    """Whether a packed copy is what the manifest tells of; a video that was extracted again since has its new frames
-    in a folder, and one that turned out broken has none."""
+    """Return true if a packed copy agrees with the manifest.
+
+    It does not if the video was extracted again (its new frames are in a folder) or has turned out broken."""
     if record is None or record.status == "missing":  # frames of another tool
         return True
     return record.status == "ok" and packed.n_frames == record.n_frames and record.digest in ("", packed.digest)
 
 
 def packed_keys(images_root: Path) -> frozenset[str]:
-    """`class/video` of all whose frames lie in shards. Raises DataError or StorageError for what is damaged."""
+    """Return `class/video` of all current packed videos. Raises DataError or StorageError for a damaged file."""
     packed = packed_videos(images_root)
     records = read_manifest(images_root) if packed else {}
     return frozenset(key for key, copy in packed.items() if is_current(copy, records.get(key)))

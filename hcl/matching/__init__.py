@@ -1,1 +1,1 @@
-"""Similarities of query and support clips: global, temporal, spatial, and rivals."""
+"""Compute similarities of query and support clips: HCL's global, temporal and spatial ones, and other matchers."""

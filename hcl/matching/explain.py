@@ -1,4 +1,4 @@
-"""What a similarity rests on: the tuples and patches of a query and a support clip that were matched."""
+"""Explain a similarity by the tuples and patches of a query and a support clip that were matched."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hcl.models.tuples import tuple_frames
 
 @dataclass(frozen=True)
 class TuplePair:
-    """A kept tuple of the query and the support tuple that it matched, as frame indices.
+    """Hold a kept tuple of the query and the support tuple that it matched, as frame indices.
 
     Attributes:
         similarity: inner product of the two tuples' features, which are unit vectors.
@@ -30,12 +30,12 @@ class TuplePair:
 
 @dataclass(frozen=True)
 class PairMatch:
-    """What the temporal and the spatial level of one pair of clips look at, for one tuple size.
+    """Hold the tuples and patches that the temporal and the spatial level compare in a pair of clips, for a tuple size.
 
     Attributes:
-        tuples: best first; the spatial level looks into the first `ranks` of them.
-        query_patches, support_patches: how often a patch was kept, as a share of the ranks. A support patch can be
-            the best match of several query patches, so that its share can exceed 1.
+        tuples: the matched tuples, best first; the spatial level compares patches of the first `ranks`.
+        query_patches, support_patches: number of times that a patch was kept, divided by the ranks. A support patch can
+            be the best match of several query patches, so that its share can exceed 1.
     """
 
     tuples: tuple[TuplePair, ...]
@@ -54,7 +54,7 @@ def explain_pair(
     top_patches: int,
     zoom_ranks: int,
 ) -> dict[int, PairMatch]:
-    """By tuple size, what was matched between one query clip and one support clip.
+    """Return the matched tuples and patches of one query clip and one support clip, by tuple size.
 
     Args:
         query, support: features of a single clip each.
@@ -69,7 +69,7 @@ def explain_pair(
 
 
 def patch_boxes(rows: int, columns: int, n_patches: int) -> list[tuple[float, float, float, float]]:
-    """Where each patch lies on its frame: left, top, width, height as shares of the side.
+    """Return the box of each patch on its frame: left, top, width, height as shares of the side.
 
     Args:
         n_patches: rows * columns, or more with the scales of `hcl.models.tuples.multi_scale_patches`.

@@ -1,4 +1,4 @@
-"""The similarities of query clips and support clips, every pair of them: what a score table is filled with."""
+"""Compute the similarities of all pairs of query clips and support clips, which fill a score table."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ def score_pairs(
     chunk_size: int = 16,
     precision: str = "float32",
 ) -> dict[str, Float[Tensor, "query support"]]:
-    """`global` (inner products) and, per size and metric, `temporal_<metric>_<size>` and `spatial_<metric>_<size>`.
+    """Return `global` (inner products), `temporal_<metric>_<size>` and `spatial_<metric>_<size>` for all pairs.
 
     The choice of tuples and patches does not depend on the metric, so several metrics cost little more than one.
 
     Args:
-        zoom_ranks: kept tuples that the spatial level looks into.
-        swap_axes: deviation 5; then the supports must be those of one episode.
-        misplaced_semantics: deviation 7: per tuple size the embeddings of the batch rows that the release takes.
+        zoom_ranks: number of best tuple matches whose patches the spatial level compares.
+        swap_axes: reproduce deviation 5; the supports must then be those of one episode.
+        misplaced_semantics: reproduce deviation 7 with the embeddings of the release's batch rows, per tuple size.
         chunk_size: query clips and support clips matched at a time.
-        precision: `bfloat16` chooses patches by products of rounded numbers; what is chosen is compared in float32.
+        precision: `bfloat16` chooses patches by products of rounded numbers; chosen patches are compared in float32.
     """
     columns = len(support) if swap_axes or misplaced_semantics is not None else chunk_size
     table = {"global": global_similarity(query.clip, support.clip)}
@@ -85,7 +85,7 @@ def score_pairs(
 
 
 def _match_patches(query: Tensor, support: Tensor, match: TupleMatch, *, precision: str, **zoom: Any) -> PatchMatch:
-    """The kept patches, by the way that suits the device."""
+    """Return the kept patches by the method that is faster on the device."""
     is_rounded = precision == "bfloat16"
     if query.is_cuda:
         with rounded_products() if is_rounded else nullcontext():
@@ -95,7 +95,7 @@ def _match_patches(query: Tensor, support: Tensor, match: TupleMatch, *, precisi
 
 
 def _full(patches: Tensor) -> Tensor:
-    """At least single precision; features may be kept in half of it."""
+    """Convert half precision, in which features may be stored, to single precision."""
     return patches.float() if patches.dtype == torch.float16 else patches
 
 
@@ -108,7 +108,7 @@ def _weight(
     ranks: int,
     misplaced: Tensor | None,
 ) -> Float[Tensor, "query support rank place"] | None:
-    """What class-name embeddings do to the query's patches: the support's own, or the misplaced ones (deviation 7)."""
+    """Return the weights of the query's patches by class-name embeddings: the support's, or misplaced (deviation 7)."""
     if misplaced is None and support.semantics is None:
         return None
     embeddings = support.semantics[level][None] if misplaced is None else misplaced[:, None]  # type: ignore[index]

@@ -1,6 +1,6 @@
-"""Class names in the spatial matching: which of a query's patches a class-name embedding asks for.
+"""Weight a query's patches in the spatial matching by class-name embeddings (METHOD "Semantic branch").
 
-METHOD "Semantic branch". The weights multiply patch affinities before the best patches are chosen.
+The weights multiply patch affinities before the best patches are chosen.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ def pair_weights(
     size: int,
     ranks: int,
 ) -> Float[Tensor, "query support rank place"]:
-    """Softmax over the patches of each kept query tuple of their inner product with an embedding.
+    """Return, for each kept query tuple, the softmax over its patches of their inner products with an embedding.
 
     Args:
-        embeddings: one a query (training, where its class is known) or one a support (test).
+        embeddings: one for each query (in training, where its class is known) or one for each support (at test).
     """
     flat = patches.flatten(1, 2)
     n_queries, n_supports = match.query.shape[:2]
@@ -34,14 +34,14 @@ def pair_weights(
 
 
 def misplaced_training_weights(weights: Float[Tensor, "query support rank place"]) -> Tensor:
-    """Deviation 18: the patches chosen for support 0 weigh all supports."""
+    """Reproduce deviation 18: the weights of support 0 apply to all supports."""
     return weights[:, :1].expand_as(weights)
 
 
 def misplaced_test_weights(weights: Float[Tensor, "query support rank place"]) -> Tensor:
-    """Deviation 7: at rank k the patches chosen for support k weigh all supports.
+    """Reproduce deviation 7: at rank k the weights of support k apply to all supports.
 
-    Raises ValueError where an episode has fewer supports than ranks, as the release does.
+    Raises ValueError if an episode has fewer supports than ranks, as the release does.
     """
     n_supports, n_ranks = weights.shape[1:3]
     if n_supports < n_ranks:

@@ -1,8 +1,8 @@
-"""Zoom-in matching of query and support clips: global, temporal and spatial similarity, and their fusion.
+"""Match query and support clips by zooming in: global, temporal and spatial similarity, and their fusion.
 
-Pure functions of features, the same ones for training and evaluation (METHOD "Zoom-in matching"). What is chosen
-(tuples, patches) is found without gradients; what is compared are means of the chosen features, written as products
-of counts and features, so that no chosen feature is ever copied for the gradient.
+All functions are pure and serve training and evaluation alike (METHOD "Zoom-in matching"). Tuples and patches are
+chosen without gradients; means of the chosen features are compared, computed as products of counts and features, so
+that no chosen feature is copied for the gradient.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Level = Float[Tensor, "*pair"] | Float[np.ndarray, "*pair"]
 
 @dataclass(frozen=True)
 class TupleMatch:
-    """The kept tuple pairs of each (query, support) pair, best first, as tuple indices."""
+    """Hold the kept tuple pairs of each (query, support) pair, best first, as tuple indices."""
 
     query: Int[Tensor, "query support rank"]
     support: Int[Tensor, "query support rank"]
@@ -34,7 +34,7 @@ class TupleMatch:
 
 @dataclass(frozen=True)
 class PatchMatch:
-    """How often each patch of a clip was kept: counts over (frame, patch), summed over the zoomed ranks."""
+    """Count the times that each patch of a clip was kept, over (frame, patch), summed over the zoomed ranks."""
 
     query: Float[Tensor, "query support place"]
     support: Float[Tensor, "query support place"]
@@ -56,14 +56,15 @@ def match_tuples(
     same: Int[Tensor, "query"] | None = None,
     swap_axes: bool = False,
 ) -> TupleMatch:
-    """For each query tuple its best support tuple; the `top` query tuples that match best, in falling order.
+    """Find the best support tuple of each query tuple, and keep the `top` best matches in falling order.
 
     Tuple features are unit vectors, so the inner product and the negative squared distance choose the same. Ties go
-    to the lower index. Fewer tuples than `top`: all are kept.
+    to the lower index. If there are fewer tuples than `top`, all are kept.
 
     Args:
-        same: the support that is the query itself. Its tuples tie at 1: said exactly, so that rounding does not choose.
-        swap_axes: reproduce deviation 5: the (support, tuple) axes are re-read as (tuple, support).
+        same: index of the support that is the query itself. Equal tuples have similarity 1, which is set exactly, so
+            that rounding does not decide between them.
+        swap_axes: reproduce deviation 5: the (support, tuple) axes are reinterpreted as (tuple, support).
     """
     affinity = query.flatten(0, 1) @ support.flatten(0, 1).T
     axes = "(q a) (b s) -> q s a b" if swap_axes else "(q a) (s b) -> q s a b"
@@ -81,7 +82,7 @@ def match_tuples(
 def temporal_means(
     query: Float[Tensor, "query tuple dim"], support: Float[Tensor, "support tuple dim"], match: TupleMatch
 ) -> tuple[Float[Tensor, "query support dim"], Float[Tensor, "query support dim"]]:
-    """Means of the kept query tuples and of the support tuples that they matched."""
+    """Return the means of the kept query tuples and of the support tuples that they matched."""
     kept = match.query.shape[-1]
     x = torch.einsum("qsn,qnd->qsd", _counts(match.query, query) / kept, query)
     y = torch.einsum("qsn,snd->qsd", _counts(match.support, support) / kept, support)
@@ -99,10 +100,10 @@ def match_patches(
     top: int,
     weight: Float[Tensor, "query support rank place"] | None = None,
 ) -> PatchMatch:
-    """Zoom into the `ranks` best tuple pairs: the `top` query patches that match best, with their support patches.
+    """Keep the `top` best-matching query patches with their support patches in each of the `ranks` best tuple pairs.
 
     Args:
-        size: frames of a tuple.
+        size: number of frames in a tuple.
         weight: multiplies each query patch's affinities (see `hcl.matching.semantic.pair_weights`).
     """
     n_frames, n_patches = query.shape[1:3]
@@ -121,14 +122,14 @@ def match_patches(
         best, support_patch = affinity.max(dim=-1)
         query_patch = _top_indices(best, top)
         support_patch = support_patch.gather(-1, query_patch)
-        one = query_counts.new_ones(()).expand(query_patch.shape)
-        query_counts.scatter_add_(-1, query_place.gather(-1, query_patch), one)
-        support_counts.scatter_add_(-1, support_place.gather(-1, support_patch), one)
+        count = query_counts.new_ones(()).expand(query_patch.shape)
+        query_counts.scatter_add_(-1, query_place.gather(-1, query_patch), count)
+        support_counts.scatter_add_(-1, support_place.gather(-1, support_patch), count)
     return PatchMatch(query_counts, support_counts, kept=ranks * min(top, size * n_patches))
 
 
 def tuple_places(tuples: Int[Tensor, "*pair"], n_frames: int, n_patches: int, size: int) -> Int[Tensor, "*pair place"]:
-    """Flat (frame, patch) indices of the patches of each tuple's frames, frame by frame."""
+    """Return flat (frame, patch) indices of the patches of each tuple's frames, frame by frame."""
     patch = torch.arange(n_patches, device=tuples.device)
     frames = tuple_frames(n_frames, size, tuples.device)[tuples]
     return (frames[..., None] * n_patches + patch).flatten(-2)
@@ -139,7 +140,7 @@ def spatial_means(
     support: Float[Tensor, "support frame patch dim"],
     match: PatchMatch,
 ) -> tuple[Float[Tensor, "query support dim"], Float[Tensor, "query support dim"]]:
-    """Means of the kept query patches and of the support patches that they matched, over all zoomed ranks."""
+    """Return the means of the kept query patches and of their matched support patches, over all zoomed ranks."""
     x = torch.einsum("qsn,qnd->qsd", match.query / match.kept, query.flatten(1, 2))
     y = torch.einsum("qsn,snd->qsd", match.support / match.kept, support.flatten(1, 2))
     return x, y
@@ -148,9 +149,10 @@ def spatial_means(
 def compare(
     x: Float[Tensor, "*#pair dim"], y: Float[Tensor, "*#pair dim"], metric: str, *, renormalise: bool = False
 ) -> Float[Tensor, "..."]:
-    """Inner product (`cosine`) or negative squared distance (`euclidean`) of two means.
+    """Return the inner product (`cosine`) or the negative squared distance (`euclidean`) of two means.
 
-    renormalise: make the means unit vectors first; the release does not, so their spread carries weight.
+    Args:
+        renormalise: make the means unit vectors first; the release does not, so that their length has an effect.
     """
     if renormalise:
         x, y = torch.nn.functional.normalize(x, dim=-1), torch.nn.functional.normalize(y, dim=-1)
@@ -167,7 +169,7 @@ def fuse(global_: Level, temporal: Level, spatial: Level, sigmas: Mapping[str, f
 
 
 def _top_indices(values: Tensor, top: int) -> Tensor:
-    """Indices of the largest values of the last axis, falling; a stable sort, so that ties keep their order."""
+    """Return indices of the largest values of the last axis in falling order; a stable sort keeps the order of ties."""
     return values.sort(dim=-1, descending=True, stable=True).indices[..., :top]
 
 

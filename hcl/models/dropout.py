@@ -1,8 +1,8 @@
-"""Dropout that is a function of what names it: a clip's key and a place in the model say which values fall out.
+"""Drop values as a pure function of a clip's key and the place of the dropout in the model.
 
-torch's own dropout takes its numbers from a generator, so that they depend on the number of workers, on the processor
-and on everything that was drawn before. Here the bits are a hash of (key, place, number of the value), in integers: the
-same on every processor, in every order, and again where a part is computed a second time.
+torch's own dropout draws its numbers from a generator, so that they depend on the number of workers, on the device and
+on all earlier draws. Here the bits are an integer hash of (key, place, index of the value): they are the same on every
+device, in every order, and when activation checkpointing computes a part a second time.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-_WORD, _BITS = 4, 16  # values that share a word of 64 bits, and the bits of each
-# SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"), its constants signed.
+_WORD, _BITS = 4, 16  # values in a word of 64 bits, and the bits of each
+# SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"); signed constants.
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64
 _ROUNDS = ((30, 0xBF58476D1CE4E5B9 - 2**64), (27, 0x94D049BB133111EB - 2**64), (31, 1))
-_WORDS_ON_CPU, _WORDS_ON_GPU = 2**15, 2**23  # hashed at a time: what stays in a processor's cache, and 64 MiB
+_WORDS_ON_CPU, _WORDS_ON_GPU = 2**15, 2**23  # hashed at a time: fits a CPU's cache; 64 MiB
 
 
 def dropped(
     x: Float[Tensor, "clip *value"], keys: Int[Tensor, "clip"], place: int, rate: float
 ) -> Float[Tensor, "clip *value"]:
-    """Set a share of each clip's values to 0 and scale the others, so that the mean stays.
+    """Set a share of each clip's values to 0 and scale the others to keep the expected value.
 
     Args:
-        keys: name the draws of each clip; see `hcl.clips.batches.draw_key`.
-        place: numbers the dropout within the model.
-        rate: the share, in steps of 1 / 65536.
+        keys: the seed of each clip's draws; see `hcl.clips.batches.draw_key`.
+        place: index of the dropout within the model.
+        rate: the share of dropped values, rounded to steps of 1 / 65536.
     """
     if not (n_dropped := _in_steps(rate)):
         return x
@@ -35,7 +35,7 @@ def dropped(
 
 
 def kept(keys: Int[Tensor, "clip"], place: int, n: int, rate: float) -> Bool[Tensor, "clip n"]:
-    """Return which of the first `n` values of each clip stay."""
+    """Return a mask of the values to keep among the first `n` values of each clip."""
     return torch.ops.hcl.kept(keys, place, n, _in_steps(rate))
 
 
@@ -43,8 +43,8 @@ def _in_steps(rate: float) -> int:
     return min(round(rate * 2**_BITS), 2**_BITS - 1)
 
 
-# An operator of its own: torch.compile calls it as it is (a compiler may take overflow, which is meant here, for
-# undefined), and a dry run needs no values to know the shape.
+# A custom operator, because torch.compile calls it unchanged (a compiler may treat the intended integer overflow as
+# undefined behaviour) and because a dry run gets its shape without values.
 @torch.library.custom_op(
     "hcl::kept", mutates_args=(), schema="(Tensor keys, int place, int n, int n_dropped) -> Tensor"
 )
@@ -56,7 +56,7 @@ def _kept(keys: Tensor, place: int, n: int, n_dropped: int) -> Tensor:
     together = max(1, (_WORDS_ON_CPU if keys.device.type == "cpu" else _WORDS_ON_GPU) // max(1, n_words))
     for rows, begin in zip(mask.split(together), begins.split(together), strict=True):
         words = _mixed(begin[:, None] + counter)
-        # The lowest signed number of 16 bits is 0 here: of 65536 equally likely ones the n_dropped lowest fall out.
+        # The 16-bit values are signed and uniform: the n_dropped lowest of the 65536 are dropped.
         torch.ge(words.view(torch.int16)[:, :n], n_dropped - 2 ** (_BITS - 1), out=rows)
     return mask
 
@@ -67,11 +67,11 @@ def _(keys: Tensor, place: int, n: int, n_dropped: int) -> Tensor:
 
 
 def _mixed(words: Tensor) -> Tensor:
-    """SplitMix64's finaliser, in place."""
+    """Apply SplitMix64's finaliser in place."""
     shifted = torch.empty_like(words)
     for bits, factor in _ROUNDS:
         torch.bitwise_right_shift(words, bits, out=shifted)
-        words.bitwise_xor_(shifted.bitwise_and_(2 ** (64 - bits) - 1))  # the shift fills with the sign
+        words.bitwise_xor_(shifted.bitwise_and_(2 ** (64 - bits) - 1))  # masks the sign bits that the shift fills in
         if factor != 1:
             words.mul_(factor)
     return words

@@ -1,6 +1,6 @@
-"""Patch grids to tokens: projection, position embedding and a transformer over all frames and patches.
+"""Turn patch grids into tokens by a projection, position embeddings and a transformer over all frames and patches.
 
-METHOD "Features" 2 to 4. The position embedding is added to queries and keys of each attention, never to values.
+See METHOD "Features" 2 to 4. The position embedding is added to queries and keys of each attention, never to values.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from torch.nn import functional
 from hcl.models.dropout import dropped
 
 LAYER_NORM_EPS = 1e-5
-"""Of the transformer's own layer norms; those of the matching heads use `hcl.models.hcl.HEAD_NORM_EPS`."""
+"""Epsilon of the transformer's layer norms; the matching heads use `hcl.models.hcl.HEAD_NORM_EPS`."""
 
 
 class LearnedPositions(nn.Module):
-    """Position tables, initialised uniform(0, 1): (temporal,) column and row parts side by side.
+    """Embed positions by learnt tables, initialised uniform(0, 1): (temporal,) column and row parts side by side.
 
     Args:
-        d_model: width of the embedding; with time its thirds are d - 2*(d//3), d//3, d//3, without d/2 each.
-        max_positions: rows of each table: the most frames and the largest grid side.
-        temporal: whether frames have an embedding of their own (`3d_learned`).
+        d_model: width of the embedding, divided into d - 2*(d//3), d//3, d//3 with time and d/2, d/2 without.
+        max_positions: rows of each table: the maximum of the number of frames and the grid's sides.
+        temporal: embed the frame's number as well (`3d_learned`).
     """
 
     def __init__(self, d_model: int, max_positions: int, *, temporal: bool):
@@ -38,7 +38,7 @@ class LearnedPositions(nn.Module):
             nn.init.uniform_(table.weight)  # type: ignore[arg-type]
 
     def forward(self, frames: int, rows: int, columns: int) -> Float[Tensor, "token dim"]:
-        """Raises ValueError where a table has too few rows."""
+        """Return the embedding of each token. Raises ValueError if a table has too few rows."""
         if max(frames, rows, columns) > self.row.num_embeddings:
             raise ValueError(
                 f"{frames} frames of {rows} x {columns} patches need max_positions >= {max(frames, rows, columns)}, "
@@ -54,7 +54,7 @@ class LearnedPositions(nn.Module):
 
 
 class SinePositions(nn.Module):
-    """Sines and cosines of row and column, normalised to 2 pi, at geometric wavelengths; they repeat over time."""
+    """Embed row and column, normalised to 2 pi, by sines and cosines of geometric wavelengths, equal for all frames."""
 
     def __init__(self, d_model: int):
         super().__init__()
@@ -81,23 +81,23 @@ class SinePositions(nn.Module):
 
 
 def make_positions(kind: str, d_model: int, max_positions: int) -> nn.Module:
-    """The module of `3d_learned`, `2d_learned` or `2d_sine`: (frames, rows, columns) -> (token, d_model)."""
+    """Build the module of `3d_learned`, `2d_learned` or `2d_sine`: (frames, rows, columns) -> (token, d_model)."""
     if kind == "2d_sine":
         return SinePositions(d_model)
     return LearnedPositions(d_model, max_positions, temporal=kind == "3d_learned")
 
 
 Draws = Int[Tensor, "clip"] | None
-"""A key for each clip, which says what drops out of it (`hcl.models.dropout`); None where nothing does."""
+"""Key of each clip's dropout draws (`hcl.models.dropout`); None means no dropout."""
 
-_PLACES = 4  # of dropout in a layer: attention weights, what attention gives, hidden units, what they give
+_PLACES = 4  # dropouts in a layer: attention weights, attention output, hidden units, output
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention and feed-forward with residuals, normalised after each (default) or before.
+    """Apply self-attention and a feed-forward network with residuals, normalised after each (default) or before.
 
     Args:
-        number: of the layer in its encoder: each layer drops out other values.
+        number: index of the layer in its encoder, so that each layer drops different values.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class EncoderLayer(nn.Module):
     def forward(
         self, x: Float[Tensor, "clip token dim"], positions: Float[Tensor, "token dim"], draws: Draws = None
     ) -> Float[Tensor, "clip token dim"]:
-        """Raises ValueError where values are to drop out and `draws` does not say which."""
+        """Return the layer's output. Raises ValueError if dropout is active and `draws` is None."""
         if not (self.training and self.rate):
             draws = None
         elif draws is None:
@@ -134,7 +134,7 @@ class EncoderLayer(nn.Module):
     def _attend_with_dropout(
         self, placed: Float[Tensor, "clip token dim"], x: Float[Tensor, "clip token dim"], draws: Draws
     ) -> Float[Tensor, "clip token dim"]:
-        """Compute what `nn.MultiheadAttention` does, which would draw from torch's generator."""
+        """Compute the attention of `nn.MultiheadAttention` with our dropout instead of torch's generator."""
         attention = self.attention
         weights, biases = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
         query, key, value = (
@@ -154,11 +154,11 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Grids of backbone features (clip, frame, channel, row, column) -> tokens (clip, frame, patch, d_model).
+    """Turn grids of backbone features (clip, frame, channel, row, column) into tokens (clip, frame, patch, d_model).
 
     Args:
         channels: channels of the backbone's grid.
-        n_layers: 0 leaves tokens that never look at each other, and no position embedding.
+        n_layers: with 0 there is neither attention between tokens nor a position embedding.
         dim_feedforward: width inside each layer; the release uses the backbone's channels.
         The rest as in `hcl.config.Model`.
     """
@@ -191,7 +191,7 @@ class Encoder(nn.Module):
     def forward(
         self, grids: Float[Tensor, "clip frame channel row column"], draws: Draws = None
     ) -> Float[Tensor, "clip frame patch dim"]:
-        """Raises ValueError as `EncoderLayer`."""
+        """Return the tokens. Raises ValueError as `EncoderLayer` does."""
         _, frames, _, rows, columns = grids.shape
         x = self.input_proj(rearrange(grids, "v t c y x -> v (t y x) c"))
         if self.positions is not None:

@@ -1,4 +1,4 @@
-"""From clips to tokens, and from tokens to matching features."""
+"""Encode clips into tokens, and tokens into matching features."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def encode(
     processes: int = 0,
     precision: str = "float32",
 ) -> tuple[Float[Tensor, "clip ..."], int]:
-    """Tokens of some clips in float32, or what another model keeps of them, and the rows of their patch grid."""
+    """Return tokens of some clips in float32 (pooled features for `PooledModel`) and the rows of their patch grid."""
     model.eval()
     loader = DataLoader(dataset, sampler=list(draws), batch_size=batch_size, num_workers=processes)  # type: ignore[arg-type]
     tokens, rows = [], 0
@@ -49,10 +49,10 @@ def features_of(
     project: bool,
     embeddings: Float[Tensor, "clip embedding"] | None = None,
 ) -> ClipFeatures:
-    """Matching features of many clips, a few at a time; not for heads that mix clips."""
+    """Compute the matching features of many clips in small groups; heads that mix clips must not be passed here."""
     names = [None] * len(tokens) if embeddings is None else embeddings.to(tokens.device).split(_HEAD_CLIPS)
     parts = [
-        heads(part, rows, project=project, embeddings=of_part)
-        for part, of_part in zip(tokens.split(_HEAD_CLIPS), names, strict=False)
+        heads(part, rows, project=project, embeddings=part_names)
+        for part, part_names in zip(tokens.split(_HEAD_CLIPS), names, strict=False)
     ]
     return concatenate(parts)

@@ -1,4 +1,4 @@
-"""The features of clips that matching compares, and their form as named tensors, which are sent and stored."""
+"""Convert `ClipFeatures` to named tensors and back, for transport between processes and for files."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def concatenate(parts: Sequence[ClipFeatures]) -> ClipFeatures:
 
 
 def pack(features: ClipFeatures, *, half: bool = False) -> dict[str, Tensor]:
-    """Return the features as named tensors; patches that serve several tuple sizes are kept once.
+    """Return features as named tensors; a tensor shared by several tuple sizes is kept once.
 
     Args:
-        half: keep patches in half precision: they are all but a few hundredths of the bytes.
+        half: store patches, which take nearly all of the bytes, in half precision.
     """
     named = {"clip": features.clip}
     for level, patches in enumerate(features.patches):
@@ -71,7 +71,7 @@ def pack(features: ClipFeatures, *, half: bool = False) -> dict[str, Tensor]:
 
 
 def unpack(named: Mapping[str, Tensor]) -> ClipFeatures:
-    """Return the features that `pack` named."""
+    """Return the features from the tensors of `pack`."""
     levels = range(sum(name.startswith("tuples-") for name in named))
     semantics = tuple(named[f"semantics-{level}"] for level in levels if f"semantics-{level}" in named)
     patches = tuple(named.get(f"patches-{level}", named["patches-0"]) for level in levels)

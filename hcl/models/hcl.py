@@ -1,4 +1,4 @@
-"""The model: clips to features, with every learnt parameter of the method.
+"""Define the HCL model, which turns clips into features and holds every learnt parameter of the method.
 
 The steps after it are pure functions of `hcl.models.features.ClipFeatures`: `hcl.matching.similarity`,
 `hcl.training.losses` and `hcl.evaluation.scores`.
@@ -19,18 +19,18 @@ from hcl.models.precision import in_full_precision
 from hcl.models.tuples import concatenated_frames, multi_scale_patches
 
 HEAD_NORM_EPS = 1e-12
-"""Of the layer norms in the matching heads, as released."""
+"""Epsilon of the layer norms in the matching heads, as released."""
 
 
 class MatchingHeads(nn.Module):
-    """Tokens (clip, frame, patch, dim) to `ClipFeatures` (METHOD "Features" 6 and "Zoom-in matching").
+    """Turn tokens (clip, frame, patch, dim) into `ClipFeatures` (METHOD "Features" 6 and "Zoom-in matching").
 
     Args:
-        tuple_sizes: the sizes matched; each has a linear layer of its own.
+        tuple_sizes: the sizes of the tuples to match; each size has its own linear layer.
         embedding_dim: width of class-name embeddings; None leaves the semantic branch out.
-        learn_semantics: false freezes the embeddings' projection, which learns through the spatial cycle term alone
-            and would otherwise be waited for by data parallelism.
-        temporal_projection: the older release trained without `temporal_linear`.
+        learn_semantics: false freezes the embeddings' projection. Only the spatial cycle term gives it gradients, and
+            without them DDP would wait for it.
+        temporal_projection: false leaves out `temporal_linear`, without which the older release was trained.
         global_pooling, multi_scale, reproject_per_size, mix_scales: as in `hcl.config.Matching`.
     """
 
@@ -69,7 +69,8 @@ class MatchingHeads(nn.Module):
         project: bool = True,
         embeddings: Float[Tensor, "clip embedding"] | None = None,
     ) -> ClipFeatures:
-        """
+        """Compute the matching features of clips.
+
         Args:
             rows: rows of the patch grid.
             project: apply the learnt projections; false is the release's test path (deviation 4).
@@ -99,7 +100,7 @@ class MatchingHeads(nn.Module):
         )
 
     def _clip(self, tokens: Tensor, patches: Tensor) -> Tensor:
-        """What the global level compares; side by side, tokens stand in place and are not projected."""
+        """Compute the features of the global level: a mean of patches, or unprojected tokens side by side."""
         if self.global_pooling == "mean":
             return patches.mean(dim=(1, 2))
         placed = tokens if self.global_pooling == "patches" else tokens.mean(dim=2)
@@ -113,13 +114,13 @@ class MatchingHeads(nn.Module):
 
 
 class HCL(OnBackbone):
-    """Frames to tokens, class logits and matching features.
+    """Turn frames into tokens, class logits and matching features.
 
     Args:
         backbone: see `hcl.models.backbone`.
-        encoder: from the backbone's grid to tokens of width d_model.
-        heads: from tokens to features.
-        n_classes: training classes of the classification term.
+        encoder: turns the backbone's grid into tokens of width d_model.
+        heads: turn tokens into features.
+        n_classes: number of training classes, for the classification term.
         frozen_stages, batch_norm: see `hcl.models.backbone.OnBackbone`.
     """
 
@@ -140,11 +141,11 @@ class HCL(OnBackbone):
     def tokens(
         self, clips: Num[Tensor, "clip frame channel _height _width"], draws: Draws = None
     ) -> tuple[Float[Tensor, "clip frame patch dim"], int]:
-        """The encoder's tokens, and the rows of their patch grid.
+        """Return the encoder's tokens and the rows of their patch grid.
 
         Args:
-            clips: frames (uint8, or float and normalised), or what the backbone's frozen stages have made of them.
-            draws: in training with dropout.
+            clips: frames (uint8, or float and normalised), or the cached output of the backbone's frozen stages.
+            draws: keys of the clips, required in training with dropout.
         """
         grids = self.grids(clips)
         return self.encoder(grids, draws), grids.shape[-2]
@@ -155,9 +156,9 @@ class HCL(OnBackbone):
         embeddings: Tensor | None = None,
         draws: Draws = None,
     ) -> tuple[ClipFeatures, Float[Tensor, "clip class"]]:
-        """Features and logits of clips as training sees them; `clips` and `draws` as in `tokens`.
+        """Return features and logits of clips for training; `clips` and `draws` as in `tokens`.
 
-        Under autocast the tokens alone are computed in its precision, as they are at test.
+        Under autocast only the tokens are computed in its precision, as in evaluation.
         """
         tokens, rows = self.tokens(clips, draws)
         with in_full_precision(tokens.device):

@@ -1,4 +1,4 @@
-"""The model of every regime but `hcl`: backbone, encoder where asked for, and a head that compares pooled features."""
+"""Define the model of every regime but `hcl`: a backbone, an optional encoder and a head that compares features."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from hcl.models.encoder import Draws, Encoder
 from hcl.models.precision import in_full_precision
 
 Pooled = Float[Tensor, "clip ..."]
-"""What a head compares of each clip: a vector, or a map for RelationNet."""
+"""Pooled features of each clip: a vector, or a map for RelationNet."""
 
 
 class PooledModel(OnBackbone):
-    """Clips to scores of an episode or to logits of the training classes.
+    """Turn clips into scores of an episode or into logits of the training classes.
 
     Args:
         backbone: see `hcl.models.backbone`.
-        encoder: tokens are pooled instead of the backbone's grids; None as released.
+        encoder: its tokens are pooled; with None, as released, the backbone's grids are pooled.
         head: a module of `hcl.models.baselines`.
         frozen_stages, batch_norm: see `hcl.models.backbone.OnBackbone`.
     """
@@ -37,16 +37,16 @@ class PooledModel(OnBackbone):
     ):
         super().__init__(backbone, frozen_stages=frozen_stages, batch_norm=batch_norm)
         self.encoder = encoder
-        self.head: Any = head  # no class of its own: `pool`, and `classify` or a call, are all that is asked of it
+        self.head: Any = head  # any module with `pool` and with `classify` or a call
 
     def tokens(
         self, clips: Num[Tensor, "clip frame channel _height _width"], draws: Draws = None
     ) -> tuple[Pooled, int]:
-        """All that the head needs of each clip, to be kept for any number of episodes, and the rows of the grid.
+        """Return the pooled features of each clip, which serve any number of episodes, and the rows of the grid.
 
         Args:
-            clips: frames, or what the backbone's frozen stages have made of them.
-            draws: in training with dropout in the encoder.
+            clips: frames, or the cached output of the backbone's frozen stages.
+            draws: keys of the clips, required in training with dropout in the encoder.
         """
         grids = self.grids(clips)
         rows = grids.shape[-2]
@@ -55,7 +55,7 @@ class PooledModel(OnBackbone):
         return self.head.pool(grids), rows
 
     def scores(self, pooled: Pooled, way: int, shot: int) -> Float[Tensor, "query way"]:
-        """Of an episode's clips: support class by class, then the queries."""
+        """Return the scores of an episode's clips, ordered as the support set class by class, then the queries."""
         support, query = pooled[: way * shot], pooled[way * shot :]
         return self.head(query, support.unflatten(0, (way, shot)))
 
@@ -66,9 +66,9 @@ class PooledModel(OnBackbone):
         shot: int = 1,
         draws: Draws = None,
     ) -> Float[Tensor, "clip_or_query class_or_way"]:
-        """Scores of an episode of `way` classes, or, without it, logits of the training classes.
+        """Return the scores of an episode of `way` classes or, without `way`, the logits of the training classes.
 
-        Under autocast the pooled features alone are computed in its precision, as they are at test.
+        Under autocast only the pooled features are computed in its precision, as in evaluation.
         """
         pooled, _ = self.tokens(clips, draws)
         with in_full_precision(pooled.device):

@@ -1,7 +1,7 @@
-"""The released checkpoint's format: a plain dict of tensors under the release's own names.
+"""Read the released checkpoint's format: a plain dict of tensors under the release's own names.
 
-Backbone entries begin with `encoder.`, or with `encoder.module.` where they were saved from DataParallel; the whole may
-stand under `module.` too. Every file holds the linear layers of both tuple sizes and `query_embed`, used or not
+Backbone entries begin with `encoder.`, or with `encoder.module.` if they were saved from DataParallel; all entries may
+have the prefix `module.` too. Every file holds the linear layers of both tuple sizes and `query_embed`, used or not
 (METHOD "Features" 6).
 """
 
@@ -20,7 +20,7 @@ from hcl.models.hcl import HCL
 from hcl.models.tensor_files import Inert, state_dict_in, without_wrappers
 
 _PREFIXES = (
-    # released, ours; the first that fits is taken, in either direction
+    # released prefix, our prefix; the first match is used, in either direction
     ("action_classifier.", "classifier."),
     ("st_transformer_encoder.input_proj.", "encoder.input_proj."),
     ("st_transformer_encoder.pos_encoder.row_embed.", "encoder.positions.row."),
@@ -42,16 +42,16 @@ _TUPLE_LAYERS = {2: "bi_linear", 3: "tri_linear"}
 
 
 class Published(NamedTuple):
-    """A released state under our names, and the released entries that the model has no use for."""
+    """Hold a released state under our names, and the released entries that the model does not use."""
 
     state: dict[str, Tensor]
     ignored: tuple[str, ...]
 
 
 def read_published(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a released file by released name, under any usual wrapper and prefix; no code runs from it.
+    """Read the tensors of a released file by released name, under any usual wrapper and prefix, without running code.
 
-    Raises CheckpointError: missing, damaged, more than tensors, or a name twice (plain and prefixed).
+    Raises CheckpointError if it is missing, damaged, holds more than tensors, or a name twice (plain and prefixed).
     """
     content = read_tensors_only(path, lenient=True)
     if content.get("format") == FORMAT:
@@ -65,12 +65,12 @@ def read_published(path: Path) -> dict[str, Tensor]:
         (key, value) for key, value in wrapped.items() if not isinstance(key, str) or not isinstance(value, Tensor)
     ]
     if wrong or not wrapped:
-        what = f"entry {str(wrong[0][0])!r} is no tensor but {_kind(wrong[0][1])}" if wrong else "it is empty"
+        problem = f"entry {str(wrong[0][0])!r} is no tensor but {_kind(wrong[0][1])}" if wrong else "it is empty"
         raise CheckpointError(
-            f"is not a released state dict: {what}",
+            f"is not a released state dict: {problem}",
             where=str(path),
             remedy="save the model's state dict alone: torch.save(model.state_dict(), FILE); "
-            "what a file holds is listed by `hcl checkpoint show FILE`",
+            "`hcl checkpoint show FILE` lists the content of a file",
         )
     common = _common_prefix(wrapped)
     plain = {_plain(without_wrappers(key).removeprefix(common)): value for key, value in wrapped.items()}
@@ -88,7 +88,7 @@ def _kind(value: object) -> str:
 
 
 def fit_published(state: dict[str, Tensor], model: HCL, *, source: str) -> Published:
-    """The state under our names, after every name, shape and type has been checked against the model.
+    """Check every name, shape and type of a released state against the model, and return it under our names.
 
     Raises CheckpointError naming the first differing entries by their released names.
     """
@@ -111,7 +111,7 @@ def fit_published(state: dict[str, Tensor], model: HCL, *, source: str) -> Publi
 
 
 def from_published(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Released tensors under our names; the 1x1 convolution of the input projection becomes a linear layer.
+    """Rename released tensors to our names; the 1x1 convolution of the input projection becomes a linear layer.
 
     `query_embed` is left out. Raises CheckpointError for an unknown name.
     """
@@ -125,7 +125,7 @@ def from_published(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _common_prefix(keys: Iterable[str]) -> str:
-    """The attribute that a model was kept in, such as `model.` by Lightning, if every entry stands under it."""
+    """Return the prefix of a wrapping attribute, such as Lightning's `model.`, if every entry has it; otherwise ""."""
     names = [without_wrappers(key) for key in keys]
     first = f"{names[0].partition('.')[0]}."
     is_ours = any(name.startswith((_QUERY_EMBED, *(released for released, _ in _PREFIXES))) for name in names)
@@ -133,7 +133,7 @@ def _common_prefix(keys: Iterable[str]) -> str:
 
 
 def _plain(key: str) -> str:
-    """Without the prefixes of wrappers, around the whole model or around the backbone."""
+    """Remove the prefixes of wrappers around the whole model or around the backbone."""
     key = without_wrappers(key)
     return "encoder." + key.removeprefix("encoder.").removeprefix("module.") if key.startswith("encoder.") else key
 
@@ -160,9 +160,9 @@ def _released_shape(key: str, value: Tensor) -> Tensor:
 
 
 def was_never_trained(weight: Tensor) -> bool:
-    """Whether a linear layer's weight still lies within the uniform initialisation's bound, 1/sqrt(inputs).
+    """Return true if a linear layer's weight still lies within the uniform initialisation's bound, 1/sqrt(inputs).
 
-    A `temp_linear.weight` that does came from the older release, which trained without it (METHOD "Which release
+    For `temp_linear.weight` this indicates the older release, which trained without the layer (METHOD "Which release
     trained the checkpoint?"): projecting at test would multiply by noise.
     """
     bound = weight.shape[1] ** -0.5

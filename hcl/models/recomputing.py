@@ -1,8 +1,8 @@
-"""Memory for time: a backbone's blocks are computed again in the backward pass instead of being kept from the forward.
+"""Save memory by activation checkpointing: compute a backbone's blocks again in the backward pass.
 
 Gradients, running statistics and weights stay the same bit for bit: the second pass draws the same random numbers and
-leaves the batch norms' running statistics alone. What matching keeps is small (means of chosen features), so there is
-nothing to gain there; its chunks bound it.
+does not change the batch norms' running statistics. Matching is not recomputed, because it keeps only means of chosen
+features, and its chunks bound them.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-_BLOCKS = ("BasicBlock", "Bottleneck", "MBConvBlock")  # class names: one package of the three is optional
+_BLOCKS = ("BasicBlock", "Bottleneck", "MBConvBlock")  # class names, because a package may be absent
 
 
 def recompute_blocks(backbone: nn.Module) -> int:
-    """Make every residual block of a backbone keep its input alone; returns how many blocks there are."""
+    """Make every residual block of a backbone keep only its input, and return the number of blocks."""
     blocks = [module for module in backbone.modules() if type(module).__name__ in _BLOCKS]
     for block in blocks:
-        block.forward = partial(_recomputed, block)  # type: ignore[method-assign]  # no wrapper: names stay as they are
+        block.forward = partial(_recomputed, block)  # type: ignore[method-assign]  # a wrapper would change names
     return len(blocks)
 
 
@@ -38,7 +38,7 @@ def _recomputed(block: nn.Module, *inputs: Any, **options: Any) -> Tensor:
 
 @contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    """Let the second pass count into copies of the batch norms' running statistics: the first has counted already."""
+    """Let the second pass update copies of the batch norms' running statistics, which the first pass has updated."""
     norms = [child for child in block.modules() if isinstance(child, nn.modules.batchnorm._BatchNorm)]
     kept = [dict(norm._buffers) for norm in norms]
     for norm in norms:

@@ -1,6 +1,6 @@
-"""Files of tensors, ours or another program's: what they hold is read, what else they are is named; no code runs.
+"""Read files of tensors, written by this or another program, without running code; describe files of another kind.
 
-PyTorch's own reader for untrusted files makes tensors and plain values alone. The few kinds of objects that training
+PyTorch's own reader for untrusted files creates only tensors and plain values. The few kinds of objects that training
 scripts keep beside a state dict (NumPy numbers, `argparse.Namespace`, paths) are read as `Inert`, which holds nothing.
 """
 
@@ -21,26 +21,26 @@ from hcl.files.archives import check_archive
 
 
 class Inert:
-    """Stands for an object of a harmless kind, whose value nothing here needs."""
+    """Replace an object of a harmless class whose value is not needed."""
 
     def __new__(cls, *_: Any) -> Inert:
         return super().__new__(cls)
 
     def __init__(self, *_: Any) -> None:
-        """Take no notice of what the file would make the object of."""
+        """Ignore the constructor's arguments in the file."""
 
     def __setstate__(self, state: Any) -> None:
-        """Take no notice of the object's state."""
+        """Ignore the object's state in the file."""
 
 
 def read_tensor_file(path: Path, *, map_location: str | torch.device = "cpu", lenient: bool = False) -> Any:
-    """Read a file of `torch.save`, or of safetensors, after its checksums were compared.
+    """Read a file of `torch.save`, after verifying its checksums, or of safetensors.
 
     Args:
         lenient: read harmless objects beside the tensors as `Inert`.
 
     Raises:
-        CheckpointError: the file is missing, damaged, of another kind, or holds other objects, which are named.
+        CheckpointError: the file is missing, damaged, of another kind, or holds other objects; the message names them.
     """
     try:
         if problem := _other_kind(path):
@@ -57,11 +57,11 @@ def read_tensor_file(path: Path, *, map_location: str | torch.device = "cpu", le
     except (zipfile.BadZipFile, zipfile.LargeZipFile) as error:
         raise CheckpointError(f"cannot be read: it is damaged ({error})", where=str(path), remedy=_COPY) from error
     except Exception as error:
-        if asked := re.search(r"GLOBAL (\S+)", str(error)):
+        if unsafe_class := re.search(r"GLOBAL (\S+)", str(error)):
             raise CheckpointError(
-                f"cannot be read: it holds more than tensors and plain values: {asked[1]}",
+                f"cannot be read: it holds more than tensors and plain values: {unsafe_class[1]}",
                 where=str(path),
-                remedy="where it was made, save the state dict alone: torch.save(model.state_dict(), FILE)",
+                remedy="in the program that wrote it, save the state dict alone: torch.save(model.state_dict(), FILE)",
             ) from error
         raise CheckpointError(
             f"cannot be read: it is damaged or holds more than tensors and plain values ({type(error).__name__})",
@@ -71,19 +71,19 @@ def read_tensor_file(path: Path, *, map_location: str | torch.device = "cpu", le
 
 
 def state_dict_in(content: Any) -> tuple[Mapping[Any, Any], str]:
-    """Find the state dict under the wrappers that training scripts use, and the dotted path to it ("" for none)."""
-    way: list[str] = []
+    """Return the state dict under the wrappers that training scripts use, and its dotted path ("" without wrappers)."""
+    path: list[str] = []
     while isinstance(content, Mapping) and not any(isinstance(value, Tensor) for value in content.values()):
         inside = next((name for name in _WRAPPERS if _holds_tensors(content.get(name))), None)
         if inside is None:
             break
-        way.append(inside)
+        path.append(inside)
         content = content[inside]
-    return (content if isinstance(content, Mapping) else {}), ".".join(way)
+    return (content if isinstance(content, Mapping) else {}), ".".join(path)
 
 
 def without_wrappers(key: str) -> str:
-    """A parameter's name without what DataParallel, DDP and `torch.compile` put before it, or into it."""
+    """Remove the parts that DataParallel, DDP and `torch.compile` insert into a parameter's name."""
     parts = [part for part in key.split(".") if part != "_orig_mod"]
     while len(parts) > 1 and parts[0] == "module":
         parts = parts[1:]
@@ -92,17 +92,17 @@ def without_wrappers(key: str) -> str:
 
 def _holds_tensors(value: Any) -> bool:
     return isinstance(value, Mapping) and any(
-        isinstance(one, Tensor) or (name in _WRAPPERS and _holds_tensors(one)) for name, one in value.items()
+        isinstance(part, Tensor) or (name in _WRAPPERS and _holds_tensors(part)) for name, part in value.items()
     )
 
 
 _WRAPPERS = (
-    # what published scripts call it; the first that is there is taken
+    # the keys that published scripts use, in order of preference
     *("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "weights", "params"),
     *("model_ema", "ema", "ema_state_dict"),
 )
 _NAME_ONE = "name a run's folder or one of its files under checkpoints/"
-_COPY = "copy or download it again from where it is whole"
+_COPY = "copy or download it again from an intact source"
 _HARMLESS = [
     (Inert, name)
     for name in (
@@ -114,14 +114,14 @@ _HARMLESS = [
 
 
 def _other_kind(path: Path) -> tuple[str, str] | None:
-    """Return what a file is that no reader of tensors takes, and a remedy; None for all others."""
+    """Return the kind of a file that certainly holds no tensors, and a remedy; None for other files."""
     with path.open("rb") as file:
-        begins = file.read(512)
-    if not begins:
+        start = file.read(512)
+    if not start:
         return "is empty", _COPY
-    if begins.startswith(b"version https://git-lfs"):
+    if start.startswith(b"version https://git-lfs"):
         return "is a git-LFS pointer, not the file that it points to", "run `git lfs pull` in its repository"
-    text = begins.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
         kind = "an XML" if text.startswith(b"<?xml") else "an HTML"
         return (
@@ -129,9 +129,9 @@ def _other_kind(path: Path) -> tuple[str, str] | None:
             "open the address in a browser, log in or confirm there, and download the file itself",
         )
     for magic, (name, command) in _PACKED.items():
-        if begins.startswith(magic):
+        if start.startswith(magic):
             return f"is packed with {name}", f"unpack it first: {command}"
-    if begins[257:262] == b"ustar":
+    if start[257:262] == b"ustar":
         return "is a tar archive", "unpack it first (tar -xf FILE) and name the file of weights in it"
     return None
 
@@ -147,11 +147,11 @@ _PACKED = {
 
 
 def _is_safetensors(path: Path) -> bool:
-    """A length, then JSON of so many bytes."""
+    """Return true if the file starts with a length and an opening brace, as safetensors files do."""
     with path.open("rb") as file:
-        begins = file.read(9)
-    length = int.from_bytes(begins[:8], "little")
-    return len(begins) == 9 and begins[8:] == b"{" and 2 <= length <= path.stat().st_size - 8
+        start = file.read(9)
+    length = int.from_bytes(start[:8], "little")
+    return len(start) == 9 and start[8:] == b"{" and 2 <= length <= path.stat().st_size - 8
 
 
 def _read_safetensors(path: Path, map_location: str | torch.device) -> dict[str, Tensor]:
@@ -160,7 +160,7 @@ def _read_safetensors(path: Path, map_location: str | torch.device) -> dict[str,
         from safetensors.torch import load_file
     except ImportError as error:
         raise CheckpointError(
-            "is of safetensors, which is not installed here", where=str(path), remedy="pip install safetensors"
+            "needs the package safetensors, which is not installed", where=str(path), remedy="pip install safetensors"
         ) from error
     try:
         return load_file(path, device=str(map_location))

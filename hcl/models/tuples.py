@@ -1,4 +1,4 @@
-"""Ordered frame tuples and multi-scale patches: what a clip is cut into before matching (METHOD "Zoom-in matching")."""
+"""Cut a clip into ordered frame tuples and multi-scale patches (METHOD "Zoom-in matching")."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def _combinations(n_frames: int, size: int) -> tuple[tuple[int, ...], ...]:
 
 
 def tuple_frames(n_frames: int, size: int, device: torch.device | None = None) -> Int[Tensor, "tuple size"]:
-    """Frame indices of every tuple, in lexicographic order: 28 pairs or 56 triples of 8 frames.
+    """Return the frame indices of every tuple in lexicographic order: 28 pairs or 56 triples of 8 frames.
 
-    Raises ValueError where a clip has fewer frames than a tuple.
+    Raises ValueError if a clip has fewer frames than a tuple.
     """
     return torch.tensor(_combinations(n_frames, size), device=device)
 
@@ -30,7 +30,7 @@ def tuple_frames(n_frames: int, size: int, device: torch.device | None = None) -
 def concatenated_frames(
     frames: Float[Tensor, "clip frame dim"], size: int
 ) -> Float[Tensor, "clip tuple size_times_dim"]:
-    """The features of each tuple's frames side by side, in order."""
+    """Concatenate the features of each tuple's frames in order."""
     indices = tuple_frames(frames.shape[1], size, frames.device)
     return rearrange(frames[:, indices], "v n t d -> v n (t d)")
 
@@ -38,7 +38,7 @@ def concatenated_frames(
 def multi_scale_patches(
     patches: Float[Tensor, "clip frame patch dim"], rows: int, *, mix_clips: bool = False
 ) -> Float[Tensor, "clip frame scaled_patch dim"]:
-    """Each frame's patches, their 2x2 averages at stride 1 and their 4x4 averages at stride 2.
+    """Return each frame's patches, their 2x2 averages at stride 1 and their 4x4 averages at stride 2.
 
     7 x 7 patches give 49 + 36 + 4 = 89; a pooling window larger than the grid is left out.
 

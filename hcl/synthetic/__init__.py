@@ -1,1 +1,1 @@
-"""A made-up benchmark: real video files of drawn actions, for demos and tests."""
+"""Generate a synthetic benchmark: real video files of drawn actions, for demos and tests."""

@@ -1,8 +1,8 @@
-"""The actions of the synthetic benchmark: twins that show the same frames in opposite order.
+"""Define the actions of the synthetic benchmark: twin classes that show the same frames in opposite order.
 
-A family draws, once a video, what the video shows (object, place, extent: all independent of the class) and
-returns a painter of its phase, from 0 to 1. One class of a pair of twins plays the phase forwards, the other
-backwards: no single frame, nor the frames without their order, can tell twins apart.
+For each video a family draws the content (object, place and extent, all independent of the class) and returns a painter
+of its phase, from 0 to 1. One class of a pair of twins plays the phase forwards, the other backwards, so that twins
+cannot be distinguished by a single frame, nor by the frames without their order.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Family = Callable[[Stage], Painter]
 
 
 def _travel(direction_x: float, direction_y: float) -> Family:
-    """One object on a straight line."""
+    """Move one object on a straight line."""
 
     def family(stage: Stage) -> Painter:
         body, radius = stage.body(), stage.draw(0.09, 0.15)
@@ -38,14 +38,14 @@ def _zigzag(stage: Stage) -> Painter:
     side, x, y = stage.side(), stage.within(swing + 1.15 * radius), stage.within(way / 2 + 1.15 * radius)
 
     def paint(frame: Image, phase: float) -> None:
-        wave = 1 - 4 * abs((phase * 1.5) % 1 - 0.5)  # from -1 to 1 and back, one and a half times: ends reversed
+        wave = 1 - 4 * abs((phase * 1.5) % 1 - 0.5)  # one and a half waves: it ends at the other side
         stamp(frame, body, np.array([x + side * swing * wave, y + way * (phase - 0.5)]), radius)
 
     return paint
 
 
 def _door(stage: Stage) -> Painter:
-    """A panel on a hinge at a random side, seen from the front; opens towards the viewer."""
+    """Open a panel on a hinge at a random side towards the viewer, seen from the front."""
     body, side, width, height = stage.body(), stage.side(), stage.draw(0.34, 0.46), stage.draw(0.5, 0.66)
     x, y = stage.within(width / 2 + 0.08), stage.within(height / 2 + 0.12)
     hinge, inside = x - side * width / 2, contrasting(stage.rng, body.colour)
@@ -64,7 +64,7 @@ def _door(stage: Stage) -> Painter:
 
 
 def _jaw(stage: Stage) -> Painter:
-    """Two wedges on one pivot, like a beak, in a random direction."""
+    """Open two wedges on one pivot, like a beak, in a random direction."""
     body, aim, length = stage.body(), stage.draw(0, 2 * math.pi), stage.draw(0.48, 0.6)
     pivot = np.array([0.5, 0.5]) - heading(aim) * length / 2 + stage.rng.uniform(-0.06, 0.06, 2)
     wedge = np.array([[0, 0], [0.12, -0.34], [0.55, -0.3], [1, 0]]) * length
@@ -120,7 +120,7 @@ def _approach(stage: Stage) -> Painter:
 
 
 def _merge(stage: Stage) -> Painter:
-    """Three to five like pieces become one object."""
+    """Merge three to five equal pieces into one object."""
     body, radius, n_pieces = stage.body(), stage.draw(0.06, 0.09), int(stage.rng.integers(3, 6))
     start, centre, far = stage.draw(0, 2 * math.pi), stage.place(0.44), stage.draw(0.29, 0.35)
 
@@ -133,7 +133,7 @@ def _merge(stage: Stage) -> Painter:
 
 
 def _brighten(stage: Stage) -> Painter:
-    """The light of the whole scene; the object rests."""
+    """Brighten the whole scene, with an object at rest."""
     body, radius, centre = stage.body(), stage.draw(0.15, 0.28), stage.place(0.32)
     dark, bright = stage.draw(0.15, 0.25), stage.draw(1.0, 1.15)
 
@@ -151,7 +151,7 @@ def _appear(stage: Stage) -> Painter:
 
 
 def _cover(stage: Stage) -> Painter:
-    """An object slides behind a screen, along a random axis."""
+    """Slide an object behind a screen, along a random axis."""
     body, screen, radius, side = stage.body(), stage.body(), stage.draw(0.1, 0.13), stage.side()
     upright, cross = stage.rng.random() < 0.5, stage.draw(0.34, 0.66)
     half, way = np.array([0.19, 0.27]), stage.draw(0.42, 0.5)
@@ -166,7 +166,7 @@ def _cover(stage: Stage) -> Painter:
 
 
 def _jump_slide(stage: Stage) -> Painter:
-    """A jump on the spot, then a slide to a random side; backwards it is the slide that comes first."""
+    """Jump on the spot, then slide to a random side; backwards the slide comes first."""
     body, radius, side, way = stage.body(), stage.draw(0.09, 0.13), stage.side(), stage.draw(0.45, 0.6)
     height, x, ground = stage.draw(0.36, 0.46), stage.within(way / 2 + 1.15 * radius), stage.draw(0.72, 0.84)
 
@@ -179,12 +179,12 @@ def _jump_slide(stage: Stage) -> Painter:
 
 
 def _pendulum(stage: Stage) -> Painter:
-    """One and a half swings, starting at the left."""
+    """Swing one and a half times, starting at the left."""
     body, radius, length = stage.body(), stage.draw(0.09, 0.12), stage.draw(0.5, 0.62)
     reach, pivot = math.radians(stage.draw(34, 42)), np.array([stage.draw(0.46, 0.54), stage.draw(0.06, 0.16)])
 
     def paint(frame: Image, phase: float) -> None:
-        angle = math.pi / 2 + reach * math.cos(3 * math.pi * phase)  # the greater the angle, the further left
+        angle = math.pi / 2 + reach * math.cos(3 * math.pi * phase)  # a greater angle is further to the left
         rod = np.array([[0, -0.012], [length, -0.012], [length, 0.012], [0, 0.012]])
         polygon(frame, rod @ rotation(angle) + pivot, body.mark)
         stamp(frame, body, pivot + heading(angle) * length, radius, turn=angle)
@@ -193,8 +193,8 @@ def _pendulum(stage: Stage) -> Painter:
 
 
 TWINS: dict[str, tuple[tuple[str, str, Family], ...]] = {
-    # Per partition: (class that plays the phase forwards, class that plays it backwards, family).
-    # Every family of val and test has a relative in train (down like right, jaw like door), none has its motion.
+    # Each entry is (class that plays the phase forwards, class that plays it backwards, family).
+    # Every family of val and test has a similar one in train (down and right, jaw and door), but no equal motion.
     "train": (
         ("left_to_right", "right_to_left", _travel(1, 0)),
         ("diagonal_down_right", "diagonal_up_left", _travel(0.9, 0.9)),

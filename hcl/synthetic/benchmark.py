@@ -1,4 +1,4 @@
-"""A made-up video benchmark for demos and tests: real video files whose classes differ in motion and its order only.
+"""Generate a synthetic benchmark of real video files whose classes differ only in motion and its order.
 
 Five data sets, `synth_<domain>`, share one class-disjoint division, so that evaluating one domain's test classes
 after training on another's train classes is a cross-domain test on unseen actions.
@@ -29,13 +29,13 @@ ACTIONS_OF = {partition: tuple(name for twin in twins for name in twin[:2]) for 
 ACTIONS = tuple(action for actions in ACTIONS_OF.values() for action in actions)
 MIN_FRAMES, MAX_FRAMES = 16, 32
 
-_REVISION = 1  # raised whenever the same options give other frames: older files are then refused, not mixed in
+_REVISION = 1  # raise it when the same options give other frames, so that older files are refused
 _STAMP = "synthetic.json"
 
 
 @dataclass(frozen=True)
 class SyntheticDataset:
-    """What one data set holds after `make_benchmark`, and how many of its files that call wrote."""
+    """Hold the size of one data set after `make_benchmark`, and the number of files that the call wrote."""
 
     videos: Path
     splits: Path
@@ -55,23 +55,23 @@ def make_benchmark(
     overwrite: bool = False,
     on_video: Callable[[int, int], None] | None = None,
 ) -> dict[str, SyntheticDataset]:
-    """Write the videos and split lists of each domain's data set; what is there already and whole is kept.
+    """Write the videos and split lists of each domain's data set, and keep existing complete files.
 
-    An interrupted call is continued by repeating it.
+    Repeating an interrupted call resumes it.
 
     Args:
-        data_root: gets videos/synth_<domain>/<class>/<video>.<container> and splits/synth_<domain>/.
-        size: side of the square frames in pixels, even.
-        workers: processes; None takes one a CPU, eight at most. Never changes a result.
-        overwrite: replace data sets that were made with other options, or by something else, instead of refusing.
+        data_root: receives videos/synth_<domain>/<class>/<video>.<container> and splits/synth_<domain>/.
+        size: side of the square frames in pixels, an even number.
+        workers: number of processes, which never changes a result; None means one for each CPU, at most eight.
+        overwrite: replace data sets that were made with other options or by another program, instead of raising.
         on_video: called with (videos written so far, videos to write).
 
     Returns:
         The data sets by name.
 
     Raises:
-        ConfigError: an option out of range.
-        DataError: a data set made with other options stands in the way, or a file does not hold its frames.
+        ConfigError: an option is out of range.
+        DataError: a data set made with other options exists, or a written file does not yield its frames.
         StorageError: the folders cannot be written.
     """
     _check_options(domains, videos_per_class, size, seed, workers)
@@ -109,7 +109,7 @@ def make_benchmark(
 
 
 def render_video(domain: str, action: str, index: int, *, seed: int = 0, size: int = 96) -> Image:
-    """The frames of one video, uint8 (frame, height, width, 3) in OpenCV's channel order; a pure function."""
+    """Return the frames of one video as a pure function: uint8 (frame, height, width, 3) in OpenCV's channel order."""
     _check_options([domain], 1, size, seed)
     for twins in TWINS.values():
         for forward, backward, family in twins:
@@ -155,7 +155,7 @@ def _render(domain: str, family: Family, backwards: bool, rng: np.random.Generat
 
 
 def _phases(n_frames: int, rng: np.random.Generator) -> Points:
-    """From 0 to 1 with a rest at either end and a random easing; its reversal has the same distribution."""
+    """Return phases from 0 to 1 with a rest at either end and random easing; the reversal has the same distribution."""
     before, after, ease = rng.uniform(0, 0.1), rng.uniform(0, 0.1), rng.uniform(0, 0.7)
     time = np.clip((np.linspace(0, 1, n_frames) - before) / (1 - before - after), 0, 1)
     return (1 - ease) * time + ease * time**2 * (3 - 2 * time)
@@ -163,7 +163,7 @@ def _phases(n_frames: int, rng: np.random.Generator) -> Points:
 
 @dataclass(frozen=True)
 class _Film:
-    """One video to be written."""
+    """Name one video to write."""
 
     domain: str
     action: str
@@ -188,7 +188,7 @@ def _write_film(film: _Film, *, data_root: Path, size: int, seed: int, container
         raise DataError(
             "the written file does not yield its frames",
             where=str(final),
-            remedy="is the disk full? then repeat the command",
+            remedy="free space if the disk is full, then repeat the command",
         )
     os.replace(part, final)
 
@@ -198,31 +198,31 @@ def _each(write: Callable[[_Film], None], films: Sequence[_Film], workers: int |
     if n_workers <= 1:
         yield from map(write, films)
         return
-    # spawned, not forked: a fork of a process that holds threads (torch, Ray) can stand still for ever
+    # spawn, because a fork of a process with threads (torch, Ray) can deadlock
     with ProcessPoolExecutor(n_workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         yield from pool.map(write, films, chunksize=4)
 
 
 def _is_claimed(data_root: Path, domain: str, stamp: str, overwrite: bool) -> bool:
-    """Whether the data set's folders carry this stamp; refuses folders that hold anything else."""
+    """Return true if the data set's folders have this stamp. Raises DataError if they hold anything else."""
     splits = data_root / "splits" / dataset_name(domain)
-    found = (splits / _STAMP).read_bytes() if (splits / _STAMP).is_file() else b""
-    if found == stamp.encode():
+    existing = (splits / _STAMP).read_bytes() if (splits / _STAMP).is_file() else b""
+    if existing == stamp.encode():
         return True
     folders = (data_root / "videos" / dataset_name(domain), splits)
     taken = next((folder for folder in folders if folder.exists() and any(folder.iterdir())), None)
     if taken and not overwrite:
-        made_with = found.decode(errors="replace").strip() or "something that left no stamp"
+        made_with = existing.decode(errors="replace").strip() or "another program"
         raise DataError(
-            f"holds a data set made with {made_with}; asked for {stamp.strip()}",
+            f"holds a data set made with {made_with}; requested: {stamp.strip()}",
             where=str(taken),
-            remedy="choose another data root, ask for the same options, or overwrite it (frames extracted from it too)",
+            remedy="choose another data root, use the same options, or overwrite it (frames extracted from it too)",
         )
     return False
 
 
 def _claim(data_root: Path, domain: str, stamp: str) -> None:
-    """Empty the data set's folders; the stamp stands there before the first video does."""
+    """Empty the data set's folders, and write the stamp before any video."""
     for folder in (data_root / "videos" / dataset_name(domain), data_root / "splits" / dataset_name(domain)):
         if folder.exists():
             shutil.rmtree(folder)

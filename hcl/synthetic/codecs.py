@@ -1,4 +1,4 @@
-"""Video files of the synthetic benchmark: three containers, each checked by reading it back."""
+"""Write the video files of the synthetic benchmark in three containers, and check each by reading it back."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ FPS = 12
 
 
 def write_video(path: Path, frames: Image) -> bool:
-    """Encode frames (frame, height, width, 3) as the suffix says.
+    """Encode frames (frame, height, width, 3) in the container of the suffix.
 
     Returns:
-        Whether the file was written and yields as many frames when it is read back.
+        True if the file was written and yields the same number of frames when it is read back.
     """
     height, width = frames.shape[1:3]
     fourcc = cv2.VideoWriter.fourcc(*CONTAINERS[path.suffix])
@@ -37,7 +37,7 @@ def write_video(path: Path, frames: Image) -> bool:
 
 
 def count_frames(path: Path) -> int:
-    """Frames that can be decoded; the count in a header is not to be trusted."""
+    """Return the number of frames that can be decoded, because the count in a header may be wrong."""
     reader = cv2.VideoCapture(str(path))
     n_frames = 0
     while reader.read()[0]:
@@ -47,9 +47,9 @@ def count_frames(path: Path) -> int:
 
 
 def usable_containers(folder: Path) -> dict[str, str]:
-    """The suffix to write for each suffix of CONTAINERS: itself, unless this OpenCV build lacks its encoder.
+    """Return the suffix to write for each suffix of CONTAINERS: itself, unless this OpenCV build lacks its encoder.
 
-    Warns of each replacement.
+    A warning reports each replacement.
 
     Raises:
         DataError: none of the encoders works.
@@ -81,10 +81,10 @@ def usable_containers(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def _quiet_ffmpeg() -> Iterator[None]:
-    """Without what OpenCV prints when it opens a writer: it complains of VP80 in webm, and writes it correctly."""
+    """Suppress OpenCV's output while it opens a writer: it warns of VP80 in webm, but writes it correctly."""
     try:
         stderr = os.dup(2)
-    except OSError:  # a process without one
+    except OSError:  # the process has no stderr
         yield
         return
     nowhere = os.open(os.devnull, os.O_WRONLY)

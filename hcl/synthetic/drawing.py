@@ -1,4 +1,4 @@
-"""What the synthetic benchmark draws with: five visual domains, random bodies, anti-aliased polygons.
+"""Draw the scenes of the synthetic benchmark: five visual domains, random bodies, anti-aliased polygons.
 
 Coordinates are shares of the frame's side, x to the right and y downwards; angles are radians, clockwise on screen.
 """
@@ -20,7 +20,7 @@ DOMAINS = ("plain", "textured", "cluttered", "dim", "shaky")
 
 @dataclass(frozen=True)
 class Body:
-    """What one object looks like; `outline` has radius 1, `mark` is the colour of its off-centre dot."""
+    """Hold the appearance of an object; `outline` has radius 1, `mark` is the colour of its off-centre dot."""
 
     outline: Points
     colour: tuple[int, int, int]
@@ -31,7 +31,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Stage:
-    """Where a family draws its parameters from: the video's generator and the domain's looks."""
+    """Draw a family's random parameters from the video's generator, in the style of its domain."""
 
     rng: np.random.Generator
     size: int
@@ -45,7 +45,7 @@ class Stage:
         return 1 if self.rng.random() < 0.5 else -1
 
     def within(self, reach: float) -> float:
-        """A random coordinate with `reach` to both borders; the middle if that is impossible."""
+        """Draw a coordinate at least `reach` from both borders, or return the middle if that is impossible."""
         return self.draw(min(reach, 0.5), max(1 - reach, 0.5))
 
     def place(self, margin: float) -> Points:
@@ -59,7 +59,7 @@ class Stage:
 
 
 def scenery(domain: str, rng: np.random.Generator, size: int) -> tuple[Image, Stage]:
-    """The background of a video of this domain, and the stage that its action draws from."""
+    """Draw the background of a video of this domain, and return it with the stage of its action."""
     blue, green, red = (int(value) for value in rng.integers(30, 226, 3))
     colour = (blue, green, red)
     if domain in ("textured", "shaky"):
@@ -76,7 +76,7 @@ def scenery(domain: str, rng: np.random.Generator, size: int) -> tuple[Image, St
 
 
 def filmed(domain: str, frames: Image, rng: np.random.Generator) -> Image:
-    """What the domain's camera makes of drawn frames (frame, height, width, 3): dimmed, shaken, or as drawn."""
+    """Apply the domain's camera to drawn frames (frame, height, width, 3): dim them, shake them, or change nothing."""
     if domain == "dim":
         noise = rng.standard_normal((*frames.shape[:3], 1), dtype=np.float32) * 5
         return np.clip(frames * np.float32(0.3) + (noise + 14), 0, 255).astype(np.uint8)
@@ -84,7 +84,7 @@ def filmed(domain: str, frames: Image, rng: np.random.Generator) -> Image:
 
 
 def contrasting(rng: np.random.Generator, other: tuple[int, int, int]) -> tuple[int, int, int]:
-    """A random colour that differs from `other` clearly in brightness, so that it survives the dim domain."""
+    """Draw a colour that differs clearly from `other` in brightness, so that it stays visible in the dim domain."""
     candidates = rng.integers(0, 256, (16, 3))
     difference = np.abs((candidates - np.array(other)) @ np.array([0.114, 0.587, 0.299]))
     enough = np.flatnonzero(difference > 85)
@@ -93,7 +93,7 @@ def contrasting(rng: np.random.Generator, other: tuple[int, int, int]) -> tuple[
 
 
 def noise_texture(rng: np.random.Generator, size: int, colour: tuple[int, int, int], swing: float) -> Image:
-    """Smooth noise of about six blobs a side around one colour; `swing` is its deviation in grey levels."""
+    """Draw smooth noise of about six blobs a side around a colour; `swing` is its deviation in grey levels."""
     coarse = rng.standard_normal((8, 8, 1)) * 0.8 + rng.standard_normal((8, 8, 3)) * 0.4
     fine = cv2.resize(coarse.astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
     return np.clip(np.array(colour) + fine * swing, 0, 255).astype(np.uint8)
@@ -122,7 +122,7 @@ def panel(frame: Image, body: Body, points: Points, angle: float = 0.0) -> None:
 
 
 def blend(frame: Image, over: np.ndarray[Any, Any], mask: Image) -> None:
-    """Lay `over` on the frame where the mask says so (255: wholly), in place."""
+    """Blend `over` into the frame in place, weighted by the mask (255 replaces the frame)."""
     share = mask.astype(np.float32) * (1 / 255)
     frame[:] = np.rint(frame + (over.astype(np.float32) - frame) * share).astype(np.uint8)
 
@@ -150,7 +150,7 @@ def stamp(
 
 
 def rotation(angle: float) -> Points:
-    """The matrix that turns row vectors clockwise on screen."""
+    """Return the matrix that rotates row vectors clockwise on screen."""
     cos, sin = math.cos(angle), math.sin(angle)
     return np.array([[cos, sin], [-sin, cos]])
 
@@ -160,7 +160,7 @@ def heading(angle: float) -> Points:
 
 
 def _shaken(frames: Image, rng: np.random.Generator) -> Image:
-    """Moves each whole frame by a few pixels and zooms it by a few per cent, smoothly in time."""
+    """Move each whole frame by a few pixels and zoom it by a few per cent, smoothly in time."""
     n_frames, size = len(frames), frames.shape[1]
     steps = rng.standard_normal((n_frames + 2, 3))
     shake = 0.25 * steps[:-2] + 0.5 * steps[1:-1] + 0.25 * steps[2:]

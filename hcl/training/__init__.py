@@ -1,1 +1,1 @@
-"""Training: losses, regimes, one epoch, validation, optimisers, memory."""
+"""Train a model: losses, regimes, epochs, validation, optimisers, memory."""

@@ -1,8 +1,8 @@
-"""One step and one epoch of training.
+"""Run one step and one epoch of training.
 
-Process group, loss and data are passed in: the same code runs in one process and in every DDP worker. All that is
-random about a step comes with its batches and nothing is drawn here, so that an epoch that is resumed in its middle
-ends as one that was not interrupted.
+Device, gathering, loss and data are passed in: the same code runs in one process and in every DDP worker. All random
+values of a step come with its batches and none is drawn here, so that an epoch resumed in its middle gives the same
+result as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -26,13 +26,7 @@ from hcl.training.process_group import ProcessGroup, SingleProcess
 
 
 class BatchLoss(NamedTuple):
-    """The loss of a batch.
-
-    Attributes:
-        terms: the unweighted terms, by name.
-        total: the value that is minimised.
-        accuracy: of this worker's clips, as the loss classifies them.
-    """
+    """Hold the loss of a batch: the unweighted terms, the total to minimise, the accuracy on this worker's clips."""
 
     terms: dict[str, Tensor]
     total: Tensor
@@ -52,19 +46,19 @@ def train_step(
     group: ProcessGroup | None = None,
     scaler: GradScaler | None = None,
 ) -> dict[str, float]:
-    """Run forward and backward of each batch and one update; return the means of terms, total and accuracy.
+    """Run forward and backward on each batch, update once, and return the means of terms, total and accuracy.
 
-    All workers know the terms of all before anything is updated: they stop together, none waits for another.
+    The terms are averaged over all workers before the update, so that all workers stop together on a bad loss.
 
     Args:
-        batches: their gradients are added up, so that the step minimises the mean of their losses and only one of
-            them is in memory.
+        batches: their gradients are accumulated: the step minimises the mean of their losses with one batch at a
+            time in memory.
         clip_norm: largest norm of the gradient; 0 does not clip.
-        scaler: for float16: scales the loss, and leaves out a step whose gradients overflow. Such a step has no
+        scaler: scales the loss for float16 and skips an update whose gradients overflow; such a step has no
             `gradient_norm`.
 
     Raises:
-        NonFiniteLossError: a term is not finite, at any worker.
+        NonFiniteLossError: a term is not finite on any worker.
     """
     group, scaler = group or SingleProcess(), scaler or GradScaler(enabled=False)
     optimizer.zero_grad(set_to_none=True)
@@ -90,13 +84,13 @@ def train_step(
 
 
 def _gradients_shared(model: nn.Module, is_last: bool) -> AbstractContextManager[None]:
-    """Let data parallelism share the sum of the workers' gradients once, with the last batch of a step."""
+    """Under data parallelism, let the workers all-reduce their gradients only with the last batch of a step."""
     return nullcontext() if is_last or not isinstance(model, DistributedDataParallel) else model.no_sync()
 
 
 @dataclass
 class EpochSums:
-    """The sums of an epoch so far, from which it can be resumed in its middle. A checkpoint keeps `state`."""
+    """Accumulate the values of an epoch's steps; a checkpoint keeps `state`, so that an epoch can be resumed."""
 
     steps: int = 0
     clips: int = 0
@@ -115,7 +109,7 @@ class EpochSums:
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def means(self) -> dict[str, float]:
-        """Return the means of the values, with the clips a second and the share of time spent waiting for data."""
+        """Return the means of the values, the clips a second and the share of time spent waiting for data."""
         means = {name: total / self.counts[name] for name, total in self.totals.items()}
         seconds = max(self.seconds, 1e-9)
         speed = {"clips_per_second": self.clips / seconds, "data_wait": self.waited / seconds}
@@ -135,14 +129,14 @@ def train_epoch(
     sums: EpochSums | None = None,
     on_step: Callable[[EpochSums, dict[str, float]], None] | None = None,
 ) -> dict[str, float]:
-    """Run all steps of an epoch; return the means over them, as `EpochSums.means` gives them.
+    """Run the steps of an epoch and return the means over them, as `EpochSums.means` gives them.
 
     Args:
-        batches: those that are still to do.
-        loss, clip_norm, group, scaler: as in `train_step`.
-        batches_per_step: so many consecutive ones make a step.
-        sums: of the steps that were done before; they are added to.
-        on_step: called after each step with the sums and the step's own values.
+        batches: the remaining batches of the epoch.
+        batches_per_step: number of consecutive batches in a step.
+        sums: the sums of the epoch's earlier steps, which are updated in place; None starts from zero.
+        on_step: called after each step.
+        step: the keyword arguments of `train_step`.
     """
     model.train()
     group, sums = group or SingleProcess(), sums or EpochSums()

@@ -1,6 +1,6 @@
-"""The five contrastive terms and the classification term (METHOD "Training terms").
+"""Compute the five contrastive terms and the classification term (METHOD "Training terms").
 
-Under data parallelism each worker holds some anchors and the gathered features of all; the mean of the workers'
+Under data parallelism each worker holds some anchors and the gathered features of all workers; the mean of the workers'
 losses is then the loss of the whole batch in one process.
 """
 
@@ -34,14 +34,14 @@ TERMS = ("ce", "global", "temporal", "temporal_cycle", "spatial", "spatial_cycle
 
 
 class Pairs(NamedTuple):
-    """The places of each anchor and of its positive in the gathered batch."""
+    """Hold the index of each anchor and of its positive in the gathered batch."""
 
     anchor: Int[Tensor, "anchor"]
     positive: Int[Tensor, "anchor"]
 
 
 def neighbouring_pairs(start: int, count: int, device: torch.device | None = None) -> Pairs:
-    """Return the pairs of anchors start to start + count, in a batch whose clips 2k and 2k + 1 share a class."""
+    """Pair the anchors start to start + count of a batch in which clips 2k and 2k + 1 share a class."""
     anchor = torch.arange(start, start + count, device=device)
     return Pairs(anchor, anchor ^ 1)
 
@@ -69,7 +69,7 @@ def cycle_loss(
     cycle_temperature: float = 1.0,
     weight: Float[Tensor, "anchor item"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Go from each item of x to its soft nearest neighbour in y and back, and ask that the way end where it began.
+    """Return the cross entropy of finding each item of x again from its soft nearest neighbour in y.
 
     Args:
         weight: multiplies the affinities of each item of x (the semantic branch).
@@ -101,15 +101,13 @@ def contrastive_terms(
     spatial_cycle: bool = False,
     chunk_size: int = 16,
 ) -> dict[str, Float[Tensor, ""]]:
-    """Return the unweighted terms `global`, `temporal`, `temporal_cycle` and, if wanted, `spatial`, `spatial_cycle`.
-
-    Each level's contrastive term is the same loss of that level's similarity of every anchor and every clip.
+    """Return the unweighted terms `global`, `temporal`, `temporal_cycle` and, if enabled, `spatial`, `spatial_cycle`.
 
     Args:
         anchors: features of this worker's clips.
-        everyone: features of the whole batch, with gradients; the anchors are among them.
+        everyone: features of the whole batch with gradients, anchors included.
         tuple_sizes: in the order of the features' tuples; temporal and spatial terms are averaged over them.
-        zoom_ranks: kept tuples that the spatial level looks into.
+        zoom_ranks: number of best tuple matches whose patches the spatial level compares.
         chunk_size: anchors matched at a time.
         The rest as in `hcl.config.Matching` and `hcl.config.Loss`.
     """
@@ -210,7 +208,7 @@ def _zoom_in(
 def _best_tuple_patches(
     own: Tensor, other: Tensor, match: TupleMatch, here: Tensor, positive: Tensor, size: int
 ) -> tuple[Tensor, Tensor]:
-    """Return the patches of each anchor and of its positive in the tuple pair that matches best."""
+    """Return the patches of each anchor and of its positive in their best-matching pair of tuples."""
     n_frames, n_patches, dim = own.shape[1:]
     chosen = []
     for patches, tuples in ((own, match.query), (other, match.support)):

@@ -1,7 +1,8 @@
-"""The memory that a training step takes: by arithmetic, and by a dry run on tensors without content.
+"""Estimate the memory of a training step by arithmetic and by a dry run on tensors without content.
 
-The dry run calls the real model, loss and optimiser, counts what tensors would take and computes nothing: a batch for a
-GPU is tried out on a laptop in seconds. What libraries take inside an operation (workspaces, caches) is not counted.
+The dry run calls the real model, loss and optimiser and counts the bytes of their tensors without computing them: a
+laptop tries a batch for a GPU in seconds. Memory that libraries use inside an operation (workspaces, caches) is not
+counted.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from hcl.training.process_group import SingleProcess
 
 
 class StepMemory(NamedTuple):
-    """Bytes, while a step runs.
+    """Hold the memory of a step in bytes.
 
     Attributes:
-        backbone: kept from the backbone's forward pass for the backward one, its result included.
-        forward: live when the loss is known: weights and all that the backward pass needs.
-        peak: the most at any moment of forward, backward and update.
+        backbone: tensors that the backbone's forward pass keeps for the backward pass, its result included.
+        forward: tensors alive after the loss was computed: weights and all that the backward pass needs.
+        peak: the maximum over forward, backward and update.
     """
 
     backbone: int
@@ -38,12 +39,12 @@ class StepMemory(NamedTuple):
 
 
 class Peak(TorchDispatchMode):
-    """A count of the bytes of the tensors that are made while it is on, less those that are let go."""
+    """Count the bytes of the tensors that are created and freed while the mode is active."""
 
     def __init__(self) -> None:
         super().__init__()
         self.live = self.peak = 0
-        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._counted: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -53,15 +54,15 @@ class Peak(TorchDispatchMode):
         return result
 
     def _count(self, storage: torch.UntypedStorage) -> None:
-        if storage in self._known:  # a view, or an operation in place
+        if storage in self._counted:  # a view, or an operation in place
             return
-        self._known.add(storage)
+        self._counted.add(storage)
         size = storage.nbytes()
         self.live += size
         self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._let_go, size)
+        weakref.finalize(storage, self._free, size)
 
-    def _let_go(self, size: int) -> None:
+    def _free(self, size: int) -> None:
         self.live -= size
 
 
@@ -77,7 +78,7 @@ class CopiesOfWorkers(SingleProcess):
 
 @contextmanager
 def without_content() -> Iterator[Peak]:
-    """Give tensors that are made in the block a shape and no content, and count the bytes that they would take."""
+    """Create tensors with a shape and no content in the block, and yield the counter of their bytes."""
     with FakeTensorMode(), Peak() as peak:
         yield peak
 
@@ -86,22 +87,22 @@ def dry_step(
     peak: Peak, model: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, batch: Callable[[], Batch]
 ) -> StepMemory:
     """Run forward, backward and update inside `without_content` (or on real tensors, under a `Peak`)."""
-    reached: list[int] = []
+    live_after_backbone: list[int] = []
     for name, part in model.named_children():
         if name == "encoder":
-            part.register_forward_pre_hook(lambda *_: reached.append(peak.live))
+            part.register_forward_pre_hook(lambda *_: live_after_backbone.append(peak.live))
     clips = batch()
     before = peak.live
     result = loss(clips)
     forward = peak.live
-    reached.append(forward)  # without an encoder nearly all that is left is the backbone's
+    live_after_backbone.append(forward)  # without an encoder nearly all live tensors are the backbone's
     result.total.backward()
     optimizer.step()
-    return StepMemory(reached[0] - before, forward, peak.peak)
+    return StepMemory(live_after_backbone[0] - before, forward, peak.peak)
 
 
 def state_bytes(model: nn.Module, *, optimizer: str, workers: int) -> dict[str, int]:
-    """Count the bytes of weights, their gradients, the optimiser's averages, and DDP's copy of the gradients."""
+    """Return the bytes that every step needs: weights, gradients, the optimiser's averages, DDP's gradient buckets."""
     weights = sum(value.nbytes for value in model.state_dict().values())
     learnt = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
     averages = 1 if optimizer == "sgd" else 2
@@ -110,11 +111,11 @@ def state_bytes(model: nn.Module, *, optimizer: str, workers: int) -> dict[str, 
 
 
 def matching_bytes(*, clips: int, chunk_size: int, tuple_size: int, patches: int, d_model: int) -> int:
-    """Count the bytes of a chunk's matching in float32: the patches of both sides of each pair, and their affinities.
+    """Return the bytes of a chunk's matching in float32: the patches of both sides of each pair, and their affinities.
 
     Args:
-        clips: of the whole batch.
-        patches: of a frame, those of all scales.
+        clips: number of clips in the whole batch.
+        patches: number of patches in a frame, at all scales.
     """
     places = tuple_size * patches
     return 4 * min(chunk_size, clips) * clips * places * (2 * d_model + places)

@@ -1,7 +1,7 @@
-"""Optimisers and learning rates.
+"""Build optimisers and compute learning rates.
 
-The learning rate is a pure function of the epoch: a resumed run asks for its epoch's rate, and no scheduler has a
-state that must be saved, restored or kept in step.
+The learning rate is a pure function of the epoch: a resumed run computes its epoch's rate, and there is no scheduler
+state to save and restore.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Schedule = Literal["step", "multi_step", "cosine", "constant"]
 def parameter_groups(
     model: nn.Module, *, lr: float, backbone_lr_factor: float, weight_decay: float
 ) -> list[dict[str, Any]]:
-    """The trainable parameters in groups for an optimiser: `heads` at lr, `backbone` at lr * backbone_lr_factor.
+    """Return the trainable parameters in groups for an optimiser: `heads` at lr, `backbone` at lr * backbone_lr_factor.
 
-    What lies under `model.backbone` is the backbone, also when `model` is wrapped for data parallelism: the release
-    goes by names, which the wrapper changes (METHOD, deviation 15). Frozen parameters are left out, and a group
-    without any is not there; a model without a backbone is all heads.
+    The parameters under `model.backbone` form the backbone group, also when DDP wraps `model`: the release selects
+    parameters by name, and the wrapper changes the names (METHOD, deviation 15). Frozen parameters and empty groups
+    are left out; all parameters of a model without a backbone are in `heads`.
 
     Raises:
         TrainingError: every parameter is frozen.
@@ -49,7 +49,7 @@ def parameter_groups(
 def make_optimizer(
     groups: Iterable[dict[str, Any]], *, name: Literal["adamw", "adam", "sgd"], momentum: float = 0.9
 ) -> torch.optim.Optimizer:
-    """An optimiser of `parameter_groups`; momentum concerns sgd alone."""
+    """Build an optimiser of `parameter_groups`; momentum applies to sgd alone."""
     if name == "adamw":
         return torch.optim.AdamW(groups)
     if name == "adam":
@@ -69,15 +69,15 @@ def learning_rate_factor(
     warmup_epochs: int,
     epochs: int,
 ) -> float:
-    """What the initial learning rates are multiplied by during an epoch; epochs count from 0.
+    """Return the factor of the initial learning rates in an epoch; epochs count from 0.
 
     - step: times gamma after every step_size epochs (the release's `default` and `lr_drop`).
     - multi_step: times gamma from each milestone on.
     - cosine: half a cosine from 1 after the warm-up towards 0 at `epochs`, which no epoch reaches.
     - constant: 1.
 
-    Warm-up rises linearly, 1/(w + 1) in epoch 0, and reaches the schedule's own value in epoch w. Drops fall in the
-    same epochs with and without it.
+    A warm-up of w epochs rises linearly from 1/(w + 1) in epoch 0 to the schedule's own value in epoch w. The rate
+    drops in the same epochs with and without it.
     """
     warmup = min(1.0, (epoch + 1) / (warmup_epochs + 1))
     if schedule == "step":
@@ -93,6 +93,6 @@ def learning_rate_factor(
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Give every group its initial learning rate times `factor`; calling it again does not compound."""
+    """Set every group to its initial learning rate times `factor`; repeated calls do not multiply."""
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor

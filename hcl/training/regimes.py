@@ -1,7 +1,7 @@
-"""The ways to learn: each says what a step is made of, what is minimised, and how an episode of validation is scored.
+"""Define the training regimes: the batches of a step, their loss, and the scoring of validation episodes.
 
-HCL's pair batches, baselines that learn from episodes, and a plain classifier stand behind one protocol; no caller asks
-which of them it has. `hcl.assembly.regimes` makes them by name.
+HCL's pair batches, four baselines that learn from episodes, and a plain classifier share one protocol, so that the
+training loop does not depend on the regime.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from hcl.training.validation import Validation, validate, validate_pooled
 
 @runtime_checkable
 class Regime(Protocol):
-    """A way to learn, as training asks for it."""
+    """Define the interface between a regime and the training loop."""
 
     @property
     def terms(self) -> tuple[str, ...]:
-        """The names of the loss terms of a batch."""
+        """Return the names of a batch's loss terms."""
         ...
 
     @property
     def sampler(self) -> Sampler:
-        """The sampler of the clips of each step."""
+        """Return the sampler of the training batches."""
         ...
 
     def loss(self, model: nn.Module, *, group: ProcessGroup, device: torch.device | str, precision: str) -> Loss:
@@ -90,15 +90,15 @@ class PairLoss:
 
 @dataclass(frozen=True)
 class Contrastive:
-    """HCL: contrastive terms and classification of pair batches (METHOD "Training terms").
+    """Train HCL with contrastive terms and classification on pair batches (METHOD "Training terms").
 
     Args:
         loss_sigmas: the weight of each term, by name.
         matching: the keyword arguments of `hcl.training.losses.contrastive_terms`.
-        matcher: the comparison of the clips of validation episodes.
-        fusion_sigmas: the weight of each level in it, by name.
-        candidates: further weights of the levels that validation tries.
-        class_embeddings, clip_embeddings: of the training classes' names and of the validation clips' class names.
+        matcher, fusion: the matcher of the validation episodes, and the weights of the levels.
+        candidates: other weights of the levels, which validation compares.
+        class_embeddings: embedding of each training class's name.
+        clip_embeddings: embedding of the class name of each validation clip.
     """
 
     sampler: PairSampler
@@ -140,19 +140,19 @@ class Contrastive:
 
 @dataclass(frozen=True)
 class Classification:
-    """Cross entropy of the training classes on pooled features; episodes by the cosine to each class."""
+    """Train by cross entropy of the training classes on pooled features; score episodes by the cosine to each class."""
 
     sampler: PairSampler
     terms: tuple[str, ...] = ("ce",)
 
     def loss(self, model: nn.Module, *, group: ProcessGroup, device: torch.device | str, precision: str) -> Loss:
-        def of_batch(batch: Batch) -> BatchLoss:
+        def batch_loss(batch: Batch) -> BatchLoss:
             labels = batch.labels.to(device, non_blocking=True)
             with autocast(device, precision):
                 logits = model(batch.clips.to(device, non_blocking=True), draws=batch.draws.to(device))
             return _outcome("ce", nn.functional.cross_entropy(logits, labels), logits, labels)
 
-        return of_batch
+        return batch_loss
 
     def validate(
         self,
@@ -168,7 +168,7 @@ class Classification:
 
 @dataclass(frozen=True)
 class Episodic:
-    """A baseline that learns from episodes as it is tested; each episode is one batch."""
+    """Train a baseline on episodes like those of the test; each episode is one batch."""
 
     sampler: EpisodeSampler
     terms: tuple[str, ...] = ("episode",)
@@ -178,13 +178,13 @@ class Episodic:
         head: Any = getattr(model, "module", model).head  # type: ignore[union-attr]
         target = torch.arange(sampler.way, device=device).repeat_interleave(sampler.queries)
 
-        def of_episode(batch: Batch) -> BatchLoss:
+        def episode_loss(batch: Batch) -> BatchLoss:
             with autocast(device, precision):
                 clips = batch.clips.to(device, non_blocking=True)
                 scores = model(clips, sampler.way, sampler.shot, batch.draws.to(device))
             return _outcome("episode", head.loss(scores, target), scores, target)
 
-        return of_episode
+        return episode_loss
 
     def validate(
         self,

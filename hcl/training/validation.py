@@ -1,4 +1,4 @@
-"""Validation after each epoch: the accuracy of the episodes that choose the best one, and the best level weights."""
+"""Validate after each epoch: compute the accuracy that selects the best epoch, and find the best level weights."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from hcl.training.process_group import ProcessGroup, SingleProcess
 
 
 class Validation(NamedTuple):
-    """The result of a validation.
+    """Hold the result of a validation.
 
     Attributes:
-        accuracies: of each episode, one array a shot.
-        sigmas: the weights of the levels, by name, that were best of those tried; None where none were tried.
-        fused_accuracy: the mean accuracy over the shots with them.
+        accuracies: accuracy of each episode, one array for each shot.
+        sigmas: the best of the candidate weights of the levels (global, temporal, spatial); None without candidates.
+        fused_accuracy: the mean accuracy over the shots with these weights; None without candidates.
     """
 
     accuracies: list[Float[np.ndarray, "episode"]]
@@ -47,13 +47,13 @@ def validate(
     group: ProcessGroup | None = None,
     **encoding: Any,
 ) -> Validation:
-    """Return the accuracy of each episode; every worker encodes its share of the clips that the episodes need, once.
+    """Return the accuracy of each episode; each worker encodes its share of the episodes' clips, each clip once.
 
     Args:
-        episodes: of one or several shots.
-        sigmas: the weight of each level, by the names of `hcl.matching.similarity.LEVELS`.
-        candidates: further weights, of which the best are returned.
-        embeddings: of each clip's class name, as in `levels_by_shot`; those of the whole data set.
+        episodes: the episodes of one or several shots.
+        sigmas: the weights of the levels, by the names of `hcl.matching.similarity.fuse`.
+        candidates: other weights, of which the best are returned.
+        embeddings: embedding of the class name of every clip of the data set, as in `levels_by_shot`.
     """
     needed, tokens, rows = _encode_needed(model, dataset, episodes, group or SingleProcess(), encoding)
     names = None if embeddings is None else embeddings[torch.from_numpy(needed)]
@@ -88,7 +88,7 @@ def _encode_needed(
     group: ProcessGroup,
     encoding: Mapping[str, Any],
 ) -> tuple[np.ndarray, Tensor, int]:
-    """Encode every clip of some episodes once, each worker its share; return their indices, tokens and grid rows."""
+    """Encode each clip of the episodes once, split over the workers; return indices, tokens and rows of the grid."""
     needed = clips_needed(episodes)
     share = np.array_split(needed, group.world_size)[group.rank]
     encoded = share if len(share) else needed[:1]  # more workers than clips: one more than asked for, for its shape
@@ -104,6 +104,6 @@ def clips_needed(episodes: Sequence[Episodes]) -> Int[np.ndarray, "clip"]:
 
 
 def _renumbered(episodes: Episodes, needed: np.ndarray) -> Episodes:
-    """Return the episodes on clips that are numbered in the order of `needed`."""
+    """Replace clip indices by their positions in `needed`."""
     support, query = (np.searchsorted(needed, clips) for clips in (episodes.support, episodes.query))
     return Episodes(episodes.classes, support, query)

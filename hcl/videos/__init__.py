@@ -1,1 +1,1 @@
-"""Video files: which there are, two decoders, deinterlacing, JPEGs."""
+"""Decode video files with OpenCV or PyAV, deinterlace them and write their frames as JPEGs."""

@@ -1,7 +1,7 @@
-"""Interlaced frames to pictures, by FFmpeg's filter `bwdif`.
+"""Deinterlace frames with FFmpeg's filter `bwdif`.
 
-An interlaced frame holds two pictures, half a frame's time apart: the even rows are of the one, the odd rows of the
-other. The filter keeps the rows of the one that comes first and fills in the others from them and the frames around.
+An interlaced frame holds two pictures, half a frame's time apart: the even rows belong to one, the odd rows to the
+other. The filter keeps the rows of the first picture and interpolates the others from them and the adjacent frames.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ _MIN_SIDE = 4  # pixels; the filter takes no smaller frames
 
 
 def deinterlaced(frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-    """Yield as many frames in the same order; those that are not flagged as interlaced stay as they are.
+    """Yield the same number of frames in the same order; frames that are not flagged as interlaced stay unchanged.
 
-    The flag is of each frame, for streams that switch; what a container says of its fields is not asked.
+    The flag of each frame decides, because streams may switch; the container's information on fields is ignored.
     """
     field_filter: _FieldFilter | None = None
     for frame in frames:
@@ -35,7 +35,7 @@ def deinterlaced(frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
 
 
 class _FieldFilter:
-    """The filter for frames of one size and format. It holds back one frame, since it looks at the next one."""
+    """Filter frames of one size and format. It delays frames by one, because it needs the next frame."""
 
     def __init__(self, frame: av.VideoFrame):
         self._kind = _kind(frame)
@@ -67,7 +67,7 @@ class _FieldFilter:
         while True:
             try:
                 yield self._graph.vpull()
-            except (av.BlockingIOError, av.EOFError):  # more frames are needed, or there are none
+            except (av.BlockingIOError, av.EOFError):  # it needs more frames, or has reached the end
                 return
 
 

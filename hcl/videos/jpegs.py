@@ -1,4 +1,4 @@
-"""Pictures to numbered JPEGs of one size, and the digest that names them."""
+"""Write pictures as numbered JPEGs of one size, and compute their digest."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from hcl.videos.reader import Picture
 
 @dataclass
 class FrameWriter:
-    """Writes frames into a folder as they come. Where the resolution changes, later ones take the first one's size.
+    """Write frames into a folder. If the resolution changes, later frames are resized to the first one's size.
 
     Args:
-        short_side: in pixels; 0 keeps the size.
-        quality: of the JPEGs, 1 to 100.
+        short_side: length of the shorter side in pixels; 0 keeps the size.
+        quality: JPEG quality, 1 to 100.
     """
 
     folder: Path
@@ -42,14 +42,14 @@ class FrameWriter:
         self.n_frames, self.n_bytes = self.n_frames + 1, self.n_bytes + len(encoded)
 
     def anew(self) -> FrameWriter:
-        """Empty the folder, and return a writer of it that has written nothing."""
+        """Remove the written frames, and return a new writer for the folder."""
         for index in range(self.n_frames):
             (self.folder / f"{index}.jpg").unlink()
         return FrameWriter(self.folder, self.short_side, self.quality)
 
 
 def frames_digest(frames: Iterable[bytes]) -> str:
-    """32 hexadecimal digits that name a video's encoded frames and their order."""
+    """Return 32 hexadecimal digits that identify a video's encoded frames and their order."""
     digest = _new_digest()
     for encoded in frames:
         _add(digest, encoded)
@@ -57,20 +57,22 @@ def frames_digest(frames: Iterable[bytes]) -> str:
 
 
 def frame_checksum(encoded: bytes) -> str:
-    """Return eight hexadecimal digits that tell an encoded frame from a damaged one."""
+    """Return the CRC-32 of an encoded frame in eight hexadecimal digits."""
     return f"{zlib.crc32(encoded):08x}"
 
 
 def _stored_size(frame: Picture, short_side: int) -> tuple[int, int]:
-    """(width, height) of a frame whose shorter side is brought down to `short_side` pixels."""
+    """Return (width, height) of a frame whose shorter side is reduced to `short_side` pixels."""
     height, width = frame.shape[:2]
     scale = min(1.0, short_side / min(height, width)) if short_side else 1.0
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _resized(frame: Picture, size: tuple[int, int]) -> Picture:
-    """Halved by averaging while at least twice too large, then linearly: a third of the time of averaging alone at
-    the same sharpness, for averaging over a fraction of a pixel costs more than the JPEG that follows."""
+    """Resize by repeated halving with averaging, then linearly.
+
+    At the same sharpness this takes a third of the time of averaging alone, whose fractional windows cost more than the
+    JPEG encoding."""
     while frame.shape[1] >= 2 * size[0] and frame.shape[0] >= 2 * size[1]:
         frame = cv2.resize(frame, (frame.shape[1] // 2, frame.shape[0] // 2), interpolation=cv2.INTER_AREA)
     if (frame.shape[1], frame.shape[0]) != size:
@@ -83,5 +85,5 @@ def _new_digest() -> hashlib.blake2b:
 
 
 def _add(digest: hashlib.blake2b, encoded: bytes) -> None:
-    digest.update(len(encoded).to_bytes(8, "little"))  # so that no byte can move from one frame to the next
+    digest.update(len(encoded).to_bytes(8, "little"))  # keeps frame boundaries in the digest
     digest.update(encoded)

@@ -1,9 +1,9 @@
-"""Reads a video through OpenCV, and checks against PyAV what OpenCV cannot be trusted with.
+"""Read a video with OpenCV, and compare doubtful frames with PyAV's.
 
-OpenCV has libswscale turn each decoded frame into blue, green and red, in one buffer for all frames of a video, and
-does not look whether that went well. libswscale refuses frames that are flagged as interlaced, and forms of colour
-that it does not know. `VideoCapture.retrieve` then returns success and whatever the buffer holds: memory that nobody
-wrote, or the frame before.
+OpenCV converts each decoded frame to blue, green and red with libswscale, in one buffer for all frames of a video, and
+does not check the result. libswscale refuses frames that are flagged as interlaced, and unknown colour formats.
+`VideoCapture.retrieve` then reports success and returns the old content of the buffer: uninitialised memory or the
+previous frame.
 """
 
 from __future__ import annotations
@@ -18,37 +18,38 @@ from hcl.videos.reader import Distrusted, Picture, Unreadable, VideoHeader
 from hcl.videos.reader_check import FrameCheck
 
 _NEVER_INTERLACED = ("VP80", "VP90")
-"""Codecs, in OpenCV's names, of whose frames libswscale refuses all or none."""
+"""Codecs, by OpenCV's names, for which libswscale converts either all frames or none."""
 
 
 class OpenCVFrames:
-    """The frames of a video, each of them known to be written.
+    """Read the frames of a video, and verify that OpenCV has converted each of them.
 
-    The first is compared with PyAV's, wanted or not, which costs a few milliseconds. From there on a frame that was
-    not written shows itself: it equals the one before. One that does, or that has another size, is compared too; in
-    compressed videos equal frames are rare even where the camera stood still.
-    Where none or all are written, the first needs no comparison: two frames that differ say as much.
+    The first frame is always compared with PyAV's, which costs a few milliseconds. A later frame that OpenCV failed to
+    convert equals the previous one; therefore equal frames, and frames of another size, are compared too. In
+    compressed videos equal frames are rare even with a still camera.
+    For codecs of which all frames or none are converted, the first frame needs no comparison: two different frames
+    prove that all are.
 
     Raises:
-        Distrusted: from any method, where OpenCV reads nothing or something else than PyAV.
+        Distrusted: any method raises it if OpenCV reads nothing, or frames that differ from PyAV's.
     """
 
     decoder: ClassVar[str] = "opencv"
 
     def __init__(self, source: Path):
-        # FFmpeg by name: OpenCV would otherwise try other backends, one of which reads names with % as numbered images.
-        # One thread: what FFmpeg makes of damaged data depends on its number of threads.
+        # The backend is named, because OpenCV would try others, one of which reads names with % as numbered images.
+        # With one thread, because FFmpeg's output for damaged data depends on the number of threads.
         self._capture = cv2.VideoCapture(str(source), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
-        self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # turned as the metadata say
+        self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # rotate as the metadata say
         if not self._capture.isOpened():
             raise Distrusted
         self.header = self._read_header()
         self._source = source
         self._check: FrameCheck | None = None
-        self._is_certain = False  # frames were written, so that one that was not equals the one before
+        self._is_certain = False  # the buffer holds a right frame, so that a failed conversion repeats it
         self._index = -1
-        self._picture: Picture | None = None  # of the present frame, once it was asked for
-        self._last: Picture | None = None  # that was asked for
+        self._picture: Picture | None = None  # of the current frame, after its first request
+        self._last: Picture | None = None  # the last requested picture
         self._last_index = -1
 
     @staticmethod
@@ -99,7 +100,7 @@ class OpenCVFrames:
         return True
 
     def _shows(self, index: int, picture: Picture) -> bool:
-        """Tell whether PyAV has this picture for frame `index`."""
+        """Return true if PyAV decodes the same picture for frame `index`."""
         try:
             self._check = self._check or FrameCheck(self._source)
         except Unreadable:
@@ -126,13 +127,13 @@ class OpenCVFrames:
 
 
 def _are_equal(one: Picture, other: Picture) -> bool:
-    """Compare two pictures of one size. One row tells most apart, for less than a hundredth of the whole."""
+    """Compare two pictures of the same size, the middle row first because it costs under a hundredth of the rest."""
     middle = one.shape[0] // 2
     return one[middle].tobytes() == other[middle].tobytes() and cv2.norm(one, other, cv2.NORM_INF) == 0
 
 
 def _fourcc(code: float) -> str:
-    """Four characters, those that cannot be printed as [number], as FFmpeg writes them."""
+    """Return a FourCC as text; unprintable characters are written as [number], as FFmpeg does."""
     if not 0 < code < 2**32:
         return ""
     letters = int(code).to_bytes(4, "little")

@@ -1,4 +1,4 @@
-"""Reads a video through PyAV, whose wheel carries an FFmpeg of its own: the second decoder."""
+"""Read a video with PyAV, the second decoder, whose wheel contains its own FFmpeg."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from hcl.videos.reader import Picture, Unreadable, VideoHeader
 
 NO_VIDEO = "not a video, or in no format that FFmpeg reads"
 
-_PLAIN_PRIMARIES = (1, 4, 5, 6, 7)  # of BT.709 and older standards, which are not told apart
+_PLAIN_PRIMARIES = (1, 4, 5, 6, 7)  # of BT.709 and older standards, which are treated alike
 _WIDE_PRIMARIES = (8, 9, 10, 11, 12, 22)  # of BT.2020, cinema and others
-_HIGH_RANGE = (16, 18)  # transfer of PQ and HLG
-_UNKNOWN = 2  # in FFmpeg's lists of primaries and of transfers
+_HIGH_RANGE = (16, 18)  # transfer functions of PQ and HLG
+_UNKNOWN = 2  # in FFmpeg's lists of primaries and of transfer functions
 _BT709 = 1
 
-av.logging.set_level(None)  # what FFmpeg says of damaged videos is noise
+av.logging.set_level(None)  # FFmpeg logs too much on damaged videos
 
 
 class PyAVFrames:
-    """The frames of a video; those that are flagged as interlaced are deinterlaced, one picture a frame.
+    """Read the frames of a video; frames flagged as interlaced are deinterlaced into one picture each.
 
     Raises:
-        Unreadable: FFmpeg does not read the file, or cannot make a picture of a frame.
+        Unreadable: FFmpeg cannot read the file or cannot convert a frame.
     """
 
     decoder: ClassVar[str] = "pyav"
@@ -42,7 +42,7 @@ class PyAVFrames:
         self._container, stream = opened(source)
         self.header = _read_header(stream)
         frames = decoded(self._container, stream)
-        # A frame of HEVC that is flagged is a single field already, of half the height.
+        # A flagged frame of HEVC is already a single field of half the height.
         self._frames = frames if self.header.codec == "hevc" else deinterlaced(frames)
         self._frame: av.VideoFrame | None = None
 
@@ -55,7 +55,7 @@ class PyAVFrames:
         return self._frame is not None
 
     def verify(self) -> None:
-        """Nothing is left to do: errors of PyAV are exceptions."""
+        """Do nothing: PyAV raises exceptions for all errors."""
 
     @property
     def milliseconds(self) -> float:
@@ -63,7 +63,7 @@ class PyAVFrames:
         return math.nan if time is None else 1000 * time
 
     def picture(self) -> Picture:
-        assert self._frame is not None, "no frame was asked for"
+        assert self._frame is not None, "advance was not called"
         return picture_of(self._frame)
 
     def close(self) -> None:
@@ -71,13 +71,13 @@ class PyAVFrames:
 
 
 def opened(source: Path, **options: str) -> tuple[InputContainer, VideoStream]:
-    """Open a file and its video stream, whose decoder then uses one thread. Raises Unreadable.
+    """Open a file and its video stream with a single-threaded decoder. Raises Unreadable.
 
     Args:
-        options: of FFmpeg's demuxers.
+        options: options of FFmpeg's demuxers.
     """
     try:
-        # The whitelist: a list of addresses that has the name of a video opens no connection.
+        # The whitelist prevents that a playlist with the name of a video opens a connection.
         container = av.open(str(source), metadata_errors="ignore", options=options | {"protocol_whitelist": "file"})
     except (av.FFmpegError, ValueError, MemoryError) as error:
         raise Unreadable(NO_VIDEO) from error
@@ -90,7 +90,7 @@ def opened(source: Path, **options: str) -> tuple[InputContainer, VideoStream]:
 
 
 def decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
-    """Yield the frames up to the end or the first damage, as OpenCV does."""
+    """Yield the frames up to the end or the first damaged one, as OpenCV does."""
     try:
         yield from container.decode(stream)
     except (av.FFmpegError, MemoryError):
@@ -98,11 +98,11 @@ def decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.Video
 
 
 def picture_of(frame: av.VideoFrame) -> Picture:
-    """Return what is shown of a frame, exactly as OpenCV makes it where it can. Raises Unreadable.
+    """Convert a frame to a picture, identical to OpenCV's if OpenCV can convert the frame. Raises Unreadable.
 
-    Matrix and range of the colours are those that the frame names, else BT.601 and limited. Colours of BT.2020 and
-    other wide ranges, and high dynamic range, are brought to those of BT.709. Transparency is dropped, and pixels that
-    are not square stay as they are.
+    Colour matrix and range are those of the frame's metadata, by default BT.601 and limited. BT.2020 and other wide
+    gamuts, and high dynamic range, are converted to BT.709. Transparency is dropped, and pixels that are not square
+    stay as they are.
     """
     primaries, transfer = frame.color_primaries, frame.color_trc
     standard = {}
@@ -124,16 +124,16 @@ def picture_of(frame: av.VideoFrame) -> Picture:
 
 @cache
 def _reformatter() -> VideoReformatter:
-    """One for the process: its tables for wide colours take three seconds to make, and serve all videos of a kind."""
+    """Return the process's reformatter: its tables for wide gamuts take three seconds to compute and are reused."""
     return VideoReformatter()
 
 
 def _turned(picture: Picture, frame: av.VideoFrame) -> Picture:
-    """The picture turned and mirrored as the frame's display matrix says; other angles than right ones are ignored."""
+    """Rotate and mirror the picture by the frame's display matrix; angles other than multiples of 90° are ignored."""
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if not isinstance(matrix, SideData):
         return picture
-    # A pixel at (x, y) is shown at (a x + c y, b x + d y), from the corner where the result begins.
+    # A pixel at (x, y) is shown at (a x + c y, b x + d y), up to a shift to the result's corner.
     a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
     if a and d and not (b or c):
         return picture[:: _step(d), :: _step(a)]

@@ -1,4 +1,4 @@
-"""What the two decoders have in common: `opencv_frames` and `pyav_frames` both read a video as `VideoFrames`."""
+"""Define `VideoFrames`, the common interface of the two decoders `opencv_reader` and `pyav_reader`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 from jaxtyping import UInt8
 
 Picture = UInt8[np.ndarray, "height width 3"]
-"""One frame as it is shown, turned as the metadata say; blue, green, red."""
+"""One frame as displayed, rotated as the metadata say; channels blue, green, red."""
 
 
 @dataclass(frozen=True)
 class VideoHeader:
-    """The header of a video file, which need not be true."""
+    """Hold the header of a video file, whose values may be wrong."""
 
-    fps: float = 0.0  # 0: it does not say
-    n_frames: int = 0  # 0: it does not say
+    fps: float = 0.0  # 0: unknown
+    n_frames: int = 0  # 0: unknown
     n_pixels: int = 0  # of one frame
     codec: str = ""
     pixel_format: str = ""
@@ -25,11 +25,11 @@ class VideoHeader:
 
 
 class Unreadable(Exception):
-    """The file, or the rest of it, cannot be decoded; the text is the reason."""
+    """Report that a file, or the rest of it, cannot be decoded; the text is the reason."""
 
 
 class Distrusted(Exception):
-    """OpenCV reads nothing, or something that is not the picture of the video. Carries what it says of the header."""
+    """Report that OpenCV reads nothing or wrong pictures; the exception carries the header that OpenCV read."""
 
     def __init__(self, header: VideoHeader | None = None):
         super().__init__("OpenCV does not read this video correctly")
@@ -37,8 +37,7 @@ class Distrusted(Exception):
 
 
 class VideoFrames(Protocol):
-    """The frames of one open video, from the first on; decoded one after the other, made pixels where they are asked
-    for."""
+    """Define the interface of an open video: frames are decoded in order, and converted to pixels on request."""
 
     decoder: ClassVar[str]
     header: VideoHeader
@@ -48,16 +47,16 @@ class VideoFrames(Protocol):
         """Return the version of the decoder's package."""
 
     def advance(self) -> bool:
-        """Go to the next frame; False at the end of what can be decoded."""
+        """Decode the next frame; return False after the last frame that can be decoded."""
 
     @property
     def milliseconds(self) -> float:
-        """The time of the present frame; NaN if it has none."""
+        """Return the time of the current frame; NaN if it has none."""
 
     def picture(self) -> Picture:
-        """Return the present frame."""
+        """Return the current frame."""
 
     def verify(self) -> None:
-        """Make sure of the pictures that were returned so far; to be called after the last one."""
+        """Verify the pictures that were returned; call it after the last one."""
 
     def close(self) -> None: ...

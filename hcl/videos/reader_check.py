@@ -1,4 +1,4 @@
-"""Whether a picture that OpenCV returned is one of the video, asked of PyAV."""
+"""Compare pictures that OpenCV returned with PyAV's."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from hcl.videos.pyav_reader import decoded, opened, picture_of
 from hcl.videos.reader import Picture, Unreadable
 
 TOLERANCE = 2.0
-"""Levels of 255 by which two pictures of one frame differ on average. With the FFmpeg of the tested versions they are
-equal; other versions may round differently. Memory that was not written, a picture turned wrongly and colours read by
-another rule differ by more than ten."""
+"""Maximum mean difference of two pictures of one frame, in levels of 255. With the FFmpeg of the tested versions they
+are equal; other versions may round differently. Uninitialised memory, a wrong rotation and a wrong colour conversion
+differ by more than ten."""
 
 
 class FrameCheck:
-    """Decodes a video beside OpenCV, no further than it is asked. Raises Unreadable."""
+    """Decode a video in parallel to OpenCV, up to the frame to compare. Raises Unreadable."""
 
     def __init__(self, source: Path):
         self._source = source
-        # FFmpeg decodes a part of most files to learn what their headers do not say: half of the time of a first frame.
-        # Without, it may put frames into the wrong order, or not find the video; then it is asked again.
+        # FFmpeg decodes a part of most files to complete their headers, which takes half of the time of a first frame.
+        # Without it, frames may be in the wrong order, or no video be found; the file is then opened again.
         self._is_hasty = True
         try:
             self._open(probesize="32")
@@ -31,9 +31,9 @@ class FrameCheck:
             self._open_anew()
 
     def shows(self, index: int, picture: Picture) -> bool:
-        """Tell whether frame `index` looks like this. Indices never go down.
+        """Return true if frame `index` looks like the picture. Indices must not decrease.
 
-        False for interlaced frames, which OpenCV does not read: a still one may look like the one before it.
+        The result is False for interlaced frames, which OpenCV does not convert: a still one may equal the previous.
         """
         if self._shows(index, picture):
             return True

@@ -1,4 +1,4 @@
-"""The wall clock may jump: it is written down and shown, and nothing is decided by it."""
+"""Test that the wall clock is only recorded and shown, never used for decisions, because it may jump."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ALLOWED = {
 
 
 def reads_it(path: Path) -> bool:
-    """Whether a module reads the wall clock."""
+    """Return true if a module reads the wall clock."""
     return any(
         isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and (node.value.id, node.attr) in WALL
         for node in ast.walk(ast.parse(path.read_text()))
@@ -48,7 +48,7 @@ def test_nothing_else_reads_the_wall_clock() -> None:
 def test_a_clock_that_jumps_back_leaves_a_record_that_can_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A training run that ends an hour before it began."""
+    """Record a training run whose end is an hour before its start."""
     moments = iter(("2026-03-29T03:10:00+00:00", "2026-03-29T02:10:00+00:00"))
     monkeypatch.setattr("results.records.provenance.now", lambda: next(moments))
     begun = results.collect_provenance("hcl train", seeds={}, digests={})

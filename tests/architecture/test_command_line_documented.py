@@ -1,4 +1,4 @@
-"""Every command, option and argument says what it does in its --help."""
+"""Test that every command, option and argument has a text in its --help."""
 
 from __future__ import annotations
 

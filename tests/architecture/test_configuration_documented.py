@@ -1,4 +1,4 @@
-"""Every setting says what it means, has bounds where it is a number, and is read by something."""
+"""Test that every setting has a meaning, has bounds if it is a number, and is read by the code."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_every_preset_value_is_allowed() -> None:
 
 
 def test_every_setting_is_read_somewhere() -> None:
-    """A setting that nothing reads would promise what nothing keeps: `section.name`, or its whole path as a text."""
+    """Find each setting in the code as `section.name` or as its path in a text; an unread one would have no effect."""
     definitions = {"resolve.py", "paths.py", "values.py"}
     files = [*(ROOT / "hcl").rglob("*.py"), *(ROOT / "orchestration").rglob("*.py")]
     read = {one for path in files if path.name not in definitions for one in read_in(ast.parse(path.read_text()))}
@@ -107,7 +107,7 @@ def test_what_reads_a_setting_is_told_from_what_has_its_name() -> None:
 
 
 def read_in(code: ast.Module) -> Iterator[str]:
-    """Yield what code reads as `section.name`: by attribute of the section or of a name for it, or in a text."""
+    """Yield the settings that code reads: as attribute of a section or of a name bound to one, or as path in a text."""
     sections = {path.rpartition(".")[0].rpartition(".")[2] for path in all_settings()} - {""}
     scopes: list[ast.AST] = [one for one in ast.walk(code) if isinstance(one, ast.FunctionDef)]
     for scope in [code, *scopes]:

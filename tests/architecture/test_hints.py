@@ -1,4 +1,4 @@
-"""Commands that messages ask a user to type keep what they name in one word: it is quoted for the shell."""
+"""Test that names in suggested commands are quoted for the shell."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKAGES = ("hcl", "orchestration", "search_spaces", "cluster", "results")
 COMMANDS = "extract|data|train|sweep|evaluate|fuse|explain|report|results|reproduce|submit|jobs|cluster|checkpoint"
 UNFINISHED = re.compile(rf"(\bhcl ({COMMANDS})\b|\bgit \w)[^`;,:]*$")
 QUOTED = {"options", "at", "first", "quoted"}
-"""Names of texts that have been quoted before."""
+"""Names of variables whose text is already quoted."""
 
 
 def unquoted(text: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The dependency rules hold, and the rules themselves can fail."""
+"""Test that the dependency rules hold, and that the rules themselves can fail."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = ["hcl", "orchestration", "search_spaces", "cluster", "results"]
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
     program = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
-    command = [sys.executable, "-c", program]  # -c puts the working folder first on the path
+    command = [sys.executable, "-c", program]  # -c puts the working directory first on the path
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env={})
 
 
@@ -72,7 +72,7 @@ def test_the_method_reads_no_environment_and_no_command_line() -> None:
 
 
 def test_no_machine_stands_in_the_code() -> None:
-    """No absolute path of anybody's machine in what is shipped."""
+    """Search the shipped files for absolute paths of a developer's machine."""
     suffixes = {".py", ".yaml", ".md", ".toml", ".txt", ".j2"}
     files = [p for package in PACKAGES for p in (ROOT / package).rglob("*") if p.suffix in suffixes]
     files += [ROOT / name for name in ("pyproject.toml", "constraints.txt", "Makefile", ".ci/run", ".gitignore")]
@@ -94,7 +94,7 @@ def test_no_folder_holds_more_modules_than_a_reader_takes_in() -> None:
 
 
 def test_tests_lie_in_the_rooms_of_what_they_test() -> None:
-    """Each folder of tests of a package has a folder of the same name in the package."""
+    """Compare the folders of a package's tests with the folders of the package."""
     folders = {
         path.parent.relative_to(ROOT / "tests")
         for package in ("hcl", "orchestration", "results")

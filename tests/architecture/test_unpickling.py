@@ -1,4 +1,4 @@
-"""No code runs from data: what can run some while it reads is called nowhere, but where a reason stands."""
+"""Test that functions that can run code from data are not called, except where a reason is given."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("hcl", "orchestration", "search_spaces", "cluster", "results")
 MODULES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "jsonpickle"}
-"""Who imports them may read a pickle."""
+"""Modules that can read pickles."""
 CALLS = {"read_pickle", "unsafe_load", "full_load", "load_module", "get_pickled_error"}
 BUILTINS = {"eval", "exec"}
 RESTORING = ("Tuner.restore", "Trainer.restore", "hub.load", "jit.load")
@@ -30,7 +30,7 @@ ALLOWED = {
 
 
 def faults(source: str) -> list[str]:
-    """What a module does that could run code from what it reads."""
+    """List a module's uses of functions that could run code from data."""
     found = []
     for node in ast.walk(ast.parse(source)):
         match node:

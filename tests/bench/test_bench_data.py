@@ -1,4 +1,4 @@
-"""Seventy thousand videos: what a check, the effective split and the decision to resume cost."""
+"""Measure a check, the effective split and the decision to resume for seventy thousand videos."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LIMIT_S = 10.0
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Lists, a manifest that has settled every video, empty folders of frames, files of a byte."""
+    """Write lists, a manifest with a record of every video, empty folders of frames, and files of one byte."""
     root = tmp_path_factory.mktemp("large")
     partitions, records = {}, []
     for name, numbers in CLASSES.items():

@@ -1,4 +1,4 @@
-"""What the driver of 1,000 actors keeps in mind: `map_actors` with stand-ins for Ray, in a process of its own."""
+"""Measure the memory of a driver with 1,000 actors: `map_actors` with a replacement of Ray, in a separate process."""
 
 from __future__ import annotations
 
@@ -63,4 +63,4 @@ def test_a_driver_of_a_thousand_actors(capsys: pytest.CaptureFixture[str]) -> No
         print(f"\n  {N_ACTORS} actors, {n_done} blocks: {peak} MB at most, {before} before; {seconds} s of the driver")
     assert int(n_done) == N_BLOCKS
     assert int(peak) < LIMIT_MB
-    assert int(peak) - int(before) < 100  # what is done is forgotten: memory follows from actors, not from blocks
+    assert int(peak) - int(before) < 100  # memory depends on actors, not on finished blocks

@@ -1,7 +1,7 @@
-"""Speed and size of extraction against a plain loop, on the same files in one run: `make bench` prints them.
+"""Compare speed and size of extraction with a plain loop, on the same files in one run; `make bench` prints them.
 
-The files are 640 x 480, in three codecs. At 320 x 240 and below nothing is shrunk: the gain is then that of two
-cores and of the JPEG quality alone.
+The files are 640 x 480, in three codecs. At 320 x 240 and below no frame is resized: the gain is then due only to two
+cores and to the JPEG quality.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def tell(capsys: pytest.CaptureFixture[str], line: str) -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A camera that pans over a texture with detail at two scales, a ball in front."""
+    """Write videos of a camera that pans over a texture with detail at two scales, behind a ball."""
     root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     coarse, fine = (
         cv2.resize(rng.integers(0, 256, (HEIGHT // n, WIDTH // n, 3), np.uint8), (2 * WIDTH, 2 * HEIGHT))
@@ -57,7 +57,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def finished(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """When each video of an extraction was recorded."""
+    """Return the time at which each video of an extraction was recorded."""
     times: list[float] = []
 
     def note(images_root: Path, record: VideoRecord) -> None:
@@ -69,12 +69,12 @@ def finished(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def rate(times: list[float], after: int) -> float:
-    """Videos a second once the first `after` are done: the start of actors costs a second or two, once."""
+    """Return videos a second after the first `after`, which excludes the start of actors (a second or two)."""
     return (len(times) - after) / (times[-1] - times[after - 1])
 
 
 def plain(videos: dict[str, Path], destination: Path) -> list[float]:
-    """Every frame at full size at quality 95, as the published script writes them."""
+    """Write every frame at full size at quality 95, like the published script."""
     times = []
     for key, path in videos.items():
         folder = destination / key
@@ -124,7 +124,7 @@ def test_one_actor_against_the_same_work_without_ray(
     for key, path in find_videos(data / "videos" / "bench").items():
         append_record(tmp_path, extract_video(path, tmp_path / key))
         times.append(time.perf_counter())
-    extract_dataset(data, "bench", actors=1, quality=89)  # other options: all of it is done again
+    extract_dataset(data, "bench", actors=1, quality=89)  # other options: all videos are extracted again
     without, ours = rate(times, after=3), rate(finished, after=3)
     tell(capsys, f"one actor {ours:.2f} videos/s, the same work without Ray {without:.2f}, ratio {ours / without:.3f}")
     assert len(read_manifest(data / "images" / "bench")) == N_VIDEOS

@@ -1,4 +1,4 @@
-"""Speed of matching, as ratios measured in one run: `make bench` prints them."""
+"""Measure the speed of matching as ratios in one run; `make bench` prints them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hcl.training.losses import contrastive_terms, neighbouring_pairs
 
 
 def seconds(work: Callable[[], object], repeats: int = 3) -> float:
-    """The fastest of some runs, after one to warm up."""
+    """Return the time of the fastest of some runs, after one to warm up."""
     work()
     times = []
     for _ in range(repeats):
@@ -29,7 +29,7 @@ def tell(capsys: pytest.CaptureFixture[str], line: str) -> None:
 
 
 def test_training_terms_against_the_matrix_products(capsys):
-    """48 clips of 8 x 49 patches at d 1152, forward and backward; the products are what no program can leave out."""
+    """Compare the terms of 48 clips (8 x 49 patches, d 1152), forward and backward, with the necessary products."""
     clips, dim = 48, 1152
     heads = MatchingHeads(dim)
     tokens = torch.randn(clips, 8, 49, dim, requires_grad=True)

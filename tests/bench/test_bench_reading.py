@@ -1,4 +1,4 @@
-"""Speed of reading and augmenting clips, as a ratio measured in one run: `make bench` prints it."""
+"""Measure the speed of reading and augmenting clips as a ratio in one run; `make bench` prints it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def tell(capsys: pytest.CaptureFixture[str], line: str) -> None:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Frames of 341 x 256 at quality 90, as extraction stores them by default."""
+    """Write frames of 341 x 256 at quality 90, the default of extraction."""
     root, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     for video in VIDEOS:
         scene = cv2.resize(rng.integers(0, 256, (40, 60, 3), np.uint8), (400, 300), interpolation=cv2.INTER_CUBIC)
@@ -43,7 +43,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class PillowClips(Dataset):
-    """What published code does: PIL, and every transform for each frame by itself."""
+    """Read clips like published code: with PIL, and every transform applied to each frame separately."""
 
     def __init__(self, images: Path):
         self.images = images
@@ -74,7 +74,7 @@ def ours(images: Path) -> ClipDataset:
 
 
 def clips_a_second(make: Callable[[], Dataset], processes: int, epochs: int = 6) -> float:
-    """Of 16 clips read again and again, after one round to warm up."""
+    """Return the clips a second when 16 clips are read repeatedly, after one round to warm up."""
     draws = [Draw(clip, (epoch,)) for epoch in range(epochs + 1) for clip in range(N_CLIPS)]
     batches = iter(DataLoader(make(), sampler=draws, batch_size=N_CLIPS, num_workers=processes))
     next(batches)

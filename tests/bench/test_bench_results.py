@@ -1,4 +1,4 @@
-"""How long ten thousand evaluation records take to become frames: `make bench` prints it."""
+"""Measure the conversion of ten thousand evaluation records to data frames; `make bench` prints it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ N_RUNS, METHODS, DATASETS, SHOTS = 100, ("hcl", "otam", "prototype", "untrained"
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """10,000 records; those of one run with the answers to 1,000 episodes of 25 queries."""
+    """Write 10,000 records; those of one run have the answers to 1,000 episodes of 25 queries."""
     root, rng = tmp_path_factory.mktemp("runs"), np.random.default_rng(0)
     classes = np.argsort(rng.random((1000, 24)), axis=1)[:, :5]
     clips = np.zeros((1000, 5, 6), dtype=np.int64)
-    asked = Questions("e", tuple(map(str, range(24))), classes, clips[..., :1], clips[..., 1:])
+    questions = Questions("e", tuple(map(str, range(24))), classes, clips[..., :1], clips[..., 1:])
     for run in range(N_RUNS):
         for dataset in range(DATASETS):
             for method in METHODS:
                 for shot in range(1, SHOTS + 1):
-                    outcomes = Outcomes(asked, rng.integers(0, 5, (1000, 5, 5)).astype(np.uint8))
+                    outcomes = Outcomes(questions, rng.integers(0, 5, (1000, 5, 5)).astype(np.uint8))
                     accuracy = float(outcomes.accuracies.mean())
                     record = results.EvaluationRecord(
                         run=f"run{run}", method=method, train_dataset="data", dataset=f"data{dataset}",

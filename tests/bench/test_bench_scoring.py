@@ -1,4 +1,4 @@
-"""Speed of evaluation: pairs, look-ups, and the whole against episode by episode; `make bench` prints the ratios."""
+"""Measure pairs, look-ups, and a whole evaluation against episode by episode; `make bench` prints the ratios."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SIGMAS = {"global": 1.0, "temporal": 0.5, "spatial": 0.5}
 
 
 def seconds(work: Callable[[], object], repeats: int = 3) -> float:
-    """Processor time of the fastest of some runs, after one to warm up: whoever else uses the machine is left out."""
+    """Return the CPU time of the fastest of some runs, after one to warm up; it excludes other processes."""
     work()
     times = []
     for _ in range(repeats):
@@ -47,13 +47,13 @@ def tell(capsys: pytest.CaptureFixture[str], line: str) -> None:
 
 @torch.no_grad()
 def features_like(labels: np.ndarray, d_model: int = D_MODEL, patches: int = PATCHES, seed: int = 0) -> ClipFeatures:
-    """Features of made-up tokens: a pattern of its class in each clip, under noise."""
+    """Compute features of synthetic tokens: each clip holds its class's pattern and noise."""
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     heads = MatchingHeads(d_model)
     pattern = torch.randn(int(labels.max()) + 1, FRAMES, 1, d_model, generator=generator)
     parts = []
-    for label in labels:  # one clip at a time: the noise of all is larger than what is kept of it
+    for label in labels:  # one clip at a time, because the noise of all needs more memory than the features
         noise = torch.randn(1, FRAMES, patches, d_model, generator=generator)
         parts.append(heads(0.05 * pattern[label] + noise, rows=int(patches**0.5)))
     tensors = [(part.patches[0], part.tuples[0], part.clip) for part in parts]
@@ -62,7 +62,7 @@ def features_like(labels: np.ndarray, d_model: int = D_MODEL, patches: int = PAT
 
 
 def test_pairs_against_the_matrix_product(capsys):
-    """Five zoom ranks of 98 x 98 patches at d 1152 are 110 MFLOP a pair: what `torch.bmm` alone makes of them."""
+    """Compare scoring with `torch.bmm` alone: five zoom ranks of 98 x 98 patches at d 1152 are 110 MFLOP a pair."""
     features = features_like(np.arange(48) % 4)
     query, support = features[:24], features[24:]
     left, right = torch.randn(40, 98, D_MODEL), torch.randn(40, 98, D_MODEL).transpose(1, 2)
@@ -83,7 +83,7 @@ def test_pairs_against_the_matrix_product(capsys):
 
 
 def test_half_precision_predicts_the_same(capsys):
-    """The same episodes from both precisions, features kept in half for the second."""
+    """Compare the answers of both precisions to the same episodes; the second stores features in half precision."""
     labels = np.repeat(np.arange(6), 11)
     single = features_like(labels)
     half = ClipFeatures((single.patches[0].half(),), single.tuples, single.clip)
@@ -99,11 +99,11 @@ def test_half_precision_predicts_the_same(capsys):
         tell(
             capsys, f"{shot}-shot: bfloat16 predicts as float32 on {100 * same:.3f}% of queries ({accuracy:.1%} right)"
         )
-        assert same >= 0.999 and 0.3 < accuracy < 0.99  # at neither end would agreement say anything
+        assert same >= 0.999 and 0.3 < accuracy < 0.99  # agreement near chance or 1 would show nothing
 
 
 def test_looking_up(capsys):
-    """10,000 episodes of each shot, drawn and answered, on a ready table of 2,400 clips."""
+    """Draw and answer 10,000 episodes of each shot on an existing table of 2,400 clips."""
     generator = np.random.default_rng(0)
     names = (
         "global",
@@ -124,10 +124,10 @@ def test_looking_up(capsys):
 
 
 def test_the_table_against_episode_by_episode(capsys):
-    """1,000 episodes at 1 and at 5 shots of 192 clips in 12 classes, frames to accuracies; metaworld_cpu at half size.
+    """Evaluate 1,000 episodes at 1 and at 5 shots of 192 clips in 12 classes, at half the size of metaworld_cpu.
 
-    Both ways run the same model on the same made-up clips. Episodes one by one, each of which encodes its clips again,
-    are timed on some.
+    Both ways run the same model on the same synthetic clips, from frames to accuracies. The way that encodes the clips
+    of each episode again is timed on a part of the episodes.
     """
     settings = {"clips.size": 112, "model.weights": "none", "model.cached_views": 0}
     experiment = override(resolve("metaworld_cpu").experiment, settings)
@@ -165,7 +165,7 @@ def test_the_table_against_episode_by_episode(capsys):
 
 
 def clips_like(labels: np.ndarray, size: int) -> torch.Tensor:
-    """Frames of noise over a pattern of their class."""
+    """Return frames of noise over a pattern of their class."""
     generator = torch.Generator().manual_seed(0)
     pattern = torch.rand(int(labels.max()) + 1, 1, 3, size, size, generator=generator)
     noise = torch.rand(len(labels), FRAMES, 3, size, size, generator=generator)
@@ -174,7 +174,7 @@ def clips_like(labels: np.ndarray, size: int) -> torch.Tensor:
 
 @pytest.mark.ray
 def test_two_actors_against_one(local_ray: ModuleType, capsys, tmp_path: Path):
-    """Tiles of 96 clips scored by actors of one thread each, which are warm."""
+    """Score tiles of 96 clips by warm actors with one thread each."""
     from orchestration.evaluation.tables import Table
     from orchestration.runtime.actors import map_actors
 

@@ -1,4 +1,4 @@
-"""What a study costs beside its trials, and what it survives: `make bench` prints it."""
+"""Measure the overhead of a study beside its trials, and test repeated kills; `make bench` prints the figures."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def tell(capsys: pytest.CaptureFixture[str], line: str) -> None:
 
 
 def sleeping(run: Run, report: Report) -> None:
-    """A short training that takes no CPU, so that what is measured is the study's own."""
+    """Replace training by a short sleep without CPU, so that only the study's own time is measured."""
     time.sleep(SECONDS)
     tune.report(report(row_of(run, 1)))
 
 
 def test_sixteen_short_trials_two_at_once(local_ray: Any, data_root: Path, tmp_path: Path, capsys: Any) -> None:
-    """Bar: at most 1.25 times half the sum of the trials' own times."""
+    """Require at most 1.25 times half the sum of the trials' own times."""
     study = stub_study(data_root, tmp_path, 16, limits=Limits(concurrency=2))
     began = time.perf_counter()
     _, trials = sweep(study, train=sleeping)
@@ -58,7 +58,7 @@ def test_sixteen_short_trials_two_at_once(local_ray: Any, data_root: Path, tmp_p
 
 
 def test_a_thousand_instant_trials(local_ray: Any, data_root: Path, tmp_path: Path, capsys: Any) -> None:
-    """Bars: they end, the driver grows by less than 300 MB, and status takes less than a second."""
+    """Require that all trials end, the driver grows by less than 300 MB, and status takes less than a second."""
     sweep(stub_study(data_root, tmp_path, 4, name="first"), train=instant)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
@@ -75,7 +75,7 @@ def test_a_thousand_instant_trials(local_ray: Any, data_root: Path, tmp_path: Pa
 
 
 def test_ten_random_kills(local_ray: Any, data_root: Path, tmp_path: Path, capsys: Any) -> None:
-    """Bar: all trials accounted for, none to its end twice, the best value of an undisturbed study."""
+    """Require that all trials end exactly once, and that the best value equals that of an undisturbed study."""
     kinds = [DRIVER] * 3 + [TRIAL] * 4 + [NODE] * 3
     random.Random(0).shuffle(kinds)
     sweep(sequential(data_root, tmp_path / "whole", 30), train=instant)

@@ -1,4 +1,4 @@
-"""Speed and memory of a training step, as ratios measured in one run: `make bench` prints them."""
+"""Measure speed and memory of a training step as ratios in one run; `make bench` prints them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def step_of(experiment: Experiment, group: ProcessGroup) -> Any:
 
 
 def test_a_step_against_its_backbone(capsys):
-    """The published model, 4 classes x 2 clips of 8 frames at 224: what is left beside the backbone."""
+    """Measure the share beside the backbone for the published model: 4 classes x 2 clips of 8 frames at 224."""
     experiment = resolve("published", {"train.classes_per_batch": 4}).experiment
     model, step = step_of(experiment, SingleProcess())
     frames = batch_of(experiment, SingleProcess()).clips.flatten(0, 1)
@@ -84,7 +84,7 @@ def worker(rank: int, world: int, folder: str, sender: Any) -> None:
 
 
 def test_two_workers_against_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same batches on one core and on two, one thread each, clips read before: what DDP and gathering cost."""
+    """Measure the cost of DDP and gathering: the same batches in memory, on one core and on two, one thread each."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     took = {}
@@ -103,7 +103,7 @@ def test_two_workers_against_one(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize("chunk_size", [4, 16])
 def test_memory_of_matching(chunk_size, capsys):
-    """48 clips of 8 x 49 patches at d 1152 from tokens to gradients, by a dry run: exact, whatever the machine does."""
+    """Measure 48 clips (8 x 49 patches, d 1152) from tokens to gradients by a dry run, independent of the machine."""
     with without_content() as peak:
         heads, tokens = MatchingHeads(1152), torch.randn(48, 8, 49, 1152, requires_grad=True)
         features = heads(tokens, rows=7)

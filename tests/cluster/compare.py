@@ -1,4 +1,4 @@
-"""What jobs leave behind, compared with what undisturbed ones do."""
+"""Compare the results of disturbed jobs with those of undisturbed ones."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ def ended_well(done: Any) -> str:
 
 
 def assert_same_frames(data: Path, expected_data: Path, dataset: str = "synth_plain") -> None:
-    """All videos have frames, and the files are the same."""
-    images, expected = (one / "images" / dataset for one in (data, expected_data))
-    assert {one.status for one in read_manifest(images).values()} == {"ok"}
+    """Assert that all videos have frames, and that the files are equal."""
+    images, expected = (root / "images" / dataset for root in (data, expected_data))
+    assert {record.status for record in read_manifest(images).values()} == {"ok"}
     assert read_manifest(images).keys() == read_manifest(expected).keys()
     frames = [
-        {name: one for name, one in tree(folder).items() if name.endswith(".jpg")} for folder in (images, expected)
+        {name: file for name, file in tree(folder).items() if name.endswith(".jpg")} for folder in (images, expected)
     ]
     assert frames[0] == frames[1] and len(frames[0]) > 1000
 
 
 def epochs_of(folder: Path) -> int:
-    """Epochs whose metrics are on disk."""
+    """Return the number of epochs whose metrics are on disk."""
     return len(results.read_epochs(folder)) if (folder / "metrics.parquet").exists() else 0
 
 
 def assert_same_run(folder: Path, expected: Path) -> None:
-    """Metrics and checkpoints, but for what was timed."""
+    """Assert that metrics, without measured times, and checkpoints are equal."""
     assert untimed(folder) == untimed(expected)
     for name in (LAST, BEST):
         found, same = load_checkpoint(folder / name)["model"], load_checkpoint(expected / name)["model"]
@@ -51,7 +51,7 @@ def untimed(folder: Path) -> list[dict[str, Any]]:
 
 
 def evaluations(folder: Path, *further: str) -> list[dict[str, Any]]:
-    """Its records, but for what was timed, typed, and where they lie, and for further fields."""
+    """Return a run's evaluation records without times, commands, paths and the `further` fields."""
     left_out = {"created", "checkpoint", "command", "seconds", *further}
     records = [json.loads(path.read_text()) for path in sorted((folder / "evaluation").glob("*.json"))]
     return [{name: one for name, one in record.items() if name not in left_out} for record in records]

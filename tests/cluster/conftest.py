@@ -1,4 +1,4 @@
-"""One cluster for the tests of a module."""
+"""Start one cluster for the tests of a module."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.cluster.nodes import LocalCluster
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[LocalCluster]:
-    """A head without work, three workers of one CPU, a job server with a token."""
+    """Start a head without work, three workers with one CPU, and a job server with a token."""
     cluster = LocalCluster()
     try:
         cluster.start(3)

@@ -1,4 +1,4 @@
-"""Clusters that tests render."""
+"""Define cluster descriptions for tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two hosts on one machine: network namespaces with addresses of their own, and a cable that can be pulled."""
+"""Simulate two hosts on one machine by network namespaces, with a virtual cable that can be unplugged."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ LINK = "hcl0"  # the network interface of each host
 
 @dataclass(frozen=True)
 class Host:
-    """Where a node of a cluster runs; by default this machine as it is."""
+    """Name the host of a cluster's node; by default this machine without a namespace."""
 
     address: str = "127.0.0.1"
     namespace: str = ""
 
     def command(self, *words: str) -> list[str]:
-        """A command, to be run there."""
+        """Return a command's words for running it on the host."""
         return [*(["ip", "netns", "exec", self.namespace] if self.namespace else []), *words]
 
     def unplug(self) -> None:
-        """From now on nothing reaches it, and it reaches nobody; connections are not told."""
+        """Cut the host off in both directions, without closing its connections."""
         _ip(*self.command("ip", "link", "set", LINK, "down")[1:])
 
     def plug_in(self) -> None:
@@ -31,12 +31,12 @@ class Host:
 
 
 class NotPermitted(Exception):
-    """Network namespaces cannot be made here; says why."""
+    """Report that network namespaces cannot be created here, with the reason."""
 
 
 @contextmanager
 def two_hosts() -> Iterator[tuple[Host, Host]]:
-    """Joined by one cable; gone after the block. Raises NotPermitted."""
+    """Create two hosts joined by a cable, and remove them after the block. Raises NotPermitted."""
     hosts = [Host(f"10.77.{os.getpid() % 250}.{number}", f"hcl-{os.getpid()}-{number}") for number in (1, 2)]
     ends = [f"hcl{os.getpid() % 10**6}{end}" for end in "ab"]
     try:
@@ -52,7 +52,7 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
     finally:
         for host in hosts:
             with suppress(NotPermitted):
-                _ip("netns", "delete", host.namespace)  # its end of the cable goes with it, and so does the other end
+                _ip("netns", "delete", host.namespace)  # this deletes both ends of the cable
 
 
 def _ip(*words: str) -> None:

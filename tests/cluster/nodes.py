@@ -1,7 +1,7 @@
-"""A real cluster on this machine: a head that does no work, worker nodes of one CPU, a job server, a token.
+"""Run a real cluster on this machine: a head that does no work, worker nodes with one CPU, a job server, a token.
 
-Every node is a session of its own, so that what belongs to it can be found and killed, and nothing else. Every node has
-a folder of its own: nodes that shared one would delete each other's copy of a job's code once they need it no more.
+Every node is a process session of its own, so that exactly its processes can be found and killed. Every node has its
+own folder, because nodes that share one would delete each other's copy of a job's code.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from cluster.description import ROLES
 from tests.cluster.hosts import Host
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 240.0  # of anything that must happen; a loaded machine takes minutes to start a node
+PATIENCE_S = 240.0  # for every wait; a loaded machine takes minutes to start a node
 
 
 @dataclass
 class Node:
-    """A `ray start --block` and everything that it has started."""
+    """Run a `ray start --block` with all of its child processes."""
 
     process: subprocess.Popen[bytes]
     log: Path
-    roles: tuple[str, ...] = ()  # what the node is marked for
+    roles: tuple[str, ...] = ()  # role resources of the node
 
     def check(self) -> bool:
-        """Raise if it has ended by itself."""
+        """Raise if the node has ended by itself."""
         if self.process.poll() is not None:
             raise RuntimeError(f"a node ended: {self.log.read_text()[-2000:]}")
         return True
 
     def titles(self) -> dict[int, str]:
-        """Command lines of the node's living processes by their ids."""
+        """Return the command lines of the node's living processes by their ids."""
         found = {}
         for folder in Path("/proc").iterdir():
             if folder.name.isdecimal():
@@ -54,14 +54,14 @@ class Node:
         return {pid: title for pid, title in found.items() if title}
 
     def running(self, actor: str) -> list[int]:
-        """Processes of the actors of this name that work here."""
+        """Return the processes of this node's actors of this name."""
         return [pid for pid, title in self.titles().items() if title.startswith(f"ray::{actor}")]
 
     def runs(self, actor: str) -> bool:
         return bool(self.running(actor))
 
     def kill(self) -> None:
-        """SIGKILL to all of it, as a machine that loses its power."""
+        """Send SIGKILL to all processes of the node, like a loss of power."""
         for pid in self.titles():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -76,12 +76,12 @@ class Node:
 
 @dataclass
 class LocalCluster:
-    """Started by `start`, gone after `stop`."""
+    """Run a local cluster from `start` to `stop`."""
 
-    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="hcl", dir="/tmp")))  # sockets: short
+    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="hcl", dir="/tmp")))  # short, for sockets
     token: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
     nodes: list[Node] = field(default_factory=list)
-    host: Host = field(default_factory=Host)  # of the head, and of those who call `hcl`
+    host: Host = field(default_factory=Host)  # host of the head and of `hcl` commands
 
     def start(self, n_workers: int, *, head_cpus: int = 0) -> None:
         self.port, self.job_port = free_port(), free_port()
@@ -98,7 +98,7 @@ class LocalCluster:
         self.head = self._start(head, self.host)
         wait_for(lambda: self.head.check() and self.hcl("jobs", "list").returncode == 0, "the job server")
         for index in range(n_workers):
-            self.add_node(ROLES if index else ROLES[1:])  # the first decodes no videos
+            self.add_node(ROLES if index else ROLES[1:])  # the first worker decodes no videos
 
     def add_node(self, roles: tuple[str, ...] = ROLES, host: Host | None = None) -> Node:
         marks = json.dumps(dict.fromkeys(roles, 1))
@@ -110,7 +110,7 @@ class LocalCluster:
         return node
 
     def replace(self, node: Node) -> None:
-        """Kill a worker node; another takes its place."""
+        """Kill a worker node, and start another."""
         self.lose(node)
         self.add_node(node.roles)
 
@@ -125,13 +125,13 @@ class LocalCluster:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def hcl(self, *words: str | Path, token: str | None = None) -> subprocess.CompletedProcess[str]:
-        """The command line, as a user on another machine calls it."""
+        """Run the command line like a user on another machine."""
         return subprocess.run(
             self._command(words), env=self.environment(token), cwd=ROOT, capture_output=True, text=True, timeout=600
         )
 
     def begin(self, *words: str | Path, options: Sequence[str] = ()) -> subprocess.Popen[str]:
-        """`hcl submit OPTIONS -- WORDS`, which goes on beside the test."""
+        """Start `hcl submit OPTIONS -- WORDS` in the background."""
         return subprocess.Popen(
             self._command(["submit", "--python", sys.executable, *options, "--", *words]),
             env=self.environment(),
@@ -142,11 +142,11 @@ class LocalCluster:
         )
 
     def submit(self, *words: str | Path, options: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
-        """`hcl submit OPTIONS -- WORDS` to its end."""
+        """Run `hcl submit OPTIONS -- WORDS` to its end."""
         return self.hcl("submit", "--python", sys.executable, *options, "--", *words)
 
     def submit_and_kill(self, actor: str, role: str, has_begun: Callable[[], object], *words: str | Path) -> None:
-        """Submit; once work has begun, kill a node on which such an actor works; the job must end well."""
+        """Submit, kill a node with an actor of this name after work has begun, and require that the job succeeds."""
         job = self.begin(*words)
 
         def victim() -> Node | None:
@@ -165,9 +165,9 @@ class LocalCluster:
             job.kill()
 
     def submit_and_join(self, actor: str, has_begun: Callable[[], object], *words: str | Path) -> None:
-        """Submit; once work has begun, add a node; once such an actor works there, kill it; the job must end well.
+        """Submit, add a node during the work, kill it once an actor works there, and require that the job succeeds.
 
-        Those of the other nodes stand still meanwhile: there must be work left for the new one.
+        The actors of the other nodes are stopped meanwhile, so that work is left for the new one.
         """
         job, joined = self.begin(*words), None
         try:
@@ -188,7 +188,7 @@ class LocalCluster:
         return self.host.command(sys.executable, "-m", "orchestration", *map(str, words))
 
     def environment(self, token: str | None = None) -> dict[str, str]:
-        """Of a user of the job server."""
+        """Return the environment of a user of the job server."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         return kept | {
             "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{self.job_port}",
@@ -201,13 +201,13 @@ class LocalCluster:
             "RAY_AUTH_TOKEN": self.token,
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
             "RAY_raylet_start_wait_time_s": "180",
-            "RAY_health_check_period_ms": "1000",  # a node that is gone is missed after seconds
+            "RAY_health_check_period_ms": "1000",  # a lost node is noticed after seconds
             "RAY_health_check_failure_threshold": "5",
             "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
         }
         command = host.command(sys.executable, "-m", "ray.scripts.scripts", "start", "--block")
         command += [f"--node-ip-address={host.address}"]
-        # Ray's default port of a node's agent is taken where another Ray runs on this machine: no job would be taken.
+        # Another Ray on this machine may use the default port of a node's agent; then no job would be accepted.
         command += [f"--dashboard-agent-listen-port={free_port()}", "--object-store-memory=100000000"]
         command += ["--disable-usage-stats", *options]
         folder = self.folder / secrets.token_hex(2)
@@ -221,7 +221,7 @@ class LocalCluster:
 
 @contextmanager
 def standing_still(nodes: Sequence[Node], actor: str) -> Iterator[None]:
-    """For the duration of a block, stop each of these actors at the next call that it works on."""
+    """Stop each of these actors during its next call, for the duration of a block."""
     stopped: set[int] = set()
     over = threading.Event()
 
@@ -261,7 +261,7 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
 
 
 def processes(*words: str | Path) -> list[int]:
-    """Ids of the processes whose command line begins with the first of these words and contains the others."""
+    """Return the ids of the processes whose command line begins with the first of `words` and contains the others."""
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():

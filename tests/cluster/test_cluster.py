@@ -1,7 +1,7 @@
-"""`hcl submit` to a real cluster on this machine, and nodes that are killed while it works.
+"""Test `hcl submit` to a real cluster on this machine whose nodes are killed during the work.
 
-A head without work, three workers of one CPU, a job server with a token. What comes out must equal what an undisturbed
-job writes. `make test-cluster` runs it: minutes, most of them starts of processes.
+The cluster has a head without work, three workers with one CPU, and a job server with a token. The results must equal
+those of an undisturbed job. `make test-cluster` runs it; it takes minutes, mostly for starting processes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ EPOCHS = 8
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What every node sees: data/, and runs of the undisturbed and of the disturbed jobs."""
+    """Create the folder that every node sees: data/, and runs of the undisturbed and of the disturbed jobs."""
     folder = tmp_path_factory.mktemp("shared")
     write_data(folder / "data")
     experiment = tiny_experiment(train__workers=2, train__epochs=EPOCHS, model__dropout=0.0)
@@ -94,7 +94,7 @@ def test_the_doctor_sees_every_node(place: LocalCluster, root: Path) -> None:
 
 @pytest.fixture(scope="module")
 def extracted(place: LocalCluster, root: Path) -> Path:
-    """Videos, and their frames of an extraction that nothing disturbed; read only."""
+    """Return videos and the frames of an undisturbed extraction; tests must not change them."""
     data = root / "extracted"
     ended_well(
         place.submit("data", "synth", "--domain", "plain", "--videos-per-class", "4", "--size", "64", "--data", data)
@@ -104,7 +104,7 @@ def extracted(place: LocalCluster, root: Path) -> Path:
 
 
 def not_extracted(extracted: Path, name: str) -> Path:
-    """A copy of its videos and lists alone."""
+    """Copy only the videos and lists."""
     return Path(shutil.copytree(extracted, extracted.parent / name, ignore=shutil.ignore_patterns("images")))
 
 
@@ -126,7 +126,7 @@ def test_a_node_that_joins_takes_videos_and_leaves_without_loss(place: LocalClus
 
 @pytest.fixture(scope="module")
 def whole(place: LocalCluster, root: Path) -> Path:
-    """The folder of a run that nothing disturbed; read only."""
+    """Return the folder of an undisturbed run; tests must not change it."""
     ended_well(place.submit("train", root / "tiny.yaml", *places(root, "whole-runs")))
     return root / "whole-runs" / "tiny"
 
@@ -167,7 +167,7 @@ def test_a_node_killed_in_evaluation_changes_no_record(place: LocalCluster, root
 
 
 def test_a_node_killed_in_a_sweep_changes_no_trial(place: LocalCluster, root: Path) -> None:
-    """As many trials as the sampler draws at random: later ones follow from the order in which others end."""
+    """Run only trials that the sampler draws at random: later ones depend on the order in which others end."""
     words = ["sweep", root / "tiny.yaml", "--trials", "4", "--stop", "none", "--set", f"train.epochs={EPOCHS}"]
     words += ["--set", "name=study", "--workers", "1"]
     ended_well(place.submit(*words, *places(root, "whole-studies")))
@@ -181,7 +181,7 @@ def test_a_node_killed_in_a_sweep_changes_no_trial(place: LocalCluster, root: Pa
 def test_a_run_goes_on_with_fewer_workers_when_nodes_do_not_come_back(
     place: LocalCluster, root: Path, whole: Path
 ) -> None:
-    """Of three nodes one is left. The weights are those of two workers, but for rounding."""
+    """Leave one of three nodes. The weights must equal those of two workers, up to rounding."""
     folder = root / "fewer-runs" / "tiny"
     words = ["train", root / "tiny.yaml", "--set", "train.min_workers=1", *places(root, "fewer-runs")]
     job = place.begin(*words, options=["--env", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S=30"])
@@ -199,7 +199,7 @@ def test_a_run_goes_on_with_fewer_workers_when_nodes_do_not_come_back(
     for ours, theirs in zip(untimed(folder), untimed(whole), strict=True):
         assert ours["loss_total"] == pytest.approx(theirs["loss_total"], rel=1e-3)
     found, expected = (load_checkpoint(one / LAST)["model"] for one in (folder, whole))
-    for name, values in expected.items():  # AdamW makes much of little where a gradient is next to nothing
+    for name, values in expected.items():  # AdamW amplifies rounding of tiny gradients
         torch.testing.assert_close(found[name], values, rtol=1e-2, atol=2e-3)
 
 
@@ -212,7 +212,7 @@ def test_a_node_that_joins_takes_trials_and_leaves_without_loss(place: LocalClus
 
 
 def test_rays_own_client_runs_the_program_that_the_nodes_have(place: LocalCluster, root: Path, tmp_path: Path) -> None:
-    """`ray job submit -- hcl sweep`, with the package installed by pip and no code sent."""
+    """Run `ray job submit -- hcl sweep` with the package installed by pip and without sending code."""
     source, installed = tmp_path / "source", tmp_path / "installed"
     source.mkdir()
     archive = subprocess.run(["git", "-C", ROOT, "archive", "HEAD"], check=True, capture_output=True).stdout
@@ -247,7 +247,7 @@ def test_rays_own_client_runs_the_program_that_the_nodes_have(place: LocalCluste
 
 
 def test_a_head_that_dies_is_begun_anew_and_the_job_goes_on(place: LocalCluster, root: Path, whole: Path) -> None:
-    """The last of this module: its nodes end when they miss their head, and others take their places."""
+    """Kill the head. This test is the last of the module, because the nodes end without their head and are replaced."""
     words = ["train", root / "tiny.yaml", *places(root, "head-runs")]
     folder = root / "head-runs" / "tiny"
     job, nodes = place.begin(*words), place.nodes

@@ -1,6 +1,6 @@
-"""The demo's work as jobs of a cluster: videos, frames, a sweep whose best trial is trained, 5 data sets x 5 shots.
+"""Test the demo as jobs of a cluster: videos, frames, a sweep whose best trial is trained, 5 data sets x 5 shots.
 
-Once undisturbed, and once with a node killed in each of them: frames, trials, weights and records are the same.
+The jobs run once undisturbed, and once with a node killed in each: frames, trials, weights and records must be equal.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ BEST = "demo-best"
 
 
 Submit = Callable[..., object]
-"""(actor, role, has_begun, *words): a command as a job, which may be disturbed once it has begun."""
+"""Function (actor, role, has_begun, *words) that runs a command as a job, and may disturb it after it has begun."""
 
 
 def run_demo(place: LocalCluster, root: Path, submit: Submit) -> Path:
-    """The root, with data/ and runs/ in it."""
+    """Run the demo, and return the root with its data/ and runs/."""
     data, images, runs = root / "data", root / "data" / "images", root / "runs"
     ended_well(place.submit("data", "synth", "--videos-per-class", str(VIDEOS), "--size", "96", "--data", data))
     extract = ["--short-side", "96", "--data", data]
@@ -46,7 +46,7 @@ def run_demo(place: LocalCluster, root: Path, submit: Submit) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(place: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What undisturbed jobs leave; read only."""
+    """Return the results of undisturbed jobs; tests must not change them."""
     root = tmp_path_factory.mktemp("whole")
     return run_demo(place, root, lambda actor, role, has_begun, *words: ended_well(place.submit(*words)))
 
@@ -59,7 +59,7 @@ def test_the_demo_on_a_cluster_is_the_same_when_nodes_die_in_every_part(
     studies = [outcomes(root / "runs" / "demo") for root in (killed, whole)]
     assert studies[0] == studies[1] and len(studies[0]) == TRIALS
     assert_same_run(killed / "runs" / BEST, whole / "runs" / BEST)
-    # Of two trainings: their checkpoints hold the same weights, and the times that they took.
+    # Checkpoints of two trainings hold the same weights but different times.
     records = [evaluations(root / "runs" / BEST, "checkpoint_digest") for root in (killed, whole)]
     assert records[0] == records[1] and len(records[0]) == len(DOMAINS) * 5 * 2
     best = {record["dataset"]: record for record in records[0] if (record["method"], record["shot"]) == ("hcl", 5)}

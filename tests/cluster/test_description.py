@@ -1,4 +1,4 @@
-"""Descriptions of clusters: what a file and options say, and what means nothing."""
+"""Test descriptions of clusters from files and options, valid and invalid."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_nodes_of_one_kind_do_all_work() -> None:
         ("cpu: {}\nstorage: {path: //.}", "storage.path: expected a folder below /"),
         ("cpu: {}\nstorage: {path: /shared/..}", "storage.path: expected a folder below /"),
         ("cpu: {}\nami: us-west-2", "ami: .*got 'us-west-2'"),
-        ("{}", "nothing would do the work"),
+        ("{}", "neither gpu nor cpu nodes"),
         ("- a", "expected a mapping"),
         ("cpu: {", "cannot be read"),
         ("cpu: !!python/object/apply:os.system [touch pwned]", "cannot be read"),

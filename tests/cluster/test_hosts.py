@@ -1,6 +1,7 @@
-"""Two hosts with addresses of their own, one of which is cut off: for 20 seconds, and for good.
+"""Test two hosts, one of which is cut off for 20 seconds, and permanently.
 
-A job ends right or with one clear error, within LIMIT_S of the cut. Needs the right to make network namespaces.
+A job must succeed or end with one clear error within LIMIT_S of the cut. The tests need the permission to create
+network namespaces.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from tests.orchestration.storage.s3_server import KEYS, missing, s3_server
 
 pytestmark = pytest.mark.cluster
 
-LIMIT_S = 300.0  # a minute until the host counts as lost, four tries of 30 s to start anew, and a loaded machine
+LIMIT_S = 300.0  # a minute until the host counts as lost, four restarts of 30 s, and a loaded machine
 NETWORK = ["--env", f"GLOO_SOCKET_IFNAME={LINK}"]
 
 
@@ -47,7 +48,7 @@ def hosts() -> Iterator[tuple[Host, Host]]:
 
 @pytest.fixture
 def place(hosts: tuple[Host, Host], tmp_path: Path) -> Iterator[Place]:
-    """A head with one CPU, and a node with one on another host. Each test has its own: what is cut off stays lost."""
+    """Start a head and a node on another host, with one CPU each; each test needs its own, because nodes are lost."""
     near, far = hosts
     cluster = LocalCluster(host=near)
     try:
@@ -60,7 +61,7 @@ def place(hosts: tuple[Host, Host], tmp_path: Path) -> Iterator[Place]:
 
 @pytest.fixture
 def server(hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """An S3 server on the near host, known to all nodes; gives what runs `s3_server upload BUCKET FOLDER`."""
+    """Start an S3 server for all nodes on the near host; return a function for `s3_server upload BUCKET FOLDER`."""
     if missing():
         pytest.skip(missing())
     near, _ = hosts
@@ -86,7 +87,7 @@ def server(hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 def cut(place: Place, has_begun: Callable[[], object], seconds: float | None, *words: str | Path) -> tuple[int, str]:
-    """Submit; once work has begun, pull the cable, for some seconds or for good. Exit status, and what was printed."""
+    """Submit, unplug the cable after work has begun, for some seconds or permanently; return exit status and output."""
     job = place.cluster.begin(*words, options=[*NETWORK, "--env", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S=30"])
     try:
         wait_for(lambda: job.poll() is not None or has_begun(), "work")
@@ -111,7 +112,7 @@ def training(place: Place, name: str, epochs: int) -> list[str | Path]:
 
 
 def settings(place: Place, name: str, epochs: int) -> Path:
-    """Of a run with a worker on either host."""
+    """Return the settings of a run with a worker on either host."""
     path = place.root / f"{name}.yaml"
     path.write_text(to_yaml(tiny_experiment(name=name, train__workers=2, train__epochs=epochs, model__dropout=0.0)))
     return path

@@ -1,4 +1,4 @@
-"""Job servers that are not there, are something else, or want a token. Real ones: test_cluster.py."""
+"""Test job servers that do not exist, are something else, or require a token; test_cluster.py tests real ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VERSION = b'{"version": "4", "ray_version": "2.60.0"}'
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers as a job server with the token `right` does."""
+    """Answer like a job server with the token `right`."""
 
     seen: list[str | None] = []  # noqa: RUF012
 
@@ -38,7 +38,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 class Page(Handler):
-    """Something else on the web."""
+    """Answer like a web server that is no job server."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -68,13 +68,13 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
 
 def test_a_token_is_sent_only_to_a_server_that_asks(serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", "right")
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # Ray's own client would go there
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # Ray's own client would use it
     server = JobServer(serve(Handler))
     assert server.token is not None and not server.sends_token_in_clear
     assert Handler.seen[0] is None and set(Handler.seen[1:]) == {"Bearer right"}
 
 
-@pytest.mark.parametrize(("token", "text"), [(None, "there is none here"), ("wrong", "token from RAY_AUTH_TOKEN")])
+@pytest.mark.parametrize(("token", "text"), [(None, "none was found"), ("wrong", "token from RAY_AUTH_TOKEN")])
 def test_a_missing_and_a_wrong_token_are_told_apart(
     serve, monkeypatch: pytest.MonkeyPatch, token: str | None, text: str
 ) -> None:
@@ -91,7 +91,7 @@ def test_what_is_no_job_server_is_told_within_seconds(serve, monkeypatch: pytest
         JobServer()
     with pytest.raises(JobError, match="is not a Ray job server: it answers 200"):
         JobServer(serve(Page))
-    with socket.socket() as silent:  # listens and never answers
+    with socket.socket() as silent:  # it listens and never answers
         silent.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(JobError, match="no job server answers there"):
@@ -106,7 +106,7 @@ def test_what_is_no_job_server_is_told_within_seconds(serve, monkeypatch: pytest
 
 
 class Flaky:
-    """A job server whose node comes late, whose log breaks off once, and whose job ends when the log has ended."""
+    """Answer like a job server whose node starts late, whose log breaks once, and whose job ends with the log."""
 
     def __init__(self) -> None:
         self.n_submitted = self.n_tails = 0
@@ -179,7 +179,7 @@ def test_a_late_node_is_waited_for_and_a_broken_log_is_taken_up_where_it_broke(
 
 
 class Agentless(Flaky):
-    """A head whose agent found its port taken, a while after it has started."""
+    """Answer like a head whose agent could not start, some time ago, because its port was in use."""
 
     age_s = 300.0
 
@@ -211,7 +211,7 @@ def test_a_head_without_an_agent_is_told_at_once_and_one_that_starts_is_waited_f
 
 
 class Silent(Flaky):
-    """Its log says no more after the first words, and the connection stays: a firewall has dropped it."""
+    """Answer like a server whose log connection was dropped by a firewall: it stays open without further output."""
 
     async def details(self, _: web.Request) -> web.Response:
         return web.json_response(

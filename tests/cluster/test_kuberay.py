@@ -1,4 +1,4 @@
-"""Descriptors for the KubeRay operator: whole, and nothing that it would misread."""
+"""Test descriptors for the KubeRay operator: they are complete, and unknown fields are refused."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_kuberay_lets_nodes_mount_buckets_with_keys_from_a_secret() -> None:
 
 
 @pytest.mark.parametrize(
-    ("break_it", "told"),
+    ("break_it", "message"),
     [
         (lambda spec: spec.pop("headGroupSpec"), "'headGroupSpec' is a required property"),
         (lambda spec: spec.update(workerGroups=[]), "'workerGroups' was unexpected"),
@@ -68,14 +68,14 @@ def test_kuberay_lets_nodes_mount_buckets_with_keys_from_a_secret() -> None:
         (lambda spec: containers(spec)[0].update(volumeMount=[]), "'volumeMount' was unexpected"),
     ],
 )
-def test_a_descriptor_that_the_operator_would_misread_is_told(break_it: Callable[[Any], None], told: str) -> None:
-    """An API server drops fields that it does not know; the schema does not let them pass."""
+def test_a_descriptor_that_the_operator_would_misread_is_told(break_it: Callable[[Any], None], message: str) -> None:
+    """Check that the schema refuses unknown fields, which an API server would drop silently."""
     content = yaml.safe_load(render_kuberay(WHOLE))
     jsonschema.validate(content, schema())
     break_it(content["spec"])
     with pytest.raises(jsonschema.ValidationError) as caught:
         jsonschema.validate(content, schema())
-    assert told in caught.value.message
+    assert message in caught.value.message
 
 
 def test_kuberay_runs_a_command_as_a_job_of_its_own() -> None:

@@ -1,4 +1,4 @@
-"""What is packed of a checkout, and what is refused."""
+"""Test the packing of a checkout, and its refusals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LIMIT = 10_000
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """One commit; a data folder, a cache and a new file that git does not track."""
+    """Create a checkout with one commit, and a data folder, a cache and a new file that git does not track."""
     root = tmp_path / "checkout"
     for name, content in {
         "hcl/models/hcl.py": "x = 1\n",

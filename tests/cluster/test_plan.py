@@ -1,4 +1,4 @@
-"""The arithmetic of a plan, on figures that can be reckoned by hand, and the unit costs that a run's records give."""
+"""Test the arithmetic of a plan with figures computed by hand, and unit costs from a run's records."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_sixty_four_nodes_of_eight_gpus() -> None:
     [
         (1, 64, 8, 500, (500, "trials", 1)),
         (1, 64, 4, 500, (256, "workers on a node", 2)),
-        (3, 10, 8, 500, (20, "workers on a node", 25)),  # two of each node's eight stay idle
+        (3, 10, 8, 500, (20, "workers on a node", 25)),  # two of each node's eight GPUs stay idle
         (16, 10, 8, 500, (5, "workers", 100)),
         (2, 2, 2, 1, (1, "trials", 1)),
     ],
@@ -50,7 +50,7 @@ def test_what_limits_the_trials_at_once(
 
 
 def test_a_trial_that_is_larger_than_the_cluster_is_refused() -> None:
-    with pytest.raises(DescriptionError, match="a trial of 4 workers finds no room on 1 x 2"):
+    with pytest.raises(DescriptionError, match="a trial of 4 workers does not fit on 1 x 2"):
         plan(COSTS, TASK, n_nodes=1, per_node=2)
 
 
@@ -82,8 +82,8 @@ def test_costs_are_read_from_a_runs_records(tmp_path: Path) -> None:
     folder = write_run(tmp_path)
     costs, experiment = measured(folder, tmp_path)
     assert clips_per_epoch(experiment) == 16
-    assert costs.clip_s == 5.0 * 2 / 16 and costs.val_s == 3.0  # two workers; the first epoch is left out
-    assert costs.pair_s == 4.0 / 100  # two shots of one table
+    assert costs.clip_s == 5.0 * 2 / 16 and costs.val_s == 3.0  # two workers, without the first epoch
+    assert costs.pair_s == 4.0 / 100  # two shots share one table
     assert costs.feature_bytes == 500
     assert costs.table_bytes == (tmp_path / "cache" / "scores" / "a.npz").stat().st_size / 100
     (folder / "metrics.parquet").unlink()

@@ -1,4 +1,4 @@
-"""A token reaches the server that was named, and neither a proxy nor another server."""
+"""Test that a token reaches only the given server, and neither a proxy nor another server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VERSION = b'{"version": "4", "ray_version": "2.60.0"}'
 
 
 class Server(http.server.BaseHTTPRequestHandler):
-    """A job server that wants a token; told to, it sends every request on to another server."""
+    """Answer like a job server that requires a token; with a target set, it redirects every request there."""
 
     def do_GET(self) -> None:
         given = self.headers.get("Authorization")
@@ -37,7 +37,7 @@ class Server(http.server.BaseHTTPRequestHandler):
 
 
 class Place:
-    """A server on a port of its own, with the tokens that it was sent."""
+    """Hold a server, its port, and the tokens that it received."""
 
     def __init__(self) -> None:
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
@@ -49,7 +49,7 @@ class Place:
 
 @pytest.fixture
 def places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[Place, Place]]:
-    """A server, and another one that the environment names as the proxy of everything; ~/.netrc has a password."""
+    """Start a server, and another one that the environment names as proxy; ~/.netrc has a password."""
     server, other = Place(), Place()
     for name in ("no_proxy", "NO_PROXY", "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
         monkeypatch.delenv(name, raising=False)

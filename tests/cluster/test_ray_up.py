@@ -1,4 +1,4 @@
-"""Descriptors for `ray up`: by Ray's own schema, with an AMI that the nodes can use."""
+"""Test descriptors for `ray up`: they fit Ray's own schema, and name an AMI that the nodes can use."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_ray_up_passes_rays_own_schema_and_its_head_does_no_work() -> None:
     before = content["initialization_commands"]
     mounts = [index for index, line in enumerate(before) if "fs-1.example:/ /shared" in line]
     opens = [index for index, line in enumerate(before) if line == "test -w /shared || sudo chmod 1777 /shared"]
-    assert len(mounts) == len(opens) == 1 and mounts < opens  # what is opened is the export's folder
+    assert len(mounts) == len(opens) == 1 and mounts < opens  # chmod must apply to the mounted export
 
 
 def test_ray_up_takes_rays_own_ami_where_there_is_one_and_no_gpu_needs_a_driver() -> None:

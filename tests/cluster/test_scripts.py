@@ -1,4 +1,4 @@
-"""The scripts for SLURM and a laptop, run by bash with stand-ins for what they call."""
+"""Test the scripts for SLURM and a laptop by running them in bash with replacements of the programs they call."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RUNS = SAYS + 'while [ "$1" != -- ]; do shift; done; shift; "$@"; exit "${RAY_EN
 def by_bash(
     folder: Path, script: str, programs: dict[str, str], **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """What a script does where programs are replaced by others, and home is the folder."""
+    """Run a script with some programs replaced, and the folder as home."""
     (folder / "script.sh").write_text(script)
     for name, body in programs.items():
         (folder / name).write_text(f"#!/bin/bash\n{body}\n")
@@ -37,7 +37,7 @@ def by_bash(
 
 
 def slurm(folder: Path, srun: str, *, names: str = "node7\nnode8", **more: str) -> subprocess.CompletedProcess[str]:
-    """A SLURM job whose `srun` does as given, and whose command says its words and the umask and ends with HCL_ENDS."""
+    """Run a SLURM job with a given `srun`; its command prints its words and the umask, and exits with HCL_ENDS."""
     programs = {
         "scontrol": f"printf '{names}\n'",
         "srun": srun,
@@ -48,19 +48,19 @@ def slurm(folder: Path, srun: str, *, names: str = "node7\nnode8", **more: str) 
 
 
 def test_a_slurm_job_starts_ray_on_its_nodes_and_the_command_on_the_first(tmp_path: Path) -> None:
-    """Run by bash, with SLURM's programs replaced by ones that say what they were given."""
+    """Run the script in bash with SLURM's programs replaced by ones that print their arguments."""
     done = slurm(tmp_path, RUNS)
     assert done.returncode == 0, done.stderr
     words = done.stdout.splitlines()
     assert words[words.index("--address") + 1] == "node7:30123"
     assert words[words.index("--min-nodes") + 1] == "4"
     assert words[words.index("--") :][1:3] == ["env", "RAY_ADDRESS=node7:30123"]
-    assert {"--cpus-per-task=96", "--cpu-bind=none"} < {*words[: words.index("ray")]}  # else a step may have one core
+    assert {"--cpus-per-task=96", "--cpu-bind=none"} < {*words[: words.index("ray")]}  # else a step may get one core
     assert "hcl of node7:30123: sweep hcl --space my space.yaml" in words and "my space.yaml" in words
     assert "token 64" in words and "mode 600" in words
-    assert "umask 0022" in words and words[-1] == "0022"  # what the job writes, others may read as ever
+    assert "umask 0022" in words and words[-1] == "0022"  # the job's files keep the usual permissions
     assert "waits 300" in words
-    assert not list((tmp_path / ".ray").iterdir())  # token and status are gone with the job
+    assert not list((tmp_path / ".ray").iterdir())  # token and status are removed with the job
     script = (tmp_path / "script.sh").read_text()
     assert "#SBATCH --nodes=4" in script and "#SBATCH --gpus-per-node=8" in script
 
@@ -68,13 +68,13 @@ def test_a_slurm_job_starts_ray_on_its_nodes_and_the_command_on_the_first(tmp_pa
 @pytest.mark.parametrize("of_ray", ["0", "1", "143"])
 @pytest.mark.parametrize("of_hcl", ["0", "3"])
 def test_a_slurm_job_ends_as_its_command_does(tmp_path: Path, of_hcl: str, of_ray: str) -> None:
-    """Whatever becomes of Ray's workers after it."""
+    """Take the command's status, independent of the end of Ray's workers."""
     assert slurm(tmp_path, RUNS, HCL_ENDS=of_hcl, RAY_ENDS_WITH=of_ray).returncode == int(of_hcl)
 
 
 @pytest.mark.parametrize("of_ray", [0, 1])
 def test_a_slurm_job_whose_head_does_not_start_has_failed(tmp_path: Path, of_ray: int) -> None:
-    """`ray symmetric-run` tells of it and ends with 0; what a job left that was requeued does not count."""
+    """Fail although `ray symmetric-run` exits with 0, and ignore the status file of an earlier, requeued run."""
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "job-70123.status").write_text("0\n")
     done = slurm(tmp_path, f"echo 'Failed to start Ray' >&2; exit {of_ray}")
@@ -84,15 +84,15 @@ def test_a_slurm_job_whose_head_does_not_start_has_failed(tmp_path: Path, of_ray
 
 
 def test_the_head_of_a_slurm_job_is_an_address_of_its_own(tmp_path: Path) -> None:
-    """Its name, which /etc/hosts may give an address that no other node reaches, only where nothing else is known."""
+    """Use the head's name, which /etc/hosts may map to an unreachable address, only if no address is known."""
     way = slurm(tmp_path, RUNS, names="node7\n127.0.0.1")
     assert "hcl of 127.0.0.1:30123" in way.stdout
-    told = slurm(tmp_path, RUNS, names="node7\n127.0.0.1", HCL_HEAD_ADDRESS="10.1.2.3")
-    assert "hcl of 10.1.2.3:30123" in told.stdout
+    outcome = slurm(tmp_path, RUNS, names="node7\n127.0.0.1", HCL_HEAD_ADDRESS="10.1.2.3")
+    assert "hcl of 10.1.2.3:30123" in outcome.stdout
 
 
 def test_on_every_node_ray_has_a_folder_that_is_the_users_alone_and_goes_with_the_job(tmp_path: Path) -> None:
-    """Of two nodes with a /tmp of their own: the second has to make the folder. Ray opens all that it makes itself."""
+    """Use two nodes with separate /tmp; each must create the private folder, as Ray's own are open to all users."""
     on_node = 'while [ "$1" != bash ]; do shift; done; "$@"'
     srun = f'( {on_node} ); rm -rf "$RAY_TMPDIR"; {on_node}'
     ray = 'mkdir "$RAY_TMPDIR/ray"; echo "folder $RAY_TMPDIR $(stat -c "%a %u" "$RAY_TMPDIR") direct $no_proxy"'
@@ -116,19 +116,19 @@ def test_slurm_refuses_two_kinds_of_nodes_and_no_command() -> None:
 def test_a_laptops_script_listens_on_the_machine_alone_and_only_its_token_is_private(tmp_path: Path) -> None:
     ray = 'echo "ray $* $(umask)"; if [ "$1" = get-auth-token ]; then mkdir ~/.ray; echo x > ~/.ray/auth_token; fi'
     script = render_laptop(Description(cpu=Nodes(cpus=2)))
-    for _ in range(2):  # the second time the token is there
+    for _ in range(2):  # the second time the token exists
         done = by_bash(tmp_path, script, {"ray": ray})
         assert done.returncode == 0, done.stderr
         (line,) = done.stdout.splitlines()
         assert line.startswith("ray start --head --block ") and line.endswith(" 0022")
         assert {"--num-cpus=2", "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1"} < {*line.split()}
-        assert "--dashboard-agent-listen-port=0" in line.split()  # 52365 may be another Ray's
+        assert "--dashboard-agent-listen-port=0" in line.split()  # another Ray may use 52365
         assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_laptops_head_has_a_private_folder_and_ends_with_its_script(tmp_path: Path, number: int) -> None:
-    """The script hands a signal on, waits for Ray's own end, and removes what Ray leaves."""
+    """Check that the script passes a signal on, waits for Ray's end, and removes Ray's files."""
     ray = """trap 'sleep 0.3; echo ended; exit 7' TERM; mkdir -p "$RAY_TMPDIR/ray"
     echo "$RAY_TMPDIR $(stat -c %a "$RAY_TMPDIR") $RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"; while :; do sleep 0.05; done"""
     (tmp_path / ".ray").mkdir()

@@ -1,4 +1,4 @@
-"""Where a token is read, and that nothing shows it."""
+"""Test the places from which a token is read, and that no text shows it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_token_shows_its_place_but_not_itself(tmp_path: Path) -> None:
 
 
 def test_a_user_without_a_name_and_a_home_has_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a container."""
+    """Use no user name and no HOME, as in a container."""
 
     def unknown() -> Path:
         raise RuntimeError("Could not determine home directory.")

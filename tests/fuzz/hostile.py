@@ -1,7 +1,7 @@
-"""Hostile input: how it is made, and what nobody who reads it may do.
+"""Generate hostile input, and check that no reader of it does anything forbidden.
 
-`HCL_FUZZ_EXAMPLES=5000` (`make fuzz`) draws that many examples a test, other ones each time; without it each test draws
-few, the same ones in every run.
+`HCL_FUZZ_EXAMPLES=5000` (`make fuzz`) draws this number of new examples for each test; by default each test draws a few
+examples, the same ones in every run.
 """
 
 from __future__ import annotations
@@ -23,52 +23,52 @@ from results import RecordError
 from search_spaces import SpaceError
 
 OURS = (HCLError, RecordError, SpaceError, PlaceError)
-"""The exceptions that the command line prints as one message."""
+"""Exceptions that the command line prints as one message."""
 
 _LONG = os.environ.get("HCL_FUZZ_EXAMPLES")
 
 
 def fuzzed(n_examples: int) -> settings:
-    """That many examples of a test in `make test`; in a long run as many as it asks for.
+    """Set the number of examples of a test in `make test`; HCL_FUZZ_EXAMPLES overrides it.
 
-    Fixtures are shared by the examples of a test: each writes all that it reads.
+    The examples of a test share its fixtures, so that each must write all files that it reads.
     """
     return settings(
         max_examples=int(_LONG) if _LONG else n_examples,
         derandomize=not _LONG,
         deadline=None,
         database=None,
-        phases=[Phase.explicit, Phase.generate],  # to make a find smaller takes minutes where it writes a page
+        phases=[Phase.explicit, Phase.generate],  # shrinking takes minutes if examples write a page
         suppress_health_check=list(HealthCheck),
     )
 
 
 @contextmanager
 def contained(root: Path, *, reads_only: bool = True) -> Iterator[None]:
-    """What every reader of hostile input keeps to.
+    """Check the rules for reading hostile input.
 
-    - Nothing is raised but our errors, which say where and what; they end here.
-    - No process is started, no connection made, no name looked up for a pickle.
-    - No file outside `root` is opened but those of the program and of its libraries, and none of them to be written.
-    - With `reads_only`, every file below `root` stays as it was.
+    - Only our own errors are raised, with a place and a problem; they are suppressed here.
+    - No process is started, no connection is made, and no name is resolved for a pickle.
+    - Outside of `root` only files of the program and of its libraries are opened, and only for reading.
+    - With `reads_only`, every file below `root` stays unchanged.
     """
     before = _content(root) if reads_only else {}
     _Watch.root = Path(os.path.realpath(root))
     _Watch.seen.clear()
-    told = None
+    raised = None
     try:
         yield
     except OURS as error:
-        told = error
+        raised = error
     finally:
         _Watch.root = None
-    assert told is None or (told.problem and told.where), f"{told!r} does not say what was wrong, and where"
+    assert raised is None or (raised.problem and raised.where), f"{raised!r} does not say what was wrong, and where"
     assert not _Watch.seen, f"reading did {_Watch.seen}"
     assert not reads_only or _content(root) == before, "reading changed what was there"
 
 
 class _Watch:
-    root: Path | None = None  # None: nothing is watched
+    root: Path | None = None  # None: no checks are active
     seen: ClassVar[list[str]] = []
 
 
@@ -87,7 +87,7 @@ def _audit(event: str, arguments: Sequence[Any]) -> None:
         _Watch.seen.append(f"{event} {arguments!r:.200}")
         return
     if event in ("os.remove", "os.rmdir") and arguments[-1] != -1:
-        return  # by the descriptor of a folder, as a step of shutil.rmtree, which tells of itself
+        return  # relative to a folder's descriptor, as in shutil.rmtree, which has an audit event of its own
     paths = [os.fsdecode(one) for one in arguments[: _PATHS[event]] if isinstance(one, str | bytes | os.PathLike)]
     is_written = event != "open" or any(letter in str(arguments[1] or "r") for letter in "wax+")
     allowed = [_Watch.root, *([] if is_written else [*_PROGRAM, *_SYSTEM])]
@@ -112,12 +112,12 @@ TOKENS = (
     *(b"!!python/object/apply:os.system [id]", b"!!int x", b'!!float ""', b"!!binary x", b"!!set {a}", b"!!omap [a]"),
     *(b"!!timestamp 0001-01-01 00:00:00 +9", b"!!map a", b"!!str [a]", b"&a [*a]", b"[" * 3000, b'{"a":' * 3000),
 )
-"""What a mutation puts in: pieces that mean something to YAML, JSON, paths or terminals."""
+"""Fragments that mutations insert: they have a meaning in YAML, JSON, paths or terminals."""
 
 
 @st.composite
 def mutated(draw: st.DrawFn, originals: Sequence[bytes], *, n_most: int = 4) -> bytes:
-    """One of the originals, cut off, with bits flipped, pieces put in, taken out or repeated, or joined to another."""
+    """Mutate one of the originals: truncate it, flip bits, insert, remove or repeat pieces, or append another."""
     content = draw(st.sampled_from(list(originals)))
     for _ in range(draw(st.integers(1, n_most))):
         at = draw(st.integers(0, len(content)))
@@ -152,7 +152,7 @@ texts = st.one_of(
         ["manifest.parquet", "manifest.jsonl", "shard-0.tar", "index.parquet", "<script>", "=1+1", "[red]"]
     ),
 )
-"""Names and texts that nobody should trust."""
+"""Names and texts that must not be trusted."""
 
 scalars = st.one_of(
     st.none(),
@@ -165,12 +165,12 @@ scalars = st.one_of(
 values: st.SearchStrategy[Any] = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3), max_leaves=6
 )
-"""Whatever JSON or YAML can hold."""
+"""Arbitrary values of JSON or YAML."""
 
 
 @st.composite
 def altered(draw: st.DrawFn, original: Any, *, n_most: int = 3) -> Any:
-    """Nested plain data with some of its values replaced, entries dropped, or added."""
+    """Alter nested plain data: replace some values, and drop or add entries."""
     content = original
     for _ in range(draw(st.integers(1, n_most))):
         content = _altered(draw, content)

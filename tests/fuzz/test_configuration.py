@@ -1,4 +1,4 @@
-"""Hostile experiments, overrides, search spaces, data set cards, and the settings of old runs."""
+"""Test hostile experiments, overrides, search spaces, data set cards, and the settings of old runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CONSTRAINTS = ["model.d_model % model.n_heads == 0", "loss.sigma_temporal + loss
 
 
 def read_experiment(path: Path) -> None:
-    """What is accepted can be written, and reads back as itself."""
+    """Read an experiment; an accepted one must be writable and read back as equal."""
     experiment = resolve(path).experiment
     experiment.digest()
     again = path.with_name("again.yaml")
@@ -39,7 +39,7 @@ def read_experiment(path: Path) -> None:
 
 
 def read_space(path: Path) -> None:
-    """What is accepted can be drawn from."""
+    """Read a space; sampling from an accepted one must work."""
     space = load_space(path)
     assert space.could_draw(space.sample(0))
     space.encoded_first_points()
@@ -126,7 +126,7 @@ def test_overrides_as_typed(tmp_path: Path, path: str, value: bytes) -> None:
 @example("a\0b.yaml")
 def test_names_of_experiments_and_spaces(tmp_path: Path, name: str) -> None:
     with contained(tmp_path):
-        resolve(name.replace("/", ""))  # with a slash it is a path, which the user chooses
+        resolve(name.replace("/", ""))  # a name with a slash is a path of the user's choice
     with contained(tmp_path):
         load_space(name.replace("/", ""))
     with contained(tmp_path):
@@ -161,7 +161,7 @@ def test_points_as_typed(tmp_path: Path, text: bytes) -> None:
 @fuzzed(30)
 @given(mutated([text.encode() for text in CONSTRAINTS]), values)
 def test_constraints(tmp_path: Path, text: bytes, value: object) -> None:
-    with contained(tmp_path), suppress(ValueError):  # what a space makes a SpaceError of
+    with contained(tmp_path), suppress(ValueError):  # Space turns ValueError into SpaceError
         paths_in(text.decode(errors="replace"))
         holds(text.decode(errors="replace"), lambda path: value)
 

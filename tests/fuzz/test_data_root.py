@@ -1,4 +1,4 @@
-"""Hostile data roots: lists, names, manifests, shards and folders of frames."""
+"""Test hostile data roots: lists, names, manifests, shards and folders of frames."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RECORD = VideoRecord("train one", "v1", "ok", n_frames=2, width=4, height=4)
 
 
 def use(root: Path, split: Split) -> None:
-    """Every path that a split's names become lies two levels below its root."""
+    """Use a split, whose names must give paths exactly two levels below the root."""
     videos = [video for partition in split.partitions.values() for video in partition.videos]
     images = frames_folder(root, "made")
     for video in videos:
@@ -72,7 +72,7 @@ def test_lists(tmp_path: Path, name: str, data: st.DataObject) -> None:
 @example("manifest.parquet", "v")
 @example("shard-0.tar", "v")
 def test_names_that_are_taken_are_folders_of_the_root(tmp_path: Path, class_name: str, video: str) -> None:
-    """Names that a list gets away with become folders, are listed, packed, unpacked and read, and nothing else."""
+    """Create, list, pack, unpack and read folders with all names that a list accepts."""
     root = tmp_path / hashlib.sha256(f"{class_name!r} {video!r}".encode()).hexdigest()[:8]
     shutil.rmtree(root, ignore_errors=True)
     folder = root / "splits" / "made"
@@ -142,7 +142,7 @@ def test_manifests_with_other_columns(tmp_path: Path, row: Any) -> None:
     try:
         pq.write_table(pa.Table.from_pylist([row]), tmp_path / "manifest.parquet")
     except (pa.ArrowException, OverflowError, UnicodeError, TypeError, AttributeError, ValueError):
-        return  # no table could be made of it
+        return  # it cannot be written as a table
     with contained(tmp_path):
         look(tmp_path)
 
@@ -196,11 +196,11 @@ NUMBERS = st.lists(st.sampled_from([None, -1, 0, 5, 512, 2**31 - 1, 2**40, 2**63
 @example(INDEX | {"checksums": [1]}, {"checksums"}, 0)
 @example(INDEX, {"digest"}, 2**63)
 def test_shards_with_a_made_up_index(tmp_path: Path, row: dict[str, Any], changed: set[str], far: int) -> None:
-    """Its digest is right, as that of whoever made it would be."""
+    """Write shards with a forged index and its right digest, as an attacker would."""
     try:
         table = pa.Table.from_pylist([INDEX | {name: row[name] for name in changed}], schema=_SCHEMA)
     except (pa.ArrowException, OverflowError, UnicodeError):
-        return  # no such index can be written
+        return  # such an index cannot be written
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     index = buffer.getvalue()
@@ -225,7 +225,7 @@ def test_effective_splits(tmp_path: Path, content: Any) -> None:
 
 
 def test_frames_that_link_out_of_a_data_root_stay_there(tmp_path: Path) -> None:
-    """A folder of frames may be a link; what it leads to is neither moved nor removed by packing."""
+    """Pack a folder of frames that is a link; its target must be neither moved nor removed."""
     outside, images = tmp_path / "outside", tmp_path / "images"
     outside.mkdir()
     (outside / "0.jpg").write_bytes(FRAMES[0])
@@ -237,7 +237,7 @@ def test_frames_that_link_out_of_a_data_root_stay_there(tmp_path: Path) -> None:
 
 
 def test_text_that_is_none_in_a_manifest(tmp_path: Path) -> None:
-    """Arrow looks at the bytes of a text when it is read, not before."""
+    """Write invalid UTF-8, which Arrow checks only when the text is read."""
     broken = pa.StringArray.from_buffers(1, pa.py_buffer(np.array([0, 2], np.int32)), pa.py_buffer(b"\xff\xfe"))
     pq.write_table(pa.table({"class_name": broken, "video": ["v"], "status": ["ok"]}), tmp_path / "manifest.parquet")
     with pytest.raises(StorageError, match="not a manifest"):

@@ -1,4 +1,4 @@
-"""One bit of a file turns over: what is read afterwards is what was written, or the file is refused or made again."""
+"""Test that after a bit flip a file reads as written, is refused, or is created again."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def manifest(folder: Path) -> Made:
 
     def read() -> Any:
         found = read_manifest(folder)
-        return known if found.items() <= known.items() and len(found) >= 3 else found  # a torn line is done again
+        return known if found.items() <= known.items() and len(found) >= 3 else found  # a torn line is redone
 
     return [folder / "manifest.parquet", folder / "manifest.jsonl"], read
 
@@ -233,7 +233,7 @@ def test_a_bit_that_turns_over_changes_nothing_unseen(kind: Callable[[Path], Mad
 
 
 def _flips(files: list[Path], chosen: random.Random) -> Iterator[tuple[Path, bytes]]:
-    """Fixed ones: half of them near a file's ends, where its directories are."""
+    """Return fixed positions of flips, half of them near a file's ends, which hold its directories."""
     for number in range(_N_FLIPS):
         file = files[number % len(files)]
         content = bytearray(file.read_bytes())
@@ -280,7 +280,7 @@ def test_files_of_older_versions_have_no_checksums_and_are_read(
 def test_errors_name_the_file(tmp_path: Path) -> None:
     files, read = metrics(tmp_path)
     content = bytearray(files[0].read_bytes())
-    content[content.index(b"val_accuracy")] ^= 1  # parquet's own checksums leave out the names of columns
+    content[content.index(b"val_accuracy")] ^= 1  # parquet's own checksums do not cover the names of columns
     files[0].write_bytes(content)
     with pytest.raises(RecordError) as caught:
         read()

@@ -1,4 +1,4 @@
-"""Hostile job submissions, descriptions of clusters and addresses."""
+"""Test hostile job submissions, descriptions of clusters and addresses."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DESCRIPTION = {
 
 
 def render(path: Path | None, changes: dict[str, Any]) -> None:
-    """What is accepted becomes descriptors that are whole: YAML that loads, scripts that no field has broken out of."""
+    """Render an accepted description; the YAML must load, and no field may break out of its place in a script."""
     description = read_description(path, changes)
     for rendered in (render_kuberay(description), render_ray_up(description)):
         assert all(isinstance(document, dict) for document in yaml.safe_load_all(rendered))
@@ -74,7 +74,7 @@ def test_names_of_descriptions(tmp_path: Path, name: str) -> None:
 @fuzzed(20)
 @given(st.lists(texts, max_size=4))
 def test_words_of_a_command_stay_words(words: list[str]) -> None:
-    """In a script no word of a command becomes another command."""
+    """Check that no word of a command becomes another command in a script."""
     printable = [word for word in words if word.isprintable() and word.isascii()]
     script = render_slurm(read_description(None, {"cpu": {"count": 1}}), ["train", *printable])
     assert all(shlex.quote(word) in script for word in printable)
@@ -92,7 +92,7 @@ def test_commands_of_jobs(tmp_path: Path, name: str, words: list[str]) -> None:
         except Exception as error:
             if type(error).__module__.split(".")[0] not in ("click", "typer"):
                 raise
-            return  # typer tells of what does not exist
+            return  # typer reports a missing file
         assert shlex.split(job.entrypoint("python", installed=True)) == ["hcl", *job.words]
         assert re.fullmatch(r"hcl-[A-Za-z0-9_-]*-[0-9a-f]{8}", job.new_id())
 

@@ -1,4 +1,4 @@
-"""Hostile runs, studies and answers: what a folder of results may hold that came from somebody else."""
+"""Test hostile runs, studies and answers in a folder of results from another person."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def as_json(record: Any) -> bytes:
 
 
 def show_all(folder: Path) -> bytes:
-    """All that a reader of results does with a folder of them; gives the page."""
+    """Read a folder of results in every way, and return its page."""
     found = results.load(folder)
     for listing in LISTINGS.values():
         listing(found)
@@ -84,7 +84,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def files(parquet: dict[str, bytes], answers: dict[str, bytes]) -> dict[str, bytes]:
-    """A whole run that is a study too, by name in its folder."""
+    """Return the files of a complete run that is a study too, by name in its folder."""
     records = {name: as_json(record) for name, record in JSON_FILES.items()}
     text = b"name: one\nloss: {sigma_ce: 0.5}\ndata: {dataset: a}\n"
     return records | parquet | {f"evaluation/{name}": one for name, one in answers.items()} | {"experiment.yaml": text}
@@ -150,7 +150,7 @@ def test_tables_with_other_columns(tmp_path: Path, columns: Any) -> None:
         table = pa.table({str(name): pa.array(values) for name, values in columns.items()})
         pq.write_table(table, tmp_path / "trials.parquet")
     except (pa.ArrowException, OverflowError, UnicodeError, TypeError, AttributeError, ValueError):
-        return  # no table could be made of it
+        return  # it cannot be written as a table
     (tmp_path / "metrics.parquet").write_bytes((tmp_path / "trials.parquet").read_bytes())
     for read in (read_trials, results.read_epochs, show_all):
         with contained(tmp_path.parent, reads_only=False):
@@ -158,7 +158,7 @@ def test_tables_with_other_columns(tmp_path: Path, columns: Any) -> None:
 
 
 def test_text_that_is_none_in_a_table(tmp_path: Path) -> None:
-    """Arrow looks at the bytes of a text when it is read, not before."""
+    """Write invalid UTF-8, which Arrow checks only when the text is read."""
     broken = pa.StringArray.from_buffers(1, pa.py_buffer(np.array([0, 2], np.int32)), pa.py_buffer(b"\xff\xfe"))
     pq.write_table(pa.table({"epoch": [1], "note": broken}), tmp_path / "metrics.parquet")
     with pytest.raises(results.RecordError, match="not a parquet file"):
@@ -186,9 +186,9 @@ def test_answers(tmp_path: Path, answers: dict[str, bytes], data: st.DataObject)
                      np.array([["2026-01-01"]], "datetime64[D]"), np.full((1, 2), 7), np.array(["a\ud800"])]),
 )  # fmt: skip
 def test_answers_of_other_kinds(tmp_path: Path, name: str, array: np.ndarray) -> None:
-    asked = {part: getattr(QUESTIONS, part) for part in ("classes", "support", "query")}
+    questions = {part: getattr(QUESTIONS, part) for part in ("classes", "support", "query")}
     files = {
-        "episodes-d.npz": {**asked, "class_names": np.array(["a", "b", "c"])},
+        "episodes-d.npz": {**questions, "class_names": np.array(["a", "b", "c"])},
         "one.npz": {"answers": ANSWERS, "digest": np.array("d")},
     }
     for file, arrays in files.items():
@@ -261,7 +261,7 @@ def test_errors_that_a_worker_left_behind(tmp_path: Path, content: Any) -> None:
 @fuzzed(6)
 @given(texts, texts, texts)
 def test_texts_on_a_page_stay_texts(tmp_path: Path, one: str, two: str, three: str) -> None:
-    """No text of a record becomes a tag of the page, and none stops it from being written."""
+    """Check that no text of a record becomes a tag of the page or prevents writing it."""
     folder = tmp_path / "run"
     (folder / "evaluation").mkdir(parents=True, exist_ok=True)
     record = {**encode(EVALUATION), "method": one + "<i>", "dataset": two + "<i>", "command": three + '"><i>'}

@@ -1,4 +1,4 @@
-"""Hostile folders of studies and searches: journals, study.yaml, fusion.yaml, the record of a search of fusions."""
+"""Test hostile folders of studies and searches: journals, study.yaml, fusion.yaml, the record of a fusion search."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_records_of_a_search_of_fusions(tmp_path: Path, content: Any) -> None:
 @given(texts, texts)
 @example("/etc/passwd", "x")
 def test_urls_of_databases_lose_their_passwords(tmp_path: Path, name: str, password: str) -> None:
-    """Whatever the rest of a URL is, its password is not shown."""
+    """Check that a URL's password is never shown, for arbitrary other parts."""
     secret = f"secret{len(password)}"
     with contained(tmp_path):
         assert secret not in (without_password(f"postgresql://{name}:{secret}@host/db") or "")

@@ -1,4 +1,4 @@
-"""Hostile videos: damaged files end in a record that says so, in bounded time, and in nothing half-written."""
+"""Test that damaged videos give a record with the reason in bounded time, and leave no partial files."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from hcl.frames.store import FrameStore
 from tests.fuzz.hostile import contained, fuzzed, mutated
 
 CODECS = {"mp4": "mp4v", "avi": "MJPG", "mkv": "VP80", "webm": "VP90"}
-REAL = os.environ.get("HCL_CODECS")  # a folder of videos in the codecs of the data sets
+REAL = os.environ.get("HCL_CODECS")  # optional folder of videos in the codecs of the data sets
 
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Six frames of 32 x 24 pixels, by extension, in each codec that this OpenCV writes."""
+    """Return six frames of 32 x 24 pixels in each codec that this OpenCV writes, by extension."""
     folder, found = tmp_path_factory.mktemp("videos"), {}
     for extension, codec in CODECS.items():
         path = folder / f"one.{extension}"
@@ -40,7 +40,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 def extract(root: Path, extension: str, content: bytes) -> None:
-    """One video into a root of its own: frames that all read back, or none and a reason."""
+    """Extract one video into its own root; all frames must read back, or there is a reason and no frames."""
     source = root / "videos" / f"one.{extension}"
     source.parent.mkdir(parents=True, exist_ok=True)
     source.write_bytes(content)

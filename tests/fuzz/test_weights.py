@@ -1,4 +1,4 @@
-"""Hostile checkpoints, embeddings and archives of arrays: damaged, foreign, or made to run code where they are read."""
+"""Test hostile checkpoints, embeddings and archives: damaged, foreign, or written to run code when read."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PARTS = ("epoch", "classes", "metrics")
 
 
 class Runs:
-    """Unpickling it runs code."""
+    """Run code when unpickled."""
 
     def __init__(self, call: Any, *arguments: Any):
         self.reduced = call, arguments
@@ -102,7 +102,7 @@ def test_checkpoints_of_other_values(tmp_path: Path, content: Any) -> None:
     try:
         (tmp_path / "best.pt").write_bytes(saved(content))
     except (UnicodeError, OverflowError, RuntimeError):
-        return  # torch does not write it
+        return  # torch cannot write it
     read_checkpoints(tmp_path / "best.pt")
 
 
@@ -202,7 +202,7 @@ def test_episodes_of_other_meaning(tmp_path: Path, episodes: bytes, data: st.Dat
     try:
         save_arrays(tmp_path / "one.npz", {**arrays, name: array, **({"meaning": text} if name == "meaning" else {})})
     except (UnicodeError, ValueError):
-        return  # NumPy does not write it
+        return  # NumPy cannot write it
     read_arrays(tmp_path / "one.npz")
 
 

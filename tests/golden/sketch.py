@@ -1,4 +1,4 @@
-"""Recorded arrays in 1,024 numbers: a count sketch keeps the relative distance of two arrays to a few percent.
+"""Summarise arrays in 1,024 numbers by a count sketch, which keeps relative distances of arrays to a few percent.
 
 Every element goes to one bucket with a sign, both drawn from the array's name; the sketch is linear, so the distance
 of two sketches estimates the distance of the arrays without bias (Charikar, Chen, Farach-Colton 2002).
@@ -14,7 +14,7 @@ BUCKETS = 1024
 
 
 def sketch(values: np.ndarray, name: str) -> np.ndarray:
-    """1,024 sums of signed elements, in float64."""
+    """Return 1,024 sums of signed elements in float64."""
     flat = np.asarray(values, dtype=np.float64).ravel()
     generator = np.random.RandomState(zlib.crc32(name.encode()))
     bucket = generator.randint(0, BUCKETS, flat.size)

@@ -1,7 +1,7 @@
-"""Weights and images of the recorded cases, computed from names instead of stored.
+"""Compute the weights and images of the recorded cases from names, instead of storing them.
 
 A parameter is a pure function of its name in the released state dict, its shape and a seed: MT19937's 53-bit uniform
-numbers, the same on every platform, scaled by what kind of parameter it is.
+numbers, the same on every platform, scaled by the kind of the parameter.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ SEED = 20221023
 
 
 def deterministic_state(shapes: Mapping[str, tuple[int, ...]], seed: int = SEED) -> dict[str, np.ndarray]:
-    """A whole state dict: released names to float32 arrays (int64 for batch counters).
+    """Return a whole state dict: released names to float32 arrays (int64 for batch counters).
 
-    `shapes` must hold every name of the state dict, without `.module.`: a batch norm's weight is told from a linear
-    layer's by the running mean beside it.
+    `shapes` must hold every name of the state dict, without `.module.`: a batch norm's weight is distinguished from a
+    linear layer's by the running mean beside it.
     """
     return {name: _parameter(name, tuple(shape), shapes, seed) for name, shape in shapes.items()}
 
 
 def uniform(name: str, shape: tuple[int, ...], seed: int = SEED) -> np.ndarray:
-    """float64 in [-1, 1)."""
+    """Return uniform float64 numbers in [-1, 1)."""
     state = np.random.RandomState((zlib.crc32(name.encode()) ^ seed) & 0xFFFFFFFF)
     return 2.0 * state.random_sample(math.prod(shape)).reshape(shape) - 1.0
 
 
 def upsample_tiles(tiles: np.ndarray, factor: int = 16) -> np.ndarray:
-    """Stored tiles (..., 14, 14) to float32 images (..., 224, 224): each value becomes a square of itself."""
+    """Upsample stored tiles (..., 14, 14) to float32 images (..., 224, 224) by repeating each value in a square."""
     square = np.ones((factor, factor), np.float32)
     return np.kron(tiles.astype(np.float32), square)
 

@@ -1,4 +1,4 @@
-"""Prints the largest relative error of each stage at the end of a session that ran parity tests."""
+"""Print the largest relative error of each stage at the end of a session with parity tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recorded cases, our model filled with the recorded run's weights, and the error between the two."""
+"""Load the recorded cases, fill our model with the recorded run's weights, and compute the error between both."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VALUES, GRADIENTS = 1e-4, 1e-3
 """Tolerances: relative L2 error in float32."""
 
 largest_errors: dict[str, dict[str, float]] = defaultdict(dict)
-"""Per stage, the largest error of values and of gradients seen in this session: printed at its end."""
+"""Largest error of values and of gradients in this session for each stage, printed at its end."""
 
 
 def names(prefix: str) -> list[str]:
@@ -37,7 +37,7 @@ def tensor(values: np.ndarray) -> Tensor:
 
 
 def relative_error(ours: Tensor | np.ndarray, recorded: dict[str, np.ndarray], name: str) -> float:
-    """Relative L2 distance to a recorded array, which may be stored as a sketch."""
+    """Return the relative L2 distance to a recorded array, which may be stored as a sketch."""
     values = ours.detach().cpu().double().numpy() if isinstance(ours, Tensor) else np.asarray(ours, dtype=np.float64)
     reference = recorded.get(name)
     if reference is None:
@@ -47,7 +47,7 @@ def relative_error(ours: Tensor | np.ndarray, recorded: dict[str, np.ndarray], n
 
 
 def check(stage: str, kind: str, ours, recorded: dict[str, np.ndarray], name: str) -> None:
-    """Hold one array to its tolerance (`values` or `gradients`) and remember the error."""
+    """Assert that an array is within its tolerance (`values` or `gradients`), and record the error."""
     error = relative_error(ours, recorded, name)
     largest_errors[stage][kind] = max(error, largest_errors[stage].get(kind, 0.0))
     tolerance = VALUES if kind == "values" else GRADIENTS
@@ -55,9 +55,9 @@ def check(stage: str, kind: str, ours, recorded: dict[str, np.ndarray], name: st
 
 
 def check_predictions(scores: np.ndarray, recorded: dict[str, np.ndarray], prefix: str = "") -> None:
-    """Hold the predicted classes to the recorded ones, except in near ties, which rounding decides on each processor.
+    """Assert that predicted classes equal the recorded ones, except in near ties, which rounding decides.
 
-    A near tie is a query whose two classes lie closer in the recorded scores than `VALUES` lets both of them move.
+    In a near tie the recorded scores of a query's two best classes differ by less than `VALUES` allows for both.
     """
     reference, expected = recorded[f"{prefix}sims"].astype(np.float64), recorded[f"{prefix}pred"]
     queries, predicted = np.arange(len(reference)), scores.argmax(axis=-1)
@@ -65,7 +65,7 @@ def check_predictions(scores: np.ndarray, recorded: dict[str, np.ndarray], prefi
     behind = reference[queries, expected] - reference[queries, predicted]
     assert (behind <= near).all(), f"{prefix}pred: {predicted.tolist()}, recorded {expected.tolist()}"
     margins = np.diff(np.sort(reference, axis=-1)[:, -2:], axis=-1)
-    assert (margins > near).mean() > 0.8  # nearly all are no near ties
+    assert (margins > near).mean() > 0.8  # near ties are rare
 
 
 PUBLISHED_NAMES = (
@@ -88,7 +88,7 @@ PUBLISHED_NAMES = (
 
 
 def published_name(ours: str) -> str:
-    """The released name of one of our parameters."""
+    """Return the released name of one of our parameters."""
     for prefix, released in PUBLISHED_NAMES:
         if ours.startswith(prefix):
             return released + ours.removeprefix(prefix).replace("attention.", "self_attn.")
@@ -96,11 +96,11 @@ def published_name(ours: str) -> str:
 
 
 def fill(module: nn.Module, prefix: str = "", released_prefix: str = "") -> None:
-    """Give a module the recorded run's weights, by way of the released names and of `from_published`.
+    """Load the recorded run's weights into a module, through the released names and `from_published`.
 
     Args:
-        prefix: where the module stands in the whole model, such as `encoder.`.
-        released_prefix: what the recorded run left out of the names that the weights are a function of.
+        prefix: the module's prefix in the whole model, such as `encoder.`.
+        released_prefix: the prefix that the recorded run omitted from the names that determine the weights.
     """
     state = module.state_dict()
     shapes = {}
@@ -113,7 +113,7 @@ def fill(module: nn.Module, prefix: str = "", released_prefix: str = "") -> None
 
 
 def tokens_of(hidden: np.ndarray, n_frames: int = 8) -> Tensor:
-    """Recorded (frame * patch, clip, dim) as (clip, frame, patch, dim), a leaf that takes gradients."""
+    """Reshape recorded (frame * patch, clip, dim) to (clip, frame, patch, dim), as a leaf with gradients."""
     tokens = tensor(hidden).transpose(0, 1).unflatten(1, (n_frames, -1)).contiguous()
     return tokens.requires_grad_()
 

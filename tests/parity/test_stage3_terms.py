@@ -56,7 +56,7 @@ def test_training_terms_and_gradients(name):
         released = f"grad_{published_name('heads.' + key)}"
         if parameter.grad is not None and (released in recorded or f"sketch:{released}" in recorded):
             if released.startswith(("grad_emb_fc.bias", "grad_norm_emb")):
-                continue  # 1e-7 of the other gradients: below what float32 sums in another order can hold
+                continue  # 1e-7 of the other gradients, below the accuracy of float32 sums in another order
             check(STAGE, "gradients", parameter.grad, recorded, released)
             compared += 1
     assert compared >= 6

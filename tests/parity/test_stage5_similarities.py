@@ -23,7 +23,7 @@ def test_levels_scores_and_predictions(name):
     with torch.no_grad():
         for key, parameter in heads.named_parameters():
             released = f"w_{published_name('heads.' + key)}"
-            if released in inputs:  # the projections are not used at test
+            if released in inputs:  # the release does not use the projections at test
                 parameter.copy_(tensor(inputs[released]))
         features = heads(
             tokens_of(inputs["hs"]),

@@ -81,7 +81,7 @@ def test_forward_with_semantics():
     features, logits = model(images("s6_images_B3"), tensor(recorded["bert_embs"]))
     check(STAGE, "values", logits, recorded, "logits")
     ours = terms_of(features, spatial_cycle=True)
-    near_tie = ORDER.index("spatial")  # a near tie of two patches flips with the order of summation: seen 0.6%
+    near_tie = ORDER.index("spatial")  # a near tie of patches flips with the order of summation; 0.6% was seen
     rest = [i for i in range(len(ORDER)) if i != near_tie]
     check(STAGE, "values", ours[rest], {"contrasts": recorded["contrasts"][rest]}, "contrasts")
     assert float(ours[near_tie]) == pytest.approx(float(recorded["contrasts"][near_tie]), rel=0.01)
@@ -106,7 +106,7 @@ def test_one_shot_episode(variant):
 
 @pytest.mark.parametrize(("name", "backbone_factor"), [("s6_trainstep_r18_1gpu", 1.0), ("s6_trainstep_r18_4gpu", 0.1)])
 def test_training_step(name, backbone_factor):
-    """One AdamW step with clip-norm 0.1; on one GPU the release gives the backbone the full rate (deviation 15)."""
+    """Run an AdamW step with clip-norm 0.1; on one GPU the release gives the backbone the full rate (deviation 15)."""
     case, recorded = CASES[name], load(name)
     model = released_model(76).train()
     before = {key: value.clone() for key, value in model.state_dict().items()}

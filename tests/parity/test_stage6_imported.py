@@ -1,6 +1,6 @@
-"""A released file, imported as `hcl checkpoint import` does, gives the recorded outputs of stage 6.
+"""Test that a released file, imported like `hcl checkpoint import`, gives the recorded outputs of stage 6.
 
-The file holds the recorded run's weights under the released names and shapes, in each form in which it may come.
+The file holds the recorded run's weights under the released names and shapes, in each of its possible forms.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ D_MODEL = RECORDED_RUN["model.d_model"]
 
 
 def released_file(path: Path, form: str) -> Path:
-    """The recorded run's weights as the release saves them: `encoder.module.`, `module.` around all, or plain."""
+    """Save the recorded run's weights like the release: with `encoder.module.`, with `module.` before all, or plain."""
     with torch.device("meta"):
         both = resolve("published", RECORDED_RUN | {"matching.tuple_sizes": [2, 3]}).experiment
         model = models.make_model(both, 76, random_weights=True)
@@ -47,7 +47,7 @@ def released_file(path: Path, form: str) -> Path:
 
 
 def imported(folder: Path, form: str, **settings: Any) -> tuple[Experiment, HCL]:
-    """The experiment and the model that `hcl evaluate` would read from the run's folder."""
+    """Return the experiment and the model that `hcl evaluate` reads from the run's folder."""
     changes = RECORDED_RUN | {path.replace("__", "."): value for path, value in settings.items()}
     run = folder / "released"
     import_published(released_file(folder / "released.pth", form), resolve("published", changes).experiment, run)

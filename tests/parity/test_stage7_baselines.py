@@ -1,4 +1,4 @@
-"""Baselines against the released code's logits: stage 7 of the recorded cases."""
+"""Compare baselines with the released code's logits: stage 7 of the recorded cases."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def test_relation_net(chunk_size):
     query, support = episode(clip_maps(relation_inputs()), shot=1)
     with torch.no_grad():
         scores = filled(RelationNet(512, chunk_size=chunk_size)).eval()(query, support)
-    # The release gives one row a pair, queries outermost.
+    # The release returns one row for each pair, queries outermost.
     assert relative_error(scores.reshape(-1, 1), recorded["logits"]) < 1e-4
 
 
 @pytest.mark.parametrize(("method", "module"), [("match", MatchingNet), ("relation", RelationNet)])
 def test_every_released_weight_has_its_place(method, module):
-    """At the released width, each entry that the method reads exists here, in the released shape."""
+    """Check at the released width that each entry of the method exists here in the released shape."""
     released = json.loads((GOLDEN / "s10_state_dict_baselines_nonbackbone.json").read_text())[method]
     prefix = {"match": "lstm.", "relation": "relation_network."}[method]
     with torch.device("meta"):
@@ -62,13 +62,13 @@ def test_every_released_weight_has_its_place(method, module):
 
 
 def episode(clips: Tensor, shot: int) -> tuple[Tensor, Tensor]:
-    """Recorded clips are the support, class after class, and then the queries."""
+    """Split recorded clips, which are the support, class after class, and then the queries."""
     support, query = clips.split([WAY * shot, N_QUERIES])
     return query, support.unflatten(0, (WAY, shot))
 
 
 def filled(module: nn.Module) -> nn.Module:
-    """The module with the deterministic weights of the released names."""
+    """Fill a module with the deterministic weights of the released names."""
     state = module.state_dict()
     values = deterministic_state({released_name(name): tuple(value.shape) for name, value in state.items()})
     module.load_state_dict({name: torch.from_numpy(values[released_name(name)]) for name in state})
@@ -81,7 +81,7 @@ def released_name(name: str) -> str:
 
 
 def relation_inputs() -> Tensor:
-    """Feature maps (clip, 1, 512, 7, 7) of 5 support and 25 query clips: computed: too big to store."""
+    """Compute feature maps (clip, 1, 512, 7, 7) of 5 support and 25 query clips, which are too large to store."""
     labels = np.concatenate([np.arange(WAY), np.repeat(np.arange(WAY), N_QUERIES // WAY)])
     n_clips = len(labels)
     of_class = uniform("bc", (WAY, 1, 512, 1, 1))[labels]

@@ -1,4 +1,4 @@
-"""Learning rates and optimiser groups against the released code's: stage 8 of the recorded cases."""
+"""Compare learning rates and optimiser groups with the released code's: stage 8 of the recorded cases."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hcl.training.optimisation import make_optimizer, parameter_groups, set_lear
 GOLDEN = Path(__file__).parents[1] / "golden"
 RATES = json.loads((GOLDEN / "s8_lr_schedules.json").read_text())
 GROUPS = json.loads((GOLDEN / "s8_param_groups.json").read_text())
-SCHEDULES = {  # the release's `default` and `lr_drop` are both StepLR, of different options
+SCHEDULES = {  # the release's `default` and `lr_drop` are both StepLR with different options
     "default": {"schedule": "step", "step_size": 4, "gamma": 0.5},
     "multi_step": {"schedule": "multi_step", "milestones": [5, 8, 11, 13, 15], "gamma": 0.5},
     "lr_drop": {"schedule": "step", "step_size": 5, "gamma": 0.5},
@@ -41,7 +41,7 @@ def test_learning_rate_of_each_epoch_as_configured(case):
 
 
 def test_adamw_groups_by_module():
-    """The release's intended division, which it reaches with several GPUs only."""
+    """Check the release's intended groups, which it gets only with several GPUs."""
     model = StandIn()
     optimizer = make_optimizer(parameter_groups(model, **rates()), name="adamw")
     assert len(optimizer.param_groups) == len(GROUPS["adamw_num_gpus4"]) == 2
@@ -64,7 +64,7 @@ def test_sgd_and_adam_differ_from_the_release_by_the_backbone_group_only(name):
 
 
 class StandIn(nn.Module):
-    """The released model's parameter names: a ResNet-18 for a backbone, one number for each other parameter."""
+    """Provide the released model's parameter names, with a ResNet-18 and one number for each other parameter."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Reading space files: what is accepted, and what each mistake is told."""
+"""Test reading space files, and the message for each mistake."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_space_cannot_be_changed(write):
         space.parameters["optim.lr"].low = 0.1
 
 
-MISTAKES = {  # what stands in the good file, what replaces it, what the message must say
+MISTAKES = {  # text in the valid file, its replacement, the expected message
     "unknown key": ("about: a test", "abuot: a test", "abuot: unknown key; did you mean 'about'?"),
     "unknown key of a parameter": (
         "log: true",
@@ -102,9 +102,9 @@ MISTAKES = {  # what stands in the good file, what replaces it, what the message
     "a value twice": (
         "[[2], [3], [2, 3]]",
         "[1, true]",
-        "parameters.matching.tuple_sizes.values: True stands in values twice",
+        "parameters.matching.tuple_sizes.values: True is in values twice",
     ),
-    "a label for a list": ("[[2], [3], [2, 3]]", "[[2], '[2]']", "'[2]' stands in values twice"),
+    "a label for a list": ("[[2], [3], [2, 3]]", "[[2], '[2]']", "'[2]' is in values twice"),
     "a mapping as value": ("[[2], [3], [2, 3]]", "[{a: 1}, 2]", "{'a': 1} is neither a number, a text"),
     "a date as value": (
         "value: 15",
@@ -139,7 +139,7 @@ MISTAKES = {  # what stands in the good file, what replaces it, what the message
     "a key twice": (
         "about: a test",
         "about: a test\nabout: again",
-        "line 4: not valid YAML: the key 'about' stands here twice",
+        "line 4: not valid YAML: the key 'about' is given twice",
     ),
     "broken YAML": ("parameters:", "parameters: [", "not valid YAML"),
     "an object": ("about: a test", "about: !!python/object/apply:os.getcwd []", "not valid YAML: could not determine"),
@@ -156,7 +156,7 @@ MISTAKES = {  # what stands in the good file, what replaces it, what the message
     "a constraint that calls": (
         "about: a test",
         "about: a test\nconstraints: ['open(optim.lr) == 1']",
-        "constraints.0: 'open(optim.lr)' may not stand in a constraint; functions: abs, len, max, min",
+        "constraints.0: 'open(optim.lr)' is not allowed in a constraint; functions: abs, len, max, min",
     ),
     "a metric twice": (
         "about: a test",
@@ -220,7 +220,7 @@ def test_spaces_that_do_not_exist(tmp_path):
 
 
 def test_expanding_aliases_do_not_explode(write):
-    """Nine references to nine references, nine levels deep, end in one short message."""
+    """Check that nine references to nine references, nine levels deep, give one short message."""
     levels = "\n".join(f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 9)}]" for i in range(1, 10))
     laughs = f"l0: &l0 [1, 1]\n{levels}\n"
     text = f"{laughs}name: a\nabout: b\nparameters: {{train.epochs: {{type: fixed, value: *l9}}}}"

@@ -1,4 +1,4 @@
-"""The shipped spaces against the experiment's schema: every path exists, every bound is allowed."""
+"""Test the shipped spaces by the experiment's schema: every path exists, and every bound is allowed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from hcl.config import Experiment
 from search_spaces import Fixed, load_space, shipped_spaces
 
-# `auto`, the default, is one of these at any given shot.
+# `auto`, the default, equals one of these at any given shot.
 PUBLISHED_AT_ONE_SHOT = {"matching.metric": "cosine"}
 
 
@@ -61,7 +61,7 @@ def test_the_check_of_paths_can_fail():
         check("loss.sigma_temporal.more")
 
 
-HOW_TO_JUDGE = {"train.val_shot", "train.val_fusions"}  # fixed to what the space's objective needs
+HOW_TO_JUDGE = {"train.val_shot", "train.val_fusions"}  # fixed by the needs of the space's objective
 
 
 @pytest.mark.parametrize("name", shipped_spaces())

@@ -1,4 +1,4 @@
-"""What a space does with trials: draws, first points, conditions, the way back from a trial's configuration."""
+"""Test spaces with trials: draws, first points, conditions, and values from a trial's configuration."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_random_draws_reach_everything():
     assert {draw.get("optim.step_size") for draw in draws} == {None, 2, 4, 6, 8, 10}
     assert {json.dumps(draw["matching.tuple_sizes"]) for draw in draws} == {"[2]", "[3]", "[2, 3]"}
     assert {draw.get("optim.gamma") for draw in draws} == {None, 0.1, 0.5}
-    # Half of the draws below the geometric middle: the scale is logarithmic.
+    # Half of the draws are below the geometric mean, because the scale is logarithmic.
     for path, low, high in [("optim.lr", 1e-5, 1e-3), ("train.batches_per_epoch", 1, 1000)]:
         below = sum(draw[path] < math.sqrt(low * high) for draw in draws)
         assert 110 < below < 190
@@ -133,7 +133,7 @@ def test_constraints_are_held_against_values_and_other_settings():
     assert space.broken_constraint({**good, "model.n_heads": 3}, settings) == divides
     assert space.broken_constraint({**good, "loss.sigma_spatial": 1.01}, settings) == total
     inactive = {"model.d_model": 9, "model.n_heads": 3, "loss.sigma_temporal": 2.0}
-    assert space.broken_constraint(inactive, settings) is None  # no sigma_spatial: nothing to add up
+    assert space.broken_constraint(inactive, settings) is None  # sigma_spatial is inactive
     assert space.pin({"model.d_model": 8}).constraints == (divides, total)
 
 
@@ -166,7 +166,7 @@ def test_what_a_constraint_may_compute(text, truth):
     ],
 )
 def test_what_a_constraint_may_not_compute(text):
-    with pytest.raises(ValueError, match=r"may not stand|neither true|cannot be read|names no setting"):
+    with pytest.raises(ValueError, match=r"is not allowed in|neither true|cannot be read|names no setting"):
         paths_in(text)
 
 
@@ -363,7 +363,7 @@ def test_near_values_stay_in_the_space_and_near():
     assert drawn[0] == space.suggest(NearTrial(space.encode(own), 0))
     rates = [values["optim.lr"] for values in drawn]
     moved = [min(abs(rate / 1e-4 - factor) for factor in (100**0.1, 100**-0.1)) < 1e-9 for rate in rates]
-    assert 0.65 < np.mean(moved) < 0.85  # the rest were drawn anew, over the whole range
+    assert 0.65 < np.mean(moved) < 0.85  # the others were drawn anew from the whole range
     assert min(rates) < 2e-5 and max(rates) > 5e-4
     sigmas = [values["loss.sigma_ce"] for values in drawn]
     assert 0.6 < np.mean([value in (1.8, 2.0) for value in sigmas]) < 0.9

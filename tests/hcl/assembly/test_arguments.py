@@ -94,7 +94,7 @@ def test_clips_that_mix_are_trained_by_one_worker():
         {"train__workers": 1},
         {"train__workers": 3, "matching__mix_scales": False},
         {"train__workers": 3, "matching__multi_scale": False},
-        {"train__workers": 2, "train__regime": "protonet"},  # it has no heads that match
+        {"train__workers": 2, "train__regime": "protonet"},  # it has no matching heads
     ],
     ids=str,
 )

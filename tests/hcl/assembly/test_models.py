@@ -83,7 +83,7 @@ def test_channels_last_changes_no_number():
 
 
 def test_names_learn_only_where_a_term_has_a_gradient_for_them():
-    """Otherwise data parallelism would wait for gradients that never come."""
+    """Check this because DDP would wait for missing gradients."""
     for sigma, learns in ((0.25, True), (0.0, False)):
         settings = experiment(
             matching__semantic=True, matching__tuple_sizes=[2], model__embedding_dim=6, loss__sigma_spatial_cycle=sigma

@@ -1,4 +1,4 @@
-"""Colour jitter against torchvision's."""
+"""Compare colour jitter with torchvision's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hcl.clips.colour import ColourJitter, change_brightness, change_contrast, c
 
 
 def clip(n_frames: int = 3, height: int = 20, width: int = 28) -> torch.Tensor:
-    """Smooth noise: what is seen in videos, and what conversions of colour round alike."""
+    """Return smooth noise, which is like videos, and which all colour conversions round alike."""
     small = np.random.default_rng(0).integers(0, 256, (n_frames, 5, 7, 3), dtype=np.uint8)
     frames = [cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR) for frame in small]
     return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
@@ -42,7 +42,7 @@ def test_each_change_is_torchvisions_up_to_rounding(ours: Callable, theirs: Call
 def test_a_full_turn_and_none_leave_a_clip_as_it_was() -> None:
     frames = clip().permute(0, 2, 3, 1).numpy()
     for shift in (0.0, 1.0, 0.001):
-        assert np.abs(shift_hue(frames, shift).astype(int) - frames).max() <= 8  # rounding, there and back
+        assert np.abs(shift_hue(frames, shift).astype(int) - frames).max() <= 8  # rounding of two conversions
 
 
 @pytest.mark.parametrize("images", [clip(1)[0], clip(), clip().contiguous(memory_format=torch.channels_last)])

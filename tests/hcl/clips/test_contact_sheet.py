@@ -1,4 +1,4 @@
-"""What a contact sheet holds, and what it takes from the store."""
+"""Test the content of contact sheets, and their requests to the store."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SQUARE = v2.Resize((20, 20))
 
 
 class Stripes:
-    """A store of videos whose frame i is grey 3 * i throughout, 20 by 40."""
+    """Store videos whose frame i is uniformly grey 3 * i, 20 by 40."""
 
     def __init__(self, n: int):
         self.n = n

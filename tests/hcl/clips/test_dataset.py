@@ -18,7 +18,7 @@ LENGTHS = {"short": 3, "long": 17, "longer": 40}
 
 
 class FakeFrames:
-    """Frame n of a video is noise that its name and n determine; `still` videos have one frame again and again."""
+    """Return noise as a function of the video's name and the frame's number; `still` videos repeat one frame."""
 
     def __init__(self, *, still: bool = False):
         self.still = still
@@ -47,7 +47,7 @@ def dataset(*, augmented: bool = True, still: bool = False, **settings) -> ClipD
     return ClipDataset(FakeFrames(still=still), VIDEOS, **(defaults | settings))
 
 
-# --- which frames ---------------------------------------------------------------------------------------------------
+# --- frame indices --------------------------------------------------------------------------------------------------
 
 
 def test_the_centre_of_each_segment():
@@ -95,11 +95,11 @@ def test_a_random_subset_without_a_generator_is_always_the_same():
 
 def test_squash_and_crop_make_squares_of_their_own():
     image = torch.zeros(2, 3, 20, 40, dtype=torch.uint8)
-    image[..., :10] = 255  # the left quarter: outside the centre square
+    image[..., :10] = 255  # the left quarter is outside the centre square
     squashed, cropped = (make_test_transform(10, resize)(image) for resize in ("squash", "crop"))
     assert squashed.shape == cropped.shape == (2, 3, 10, 10)
     assert squashed.float().mean() > 50
-    assert cropped.max() < 60  # nothing of the quarter but what antialiasing brings across
+    assert cropped.max() < 60  # only antialiasing carries some of the quarter into the square
     assert cropped[..., 2:].max() == 0
 
 
@@ -109,20 +109,18 @@ def test_test_transforms_make_their_size_of_any_frame(shape):
         assert make_test_transform(12, resize)(torch.zeros(3, *shape, dtype=torch.uint8)).shape == (3, 12, 12)
 
 
-STRIPES = 8  # pixels from one to the next, two of them bright; pictures of single pixels show them or do not
+STRIPES = 8  # period in pixels, two of them bright, so that sampling without a filter hits or misses them
 
 
 def striped() -> torch.Tensor:
     image = torch.zeros(3, 8 * STRIPES, 12 * STRIPES, dtype=torch.uint8)
-    image[..., torch.arange(image.shape[-1]) % STRIPES // 2 == 1] = (
-        200  # where a pixel of a small picture has its centre
-    )
+    image[..., torch.arange(image.shape[-1]) % STRIPES // 2 == 1] = 200  # at a small pixel's centre
     return image
 
 
 @pytest.mark.parametrize("resize", ["squash", "crop"])
 def test_what_is_finer_than_a_pixel_is_averaged(resize):
-    """A filter as wide as the pixels that are left: stripes at that distance are grey all over."""
+    """Check that stripes with the period of the remaining pixels become uniformly grey."""
     small = make_test_transform(8, resize)(striped()).float()
     assert small.shape == (3, 8, 8)
     assert (small[..., 1:-1] - 50).abs().max() <= 8
@@ -170,10 +168,10 @@ def test_a_clip_is_a_function_of_its_draw_alone(settings):
     forwards, backwards = dataset(**settings), dataset(**settings)
     first = {draw: forwards[draw] for draw in draws}
     torch.manual_seed(1)
-    np.random.seed(1)  # noqa: NPY002 the global state that must not matter
+    np.random.seed(1)  # noqa: NPY002 the global state must have no effect
     second = {draw: backwards[draw] for draw in reversed(draws)}
     assert all(torch.equal(first[draw], second[draw]) for draw in draws)
-    assert len({clip.numpy().tobytes() for clip in first.values()}) == len(draws)  # every draw looks different
+    assert len({clip.numpy().tobytes() for clip in first.values()}) == len(draws)  # every draw gives another clip
 
 
 @pytest.mark.parametrize("sampling", ["segments", "random"])
@@ -249,6 +247,6 @@ def test_frames_are_decoded_whole_unless_a_least_side_is_given():
 
 
 def test_the_smallest_crop_still_has_its_pixels():
-    assert train_min_side(224, (1.0, 1.0)) == 259  # a crop of 3 : 4 of the whole of a square
+    assert train_min_side(224, (1.0, 1.0)) == 259  # the largest crop of 3 : 4 from a square
     side = train_min_side(224, (0.2, 1.0))
     assert np.sqrt(0.2 * side**2 * 3 / 4) >= 224 > np.sqrt(0.2 * (side - 1) ** 2 * 3 / 4)

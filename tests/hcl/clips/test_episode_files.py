@@ -1,4 +1,4 @@
-"""Episodes as files: what comes back, and what is refused."""
+"""Test writing and reading files of episodes, and refusals."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_other_videos_or_data_sets_are_refused(path: Path) -> None:
 
 
 def test_the_digest_names_the_videos_and_the_episodes() -> None:
-    """Two data sets of the same layout draw the same indices, which are other questions."""
+    """Check that equal indices in two data sets of the same layout have different digests."""
     other = replace(PARTITION, videos=tuple(replace(one, name=f"other_{one.name}") for one in PARTITION.videos))
     one, two = drawn(1), EpisodeList.of(other, drawn(1).episodes, seed=4)
     assert one.episodes.digest() == two.episodes.digest()
@@ -68,7 +68,7 @@ def rewritten(path: Path, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"support_0": np.zeros((5, 2, 3), dtype=np.int32)}, "list 0 was changed"),
         ({"query_1": np.zeros((5, 2, 3))}, "query_1 is float64"),
@@ -79,9 +79,9 @@ def rewritten(path: Path, **changes: Any) -> None:
         ({"meaning": np.array("{")}, "holds no episodes"),
     ],
 )
-def test_a_file_that_was_changed_is_refused(changes: dict[str, Any], said: str, path: Path) -> None:
+def test_a_file_that_was_changed_is_refused(changes: dict[str, Any], message: str, path: Path) -> None:
     rewritten(path, **changes)
-    with pytest.raises(EpisodeError, match=said) as caught:
+    with pytest.raises(EpisodeError, match=message) as caught:
         read_episodes(path)
     assert caught.value.where == str(path)
 
@@ -101,12 +101,12 @@ def test_episodes_of_more_classes_than_an_answer_can_name_are_refused() -> None:
     many = Partition("toy", "test", names, tuple(Video(name, f"{name}-{i}") for name in names for i in range(2)))
     for way in (MAX_WAY, MAX_WAY + 1):
         drawn = sample_episodes(many.labels, way=way, shot=1, queries=1, episodes=1, seed=0)
-        asked = EpisodeList.of(many, drawn, seed=0)
+        episodes = EpisodeList.of(many, drawn, seed=0)
         if way <= MAX_WAY:
-            assert lists_for(many, [asked]) == [asked]
+            assert lists_for(many, [episodes]) == [episodes]
             continue
         with pytest.raises(EpisodeError, match="have 257 classes each, at most 256 can be answered") as caught:
-            lists_for(many, [asked])
+            lists_for(many, [episodes])
         assert caught.value.where == "episodes of toy test"
     with pytest.raises(ConfigError, match=r"evaluation\.way"):
         resolve(None, {"evaluation.way": MAX_WAY + 1})

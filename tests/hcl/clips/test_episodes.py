@@ -149,7 +149,7 @@ def test_overlapping_episodes_have_one_class_less_and_need_one_clip_of_each():
 
 @pytest.mark.parametrize(("shot", "with_own_support", "with_repeated_support"), [(1, 0.9995, 0.0), (5, 1.0, 1.0)])
 def test_overlapping_episodes_have_the_structure_of_the_recorded_ones(shot, with_own_support, with_repeated_support):
-    """2,000 episodes of the released sampler, recorded on clips of seven classes, some with fewer than the shots."""
+    """Compare with 2,000 episodes recorded from the released sampler on seven classes, some with too few clips."""
     labels = np.repeat(np.arange(7), (5, 7, 2, 9, 4, 6, 3))
     drawn = sample_episodes(labels, way=5, shot=shot, queries=5, episodes=2000, seed=0, overlapping=True)
     assert set(drawn.classes.ravel()) == {1, 2, 3, 4, 5, 6}

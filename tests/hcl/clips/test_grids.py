@@ -90,7 +90,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(store, m
     with pytest.raises(DataError, match=r"takes 0\.0 GB, 0\.0 GB are free") as caught:
         store.check_room(SHAPE[1:])
     assert "model.cached_views" in caught.value.remedy
-    write(store, 0, 8)  # what is there needs no room
+    write(store, 0, 8)  # existing blocks need no space
     store.check_room(SHAPE[1:])
     monkeypatch.undo()
     store.check_room(SHAPE[1:])
@@ -106,7 +106,7 @@ def test_the_free_space_is_that_of_the_disk(tmp_path):
 
 
 def damage(store: GridStore, at: int = -1) -> None:
-    """One bit of the last grid, or of another byte of the first block's file."""
+    """Flip one bit of the last grid, or of another byte of the first block's file."""
     path = store.folder / "clips-0" / "grids.npy"
     content = bytearray(path.read_bytes())
     content[at] ^= 4
@@ -144,7 +144,7 @@ def test_a_damaged_block_is_made_again_where_something_can_make_it(store, fault,
             for view in range(2):
                 assert np.array_equal(mended.read(clip, view).numpy(), values(0, 11)[clip, view])
     assert made == [(0, 8)]
-    assert "clips-0" in caplog.text and "the block has been made again" in caplog.text
+    assert "clips-0" in caplog.text and "the block was computed again" in caplog.text
 
 
 def test_a_block_that_cannot_be_made_again_is_an_error(store):
@@ -154,7 +154,7 @@ def test_a_block_that_cannot_be_made_again_is_an_error(store):
 
 
 def test_grids_in_more_blocks_than_a_process_may_open_files_are_read(tmp_path):
-    """Which ended a run near 160,000 clips."""
+    """Read many blocks; earlier versions failed here near 160,000 clips."""
     n_clips = 8 * 70
     store = GridStore(tmp_path / "digest", n_clips)
     for start, stop in store.missing():

@@ -14,7 +14,7 @@ from hcl.config import ADDED, MACHINE_SETTINGS, PUBLISHED, PUBLISHED_EVALUATION,
 from hcl.config.resolve import all_settings, override, resolve
 from hcl.errors import ConfigError
 
-# Where the type alone does not say which other value fits.
+# These settings need a value that fits others too, so that the type alone does not suffice.
 OTHER: dict[str, Any] = {
     "train.min_workers": 1,
     "data.cache_dir": "/local/cache",
@@ -42,7 +42,7 @@ ALONG = {
 
 
 def another_value(path: str) -> Any:
-    """A value of the setting that is not its default."""
+    """Return a value of the setting that is not its default."""
     field = all_settings()[path]
     choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
     if path in OTHER:
@@ -109,7 +109,7 @@ def test_digest_sees_the_number_of_workers_where_batch_norm_makes_it_show(change
 
 
 def test_digests_of_the_shipped_experiments_stay() -> None:
-    """Runs of earlier versions are known by them."""
+    """Check the digests, which identify runs of earlier versions."""
     digests = {name: resolve(name).experiment.digest() for name in ("demo", "hcl", "metaworld_cpu", "published")}
     assert digests == {
         "demo": "1db7838717b0",
@@ -174,7 +174,7 @@ LEAK = {"semantic": True, "leaking_semantics": True}
         ({"model": {"d_model": 42, "n_heads": 2, "position_embedding": "2d_sine"}}, "multiple of 4"),
         ({"model": {"d_model": 15, "n_heads": 3, "position_embedding": "2d_learned"}}, "even d_model"),
         ({"matching": {"tuple_sizes": (2, 2)}}, "distinct"),
-        ({"fusion": {"sigma_global": 0, "sigma_temporal": 0, "sigma_spatial": 0}}, "nothing would be compared"),
+        ({"fusion": {"sigma_global": 0, "sigma_temporal": 0, "sigma_spatial": 0}}, "no level would be compared"),
         ({"train": {"classes_per_batch": 24, "workers": 5}}, "workers=5"),
         ({"data": {"selection_partition": "test"}}, "data.protocol=published"),
         ({"data": {"train_partitions": ("train", "val")}}, "classes it must not see"),
@@ -199,7 +199,7 @@ def test_protocol_published_may_choose_on_test() -> None:
 
 
 def test_the_published_protocol_is_all_of_it_or_nothing() -> None:
-    asked = override(Experiment(), PUBLISHED_EVALUATION).evaluation
-    assert (asked.episodes, asked.queries, asked.overlapping, asked.protocol) == (3000, 5, True, "published")
+    preset = override(Experiment(), PUBLISHED_EVALUATION).evaluation
+    assert (preset.episodes, preset.queries, preset.overlapping, preset.protocol) == (3000, 5, True, "published")
     with pytest.raises(ConfigError, match=r"protocol=published means evaluation\.episodes=3000, not 100"):
         override(Experiment(), {**PUBLISHED_EVALUATION, "evaluation.episodes": 100})

@@ -1,4 +1,4 @@
-"""The shipped experiments hold the settings of the published run (METHOD "Training terms", its last paragraph)."""
+"""Test that shipped experiments hold the settings of the published run (METHOD "Training terms", last paragraph)."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_benchmark_learns_on_train_and_chooses_on_val(name: str) -> None:
     experiment = experiment_of(name)
     assert (experiment.mode, experiment.data.dataset, experiment.data.protocol) == ("corrected", name, "standard")
     assert (experiment.data.train_partitions, experiment.data.selection_partition) == (("train",), "val")
-    assert experiment.clips.flip == (not name.startswith("ssv2"))  # left and right are classes there
+    assert experiment.clips.flip == (not name.startswith("ssv2"))  # there left and right are different classes
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -99,7 +99,7 @@ def test_its_published_twin_has_every_deviation_and_marks_itself(name: str) -> N
 
 
 def test_a_change_of_a_default_cannot_change_the_published_run() -> None:
-    """Each value of the published run stands in its file or in the mode's preset."""
+    """Check that each value of the published run is in its file or in the mode's preset."""
     origins = resolve("published").origins
     assert [path for path in PUBLISHED_RUN if origins[path] == "default"] == []
 

@@ -124,7 +124,7 @@ def test_the_published_run_is_the_one_that_was_reported() -> None:
     experiment = resolve("published").experiment
     loss = experiment.loss
     sigmas = [loss.sigma_ce, loss.sigma_global, loss.sigma_temporal, loss.sigma_temporal_cycle, loss.sigma_spatial]
-    off = 0.0  # the published command leaves the spatial cycle off
+    off = 0.0  # the published command disables the spatial cycle
     assert [*sigmas, loss.sigma_spatial_cycle] == [1, 1, 0.5, 0.25, 0.5, off]
     assert (experiment.optim.lr, experiment.optim.backbone_lr_factor, experiment.optim.clip_norm) == (1e-4, 0.1, 0.1)
     assert (experiment.data.train_partitions, experiment.data.selection_partition) == (("train", "val"), "test")
@@ -147,7 +147,7 @@ def test_yaml_round_trip(tmp_path: Path) -> None:
         assert load_resolved(path).digest() == experiment.digest()
 
 
-@example(lr=1.0, weights="\x85", shots=[1])  # a line break in YAML, were it not escaped
+@example(lr=1.0, weights="\x85", shots=[1])  # unescaped it would be a line break in YAML
 @given(
     lr=st.floats(min_value=1e-300, max_value=1e30),
     weights=st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
@@ -183,7 +183,7 @@ def test_settings_say_what_they_accept() -> None:
             setting_of(path)
 
 
-# Wrong use: every message names the place, the field and the remedy
+# Wrong use: every message has the place, the field and the remedy
 
 
 @pytest.mark.parametrize(
@@ -211,9 +211,9 @@ def test_settings_say_what_they_accept() -> None:
         ("optim: {weight_decay: nan}", ["optim.weight_decay: got 'nan'"]),
         ("model: {backbone: resnet5}", ["expected one of resnet18", "did you mean `resnet50`"]),
         ("name: ../up", ["name: got '../up'", "matching"]),
-        ("seed: 1\nseed: 2", ["the key `seed` stands twice", "line 2"]),
-        ("loss:\n  sigma_ce: 1\n  sigma_ce: 2", ["the key `sigma_ce` stands twice", "line 3"]),
-        ("loss: {sigma_ce: 1}\nloss.sigma_ce: 2", ["`loss.sigma_ce` stands twice"]),
+        ("seed: 1\nseed: 2", ["the key `seed` is given twice", "line 2"]),
+        ("loss:\n  sigma_ce: 1\n  sigma_ce: 2", ["the key `sigma_ce` is given twice", "line 3"]),
+        ("loss: {sigma_ce: 1}\nloss.sigma_ce: 2", ["`loss.sigma_ce` is given twice"]),
         ("a: [", ["not valid YAML at line 1"]),
         ("- 1", ["holds a list, expected a mapping"]),
         ("3", ["holds a int, expected a mapping"]),
@@ -247,8 +247,8 @@ def test_a_wrong_file_is_named_with_field_and_remedy(tmp_path: Path, text: str, 
     [
         ("seed", ["--set: `seed` is not PATH=VALUE", "--set loss.sigma_temporal=0.25"]),
         ("=3", ["is not PATH=VALUE"]),
-        ("seed.x=3", ["`seed` is a setting and holds nothing beneath it"]),
-        ("loss.sigma_ce.x=3", ["`loss.sigma_ce` is a setting and holds nothing beneath it"]),
+        ("seed.x=3", ["`seed` is a setting and has no parts"]),
+        ("loss.sigma_ce.x=3", ["`loss.sigma_ce` is a setting and has no parts"]),
         ("loss=3", ["--set: `loss` is a section"]),
         ("los.sigma_ce=3", ["unknown setting `los.sigma_ce`, did you mean `loss`"]),
         ("loss.sigma_c=3", ["did you mean `sigma_ce`"]),
@@ -278,7 +278,7 @@ def test_unknown_and_unreadable_sources(tmp_path: Path) -> None:
 
 
 def test_a_file_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def denied(_: Path) -> bytes:  # root may read every file, so chmod would not do
+    def denied(_: Path) -> bytes:  # chmod has no effect for root
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "read_bytes", denied)

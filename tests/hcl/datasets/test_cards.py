@@ -1,4 +1,4 @@
-"""The cards of data sets: those shipped, one's own, and how they go wrong."""
+"""Test cards of data sets: shipped ones, a user's own, and invalid ones."""
 
 from __future__ import annotations
 

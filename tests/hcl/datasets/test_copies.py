@@ -1,4 +1,4 @@
-"""Videos of the same content: which is kept, and that training and evaluation do without the others."""
+"""Test that of equal videos one is kept, and that training and evaluation leave out the others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hcl.frames.packing import pack_dataset
 
 N_VIDEOS = 4
 CLASSES = {"train": ("ant", "bee"), "val": ("cat",), "test": ("dog", "eel")}
-COPIES = {  # of what
+COPIES = {  # copy: original
     "dog/2": "dog/1",  # within a class
     "eel/3": "dog/3",  # under two classes
     "cat/0": "dog/3",
@@ -30,7 +30,7 @@ COPIES = {  # of what
 
 
 def make(root: Path, *, has_manifest: bool = False) -> Path:
-    """Lists of four videos a class, some of them copies, with frames that this or another tool has extracted."""
+    """Write lists of four videos a class, some of them copies, with frames from this or another tool."""
     partitions, records = {}, []
     for name, classes in CLASSES.items():
         videos = tuple(Video(one, str(number)) for one in classes for number in reversed(range(N_VIDEOS)))

@@ -47,7 +47,7 @@ def test_another_width_names_the_setting(tmp_path: Path) -> None:
     [
         ({"vectors": None}, "cannot be read"),
         ({"vectors": VECTORS[:2]}, "3 classes and vectors of shape"),
-        ({"classes": np.array([object()], dtype=object)}, "cannot be read"),  # would be unpickled
+        ({"classes": np.array([object()], dtype=object)}, "cannot be read"),  # reading it would need pickle
     ],
 )
 def test_a_file_of_something_else_is_refused(changes: dict[str, Any], problem: str, tmp_path: Path) -> None:

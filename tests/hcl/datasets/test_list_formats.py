@@ -1,4 +1,4 @@
-"""Lists as other tools write them, beside videos and frames as they lie on disk."""
+"""Test lists in the formats of other tools, beside videos and frames on disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ N_VIDEOS = 3
 
 
 def data_root(root: Path, *, frames: bool = False) -> Path:
-    """Videos, or frames of another tool, of one class a partition."""
+    """Create videos, or frames of another tool, of one class in each partition."""
     for class_name in PARTS.values():
         for number in range(N_VIDEOS):
             kind, name = ("images", f"v {number}/0.jpg") if frames else ("videos", f"v {number}.mp4")
@@ -32,7 +32,7 @@ def data_root(root: Path, *, frames: bool = False) -> Path:
 
 
 def write_lists(root: Path, line: str, *, classes: str = "{c}") -> None:
-    """Lists of all videos; `line` holds {c}, {v} and {l}, a label."""
+    """Write lists of all videos; `line` is a template with {c}, {v} and the label {l}."""
     folder = root / "splits" / "toy"
     folder.mkdir(parents=True)
     for label, (part, class_name) in enumerate(PARTS.items()):
@@ -41,9 +41,9 @@ def write_lists(root: Path, line: str, *, classes: str = "{c}") -> None:
         (folder / f"{part}_class.txt").write_text(classes.format(c=class_name))
 
 
-def read(classes: Lines, videos: Lines, *known: str) -> Reading:
-    """The reading of lines where there is something of some names."""
-    return put_right(classes, videos, as_it_is=known.__contains__, by_spelling=known.__contains__)
+def read(classes: Lines, videos: Lines, *existing: str) -> Reading:
+    """Read lines while only some names exist."""
+    return put_right(classes, videos, as_it_is=existing.__contains__, by_spelling=existing.__contains__)
 
 
 FORMS = {
@@ -71,8 +71,8 @@ def test_what_is_unambiguous_is_read_and_told(tmp_path: Path, form: str, has_fra
     assert inventory.notes == split.notes == check_dataset(tmp_path, "toy").notes
 
 
-def respelled(name: str, how: str) -> str:
-    match how:
+def respelled(name: str, spelling: str) -> str:
+    match spelling:
         case "case":
             return name.upper().replace("SS", "ß") if "ß" in name else name.upper()
         case "underscores":
@@ -81,18 +81,18 @@ def respelled(name: str, how: str) -> str:
 
 
 @pytest.mark.parametrize("has_frames", [False, True], ids=["videos", "frames"])
-@pytest.mark.parametrize("how", ["case", "underscores", "unicode"])
-def test_another_spelling_on_disk_is_found(tmp_path: Path, how: str, has_frames: bool) -> None:
+@pytest.mark.parametrize("spelling", ["case", "underscores", "unicode"])
+def test_another_spelling_on_disk_is_found(tmp_path: Path, spelling: str, has_frames: bool) -> None:
     write_lists(data_root(tmp_path, frames=has_frames), "{c}/{v}")
     for path in sorted((tmp_path / ("images" if has_frames else "videos") / "toy").rglob("*"), reverse=True):
         if path.suffix != ".jpg":
-            path.rename(path.with_name(respelled(path.stem, how) + path.suffix))
+            path.rename(path.with_name(respelled(path.stem, spelling) + path.suffix))
     inventory = take_inventory(tmp_path, "toy")
     assert not inventory.missing
     split = read_split(tmp_path, "toy")
-    assert split.partitions["val"].videos[0] == Video("kicken größer", "v 0")  # what a record says stays the list's
+    assert split.partitions["val"].videos[0] == Video("kicken größer", "v 0")  # records keep the list's spelling
     if not has_frames:
-        n = {"case": 9, "underscores": 9, "unicode": 3}[how]
+        n = {"case": 9, "underscores": 9, "unicode": 3}[spelling]
         assert [note.partition(",")[0] for note in inventory.notes] == [
             f"{n} videos were found under another spelling of their names"
         ]
@@ -124,7 +124,7 @@ def test_a_folder_of_the_file_system_among_the_classes_is_no_class(tmp_path: Pat
 
 
 def test_what_exists_as_it_is_written_is_read_as_it_is_written(tmp_path: Path) -> None:
-    """Names may end in a blank, an extension or a number."""
+    """Read names that end in a blank, an extension or a number."""
     write_lists(tmp_path, "{c}/{v}.mp4 {l}")
     for label, class_name in enumerate(PARTS.values()):
         (tmp_path / "images" / "toy" / class_name / f"v 0.mp4 {label}").mkdir(parents=True)
@@ -134,7 +134,7 @@ def test_what_exists_as_it_is_written_is_read_as_it_is_written(tmp_path: Path) -
 
 
 def test_numbers_that_belong_to_names_stay() -> None:
-    """Nothing on disk says that they are labels."""
+    """Keep the numbers, because no file on disk shows that they are labels."""
     videos = [(1, "a/v 0"), (2, "b/v 1")]
     assert read([(1, "a"), (2, "b")], videos).videos == videos
     mixed = [(1, "a/v 0.mp4"), (2, "b/v 1")]
@@ -145,7 +145,7 @@ def test_two_names_that_become_one_are_refused(tmp_path: Path) -> None:
     write_lists(data_root(tmp_path), "{c}/{v}.mp4")
     path = tmp_path / "splits" / "toy" / "test.list"
     path.write_text("sit/v 0.mp4\nsit/v 0.avi\n")
-    with pytest.raises(SplitError, match="video 'sit/v 0' stands here and in line 1"):
+    with pytest.raises(SplitError, match="video 'sit/v 0' is listed here and in line 1"):
         read_split(tmp_path, "toy")
 
 

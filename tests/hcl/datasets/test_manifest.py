@@ -1,4 +1,4 @@
-"""Records on disk: which order survives a machine that goes down, and what older versions wrote."""
+"""Test the manifest: an order of writes that survives a crash, and records of older versions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RECORD = VideoRecord("a", "v", "ok", n_frames=3, options_digest="abc", decoder="
 
 
 def disk_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """What is synchronised, renamed and removed from now on, in order, by the file's name."""
+    """Record the following synchronisations, renames and removals in order, by the file's name."""
     calls: list[tuple[str, str]] = []
     fsync, rename, remove = os.fsync, os.replace, Path.unlink
 
@@ -76,4 +76,4 @@ def test_manifests_without_a_decoder_still_read(tmp_path: Path) -> None:
     record = read_manifest(tmp_path)["a/v"]
     assert record == replace(RECORD, decoder="", decoder_version="")
     assert record.is_unconfirmed and not RECORD.is_unconfirmed
-    assert not replace(record, status="timeout").is_unconfirmed  # no decoder has ended on it
+    assert not replace(record, status="timeout").is_unconfirmed  # no decoder has finished it

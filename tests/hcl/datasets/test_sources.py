@@ -1,4 +1,4 @@
-"""Where the file of a listed video is found."""
+"""Test the search for the file of a listed video."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hcl.datasets.sources import find_sources
 from hcl.datasets.splits import Video
 from hcl.errors import DataError
 
-ODD = [  # as the published lists have them
+ODD = [  # names from the published lists
     Video("Twisting (wringing) something, wet", "88644"),
     Video("cartwheel", "(Rad)Schlag_die_Bank!_f_cm"),
     Video("[a-z]*", "%04d {class} ?"),
@@ -52,4 +52,4 @@ def test_of_two_files_that_of_the_released_kind_counts(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"'1\.avi' and '1\.mp4' are both video '1'") as caught:
         find_sources(tmp_path, DatasetCard(name="toy"), [Video("a", "1")])
     assert caught.value.remedy
-    assert find_sources(tmp_path, DatasetCard(name="toy"), [Video("a", "2")]) == {}  # nobody asks for the two
+    assert find_sources(tmp_path, DatasetCard(name="toy"), [Video("a", "2")]) == {}  # no list names the two

@@ -1,4 +1,4 @@
-"""Split lists as they are published and as they go wrong."""
+"""Test split lists in the published format, and invalid ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hcl.datasets.splits import Partition, Split, Video, merge, read_partition, read_split, write_split
 from hcl.errors import SplitError, StorageError
 
-HOSTILE = {  # class -> videos, as the published lists have them, and worse
+HOSTILE = {  # class -> videos, from the published lists, and worse
     "Twisting (wringing) something wet": ("88644", "(Rad)Schlag_die_Bank!_f_cm", "-514AQUrSow_000058"),
     "Putting something, something and [something]": ("a b", "c,d", "*?%04d", "größer", "semi;colon&$(x)`y`"),
     "back\\slash 'quoted\"": (" leading space", "trailing.dots..", "عربي", "100%"),
@@ -87,10 +87,10 @@ def test_hostile_names_survive_a_round_trip(tmp_path: Path) -> None:
         ({"train__list": f"train0/{'ß' * 121}"}, r"has 242 bytes, more than 240"),
         ({"train__list": "y" * 10**6}, r"'y{80}'\.\.\. .* is not `class/video`"),
         ({"train__list": "train0/v0\nother/v0\n"}, r"line 2: class 'other' is not among the 1 classes of train_class"),
-        ({"train__list": "train0/v0\ntrain0/v1\ntrain0/v0"}, r"line 3: video 'train0/v0' stands here and in line 1"),
+        ({"train__list": "train0/v0\ntrain0/v1\ntrain0/v0"}, r"line 3: video 'train0/v0' is listed here and in line 1"),
         (
             {"train_class__txt": "train0\n\ntrain0\n"},
-            r"train_class\.txt, line 3: class 'train0' stands here and in line 1",
+            r"train_class\.txt, line 3: class 'train0' is listed here and in line 1",
         ),
         ({"train_class__txt": "train0\nidle\n"}, r"train\.list: 1 of 2 classes have no video: 'idle'"),
         ({"train__list": "\n"}, r"train\.list: has no lines"),
@@ -138,7 +138,7 @@ def test_a_dataset_cannot_leave_the_data_root(tmp_path: Path, dataset: str) -> N
 @pytest.mark.parametrize(
     ("videos", "message"),
     [
-        ({"a": ("0", "0")}, "video 'a/0' stands here and in line 1"),
+        ({"a": ("0", "0")}, "video 'a/0' is listed here and in line 1"),
         ({"a": ()}, "no video: 'a'"),
         ({"..": ("0",)}, "class name"),
         ({"a": ("x/../../y",)}, "is not `class/video`"),

@@ -1,4 +1,4 @@
-"""Class-name embeddings on disk, names of classes, and the published pickles."""
+"""Test files of class-name embeddings, names of classes, and the published pickles."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_both_published_forms_of_names_are_read(tmp_path: Path) -> None:
     [
         ("kick,kick", "1 of 2 classes have no line: 'sit'"),
         ("kick,kick\nsit,", r"line 2: class 'sit' has a blank name"),
-        ("kick,kick\nsit,sit\nkick,k", r"line 3: class 'kick' stands here and in line 1"),
+        ("kick,kick\nsit,sit\nkick,k", r"line 3: class 'kick' is listed here and in line 1"),
         ("", "has no lines"),
     ],
 )
@@ -88,8 +88,8 @@ def test_folders_are_spelled_out() -> None:
 @pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", "<f2"])
 def test_numpys_own_pickles_are_read(tmp_path: Path, protocol: int, dtype: str) -> None:
     path = pickled(tmp_path / "x.pkl", VECTORS.astype(dtype), protocol)
-    if protocol == 5:  # through numpy's _frombuffer, which no published file asks for
-        with pytest.raises(DataError, match=r"asks for 'numpy\._core\.numeric\._frombuffer'"):
+    if protocol == 5:  # it uses numpy's _frombuffer, which no published file needs
+        with pytest.raises(DataError, match=r"names 'numpy\._core\.numeric\._frombuffer'"):
             read_pickle(path)
         return
     np.testing.assert_array_equal(read_pickle(path), VECTORS.astype(dtype).astype(np.float32))
@@ -101,7 +101,7 @@ def test_fortran_order_is_kept(tmp_path: Path) -> None:
 
 
 class Malicious:
-    """Writes a file when it is loaded."""
+    """Write a file when unpickled."""
 
     def __init__(self, call: tuple):
         self.call = call
@@ -132,7 +132,7 @@ def test_a_malicious_pickle_runs_nothing(
         call = (getattr, ("owned", "upper"))
     for value in (Malicious(call), [VECTORS, Malicious(call)]):
         path = pickled(tmp_path / "x.pkl", value, protocol)
-        with pytest.raises(DataError, match="asks for .* it was not run") as caught:
+        with pytest.raises(DataError, match="names .* it was not run") as caught:
             read_pickle(path)
         assert caught.value.remedy
         assert not (tmp_path / "owned").exists()
@@ -150,7 +150,7 @@ def test_a_malicious_pickle_runs_nothing(
         pickle.dumps(VECTORS, protocol=3)[:-20],
         b"",
         b"\x80",
-        # a stand-in as it is found, uncalled, and its state set: the notes of one file cannot reach the next
+        # sets the state of a stand-in without calling it: no file may change the reading of the next
         b"\x80\x03cnumpy\ndtype\n}X\x04\x00\x00\x00codeK\x01sb.",
         b"\x80\x03cnumpy\nndarray\n.",
     ],
@@ -178,7 +178,7 @@ def test_damaged_pickles_end_in_a_message(tmp_path_factory: pytest.TempPathFacto
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.mktemp("damaged") / "x.pkl"
     path.write_bytes(content)
-    with suppress(DataError):  # nothing else is raised; damage to a value cannot be seen
+    with suppress(DataError):  # no other error is allowed; a changed value is not detected
         assert read_pickle(path).dtype == np.float32
 
 

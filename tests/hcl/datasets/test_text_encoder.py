@@ -1,4 +1,4 @@
-"""Names to vectors: by a tiny model made here, and by a real one that a package carries."""
+"""Test embedding names by a tiny model created here, and by a real model from a package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES = ["kick ball", "taking something out of something", "fencing"]
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT of two layers with random weights, its pooler included."""
+    """Save a BERT of two layers with random weights and a pooler."""
     transformers = pytest.importorskip("transformers", reason="the extra `semantic` is not installed")
     folder = tmp_path_factory.mktemp("model") / "tiny"
     folder.mkdir()
@@ -36,7 +36,7 @@ def test_a_batch_gives_what_single_names_give(tiny: Path, pooling: str) -> None:
     vectors, identity = encode_names(NAMES, model=str(tiny), pooling=pooling)  # type: ignore[arg-type]
     assert vectors.shape == (3, 12) and vectors.dtype == np.float32
     assert identity.startswith(f"tiny, {pooling}, weights ")
-    for name, vector in zip(NAMES, vectors, strict=True):  # padding does not reach a vector
+    for name, vector in zip(NAMES, vectors, strict=True):  # padding must not change a vector
         alone, same = encode_names([name], model=str(tiny), pooling=pooling)  # type: ignore[arg-type]
         np.testing.assert_allclose(alone[0], vector, atol=1e-6)
         assert same == identity

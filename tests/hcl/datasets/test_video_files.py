@@ -1,4 +1,4 @@
-"""Folders of videos as people have them: what is read, what is left out in words, what is refused."""
+"""Test folders of videos in practice: files that are read, left out with a note, or refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hcl.frames.split_making import list_videos, make_splits
 
 
 def files(root: Path, *names: str) -> Path:
-    """Small files, each of its own content."""
+    """Write small files, each with different content."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(name)
@@ -47,11 +47,11 @@ def test_a_class_within_a_folder_of_its_name_is_read_and_found_again(tmp_path: P
 
 def test_folders_of_parts_are_seen_through(tmp_path: Path) -> None:
     root = files(tmp_path / "raw", "train/a/1.mp4", "train/b/2.mp4", "val/a/3.mp4", "test/c/c/4.mp4")
-    told: list[str] = []
-    made = make_splits(tmp_path / "data", "own", root, {"train": 1, "val": 1, "test": 1}, tell=told.append)["own"]
+    notes: list[str] = []
+    made = make_splits(tmp_path / "data", "own", root, {"train": 1, "val": 1, "test": 1}, tell=notes.append)["own"]
     videos = [video for part in made.values() for video in part.videos]
     assert sorted(video.key for video in videos) == ["a/1", "a/3", "b/2", "c/4"]
-    assert "test, train, val were read as one set of 3 classes; their division is not kept" in told
+    assert "test, train, val were read as one set of 3 classes; their division is not kept" in notes
     assert len(find_sources(tmp_path / "data", card_of(tmp_path / "data", "own"), videos)) == 4
     files(root, "val/b/2.mp4")
     with pytest.raises(DataError, match="'train/b/2.mp4' and 'val/b/2.mp4' are both video 'b/2'"):
@@ -89,7 +89,7 @@ def test_what_is_left_out_is_told_with_a_number_and_an_example(tmp_path: Path) -
     files(root, "lost+found/9.mp4", "a/thumbs/1.jpg", "a/cover.jpg", "b/x.f251.webm", "empty/notes.txt")
     os.symlink(root / "nowhere", root / "a" / "3.mp4")
     tree = read_tree(root)
-    assert list(tree.files) == ["a/1", "b/x.f251"]  # without x.mp4 it is all that there is
+    assert list(tree.files) == ["a/1", "b/x.f251"]  # without x.mp4 it is not a leftover
     assert tree.notes == (
         "1 videos lie in no class folder: left out, such as 'top.mp4'",
         "2 leftovers of a downloader lie beside their videos: left out, such as 'a/1.f137.webm'",
@@ -155,10 +155,10 @@ def test_frames_elsewhere_than_in_the_data_root_are_refused_with_the_command_tha
     (tmp_path / "data" / "images").mkdir(parents=True)
     link = tmp_path / "data" / "images" / "my frames"
     link.symlink_to(root)
-    told: list[str] = []
-    made = make_splits(tmp_path / "data", "own", link, sizes, tell=told.append)["own"]
+    notes: list[str] = []
+    made = make_splits(tmp_path / "data", "own", link, sizes, tell=notes.append)["own"]
     assert sum(len(part.videos) for part in made.values()) == 6 and made["train"].videos[0] < Video("d", "")
-    assert told == ["1 folders hold neither videos nor frames: left out, such as 'a/idle'"]
+    assert notes == ["1 folders hold neither videos nor frames: left out, such as 'a/idle'"]
 
 
 def test_every_extension_is_in_lower_case_with_its_dot() -> None:

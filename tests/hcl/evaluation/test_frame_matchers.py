@@ -1,4 +1,4 @@
-"""Looked-up scores against the same episodes scored one by one."""
+"""Compare looked-up scores with the same episodes scored one by one."""
 
 from __future__ import annotations
 

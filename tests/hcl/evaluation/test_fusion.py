@@ -1,4 +1,4 @@
-"""Batches of candidates against the fused scores of each candidate, looked up by itself."""
+"""Compare batches of candidates with the fused scores of each candidate, looked up separately."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_batch_gives_each_candidates_accuracy(table, sizes, over_shots, metric
     weights = level_weights(candidates, triples, sizes)
     found = fused_accuracies(margins, weights)
     assert 0 < margins.n_right < margins.n_queries
-    if len(sizes) == 1:  # some are wrong whatever the weights
+    if len(sizes) == 1:  # some are wrong under all weights
         assert margins.margins.shape[1] < margins.n_queries - margins.n_right
     for sigmas, share, value in zip(candidates, triples, found, strict=True):
         levels = look_up(table, episodes, metric=metric, tuple_sizes=sizes, triples=share, over_shots=over_shots)
@@ -47,7 +47,7 @@ def test_a_batch_gives_each_candidates_accuracy(table, sizes, over_shots, metric
 
 @pytest.mark.parametrize("sizes", [(2,), (2, 3)])
 def test_ties_go_to_the_first_class_as_they_do_one_by_one(table, sizes):
-    """Similarities of few whole values tie at single levels, at all of them, and in sums of weights that are whole."""
+    """Use few whole similarities, which tie at single levels, at all levels, and in sums with whole weights."""
     rounded = {name: np.round(values).clip(-1, 1) for name, values in table.items()}
     episodes = sample_episodes(LABELS, way=4, shot=1, queries=3, episodes=60, seed=3)
     candidates = sigmas_of([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [1.0, 1.0, 1.0], [1.0, 2.0, 1.0]])

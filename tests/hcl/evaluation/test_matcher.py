@@ -24,7 +24,7 @@ SIGMAS = {"global": 1.0, "temporal": 0.5, "spatial": 0.5}
 
 
 class Clips(Dataset):
-    """Given clips; remembers which were read."""
+    """Return given clips, and record the indices that were read."""
 
     def __init__(self, clips: Tensor):
         self.clips = clips
@@ -40,7 +40,7 @@ class Clips(Dataset):
 
 
 def clips_of_classes() -> Clips:
-    """Clips of class 0 dark, of class 2 bright."""
+    """Return clips whose brightness grows from class 0 to class 2."""
     clips = pixels(len(LABELS)).float() * 0.5 + torch.from_numpy(LABELS).view(-1, 1, 1, 1, 1) * 60
     return Clips(clips.to(torch.uint8))
 
@@ -77,7 +77,7 @@ def test_features_a_few_clips_at_a_time_are_those_of_all_at_once(project, settin
     for one, other in zip(parts_of(ours), parts_of(whole), strict=True):
         torch.testing.assert_close(one, other.detach())
     if "reproject_per_size" not in settings:
-        assert ours.patches[0] is ours.patches[1]  # once in memory
+        assert ours.patches[0] is ours.patches[1]  # the same tensor
 
 
 def test_projected_test_features_are_the_training_features():
@@ -161,7 +161,7 @@ def test_validation_is_the_accuracy_of_the_episodes_and_reads_each_clip_once():
     tokens, rows = encode(model, dataset, range(len(LABELS)))
     levels = episode_levels(model.heads, tokens, rows, episodes, matcher)
     assert ours.tolist() == accuracies(fused(levels, SIGMAS), 2).tolist()
-    assert ours.mean() > 0.5  # brightness tells the classes apart
+    assert ours.mean() > 0.5  # brightness separates the classes
 
 
 def test_validation_of_several_shots_is_that_of_each_and_reads_each_clip_once():
@@ -180,10 +180,10 @@ def test_validation_combines_shots_and_sizes_as_the_evaluation_does(over_shots, 
     matcher = Matcher("auto", True, MATCHING, triples=triples, over_shots=over_shots)
     features = features_of(heads, tokens, ROWS, project=True)
     table = {name: value.numpy() for name, value in score_pairs(features, features, **MATCHING).items()}
-    asked = {"metric": "auto", "tuple_sizes": (2, 3), "triples": triples, "over_shots": over_shots}
-    assert_same_levels(episode_levels(heads, tokens, ROWS, few, matcher), look_up(table, few, **asked))
+    options = {"metric": "auto", "tuple_sizes": (2, 3), "triples": triples, "over_shots": over_shots}
+    assert_same_levels(episode_levels(heads, tokens, ROWS, few, matcher), look_up(table, few, **options))
     plain = episode_levels(heads, tokens, ROWS, few, Matcher("auto", True, MATCHING))
-    assert not np.allclose(plain.temporal, look_up(table, few, **asked).temporal)
+    assert not np.allclose(plain.temporal, look_up(table, few, **options).temporal)
 
 
 def test_validation_tells_the_best_of_the_tried_weights():
@@ -209,7 +209,7 @@ EMBEDDING = 5
 
 
 def named_clips() -> tuple[Any, Tensor, Tensor]:
-    """Heads with semantics, the tokens of all clips, and the embedding of each clip's class name."""
+    """Return heads with semantics, the tokens of all clips, and the embedding of each clip's class name."""
     heads = seeded_heads(embedding_dim=EMBEDDING, tuple_sizes=(2,))
     of_class = torch.randn(3, EMBEDDING, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return heads, tokens_like(len(LABELS)).detach(), of_class[torch.from_numpy(LABELS)]
@@ -228,7 +228,7 @@ def test_features_a_few_clips_at_a_time_carry_each_clips_own_name(monkeypatch):
 
 @pytest.mark.parametrize("episodes_count", [1, 400])  # episode by episode, and from a table of all pairs
 def test_names_change_the_spatial_level_and_a_querys_own_name_changes_nothing(episodes_count):
-    """Only the support's class names are known at test."""
+    """Check that only the support's class names are read, because at test the queries' are unknown."""
     heads, tokens, names = named_clips()
     episodes = sample_episodes(LABELS, way=3, shot=1, queries=2, episodes=episodes_count, seed=0)
     plain = episode_levels(heads, tokens, ROWS, episodes, SEMANTIC)
@@ -238,7 +238,7 @@ def test_names_change_the_spatial_level_and_a_querys_own_name_changes_nothing(ep
     if episodes_count > 1:
         return
     unknown = names.clone()
-    unknown[torch.from_numpy(episodes.query.ravel())] = 1e3  # had it been read, the weights would be others
+    unknown[torch.from_numpy(episodes.query.ravel())] = 1e3  # reading it would change the weights
     assert_same_levels(episode_levels(heads, tokens, ROWS, episodes, SEMANTIC, embeddings=unknown), named)
 
 
@@ -251,7 +251,7 @@ def test_the_table_and_the_episodes_weigh_pairs_alike():
 
 
 def test_the_releases_defect_reads_the_names_of_queries():
-    """Deviation 7: with more queries than supports, the batch rows that weigh them are queries themselves."""
+    """Reproduce deviation 7: with more queries than supports, the batch rows with the weights are queries."""
     heads, tokens, names = named_clips()
     episodes = sample_episodes(LABELS, way=3, shot=1, queries=2, episodes=1, seed=0)
     leaking = replace(SEMANTIC, defects=Defects(misplaced_semantics=True))
@@ -267,7 +267,7 @@ def test_validation_hands_each_clip_its_own_name():
     model = tiny_model(embedding_dim=EMBEDDING, tuple_sizes=(2,)).eval()
     names = torch.randn(3, EMBEDDING, generator=torch.Generator().manual_seed(0))[torch.from_numpy(LABELS)]
     dataset = Clips(pixels(len(LABELS)))
-    episodes = sample_episodes(LABELS, way=2, shot=1, queries=2, episodes=8, seed=1)  # not every clip is needed
+    episodes = sample_episodes(LABELS, way=2, shot=1, queries=2, episodes=8, seed=1)  # some clips are not needed
     tokens, rows = encode(model, dataset, range(len(LABELS)))
     levels = episode_levels(model.heads, tokens, rows, episodes, SEMANTIC, embeddings=names)
     [ours] = validate(model, dataset, [episodes], SEMANTIC, sigmas=SIGMAS, embeddings=names).accuracies

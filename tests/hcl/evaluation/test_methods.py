@@ -1,4 +1,4 @@
-"""What is kept of a clip to answer episodes, where no other test has an oracle of its own."""
+"""Test the features that methods keep of a clip, for methods without another test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hcl.clips.episodes import Episodes
 from hcl.evaluation.methods import SCORE, OrderedPrototype
 
 FRAMES, CHANNELS, ROWS, COLUMNS = 3, 5, 2, 7
-MODEL: Any = SimpleNamespace(grids=lambda clips: clips)  # what a backbone makes of a clip is given here
+MODEL: Any = SimpleNamespace(grids=lambda clips: clips)  # passes given features instead of a backbone's
 
 
 def grids(clips: int = 4) -> Tensor:
@@ -36,7 +36,7 @@ def test_a_prototype_is_made_of_unit_vectors_of_frames_in_order() -> None:
 
 @pytest.mark.parametrize("factor", [0.01, 7.0])
 def test_how_strong_the_features_of_a_clip_are_changes_no_answer(factor: float) -> None:
-    """The query points where class 0 points, and is as long as class 1: the direction counts."""
+    """Use a query with the direction of class 0 and the length of class 1; only the direction must count."""
     towards = torch.zeros(3, FRAMES, CHANNELS, ROWS, COLUMNS)
     towards[0, :, 0] = 1.0  # class 0
     towards[1, :, 1] = factor  # class 1

@@ -1,4 +1,4 @@
-"""The score table against loops over pairs, and its look-ups against scoring each episode directly."""
+"""Compare the score table with loops over pairs, and its look-ups with scoring each episode directly."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def features_of(clips: int, sizes=(2, 3), *, semantic: bool = False, seed: int =
 
 
 def naive_pair(q: ClipFeatures, s: ClipFeatures, level: int, size: int, metric: str, renormalise: bool = False):
-    """Temporal and spatial similarity of two clips, each a batch of one."""
+    """Compute temporal and spatial similarity of two clips, each a batch of one."""
     u_q, u_s, p_q, p_s = q.tuples[level][0], s.tuples[level][0], q.patches[level][0], s.patches[level][0]
     pairs = naive_tuple_pairs(u_q, u_s, MATCHING["top_tuples"], metric)
     ranks, weights = MATCHING["zoom_ranks"], None
-    if s.semantics is not None:  # the support's class name: the query's class is unknown
+    if s.semantics is not None:  # the support's class name, because the query's is unknown
         weights = naive_weights(p_q, s.semantics[level][0], pairs, size, ranks)
     temporal = naive_temporal_means(u_q, u_s, pairs)
     spatial = naive_spatial_means(p_q, p_s, pairs, size, ranks, MATCHING["top_patches"], weights)
@@ -110,7 +110,7 @@ def test_half_precision_changes_the_spatial_level_a_little_and_no_other():
     for name, value in full.items():
         if name.startswith("spatial"):
             assert not torch.equal(ours[name].double(), value)
-            assert (ours[name].double() - value).abs().median() < 0.02  # where two patches nearly tie, the other one
+            assert (ours[name].double() - value).abs().median() < 0.02  # near ties of patches may flip
         else:
             assert torch.equal(ours[name], value)
 
@@ -131,7 +131,7 @@ def test_defects_that_mix_supports_do_not_depend_on_chunks():
 
 
 def naive_episode(features: ClipFeatures, way: int, shot: int, metric: str, sizes) -> Levels:
-    """METHOD "Test metric", clip by clip; support clips (class by class), then query clips."""
+    """Compute METHOD "Test metric" clip by clip; support clips (class by class), then query clips."""
     n_support = way * shot
     levels: list[list[list[float]]] = [[], [], []]
     for i in range(n_support, len(features)):

@@ -1,4 +1,4 @@
-"""What a disk refuses is told with a remedy for that very cause."""
+"""Test that each error of a disk has a remedy for its cause."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from hcl.files.disk_errors import remedy_for, storing
         (errno.EACCES, "make it writable for you"),
         (errno.EROFS, "mount it for writing"),
         (errno.EMFILE, "ulimit -n"),
-        (errno.ENOTDIR, "move what stands in the way"),
-        (errno.ENOENT, "make the folder again"),
+        (errno.ENOTDIR, "move the file that is in the way"),
+        (errno.ENOENT, "create the folder again"),
         (errno.ENOSYS, "check that file system"),
     ],
 )
@@ -42,7 +42,7 @@ def test_torchs_own_words_for_a_full_disk_are_not_its_cause(tmp_path: Path) -> N
         try:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError:
-            raise RuntimeError("unexpected pos 64 vs 0")  # noqa: B904 - as torch.save does
+            raise RuntimeError("unexpected pos 64 vs 0")  # noqa: B904 - like torch.save
 
     with pytest.raises(StorageError, match="No space left on device"), storing(tmp_path):
         save()

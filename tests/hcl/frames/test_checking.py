@@ -1,4 +1,4 @@
-"""A data set against its lists, and the effective split that follows."""
+"""Test the check of a data set against its lists, and the effective split."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ N_VIDEOS = 3
 
 
 def make(root: Path) -> Path:
-    """Lists of three videos a class, and frames of all of them."""
+    """Write lists of three videos a class, and frames of all videos."""
     partitions = {}
     for name, classes in CLASSES.items():
         videos = tuple(Video(one, f"{one}-{number}") for one in classes for number in range(N_VIDEOS))
@@ -35,7 +35,7 @@ def make(root: Path) -> Path:
 def frames(root: Path, key: str, n: int = 8) -> None:
     folder = root / "images" / "toy" / key
     folder.mkdir(parents=True)
-    noise = np.random.default_rng(list(key.encode()))  # no two videos are copies of one another
+    noise = np.random.default_rng(list(key.encode()))  # no two videos are copies
     for index in range(n):
         cv2.imwrite(str(folder / f"{index}.jpg"), noise.integers(0, 256, (8, 8, 3), np.uint8))
 
@@ -88,7 +88,7 @@ def test_each_video_is_counted_once(tmp_path: Path) -> None:
     assert {video.key: why for video, why in train.broken.items()} == {"b/b-2": "the file is empty"}
     assert (train.n_present, val.n_present, test.n_present) == (4, 2, 3)
     assert keys(val.broken) == ["c/c-0"]
-    assert keys(test.waiting) == ["d/d-1"]  # another file than the one that timed out
+    assert keys(test.waiting) == ["d/d-1"]  # the file that timed out was replaced
     assert {video.key: n for video, n in test.short.items()} == {"d/d-0": 7}
     assert not check.is_extracted
     assert check.warnings() == [
@@ -110,9 +110,9 @@ def test_files_are_opened_where_there_are_no_frames_and_frames_where_there_are(t
     video_file(tmp_path, "b/b-0")
     drop(tmp_path, "b/b-1")
     path = video_file(tmp_path, "b/b-1")
-    asked = []
-    check = check_dataset(tmp_path, "toy", open_files=lambda files: asked.append(files) or {"b/b-1": "not a video"})
-    (opened,) = asked
+    calls = []
+    check = check_dataset(tmp_path, "toy", open_files=lambda files: calls.append(files) or {"b/b-1": "not a video"})
+    (opened,) = calls
     assert opened.pop("b/b-1") == path and len(opened) == 11
     assert all(place == tmp_path / "images" / "toy" / key for key, place in opened.items())
     train = check.partitions[0]
@@ -132,7 +132,7 @@ def test_one_file_under_two_classes_is_warned_of(tmp_path: Path) -> None:
     listed = tmp_path / "splits" / "toy" / "test.list"
     listed.write_text(listed.read_text() + "d/c-1\n")
     frames(tmp_path, "d/c-1")
-    assert check_dataset(tmp_path, "toy").warnings() == ["1 videos stand in several classes: 'c-1'"]
+    assert check_dataset(tmp_path, "toy").warnings() == ["1 videos are listed in several classes: 'c-1'"]
 
 
 def test_the_effective_split_is_what_training_gets(tmp_path: Path) -> None:
@@ -149,9 +149,9 @@ def test_the_effective_split_is_what_training_gets(tmp_path: Path) -> None:
     written = read_effective(tmp_path, "toy")
     assert written["train"].digest == partition.digest() and written["train"].n_videos == 5
     assert written["test"].digest == read_partition(tmp_path, "toy", "test").digest()
-    frames(tmp_path, "b/b-0")  # what has been accepted stands until the next check
+    frames(tmp_path, "b/b-0")  # the accepted split stays valid until the next check
     assert effective_partition(tmp_path, listed) == partition
-    drop(tmp_path, "b/b-1")  # and nothing more goes in silence
+    drop(tmp_path, "b/b-1")  # other missing videos are errors
     with pytest.raises(DataError, match=r"'b/b-1'\n.*repeat `hcl data check toy`"):
         effective_partition(tmp_path, listed)
 

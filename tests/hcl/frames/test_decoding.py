@@ -1,4 +1,4 @@
-"""What is made of odd, damaged and untrue files, on ones that are written here."""
+"""Test decoding of odd and damaged files, and of files with a wrong header, which are written here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hcl.videos.jpegs import frames_digest
 def write_video(
     path: Path, n_frames: int, *, size: tuple[int, int] = (32, 24), codec: str = "MJPG", step: int = 4
 ) -> Path:
-    """The i-th frame has level `step` i."""
+    """Write a video whose i-th frame has level `step` i."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), 10.0, size)
     assert writer.isOpened()
     for index in range(n_frames):
@@ -31,7 +31,7 @@ def write_video(
 
 
 def write_gif(path: Path, *, size: tuple[int, int] = (32, 24)) -> Path:
-    """Four frames that fade out."""
+    """Write four frames that fade out."""
     animation = cv2.Animation()
     levels = [np.full((size[1], size[0]), 40 * index, np.uint8) for index in range(4)]
     animation.frames = [np.dstack([level, level, level, 255 - level]) for level in levels]
@@ -41,7 +41,7 @@ def write_gif(path: Path, *, size: tuple[int, int] = (32, 24)) -> Path:
 
 
 def extracted(source: Path, **options: int) -> tuple[VideoRecord, list[int]]:
-    """The record, and which frames were stored, by their level."""
+    """Extract a video, and return the record and the stored frames' numbers, which follow from their level."""
     folder = source.parent / "c" / source.stem
     record = extract_video(source, folder, FrameOptions(**options))
     paths = [folder / f"{index}.jpg" for index in range(record.n_frames)]
@@ -121,7 +121,7 @@ def test_a_changing_frame_rate_is_recorded(tmp_path: Path) -> None:
     table = content.index(b"stts")
     count, n_frames, step = struct.unpack(">III", content[table + 8 : table + 20])
     assert (count, n_frames) == (1, 10)
-    # A second entry makes the table, and each box around it, eight bytes longer; the frames lie before them.
+    # A second entry makes the table, and each box around it, eight bytes longer; the frames precede them.
     uneven = content[: table + 8] + struct.pack(">IIIII", 2, 5, step // 2, 5, 3 * step // 2) + content[table + 20 :]
     for box in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stts"):
         at = uneven.index(box) - 4
@@ -162,7 +162,7 @@ def test_grey_and_transparent_videos_come_in_three_colours(tmp_path: Path) -> No
 def test_a_header_that_claims_huge_frames_costs_no_memory(tmp_path: Path) -> None:
     source = write_gif(tmp_path / "v.gif")
     content = bytearray(source.read_bytes())
-    struct.pack_into("<HH", content, 6, 12000, 12000)  # of the canvas
+    struct.pack_into("<HH", content, 6, 12000, 12000)  # size of the canvas
     source.write_bytes(content)
     record, _ = extracted(source)
     assert (record.status, record.error) == ("broken", "the header claims frames of 144000000 pixels")
@@ -186,4 +186,4 @@ for n_frames in (300, 4000):
 """
     outcome = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
     short, long = (int(line) / 1024 for line in outcome.stdout.split())  # MiB
-    assert long - short < 15  # the frames themselves are 35
+    assert long - short < 15  # all frames together are 35

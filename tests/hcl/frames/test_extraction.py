@@ -1,4 +1,4 @@
-"""What an earlier version extracted, which stored whatever OpenCV returned, is looked at once."""
+"""Test that extractions of an earlier version, which did not verify OpenCV's frames, are verified once."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def stored_by_an_earlier_version(folder: Path, source: Path, pictures: list[np.n
 def test_frames_that_are_right_stay_and_black_ones_are_made_again(tmp_path: Path) -> None:
     black = [np.zeros((80, 96, 3), np.uint8)] * 5
     right = [picture(2 * index) for index in range(5)]
-    for how, pictures, decoder in (
+    for video, pictures, decoder in (
         (PLAIN, right, "opencv"),
         (INTERLACED, black, "pyav"),
-        (PLAIN, [*right[:2], right[1], *right[3:]], "opencv"),  # one frame twice: a stream that switched
+        (PLAIN, [*right[:2], right[1], *right[3:]], "opencv"),  # one frame repeated, as in a stream that switched
     ):
-        source, folder = how.write(tmp_path / "video.avi"), tmp_path / "images" / "c" / "video"
+        source, folder = video.write(tmp_path / "video.avi"), tmp_path / "images" / "c" / "video"
         earlier = stored_by_an_earlier_version(folder, source, pictures)
         before = [path.read_bytes() for path in sorted(folder.iterdir())]
         record = extract_video(source, folder, OPTIONS, earlier=earlier)

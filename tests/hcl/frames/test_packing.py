@@ -1,4 +1,4 @@
-"""Frames in shards: packed, read, damaged, interrupted, and back in folders."""
+"""Test packing frames into shards and unpacking them, with damage and interruptions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def store(root: Path, video: Video, frames: list[bytes]) -> VideoRecord:
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """Nine videos of 2 to 10 frames, and one that is broken."""
+    """Create nine videos of 2 to 10 frames, and a broken one."""
     root = tmp_path / "images" / "toy"
     root.mkdir(parents=True)
     records = [store(root, video, [frame(10 * n + i) for i in range(n + 2)]) for n, video in enumerate(VIDEOS)]
@@ -86,9 +86,9 @@ def test_packing_leaves_the_digest_of_a_partition_alone(images: Path) -> None:
     before = FrameStore(images).digest(partition)
     pack_dataset(images, videos_per_shard=4)
     assert FrameStore(images).digest(partition) == before
-    (images / "manifest.parquet").unlink()  # packed frames name themselves
+    (images / "manifest.parquet").unlink()  # shards hold the names too
     assert FrameStore(images).digest(partition) == before
-    store(images, VIDEOS[1], [frame(200)])  # of another tool: a folder is read before a shard
+    store(images, VIDEOS[1], [frame(200)])  # frames of another tool: folders take precedence over shards
     assert FrameStore(images).n_frames(VIDEOS[1]) == 1
     assert FrameStore(images).digest(partition) != before
 
@@ -167,7 +167,7 @@ def test_what_trains_and_evaluates_sees_no_difference(tmp_path: Path, images: Pa
 
 def test_frames_of_other_tools_are_packed_as_they_are(tmp_path: Path) -> None:
     store(tmp_path, Video("c", "v"), [frame(level) for level in (10, 60)])
-    for number in (2, 1):  # from 1, padded
+    for number in (2, 1):  # numbered from 1, padded
         os.rename(tmp_path / "c" / "v" / f"{number - 1}.jpg", tmp_path / "c" / "v" / f"{number:05d}.jpg")
     expected = FrameStore(tmp_path).read(Video("c", "v"), [0, 1])
     pack_dataset(tmp_path)
@@ -233,7 +233,7 @@ def test_an_interrupted_unpacking_goes_on(images: Path, n_done: int, monkeypatch
 
 
 def interrupt(patched: pytest.MonkeyPatch, module: object, name: str, n_done: int) -> None:
-    """Let a function be called so many times, and stop the program when it is called again."""
+    """Allow `n_done` calls of a function, and raise KeyboardInterrupt at the next one."""
     function, calls = getattr(module, name), []
 
     def counted(*arguments: object, **options: object) -> object:
@@ -311,7 +311,7 @@ def test_nothing_to_pack_or_to_unpack(tmp_path: Path) -> None:
 
 
 def read_often(images: Path, seed: int) -> int:
-    """How many of 300 random readings of one store are right, where the store was opened before the fork."""
+    """Return the number of right results in 300 random readings of a store that was opened before the fork."""
     rng = np.random.default_rng([seed])
     n_right = 0
     for _ in range(300):
@@ -372,7 +372,7 @@ def test_what_lies_beside_frames_is_neither_packed_nor_removed(images: Path) -> 
 
 
 def test_folders_that_hold_more_than_frames_are_left_alone(images: Path) -> None:
-    """Packing removes folders: optical flow and notes of another tool would go with them."""
+    """Check that packing keeps these folders, because removing them would delete another tool's files."""
     (images / "zip" / "other").mkdir()
     for name in ("img_1.jpg", "img_2.jpg", "flow_x_1.jpg", "notes.txt", "Thumbs.db"):
         (images / "zip" / "other" / name).write_bytes(frame(7))

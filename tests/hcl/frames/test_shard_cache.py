@@ -1,4 +1,4 @@
-"""Copies of shards on a node's own disk: made once, bounded, kept while they are read, never trusted blindly."""
+"""Test the cache of shards on a node's disk: copied once, bounded, kept during reads, and verified."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ N_SHARDS, N_VIDEOS, N_FRAMES = 3, 2, 4
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """A data set of three shards; frames are bytes that say whose they are."""
+    """Create a data set of three shards, whose frames are bytes with their video's name."""
     folder = tmp_path / "shared" / "images" / "toy"
     folder.mkdir(parents=True)
     for shard in range(N_SHARDS):
@@ -71,9 +71,9 @@ def test_the_longest_unused_make_room_and_what_is_read_stays(images: Path, tmp_p
     zero, one, two = (video(images, shard) for shard in range(3))
     first.read(zero, [0])
     second.read(one, [0])
-    assert second.read(two, [0]) == two.read([0])  # both others are being read: it stays where it is
+    assert second.read(two, [0]) == two.read([0])  # both copies are in use, so that it is read without one
     assert len(copies(first.folder)) == 2
-    del first  # as a process that ends
+    del first  # like the end of a process
     third = ShardCache(tmp_path / "cache", limit)
     third.read(two, [0])
     assert copies(third.folder) == {f"{one.shard.digest}.shard", f"{two.shard.digest}.shard"}
@@ -108,13 +108,13 @@ def test_a_damaged_copy_is_made_again_from_the_shared_one(
         copy.unlink()
     assert cache.read(one, [0]) == [b"0 0 0 " * 999]
     assert not copies(cache.folder)
-    assert "; the copy is made again" in caplog.text and copy.name in caplog.text
+    assert "; the shard is copied again" in caplog.text and copy.name in caplog.text
     assert cache.read(one, [1]) == [b"0 0 1 " * 999]
-    assert len(copies(cache.folder)) == 1, "it is made again"
+    assert len(copies(cache.folder)) == 1, "it is copied again"
 
 
 def test_a_process_keeps_few_copies_open(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that were read last: each takes one of the files that a process may open."""
+    """Keep the most recently read copies open, because each needs a file descriptor."""
     monkeypatch.setattr(shard_cache, "_MOST_HELD", 2)
     cache, open_before = ShardCache(tmp_path / "cache", 10**9), len(os.listdir("/proc/self/fd"))
     for shard in (0, 1, 0, 2, 1, 0):

@@ -1,4 +1,4 @@
-"""Splits drawn from folders of class folders."""
+"""Test drawing splits from folders of class folders."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_folds_differ_share_their_frames_and_find_their_videos(tmp_path: Path) -
         assert card_of(tmp_path, name).partitions["train"].model_dump() == {"classes": 5, "videos": 15}
         inventory = take_inventory(tmp_path, name)
         assert len(inventory.listed) == 27 and not inventory.missing
-    moved = tmp_path.rename(tmp_path.with_name("moved"))  # a card in the data root names no absolute path
+    moved = tmp_path.rename(tmp_path.with_name("moved"))  # a card in the data root has no absolute path
     assert not take_inventory(moved, "mine_0").missing
 
 
@@ -106,7 +106,7 @@ def test_shares_that_sum_to_one_use_every_class(weights: list[int], n_classes: i
     sizes = {name: weight / sum(weights) for name, weight in zip(("train", "val", "test"), weights, strict=True)}
     try:
         counts = class_counts(sizes, n_classes)
-    except ConfigError:  # a share of less than a class
+    except ConfigError:  # a share below one class
         assert min(sizes.values()) * n_classes < 1
         return
     assert sum(counts.values()) == n_classes

@@ -1,4 +1,4 @@
-"""Videos to frames and back, on tiny real files, whole and broken."""
+"""Test extracting and reading frames of tiny real files, intact and broken."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def write_video(path: Path, *, levels: list[int] = LEVELS, width: int = 64, heig
 
 
 def write_images(folder: Path, names: list[str], *, size: tuple[int, int] = (5, 7)) -> None:
-    """Grey frames, the i-th of level 10 i."""
+    """Write grey frames, the i-th with level 10 i."""
     folder.mkdir(parents=True)
     for index, name in enumerate(names):
         (folder / name).write_bytes(cv2.imencode(".jpg", np.full((*size, 3), 10 * index, np.uint8))[1].tobytes())
@@ -254,7 +254,7 @@ def test_missing_names_videos_without_frames(tmp_path: Path, has_manifest: bool)
 
 
 def other_pixels(root: Path) -> None:
-    """The last frame of a video, of another size in bytes."""
+    """Append a byte to the last frame of a video."""
     path = root / "c" / "v" / "11.jpg"
     path.write_bytes(path.read_bytes() + b"0")
 
@@ -264,7 +264,7 @@ def one_frame_less(root: Path) -> None:
 
 
 def same_size(root: Path) -> None:
-    """A frame that none of the first, middle and last is, of the same size in bytes."""
+    """Change a bit of a frame that is neither the first, the middle nor the last, which keeps its size."""
     path = root / "c" / "v" / "4.jpg"
     content = bytearray(path.read_bytes())
     content[-20] ^= 1
@@ -349,7 +349,7 @@ def test_digests_of_a_folder_that_cannot_be_written_go_elsewhere(
 ) -> None:
     images = tmp_path / "images"
     write_images(images / "c" / "v", ["0.jpg"])
-    (images / KEPT).mkdir()  # for root, too, a file that cannot be written
+    (images / KEPT).mkdir()  # a file that cannot be written, even by root
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     FrameStore(images).digest(partition_of("v"))
     assert len(list((tmp_path / "home" / ".cache" / "hcl").glob("digests-*.npz"))) == 1
@@ -357,7 +357,7 @@ def test_digests_of_a_folder_that_cannot_be_written_go_elsewhere(
     FrameStore(images).digest(partition_of("v"))
     monkeypatch.setenv("HOME", str(images / "c" / "v" / "0.jpg"))
     monkeypatch.setattr(FrameFolder, "_bytes", lambda self, path: path.read_bytes())
-    with pytest.warns(UserWarning, match="can be kept nowhere"):
+    with pytest.warns(UserWarning, match="cannot be cached"):
         FrameStore(images).digest(partition_of("v"))
 
 

@@ -1,4 +1,4 @@
-"""Each matcher against naive loops; OTAM against the recursion as its authors write it."""
+"""Compare each matcher with naive loops, and OTAM with its authors' recursion."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def otam_cost(cost: list[list[float]], temperature: float) -> float:
-    """Cell by cell, one pair at a time."""
+    """Compute the cost cell by cell, one pair at a time."""
 
     def soft_minimum(*ways: float) -> float:
         return -temperature * math.log(sum(math.exp(-way / temperature) for way in ways))
@@ -80,7 +80,7 @@ def test_order_matters_to_otam_alone():
 
 
 def test_otam_forgives_late_beginnings():
-    """The same frames with others before them cost less than frames in another order."""
+    """Check that the same frames after other frames cost less than frames in another order."""
     query = frames(1, 6)
     late = torch.cat([frames(1, 2, seed=5), query[:, :4]], dim=1)
     shuffled = torch.cat([frames(1, 2, seed=5), query[:, :4].flip(1)], dim=1)
@@ -93,4 +93,4 @@ def test_pairs_are_symmetric_and_chunks_change_nothing(matcher):
     whole = score_frames(clips, clips, matcher=matcher)
     torch.testing.assert_close(whole, whole.T)
     torch.testing.assert_close(score_frames(clips, clips, matcher=matcher, chunk_size=2), whole)
-    assert (whole.argmax(dim=1) == torch.arange(5)).all()  # nothing is nearer than the clip itself
+    assert (whole.argmax(dim=1) == torch.arange(5)).all()  # the clip itself is the nearest

@@ -1,4 +1,4 @@
-"""What is drawn is what was compared."""
+"""Test that explanations show the tuples and patches that were compared."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def clips() -> ClipFeatures:
 
 
 def test_the_kept_patches_give_the_spatial_similarity(clips):
-    """The counts that are drawn are the weights of the means that `score_pairs` compares."""
+    """Check that the drawn counts are the weights of the means that `score_pairs` compares."""
     from hcl.evaluation.scores import score_pairs
 
     query, support = clips[slice(0, 1)], clips[slice(1, 2)]

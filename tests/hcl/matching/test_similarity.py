@@ -31,7 +31,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def unit(*shape: int, seed: int = 0) -> Tensor:
-    """A leaf of random unit vectors."""
+    """Return a leaf tensor of random unit vectors."""
     return functional.normalize(noise(*shape, seed=seed), dim=-1).requires_grad_()
 
 
@@ -41,14 +41,14 @@ Pair = tuple[int, int]
 
 
 def naive_tuple_pairs(u_q: Tensor, u_s: Tensor, top: int, metric: str = "cosine") -> list[Pair]:
-    """(query tuple, support tuple), best first; of equal ones the lower index."""
+    """Return (query tuple, support tuple) pairs, best first; ties go to the lower index."""
     return _naive_best(u_q.detach().numpy(), u_s.detach().numpy(), top, metric)
 
 
 def naive_patch_pairs(
     p_q: Tensor, p_s: Tensor, pair: Pair, size: int, top: int, weight: Tensor | None = None
 ) -> list[tuple[Pair, Pair]]:
-    """((frame, patch) of the query, (frame, patch) of the support) in one pair of tuples."""
+    """Return pairs ((frame, patch) of the query, (frame, patch) of the support) in one pair of tuples."""
     places_q, places_s = naive_places(p_q, pair[0], size), naive_places(p_s, pair[1], size)
     query = np.stack([p_q[place].detach().numpy() for place in places_q])
     support = np.stack([p_s[place].detach().numpy() for place in places_s])
@@ -68,7 +68,7 @@ def naive_temporal_means(u_q: Tensor, u_s: Tensor, pairs: Sequence[Pair]) -> tup
 def naive_spatial_means(
     p_q: Tensor, p_s: Tensor, pairs: Sequence[Pair], size: int, ranks: int, top: int, weights: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """weights: (rank, place)."""
+    """Compute the means of the matched patches; `weights` are (rank, place)."""
     kept_q, kept_s = [], []
     for rank, pair in enumerate(pairs[:ranks]):
         weight = None if weights is None else weights[rank]
@@ -79,7 +79,7 @@ def naive_spatial_means(
 
 
 def naive_weights(p_q: Tensor, embedding: Tensor, pairs: Sequence[Pair], size: int, ranks: int) -> Tensor:
-    """(rank, place): softmax over the patches of each kept query tuple of their product with an embedding."""
+    """Return (rank, place) weights: the softmax over a kept query tuple's patches of products with an embedding."""
     rows = []
     for a, _ in pairs[:ranks]:
         exponentials = [torch.exp(p_q[place] @ embedding) for place in naive_places(p_q, a, size)]
@@ -101,14 +101,14 @@ def _naive_best(query, support, top, metric, weights=None) -> list[Pair]:
             weight * float(np.dot(query[a], s)) if metric == "cosine" else -float(np.square(query[a] - s).sum())
             for s in support
         ]
-        b = values.index(max(values))  # the first of equal ones
+        b = values.index(max(values))  # ties go to the first
         found.append((values[b], a, b))
-    found.sort(key=lambda entry: -entry[0])  # stable: of equal ones the first
+    found.sort(key=lambda entry: -entry[0])  # stable: ties go to the first
     return [(a, b) for _, a, b in found[:top]]
 
 
 def assert_same(ours: Tensor, naive: Tensor, leaves: Sequence[Tensor]) -> None:
-    """Values, and the gradients of one random weighted sum."""
+    """Assert equal values, and equal gradients of a random weighted sum."""
     torch.testing.assert_close(ours, naive)
     weights = noise(*ours.shape, seed=99)
     first = torch.autograd.grad((ours * weights).sum(), leaves, retain_graph=True)
@@ -128,7 +128,7 @@ def by_pair(function, queries: int = QUERIES, supports: int = SUPPORTS) -> Tenso
 @pytest.mark.parametrize("renormalise", [False, True])
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 @pytest.mark.parametrize("size", [2, 3])
-@pytest.mark.parametrize("top", [1, 4, 100])  # 100: more than there are
+@pytest.mark.parametrize("top", [1, 4, 100])  # 100 exceeds the number of tuples
 def test_temporal_similarity_against_a_loop(size, top, metric, renormalise):
     u_q, u_s = unit(QUERIES, N_TUPLES[size], DIM, seed=1), unit(SUPPORTS, N_TUPLES[size], DIM, seed=2)
     match = match_tuples(u_q, u_s, top)
@@ -136,7 +136,7 @@ def test_temporal_similarity_against_a_loop(size, top, metric, renormalise):
     ours = compare(*temporal_means(u_q, u_s, match), metric, renormalise=renormalise)
 
     def naive(q: int, s: int) -> Tensor:
-        # by distance, as METHOD words the test metric: for unit vectors the same choice
+        # METHOD's test metric is a distance, which chooses the same for unit vectors
         pairs = naive_tuple_pairs(u_q[q], u_s[s], top, metric)
         assert pairs == list(zip(match.query[q, s].tolist(), match.support[q, s].tolist(), strict=True))
         return naive_compare(*naive_temporal_means(u_q[q], u_s[s], pairs), metric, renormalise)
@@ -145,7 +145,7 @@ def test_temporal_similarity_against_a_loop(size, top, metric, renormalise):
 
 
 def test_equal_tuples_are_taken_from_the_front():
-    # integers: the sums are exact, and so are the ties
+    # with integers sums and ties are exact
     u_q = torch.randint(-1, 2, (QUERIES, 10, 3), generator=torch.Generator().manual_seed(0)).double()
     u_s = torch.randint(-1, 2, (SUPPORTS, 10, 3), generator=torch.Generator().manual_seed(1)).double()
     match, tied = match_tuples(u_q, u_s, 10), 0
@@ -159,13 +159,13 @@ def test_equal_tuples_are_taken_from_the_front():
 
 def test_a_clip_matched_with_itself_keeps_its_own_tuples_in_order():
     u = unit(4, 10, DIM).detach().float()
-    u[1] = u[1] * 0.9999999  # rounding: inner products of a tuple with itself a little off 1
+    u[1] = u[1] * 0.9999999  # simulates rounding: products of a tuple with itself differ slightly from 1
     everyone = torch.cat([unit(1, 10, DIM, seed=5).detach().float(), u])
     match = match_tuples(u, everyone, 6, same=torch.arange(1, 5))
     for clip in range(4):
         assert match.query[clip, clip + 1].tolist() == list(range(6))
         assert match.support[clip, clip + 1].tolist() == list(range(6))
-    free = match_tuples(u, everyone, 6)  # every other pair is as without `same`
+    free = match_tuples(u, everyone, 6)  # other pairs do not depend on `same`
     others = torch.ones(4, 5, dtype=torch.bool)
     others[torch.arange(4), torch.arange(1, 5)] = False
     assert torch.equal(match.query[others], free.query[others])
@@ -180,7 +180,7 @@ def test_swapped_axes_read_the_supports_of_an_episode_as_tuples():
             rows = []
             for a in range(4):
                 flat = [float(u_q[q, a] @ u_s[clip, b]) for clip in range(5) for b in range(4)]
-                values = [flat[b * 5 + s] for b in range(4)]  # written (support, tuple), read (tuple, support)
+                values = [flat[b * 5 + s] for b in range(4)]  # (support, tuple) read as (tuple, support)
                 rows.append((max(values), a, values.index(max(values))))
             rows.sort(key=lambda row: -row[0])
             expected = [(a, b) for _, a, b in rows[:3]]

@@ -1,4 +1,4 @@
-"""Frame by frame against tuple by tuple, the same patches; unequal prime axes."""
+"""Compare matching frame by frame with matching tuple by tuple, on unequal prime axes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ N_TUPLES = {2: 10, 3: 10}
 
 @pytest.fixture(params=["frames", "clips"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Products of two frames each, or of whole clips."""
+    """Select products of single frames, or of whole clips."""
     monkeypatch.setattr(zoom, "_LARGE", 0 if request.param == "frames" else 10**9)
-    monkeypatch.setattr(zoom, "_BLOCK", 13)  # divides nothing here
+    monkeypatch.setattr(zoom, "_BLOCK", 13)  # divides no axis here
     return request.param
 
 
@@ -40,8 +40,8 @@ def test_the_kept_patches_are_those_of_whole_tuples(way, ranks, top, size, weigh
 
 
 def test_equal_patches_go_to_the_first(way):
-    """A clip repeats one frame, so the two frames of each tuple tie. Small whole numbers: every product is exact, on
-    every processor and in every order of summing, so that the ties are ties in floating point, too."""
+    """Match a clip that repeats one frame, so that the two frames of each tuple tie. With small whole numbers every
+    product is exact, on every processor and in every order of summing, so that the ties are exact too."""
     clip = torch.randint(-3, 4, (1, 1, PATCHES, DIM), generator=torch.Generator().manual_seed(1))
     clip = clip.double().expand(2, FRAMES, -1, -1)
     match = match_tuples(unit(2, 10, DIM, seed=3), unit(2, 10, DIM, seed=4), 3)
@@ -51,9 +51,9 @@ def test_equal_patches_go_to_the_first(way):
 
 
 def test_whichever_of_equal_patches_is_chosen_the_means_are_the_same(way):
-    """Rounding tells equal patches apart, otherwise on each processor and in each shape of a product (here: noise far
-    above rounding and far below what matters). Then the same patch of another, equal frame is chosen: what is compared,
-    and what training learns from it, does not change."""
+    """Add noise far above rounding and far below relevant differences, in place of the rounding by which equal patches
+    differ on each processor. Then the same patch of another, equal frame is chosen, and neither the compared means nor
+    their gradients change."""
     frames = [unit(3, 1, PATCHES, DIM, seed=seed) for seed in (1, 2)]
     query, support = (torch.cat([one] * FRAMES, dim=1) for one in frames)
     match = match_tuples(unit(3, 10, DIM, seed=3), unit(3, 10, DIM, seed=4), 3)
@@ -71,7 +71,7 @@ def test_whichever_of_equal_patches_is_chosen_the_means_are_the_same(way):
         outcomes.append((x, y, *torch.autograd.grad((x * y).sum(), frames)))
     for outcome in outcomes[1:]:
         for ours, expected in zip(outcome, outcomes[0], strict=True):
-            torch.testing.assert_close(ours, expected)  # in float64: to 1e-7 of a value
+            torch.testing.assert_close(ours, expected)  # in float64, to 1e-7 of a value
 
 
 def test_half_precision_chooses_nearly_the_same():

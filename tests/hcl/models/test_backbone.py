@@ -35,7 +35,7 @@ def resnet18_state() -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def saved(tmp_path, resnet18_state):
-    """A function that writes a changed state dict of a ResNet-18 to a file."""
+    """Return a function that writes a changed state dict of a ResNet-18 to a file."""
 
     def save(change=lambda state: state):
         path = tmp_path / "resnet18.pth"
@@ -142,7 +142,7 @@ def test_files_that_are_no_state_dict_are_refused(tmp_path):
     with pytest.raises(BackboneError, match="cannot be read: it is damaged"):
         read_state_dict(damaged)
     module = tmp_path / "module.pth"
-    torch.save(nn.Linear(2, 3), module)  # code: refused, not executed
+    torch.save(nn.Linear(2, 3), module)  # holds code: it must be refused, not executed
     with pytest.raises(BackboneError, match="more than tensors and plain values: torch.nn.modules.linear.Linear"):
         read_state_dict(module)
     for content in ([torch.zeros(1)], {"history": {"conv1.weight": torch.zeros(1)}}):
@@ -171,16 +171,16 @@ def test_imagenet_weights_that_cannot_be_had_name_the_remedies(monkeypatch, erro
 
 
 def test_downloaded_imagenet_weights_are_used(monkeypatch, resnet18_state):
-    asked = []
+    requests = []
 
     def download(url, *arguments, **settings):
-        asked.append((url, settings.get("check_hash")))
+        requests.append((url, settings.get("check_hash")))
         return dict(resnet18_state)
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", download)
     network = make_backbone("resnet18", "imagenet")
     assert torch.equal(network.body[0].weight, resnet18_state["conv1.weight"])
-    assert len(asked) == 1 and "resnet18" in asked[0][0] and asked[0][1] is True
+    assert len(requests) == 1 and "resnet18" in requests[0][0] and requests[0][1] is True
 
 
 def test_a_download_that_has_changed_since_is_downloaded_again(tmp_path, monkeypatch, caplog):
@@ -243,7 +243,7 @@ def test_lite0_reads_a_local_file_and_random_weights_too(tmp_path, lite0):
     assert not torch.equal(random.body[0].weight, lite0.body[0].weight)
     with torch.no_grad():
         scale = float(random.eval()(frames(1)).std())
-    assert 1e-2 < scale < 1e2  # the signal survives fifty layers
+    assert 1e-2 < scale < 1e2  # the signal must not vanish over fifty layers
     torch.save({"a": torch.zeros(1)}, path)
     with pytest.raises(BackboneError, match="does not fit EfficientNet"):
         make_backbone("efficientnet_lite0", str(path))
@@ -271,11 +271,11 @@ def test_frozen_stages_keep_weights_and_statistics_while_the_others_learn():
     network(frames(2, 64)).sum().backward()
     torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=1.0).step()
     moved = {name.split(".")[1] for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
-    assert moved == {"6", "7"}  # layer3 and layer4, the two stages above the third
+    assert moved == {"6", "7"}  # layer3 and layer4, the stages after the third
 
 
 class Bomb:
-    """Touches a file where it is unpickled."""
+    """Create a file when unpickled."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -285,7 +285,7 @@ class Bomb:
 
 
 def test_no_code_runs_from_the_cache_of_downloaded_weights(tmp_path, monkeypatch):
-    """torch.hub takes what lies there for what it has downloaded; the digest in its name is not looked at here."""
+    """Put a malicious file into torch.hub's cache, with a digest check that is disabled."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("hcl.models.backbone._drop_changed_download", lambda url: None)
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
@@ -297,7 +297,7 @@ def test_no_code_runs_from_the_cache_of_downloaded_weights(tmp_path, monkeypatch
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "efficientnet_lite0"])
 def test_the_grid_is_as_large_as_settings_take_it_for(name: str) -> None:
-    """Of every size that a clip may have, odd ones too; only shapes are computed."""
+    """Compute only the shapes for all sizes of clips, odd ones included."""
     network = make_backbone(name, "none").eval().to("meta")
     for size in [32, 33, 47, 63, 64, 65, 95, 96, 97, 127, 128, 129, 223, 224, 321, 351, 511]:
         side = resolve(
@@ -308,7 +308,7 @@ def test_the_grid_is_as_large_as_settings_take_it_for(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0"])
 def test_a_trained_backbone_draws_nothing(name: str) -> None:
-    """What drops out of a clip would depend on the number of workers."""
+    """Check this because torch's own dropout would depend on the number of workers."""
     network = make_backbone(name, "none").train()
     before = torch.get_rng_state()
     network(frames(2))

@@ -68,8 +68,8 @@ def naive_matching(net: MatchingNet, query: Tensor, support: Tensor) -> Tensor:
     read, state = net.lstm(support.reshape(-1, 1, support.shape[-1]))
     rows = []
     for q in query:
-        asked, _ = net.lstm(q[None, None], state)
-        weights = [torch.exp((asked[0, 0] * s).sum() / torch.sqrt((s * s).sum())) for s in read[:, 0]]
+        query_read, _ = net.lstm(q[None, None], state)
+        weights = [torch.exp((query_read[0, 0] * s).sum() / torch.sqrt((s * s).sum())) for s in read[:, 0]]
         shot = support.shape[1]
         rows.append(torch.stack([sum(weights[c * shot : (c + 1) * shot]) / sum(weights) for c in range(len(support))]))
     return torch.stack(rows)
@@ -94,9 +94,9 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 
 
 def cases(shot: int = SHOT):
-    """Each method with its oracle and inputs."""
+    """Return each method with its oracle and inputs."""
     matching, relation = seeded(MatchingNet), seeded(RelationNet, chunk_size=3)
-    relation.norm1.running_mean.copy_(noise(DIM // 2) / 5)  # a fresh batch norm would be the identity
+    relation.norm1.running_mean.copy_(noise(DIM // 2) / 5)  # a new batch norm would be nearly the identity
     relation.norm1.running_var.copy_(noise(DIM // 2).exp())
     return {
         "prototype": (prototype_scores, naive_prototype, vectors(shot)),
@@ -127,7 +127,7 @@ def test_permuting_shots_and_queries(name):
     scores, _, (query, support) = cases()[name]
     order = torch.randperm(QUERIES, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(scores(query[order], support), scores(query, support)[order])
-    if name != "matching":  # it reads the support as a sequence
+    if name != "matching":  # it depends on the order of the support
         torch.testing.assert_close(scores(query, support.flip(1)), scores(query, support))
         torch.testing.assert_close(scores(query, support.flip(0)), scores(query, support).flip(1))
 

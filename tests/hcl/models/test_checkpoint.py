@@ -26,7 +26,7 @@ def test_a_model_and_its_state_come_back(tmp_path):
     assert content["epoch"] == 3 and content["best"] == {"val": 0.5}
     assert torch.equal(other.eval()(pixels())[1], model.eval()(pixels())[1])
     assert content["optimizer"]["state"][0].keys() == optimizer.state_dict()["state"][0].keys()
-    assert [entry.name for entry in tmp_path.iterdir()] == ["last.pt"]  # nothing partial is left
+    assert [entry.name for entry in tmp_path.iterdir()] == ["last.pt"]  # no partial file is left
 
 
 def test_a_save_that_fails_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
@@ -61,7 +61,7 @@ def test_a_truncated_file_is_refused(tmp_path, kept):
 
 
 class Explosive:
-    """Unpickling it creates a file."""
+    """Create a file when unpickled."""
 
     def __init__(self, path: str):
         self.path = path
@@ -82,7 +82,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_executed(tmp_path):
             load_checkpoint(path)
         assert not crater.exists()
     pickle.loads((tmp_path / "raw.pt").read_bytes())
-    assert crater.exists()  # it would have gone off
+    assert crater.exists()  # the malicious object works
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ N = 20_000
 
 
 def naive_word(key: int, number: int) -> int:
-    """The `number`th word of SplitMix64 from a seed, as published, in whole numbers without signs."""
+    """Return the `number`th word of SplitMix64 from a seed as published, in unsigned integers."""
     z = (key + (number + 1) * 0x9E3779B97F4A7C15) % 2**64
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
     z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
@@ -38,7 +38,7 @@ def naive_kept(key: int, place: int, n: int, rate: float) -> list[bool]:
 
 @pytest.mark.parametrize(("place", "n", "rate"), [(0, 1, 0.5), (3, 4, 0.5), (2, 11, 0.1), (7, 98, 0.9)])
 def test_what_stays_is_the_published_hash(place: int, n: int, rate: float) -> None:
-    """In whole numbers, so that it is the same on every processor."""
+    """Compare the integer hash, which is the same on every processor, with the published one."""
     ours = kept(KEYS, place, n, rate)
     assert ours.tolist() == [naive_kept(int(key), place, n, rate) for key in KEYS]
 
@@ -58,7 +58,7 @@ def test_clips_places_and_neighbours_are_independent() -> None:
 
 @pytest.mark.parametrize("n", [1, 7, 4 * 2**15 + 3])
 def test_what_stays_of_a_clip_depends_neither_on_the_others_nor_on_what_follows(n: int) -> None:
-    """Few values are hashed for many clips at a time, many for one."""
+    """Use few and many values, which are hashed for many clips at a time and for one."""
     together = kept(KEYS, 1, n, 0.3)
     assert together.shape == (5, n)
     for clip in range(5):

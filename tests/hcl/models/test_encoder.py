@@ -18,7 +18,7 @@ FRAMES, ROWS, COLUMNS = 2, 3, 5
 
 
 def places():
-    """(frame, row, column) of every token, in order."""
+    """Return (frame, row, column) of every token in order."""
     return [(t, y, x) for t in range(FRAMES) for y in range(ROWS) for x in range(COLUMNS)]
 
 
@@ -50,7 +50,7 @@ def test_2d_sine_positions_against_the_formula():
 
     expected = torch.tensor([wave(y, ROWS) + wave(x, COLUMNS) for _, y, x in places()], dtype=torch.float64)
     torch.testing.assert_close(ours, expected)
-    assert not list(make_positions("2d_sine", 8, 7).state_dict())  # nothing is learnt
+    assert not list(make_positions("2d_sine", 8, 7).state_dict())  # it has no parameters
 
 
 def test_position_tables_begin_between_0_and_1():
@@ -73,7 +73,7 @@ TOKENS, DIM, HEADS, WIDTH = 5, 6, 3, 7
 
 
 def naive_attention(layer: EncoderLayer, x: Tensor, positions: Tensor) -> Tensor:
-    """One clip (token, dim): positions are added to queries and keys, not to values."""
+    """Compute attention of one clip (token, dim), with positions added to queries and keys but not to values."""
     w, b = layer.attention.in_proj_weight.split(DIM), layer.attention.in_proj_bias.split(DIM)
     q = [w[0] @ (x[i] + positions[i]) + b[0] for i in range(TOKENS)]
     k = [w[1] @ (x[i] + positions[i]) + b[1] for i in range(TOKENS)]
@@ -203,7 +203,7 @@ def test_what_drops_out_of_a_clip_does_not_depend_on_the_clips_beside_it(pre_nor
 
 @pytest.mark.parametrize("pre_norm", [False, True])
 def test_a_layer_with_dropout_against_its_formula(pre_norm):
-    """Attention weights, what attention gives, hidden units, what they give: each drops out values of its own."""
+    """Check that attention weights, attention output, hidden units and output each drop different values."""
     torch.manual_seed(0)
     layer = EncoderLayer(DIM, HEADS, WIDTH, 0.4, pre_norm=pre_norm, number=2).double().train()
     x, positions = noise(3, TOKENS, DIM).requires_grad_(), noise(TOKENS, DIM, seed=1).requires_grad_()
@@ -256,7 +256,7 @@ def test_every_kind_of_positions_makes_a_place_count(kind):
     model = encoder(position_embedding=kind)
     same = torch.ones(1, FRAMES, 4, ROWS, COLUMNS, dtype=torch.float64)
     same[..., 0, 0] = 2.0
-    moved = same.flip(-1)  # the odd patch stands elsewhere: without positions its token would be the same
+    moved = same.flip(-1)  # moves the different patch, whose token would not change without positions
     assert not torch.isclose(model(same)[0, :, 0], model(moved)[0, :, COLUMNS - 1], rtol=1e-3).all()
 
 

@@ -1,4 +1,4 @@
-"""Features in blocks on disk: written whole, read by clip and view, the same numbers."""
+"""Test features in blocks on disk: atomic writes, and reading the same numbers by clip and view."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def views() -> list[ClipFeatures]:
 
 @pytest.fixture
 def store(views: list[ClipFeatures], tmp_path: Path) -> BlockStore:
-    store = BlockStore(tmp_path / "features", N_CLIPS, size=4)  # which does not divide the clips
+    store = BlockStore(tmp_path / "features", N_CLIPS, size=4)  # 4 does not divide the clips
     assert store.missing() == [(0, 4), (4, 8), (8, 11)]
     for start, stop in store.missing():
         each = [pack(view[start:stop]) for view in views]
@@ -123,7 +123,7 @@ def test_a_block_that_is_not_what_was_written_is_made_again(store: BlockStore, v
 def test_a_process_compares_a_block_once(
     store: BlockStore, monkeypatch: pytest.MonkeyPatch, views: list[ClipFeatures]
 ) -> None:
-    """A tile reads two sides, and each side is read by many tiles."""
+    """Check that checksums are verified once although many tiles read a block."""
     checked: list[tuple[int, int]] = []
     check = Block.check
 

@@ -1,4 +1,4 @@
-"""Tokens to features against loops; `tiny_model` serves the other tests too."""
+"""Compare features of tokens with loops; other tests use `tiny_model` too."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HEIGHT, WIDTH, CHANNELS, CLASSES = 8, 12, 5, 4
 
 
 def seeded_heads(*, double: bool = True, **settings) -> MatchingHeads:
-    """Heads whose layer norms do something; the same weights for every order of the tuple sizes."""
+    """Return heads with random layer norms, and the same weights for every order of the tuple sizes."""
     settings = {"tuple_sizes": (2, 3)} | settings
     heads = MatchingHeads(DIM, **settings)
     with torch.no_grad():
@@ -34,7 +34,7 @@ def seeded_heads(*, double: bool = True, **settings) -> MatchingHeads:
 
 
 def tiny_model(*, seed: int = 0, dropout: float = 0.0, batch_norm_layer: bool = False, **settings) -> HCL:
-    """Frames of 8 x 12 pixels to 2 x 3 patches; nothing in it looks at other clips, unless it has a batch norm."""
+    """Build a model of 8 x 12 pixels to 2 x 3 patches, in which clips are independent unless it has a batch norm."""
     torch.manual_seed(seed)
     body: list[nn.Module] = [nn.Conv2d(3, CHANNELS, 4, stride=4), nn.Tanh()]
     if batch_norm_layer:
@@ -138,7 +138,7 @@ def test_the_clip_feature_is_the_mean_over_all_scales():
 
 
 def matched_numbers(sizes: tuple[int, ...], **settings) -> dict[str, Tensor]:
-    """Training terms and test similarities of six clips."""
+    """Return training terms and test similarities of six clips."""
     heads = seeded_heads(tuple_sizes=sizes, **settings)
     embeddings = noise(6, settings["embedding_dim"], seed=3) if "embedding_dim" in settings else None
     features = heads(tokens_like(6), ROWS, embeddings=embeddings)

@@ -1,4 +1,4 @@
-"""One behaviour under autocast, in training and at test: tokens are rounded, what follows them is not."""
+"""Test autocast in training and at test: tokens are rounded, and all later steps are not."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ def test_the_forward_pass_is_rounded_where_asked_for() -> None:
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_training_and_test_match_the_same_features(precision: str) -> None:
-    """Bit for bit: what training compares is what validation and evaluation compare."""
+    """Check that training, validation and evaluation compare the same features bit for bit."""
     model, clips = tiny_model().eval(), pixels(6)
     with torch.no_grad(), autocast("cpu", precision):
         trained, _ = model(clips)
     tokens, rows = encode(model, Clips(clips), range(6), precision=precision)
     tested = features_of(model.heads, tokens, rows, project=True)
     method = HierarchicalMatching(Matcher("auto", True, {}), SIGMAS)
-    kept = unpack(method.keep(model, clips, None, precision=precision))  # as `hcl evaluate` asks
+    kept = unpack(method.keep(model, clips, None, precision=precision))  # as in `hcl evaluate`
     assert torch.equal(kept.patches[0], tested.patches[0]) and torch.equal(kept.tuples[1], tested.tuples[1])
     for name in ("patches", "tuples"):
         for ours, theirs in zip(getattr(trained, name), getattr(tested, name), strict=True):
             assert ours.dtype == theirs.dtype == torch.float32 and torch.equal(ours, theirs)
     assert torch.equal(trained.clip, tested.clip)
-    assert not torch.equal(tested.clip, model(clips)[0].clip)  # of tokens that are rounded
+    assert not torch.equal(tested.clip, model(clips)[0].clip)  # because tokens are rounded
 
 
 @pytest.mark.parametrize("name", [name for name in REGIMES if name != "hcl"])
 def test_the_heads_of_the_regimes_compare_the_same_rounded_features(name: str) -> None:
-    """In training as at test: what they compare is rounded, how is not."""
+    """Check that in training and at test the compared features are rounded, and the comparison is not."""
     _, model = make(name, model__pooled_from="encoder")
     model = model.eval()
     clips = torch.stack([Spots()[clip] for clip in range(6)])
@@ -92,6 +92,6 @@ def test_float32_convolutions_are_rounded_on_a_gpu_for_tf32_alone() -> None:
             set_convolutions(precision)
             assert (conv.fp32_precision, products.fp32_precision) == (expected, "ieee")
             assert torch.backends.cudnn.rnn.fp32_precision == "ieee"
-            nn.functional.conv2d(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 3, 3))  # torch takes the flags together
+            nn.functional.conv2d(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 3, 3))  # torch checks the flags together
     finally:
         set_convolutions("float32")

@@ -1,4 +1,4 @@
-"""The released checkpoint's format against the names and shapes recorded of it (ResNet-50, d 1152, 76 classes)."""
+"""Test the released format by names and shapes recorded from a checkpoint (ResNet-50, d 1152, 76 classes)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNUSED_WITH_PAIRS = {"query_embed", "tri_linear.weight", "tri_linear.bias"}
 
 
 def recorded_state(prefix: str = "encoder.", whole: str = "") -> dict[str, Tensor]:
-    """Entries without memory for their values; `prefix` stands before the backbone's own names."""
+    """Return entries without memory for their values; `prefix` precedes the backbone's own names."""
     return {
         whole + name.replace("encoder.", prefix, 1) if name.startswith("encoder.") else whole + name: torch.empty(
             shape, dtype=getattr(torch, kind), device="meta"
@@ -40,7 +40,7 @@ def published_model(**settings) -> HCL:
 
 
 def small_state(seed: int = 0) -> dict[str, Tensor]:
-    """A released state of one backbone layer and the heads, real values."""
+    """Return a released state of one backbone layer and the heads with real values."""
     generator = torch.Generator().manual_seed(seed)
     shapes = {name: shape for name, (shape, _) in RECORDED["plain"].items() if not name.startswith("encoder.")}
     state = {name: torch.randn([min(n, 3) for n in shape], generator=generator) for name, shape in shapes.items()}
@@ -59,7 +59,7 @@ def test_the_recorded_entries_fit_the_published_model_one_by_one(prefix: str, wh
             for name, value in recorded_state(prefix, whole).items()
         },
         path,
-    )  # all shapes and no bytes
+    )  # shapes without values
     fitted = fit_published(read_published(path), model, source="file")
     assert set(fitted.ignored) == UNUSED_WITH_PAIRS
     assert state_problems(fitted.state, model.state_dict()) == []
@@ -196,7 +196,7 @@ def test_anything_but_tensors_is_refused(content: dict, what: str, tmp_path: Pat
 
 
 class Explosive:
-    """Unpickling it creates a file."""
+    """Create a file when unpickled."""
 
     def __init__(self, path: str):
         self.path = path
@@ -212,7 +212,7 @@ def test_code_in_a_released_file_is_refused_and_not_executed(tmp_path: Path) -> 
         read_published(path)
     assert not crater.exists()
     pickle.loads(pickle.dumps(Explosive(str(crater))))
-    assert crater.exists()  # it would have gone off
+    assert crater.exists()  # the malicious object works
 
 
 # --- was temp_linear trained? ---------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ def test_a_fresh_linear_layer_was_never_trained_and_a_moved_one_was() -> None:
     layer = nn.Linear(1152, 1152).requires_grad_(False)
     assert was_never_trained(layer.weight)
     layer.weight[3, 5] = 1 / math.sqrt(1152)
-    assert float(layer.weight[3, 5]) == pytest.approx(0.02946, abs=5e-6)  # the bound that METHOD names
+    assert float(layer.weight[3, 5]) == pytest.approx(0.02946, abs=5e-6)  # the bound in METHOD
     assert was_never_trained(layer.weight)
     layer.weight[3, 5] *= 1.001
     assert not was_never_trained(layer.weight)

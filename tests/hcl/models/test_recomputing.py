@@ -32,7 +32,7 @@ def test_recomputed_blocks_change_no_gradient_and_no_statistic(name: str, n_bloc
 
 
 def test_recomputed_blocks_keep_less() -> None:
-    """ResNet-50: 16 block inputs and the stem instead of everything in the blocks."""
+    """Keep the 16 block inputs and the stem of ResNet-50 instead of all values in the blocks."""
     kept = []
     for recompute in (False, True):
         backbone = make_backbone("resnet50", "none").train()

@@ -1,4 +1,4 @@
-"""Files of weights as others leave them: what is a state dict under any wrapper is read, all else is named."""
+"""Test weights of other programs: a state dict under any usual wrapper is read, other content is reported."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_safetensors_are_read(tmp_path: Path) -> None:
     safetensors.save_file(renamed("module."), tmp_path / "model.safetensors")
     assert_is_state(read_published(tmp_path / "model.safetensors"))
     content = bytearray((tmp_path / "model.safetensors").read_bytes())
-    content[12] ^= 1  # in the names
+    content[12] ^= 1  # in the header with the names
     (tmp_path / "model.safetensors").write_bytes(content[:-3])
     with pytest.raises(CheckpointError, match="it is damaged"):
         read_tensor_file(tmp_path / "model.safetensors")
@@ -148,7 +148,7 @@ def test_a_checkpoint_of_ours_is_not_imported(tmp_path: Path) -> None:
 
 
 class Call:
-    """Unpickling it calls a function."""
+    """Call a function when unpickled."""
 
     def __init__(self, function: Any, *arguments: Any):
         self.reduced = function, arguments
@@ -161,7 +161,7 @@ class Call:
     "function", [open, eval, getattr, np.fromfile, argparse.FileType, np.dtype, pathlib.Path.touch]
 )
 def test_no_function_of_a_file_is_called(function: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even under the names that are let in, nothing but the stand-in is made."""
+    """Check that even allowed names create only the stand-in."""
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": STATE, "args": Call(function, "ran", "w")}, "theirs.pth")
     before = sorted(tmp_path.iterdir())

@@ -13,7 +13,7 @@ def noise(*shape: int) -> Tensor:
 
 
 def same_gradient(ours: Tensor, naive: Tensor, leaf: Tensor) -> None:
-    """Values, and gradients of one random weighted sum."""
+    """Assert equal values, and equal gradients of a random weighted sum."""
     torch.testing.assert_close(ours, naive)
     weights = noise(*ours.shape).detach()
     (first,) = torch.autograd.grad((ours * weights).sum(), leaf, retain_graph=True)
@@ -50,7 +50,7 @@ def test_concatenated_frames_against_a_loop(size):
 
 
 def naive_scales(frame: Tensor, rows: int, columns: int) -> Tensor:
-    """One frame's patches (row-major), then the averages of every 2x2 and of every second 4x4 window that fits."""
+    """Return a frame's patches (row-major), then the averages of every 2x2 and of every second 4x4 window that fits."""
     cell = {(y, x): frame[y * columns + x] for y in range(rows) for x in range(columns)}
     scaled = list(frame)
     for window, stride in ((2, 1), (4, 2)):

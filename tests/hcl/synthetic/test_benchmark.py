@@ -1,4 +1,4 @@
-"""The synthetic benchmark: pure rendering, twins that are each other backwards, files that hold what was rendered."""
+"""Test the synthetic benchmark: pure rendering, twins that are each other's reversal, and files of rendered frames."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def files_under(root: Path) -> dict[str, tuple[bytes, int]]:
 
 
 def share_that_moves(frames: np.ndarray) -> float:
-    """The share of pixels that change clearly, noise smoothed away, between two neighbours of eight uniform frames."""
+    """Return the share of pixels that clearly change, after smoothing, between neighbours of eight even frames."""
     seen = frames[np.linspace(0, len(frames) - 1, 8).round().astype(int)].astype(float)
     smooth = np.stack([cv2.blur(frame, (9, 9)) for frame in seen])
     return float((np.abs(np.diff(smooth, axis=0)).max((0, 3)) > 5).mean())
@@ -50,7 +50,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_a_video_is_a_function_of_what_names_it(domain: str) -> None:
     first = render_video(domain, "grow", 1, seed=5, size=48)
-    render_video(domain, "split", 0, seed=1, size=48)  # what else is rendered in between plays no part
+    render_video(domain, "split", 0, seed=1, size=48)  # other renderings in between have no effect
     assert first.dtype == np.uint8 and first.shape[1:] == (48, 48, 3)
     np.testing.assert_array_equal(first, render_video(domain, "grow", 1, seed=5, size=48))
     for other in ({"seed": 6}, {"index": 2}, {"action": "shrink"}):
@@ -60,17 +60,17 @@ def test_a_video_is_a_function_of_what_names_it(domain: str) -> None:
 
 
 def test_rendering_does_not_change_unnoticed() -> None:
-    """A benchmark made elsewhere or later shows the same; on a wanted change raise `_REVISION` and these numbers."""
+    """Compare rendering with recorded numbers; for an intended change raise `_REVISION` and update them."""
     means = [
         render_video("plain", action, 0, seed=0, size=64).mean()
         for action in ("open_door", "merge", "rotate_clockwise")
     ]
     assert means == pytest.approx(
         [113.401, 144.397, 139.335], abs=0.5
-    )  # anti-aliasing may differ a little between builds
+    )  # anti-aliasing may differ slightly between builds
 
 
-@pytest.mark.parametrize("domain", [domain for domain in DOMAINS if domain != "shaky"])  # there everything moves
+@pytest.mark.parametrize("domain", [domain for domain in DOMAINS if domain != "shaky"])  # there all pixels move
 @pytest.mark.parametrize("action", ACTIONS)
 def test_every_action_moves_visibly_at_eight_frames(domain: str, action: str) -> None:
     for index in range(2):
@@ -90,7 +90,7 @@ def test_only_the_shaking_camera_moves_a_still_scene() -> None:
 @pytest.mark.parametrize("domain", ["plain", "textured", "cluttered"])
 @pytest.mark.parametrize(("forward", "backward", "family"), PAIRS)
 def test_twins_show_the_same_frames_backwards(domain: str, forward: str, backward: str, family: Family) -> None:
-    """From equal draws the twins are exact reversals, so neither frames nor their unordered set tell them apart."""
+    """Check that with equal draws twins are exact reversals, so that frames without order cannot distinguish them."""
     for seed in range(2):
         ahead = benchmark._render(domain, family, False, np.random.default_rng(seed), 48)
         back = benchmark._render(domain, family, True, np.random.default_rng(seed), 48)
@@ -107,7 +107,7 @@ def test_phases_have_the_distribution_of_their_reversal() -> None:
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_first_frames_of_grow_look_like_last_frames_of_shrink(domain: str) -> None:
-    """In distribution, through the public function: how much of the frame differs from the background."""
+    """Compare distributions of the share of the frame that differs from the background, by the public function."""
 
     def areas(action: str) -> np.ndarray:
         videos = [render_video(domain, action, index, size=SIZE) for index in range(40)]
@@ -120,7 +120,7 @@ def test_first_frames_of_grow_look_like_last_frames_of_shrink(domain: str) -> No
 
 
 def test_appearance_is_independent_of_the_class() -> None:
-    """Mean colours, lengths and backgrounds of a class are those of its twin, up to chance."""
+    """Check that mean colours, lengths and backgrounds of a class equal those of its twin, up to chance."""
     for forward, backward in (("left_to_right", "right_to_left"), ("open_jaw", "close_jaw")):
         looks = []
         for action in (forward, backward):
@@ -168,7 +168,7 @@ def test_three_containers_hold_what_was_rendered(small: Path) -> None:
             frames.append(read[1])
         rendered = render_video("plain", path.parent.name, int(path.stem[-3:]), seed=3, size=SIZE)
         assert np.shape(frames) == rendered.shape
-        assert np.abs(np.array(frames).astype(float) - rendered).mean() < 12  # lossy, but this video and in this order
+        assert np.abs(np.array(frames).astype(float) - rendered).mean() < 12  # lossy, but the right frames in order
 
 
 def test_workers_change_nothing(small: Path, tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_workers_change_nothing(small: Path, tmp_path: Path) -> None:
     together = {name: data for name, (data, _) in files_under(tmp_path).items()}
     assert together.keys() == alone.keys()
     for name in together:
-        if not name.endswith(".webm"):  # a webm file carries a random identity number; its frames are compared above
+        if not name.endswith(".webm"):  # a webm file holds a random id; its frames are compared above
             assert together[name] == alone[name], name
 
 
@@ -241,7 +241,7 @@ def test_a_foreign_folder_is_refused_then_overwritten_on_demand(tmp_path: Path) 
     foreign.parent.mkdir(parents=True)
     foreign.write_bytes(b"precious")
     options: dict[str, Any] = {"domains": ["plain"], "videos_per_class": 1, "size": SIZE, "workers": 1}
-    with pytest.raises(DataError, match="no stamp"):
+    with pytest.raises(DataError, match="made with another program"):
         make_benchmark(tmp_path, **options)
     assert foreign.read_bytes() == b"precious"
     assert make_benchmark(tmp_path, overwrite=True, **options)["synth_plain"].n_written == 36
@@ -283,7 +283,7 @@ def test_a_root_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_encoder_is_replaced_with_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(CONTAINERS, ".mp4", "ZZZZ")  # no such encoder
+    monkeypatch.setitem(CONTAINERS, ".mp4", "ZZZZ")  # this encoder does not exist
     with pytest.warns(UserWarning, match=r"cannot write ZZZZ in \.mp4.*MJPG in \.avi"):
         chosen = codecs.usable_containers(tmp_path)
     assert chosen == {".mp4": ".avi", ".avi": ".avi", ".webm": ".webm"}

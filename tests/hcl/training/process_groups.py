@@ -1,4 +1,4 @@
-"""Real process groups of several sizes: what each rank computes in each of them."""
+"""Run a function on each rank of real process groups of several sizes."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ Compute = Callable[[ProcessGroup], dict[str, Any]]
 
 
 def computed(compute: Compute, worlds: Sequence[int], folder: Path) -> dict[int, list[dict[str, Any]]]:
-    """Return, by the number of workers, what `compute` returns on each rank.
+    """Return the results of `compute` on each rank, by the number of workers.
 
-    The processes are started once: all of them form the first group, and fewer and fewer the next ones.
+    The processes are started once: all of them form the first group, and fewer the next ones.
 
     Args:
         compute: a function of a module, which returns tensors and plain values.
-        worlds: numbers of workers, falling.
-        folder: empty, for what the processes write.
+        worlds: numbers of workers in falling order.
+        folder: an empty folder for the processes' results.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([compute.__module__])  # torch is imported once, not in every process
+    context.set_forkserver_preload([compute.__module__])  # torch is imported only once
     processes = [
         context.Process(target=_work, args=(compute, rank, tuple(worlds), str(folder)), daemon=True)
         for rank in range(max(worlds))

@@ -34,7 +34,7 @@ BATCHES: dict[str, Any] = {"classes_per_batch": 3, "batches": 10, "seed": 0, "ep
 
 
 class Stripes(Dataset):
-    """Clips that tell their class by the place of a bright column, with noise of their own and of their draw."""
+    """Return clips whose class determines the place of a bright column, with noise by clip and by draw."""
 
     def __getitem__(self, draw: Draw | int) -> Tensor:
         draw = draw if isinstance(draw, Draw) else Draw(draw)
@@ -50,7 +50,7 @@ class Stripes(Dataset):
 def pair_batches(
     dataset: Dataset, labels: np.ndarray, *, classes_per_batch: int, batches: int, seed: int, epoch: int, **reading: Any
 ) -> Iterator[Batch]:
-    """One epoch of pair batches; `reading` as in `sampled_batches`."""
+    """Return one epoch of pair batches; `reading` as in `sampled_batches`."""
     sampler = PairSampler(classes_per_batch, seed)
     return sampled_batches(sampler, dataset, labels, steps=batches, epoch=epoch, **reading)
 
@@ -87,7 +87,7 @@ def test_batches_are_the_pair_batches_of_their_steps():
             assert torch.equal(clip, Stripes()[Draw(int(index), (0, 0, number))])
 
 
-@pytest.mark.parametrize("world", [2, 3, 6])  # 3 gives each worker a pair, 2 and 6 tear pairs apart
+@pytest.mark.parametrize("world", [2, 3, 6])  # 3 gives each worker a pair, 2 and 6 split pairs
 def test_the_shares_of_the_workers_are_the_batch_of_one(world):
     whole = list(pair_batches(Stripes(), LABELS, **BATCHES))
     shares = [list(pair_batches(Stripes(), LABELS, rank=rank, world_size=world, **BATCHES)) for rank in range(world)]
@@ -193,7 +193,7 @@ def test_gradients_do_not_add_up_over_steps():
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_ends_with_the_tokens(precision):
-    """Heads, matching and losses are what they are of the rounded tokens in float32; tokens alone differ."""
+    """Compare with float32 heads, matching and losses on the rounded tokens; only tokens may differ."""
     model, batch = tiny_model(embedding_dim=5).train(), one_batch()
     names = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", dtype=getattr(torch, precision)):
@@ -268,7 +268,7 @@ def test_a_batch_is_trained_with_the_names_of_its_own_classes():
     values = step(model, batch=batch, embeddings=names)
     assert values["spatial"] == pytest.approx(float(expected["spatial"]), rel=1e-5)
     assert values["spatial"] != pytest.approx(step(tiny_model(), batch=batch)["spatial"], rel=1e-5)
-    assert not torch.equal(model.heads.semantic_linear.weight, before)  # through the spatial cycle term
+    assert not torch.equal(model.heads.semantic_linear.weight, before)  # it learns through the spatial cycle term
 
 
 # --- an epoch in parts ----------------------------------------------------------------------------------------------
@@ -276,13 +276,13 @@ def test_a_batch_is_trained_with_the_names_of_its_own_classes():
 
 @pytest.mark.parametrize("processes", [0, 2])
 def test_an_epoch_in_two_parts_is_the_epoch(processes):
-    """With dropout: what drops out follows from the step, not from what was drawn before."""
+    """Resume an epoch with dropout, which depends on the step and not on earlier draws."""
 
     def train(parts: list[tuple[int, int]]) -> tuple[dict[str, Tensor], dict[str, float]]:
         model, sums = tiny_model(dropout=0.3).train(), EpochSums()
         optimizer, means = optimizer_of(model), {}
         for first, last in parts:
-            torch.manual_seed(first)  # another process has drawn other numbers
+            torch.manual_seed(first)  # like another process, which has drawn other numbers
             sums = EpochSums(**sums.state)
             settings = BATCHES | {"batches": last, "first_step": first, "processes": processes}
             means = train_epoch(
@@ -307,7 +307,7 @@ def test_an_epoch_in_two_parts_is_the_epoch(processes):
 def test_a_mean_is_over_the_steps_that_have_the_value():
     sums = EpochSums(steps=2, clips=12, seconds=3.0, waited=1.5)
     sums.add({"total": 1.0, "gradient_norm": 5.0})
-    sums.add({"total": 3.0})  # a step that was left out
+    sums.add({"total": 3.0})  # a step whose update was skipped
     means = sums.means()
     assert (means["total"], means["gradient_norm"]) == (2.0, 5.0)
     assert (means["clips_per_second"], means["data_wait"], means["train_seconds"]) == (4.0, 0.5, 3.0)
@@ -316,7 +316,7 @@ def test_a_mean_is_over_the_steps_that_have_the_value():
 # --- ten steps ------------------------------------------------------------------------------------------------------
 
 GOLDEN = [5.6830, 5.7515, 5.6549, 5.5409, 4.7533, 4.5106, 4.1250, 4.3044, 4.1566, 3.5707]
-"""Totals of ten steps, recorded in float32; weights off by 1e-6 change them by 2e-6."""
+"""Totals of ten steps, recorded in float32; a change of the weights by 1e-6 changes them by 2e-6."""
 
 
 def ten_steps(**changes) -> list[float]:

@@ -1,4 +1,4 @@
-"""The training terms against METHOD's formulas, written as loops over anchors and clips."""
+"""Compare the training terms with METHOD's formulas, written as loops over anchors and clips."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SIZES = [(2,), (3,), (2, 3)]
 
 
 def features_of(sizes: tuple[int, ...], semantic: bool = False) -> ClipFeatures:
-    """Random features whose leaves are in `leaves_of`; the patches are one tensor for all sizes, as in the model."""
+    """Return random features with leaves `leaves_of`; the patches are one tensor for all sizes, as in the model."""
     patches = unit(CLIPS, FRAMES, PATCHES, DIM, seed=1)
     tuples = tuple(unit(CLIPS, N_TUPLES[size], DIM, seed=size) for size in sizes)
     embeddings = unit(CLIPS, DIM, seed=7)
@@ -59,13 +59,13 @@ def naive_contrast(similarity: dict[tuple[int, int], Tensor], tau: float, keep_a
     for i in range(CLIPS):
         denominator = sum(torch.exp(similarity[i, j] / tau) for j in range(CLIPS) if j != i)
         if keep_anchor:
-            denominator = denominator + 1  # exp(0): the anchor's own similarity times 0
+            denominator = denominator + 1  # exp(0) of the anchor's own similarity times 0
         losses.append(torch.log(denominator) - similarity[i, i ^ 1] / tau)
     return sum(losses) / CLIPS
 
 
 def naive_cycle(x: Tensor, y: Tensor, tau: float, cycle_tau: float = 1.0, weight: Tensor | None = None) -> Tensor:
-    """One clip's items (item, dim) and those of its positive."""
+    """Compute the cycle loss of one clip's items (item, dim) and those of its positive."""
     losses = []
     for a in range(len(x)):
         factor = 1.0 if weight is None else weight[a]
@@ -185,7 +185,7 @@ def test_chunks_change_nothing(chunk_size, semantic):
         assert_same_gradients(chunked[name], whole[name], leaves_of(features), name)
 
 
-@pytest.mark.parametrize("share", [1, 2, 3])  # 1 and 3 tear pairs apart
+@pytest.mark.parametrize("share", [1, 2, 3])  # 1 and 3 split pairs
 def test_the_mean_over_shares_of_the_anchors_is_the_whole(share):
     features = features_of((2, 3), semantic=True)
     whole = terms_of(features)
@@ -234,7 +234,7 @@ def test_misplaced_semantics_take_the_tuples_kept_for_support_0():
     spatial = {}
     for i in range(CLIPS):
         weights = naive_weights(p[i], e[i], naive_tuple_pairs(u[i], u[0], 3), 2, 1)
-        if i == 0:  # a clip and itself: its tuples tie, the first is kept
+        if i == 0:  # the tuples of a clip tie with themselves, so that the first is kept
             weights = naive_weights(p[0], e[0], [(0, 0)], 2, 1)
         for j in range(CLIPS):
             kept = naive_tuple_pairs(u[i], u[j], 3)
@@ -303,7 +303,7 @@ def test_cycle_loss_against_a_loop(cycle_temperature, weighted):
 
 def test_a_cycle_between_orthogonal_items_ends_where_it_began():
     x = torch.eye(5)[None]
-    # the soft neighbour prefers the right item only as far as its temperature lets it
+    # the temperature limits the soft neighbour's preference for the right item
     assert cycle_loss(x, x, temperature=0.01, cycle_temperature=0.01) < 1e-6
     assert cycle_loss(x, x, temperature=0.01, cycle_temperature=100.0) > 0.1
 

@@ -1,4 +1,4 @@
-"""The dry run against tensors that are real, and against what the process takes."""
+"""Compare the dry run with real tensors, and with the memory of the process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.hcl.matching.test_similarity import unit
 CLIPS, FRAMES, SIDE, DIM = 8, 8, 112, 192
 SIGMAS = {"ce": 1.0, "global": 1.0, "temporal": 0.5, "temporal_cycle": 0.25, "spatial": 0.5}
 FACTOR = 1.25
-"""Between the estimate and what a process took on top of what it had: libraries keep workspaces."""
+"""Maximum ratio of the measured additional memory of a process to the estimate: libraries keep workspaces."""
 
 
 def step(peak: Peak, *, side: int = SIDE, precision: str = "float32", world: int = 1) -> StepMemory:
@@ -66,10 +66,10 @@ def test_a_dry_run_counts_what_real_tensors_take():
 
 
 def taken(sender: Any) -> None:
-    """In a process of its own: what it takes at most, beyond what it had before the step."""
+    """Measure the maximum additional memory of a step in a separate process."""
     torch.set_num_threads(1)
-    ctypes.CDLL(None).mallopt(-3, 65536)  # M_MMAP_THRESHOLD: what is freed goes back, as a GPU's allocator reuses it
-    with torch.no_grad():  # what the libraries load once
+    ctypes.CDLL(None).mallopt(-3, 65536)  # M_MMAP_THRESHOLD: returns freed memory to the system
+    with torch.no_grad():  # lets libraries load their code first
         make_backbone("resnet18", "none")(batch(32).clips[0])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     step(Peak())
@@ -100,7 +100,7 @@ def test_what_is_there_in_every_step_by_arithmetic():
     model = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5), nn.Linear(5, 2))
     model[0].requires_grad_(False)
     learnt = 4 * (5 + 5 + 10 + 2)
-    weights = learnt + 4 * (15 + 5) + 4 * (5 + 5) + 8  # frozen layer, statistics, their count
+    weights = learnt + 4 * (15 + 5) + 4 * (5 + 5) + 8  # frozen layer, statistics, their counter
     assert state_bytes(model, optimizer="adamw", workers=1) == {
         "weights": weights,
         "gradients": learnt,
@@ -116,4 +116,4 @@ def test_matching_by_arithmetic_is_what_a_chunk_takes():
     with Peak() as peak:
         match_patches(patches[:3], patches, match, size=2, ranks=1, top=5)
     expected = matching_bytes(clips=6, chunk_size=3, tuple_size=2, patches=7, d_model=16)
-    assert expected < peak.peak < 2 * expected  # small here; at width 1152 the copies are nearly all
+    assert expected < peak.peak < 2 * expected  # the copies dominate only at width 1152

@@ -37,7 +37,7 @@ def test_groups_go_by_module_not_by_name():
 
 def test_a_wrapped_model_has_the_same_groups():
     model, wrapper = Tiny(), nn.Module()
-    wrapper.module = model  # as DistributedDataParallel does
+    wrapper.module = model  # like DistributedDataParallel
     assert [g["params"] for g in groups_of(wrapper)] == [g["params"] for g in groups_of(model)]
 
 
@@ -117,7 +117,7 @@ def test_cosine_starts_after_the_warm_up():
 
 
 def test_unknown_names_are_refused():
-    # Where types are checked at run time, that check comes first.
+    # Runtime type checks raise first.
     with pytest.raises((ValueError, TypeCheckError), match="linear"):
         learning_rate_factor("linear", 0, **SETTINGS)
     with pytest.raises((ValueError, TypeCheckError), match="lamb"):

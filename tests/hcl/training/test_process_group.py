@@ -1,7 +1,7 @@
-"""W workers compute what one computes: losses, gradients and updates, in real process groups.
+"""Test that W workers compute the losses, gradients and updates of one worker, in real process groups.
 
-Four processes are started once. They form a group of four, and then two of them a group of two; each group computes
-everything that is compared and writes it down. The same functions run here for the one worker.
+Four processes are started once. They form a group of four, and then two of them form a group of two; each group
+computes and saves all values to compare. The same functions run in this process for one worker.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 WORLDS = (4, 2)
 
 
-# --- what each group computes ---------------------------------------------------------------------------------------
+# --- computations of each group -------------------------------------------------------------------------------------
 
 
 def wrapped(model: nn.Module, group: ProcessGroup) -> nn.Module:
@@ -63,7 +63,7 @@ def gradients_of(model: nn.Module) -> dict[str, Tensor]:
 def terms_and_gradients(
     group: ProcessGroup, variant: str, dtype: torch.dtype = torch.float64
 ) -> dict[str, tuple[dict[str, float], dict[str, Tensor]]]:
-    """The terms, and the gradients of each term alone and of the weighted total."""
+    """Return the terms, and the gradients of each term and of the weighted total."""
     settings = VARIANTS[variant]
     model = wrapped(tiny_model(**settings["model"]).to(dtype), group).train()
     (batch,) = batches(group, 1)
@@ -152,7 +152,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str
 
 
 def error_of(ours: Tensor, one: Tensor, at_least: float = 0.0) -> float:
-    """Relative L2 error; what should vanish is held to `at_least`."""
+    """Return the relative L2 error, with the norm replaced by `at_least` if it is smaller."""
     return float((ours - one).double().norm() / max(float(one.double().norm()), at_least))
 
 
@@ -160,7 +160,7 @@ def joined(tensors: dict[str, Tensor]) -> Tensor:
     return torch.cat([value.flatten() for _, value in sorted(tensors.items())]).double()
 
 
-# --- what must be equal ---------------------------------------------------------------------------------------------
+# --- comparisons ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("term", [*TERMS, "total"])
@@ -186,8 +186,8 @@ def test_terms_and_gradients_in_float32(results, world, variant, term):
     for rank in range(world):
         ours, our_gradients = results[world][rank]["terms in float32"][variant][term]
         assert ours == pytest.approx(values, rel=1e-5)
-        # Of temporal_cycle, gradients nearly cancel: another library of convolutions moves them by 3e-5. That they are
-        # the same is held to 1e-10 in float64, above.
+        # Gradients of temporal_cycle nearly cancel: another library of convolutions changes them by 3e-5. The test in
+        # float64 above requires 1e-10.
         assert error_of(joined(our_gradients), joined(gradients)) <= 1e-4
 
 

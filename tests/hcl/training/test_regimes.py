@@ -1,6 +1,6 @@
-"""One contract for every regime: it learns, goes on where it stopped, and draws nothing that its batches do not name.
+"""Test one contract for every regime: it learns, resumes, and draws no random numbers apart from its batches' keys.
 
-That it does not depend on the number of workers is in test_workers_of_regimes.
+test_workers_of_regimes tests its independence of the number of workers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from hcl.training.optimisation import make_optimizer, parameter_groups
 from hcl.training.process_group import ProcessGroup, SingleProcess
 from hcl.training.regimes import Regime
 
-CLASSES, CLIPS_A_CLASS, FRAMES, SIDE, CHANNELS = 5, 4, 3, 16, 8  # four patches a side, as RelationNet needs
+CLASSES, CLIPS_A_CLASS, FRAMES, SIDE, CHANNELS = 5, 4, 3, 16, 8  # four patches a side, the minimum of RelationNet
 LABELS = np.repeat(np.arange(CLASSES), CLIPS_A_CLASS)
 
 SMALL: dict[str, Any] = {
@@ -47,7 +47,7 @@ SMALL: dict[str, Any] = {
 
 
 class Spots(Dataset):
-    """Clips whose class shows as the colour and place of a square, with noise of their own and of their draw."""
+    """Return clips whose class determines colour and place of a square, with noise by clip and by draw."""
 
     def __len__(self) -> int:
         return len(LABELS)
@@ -73,7 +73,7 @@ def tiny_backbone(*_: Any) -> Backbone:
 
 
 def make(name: str, **changes: Any) -> tuple[Regime, nn.Module]:
-    """The regime and its model by the program's own way from settings, on a backbone of one layer."""
+    """Build the regime and its model from settings, like the program, on a backbone of one layer."""
     experiment = experiment_of(name, **changes)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(models, "make_backbone", tiny_backbone)
@@ -145,7 +145,7 @@ def test_an_interrupted_epoch_goes_on_bit_for_bit(name: str) -> None:
 
 @pytest.mark.parametrize("name", REGIMES)
 def test_a_step_draws_nothing_from_torchs_generator(name: str) -> None:
-    """It would differ by the number of workers, and after a checkpoint."""
+    """Check this because such draws would depend on the number of workers and on resuming."""
     regime, model = make(name, model__dropout=0.3, model__pooled_from="encoder")
     before = torch.get_rng_state()
     train(regime, model, optimizer_of(model), steps=2)
@@ -155,7 +155,7 @@ def test_a_step_draws_nothing_from_torchs_generator(name: str) -> None:
 @pytest.mark.parametrize("features", ["backbone", "encoder"])
 @pytest.mark.parametrize("name", REGIMES)
 def test_a_step_moves_every_weight(name: str, features: str) -> None:
-    """Data parallelism would wait for one without a gradient."""
+    """Check this because DDP would wait for a weight without a gradient."""
     regime, model = make(name, model__pooled_from=features)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     train(regime, model, optimizer_of(model), steps=1)
@@ -163,7 +163,7 @@ def test_a_step_moves_every_weight(name: str, features: str) -> None:
     assert [key for key, value in model.named_parameters() if torch.equal(value, before[key])] == []
 
 
-# --- what a step is made of -----------------------------------------------------------------------------------------
+# --- the batches of a step ------------------------------------------------------------------------------------------
 
 EPISODES = EpisodeSampler(way=3, shot=1, queries=2, episodes=6, seed=7)
 
@@ -220,7 +220,7 @@ def test_episodes_that_cannot_be_shared_evenly_are_refused() -> None:
 
 @pytest.mark.parametrize("name", [name for name, traits in REGIMES.items() if traits.is_episodic])
 def test_the_sum_of_a_steps_gradients_is_that_of_the_mean_loss(name: str) -> None:
-    """Accumulated episode by episode, or all at once."""
+    """Compare gradients accumulated episode by episode with those of all episodes at once."""
     regime, model = make(name)
     batches = list(sampled_batches(regime.sampler, Spots(), LABELS, steps=1, epoch=0))
     loss = regime.loss(model.train(), group=SingleProcess(), device="cpu", precision="float32")

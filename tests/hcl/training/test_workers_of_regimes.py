@@ -1,6 +1,6 @@
-"""Workers compute what one computes in every regime, dropout included, and whatever is left out of the loss.
+"""Test that several workers compute the same as one in every regime, with dropout, and for any omitted loss term.
 
-Four processes are started once, as in test_process_group: a group of four, and then a group of two of them.
+Four processes are started once, as in test_workers: a group of four, and then a group of two of them.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ SIGMAS = ("ce", "global", "temporal", "temporal_cycle", "spatial", "spatial_cycl
 
 
 class Ablation(NamedTuple):
-    """HCL with one term of the loss left out, or both spatial ones."""
+    """Select HCL without one term of the loss, or without both spatial ones."""
 
     left_out: tuple[str, ...]
     global_pooling: str
-    with_more: bool  # two tuple sizes and class names
+    with_more: bool  # with two tuple sizes and class names
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -53,11 +53,11 @@ ABLATIONS = [
         [False, True],
     )
 ]
-NAMES = torch.randn(CLASSES, 16, generator=torch.Generator().manual_seed(1))  # of the classes
+NAMES = torch.randn(CLASSES, 16, generator=torch.Generator().manual_seed(1))  # embeddings of the classes' names
 
 
 def prepared(experiment: Experiment) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """A model and its optimiser as a training worker has them, on a backbone of one layer."""
+    """Prepare a model and its optimiser like a training worker, on a backbone of one layer."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(models, "make_backbone", tiny_backbone)
         model = models.make_model(experiment, CLASSES)
@@ -74,7 +74,7 @@ def gradients_of(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
 
 
-# --- what each group computes ---------------------------------------------------------------------------------------
+# --- computations of each group -------------------------------------------------------------------------------------
 
 
 def three_steps(name: str, features: str, group: ProcessGroup) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def two_steps(ablation: Ablation, group: ProcessGroup) -> dict[str, Any]:
 
 
 def waited_for(model: nn.Module) -> list[str]:
-    """Parameters that learn by their flag and have no gradient."""
+    """Return the parameters that require gradients and have none."""
     return [name for name, value in model.named_parameters() if value.requires_grad and value.grad is None]
 
 
@@ -126,7 +126,7 @@ def everything(group: ProcessGroup) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str, Any]]]:
-    """By the number of workers: what each rank computed."""
+    """Return the results of each rank by the number of workers."""
     return computed(everything, WORLDS, tmp_path_factory.mktemp("group"))
 
 
@@ -135,7 +135,7 @@ def alone() -> dict[str, Any]:
     return everything(SingleProcess())
 
 
-# --- what must be equal ---------------------------------------------------------------------------------------------
+# --- comparisons ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "features"), REGIMES_AND_FEATURES)

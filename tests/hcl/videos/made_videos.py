@@ -1,4 +1,4 @@
-"""Videos of a known picture in any codec that PyAV's FFmpeg encodes: patches of colour, and a white bar that moves."""
+"""Write videos of a known picture in any codec of PyAV's FFmpeg: patches of colour, and a moving white bar."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ PATCHES = np.array(  # blue, green, red
     ],
     np.uint8,
 )
-STEP = 3  # pixels by which the bar moves from one field's time to the next
+STEP = 3  # pixels by which the bar moves between fields
 BAR = 6  # pixels, its width
 FRAME_RATE = 25
-_FIELD_ORDERS = {"tff": 2, "bff": 3}  # of a container; FFmpeg's AV_FIELD_TT and AV_FIELD_BB
+_FIELD_ORDERS = {"tff": 2, "bff": 3}  # values in a container: FFmpeg's AV_FIELD_TT and AV_FIELD_BB
 
 
 @dataclass(frozen=True)
 class Made:
-    """How a video is made. Its frame n shows `picture(2 n)`; with `fields`, the rows of its second field a field later.
+    """Describe a video to write. Frame n shows `picture(2 n)`; with `fields`, its second field shows the next picture.
 
-    `fields` is what the frames hold, `flagged` what the encoder is told of it.
+    `fields` is the real order of the frames' fields, `flagged` the order given to the encoder.
     """
 
     extension: str
@@ -36,14 +36,14 @@ class Made:
     pixel_format: str
     size: tuple[int, int] = (96, 80)
     n_frames: int = 5
-    fields: str = ""  # `tff` or `bff`: which rows are first
-    flagged: str | None = None  # None: the truth
+    fields: str = ""  # `tff` or `bff`: top or bottom rows first
+    flagged: str | None = None  # None: the same as fields
     options: dict[str, str] = field(default_factory=dict)
-    matrix: int = 5  # of the colours; 5 is BT.601, 1 is BT.709, 0 none
+    matrix: int = 5  # colour matrix; 5 is BT.601, 1 is BT.709, 0 none
     full_range: bool = False
     primaries: int | None = None
     transfer: int | None = None
-    rotation: tuple = ()  # of the display: degrees against the clock, mirrored left to right, top to bottom
+    rotation: tuple = ()  # display matrix: counterclockwise degrees, mirrored left to right, top to bottom
     ticks: Sequence[int] = ()  # times of the frames; () for one each
     first: int = 0  # number of the first frame
 
@@ -84,7 +84,7 @@ class Made:
         return frame
 
     def _converter(self, flagged: str) -> av.filter.Graph:
-        """To the pixel format; where the frames hold fields, the colours of each field by themselves."""
+        """Convert to the pixel format; with fields, convert the colours of each field separately."""
         graph = av.filter.Graph()
         matrix, color_range = "bt709" if self.matrix == 1 else "bt601", "full" if self.full_range else "limited"
         scale = f"interl={int(bool(self.fields))}:flags=bicubic:out_color_matrix={matrix}:out_range={color_range}"
@@ -105,7 +105,7 @@ class Made:
 
 
 def picture(time: int, size: tuple[int, int] = (96, 80)) -> np.ndarray:
-    """The patches in two rows of four, and over the middle half of the height the bar."""
+    """Draw the patches in two rows of four, and the bar over the middle half of the height."""
     width, height = size
     pixels = PATCHES[np.arange(height)[:, None] * 2 // height, np.arange(width)[None, :] * 4 // width]
     x = bar_at(time, width)
@@ -118,7 +118,7 @@ def bar_at(time: int, width: int) -> int:
 
 
 def patches_of(pixels: np.ndarray) -> np.ndarray:
-    """The mean colour inside each patch, above or below the bar's rows (row, column, colour)."""
+    """Return the mean colour inside each patch (row, column, colour), above or below the bar's rows."""
     height, width = pixels.shape[:2]
     margin = height // 16
     bands = pixels[margin : height // 4 - margin], pixels[3 * height // 4 + margin : height - margin]
@@ -127,7 +127,7 @@ def patches_of(pixels: np.ndarray) -> np.ndarray:
 
 
 def bar_in(pixels: np.ndarray) -> int:
-    """Where the bar is: the columns that are brightest in their darkest channel."""
+    """Find the bar: the columns that are brightest in their darkest channel."""
     height = pixels.shape[0]
     rows = pixels[height // 4 + height // 16 : 3 * height // 4 - height // 16].min(2).mean(0)
     return int(np.convolve(rows, np.ones(BAR), "valid").argmax())

@@ -1,4 +1,4 @@
-"""A wide table of videos with a known picture, each of which is stored as it is shown, or refused with the reason."""
+"""Test that many kinds of videos with a known picture are stored as displayed, or refused with the reason."""
 
 from __future__ import annotations
 
@@ -98,14 +98,14 @@ INTERLACED = {
         "mp4", "libx264", "yuvj420p", fields="tff", options=TFF, matrix=1, full_range=True
     ),
 }
-OTHERS = {  # that OpenCV does not read, or shows the wrong way round
+OTHERS = {  # OpenCV does not read these, or shows them with a wrong orientation
     "av1": Made("mp4", "libsvtav1", "yuv420p"),
     "av1, 10 bits": Made("webm", "libsvtav1", "yuv420p10le"),
 }
 
 
 def stored(source: Path, options: FrameOptions = WHOLE) -> tuple[VideoRecord, list[np.ndarray]]:
-    """The record and the frames, after two extractions that agree."""
+    """Extract twice, require equal results, and return the record and the frames."""
     folder = source.parent / "c" / source.stem
     records = [extract_video(source, folder, options) for _ in range(2)]
     assert records[0] == records[1]
@@ -120,74 +120,74 @@ def assert_shown(
     levels: float = 8.0,
     as_shown: Callable[[np.ndarray], np.ndarray] = lambda pixels: pixels,
 ) -> None:
-    """The patches' colours to eight levels (lossy codecs and limited ranges take up to five, a wrong matrix or range
-    adds ten and more), and the bar to one pixel, a third of what it moves in a field's time."""
+    """Assert the patches' colours to eight levels (lossy codecs and limited ranges change up to five, a wrong matrix or
+    range at least ten), and the bar to one pixel, a third of its movement between fields."""
     expected = as_shown(picture(time, size))
     assert frame.shape == expected.shape
     assert np.abs(patches_of(frame) - patches_of(expected)).max() < levels
     assert abs(bar_in(frame) - bar_at(time, size[0])) <= 1
 
 
-def made(tmp_path: Path, how: Made) -> Path:
-    return how.write(tmp_path / f"video.{how.extension}")
+def made(tmp_path: Path, video: Made) -> Path:
+    return video.write(tmp_path / f"video.{video.extension}")
 
 
 @pytest.mark.parametrize("name", PROGRESSIVE)
 def test_progressive_videos_are_read_by_opencv(tmp_path: Path, name: str) -> None:
-    how = PROGRESSIVE[name]
-    record, frames = stored(made(tmp_path, how))
+    video = PROGRESSIVE[name]
+    record, frames = stored(made(tmp_path, video))
     assert (record.status, record.decoder, record.decoder_version) == ("ok", "opencv", cv2.__version__)
-    assert (record.n_frames, record.error) == (how.n_frames, "")
+    assert (record.n_frames, record.error) == (video.n_frames, "")
     for index, frame in enumerate(frames):
-        assert_shown(frame, 2 * index, how.size)
+        assert_shown(frame, 2 * index, video.size)
 
 
 @pytest.mark.parametrize("name", GREY)
 def test_grey_videos(tmp_path: Path, name: str) -> None:
-    how = GREY[name]
-    record, frames = stored(made(tmp_path, how))
-    assert (record.status, record.decoder, record.n_frames) == ("ok", "opencv", how.n_frames)
+    video = GREY[name]
+    record, frames = stored(made(tmp_path, video))
+    assert (record.status, record.decoder, record.n_frames) == ("ok", "opencv", video.n_frames)
     for index, frame in enumerate(frames):
-        assert_shown(frame, 2 * index, how.size, as_shown=grey)
+        assert_shown(frame, 2 * index, video.size, as_shown=grey)
 
 
 @pytest.mark.parametrize("name", INTERLACED)
 def test_interlaced_videos_are_deinterlaced(tmp_path: Path, name: str) -> None:
-    how = INTERLACED[name]
-    source = made(tmp_path, how)
+    video = INTERLACED[name]
+    source = made(tmp_path, video)
     record, frames = stored(source)
-    assert (record.status, record.decoder, record.n_frames) == ("ok", "pyav", how.n_frames), record.error
-    assert record.variable_rate == bool(how.ticks)
+    assert (record.status, record.decoder, record.n_frames) == ("ok", "pyav", video.n_frames), record.error
+    assert record.variable_rate == bool(video.ticks)
     for index, frame in enumerate(frames):
-        assert_shown(frame, 2 * index, how.size)  # the first field's picture
+        assert_shown(frame, 2 * index, video.size)  # the first field's picture
     record, few = stored(source, replace(WHOLE, n_frames=2))
-    chosen = segment_centres(how.n_frames, 2)
-    assert (record.n_decoded, len(few)) == (how.n_frames, len(chosen))
+    chosen = segment_centres(video.n_frames, 2)
+    assert (record.n_decoded, len(few)) == (video.n_frames, len(chosen))
     assert all(np.array_equal(frame, frames[index]) for frame, index in zip(few, chosen, strict=True))
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_videos_that_opencv_does_not_read(tmp_path: Path, name: str) -> None:
-    how = OTHERS[name]
-    source = made(tmp_path, how)
+    video = OTHERS[name]
+    source = made(tmp_path, video)
     record, frames = stored(source)
-    assert (record.status, record.decoder, record.n_frames) == ("ok", "pyav", how.n_frames)
+    assert (record.status, record.decoder, record.n_frames) == ("ok", "pyav", video.n_frames)
     assert probe(source).decoder == "pyav" and not probe(source).problem
     for index, frame in enumerate(frames):
-        assert_shown(frame, 2 * index, how.size)
+        assert_shown(frame, 2 * index, video.size)
 
 
 def test_fields_that_are_not_flagged_stay_together(tmp_path: Path) -> None:
-    how = Made("mp4", "libx264", "yuv420p", fields="tff", flagged="")
-    record, frames = stored(made(tmp_path, how))
-    assert (record.decoder, record.n_frames) == ("opencv", how.n_frames)
+    video = Made("mp4", "libx264", "yuv420p", fields="tff", flagged="")
+    record, frames = stored(made(tmp_path, video))
+    assert (record.decoder, record.n_frames) == ("opencv", video.n_frames)
     for index, frame in enumerate(frames):
         assert np.abs(patches_of(frame) - patches_of(picture(2 * index))).max() < 8
         assert bar_at(2 * index, 96) - 1 <= bar_in(frame) <= bar_at(2 * index + 1, 96) + 1
 
 
 TURNS = {
-    "90": ((90,), lambda pixels: np.rot90(pixels, -1), "opencv"),  # how a shown frame is brought back
+    "90": ((90,), lambda pixels: np.rot90(pixels, -1), "opencv"),  # the inverse of the display's rotation
     "180": ((180,), lambda pixels: np.rot90(pixels, 2), "opencv"),
     "270": ((270,), lambda pixels: np.rot90(pixels, 1), "opencv"),
     "left to right": ((0, True, False), lambda pixels: pixels[:, ::-1], "pyav"),
@@ -200,11 +200,13 @@ TURNS = {
 @pytest.mark.parametrize("fields", ["", "tff"])
 def test_videos_are_turned_and_mirrored_as_they_are_shown(tmp_path: Path, name: str, fields: str) -> None:
     rotation, turn_back, decoder = TURNS[name]
-    how = Made("mp4", "libx264", "yuv420p", rotation=rotation, fields=fields, options=TFF if fields else {}, n_frames=2)
-    record, frames = stored(made(tmp_path, how))
+    video = Made(
+        "mp4", "libx264", "yuv420p", rotation=rotation, fields=fields, options=TFF if fields else {}, n_frames=2
+    )
+    record, frames = stored(made(tmp_path, video))
     assert (record.status, record.decoder) == ("ok", "pyav" if fields else decoder)
     for index, frame in enumerate(frames):
-        assert_shown(turn_back(frame), 2 * index, how.size)
+        assert_shown(turn_back(frame), 2 * index, video.size)
 
 
 SEGMENT = Made("ts", "libx264", "yuv420p", options={"x264-params": "log-level=none", "bf": "0"})
@@ -235,7 +237,7 @@ def test_streams_that_switch_midway(tmp_path: Path, name: str) -> None:
             n_frames += segment.n_frames
     record, frames = stored(source)
     assert (record.status, record.n_frames) == ("ok", n_frames)
-    size = SWITCHES[name][0].size  # the later ones take the first one's
+    size = SWITCHES[name][0].size  # later frames take the first one's size
     scale = size[0] / SWITCHES[name][-1].size[0]
     for index, frame in enumerate(frames):
         is_scaled = "size" in name and index >= SWITCHES[name][0].n_frames
@@ -275,8 +277,8 @@ def test_both_decoders_make_the_same_pictures(tmp_path: Path, name: str) -> None
 
 
 def test_still_scenes_stay_with_opencv(tmp_path: Path) -> None:
-    how = Made("mkv", "ffv1", "yuv420p", n_frames=1)
-    source = made(tmp_path, how)
+    video = Made("mkv", "ffv1", "yuv420p", n_frames=1)
+    source = made(tmp_path, video)
     writer = cv2.VideoWriter(str(tmp_path / "still.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (96, 80))
     for _ in range(6):
         writer.write(picture(0))
@@ -296,7 +298,7 @@ def test_names_that_are_not_utf8_in_metadata(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("first", ["av", "cv2"])
 def test_both_libraries_live_in_one_process(tmp_path: Path, first: str) -> None:
-    """Both carry an FFmpeg; the order in which they are loaded must not matter."""
+    """Load both libraries, which each contain an FFmpeg, in both orders."""
     sources = [INTERLACED["mpeg2, tff"].write(tmp_path / "i.mpg"), PROGRESSIVE["h264"].write(tmp_path / "p.mp4")]
     script = f"""
 import {first}

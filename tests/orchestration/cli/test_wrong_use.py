@@ -80,7 +80,7 @@ CASES: list[tuple[str, int, tuple[str, ...]]] = [
     # files
     ("train torn.yaml --data data", 2, ("torn.yaml: not valid YAML at line", "correct it")),
     ("train list.yaml --data data", 2, ("list.yaml: holds a list, expected a mapping", "hcl config show")),
-    ("train twice.yaml --data data", 2, ("the key `seed` stands twice",)),
+    ("train twice.yaml --data data", 2, ("the key `seed` is given twice",)),
     ("train code.yaml --data data", 2, ("code.yaml: not valid YAML",)),
     ("train none.yaml --data data", 2, ("none.yaml: no such file", "check the path")),
     ("train demmo --data data", 2, ("no shipped experiment `demmo`, did you mean `demo`?", "shipped: demo")),
