@@ -1,4 +1,4 @@
-"""What `hcl train --dry-run` says of a worker's memory."""
+"""Estimate a worker's memory for `hcl train --dry-run`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from orchestration.training.run import Run
 
 
 class Estimate(NamedTuple):
-    """Bytes of one worker: the parts by arithmetic, and the whole by a dry run.
+    """Hold the bytes of one worker: parts by arithmetic, and the peak by a dry run.
 
-    The parts do not add up to the peak: what the encoder keeps is not among them, and not all are there at once.
+    The parts do not add up to the peak: it also includes what the encoder keeps, and not all parts exist at the same
+    time.
     """
 
     parts: dict[str, int]
@@ -26,8 +27,8 @@ class Estimate(NamedTuple):
 
 
 def estimate_memory(run: Run, n_classes: int) -> Estimate:
-    """Of a step as the run would do it, in the precision and with the chunks that it names; nothing is computed."""
-    experiment = override(run.experiment, {"train.channels_last": False})  # the order of numbers takes no memory
+    """Estimate a training step in the run's precision and with its chunks; nothing is computed."""
+    experiment = override(run.experiment, {"train.channels_last": False})  # the memory layout changes no sizes
     train, matching, optim = experiment.train, experiment.matching, experiment.optim
     batches = models.make_regime(experiment).sampler.batches_per_step(train.workers)
     n_clips = models.clips_per_step(experiment) // train.workers // batches  # only one batch of a step is in memory

@@ -1,7 +1,7 @@
-"""What one training worker does: open the data, build the model, run the epochs.
+"""Run one training worker: open the data, build the model, train the epochs.
 
-The same code runs inside Ray Train's workers and inside a Tune trial of one worker; nothing here knows Ray. What it
-writes and how it goes on: `orchestration.training.checkpointing`.
+The same code runs inside Ray Train's workers and inside a Tune trial of one worker, and does not depend on Ray. Writing
+and resuming are in `orchestration.training.checkpointing`.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ def run_epochs(
     wrap: Callable[[Model], nn.Module] = lambda model: model,
     on_epoch: Callable[[dict[str, Any]], bool | None] | None = None,
 ) -> dict[str, Any]:
-    """Train from the last checkpoint, or from the beginning, to the last epoch; returns the best epoch's metrics.
+    """Train from the last checkpoint, or from the start, to the last epoch; return the best epoch's metrics.
 
     Args:
-        wrap: puts the model under data parallelism and on its device.
-        on_epoch: called with each epoch's metrics by every worker, once they are on disk; True ends here, and all
-            workers must say the same.
+        wrap: moves the model to its device and wraps it for data parallelism.
+        on_epoch: called with each epoch's metrics by every worker, once they are on disk; training ends if it returns
+            True, which must be the same in all workers.
     """
     keep_notices(run.runs)
     experiment, gather, device = run.experiment, gather or OneProcess(), torch.device(device)
@@ -95,10 +95,11 @@ def run_epochs(
             except NonFiniteLossError as error:
                 raise keeper.non_finite(error, position) from error
             began = time.perf_counter()
-            found = _validate(experiment, regime, model, val_clips, episodes, gather, device)
+            validation = _validate(experiment, regime, model, val_clips, episodes, gather, device)
             seconds = time.perf_counter() - began
             metrics = gather.mean({**metrics, "memory_gb": _peak_memory(device) / 1e9, "parameters": n_parameters})
-            position.finish(_row(position.epoch + 1, regime, metrics, found, experiment, trained.optimizer, seconds))
+            row = _row(position.epoch + 1, regime, metrics, validation, experiment, trained.optimizer, seconds)
+            position.finish(row)
             keeper.after_epoch(position)
             if on_epoch is not None and on_epoch(position.row):
                 break
@@ -106,11 +107,11 @@ def run_epochs(
 
 
 def _restored(keeper: Keeper, gather: Gather, device: torch.device) -> Position:
-    """Where all workers go on: from one and the same checkpoint, though a network file system may show it late.
+    """Restore all workers from the same checkpoint, though a network file system may show it late to some.
 
-    Raises StorageError where they see different ones.
+    Raises StorageError if they see different checkpoints.
     """
-    gather.numbers([])  # until rank 0 has the right to write: what another process wrote before that counts
+    gather.numbers([])  # waits until rank 0 holds the lock, because another process may have written before
     for attempt in range(_N_LOOKS):
         position = keeper.restore(device)
         seen = gather.numbers([position.epoch, position.sums.steps])
@@ -136,7 +137,7 @@ def _batches(
     gather: Gather,
     device: torch.device,
 ) -> Iterator[Batch]:
-    """This worker's share of what is left of the epoch."""
+    """Return this worker's share of the remaining batches of the epoch."""
     train = experiment.train
     return sampled_batches(
         regime.sampler,
@@ -163,7 +164,7 @@ def _validate(
     gather: Gather,
     device: torch.device,
 ) -> Validation:
-    """The validation episodes by the weights and batch-norm statistics that a checkpoint keeps."""
+    """Evaluate the validation episodes with the weights and batch-norm statistics that a checkpoint keeps."""
     gather.share_buffers(model)
     return regime.validate(
         model,
@@ -184,21 +185,23 @@ def _row(
     epoch: int,
     regime: Regime,
     metrics: dict[str, float],
-    found: Validation,
+    validation: Validation,
     experiment: Experiment,
     optimizer: Optimizer,
     seconds: float,
 ) -> dict[str, Any]:
-    of_shot = dict(zip(experiment.train.val_shots, map(results.mean_and_ci95, found.accuracies), strict=True))
-    accuracy = sum(one.mean for one in of_shot.values()) / len(of_shot)
+    of_shot = dict(zip(experiment.train.val_shots, map(results.mean_and_ci95, validation.accuracies), strict=True))
+    accuracy = sum(accuracy_of_shot.mean for accuracy_of_shot in of_shot.values()) / len(of_shot)
     validated = {
         "val_accuracy": accuracy,
-        "val_ci95": results.mean_and_ci95(np.mean(found.accuracies, axis=0)).ci95,  # shots share classes and queries
+        # shots share classes and queries, so their mean is taken in each episode
+        "val_ci95": results.mean_and_ci95(np.mean(validation.accuracies, axis=0)).ci95,
     }
     if len(of_shot) > 1:
-        validated |= {f"val_accuracy_{shot}_shot": one.mean for shot, one in of_shot.items()}
-    if found.sigmas is not None and found.fused_accuracy is not None:
-        validated |= {FUSED_ACCURACY: found.fused_accuracy, **dict(zip(FUSED_SIGMAS, found.sigmas, strict=True))}
+        validated |= {f"val_accuracy_{shot}_shot": accuracy_of_shot.mean for shot, accuracy_of_shot in of_shot.items()}
+    if validation.sigmas is not None and validation.fused_accuracy is not None:
+        validated[FUSED_ACCURACY] = validation.fused_accuracy
+        validated |= dict(zip(FUSED_SIGMAS, validation.sigmas, strict=True))
     losses = {*regime.terms, "total"}
     terms = {f"loss_{name}" if name in losses else name: value for name, value in metrics.items()}
     lr = optimizer.param_groups[0]["lr"]
@@ -215,11 +218,11 @@ METRICS = (
     "memory_gb",
     "parameters",
 )
-"""What a study may optimise."""
+"""Metrics that a study may optimise."""
 
 
 def _peak_memory(device: torch.device) -> int:
-    """Bytes that this worker has taken at most: of the GPU's memory, or of the process where it has no GPU."""
+    """Return the largest number of bytes that this worker has used, on its GPU or, without one, in its process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
