@@ -33,8 +33,8 @@ def available_by_node() -> dict[str, dict[str, float]]:
 def out_of_memory_ends_one_trial() -> Iterator[None]:
     """Make Tune treat a trial as failed that Ray's memory monitor has killed.
 
-    Tune takes it for a bug and stops the whole study. Within the block it is the death of an actor like any other: retried, then recorded. Closed upstream when the test
-    of a trial that takes too much memory passes without this.
+    Tune takes it for a bug and stops the whole study. Within the block it is the death of an actor like any other:
+    retried, then recorded. Closed upstream when the test of a trial that takes too much memory passes without this.
     """
     original = RayActorManager._actor_task_failed
 
