@@ -1,4 +1,4 @@
-"""From the scores of a cell's episodes to what is kept of them: answers, figures and intervals."""
+"""Turn the scores of a cell's episodes into answers, figures and intervals."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from hcl.clips.episode_files import EpisodeList
 
 
 def outcomes_of(scores: np.ndarray, asked: EpisodeList, class_names: Sequence[str]) -> results.Outcomes:
-    """Each query's best class; of equal ones the first.
+    """Return each query's best class; the first of equal ones.
 
     Args:
         scores: (episode, query, way), the queries class by class.
-        class_names: of the partition, in the order of `asked.episodes.classes`.
+        class_names: class names of the partition, which `asked.episodes.classes` index.
     """
     episodes = asked.episodes
     answers = scores.argmax(axis=-1).reshape(episodes.query.shape).astype(np.uint8)
@@ -28,7 +28,7 @@ def outcomes_of(scores: np.ndarray, asked: EpisodeList, class_names: Sequence[st
 
 
 def figures_of(outcomes: results.Outcomes) -> dict[str, Any]:
-    """The accuracy and its intervals, as an evaluation record has them."""
+    """Return the accuracy and its intervals, as fields of an evaluation record."""
     each, questions = outcomes.accuracies, outcomes.questions
     accuracy, ci95 = results.mean_and_ci95(each)
     classes = results.over_classes(each, questions.classes)
@@ -43,6 +43,6 @@ def figures_of(outcomes: results.Outcomes) -> dict[str, Any]:
 
 
 def write(folder: Path, record: results.EvaluationRecord, outcomes: results.Outcomes) -> None:
-    """A record and the answers behind it. The answers go first: a record that is found has them."""
+    """Write a record and its answers. The answers are written first, so that every record has them."""
     results.write_outcomes(results.evaluation_file(folder, record), outcomes)
     results.write_evaluation(folder, record)

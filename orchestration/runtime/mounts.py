@@ -116,7 +116,7 @@ def mount_everywhere() -> None:
         if answer.error is not None:
             problem = answer.error.problem if isinstance(answer.error, HCLError) else answer.problem
             raise StorageError(
-                f"cannot mount the buckets of this command:  {problem}", where=answer.node, remedy=INSTALL
+                f"cannot mount the buckets of this command: {problem}", where=answer.node, remedy=INSTALL
             )
 
 
