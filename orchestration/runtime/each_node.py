@@ -15,7 +15,7 @@ class Answer(NamedTuple):
     """Hold a node's answer, or the error of asking it."""
 
     node: str
-    said: Any = None
+    reply: Any = None
     error: Exception | None = None
 
     @property
