@@ -1,4 +1,4 @@
-"""A search space and its points as they are typed."""
+"""Parse a search space and its points from options."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from search_spaces import Space, load_space
 
 
 def space_of(name: str, settings: list[str] | None) -> Space:
-    """The space, with what --set gives fixed."""
+    """Return the space, with the values of --set fixed."""
     resolved = resolve(None, settings or [])
     values = {
         path: value
@@ -23,7 +23,7 @@ def space_of(name: str, settings: list[str] | None) -> Space:
 
 
 def point_of(text: str) -> dict[str, Any]:
-    """`loss.sigma_ce=0.5,loss.sigma_spatial=1` as values by path."""
+    """Parse `loss.sigma_ce=0.5,loss.sigma_spatial=1` into values by path. Raises ConfigError."""
     content = parse_yaml("{" + text.replace("=", ": ") + "}", f"--point {text}") if "=" in text else None
     if not isinstance(content, dict):
         raise ConfigError(

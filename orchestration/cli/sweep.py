@@ -1,4 +1,4 @@
-"""`hcl sweep`."""
+"""Run studies: `hcl sweep`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from orchestration.console import out
 from orchestration.sweeps.choices import SamplerName, StopRule
 
 TRIALS = 20
-_SEARCH, _TRIAL, _AFTER = "What is searched", "How trials run", "What follows"
+_SEARCH, _TRIAL, _AFTER = "Search", "Trials", "After the study"
 
 
 def sweep(
@@ -48,28 +48,28 @@ def sweep(
         int | None,
         typer.Option(
             min=1,
-            help=f"Trials of the study, {TRIALS} unless given; it may grow. Of a population: its members.",
+            help=f"Trials of the study, default {TRIALS}; may be raised later. For a population: members.",
             show_default=False,
             rich_help_panel=_SEARCH,
         ),
     ] = None,
     add_trials: Annotated[
-        int, typer.Option(min=0, help="So many more, once those asked for are done.", rich_help_panel=_SEARCH)
+        int, typer.Option(min=0, help="Number of trials to add once all others are done.", rich_help_panel=_SEARCH)
     ] = 0,
     sampler: Annotated[
         SamplerName,
         typer.Option(
-            help="Who chooses the next trial; grid: every combination; population: see below.", rich_help_panel=_SEARCH
+            help="Method of choosing trials; grid: every combination; population: see below.", rich_help_panel=_SEARCH
         ),
     ] = "tpe",
     round_epochs: Annotated[
-        int, typer.Option(min=1, help="Of a population: epochs of a round.", rich_help_panel=_SEARCH)
+        int, typer.Option(min=1, help="For a population: epochs of a round.", rich_help_panel=_SEARCH)
     ] = 1,
     point: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PATH=VALUE,...",
-            help="Values to try before anything is sampled; repeatable. What it leaves out is sampled.",
+            help="Values to try before anything is sampled; repeatable. Others are sampled.",
             show_default=False,
             rich_help_panel=_SEARCH,
         ),
@@ -78,17 +78,17 @@ def sweep(
         Path | None,
         typer.Option(
             metavar="STUDY",
-            help="An earlier study whose trials the sampler knows.",
+            help="An earlier study whose trials inform the sampler.",
             show_default=False,
             rich_help_panel=_SEARCH,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the sampler.", rich_help_panel=_SEARCH)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the sampler.", rich_help_panel=_SEARCH)] = 0,
     paired: Annotated[
         bool,
         typer.Option(
             "--paired/--independent",
-            help="All trials see the same seed and batches, or each has a seed of its own.",
+            help="All trials have the same seed and batches, or each has its own seed.",
             rich_help_panel=_SEARCH,
         ),
     ] = True,
@@ -97,50 +97,52 @@ def sweep(
         typer.Option(
             envvar="HCL_STORAGE",
             metavar="URL_OR_FILE",
-            help="Where Optuna keeps the study: a database, or a journal file; default: optuna.journal in its folder. "
-            "Give a password by the environment only.",
+            help="Place of Optuna's study: a database or a journal file; default: optuna.journal in its folder. "
+            "Set a URL with a password only by the environment.",
             show_default=False,
             rich_help_panel=_SEARCH,
         ),
     ] = None,
     stop: Annotated[
-        StopRule, typer.Option(help="Who stops trials that fall behind; median: of the others.", rich_help_panel=_TRIAL)
+        StopRule, typer.Option(help="Rule that stops trials that fall behind.", rich_help_panel=_TRIAL)
     ] = "asha",
     workers: Workers = None,
     concurrency: Annotated[
         int | None,
-        typer.Option(min=1, help="Trials at once, at most; default: as many as find room.", rich_help_panel=_TRIAL),
+        typer.Option(min=1, help="Largest number of trials at once; default: as many as fit.", rich_help_panel=_TRIAL),
     ] = None,
     gpu_share: Annotated[
-        float, typer.Option(min=0.01, max=1.0, help="Of a GPU, for a trial of one worker.", rich_help_panel=_TRIAL)
+        float, typer.Option(min=0.01, max=1.0, help="Share of a GPU for a trial of one worker.", rich_help_panel=_TRIAL)
     ] = 1.0,
     retries: Annotated[
-        int, typer.Option(min=0, help="Of a trial whose process or node has died.", rich_help_panel=_TRIAL)
+        int, typer.Option(min=0, help="Retries of a trial whose process or node has died.", rich_help_panel=_TRIAL)
     ] = 1,
     retry_failed: Annotated[
         bool,
         typer.Option(
             "--retry-failed",
-            help="Run trials that have failed again, with their values, from their checkpoints.",
+            help="Run failed trials again, with their values, from their checkpoints.",
             rich_help_panel=_TRIAL,
         ),
     ] = False,
     trial_timeout: Annotated[
         float | None,
         typer.Option(
-            min=1, help="Seconds that a trial may run; then it has failed.", show_default=False, rich_help_panel=_TRIAL
+            min=1, help="Seconds that a trial may run before it fails.", show_default=False, rich_help_panel=_TRIAL
         ),
     ] = None,
     fuse: Annotated[
         int,
         typer.Option(
-            min=0, help="Fusions to try on each whole trial's val score table; 0: none.", rich_help_panel=_AFTER
+            min=0, help="Fusions to try on each complete trial's val score table; 0: none.", rich_help_panel=_AFTER
         ),
     ] = 0,
     confirm: Annotated[
-        int, typer.Option(min=0, help="So many of the best trials are trained again.", rich_help_panel=_AFTER)
+        int, typer.Option(min=0, help="Number of best trials to train again.", rich_help_panel=_AFTER)
     ] = 0,
-    seeds: Annotated[int, typer.Option(min=2, help="New seeds for each of them.", rich_help_panel=_AFTER)] = 3,
+    seeds: Annotated[
+        int, typer.Option(min=2, help="Number of new seeds for each of them.", rich_help_panel=_AFTER)
+    ] = 3,
     then_train: Annotated[
         bool, typer.Option("--then-train", help="Train the best settings as a run STUDY-best.", rich_help_panel=_AFTER)
     ] = False,
@@ -154,28 +156,29 @@ def sweep(
     address: Address = None,
     dry_run: DryRun = False,
     status: Annotated[
-        bool, typer.Option("--status", help="Say how far a study is, named by EXPERIMENT or its folder, and stop.")
+        bool,
+        typer.Option("--status", help="Show the progress of a study, given by EXPERIMENT or its folder, and stop."),
     ] = False,
 ) -> None:
-    """Search settings by Ray Tune with Optuna.
+    """Search settings with Ray Tune and Optuna.
 
-    Repeated, the command goes on: trials that are done stay done, those that were running go on from their
-    checkpoints, and the sampler knows what it knew. Values that break a constraint of the space or contradict each
-    other are drawn again and never run. A trial that fails is recorded with its error's last line and the file that
-    has all of it, and the study goes on; --retry-failed runs such trials again. A full disk, a node that does not see a
-    folder or a database that does not answer is no trial's failure: the study stops, and the command repeated runs what
-    is left. A study in a --storage of several people belongs to the runs folder that began it. From another terminal:
-    hcl sweep --status STUDY.
+    A repeated command resumes the study: finished trials are kept, running ones resume from their checkpoints, and the
+    sampler keeps its history. Values that break a constraint of the space or contradict each other are drawn again and
+    never run. A failed trial is recorded with the last line of its error and the file with the full traceback, and the
+    study continues; --retry-failed runs such trials again. A full disk, a node that does not see a folder or a database
+    that does not answer is no trial's failure: the study stops, and the repeated command runs the remaining trials. A
+    study in a --storage of several people belongs to the runs folder that started it. From another terminal: hcl sweep
+    --status STUDY.
 
-    --sampler population trains all members beside each other, in rounds of --round-epochs: after each, the worst
-    quarter go on from checkpoints of the best quarter, with weights near theirs (population-based training).
+    --sampler population trains all members side by side, in rounds of --round-epochs. After each round the worst
+    quarter continues from checkpoints of the best quarter, with weights near theirs (population-based training).
 
-    Two stages. --space two_stage searches the weights of the loss and judges each trial at its best fusion of the
+    Two stages: --space two_stage searches the weights of the loss and judges each trial at its best fusion of the
     levels, which validation finds without training (train.val_fusions). --fuse 1000 does so after the study, on the
-    score table of each whole trial. Both values are told beside each other.
+    score table of each complete trial. Both values are shown side by side.
 
-    A study's best value is the luckiest of many: --confirm 3 --seeds 5 trains the best three again, with the same five
-    new seeds each, and says which of them are told apart.
+    The best value of a study is partly luck. --confirm 3 --seeds 5 trains the best three trials again, with the same
+    five new seeds each, and reports which differ significantly.
     """
     if status:
         from orchestration.sweeps.view import show_status
@@ -191,13 +194,13 @@ def sweep(
     from orchestration.sweeps.view import StudyTable, show_candidates, show_end, show_fused
 
     chosen = experiment_of(experiment, settings, workers, cache_dir)
-    asked = trials or (None if restart else n_trials_of(runs / chosen.name)) or TRIALS
+    n_trials = trials or (None if restart else n_trials_of(runs / chosen.name)) or TRIALS
     study = Study(
         chosen,
         space_of(space, settings),
         data.absolute(),
         runs.absolute(),
-        asked,
+        n_trials,
         seed,
         sampler,
         stop,
@@ -235,7 +238,7 @@ def sweep(
         fused = fuse_trials(study, ended, n_trials=fuse, address=address)
         show_fused(fused)
         winner = fused[0].trial
-        fusions = {one.trial: one.settings for one in fused}
+        fusions = {trial.trial: trial.settings for trial in fused}
     if confirm:
         candidates = confirm_trials(
             study, ended, n_best=confirm, n_seeds=seeds, retry_failed=retry_failed, address=address
