@@ -70,7 +70,8 @@ def best_of(accuracies: Mapping[str, Floats], classes: Ints) -> tuple[str | None
 def compare_records(a: Mapping[Any, Any], b: Mapping[Any, Any]) -> tuple[float, float, str] | None:
     """Return the difference a - b of two records' accuracies, its p-value, and the kind of test.
 
-    The test is over classes or, if there are too few, over episodes. The result is None if they have no answers, or answered other episodes.
+    The test is over classes or, if there are too few, over episodes. The result is None if they have no answers, or
+    answered other episodes.
     """
     if a["episodes_digest"] != b["episodes_digest"]:
         return None

@@ -1,7 +1,7 @@
 """Show published figures beside ours, with a row of published.csv for each method, data set, way and shot.
 
-The figures on test classes are copied from the sources below. They were not measured here, and are not tested against ours, because the
-episodes, the frames and, where a mark says so, the protocol differ.
+The figures on test classes are copied from the sources below. They were not measured here, and are not tested against
+ours, because the episodes, the frames and, where a mark says so, the protocol differ.
 """
 
 from __future__ import annotations
