@@ -65,7 +65,7 @@ def test_a_dry_run_says_what_would_run_and_leaves_nothing(
     assert code == 0
     assert "train: 20 clips of 4 classes" in out and "val: 15 clips of 3 classes" in out
     assert "4 steps, 32 clips" in out and "nothing was started" in out
-    assert re.search(r"weights.+0\.04", out) and re.search(r"most at once \(dry run\).+0\.\d\d", out)
+    assert re.search(r"weights.+0\.04", out) and re.search(r"peak \(dry run\).+0\.\d\d", out)
     code, out, _ = hcl("sweep", experiment_file, "--data", data_root, "--trials", "7", "--dry-run")
     assert code == 0 and "7 trials of 2 epochs over space sigma" in out
     assert list(tmp_path.iterdir()) == [experiment_file]
@@ -118,7 +118,7 @@ def test_an_interrupt_ends_with_what_to_do_next(
     monkeypatch.setattr("orchestration.training.train.train", interrupted)
     code, _, err = hcl("train", experiment_file)
     assert code == 130
-    assert "repeat the command to go on" in err
+    assert "repeat the command to resume" in err
 
 
 def test_a_bug_ends_in_a_traceback(hcl: Command, experiment_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

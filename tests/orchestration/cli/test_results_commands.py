@@ -52,7 +52,7 @@ def test_lists_of_each_kind(hcl: Command, runs: Path) -> None:
     [
         (("list", "--sort", "speed"), "one of run, data set, regime"),
         (("list", "--dataset", "ucf101"), "there are: toy"),
-        (("list", "studies", "--dataset", "toy"), "not told apart by data set"),
+        (("list", "studies", "--dataset", "toy"), "have no column for the data set"),
         (("show", "nobody"), "no such folder"),
         (("show", "."), "is not a run"),
         (("export", "runs/all/experiment.yaml"), "is a file"),
@@ -109,7 +109,7 @@ def test_a_run_of_another_version_is_shown(hcl: Command, runs: Path) -> None:
     settings = runs / "all" / "experiment.yaml"
     settings.write_text(settings.read_text() + "gone: 5\n")
     code, out, _ = hcl("results", "show", "all")
-    assert code == 0 and "no such setting now" in out
+    assert code == 0 and "no such setting any more" in out
 
 
 def test_export_writes_frames_and_tables(hcl: Command, runs: Path, tmp_path: Path) -> None:

@@ -213,7 +213,7 @@ def test_checkpoints_that_are_damaged_or_gone(place: Path, hcl: Command, trained
 @pytest.mark.parametrize(
     ("options", "code", "texts"),
     [
-        ("--set model.d_model=32", 2, ("would evaluate another model than the one that was trained",)),
+        ("--set model.d_model=32", 2, ("would evaluate another model than the trained one",)),
         ("--set evaluation.shots=[1,4]", 1, ("class 'hen' has 5 clips, an episode needs 6", "fewer shots")),
         ("--dataset tyo", 1, ("splits/tyo/test_class.txt", "name of the dataset")),
         ("--dataset ../toy", 1, ("'../toy' cannot be a folder",)),

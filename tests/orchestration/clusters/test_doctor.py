@@ -86,5 +86,5 @@ def test_this_machine(hcl: Command, local_ray: ModuleType, data_root: Path, tmp_
         assert text in out
     assert list((tmp_path / "runs").iterdir()) == []
     code, out, _ = hcl("doctor", "--data", tmp_path / "nowhere", "--runs", tmp_path / "absent")
-    assert code == 1 and "is not seen" in out and "No such file or directory" in out
-    assert "wrong: 3, each with its remedy" in out
+    assert code == 1 and "is not visible" in out and "No such file or directory" in out
+    assert "3 findings are wrong, each with its remedy" in out

@@ -34,7 +34,7 @@ def test_a_whole_command_is_run_by_the_packed_or_by_the_installed_program() -> N
         ("", "no command is given"),
         ("submit -- sweep demo", "hcl submit is no job"),
         ("jobs list", "hcl jobs is no job"),
-        ("data", "needs a command of its own"),
+        ("data", "needs a subcommand"),
         ("sweep demo --runs /r", "--data: 'data' would lie in the job's temporary folder"),
         ("sweep demo --data /d", "--runs: 'runs' would lie"),
         ("sweep demo --data /d --runs /r --storage my.journal", "--storage: 'my.journal' would lie in the job's"),

@@ -172,8 +172,8 @@ def test_a_query_is_drawn_with_its_class_and_a_rival(
     [
         ("hen/nobody", [], "is no video of toy test"),
         ("hen/hen_1", ["hen/hen_1", "jay/jay_2"], "is the query itself"),
-        ("hen/hen_1", ["jay/jay_2"], "make no episode"),
-        ("hen/hen_1", ["hen/hen_0", "jay/jay_2", "jay/jay_3"], "make no episode"),
+        ("hen/hen_1", ["jay/jay_2"], "form no episode"),
+        ("hen/hen_1", ["hen/hen_0", "jay/jay_2", "jay/jay_3"], "form no episode"),
     ],
 )
 def test_what_cannot_be_explained_is_told(

@@ -87,9 +87,9 @@ def test_examples_of_an_old_evaluation_are_not_explained(folder: Path, data_root
     partition = read_partition(data_root, "toy", "test")
     assert asked_examples(folder, partition, "hcl", 1)
     assert hcl("explain", folder, "--examples", "1", "--data", data_root).code == 0
-    assert "Drawn with weights" not in _page(hcl, folder)
+    assert "drawn with weights" not in _page(hcl, folder)
     train_again(folder)
-    assert "Drawn with weights that the run no longer has" in _page(hcl, folder)
+    assert "drawn with weights that the run no longer has" in _page(hcl, folder)
     with pytest.raises(ConfigError, match="with weights that it no longer has"):
         asked_examples(folder, partition, "hcl", 1)
 
@@ -151,8 +151,8 @@ def test_a_run_that_is_still_trained_is_evaluated_with_a_note(unfinished: Path, 
     evaluation = ("evaluate", unfinished, "--data", data_root, "--runs", unfinished.parent)
     code, _, err = hcl(*evaluation)
     epoch = load_checkpoint(unfinished / BEST)["epoch"]
-    told = f"2 of 9 epochs are done, and the weights of epoch {epoch} are taken"
-    assert code == 0 and told in err and "has not been trained to its end" in err
+    told = f"2 of 9 epochs are done, and the weights of epoch {epoch} are used"
+    assert code == 0 and told in err and "has not been fully trained" in err
     [file] = (unfinished / "evaluation").glob("*.json")
     record = results.read_evaluation(file)
     assert (record.checkpoint_epoch, record.epochs_done) == (epoch, 2)
@@ -183,5 +183,5 @@ def test_weights_that_change_while_they_are_evaluated_are_refused(made: Run, fol
     [question] = questions_of([Target(folder, made.experiment)], data_root)
     assert question.cell.checkpoint_digest
     train_again(folder)
-    with pytest.raises(CheckpointError, match="has changed since the evaluation began"):
+    with pytest.raises(CheckpointError, match="has changed since the evaluation started"):
         Scorer(folder.parent).encode(question.cell, (0, 1))

@@ -43,7 +43,7 @@ def test_a_page_replaces_what_a_page_has_made_and_nothing_else(tmp_path: Path, n
     to = tmp_path / "site"
     to.mkdir()
     (to / name).write_text("<html>mine</html>")
-    with pytest.raises(ConfigError, match=f"holds {name}, which `hcl report` has not made"):
+    with pytest.raises(ConfigError, match=f"holds {name}, which `hcl report` did not make"):
         make_report([tmp_path / "run"], to)
     assert [path.name for path in to.iterdir()] == [name] and (to / name).read_text() == "<html>mine</html>"
     (to / name).unlink()

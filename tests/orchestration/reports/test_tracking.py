@@ -120,7 +120,7 @@ def test_a_server_that_cannot_be_used_is_told_in_one_line(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     code, _, err = hcl("results", "track", "--to", uri)
-    assert code == 1 and "cannot be tracked to" in err and "Traceback" not in err
+    assert code == 1 and "cannot be used for tracking" in err and "Traceback" not in err
 
 
 def test_without_mlflow_the_remedy_is_named(hcl: Command, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,4 +128,4 @@ def test_without_mlflow_the_remedy_is_named(hcl: Command, runs: Path, monkeypatc
     code, _, err = hcl("results", "track", "--to", "sqlite:///x.db")
     assert code == 2 and "pip install 'hcl-orchestrator[mlflow]'" in err
     code, _, err = hcl("results", "track")
-    assert code == 2 and "name an MLflow server" in err
+    assert code == 2 and "give an MLflow server" in err

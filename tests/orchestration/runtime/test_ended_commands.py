@@ -141,7 +141,7 @@ def test_a_signal_ends_a_command_its_ray_and_its_workers(
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 128 + number, err
-    assert err.splitlines()[-1] == "stopped; repeat the command to go on where it was"
+    assert err.splitlines()[-1] == "stopped; repeat the command to resume"
     assert "Traceback" not in err and "SIGTERM received" not in err
     deadline = time.monotonic() + 20
     while any(Path(f"/proc/{pid}").exists() for pid in below) and time.monotonic() < deadline:

@@ -97,7 +97,7 @@ def test_a_place_that_cannot_be_used_is_named_with_what_to_do_about_it(
     monkeypatch.setenv("RAY_TMPDIR", str(base / "file" / "x"))
     with pytest.raises(ClusterError, match=r"RAY_TMPDIR=.*file/x: .*Not a directory") as raised, private_folder():
         pass
-    assert "set RAY_TMPDIR to a folder of yours" in str(raised.value.remedy)
+    assert "set RAY_TMPDIR to a folder of your own" in str(raised.value.remedy)
     monkeypatch.delenv("RAY_TMPDIR")
     monkeypatch.setenv("TMPDIR", str(base / "file" / "x"))
     with private_folder() as folder:  # as Python's own temporary files

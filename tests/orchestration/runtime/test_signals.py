@@ -42,7 +42,7 @@ def test_a_signal_ends_a_command_with_its_status_and_how_to_go_on(
     monkeypatch.setattr("hcl.frames.checking.check_dataset", interrupted)
     code, _, err = hcl("data", "check", "toy")
     assert code == 128 + number and undone == [number]
-    assert err == "stopped; repeat the command to go on where it was\n"
+    assert err == "stopped; repeat the command to resume\n"
     assert signal.getsignal(number) is before
 
 
@@ -125,5 +125,5 @@ def test_ctrl_c_of_a_job_that_is_followed_says_how_to_reach_it_in_one_line(
     monkeypatch.setattr(submit.notes, "_width", 40)
     code, _, err = hcl("submit", "--installed", "--name", job, "--", "config", "list")
     assert code == 130
-    assert err == f"job {job} goes on: hcl jobs logs {job} --follow, or hcl jobs stop {job}\n"
+    assert err == f"job {job} keeps running: hcl jobs logs {job} --follow, or hcl jobs stop {job}\n"
     assert given["environment"]["RAY_JOB_STOP_WAIT_TIME_S"] == "30"

@@ -77,7 +77,7 @@ def test_a_path_does_not_leave_its_bucket(hcl: Command) -> None:
 
 def test_without_s3fs_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestration.storage.buckets.shutil.which", lambda _: None)
-    with pytest.raises(ConfigError, match="mounted by s3fs, which is not installed") as caught:
+    with pytest.raises(ConfigError, match="needs s3fs, which is not installed") as caught:
         mounted("s3://bucket/runs", "--runs")
     assert "apt-get install s3fs" in str(caught.value)
 
@@ -156,7 +156,7 @@ def test_a_mount_whose_process_was_killed_is_made_anew_also_in_a_worker(server: 
 def test_a_folder_of_mounts_that_others_may_enter_is_refused(server: str, tmp_path: Path) -> None:
     upload(server, "mine", {})
     (tmp_path / "mounts").mkdir(mode=0o755)
-    with pytest.raises(StorageError, match="not a folder of yours alone"):
+    with pytest.raises(StorageError, match="is not a folder that only you can access"):
         mounted("s3://mine/", "--runs")
 
 

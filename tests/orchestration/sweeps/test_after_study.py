@@ -62,7 +62,7 @@ def test_a_lucky_trial_is_no_winner(confirmed: Any, capsys: pytest.CaptureFixtur
     assert second.behind == pytest.approx(paired_over_seeds([0.1, 0.01, 0.19])) and not second.is_told_apart
     assert third.behind.mean == pytest.approx(0.61 / 3) and third.is_told_apart
     show_candidates([first, second, third])
-    assert "not told apart from trial-0002: trial-0001" in capsys.readouterr().out
+    assert "no significant difference to trial-0002: trial-0001" in capsys.readouterr().out
 
 
 def test_what_was_trained_is_not_trained_again(confirmed: Any) -> None:
@@ -109,5 +109,5 @@ def test_each_whole_trial_is_judged_at_its_best_fusion(
     assert (found[0].trained, found[0].published, found[0].fused) == (0.5, 0.5, 0.95)
     show_fused(found)
     assert "sigma_spatial 2" in capsys.readouterr().out
-    with pytest.raises(HCLError, match="no trial came to its end"):
+    with pytest.raises(HCLError, match="no trial is complete"):
         fuse_trials(study, [TRIALS[3]], n_trials=50)

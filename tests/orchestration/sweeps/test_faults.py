@@ -194,11 +194,11 @@ def test_a_storage_that_fails_is_no_trials_failure(
 ) -> None:
     """Tune takes whatever a callback raises for the failure of the trial at hand."""
     with monkeypatch.context() as busy:
-        busy.setattr(watched.ledger, where, raises(StorageError("the database has been busy or away for 60 s")))
+        busy.setattr(watched.ledger, where, raises(StorageError("the database has been busy or unreachable for 60 s")))
         assert watched.search.suggest("2") is None or where != "ask"
         assert watched.stopping.on_trial_result(None, watched.trial(), DONE) == "CONTINUE"
         watched.recorder.on_trial_complete(0, [], watched.trial(DONE))
-    with pytest.raises(StorageError, match="busy or away"):
+    with pytest.raises(StorageError, match="busy or unreachable"):
         watched.step()
     assert watched.state() == "RUNNING"
 
@@ -309,7 +309,7 @@ def test_rounds_of_a_population_are_not_run_again(
 ) -> None:
     without_tune(monkeypatch)
     study = stub_study(data_root, tmp_path, 2, epochs=2, sampler="population")
-    with pytest.raises(ConfigError, match="has gone on from another's since"):
+    with pytest.raises(ConfigError, match="has continued from another member's checkpoint since"):
         sweep(study, retry_failed=True)
 
 

@@ -228,7 +228,7 @@ def test_a_database_keeps_a_study_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "kind", "message"),
     [
-        ("nosuch://user:secret@host/db", ConfigError, "is not the URL of a database"),
+        ("nosuch://user:secret@host/db", ConfigError, "is not the URL of a usable database"),
         ("sqlite:////no/such/folder/studies.db", StorageError, "the database cannot be used"),
         ("/proc/no/journal", StorageError, "cannot be written"),
     ],

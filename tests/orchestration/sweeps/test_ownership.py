@@ -238,7 +238,7 @@ def test_of_two_commands_that_begin_together_one_goes_on(data_root: Path, tmp_pa
             say()
             answers = hear()
             [refused] = {*answers} - {"holds"}
-            assert "holds" in answers and "is under way already, by " in refused, kind
+            assert "holds" in answers and "is already running, by " in refused, kind
             say()
             assert sorted(hear()) == ["", "done"], kind
             assert len(list(tmp_path.glob(f"{kind}/*/study/study.yaml"))) == 1
@@ -260,7 +260,7 @@ def test_a_claim_in_a_database_holds_while_it_beats_and_goes_with_the_block(tmp_
     first, second = open_storage(tmp_path, url), open_storage(tmp_path, url)
     with database_claim(first, "study", where="lab", beat_s=0.05, quiet_s=1.0):
         with (
-            pytest.raises(StorageError, match="study study is under way already, by process"),
+            pytest.raises(StorageError, match="study study is already running, by process"),
             database_claim(second, "study", where="lab", quiet_s=5.0),
         ):
             pass

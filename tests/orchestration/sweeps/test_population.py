@@ -172,7 +172,7 @@ RATE = {**SPACE, "parameters": {"optim.lr": {"type": "float", "low": 1e-5, "high
     ("n_members", "space", "changes", "message"),
     [
         (4, RATE, {}, "optim.lr: cannot change in the middle of a training"),
-        (1, SPACE, {}, "nobody to learn from"),
+        (1, SPACE, {}, "no other member to learn from"),
         (4, SPACE, {"train__epochs": 1}, "no member would ever change"),
         (4, {**SPACE, "trade_offs": [{"metric": "parameters", "mode": "min"}]}, {}, "ranked by one objective"),
     ],

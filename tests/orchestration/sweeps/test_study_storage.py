@@ -58,7 +58,7 @@ _OLD = "update alembic_version set version_num = 'v2.6.0.a'"
 @pytest.mark.parametrize(
     ("statements", "message", "remedy"),
     [
-        ([_OLD], "an older version of Optuna has made this database", "optuna storage upgrade --storage sqlite:///"),
+        ([_OLD], "an older version of Optuna created this database", "optuna storage upgrade --storage sqlite:///"),
         (["delete from alembic_version"], "an older version of Optuna", "optuna storage upgrade"),
         (
             ["update alembic_version set version_num = 'v9'"],
@@ -98,7 +98,7 @@ def test_a_database_that_others_have_made_is_refused_and_left_as_it_was(
         ("folder", True, "is a folder, not a database"),
         ("made.db", False, "is a database, not a journal"),
         ("no/such.db", True, "there is no folder"),
-        ("", True, "keeps nothing once the command has ended"),
+        ("", True, "is a database in memory"),
     ],
 )
 def test_what_is_no_storage_of_studies(made: Path, tmp_path: Path, name: str, as_url: bool, message: str) -> None:
@@ -139,7 +139,7 @@ def test_an_empty_file_is_a_storage_without_studies(tmp_path: Path, as_url: bool
     ],
 )
 def test_a_url_that_cannot_be_used_is_told_without_its_password(url: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is not the URL of a database that can be used here") as caught:
+    with pytest.raises(ConfigError, match="is not the URL of a usable database") as caught:
         open_storage(tmp_path, url)
     assert "hunter2" not in str(caught.value) and "hunter2" not in str(without_password(url))
     assert "DIALECT+DRIVER" in str(caught.value.remedy) and not list(tmp_path.iterdir())
@@ -303,7 +303,7 @@ def test_a_database_that_stays_busy_is_one_error_and_the_trial_is_still_to_be_ru
         lambda: in_database(tmp_path / "lab.db", "?timeout=0.01"),
     ):
         with pytest.raises(
-            StorageError, match="the database has been busy or away for .*: database is locked"
+            StorageError, match="the database has been busy or unreachable for .*: database is locked"
         ) as caught:
             ask()
         assert "goes on where it stopped" in str(caught.value.remedy)

@@ -149,7 +149,7 @@ def test_a_trial_of_several_workers(runs: Path, data_root: Path) -> None:
     rows = results.read_epochs(study.folder / "trials" / trial.trial)
     assert record.best_value == trial.value == max(row["val_accuracy"] for row in rows)
     told = (study.folder / "trials" / trial.trial / "log.txt").read_text()
-    assert told.count("begins") == 1 and "stops" not in told, "its first try has failed"
+    assert told.count("starts") == 1 and "stops" not in told, "its first try has failed"
 
 
 def test_a_trial_in_the_folder_of_another_begins_anew(data_root: Path, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_trials_that_fail_die_hang_or_freeze_do_not_stop_a_study(
     assert bug.error == "KeyError: 'a bug'" and "in troubled" in Path(bug.log or "").read_text()
     assert {one.error for one in (late, frozen, busy)} == {"ran for longer than 8 s"}
     assert all("in troubled" in Path(one.log or "").read_text() for one in (late, busy))
-    assert "was ended from outside" in Path(frozen.log or "").read_text()
+    assert "was killed from outside" in Path(frozen.log or "").read_text()
     assert (study.folder / ENDS).read_text().splitlines().count("trial-0002") == 1
     assert sorted(trial.trial for trial in told) == [trial.trial for trial in trials]
     assert record.best_value == max(trial.value for trial in trials if trial.value is not None)
@@ -270,7 +270,7 @@ def test_status_of_a_study_under_way(data_root: Path, tmp_path: Path, capsys: py
     said = capsys.readouterr().out
     assert "1 complete, 1 failed, 1 running of 4" in said
     assert "trial-0002 failed: it broke (error.log)" in said
-    assert "best trial-0001 50.0%; nobody runs it; to go on: hcl sweep tiny" in said
+    assert "best trial-0001 50.0%; not running; to resume: hcl sweep tiny" in said
 
 
 def test_values_that_contradict_each_other_are_never_run(data_root: Path, tmp_path: Path) -> None:
@@ -332,12 +332,12 @@ def test_a_study_never_chooses_on_test_classes(data_root: Path, tmp_path: Path) 
         (
             {"train__val_shot": {"type": "int", "low": 1, "high": 9}},
             ConfigError,
-            "would give each trial other questions",
+            "would give each trial other episodes",
         ),
         (
             {"evaluation__way": {"type": "int", "low": 2, "high": 3}},
             ConfigError,
-            "would give each trial other questions",
+            "would give each trial other episodes",
         ),
         ({"loss__sigma_ce": FLOAT, "objective": "accuracy"}, ConfigError, "trials do not report 'accuracy'"),
         ({"loss__sigma_ce": FLOAT, "objective": "val_fused_accuracy"}, ConfigError, "where no fusion is tried"),
@@ -380,7 +380,7 @@ def test_a_study_does_not_go_on_once_its_data_have_changed(tmp_path: Path, monke
     lists.write_text(lists.read_text().replace("eel/eel_4\n", ""))
     (data / "images" / "toy" / "bee" / "bee_1" / "0.jpg").write_bytes(b"another")
     with pytest.raises(
-        ConfigError, match="study: was begun with other data in val, frames.train, frames.val\n"
+        ConfigError, match="study: was started with other data in val, frames.train, frames.val\n"
     ) as caught:
         sweep(replace(study, n_trials=6))
     assert "--restart" in caught.value.remedy
@@ -416,7 +416,7 @@ def test_no_trial_waits_for_workers_that_there_can_never_be(
     study = study_of(
         data_root, tmp_path, space_of(loss__sigma_ce=FLOAT), 4, train__workers=8, train__classes_per_batch=8
     )
-    with pytest.raises(HCLError, match="a trial needs 8 workers of 1 CPUs, and 4 find room") as caught:
+    with pytest.raises(HCLError, match="a trial needs 8 workers of 1 CPUs, and 4 fit on the nodes that train") as caught:
         room_for(study)
     assert caught.value.where == "train.workers"
     assert os.getpid() and caught.value.exit_code == 1

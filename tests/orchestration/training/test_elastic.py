@@ -218,7 +218,7 @@ def test_workers_whose_checkpoints_are_not_seen_here_are_told(
     local_ray: ModuleType, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_train, "_trainer", lambda *_: SimpleNamespace(fit=lambda: None))
-    with pytest.raises(StorageError, match="left no checkpoint that is seen here"):
+    with pytest.raises(StorageError, match="but their checkpoint is not visible here"):
         ray_train.fit(Run(tiny_experiment(), data_root, tmp_path, tmp_path / "tiny"))
 
 

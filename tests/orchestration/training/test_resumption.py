@@ -145,12 +145,12 @@ def test_a_run_goes_on_from_the_checkpoint_before_one_that_cannot_be_read(
     assert_whole(run, best=3)
     problem = "no such file" if fault == "deleted" else "cannot be read: it is damaged"
     for text in (caplog.text, (run.folder / LOG).read_text()):
-        assert f"{LAST}: {problem}" in text and f"training goes on from {PREVIOUS}, after epoch 2" in text
+        assert f"{LAST}: {problem}" in text and f"training resumes from {PREVIOUS}, after epoch 2" in text
     assert (run.folder / DAMAGED).exists() == (fault != "deleted")
     with notes.capture() as captured:
         tell_notices(run.runs)
         tell_notices(run.runs)
-    assert captured.get().count("training goes on from") == 1, "the command that watches tells it once"
+    assert captured.get().count("training resumes from") == 1, "the command that watches tells it once"
 
 
 @pytest.mark.parametrize(
@@ -334,6 +334,6 @@ def test_a_trial_with_a_damaged_checkpoint_goes_on_or_begins_again(
     seen: list[list[int]] = []
     _run_trial(config, study, lambda run, report: seen.append(trained_to(run, EPOCHS)))
     assert seen == [[3, 4] if has_previous else [1, 2, 3, 4]]
-    assert ("goes on from" if has_previous else "the trial begins again") in caplog.text
+    assert ("goes on from" if has_previous else "the trial starts over") in caplog.text
     assert epoch_of(folder / BEST) == 3
     assert [row["epoch"] for row in results.read_epochs(folder)] == [1, 2, 3, 4]

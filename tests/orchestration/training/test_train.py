@@ -165,7 +165,7 @@ def test_a_run_whose_batch_norm_sees_the_number_of_workers_goes_on_with_that_num
 def test_a_checkpoint_of_unknown_settings_is_not_gone_on_from(data_root: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny" / "checkpoints").mkdir(parents=True)
     (tmp_path / "tiny" / LAST).touch()
-    with pytest.raises(ConfigError, match="holds a checkpoint, and no experiment.yaml that says of what"):
+    with pytest.raises(ConfigError, match="holds a checkpoint, but no experiment.yaml that describes it"):
         prepare(tiny_experiment(), data_root=data_root, runs=tmp_path)
 
 

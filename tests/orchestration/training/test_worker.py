@@ -149,7 +149,7 @@ def test_a_run_without_checkpoints_inside_epochs_goes_on_with_the_epoch(
     here = f"process {os.getpid()} on {platform.node()}, "
     told = [line.partition(" ")[2] for line in (run.folder / LOG).read_text().splitlines()]
     assert [line.partition(":")[0] for line in told] == [
-        "begins", "epoch 1", "stops", "goes on after epoch 1", "epoch 2", "epoch 3",
+        "starts", "epoch 1", "stops", "resumes after epoch 1", "epoch 2", "epoch 3",
     ]  # fmt: skip
     assert here in told[0] and here in told[3] and told[2] == "stops: Killed"
 

@@ -123,6 +123,6 @@ def test_a_study_of_two_objectives_has_a_front(tmp_path, sweep):
     front = by_title["Pareto front"]
     assert front.notes == ["accuracy: more is better.", "seconds: less is better."]
     assert str(front.panels[0].svg()).count('class="mark c1') == 2
-    assert "first is a with 75%" in by_title["What mattered"].panels[0].description
+    assert "first is a with 75%" in by_title["Importance of parameters"].panels[0].description
     assert [panel.title for panel in by_title["val.accuracy against each parameter"].panels] == ["a", "b"]
     assert sweep_charts.tips(found.trials)[1] == "t1: val.accuracy 0.6\naccuracy 0.6\nseconds 30\na 1\nb 1"

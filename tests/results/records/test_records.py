@@ -86,7 +86,7 @@ def test_wrong_content_is_named(tmp_path, evaluation, change, said):
 def test_a_record_whose_figures_are_not_those_that_were_written_is_named(tmp_path, evaluation):
     path = write_evaluation(tmp_path, evaluation(accuracy=0.319))
     path.write_text(path.read_text().replace("0.319", "0.219"))
-    with pytest.raises(RecordError, match="is damaged: its checksum is that of other content") as caught:
+    with pytest.raises(RecordError, match="is damaged: its checksum does not match its content") as caught:
         read_evaluation(path)
     assert str(path) in str(caught.value) and "`crc32` is taken out" in caught.value.remedy
     payload = json.loads(path.read_text())

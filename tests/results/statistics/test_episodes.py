@@ -25,7 +25,7 @@ def test_one_episode_has_no_interval_and_equal_ones_have_width_0():
 
 @pytest.mark.parametrize("values", [[], [[0.1, 0.2]], [0.1, math.nan]])
 def test_what_is_not_a_list_of_accuracies_is_refused(values):
-    with pytest.raises(ValueError, match="one finite accuracy an episode"):
+    with pytest.raises(ValueError, match="one finite accuracy per episode"):
         mean_and_ci95(values)
 
 

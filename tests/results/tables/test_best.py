@@ -48,7 +48,7 @@ def test_the_best_by_chance_is_not_bold(kept):
         found = kept("one", made(0.7, seed=seed), method=method)
     table = accuracy_table(found)
     assert table.attrs["bold"] == [] and "**" not in to_markdown(table)
-    assert "Nothing is in bold" in table.attrs["caption"]
+    assert "No bold" in table.attrs["caption"]
 
 
 @pytest.mark.parametrize(("p_right", "n_bold"), [((0.9, 0.5), 1), ((0.7, 0.7), 0)])
