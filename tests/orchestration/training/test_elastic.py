@@ -128,7 +128,7 @@ def test_trials_are_counted_by_node(data_root: Path, tmp_path: Path, monkeypatch
     assert concurrency.room_for(replace(one, limits=replace(one.limits, gpu_share=0.6))) == 40
     have(monkeypatch, {"CPU": 16.0, "GPU": 8.0})
     many = study_of(data_root, tmp_path, space, 4, train__workers=4, train__cpus_per_worker=5, train__use_gpu=True)
-    with pytest.raises(ClusterError, match="a trial needs 4 workers of 5 CPUs and 1 GPUs, and 3 find room"):
+    with pytest.raises(ClusterError, match="a trial needs 4 workers of 5 CPUs and 1 GPUs, and 3 fit on the nodes that train"):
         concurrency.room_for(many)
 
 
