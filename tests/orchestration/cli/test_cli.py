@@ -1,4 +1,4 @@
-"""The command line as a user meets it: help, dry runs, exit statuses, and a study that was trained before."""
+"""Test the command line as users see it: help, dry runs, exit statuses, and a study that was trained before."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_setting_given_to_a_sweep_is_not_searched(hcl: Command, data_root: Pat
 
 @pytest.mark.ray
 def test_train_evaluate_and_report_a_run(hcl: Command, trained: Run, data_root: Path, tmp_path: Path) -> None:
-    """The run is finished, so that training says so at once; its cached grids are there."""
+    """The run is finished, so training returns at once; its cached grids exist."""
     shutil.copytree(trained.folder, tmp_path / "runs" / "tiny")
     shutil.copytree(trained.runs / "cache" / "grids", tmp_path / "runs" / "cache" / "grids")
     settings = tmp_path / "runs" / "tiny" / "experiment.yaml"

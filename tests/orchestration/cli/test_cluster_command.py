@@ -1,4 +1,4 @@
-"""`hcl cluster render KIND -- COMMAND`: commands that would lose or lack files where they run are refused."""
+"""Test that `hcl cluster render KIND -- COMMAND` refuses commands that would lose or lack files where they run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`hcl data list`, `check`, `splits make`, `embed` and `show`, as they are typed."""
+"""Test `hcl data list`, `check`, `splits make`, `embed` and `show` by their command lines."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_missing_videos_are_accepted_by_a_check_and_then_left_out_by_name(
 
 
 def test_copies_are_named_with_what_they_are_copies_of(hcl: Command, data: Path, experiment_file: Path) -> None:
-    """In train and test, and twice in test; without a check the same videos are used."""
+    """Copies lie in train and test, and twice in test; without a check the same videos are used."""
     images = data / "images" / "toy"
     for copy in ("ant/ant_1", "hen/hen_3"):
         shutil.rmtree(images / copy)

@@ -1,4 +1,4 @@
-"""`hcl results ...` on records that were made up: lists, one run, exports, and wrong use in one line."""
+"""Test `hcl results ...` on artificial records: lists, one run, exports, and one-line messages for wrong use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.results.conftest import made
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """Two runs that differ in one term of the loss, with answers; a study; a damaged record."""
+    """Write two runs with answers that differ in one term of the loss, a study and a damaged record."""
     for run, sigma, p_right in (("all", 0.5, 0.8), ("no-spatial", 0.0, 0.5)):
         folder, outcomes = tmp_path / "runs" / run, made(p_right)
         record = results.EvaluationRecord(

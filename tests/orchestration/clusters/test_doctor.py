@@ -1,4 +1,4 @@
-"""The doctor's judgement of facts, and its table for one real machine."""
+"""Test the doctor's judgement of facts, and its table for this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A command as a job: what is refused before a cluster is asked, and what comes along."""
+"""Test commands as jobs: refusals before a cluster is contacted, and the files that are sent."""
 
 from __future__ import annotations
 

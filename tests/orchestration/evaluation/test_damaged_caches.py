@@ -1,4 +1,4 @@
-"""Caches that are not what was written: made again with a notice that names the file, and with the same figures."""
+"""Test damaged caches: they are made again with a notice that names the file, and give the same figures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.orchestration.inline import without_ray
 
 @pytest.fixture(scope="module")
 def made(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Cell, Path]:
-    """A cell whose grids, features and table are cached. Read only."""
+    """Return a read-only cell whose grids, features and table are cached."""
     runs = tmp_path_factory.mktemp("made")
     one = Cell("untrained", tiny_experiment(), data_root, read_partition(data_root, "toy", "test"))
     with pytest.MonkeyPatch.context() as patched:
@@ -38,7 +38,7 @@ def made(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Cel
 
 
 def flip(path: Path) -> Path:
-    """One bit of the first array's values."""
+    """Flip one bit of the first array's values."""
     content = bytearray(path.read_bytes())
     content[content.index(b"NUMPY") + 134] ^= 32
     path.write_bytes(content)
@@ -61,7 +61,7 @@ def of_table(cell: Cell, runs: Path) -> Path:
 
 
 def of_tile(cell: Cell, runs: Path) -> Path:
-    """As a command leaves them that was stopped before its table was whole."""
+    """Write tiles as a command leaves them that was stopped before its table was complete."""
     table = cell.table(runs)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(type(table), "assemble", lambda self: None)
@@ -94,7 +94,7 @@ def test_a_damaged_cache_is_made_again(
 
 
 def test_the_grids_of_a_run_travel_with_what_makes_them_again(made: tuple[Cell, Path], tmp_path: Path) -> None:
-    """A loader process reads them, however it was started."""
+    """A loader process can read them, however it was started."""
     cell, whole = made
     shutil.copytree(whole, tmp_path / "runs")
     job = cell.grid_job()

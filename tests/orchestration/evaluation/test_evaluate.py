@@ -1,4 +1,4 @@
-"""Score tables by actors against the same episodes scored one by one in this process."""
+"""Compare score tables of actors with the same episodes scored one by one in this process."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ METHODS = ("hcl", "untrained", "random", "prototype")  # other matchers: test_ma
 
 @pytest.fixture(autouse=True)
 def one_actor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each brings up torch in a process of its own; `records` has two."""
+    """Use one actor, because each loads torch in a process of its own; `records` has two."""
     monkeypatch.setattr(scoring, "n_workers_available", lambda *_, **__: 1)
     monkeypatch.setattr("orchestration.training.grids.n_workers_available", lambda *_, **__: 1)
 
 
 @pytest.fixture(scope="module")
 def run_folder(trained: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the trained run, because evaluation writes into it."""
+    """Return a copy of the trained run, because evaluation writes into it."""
     folder = tmp_path_factory.mktemp("evaluated") / "tiny"
     shutil.copytree(trained.folder, folder)
     return folder
@@ -71,7 +71,7 @@ def answers_of(
 def records(
     run_folder: Path, experiment: Experiment, trained: Run, data_root: Path
 ) -> Iterator[list[results.EvaluationRecord]]:
-    """All methods on two data sets at 1 and 3 shots."""
+    """Evaluate all methods on two data sets at 1 and 3 shots."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(scoring, "n_workers_available", lambda *_, **__: 2)
         answers = answers_of(run_folder, experiment, data_root, trained.runs, tuple(METHODS))
@@ -100,7 +100,7 @@ def clips_of(experiment: Experiment, data_root: Path, partition: Partition) -> C
 def directly(
     experiment: Experiment, model: HCL, clips: Any, episodes: Episodes
 ) -> tuple[np.ndarray, dict[str, np.ndarray], Levels]:
-    """Accuracy of each episode, fused and by level, and its levels; every clip of every episode is encoded again."""
+    """Return each episode's accuracy, fused and by level, and its levels; each episode encodes all its clips again."""
     model.eval()
     defects = arguments.defects(experiment)
     each = []
@@ -192,7 +192,7 @@ def test_accuracies_are_those_of_episodes_scored_one_by_one(
 
 @pytest.fixture(scope="module")
 def frozen_clips(trained: Run, experiment: Experiment, data_root: Path) -> Any:
-    """The clips of a data set as a frozen backbone's model takes them: the cached half-precision grids."""
+    """Return the clips of a data set as a frozen backbone's model gets them: cached half-precision grids."""
 
     def clips(method: str, dataset: str) -> Any:
         partition = read_partition(data_root, dataset, "test")
@@ -230,7 +230,7 @@ def test_the_same_command_again_reads_the_tables(
     data_root: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nor do other sigmas, another metric or other episodes score a pair again."""
+    """Other sigmas, another metric or other episodes do not score a pair again either."""
     monkeypatch.setattr(scoring, "map_actors", lambda *_, **__: pytest.fail("an actor was started"))
     monkeypatch.setattr("orchestration.training.grids.map_actors", lambda *_, **__: pytest.fail("an actor was started"))
     again = answers_of(run_folder, experiment, data_root, trained.runs, tuple(METHODS))
@@ -260,7 +260,7 @@ def test_other_numbers_of_kept_tuples_score_again_without_encoding(
 
 
 class Mortal(scorer.Scorer):
-    """A scorer whose process dies once, in the middle of the work, and that notes what it scores."""
+    """Score with a process that dies once during the work, and note the scored tiles."""
 
     def score(self, cell: tables.Cell, tile: tables.Tile) -> None:
         mark = self.runs / "killed"
@@ -289,7 +289,7 @@ def test_one_of_two_actors_is_killed_and_costs_its_tile_alone_and_changes_no_byt
     found = answers_of(run_folder, experiment, data_root, tmp_path).records
     assert (tmp_path / "killed").exists()
     scored = (tmp_path / "scored").read_text().splitlines()
-    # Two data sets; again the tile that was under way, and the one before it where its answer died with the actor.
+    # Two data sets; the running tile is scored again, and the one before it if its answer died with the actor.
     assert len(set(scored)) == 16 and len(scored) - 2 * 16 in (1, 2)
     for one in found:
         expected = one_of(records, method="hcl", dataset=one.dataset, shot=one.shot)
@@ -306,7 +306,7 @@ def test_one_of_two_actors_is_killed_and_costs_its_tile_alone_and_changes_no_byt
 def test_a_killed_driver_goes_on_with_what_is_on_disk(
     local_ray: ModuleType, experiment: Experiment, run_folder: Path, data_root: Path, trained: Run, tmp_path: Path
 ) -> None:
-    """The driver is another process on the same Ray; it dies when the first tiles are there."""
+    """The driver is another process on the same Ray; it dies when the first tiles exist."""
     runs = tmp_path / "runs"
     shutil.copytree(trained.runs / "cache" / "grids", runs / "cache" / "grids")
     shutil.copytree(run_folder, runs / "tiny", ignore=shutil.ignore_patterns("evaluation"))
@@ -338,7 +338,7 @@ def tiles_in(runs: Path) -> list[Path]:
 
 @pytest.mark.ray
 def test_views_are_averaged(local_ray: ModuleType, data_root: Path, tmp_path: Path) -> None:
-    """Three random readings of each clip: the levels of an episode are the mean of those of each reading."""
+    """For three random views of each clip, the levels of an episode are the mean of those of each view."""
     experiment = tiny_experiment(
         evaluation__views=3, evaluation__shots=[2], evaluation__episodes=6, model__train_backbone=True
     )

@@ -1,4 +1,4 @@
-"""The search of a fusion: candidates are screened on some episodes, and the best of them are judged on all."""
+"""Test the search of a fusion: candidates are screened on some episodes, and the best are judged on all."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def episodes() -> list[Episodes]:
 
 
 def accuracy(table: dict[str, np.ndarray], episodes: list[Episodes], settings: dict[str, object]) -> float:
-    """Of a fusion, looked up by itself."""
+    """Return the accuracy of a fusion by a separate look-up."""
     experiment = override(tiny_experiment(), settings)
     fusion, sizes = experiment.fusion, experiment.matching.tuple_sizes
     means = []
@@ -57,7 +57,7 @@ def accuracy(table: dict[str, np.ndarray], episodes: list[Episodes], settings: d
 def test_the_best_candidates_are_judged_on_all_episodes(
     table: dict[str, np.ndarray], episodes: list[Episodes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So few are screened that what is best there is not best in all."""
+    """Screening uses so few episodes that its best candidate is not the best on all."""
     monkeypatch.setattr(fusion_search, "_SCREENED", N_SCREENED)
     found = search_table(table, episodes, tiny_experiment(), SPACE, n_trials=N_TRIALS)
     assert found.value == pytest.approx(accuracy(table, episodes, found.settings), abs=1e-6)

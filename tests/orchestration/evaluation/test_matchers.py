@@ -1,4 +1,4 @@
-"""Other matchers, fusion and explanations of a run, with actors in this process."""
+"""Test other matchers, fusion and explanations of a run, with actors in this process."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def experiment() -> Experiment:
 
 @pytest.fixture(scope="module")
 def folder(experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose checkpoint has its initial weights."""
+    """Write a run whose checkpoint has its initial weights."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     (folder / BEST).parent.mkdir(parents=True)
     model = models.make_model(experiment, 4)

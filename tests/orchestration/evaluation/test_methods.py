@@ -1,4 +1,4 @@
-"""Names of methods that are asked with other settings than their run's."""
+"""Test the names of methods with other settings than their run's."""
 
 from __future__ import annotations
 

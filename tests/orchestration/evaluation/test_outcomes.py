@@ -1,4 +1,4 @@
-"""What an evaluation keeps in a run's folder."""
+"""Test the files that an evaluation writes into a run's folder."""
 
 from __future__ import annotations
 

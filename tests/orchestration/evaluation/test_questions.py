@@ -1,4 +1,4 @@
-"""What an evaluation is asked: refused before Ray where it cannot be answered, and named in its record."""
+"""Test the questions of an evaluation: refusals before Ray starts, and the fields of records."""
 
 from __future__ import annotations
 

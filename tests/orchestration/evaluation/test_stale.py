@@ -1,4 +1,4 @@
-"""A run that is trained again, or still trained, while its results are read: in this process, without Ray."""
+"""Test runs that are trained again, or still training, while their results are read, in this process without Ray."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def made(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture
 def folder(made: Run, tmp_path: Path) -> Path:
-    """A copy, to be changed."""
+    """Return a copy that tests may change."""
     shutil.copytree(made.folder, tmp_path / "runs" / "tiny")
     return tmp_path / "runs" / "tiny"
 
 
 def train_again(folder: Path) -> None:
-    """Put other weights in the place of the run's best."""
+    """Replace the run's best weights."""
     import torch
 
     content = load_checkpoint(folder / BEST)
@@ -124,7 +124,7 @@ def test_a_fusion_is_of_the_weights_that_it_was_chosen_with(
 
 
 def test_the_fusion_of_an_epoch_is_there_before_its_weights_are_the_best(folder: Path, made: Run) -> None:
-    """A kill between the two leaves the next best, with which a run that is resumed does both again."""
+    """A kill between the two leaves the next best, with which a resumed run repeats both."""
     run = Run(made.experiment, made.data_root, folder.parent, folder)
     shutil.copy(folder / BEST, folder / NEXT_BEST)
     row = {f"fused_sigma_{level}": 0.5 for level in ("global", "temporal", "spatial")}
@@ -141,7 +141,7 @@ def test_the_fusion_of_an_epoch_is_there_before_its_weights_are_the_best(folder:
 
 @pytest.fixture
 def unfinished(folder: Path) -> Path:
-    """The run as it is after two of nine epochs."""
+    """Return the run in its state after two of nine epochs."""
     settings = folder / "experiment.yaml"
     settings.write_text(settings.read_text().replace("epochs: 2", "epochs: 9"))
     return folder
@@ -179,7 +179,7 @@ def test_a_finished_run_says_nothing_of_its_training(made: Run, folder: Path, da
 
 
 def test_weights_that_change_while_they_are_evaluated_are_refused(made: Run, folder: Path, data_root: Path) -> None:
-    """Two actors would score with the weights of two epochs, and keep the table under the digest of the first."""
+    """Otherwise two actors could score with weights of two epochs, under the digest of the first."""
     [question] = questions_of([Target(folder, made.experiment)], data_root)
     assert question.cell.checkpoint_digest
     train_again(folder)

@@ -1,4 +1,4 @@
-"""What names a score table and the cached grids: all that they depend on, and nothing else."""
+"""Test that digests of score tables and cached grids cover everything that they depend on, and nothing else."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_features_are_shared_by_tables_that_only_choose_otherwise(data_root: Pat
 
 
 def names_of(data_root: Path) -> tuple[str, str]:
-    """What names the table and the grids of a data root, as a worker elsewhere finds it."""
+    """Return the digests of the table and the grids of a data root, as a worker elsewhere computes them."""
     one = pickle.loads(pickle.dumps(cell(data_root)))
     return one.key, one.grid_job().store(Path("runs")).folder.name
 

@@ -1,4 +1,4 @@
-"""What a report says of settings: those that are not at their defaults, with what they mean."""
+"""Test the settings in a report: those that differ from their defaults, with their meaning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`hcl reproduce` on a run of two epochs, trained and asked in this process."""
+"""Test `hcl reproduce` on a run of two epochs that is trained and evaluated in this process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SHOTS = (1, 3)
 
 
 def train_here(experiment: Experiment, *, data_root: Path, runs: Path, **_: Any) -> Run:
-    """What `hcl train` does, without Ray."""
+    """Train like `hcl train`, but without Ray."""
     run = prepare(experiment, data_root=data_root, runs=runs)
     digests = {"experiment": experiment.digest(), **data_digests(run)}
     origin = results.collect_provenance("hcl train tiny.yaml", digests=digests)
@@ -50,7 +50,7 @@ def _inline() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def made(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Trained, and evaluated by two methods with other episodes than its own settings ask."""
+    """Train a run, and evaluate it by two methods with other episodes than its own settings sample."""
     experiment = tiny_experiment(model__train_backbone=True)
     run = train_here(experiment, data_root=data_root, runs=tmp_path_factory.mktemp("runs"))
     asked = override(experiment, evaluation_settings(["evaluation.episodes=20", "fusion.sigma_global=0.5"]))
@@ -61,7 +61,7 @@ def made(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(made: Path, tmp_path: Path) -> Path:
-    """A copy, to be spoilt."""
+    """Return a copy that tests may damage."""
     shutil.copytree(made, tmp_path / "runs" / "tiny")
     return tmp_path / "runs" / "tiny"
 
@@ -110,7 +110,7 @@ def test_what_differs_here_is_named(hcl: Command, folder: Path, data_root: Path)
 
 
 def verdicts(out: str) -> dict[str, str]:
-    """Of each check, by what was checked."""
+    """Return the verdict of each check, by its subject."""
     cells = [[cell.strip() for cell in line.split("│")] for line in out.splitlines() if line.startswith("│")]
     return {row[1]: row[4] for row in cells}
 
@@ -118,7 +118,7 @@ def verdicts(out: str) -> dict[str, str]:
 def test_other_content_of_the_files_that_a_run_reads_differs(
     hcl: Command, folder: Path, data_root: Path, tmp_path: Path
 ) -> None:
-    """Weights of the backbone and class-name embeddings, of which the settings hold a path."""
+    """The weights of the backbone and the class-name embeddings are files, of which the settings only hold a path."""
     shutil.rmtree(folder / "evaluation")
     files = {"weights": tmp_path / "weights.pth", "embeddings": tmp_path / "names.npz"}
     settings = folder / "experiment.yaml"
@@ -192,7 +192,7 @@ def test_a_run_is_trained_and_evaluated_again(hcl: Command, folder: Path, data_r
 
 
 def test_nothing_that_lies_there_is_removed(hcl: Command, folder: Path, data_root: Path, tmp_path: Path) -> None:
-    """Neither a run of that name in the folder nor what somebody has put beside what was reproduced."""
+    """Neither a run of that name in the folder nor other files beside the reproduced ones are removed."""
     again = tmp_path / "again"
     shutil.copytree(folder, again / "tiny")
     (again / "tiny" / "notes.txt").write_text("mine")
@@ -234,7 +234,7 @@ def test_other_figures_end_with_status_1(hcl: Command, folder: Path, data_root: 
 
 
 def test_episodes_of_a_file_are_asked_as_they_were_kept(hcl: Command, folder: Path, data_root: Path) -> None:
-    """A record whose settings sample other episodes than it was asked."""
+    """The record's settings sample other episodes than it was evaluated on."""
     experiment = load_resolved(folder / "experiment.yaml")
     other = override(experiment, {"evaluation.seed": 7, "evaluation.episodes": 12})
     asked = questions_of([Target(folder, other, methods=("prototype",))], data_root)

@@ -1,4 +1,4 @@
-"""Records on a real MLflow store: a database of this machine."""
+"""Test tracking with a real MLflow store, a database on this machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RECORD = results.EvaluationRecord(
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """A run of two epochs with an evaluation, and a study of two trials."""
+    """Write a run of two epochs with an evaluation, and a study of two trials."""
     folder = tmp_path / "runs" / "tiny"
     origin = results.Provenance(command="hcl train tiny", revision="f" * 40, started=MOMENT, versions={"torch": "2"})
     results.write_provenance(folder, replace(origin, finished="2026-01-01T01:00:00+00:00"))
@@ -47,7 +47,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def on(server: str, experiment: str) -> dict[str, Any]:
-    """What the store holds, by the run's name; the client's own reading."""
+    """Return the content of the store by run name, as the client reads it."""
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri=server)

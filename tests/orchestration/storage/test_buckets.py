@@ -1,4 +1,4 @@
-"""Runs and data in a bucket: mounted as a folder, against a real S3 server on this machine."""
+"""Test runs and data in a bucket that is mounted as a folder, with a real S3 server on this machine."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def server(endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    """Its endpoint; keys and endpoint are in the environment, and mounts go with the test."""
+    """Yield the endpoint; keys and endpoint are in the environment, and mounts end with the test."""
     for name, value in {**KEYS, "AWS_ENDPOINT_URL": endpoint, mounts._MOUNTED: "{}"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(mounts, "_root", lambda: tmp_path / "mounts")

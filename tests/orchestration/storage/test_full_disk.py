@@ -1,6 +1,6 @@
-"""Disks that are full or may not be written: one clear error, nothing half-written taken for whole, and on it goes.
+"""Test full and read-only disks: one clear error, no half-written file counts as complete, and work can resume.
 
-The disks are real: small file systems in memory, where they may be mounted.
+The disks are real: small file systems in memory, if they may be mounted.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MB = 10**6
 
 
 class Disk:
-    """A file system of its own, in memory."""
+    """Mount a separate file system in memory."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -68,7 +68,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 @pytest.fixture(scope="module")
 def whole(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Two epochs in this process, undisturbed. The frozen stages are not cached: that is another matter."""
+    """Train two epochs in this process without a disturbance; the frozen stages are not cached."""
     runs = tmp_path_factory.mktemp("whole")
     run = Run(tiny_experiment(model__cached_views=0), data_root, runs, runs / "tiny")
     run_epochs(run)
@@ -83,7 +83,7 @@ def size_of(run: Run) -> int:
 def test_training_on_a_full_disk_says_so_and_goes_on_once_there_is_room(
     whole: Run, disk: Disk, n_checkpoints: float
 ) -> None:
-    """It ends in the first, the second, the third checkpoint that is written."""
+    """Training ends while it writes the first, second or third checkpoint."""
     disk.mount(int(n_checkpoints * size_of(whole)))
     run = Run(whole.experiment, whole.data_root, disk.folder, disk.folder / "tiny")
     with pytest.raises(StorageError, match="cannot be written: No space left on device") as caught:
@@ -114,7 +114,7 @@ def test_ray_train_on_a_full_disk_ends_with_one_error(trained: Run, disk: Disk) 
 def test_a_study_on_a_full_disk_stops_and_then_runs_what_is_left(
     local_ray: object, data_root: Path, disk: Disk
 ) -> None:
-    """No trial is failed by it, and none that was done is run again."""
+    """The full disk fails no trial, and finished trials are not run again."""
     disk.mount(5 * MB)
     study = stub_study(data_root, disk.folder, 6, stop_rule="none", limits=Limits(concurrency=1))
     with pytest.raises(StorageError, match="No space left on device"):
@@ -159,7 +159,7 @@ def refused(hcl: Command, *words: str | Path) -> str:
 def test_read_only_storage_is_refused_before_any_work(
     data_root: Path, disk: Disk, hcl: Command, experiment_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Data may be read only for all but what writes frames."""
+    """Data may be read-only except for commands that write frames."""
     started: list[str] = []
     monkeypatch.setattr("orchestration.runtime.local_ray._start", lambda *_: started.append("Ray"))
     disk.mount()

@@ -1,4 +1,4 @@
-"""One command a run: who else holds it is named, and a holder that is killed holds nothing."""
+"""Test that one command works on a run: messages name another holder, and a killed holder holds nothing."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_file_system_without_locks_is_not_taken_for_another_process(
         pass
 
 
-# --- among hosts that no lock joins -----------------------------------------------------------------------------------
+# --- among hosts that share no locks --------------------------------------------------------------------------------
 
 FAR = """
 import sys
@@ -115,7 +115,7 @@ except Exception as error:
 
 @contextmanager
 def on_host(name: str, path: Path) -> Iterator[subprocess.Popen]:
-    """A process that wants the lock once it is sent a line, on a host of that name."""
+    """Start a process that takes the lock once it gets a line, on a host of that name."""
     command = [sys.executable, "-c", FAR, str(path), name]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
     try:

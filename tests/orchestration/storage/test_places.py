@@ -1,4 +1,4 @@
-"""Folders that runs and data cannot lie in are refused in seconds, before any work."""
+"""Test that unusable folders for runs and data are refused in seconds, before any work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What follows a study: its best trials with new seeds, and each at its best fusion; without Ray."""
+"""Test the steps after a study: its best trials with new seeds, and each at its best fusion, without Ray."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TRIALS = [trial_of(0, 0.5), trial_of(1, 0.75), trial_of(2, 0.7), trial_of(3, 0.9
 
 
 def train_with(values: dict[int, list[float | None]]) -> Any:
-    """Stands in for `run_trials`: the value of each trial at each seed."""
+    """Replace `run_trials`: give each trial its value at each seed."""
 
     def run_trials(study: Any, source: Any, on_event: Any, train: Any) -> None:
         while (given := source.ask()) is not None:
@@ -55,7 +55,7 @@ def confirmed(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_lucky_trial_is_no_winner(confirmed: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """Trial 1 was the best of the study; over the seeds trial 2 is, clearly better than 4 and not than 1."""
+    """Trial 1 was the best of the study; over the seeds trial 2 is, significantly better than 4 but not than 1."""
     first, second, third = confirmed({1: [0.6, 0.7, 0.5], 2: [0.7, 0.71, 0.69], 4: [0.5, 0.51, 0.48]})
     assert [first.trial, second.trial, third.trial] == ["trial-0002", "trial-0001", "trial-0004"]
     assert first.behind is None and first.mean == pytest.approx(0.7)

@@ -1,4 +1,4 @@
-"""CMA-ES from the trials of a study: the same as one optimiser that is told of generation after generation."""
+"""Test CMA-ES from the trials of a study: it equals one optimiser that is told of each generation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def open_ledger(folder: Path, space: Space | None = None, n_trials: int = 60) ->
 
 
 def value_of(values: dict[str, Any]) -> float:
-    """Best at 0.5, 1e-3 and 30."""
+    """Return the objective, which is best at 0.5, 1e-3 and 30."""
     return -(
         (values["loss.sigma_temporal"] - 0.5) ** 2
         + np.log10(values["optim.lr"] / 1e-3) ** 2 / 4
@@ -44,7 +44,7 @@ def value_of(values: dict[str, Any]) -> float:
 
 
 def scaled(values: dict[str, Any]) -> np.ndarray:
-    """Between 0 and 1; a whole number stands in the middle of its share."""
+    """Return values between 0 and 1; a whole number is in the middle of its share."""
     return np.array(
         [
             values["loss.sigma_temporal"] / 2,
@@ -80,7 +80,7 @@ def test_it_draws_what_one_optimiser_draws_and_comes_near_the_best(tmp_path: Pat
 
 
 def test_what_is_asked_follows_from_the_storage_also_where_trials_end_late(tmp_path: Path) -> None:
-    """Several are under way, and one of an early generation ends after later ones were judged without it."""
+    """Several trials run, and one of an early generation ends after later ones were judged without it."""
     rng, running = random.Random(3), []
     ledger = open_ledger(tmp_path / "study")
     for step in range(45):

@@ -1,4 +1,4 @@
-"""Faults that are no trial's: what they are, that they end a study with one error, and that nothing is lost by them."""
+"""Test faults that no trial has caused: their recognition, one error per study, and no lost trials."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def study(data_root: Path, tmp_path: Path) -> Study:
 
 @pytest.fixture
 def reports(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What a trial reports to Tune."""
+    """Collect the reports of a trial to Tune."""
     reports: list[dict[str, Any]] = []
     monkeypatch.setattr(trials, "tune", SimpleNamespace(report=reports.append))
     return reports
@@ -134,11 +134,11 @@ def test_a_node_that_does_not_see_a_folder_fails_no_trial(
     assert "mount the" in str(fault.remedy) and not (tmp_path / "elsewhere").exists()
 
 
-# --- what Tune tells --------------------------------------------------------------------------------------------------
+# --- reports of Tune ------------------------------------------------------------------------------------------------
 
 
 class Watched:
-    """A study's ledger with one trial given out, and all that listens to Tune."""
+    """Hold a study's ledger with one trial given out, and all listeners of Tune."""
 
     def __init__(self, study: Study):
         self.study, self.ledger, self.halt = study, study.ledger(), Halt(study.folder)
@@ -192,7 +192,7 @@ def test_a_reported_fault_ends_the_study_and_the_trial_is_run_again(watched: Wat
 def test_a_storage_that_fails_is_no_trials_failure(
     where: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tune takes whatever a callback raises for the failure of the trial at hand."""
+    """Tune takes any exception of a callback for a failure of the current trial."""
     with monkeypatch.context() as busy:
         busy.setattr(watched.ledger, where, raises(StorageError("the database has been busy or unreachable for 60 s")))
         assert watched.search.suggest("2") is None or where != "ask"
@@ -204,7 +204,7 @@ def test_a_storage_that_fails_is_no_trials_failure(
 
 
 def test_after_a_fault_other_trials_do_not_end_either(watched: Watched) -> None:
-    """What is in a storage that has failed once is not added to."""
+    """Nothing is added to a storage that has failed once."""
     watched.halt.note(StorageError("the first"))
     watched.recorder.on_trial_complete(0, [], watched.trial(DONE))
     watched.recorder.on_trial_error(0, [], watched.trial(told="KeyError: 1"))
@@ -267,7 +267,7 @@ def test_what_fails_while_a_study_is_cleaned_up_does_not_hide_its_error(
 def test_failed_trials_are_run_again_under_their_names_where_that_is_asked_for(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As of a study of before, in which a full disk has failed trials."""
+    """This repairs an earlier study in which a full disk has failed trials."""
     study = open_folder(stub_study(data_root, tmp_path, 4))
     ledger, values = study.ledger(), {}
     for index in range(4):

@@ -1,4 +1,4 @@
-"""The ledger of a study without Ray: what is given out, what a kill leaves, constraints, grids, samplers."""
+"""Test the ledger of a study without Ray: trials that are given out, kills, constraints, grids, samplers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def value_of(values: dict[str, Any]) -> float:
 
 
 def work(ledger: Ledger, n_trials: int) -> list[dict[str, Any]]:
-    """Run some trials one after another; their values."""
+    """Run some trials one after another, and return their values."""
     done = []
     for _ in range(n_trials):
         given = ledger.ask()
@@ -53,7 +53,7 @@ def work(ledger: Ledger, n_trials: int) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes", "gp", "random"])
 def test_a_study_cut_anywhere_asks_what_an_uncut_one_asks(sampler: str, tmp_path: Path) -> None:
-    """Trials are given out under names in order; after each cut the one that ran comes again, with its values."""
+    """Trials are given out under names in order; after each cut the running one comes again, with its values."""
     if sampler == "gp":
         pytest.importorskip("scipy")
     if sampler == "cmaes":

@@ -1,4 +1,4 @@
-"""A population without Ray: who goes on from whom, with which values, and what a kill leaves of it."""
+"""Test a population without Ray: parents, values, and kills."""
 
 from __future__ import annotations
 

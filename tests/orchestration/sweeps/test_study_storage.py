@@ -1,4 +1,4 @@
-"""Storages of studies that cannot be used, are damaged, are busy, or hold code: one error each, and nothing is run."""
+"""Test storages of studies that are unusable, damaged, busy, or hold code: one error each, and no trial runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.orchestration.sweeps.test_ledger import open_ledger, space_of, value_
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database of this version of Optuna, with a study; read only."""
+    """Make a read-only database of this version of Optuna, with a study."""
     path = tmp_path_factory.mktemp("made") / "made.db"
     work(in_database(path), 2)
     return path
@@ -42,7 +42,7 @@ def in_database(path: Path, query: str = "", **options: Any) -> Ledger:
 
 
 def changed(made: Path, path: Path, *statements: str) -> Path:
-    """A copy of a database after some statements."""
+    """Return a copy of a database after some statements."""
     shutil.copy(made, path)
     with closing(sqlite3.connect(path)) as connection, connection:
         for statement in statements:
@@ -50,7 +50,7 @@ def changed(made: Path, path: Path, *statements: str) -> Path:
     return path
 
 
-# --- what cannot be used ----------------------------------------------------------------------------------------------
+# --- unusable storages ----------------------------------------------------------------------------------------------
 
 _OLD = "update alembic_version set version_num = 'v2.6.0.a'"
 
@@ -180,7 +180,7 @@ def test_a_wrong_line_is_told_by_its_number(line: bytes, message: str, remedy: s
 
 
 def test_half_a_line_of_another_who_was_killed_is_dropped_and_not_written_to(tmp_path: Path) -> None:
-    """Of studies in one journal: neither's lines are lost."""
+    """Two studies share one journal, and no lines of either are lost."""
     place = str(tmp_path / "lab.journal")
     first = Ledger("first", open_storage(tmp_path, place), space_of(), n_trials=12)
     second = Ledger("second", open_storage(tmp_path, place), space_of(), n_trials=12)
@@ -202,7 +202,7 @@ def test_a_disk_that_is_full_leaves_no_part_of_a_line(tmp_path: Path, monkeypatc
     real, n_left = open, 20
 
     class Full:
-        """A file on a disk with room for so many bytes."""
+        """Stand for a file on a disk with room for a number of bytes."""
 
         def __init__(self, file: Any):
             self._file = file
@@ -249,7 +249,7 @@ def test_a_journal_reads_on_where_it_stopped(tmp_path: Path) -> None:
     assert [log["n"] for log in journal.read_logs(1)] == [1, 2, 3]
 
 
-# --- databases that are busy or away ----------------------------------------------------------------------------------
+# --- databases that are busy or unreachable -------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -348,7 +348,7 @@ def test_an_end_whose_answer_was_lost_is_noted_once(tmp_path: Path, monkeypatch:
 
 
 class Bomb:
-    """Touches a file where it is unpickled."""
+    """Touch a file when it is unpickled."""
 
     def __init__(self, path: Path):
         self._path = path

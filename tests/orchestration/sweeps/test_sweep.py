@@ -1,4 +1,4 @@
-"""Studies: what they write, trials that fail, studies that are killed, trials of several workers."""
+"""Test studies: their files, failing trials, killed studies, trials of several workers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def study_of(data_root: Path, runs: Path, space: Space, n_trials: int, **changes
 
 @pytest.fixture(scope="module")
 def runs(local_ray: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder for the studies here, so that the frozen backbone encodes once."""
+    """Return one folder for all studies here, so that the frozen backbone encodes only once."""
     return tmp_path_factory.mktemp("studies")
 
 
@@ -67,7 +67,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.ray
 def test_a_study_with_a_trial_that_fails(runs: Path, data_root: Path) -> None:
-    """Four trials, several at once: the first point first, the second diverges, the others go on."""
+    """Four trials run, several at once: the first point first, the second diverges, the others continue."""
     rates = {"type": "choice", "values": [1e-3, 1e30]}
     first, second = {"loss.sigma_ce": 0.25, "optim.lr": 1e-3}, {"loss.sigma_ce": 0.5, "optim.lr": 1e30}
     space = space_of(
@@ -153,7 +153,7 @@ def test_a_trial_of_several_workers(runs: Path, data_root: Path) -> None:
 
 
 def test_a_trial_in_the_folder_of_another_begins_anew(data_root: Path, tmp_path: Path) -> None:
-    """Of a study of the same name, whose ledger was lost."""
+    """The folder is of a study of the same name, whose ledger was lost."""
     study = study_of(data_root, tmp_path, space_of(loss__sigma_ce=FLOAT), 1)
     config = {"given": asdict(Given("trial-0000", {"loss.sigma_ce": 0.5}))}
     begins: list[bool] = []
@@ -172,9 +172,9 @@ def test_a_trial_in_the_folder_of_another_begins_anew(data_root: Path, tmp_path:
 def test_trials_that_fail_die_hang_or_freeze_do_not_stop_a_study(
     local_ray: ModuleType, runs: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bug is tried twice and told, a killed process is begun again, and what hangs is ended, with the place.
+    """A bug is retried once and reported, a killed process is retried, and a hanging one is killed, with its place.
 
-    A process that is stopped, or in which nothing of Python runs any more, is ended from outside or by its watchdog.
+    A process that is stopped, or in which no Python code runs any more, is killed from outside or by its watchdog.
     """
     monkeypatch.setattr(deadlines, "GRACE_S", 10.0)
     study = stub_study(data_root, runs, 8, name="troubled", epochs=2, stop_rule="none", limits=Limits(time_s=8))
@@ -197,7 +197,7 @@ def test_trials_that_fail_die_hang_or_freeze_do_not_stop_a_study(
 def test_a_worker_that_freezes_ends_its_trial_with_all_its_workers(
     local_ray: ModuleType, runs: Path, data_root: Path
 ) -> None:
-    """The other waits for it in a collective operation; the trial's driver is well, and waits too."""
+    """The other worker waits for it in a collective operation; the trial's driver is well, and also waits."""
     limits = Limits(time_s=20, concurrency=1)
     study = stub_study(data_root, runs, 2, name="frozen_worker", stop_rule="none", limits=limits, workers=2)
     _, trials = sweep(study, train=freezing_worker)
@@ -208,7 +208,7 @@ def test_a_worker_that_freezes_ends_its_trial_with_all_its_workers(
 
 
 def assert_all_free(ray: ModuleType) -> None:
-    """Every CPU of the cluster is given back within a while."""
+    """Check that every CPU of the cluster is released within a while."""
     deadline = time.monotonic() + 60
     while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
         assert time.monotonic() < deadline, ray.available_resources()
@@ -226,7 +226,7 @@ def test_a_study_becomes_longer_and_knows_an_earlier_one(runs: Path, data_root: 
     assert five[:3] == three and len(five) == record.n_trials == 5
     assert five[3].params == {"loss.sigma_temporal": 1.0, "loss.sigma_spatial": 0.5}
     assert record.best_trial == "trial-0003" and sum(record.importances.values()) == pytest.approx(1)
-    assert sweep(first, train=instant)[1] == five  # all done: nothing is started
+    assert sweep(first, train=instant)[1] == five  # all are finished, so nothing starts
     _, warm = sweep(stub_study(data_root, runs, 1, name="warm"), warm_start=first.folder, train=instant)
     assert len(warm) == 1
     known = stub_study(data_root, runs, 1, name="warm").ledger().study.trials
@@ -416,7 +416,9 @@ def test_no_trial_waits_for_workers_that_there_can_never_be(
     study = study_of(
         data_root, tmp_path, space_of(loss__sigma_ce=FLOAT), 4, train__workers=8, train__classes_per_batch=8
     )
-    with pytest.raises(HCLError, match="a trial needs 8 workers of 1 CPUs, and 4 fit on the nodes that train") as caught:
+    with pytest.raises(
+        HCLError, match="a trial needs 8 workers of 1 CPUs, and 4 fit on the nodes that train"
+    ) as caught:
         room_for(study)
     assert caught.value.where == "train.workers"
     assert os.getpid() and caught.value.exit_code == 1

@@ -1,4 +1,4 @@
-"""What the command hands on of a run that others train."""
+"""Test what the command reports of a run that other processes train."""
 
 from __future__ import annotations
 

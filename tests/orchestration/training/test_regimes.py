@@ -1,4 +1,4 @@
-"""Runs of every regime and runs with class names: trained here, evaluated by actors, by the matcher of the run."""
+"""Test runs of every regime and runs with class names: trained here, evaluated by actors with the run's matcher."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def write_embeddings(folder: Path, classes: tuple[str, ...]) -> Path:
 
 @pytest.fixture
 def named(tmp_path: Path) -> str:
-    """Of data.embeddings: an absolute path stays one under any data root."""
+    """Return data.embeddings: an absolute path stays the same under any data root."""
     every = tuple(name for classes in CLASSES.values() for name in classes)
     return str(write_embeddings(tmp_path / "names", every).parent / "{dataset}.npz")
 
@@ -151,7 +151,7 @@ def named(tmp_path: Path) -> str:
 def test_a_run_with_class_names_is_scored_with_them(
     mode: str, named: str, data_root: Path, tmp_path: Path, local_ray: ModuleType
 ) -> None:
-    """In published mode the queries' classes leak, which every record says."""
+    """In published mode the queries' classes leak, which every record marks."""
     experiment = experiment_of("hcl", mode=mode, data__embeddings=named, **NAMED)
     run = trained(experiment, data_root, tmp_path / "runs")
     weight = load_checkpoint(run.folder / BEST)["model"]["heads.semantic_linear.weight"]

@@ -1,4 +1,4 @@
-"""`hcl checkpoint`: a released file becomes a run that evaluates; what files hold; what is refused."""
+"""Test `hcl checkpoint`: a released file becomes a run that can be evaluated, files are listed, others refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RELEASED = {key: value for key, value in TINY.items() if key not in ("name", "cl
 
 
 def released_state(d_model: int = 24, **settings: object) -> dict[str, Tensor]:
-    """What the release would save of the tiny model: both tuple sizes, the unused embedding."""
+    """Return what the release would save of the tiny model: both tuple sizes and the unused embedding."""
     changes = RELEASED | {"model.d_model": d_model, "matching.tuple_sizes": [2, 3], **settings}
     model = models.make_model(resolve(None, changes).experiment, N_CLASSES)
     state = {published_name(key): value for key, value in model.state_dict().items()}

@@ -1,4 +1,4 @@
-"""Training by Ray Train: two gloo workers, killed ones, and errors that reach the caller."""
+"""Test training with Ray Train: two gloo workers, kills, and errors that reach the caller."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_run_leaves_its_settings_provenance_metrics_and_checkpoints(
 def test_one_process_has_the_losses_and_accuracies_of_two_workers(
     trained: Run, data_root: Path, tmp_path: Path
 ) -> None:
-    """With frozen batch norm the number of workers shows in the rounding alone; with dropout, too."""
+    """With frozen batch norm, and also with dropout, the number of workers changes only the rounding."""
     experiment = tiny_experiment(**TWO | {"train__workers": 1})
     alone = Run(experiment, data_root, trained.runs, tmp_path)
     run_epochs(alone)
@@ -150,7 +150,7 @@ def test_other_settings_are_refused_with_their_difference_and_restart_begins_ane
 def test_a_run_whose_batch_norm_sees_the_number_of_workers_goes_on_with_that_number(
     data_root: Path, tmp_path: Path
 ) -> None:
-    """And with any other, where it does not."""
+    """Otherwise it resumes with any other number."""
     learns = tiny_experiment(train__workers=2, model__train_backbone=True)
     prepare(learns, data_root=data_root, runs=tmp_path)
     prepare(learns, data_root=data_root, runs=tmp_path)
@@ -187,7 +187,7 @@ def test_clips_that_mix_are_refused_to_several_workers_before_anything_is_writte
 
 
 class KillOnce:
-    """Kills rank 0, which writes, with SIGKILL as it reports the first epoch."""
+    """Kill rank 0, which writes, with SIGKILL when it reports the first epoch."""
 
     def __init__(self, mark: Path):
         self.mark = mark
@@ -213,7 +213,7 @@ def test_kill_9_of_a_worker_changes_no_weight(trained: Run, data_root: Path, tmp
 def test_an_error_of_any_worker_reaches_the_caller_and_a_later_command_goes_on(
     local_ray: ModuleType, data_root: Path, tmp_path: Path
 ) -> None:
-    """A damaged frame, which one of the two workers meets; once it is whole again the same command succeeds."""
+    """One of the two workers reads a damaged frame; once that is repaired the same command succeeds."""
     data = tmp_path / "data"
     shutil.copytree(data_root, data)
     experiment = tiny_experiment(name="damaged", model__train_backbone=True, train__workers=2, train__epochs=1)

@@ -1,4 +1,4 @@
-"""What a training worker does, in this process: epochs, checkpoints, going on, and what it never reads."""
+"""Test a training worker in this process: epochs, checkpoints, resuming, and data that it must not read."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def assert_same_weights(one: dict[str, Any], other: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def whole(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Three epochs without an interruption, backbone trained."""
+    """Train three epochs without an interruption, with a trained backbone."""
     run = new_run(data_root, tmp_path_factory.mktemp("whole"))
     run_epochs(run)
     return run
 
 
 def test_an_epoch_that_is_done_again_stands_once_in_tensorboard(data_root: Path, tmp_path: Path) -> None:
-    """As after a kill between the events of an epoch and its checkpoint."""
+    """This happens after a kill between the events of an epoch and its checkpoint."""
     run = new_run(data_root, tmp_path, tiny_experiment(model__train_backbone=True, train__epochs=2))
     kept = tmp_path / "after-one.pt"
 
@@ -115,7 +115,7 @@ TIMED = {"clips_per_second", "data_wait", "train_seconds", "val_seconds", "memor
 
 
 def assert_as_if_whole(run: Run, whole: Run) -> None:
-    """The same weights in both checkpoints, bit for bit, and the same metrics but times and memory."""
+    """Check for bitwise equal weights in both checkpoints, and equal metrics except times and memory."""
     for name, state in states(run).items():
         assert_same_weights(state, states(whole)[name])
         assert state["epoch"] == states(whole)[name]["epoch"]
@@ -158,7 +158,7 @@ def test_a_run_without_checkpoints_inside_epochs_goes_on_with_the_epoch(
 def test_an_epoch_goes_on_in_its_middle_as_if_nothing_had_happened(
     processes: int, whole: Run, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With dropout, augmentation, and clips read here or by loader processes."""
+    """This holds with dropout, augmentation, and clips that are read here or by loader processes."""
     experiment = interruptible(train__checkpoint_every=1, train__loader_processes=processes)
     assert experiment.model.dropout > 0 and experiment.clips.jitter > 0
     assert experiment.digest() == whole.experiment.digest()
@@ -210,7 +210,7 @@ def test_a_run_killed_between_its_two_checkpoints_has_the_best_of_all_epochs(
 def test_the_best_weights_of_an_epoch_that_is_done_again_are_those_of_the_second_time(
     whole: Run, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With fewer workers it may come out differently, and be the best no more."""
+    """With fewer workers the epoch may end differently, and no longer be the best."""
     run = new_run(data_root, tmp_path, interruptible())
     run_epochs(run, on_epoch=lambda row: row["epoch"] == 1)
     shutil.copyfile(run.folder / BEST, run.folder / NEXT_BEST)
@@ -280,7 +280,7 @@ def test_a_finished_run_is_left_as_it_is(whole: Run, data_root: Path, tmp_path: 
 def test_only_videos_of_train_and_val_are_read(
     whole: Run, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Selection never sees test: not one frame of it is opened, and without its frames the run is the same."""
+    """Selection never uses test: no frame of it is opened, and the run is the same without them."""
     bare = tmp_path / "data"
     shutil.copytree(data_root, bare)
     for class_name in CLASSES["test"]:
@@ -348,7 +348,7 @@ def test_a_damaged_last_checkpoint_is_named_and_not_overwritten(
 def test_a_run_that_goes_on_from_another_ends_as_if_it_had_been_one(
     whole: Run, data_root: Path, tmp_path: Path
 ) -> None:
-    """As the members of a population do: an epoch in one folder, the others in another, the first left as it was."""
+    """Members of a population do this: an epoch in one folder, the others in another, the first left unchanged."""
     parent = replace(new_run(data_root, tmp_path / "parent", whole.experiment), until=1)
     run_epochs(parent)
     assert load_checkpoint(parent.folder / LAST)["epoch"] == 1

@@ -1,4 +1,4 @@
-"""Ablations, printed figures, and everything as files."""
+"""Test ablations, published figures, and exports to files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.results.conftest import made
 
 @pytest.fixture
 def terms(kept, tmp_path):
-    """Three runs that differ in the loss's weights, and one that differs in more."""
+    """Write three runs that differ in the loss's weights, and one that differs in more."""
 
     def build(**of_all):
         for run, weights, p_right, lr in (

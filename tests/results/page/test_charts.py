@@ -1,4 +1,4 @@
-"""Scales, panels and the charts made of them: places, ticks, and names that cannot break out."""
+"""Test scales, panels and charts: places, ticks, and escaped names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables as the page has them: what all rows share goes, the best come first, and what is bold stays so."""
+"""Test tables of the page: values that all rows share are removed, the best come first, and bold cells stay bold."""
 
 from __future__ import annotations
 

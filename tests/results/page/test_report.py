@@ -1,4 +1,4 @@
-"""The page is whole by itself, shows names as text, and asks nobody for anything."""
+"""Test that the page is self-contained, shows names as text, and makes no requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.results.conftest import HOSTILE, WEBP
 
 
 class Page(HTMLParser):
-    """Elements with their attributes, the text outside scripts, and the scripts' texts."""
+    """Collect elements with their attributes, the text outside scripts, and the scripts' texts."""
 
     def __init__(self, html: str):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Answers on disk, and what follows from them: classes, confusions, paired comparisons, the spread over runs."""
+"""Test answers on disk and their statistics: classes, confusions, paired comparisons, the spread over runs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_damaged_answers_are_named(tmp_path, content):
 
 
 def test_answers_that_a_kill_left_under_the_record_of_others_are_refused(tmp_path):
-    """Of other episodes, or of the same by another checkpoint: the digest or the accuracy tells."""
+    """The answers are of other episodes, or of the same by another checkpoint; digest or accuracy reveals it."""
     old, path = made(0.7), tmp_path / "cell.json"
     write_outcomes(path, old)
     write_outcomes(path, made(0.7, digest="e2"))

@@ -1,4 +1,4 @@
-"""Provenance tells the checkout that the code comes from, and copes where there is none."""
+"""Test that provenance finds the checkout of the code, and works without one."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_file_that_the_checkout_does_not_track_has_no_revision(checkout):
 
 @needs_git
 def test_the_revision_of_another_owners_checkout_is_read_with_its_reason(checkout, monkeypatch):
-    """Git refuses to work there; what it would have to run for it is not run."""
+    """Git refuses to work there; the programs that it would have to run are not run."""
     folder, revision = checkout
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     (folder / "nested").mkdir()

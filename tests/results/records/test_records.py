@@ -1,4 +1,4 @@
-"""Records go to disk and back; what is damaged, foreign or half-written is named, never taken for whole."""
+"""Test that records go to disk and back; damaged, foreign or half-written ones are named and never accepted."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_epochs_append_and_a_resumed_one_replaces_its_row(tmp_path):
     results.append_epoch(tmp_path, {"epoch": np.int64(1), "loss.total": 9.5, "val.accuracy": np.float32(0.5)})
     assert results.read_epochs(tmp_path) == [
         {"epoch": 0, "loss.total": 3.0, "val.accuracy": None},
-        {"epoch": 1, "loss.total": 9.5, "val.accuracy": 0.5},  # what came after it was of other weights
+        {"epoch": 1, "loss.total": 9.5, "val.accuracy": 0.5},  # later rows were of other weights
     ]
     assert files_in(tmp_path) == ["metrics.parquet"]
 

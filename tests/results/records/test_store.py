@@ -1,4 +1,4 @@
-"""Folders of runs and sweeps become frames; what cannot be read is named and left out."""
+"""Test that folders of runs and studies become frames; unreadable files are named and left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results of weights that a run no longer has: found without reading a checkpoint twice, and marked everywhere."""
+"""Test results of weights that a run no longer has: found without reading a checkpoint twice, and marked everywhere."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.results.conftest import made
 
 @pytest.fixture
 def run(tmp_path, evaluation):
-    """A run with weights, and records of two methods made from them; `run(content)` trains it again."""
+    """Write a run with weights, and records of two methods made from them; `run(content)` trains it again."""
     folder = tmp_path / "runs" / "one"
 
     def train(content: bytes) -> Path:
@@ -101,7 +101,7 @@ def test_evaluating_again_takes_the_mark_away(run):
 
 def test_what_cannot_be_told_is_not_marked(run):
     folder = run(b"other")
-    shutil.rmtree(folder / "checkpoints")  # records were copied without them, or they were deleted to save space
+    shutil.rmtree(folder / "checkpoints")  # checkpoints may be left out of a copy, or deleted to save space
     assert not results.load(folder).evaluations["stale"].any()
     (folder / "checkpoints").mkdir()
     assert not results.load(folder).evaluations["stale"].any()

@@ -1,4 +1,4 @@
-"""Intervals against NumPy, the paired test against full enumeration."""
+"""Test intervals against NumPy, and the paired test against full enumeration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cells, marks and escapes of the tables."""
+"""Test cells, marks and escapes of the tables."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ NUMBERS = (
 
 
 def read_back(cell: str) -> str:
-    """The text that `to_csv` was given, as its description says."""
+    """Return the text that `to_csv` was given, by the rule in its description."""
     return cell[1:] if re.match(r"'+[=+\-@\t\n＝＋－＠]", cell) else cell
 
 

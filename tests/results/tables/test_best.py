@@ -1,4 +1,4 @@
-"""What may stand in bold, against what chance alone would put there."""
+"""Test which cells are bold, against what chance alone would make bold."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_page_prints_in_bold_what_the_table_does(kept, tmp_path, p_right, n_
 
 
 def test_one_equal_rival_is_enough(kept):
-    """Clearly better than one, not than the other: the cell has no best."""
+    """The best is significantly better than one rival but not than the other, so the cell has no bold."""
     kept("one", made(0.8, seed=1), method="hcl")
     kept("one", made(0.8, seed=2), method="otam")
     found = kept("one", made(0.3), method="prototype")

@@ -1,4 +1,4 @@
-"""Settings read from text, and the rows of the lists."""
+"""Test settings that are read from text, and the rows of the lists."""
 
 from __future__ import annotations
 

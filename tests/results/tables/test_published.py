@@ -1,4 +1,4 @@
-"""Printed accuracies as the page draws them; as a table: test_exporting.py."""
+"""Test published accuracies in the page's figures; test_exporting.py tests them as a table."""
 
 from __future__ import annotations
 
