@@ -101,7 +101,7 @@ def sweep() -> SweepRecord:
 
 @pytest.fixture
 def answers() -> Callable[..., Outcomes]:
-    """Make answers to 60 artificial episodes of three of seven classes; `skill` is the share of certainly right ones."""
+    """Make answers to 60 artificial episodes of three of seven classes; `skill` is the share of surely right ones."""
 
     def build(skill: float, class_names: tuple[str, ...] = tuple("abcdefg")) -> Outcomes:
         rng = np.random.default_rng(5)
