@@ -15,13 +15,7 @@ from results.records.files import write_atomically
 
 _SIDE, _GAP, _MARGIN, _BETWEEN, _TITLE = 168, 10, 16, 96, 56  # pixels
 _PAPER, _INK, _SOFT = (255, 255, 255), (48, 36, 28), (130, 115, 100)  # BGR
-_RANKS = (
-    (209, 127, 47),
-    (0, 123, 224),
-    (119, 158, 31),
-    (157, 85, 194),
-    (214, 111, 139),
-)  # distinguishable for most readers
+_RANKS = ((209, 127, 47), (0, 123, 224), (119, 158, 31), (157, 85, 194), (214, 111, 139))  # distinct for most readers
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 

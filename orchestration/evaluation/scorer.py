@@ -118,9 +118,8 @@ def _model(cell: Cell) -> models.Model:
     if cell.checkpoint is None:
         return models.make_model(cell.experiment, n_classes=2, random_weights=cell.has_random_weights).eval()
     model = models.trained_model(cell.experiment, cell.checkpoint)
-    if (
-        file_digest(cell.checkpoint) != cell.checkpoint_digest
-    ):  # digest after loading, so that it covers the loaded weights
+    # The digest is read after the weights, so that it covers what was loaded.
+    if file_digest(cell.checkpoint) != cell.checkpoint_digest:
         raise CheckpointError(
             "has changed since the evaluation started, because the run is being trained",
             where=str(cell.checkpoint),

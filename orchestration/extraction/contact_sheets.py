@@ -70,9 +70,7 @@ def draw_sheet(
 
 def _file_sheet(source: Path, experiment: Experiment, n_views: int, seed: int) -> np.ndarray:
     video = Video(source.absolute().parent.name or "file", source.name)
-    os.environ["OPENCV_FFMPEG_LOGLEVEL"] = (
-        "-8"  # FFmpeg's messages on damaged videos are noise; the record has the error
-    )
+    os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"  # FFmpeg's messages on damaged videos are noise; the record has them
     with tempfile.TemporaryDirectory(prefix="hcl-show-") as folder:
         record = extract_video(source, Path(folder) / video.class_name / video.name)
         if record.status != "ok":

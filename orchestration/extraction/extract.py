@@ -90,10 +90,8 @@ def extract_dataset(
     options = FrameOptions(short_side, quality, n_frames)
     inventory = take_inventory(data_root, dataset)
     done: list[VideoRecord] = []
-    with (
-        exclusive(images_root),
-        held(lock_of(images_root), what=f"extraction of {dataset}"),
-    ):  # the second lock is among hosts
+    # The second lock is among hosts.
+    with exclusive(images_root), held(lock_of(images_root), what=f"extraction of {dataset}"):
         discard_partials(images_root)
         records = read_manifest(images_root)
         settle_missing(images_root, inventory, records)

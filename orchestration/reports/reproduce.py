@@ -193,6 +193,6 @@ def _evaluate_command(recorded: Recorded, record: results.EvaluationRecord, plac
 def _try(read: Callable[[], T]) -> tuple[T | None, str]:
     """Return what can be read here, or None and the reason: the checks must also work with missing data and weights."""
     try:
-        return read(), "not asked"
+        return read(), "none here"
     except HCLError as error:
         return None, f"{error.where}: {error.problem}" if error.where else error.problem

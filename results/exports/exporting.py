@@ -68,9 +68,8 @@ def export(loaded: Results, folder: Path | str, form: Format, ignored: Collectio
             where=str(folder),
             remedy="choose another folder, or move the file away",
         )
-    files = sorted(
-        {*earlier, *written, MANIFEST}
-    )  # listed before they are written, so that a kill leaves no unlisted file
+    # The files are listed before they are written, so that a kill leaves no unlisted file.
+    files = sorted({*earlier, *written, MANIFEST})
     about: dict[str, Any] = {"kind": "export", "schema": SCHEMA, "created": now(), "rows": {}, "files": files}
     write_json(folder / MANIFEST, about)
     paths = [write_atomically(folder / name, content) for name, content in written.items()]
