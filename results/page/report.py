@@ -180,10 +180,11 @@ def _confidence(evaluations: pd.DataFrame) -> dict[str, Any]:
 
 def _counts(results: Results) -> str:
     counted = (
-        (len(results.runs), "run"), (len(results.evaluations), "evaluation record"),
-        (len(results.sweeps), "study"), (len(results.trials), "trial"), (len(results.skipped), "skipped file"),
+        (len(results.runs), "run", "runs"), (len(results.evaluations), "evaluation record", "evaluation records"),
+        (len(results.sweeps), "study", "studies"), (len(results.trials), "trial", "trials"),
+        (len(results.skipped), "skipped file", "skipped files"),
     )  # fmt: skip
-    counts = [f"{n:,} {noun}{'' if n == 1 else 's'}" for n, noun in counted if n]
+    counts = [f"{n:,} {singular if n == 1 else plural}" for n, singular, plural in counted if n]
     return ", ".join(counts) if counts else "nothing found"
 
 

@@ -102,7 +102,7 @@ def test_train_evaluate_and_report_a_run(hcl: Command, trained: Run, data_root: 
     page = tmp_path / "runs" / "tiny" / "report" / "index.html"
     assert str(page.relative_to(tmp_path)) in out and "toy" in page.read_text()
     text = page.read_text()
-    for said in ("hcl evaluate tiny --data", "hcl report tiny", "settings off their defaults", "model.backbone"):
+    for said in ("hcl evaluate tiny --data", "hcl report tiny", "settings changed from the defaults", "model.backbone"):
         assert said in text
     before = {name: content for name, content in tree(trained.folder / "checkpoints").items() if name.endswith(".pt")}
     after = tree(tmp_path / "runs" / "tiny" / "checkpoints")

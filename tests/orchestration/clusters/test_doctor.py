@@ -82,7 +82,7 @@ def test_this_machine(hcl: Command, local_ray: ModuleType, data_root: Path, tmp_
     (tmp_path / "runs").mkdir()
     code, out, err = hcl("doctor", "--data", data_root)
     assert code == 0, out + err
-    for text in ("mp4, webm and avi", "is seen", "GB free", "nothing is wrong"):
+    for text in ("mp4, webm and avi", "is visible", "GB free", "nothing is wrong"):
         assert text in out
     assert list((tmp_path / "runs").iterdir()) == []
     code, out, _ = hcl("doctor", "--data", tmp_path / "nowhere", "--runs", tmp_path / "absent")

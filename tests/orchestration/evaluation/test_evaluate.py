@@ -256,7 +256,7 @@ def test_other_numbers_of_kept_tuples_score_again_without_encoding(
     answers = evaluate(questions, runs=trained.runs)
     assert answers.n_encoded == 0
     said = encodings(questions, answers.n_encoded)
-    assert said == "encoded 0 of 15 clips, the episode-by-episode way would encode 180"  # 30 x 2 x (1 + 2)
+    assert said == "encoded 0 of 15 clips, an evaluation episode by episode would encode 180"  # 30 x 2 x (1 + 2)
 
 
 class Mortal(scorer.Scorer):

@@ -64,7 +64,7 @@ def test_page_holds_every_part(full, tmp_path):
     best = f"{100 * full.evaluations['accuracy'].max():.1f}"
     for said in (
         "Five domains", best, "hcl evaluate first", "hcl train x.yaml", "experiment 5", "loss is not finite",
-        "at most 0.9 points", "compared in 4 cells; in 4 of them", "2 runs, 8 evaluation records, 1 sweep, 4 trials",
+        "at most 0.9 points", "compared in 4 cells; in 4 of them", "2 runs, 8 evaluation records, 1 study, 4 trials",
         "hen/hen_1", "taken for", "hcl explain first --examples 1", "sigma, trial t3", "hcl report runs/*",
     ):  # fmt: skip
         assert said in page.text, said
@@ -99,7 +99,7 @@ def test_settings_off_their_defaults_are_shown_with_their_meaning(full, tmp_path
     folder = full.runs["path"].iloc[0]
     changed = {folder: [Setting("train.epochs", "3 epochs", "15 epochs", "how long")]}
     page = page_of(full, tmp_path / "r", changed=changed)
-    assert "1 setting off its default" in page.text and "15 epochs" in page.text and "how long" in page.text
+    assert "1 setting changed from the default" in page.text and "15 epochs" in page.text and "how long" in page.text
 
 
 def test_the_cost_is_told(full, tmp_path):
@@ -202,5 +202,5 @@ def test_printed_figures_stand_beside_ours_on_the_same_split(tmp_path, evaluatio
     dataset = "ssv2_100_otam" if printed else "plain"
     results.write_evaluation(tmp_path / "r", evaluation(dataset=dataset))
     page = page_of(results.load(tmp_path / "r"), tmp_path / "report")
-    assert ("HCL (released checkpoint) †‡, printed" in page.text) == printed
+    assert ("HCL (released checkpoint) †‡, published" in page.text) == printed
     assert ("README of github.com/zhengsipeng/HCL-FSAR" in page.text) == printed
