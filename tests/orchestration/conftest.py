@@ -72,7 +72,9 @@ def write_data(root: Path, datasets: tuple[str, ...] = ("toy", "other"), n_video
         rng = np.random.default_rng(seed)
         partitions = {}
         for name, classes in CLASSES.items():
-            videos = tuple(Video(one, f"{one}_{index}") for one in classes for index in range(n_videos))
+            videos = tuple(
+                Video(class_name, f"{class_name}_{index}") for class_name in classes for index in range(n_videos)
+            )
             partitions[name] = Partition(dataset, name, classes, videos)
             for video in videos:
                 colour = 60 + 12 * classes.index(video.class_name)

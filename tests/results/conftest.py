@@ -46,12 +46,12 @@ WEBP = base64.b64decode("UklGRhoAAABXRUJQVlA4TA0AAAAvAAAAEAcQERGIiP4HAA==")
 @pytest.fixture
 def evaluation() -> Callable[..., EvaluationRecord]:
     def build(**changes: Any) -> EvaluationRecord:
-        known = {
+        defaults = {
             "run": "made", "method": "hcl", "train_dataset": "plain", "dataset": "plain", "partition": "test", "way": 5,
             "shot": 1, "queries": 3, "episodes": 700, "seed": 0, "accuracy": 0.4773, "ci95": 0.0091, "n_classes": 7,
             "episodes_digest": "e1", "created": "2026-01-01T00:00:00+00:00",
         }  # fmt: skip
-        return EvaluationRecord(**{**known, **changes})
+        return EvaluationRecord(**{**defaults, **changes})
 
     return build
 

@@ -102,8 +102,13 @@ def test_train_evaluate_and_report_a_run(hcl: Command, trained: Run, data_root: 
     page = tmp_path / "runs" / "tiny" / "report" / "index.html"
     assert str(page.relative_to(tmp_path)) in out and "toy" in page.read_text()
     text = page.read_text()
-    for said in ("hcl evaluate tiny --data", "hcl report tiny", "settings changed from the defaults", "model.backbone"):
-        assert said in text
+    for phrase in (
+        "hcl evaluate tiny --data",
+        "hcl report tiny",
+        "settings changed from the defaults",
+        "model.backbone",
+    ):
+        assert phrase in text
     before = {name: content for name, content in tree(trained.folder / "checkpoints").items() if name.endswith(".pt")}
     after = tree(tmp_path / "runs" / "tiny" / "checkpoints")
     assert {name: after[name] for name in before} == before and before
@@ -136,10 +141,10 @@ def test_a_bug_ends_in_a_traceback(hcl: Command, experiment_file: Path, monkeypa
 )
 def test_exit_statuses_of_the_process(arguments: str, code: int, tmp_path: Path) -> None:
     program = [sys.executable, "-c", "from orchestration.cli import main; main()", *arguments.split()]
-    found = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert found.returncode == code, found.stderr
-    assert "Traceback" not in found.stderr + found.stdout
-    assert (found.stderr == "") == (code == 0)
+    process = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert process.returncode == code, process.stderr
+    assert "Traceback" not in process.stderr + process.stdout
+    assert (process.stderr == "") == (code == 0)
     assert list(tmp_path.iterdir()) == []
 
 

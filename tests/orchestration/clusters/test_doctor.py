@@ -33,8 +33,8 @@ SOUND = NodeFacts(
 
 def test_two_sound_nodes_have_nothing_to_do() -> None:
     findings = judge({"a": SOUND, "b": replace(SOUND, host="b")}, DATA, RUNS)
-    assert {one.node for one in findings} == {"a", "b"}
-    assert {(one.state, one.remedy) for one in findings} == {("ok", "")}
+    assert {finding.node for finding in findings} == {"a", "b"}
+    assert {(finding.state, finding.remedy) for finding in findings} == {("ok", "")}
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_two_sound_nodes_have_nothing_to_do() -> None:
 )
 def test_each_fault_is_one_line_with_a_remedy(change: dict[str, Any], check: str, state: str, found: str) -> None:
     findings = judge({"a": SOUND, "b": replace(SOUND, **change)}, DATA, RUNS)
-    (fault,) = [one for one in findings if one.state != "ok"]
+    (fault,) = [finding for finding in findings if finding.state != "ok"]
     assert (fault.node, fault.check, fault.state, fault.found) == ("b", check, state, found)
     assert fault.remedy
 

@@ -96,14 +96,14 @@ def test_a_dry_run_tells_the_size_and_asks_no_cluster(hcl: Command) -> None:
     ],
 )
 def test_submissions_that_are_refused(hcl: Command, options: list[str], code: int, text: str) -> None:
-    found = hcl("submit", *options, "--", "train", "demo", *PLACES)
-    assert found.code == code and text in found.err
-    assert "Traceback" not in found.err
+    outcome = hcl("submit", *options, "--", "train", "demo", *PLACES)
+    assert outcome.code == code and text in outcome.err
+    assert "Traceback" not in outcome.err
 
 
 def test_an_unknown_option_of_the_command_is_misuse(hcl: Command) -> None:
-    found = hcl("submit", "--dry-run", "--", "train", "demo", "--bogus")
-    assert found.code == 2 and "No such option: --bogus" in found.err
+    outcome = hcl("submit", "--dry-run", "--", "train", "demo", "--bogus")
+    assert outcome.code == 2 and "No such option: --bogus" in outcome.err
 
 
 def test_render_writes_a_file_or_standard_output(hcl: Command, tmp_path: Path) -> None:

@@ -27,14 +27,14 @@ from tests.orchestration.inline import without_ray
 def made(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Cell, Path]:
     """Return a read-only cell whose grids, features and table are cached."""
     runs = tmp_path_factory.mktemp("made")
-    one = Cell("untrained", tiny_experiment(), data_root, read_partition(data_root, "toy", "test"))
+    cell = Cell("untrained", tiny_experiment(), data_root, read_partition(data_root, "toy", "test"))
     with pytest.MonkeyPatch.context() as patched:
         without_ray(patched, scoring, scorer, grids)
-        job = one.grid_job()
+        job = cell.grid_job()
         assert job is not None
         ensure_grids([job], runs)
-        ensure_tables([one], runs)
-    return one, runs
+        ensure_tables([cell], runs)
+    return cell, runs
 
 
 def flip(path: Path) -> Path:
@@ -82,12 +82,12 @@ def test_a_damaged_cache_is_made_again(
     damaged = damage(cell, runs)
     with notes.capture() as captured:
         ensure_tables([cell], runs)
-    found = cell.table(runs).read()
-    assert found.keys() == expected.keys()
+    table = cell.table(runs).read()
+    assert table.keys() == expected.keys()
     for name, values in expected.items():
-        np.testing.assert_allclose(found[name], values, rtol=1e-6, err_msg=name)  # the same code, in the same process
-    told = captured.get()
-    assert told.count("note: ") == 1 and str(damaged) in told.replace("\n", "") and "again" in told
+        np.testing.assert_allclose(table[name], values, rtol=1e-6, err_msg=name)  # the same code, in the same process
+    output = captured.get()
+    assert output.count("note: ") == 1 and str(damaged) in output.replace("\n", "") and "again" in output
     with notes.capture() as captured:
         ensure_tables([cell], runs)
     assert captured.get() == ""

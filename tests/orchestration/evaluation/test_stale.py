@@ -104,8 +104,8 @@ def test_a_fusion_is_of_the_weights_that_it_was_chosen_with(
     folder: Path, made: Run, data_root: Path, hcl: Command
 ) -> None:
     def search(restart: bool = False) -> None:
-        known = {"data_root": data_root, "runs": folder.parent, "space": load_space("fusion"), "n_trials": 8}
-        search_fusion(folder, made.experiment, restart=restart, **known)  # type: ignore[arg-type]
+        options = {"data_root": data_root, "runs": folder.parent, "space": load_space("fusion"), "n_trials": 8}
+        search_fusion(folder, made.experiment, restart=restart, **options)  # type: ignore[arg-type]
 
     search()
     search()  # the same question again
@@ -151,13 +151,13 @@ def test_a_run_that_is_still_trained_is_evaluated_with_a_note(unfinished: Path, 
     evaluation = ("evaluate", unfinished, "--data", data_root, "--runs", unfinished.parent)
     code, _, err = hcl(*evaluation)
     epoch = load_checkpoint(unfinished / BEST)["epoch"]
-    told = f"2 of 9 epochs are done, and the weights of epoch {epoch} are used"
-    assert code == 0 and told in err and "has not been fully trained" in err
+    note = f"2 of 9 epochs are done, and the weights of epoch {epoch} are used"
+    assert code == 0 and note in err and "has not been fully trained" in err
     [file] = (unfinished / "evaluation").glob("*.json")
     record = results.read_evaluation(file)
     assert (record.checkpoint_epoch, record.epochs_done) == (epoch, 2)
     for words in (("fuse", unfinished, "--trials", "1"), ("explain", unfinished, "--query", "nobody")):
-        assert told in hcl(*words, "--data", data_root).err
+        assert note in hcl(*words, "--data", data_root).err
 
 
 def test_whether_training_goes_on_is_known_by_its_lock(unfinished: Path, monkeypatch: pytest.MonkeyPatch) -> None:

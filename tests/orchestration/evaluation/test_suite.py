@@ -69,8 +69,8 @@ def test_a_suite_is_one_job(hcl: Command, place: Path, data_root: Path) -> None:
     code, out, err = hcl("evaluate", "--suite", suite, "--data", data_root, "--set", "evaluation.shots=[1]")
     assert code == 0, err
     assert "encoded 45 of 45 clips" in err
-    found = [results.read_evaluation(path) for path in (place / "runs" / "tiny" / "evaluation").glob("*.json")]
-    assert {(one.method, one.dataset, one.partition, one.shot, one.episodes) for one in found} == {
+    records = [results.read_evaluation(path) for path in (place / "runs" / "tiny" / "evaluation").glob("*.json")]
+    assert {(record.method, record.dataset, record.partition, record.shot, record.episodes) for record in records} == {
         ("hcl", "toy", "test", 1, 9),
         ("hcl last", "toy", "val", 1, 30),
         ("hcl", "other", "test", 1, 30),

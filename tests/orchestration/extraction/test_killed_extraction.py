@@ -51,12 +51,12 @@ class Run:
         for entry in os.scandir("/proc"):
             with suppress(OSError, ValueError):
                 parents[int(entry.name)] = int(Path(entry, "stat").read_text().rpartition(")")[2].split()[1])
-        found, new = set(), {self.process.pid}
+        pids, new = set(), {self.process.pid}
         while new:
-            found |= new
-            new = {pid for pid, parent in parents.items() if parent in found} - found
-        self.seen |= found
-        return sorted(found)
+            pids |= new
+            new = {pid for pid, parent in parents.items() if parent in pids} - pids
+        self.seen |= pids
+        return sorted(pids)
 
     def is_running(self) -> bool:
         return self.process.poll() is None

@@ -16,11 +16,11 @@ from search_spaces import load_space
 def test_only_what_differs_from_the_defaults_is_told(tmp_path: Path) -> None:
     changes = {"name": "mine", "train.epochs": 3, "evaluation.shots": [1, 2], "model.dim_feedforward": 64}
     (tmp_path / "experiment.yaml").write_text(to_yaml(override(resolve(None).experiment, changes)))
-    found = {one.path: one for one in changed_settings(tmp_path) or []}
-    assert set(found) == {"train.epochs", "evaluation.shots", "model.dim_feedforward"}
-    assert found["train.epochs"].value == "3 epochs" and found["train.epochs"].meaning
-    assert found["evaluation.shots"].value.startswith("1, 2")
-    assert found["model.dim_feedforward"].default == "none"
+    by_path = {setting.path: setting for setting in changed_settings(tmp_path) or []}
+    assert set(by_path) == {"train.epochs", "evaluation.shots", "model.dim_feedforward"}
+    assert by_path["train.epochs"].value == "3 epochs" and by_path["train.epochs"].meaning
+    assert by_path["evaluation.shots"].value.startswith("1, 2")
+    assert by_path["model.dim_feedforward"].default == "none"
 
 
 def test_settings_that_cannot_be_read_are_not_guessed(tmp_path: Path) -> None:

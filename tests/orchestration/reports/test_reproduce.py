@@ -53,8 +53,8 @@ def made(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train a run, and evaluate it by two methods with other episodes than its own settings sample."""
     experiment = tiny_experiment(model__train_backbone=True)
     run = train_here(experiment, data_root=data_root, runs=tmp_path_factory.mktemp("runs"))
-    asked = override(experiment, evaluation_settings(["evaluation.episodes=20", "fusion.sigma_global=0.5"]))
-    questions = questions_of([Target(run.folder, asked, methods=("hcl", "prototype"))], data_root)
+    evaluated = override(experiment, evaluation_settings(["evaluation.episodes=20", "fusion.sigma_global=0.5"]))
+    questions = questions_of([Target(run.folder, evaluated, methods=("hcl", "prototype"))], data_root)
     evaluate(questions, runs=run.runs, command="hcl evaluate tiny --set evaluation.episodes=20")
     return run.folder
 
@@ -68,8 +68,8 @@ def folder(made: Path, tmp_path: Path) -> Path:
 
 def record_of(folder: Path, method: str = "hcl (sigma_global=0.5)", shot: int = 1) -> Path:
     files = {file: results.read_evaluation(file) for file in (folder / "evaluation").glob("*.json")}
-    [found] = [file for file, one in files.items() if (one.method, one.shot) == (method, shot)]
-    return found
+    [match] = [file for file, record in files.items() if (record.method, record.shot) == (method, shot)]
+    return match
 
 
 def spoil(file: Path, **changes: Any) -> None:
@@ -131,16 +131,16 @@ def test_other_content_of_the_files_that_a_run_reads_differs(
         file.write_bytes(b"one")
     rows = {"weights": "training: file of model.weights", "embeddings": "training: class-name embeddings"}
     reproduce = ("reproduce", folder, "--data", data_root)
-    found = verdicts(hcl(*reproduce).out)
-    assert {found[row] for row in rows.values()} == {"not recorded"}  # as in runs of earlier versions
+    by_row = verdicts(hcl(*reproduce).out)
+    assert {by_row[row] for row in rows.values()} == {"not recorded"}  # as in runs of earlier versions
     origin, run = results.read_provenance(folder), Run(load_resolved(settings), data_root, folder.parent, folder)
     results.write_provenance(folder, replace(origin, digests={**origin.digests, **data_digests(run)}))
-    found = verdicts(hcl(*reproduce).out)
-    assert {found[row] for row in rows.values()} == {"same"}
+    by_row = verdicts(hcl(*reproduce).out)
+    assert {by_row[row] for row in rows.values()} == {"same"}
     for name, file in files.items():
         file.write_bytes(b"two")
-        found = verdicts(hcl(*reproduce).out)
-        assert found[rows[name]] == "DIFFERS", name
+        by_row = verdicts(hcl(*reproduce).out)
+        assert by_row[rows[name]] == "DIFFERS", name
         file.write_bytes(b"one")
 
 
@@ -197,8 +197,8 @@ def test_nothing_that_lies_there_is_removed(hcl: Command, folder: Path, data_roo
     shutil.copytree(folder, again / "tiny")
     (again / "tiny" / "notes.txt").write_text("mine")
     before = tree(again)
-    for asked in (record_of(folder), folder):
-        code, _, err = hcl("reproduce", asked, "--data", data_root, "--run", "--runs", again)
+    for source in (record_of(folder), folder):
+        code, _, err = hcl("reproduce", source, "--data", data_root, "--run", "--runs", again)
         assert code == 2 and "exists already, and nothing in it is replaced" in err
         assert tree(again) == before
     other = tmp_path / "other"
@@ -237,11 +237,9 @@ def test_episodes_of_a_file_are_asked_as_they_were_kept(hcl: Command, folder: Pa
     """The record's settings sample other episodes than it was evaluated on."""
     experiment = load_resolved(folder / "experiment.yaml")
     other = override(experiment, {"evaluation.seed": 7, "evaluation.episodes": 12})
-    asked = questions_of([Target(folder, other, methods=("prototype",))], data_root)
+    episodes = [question.asked for question in questions_of([Target(folder, other, methods=("prototype",))], data_root)]
     plain = override(experiment, {"evaluation.shots": [1]})
-    questions = questions_of(
-        [Target(folder, plain, methods=("prototype",))], data_root, episodes=[one.asked for one in asked]
-    )
+    questions = questions_of([Target(folder, plain, methods=("prototype",))], data_root, episodes=episodes)
     evaluate(questions, runs=folder.parent)
     file = record_of(folder, "prototype")
     code, out, err = hcl("reproduce", file, "--data", data_root, "--run", "--tolerance", "0")
@@ -293,9 +291,9 @@ def test_a_fusion_of_an_older_version_is_known_by_its_name(folder: Path, data_ro
     for name, sigma in (("hcl fused", 0.125), ("hcl temporal only", 0.0), ("hcl", 1.0)):
         spoil(record_of(folder), settings=[], experiment_digest="")
         record = replace(results.read_evaluation(record_of(folder)), method=name)
-        found = target_of(read_recorded(record_of(folder)), record, folder)
-        assert found.experiment.fusion.sigma_global == sigma, name
-        assert (found.methods, found.label) == (("hcl",), "" if name == "hcl" else name)
+        target = target_of(read_recorded(record_of(folder)), record, folder)
+        assert target.experiment.fusion.sigma_global == sigma, name
+        assert (target.methods, target.label) == (("hcl",), "" if name == "hcl" else name)
     assert experiment.fusion.sigma_global == 1.0
 
 

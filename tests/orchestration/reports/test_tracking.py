@@ -58,24 +58,24 @@ def on(server: str, experiment: str) -> dict[str, Any]:
 def history(server: str, run: Any, name: str) -> list[tuple[int, float]]:
     from mlflow.tracking import MlflowClient
 
-    return [(one.step, one.value) for one in MlflowClient(server).get_metric_history(run.info.run_id, name)]
+    return [(metric.step, metric.value) for metric in MlflowClient(server).get_metric_history(run.info.run_id, name)]
 
 
 def test_a_store_has_the_settings_metrics_and_provenance_of_the_records(hcl: Command, runs: Path, server: str) -> None:
     code, out, err = hcl("results", "track", "--to", server, "--experiment", "first")
     assert code == 0, err
     assert "4 runs and trials in first" in out and "4 new" in out
-    found = on(server, "first")
-    run = found["tiny"]
+    by_name = on(server, "first")
+    run = by_name["tiny"]
     assert run.data.params["model.d_model"] == "24" and run.data.params["evaluation.shots"] == "1, 3"
     assert history(server, run, "loss_total") == [(1, 3.0), (2, 1.5)]
     assert run.data.metrics["toy/test/5way/1shot/hcl/accuracy"] == 0.5
     assert run.data.metrics["toy/test/5way/1shot/hcl/levels.global"] == 0.25
     assert run.data.tags["hcl.command"] == "hcl train tiny" and run.data.tags["hcl.versions.torch"] == "2"
     assert (run.info.status, run.info.end_time - run.info.start_time) == ("FINISHED", 3_600_000)
-    trial, failed = found["study t0"], found["study t1"]
+    trial, failed = by_name["study t0"], by_name["study t1"]
     assert trial.data.params == {"optim.lr": "0.1"} and history(server, trial, "val_accuracy") == [(2, 0.5)]
-    assert trial.data.tags["mlflow.parentRunId"] == found["study"].info.run_id
+    assert trial.data.tags["mlflow.parentRunId"] == by_name["study"].info.run_id
     assert failed.info.status == "FAILED" and failed.data.tags["hcl.error"] == "not finite"
 
 

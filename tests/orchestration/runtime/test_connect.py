@@ -171,12 +171,12 @@ def test_actors_that_die_as_they_start_do_not_end_what_others_do(local_ray: Modu
     def make() -> Any:
         return (makers.pop(0) if len(makers) > 1 else makers[0])()
 
-    found: list[int] = []
+    items: list[int] = []
     for item, result in map_actors(make, range(300), lambda actor, item: actor.work.remote(item), n_actors=3):
         assert result == item * item
-        found.append(item)
+        items.append(item)
         time.sleep(0.02)
-    assert sorted(found) == list(range(300)) and len(makers) == 1
+    assert sorted(items) == list(range(300)) and len(makers) == 1
 
 
 def test_actors_that_find_no_room_end_it_with_what_there_is(local_ray: ModuleType) -> None:

@@ -93,7 +93,7 @@ def addresses_of(pids: Iterable[int]) -> set[tuple[str, int]]:
         for link in Path(f"/proc/{pid}/fd").glob("*"):
             with suppress(OSError):
                 inodes.add(os.readlink(link).removeprefix("socket:[").removesuffix("]"))
-    found = set()
+    addresses = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in Path(table).read_text().splitlines()[1:]:
             fields = line.split()
@@ -101,8 +101,8 @@ def addresses_of(pids: Iterable[int]) -> set[tuple[str, int]]:
                 host, port = fields[1].split(":")
                 numbers = bytes.fromhex(host[-8:])[::-1]  # the last four of an IPv4 address that IPv6 sees
                 is_mapped = len(host) == 8 or host[:24] == "0000000000000000FFFF0000"
-                found.add((".".join(map(str, numbers)) if is_mapped else host, int(port, 16)))
-    return found
+                addresses.add((".".join(map(str, numbers)) if is_mapped else host, int(port, 16)))
+    return addresses
 
 
 @pytest.mark.parametrize(

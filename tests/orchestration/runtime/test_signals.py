@@ -71,11 +71,11 @@ def test_a_second_ctrl_c_ends_at_once_and_other_signals_that_come_twice_do_not(m
 
 
 def test_what_can_end_by_itself_is_asked_first() -> None:
-    asked = []
+    calls = []
     with orderly_ends() as seen:
-        with ended_by(lambda: bool(asked.append(1)) or True):
+        with ended_by(lambda: bool(calls.append(1)) or True):
             os.kill(os.getpid(), signal.SIGTERM)
-        assert asked == [1] and seen.received == [signal.SIGTERM]
+        assert calls == [1] and seen.received == [signal.SIGTERM]
 
 
 def test_a_command_that_hangs_as_it_ends_is_ended(tmp_path: Path) -> None:

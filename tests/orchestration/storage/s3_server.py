@@ -39,9 +39,9 @@ def s3_server(address: str = "127.0.0.1", command: Sequence[str] = ()) -> Iterat
     Args:
         command: prefix that runs it elsewhere, such as in a network namespace.
     """
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
     words = [*command, sys.executable, "-m", "tests.orchestration.storage.s3_server", "serve", address, str(port)]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     try:

@@ -172,7 +172,7 @@ def test_a_run_in_a_bucket_equals_one_on_disk(
     assert code == 0, err
     folder = mounted("s3://lab/runs", "--runs") / "tiny"
     timeless = [
-        [{name: one for name, one in row.items() if name not in TIMED} for row in results.read_epochs(place)]
+        [{name: value for name, value in row.items() if name not in TIMED} for row in results.read_epochs(place)]
         for place in (folder, trained.folder)
     ]
     assert timeless[0] == timeless[1] and len(timeless[0]) == TWO["train__epochs"]

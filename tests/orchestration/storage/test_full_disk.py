@@ -59,11 +59,11 @@ class Disk:
 def disk(tmp_path: Path) -> Iterator[Disk]:
     if shutil.which("mount") is None:
         pytest.skip("there is no mount here")
-    one = Disk(tmp_path / "disk")
+    small_disk = Disk(tmp_path / "disk")
     try:
-        yield one
+        yield small_disk
     finally:
-        one.unmount()
+        small_disk.unmount()
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +139,9 @@ def test_an_evaluation_on_a_full_disk_leaves_no_record_and_goes_on(
     (disk.folder / "tiny" / "experiment.yaml").write_text(to_yaml(whole.experiment))
     shutil.copy(whole.folder / BEST, disk.folder / "tiny" / BEST)
     words = ["evaluate", "tiny", "--data", whole.data_root, "--runs", disk.folder]
-    code, _, told = hcl(*words)
-    assert code == 1 and "cannot be written" in told and "free space" in told  # numpy counts bytes, and has no number
-    assert str(disk.folder) in told and "Traceback" not in told
+    code, _, err = hcl(*words)
+    assert code == 1 and "cannot be written" in err and "free space" in err  # numpy counts bytes, and has no number
+    assert str(disk.folder) in err and "Traceback" not in err
     assert not list(disk.folder.rglob("evaluation/*.json"))
     disk.again("size=300m")
     assert hcl(*words).code == 0
@@ -150,10 +150,10 @@ def test_an_evaluation_on_a_full_disk_leaves_no_record_and_goes_on(
 
 def refused(hcl: Command, *words: str | Path) -> str:
     began = time.monotonic()
-    code, _, told = hcl(*words)
-    assert code == 1 and "Traceback" not in told, told
+    code, _, err = hcl(*words)
+    assert code == 1 and "Traceback" not in err, err
     assert time.monotonic() - began < 10
-    return " ".join(told.split())
+    return " ".join(err.split())
 
 
 def test_read_only_storage_is_refused_before_any_work(
@@ -192,9 +192,9 @@ def test_read_only_storage_is_refused_before_any_work(
 def test_the_disks_part_in_an_error_is_found(make: Callable[[], Exception], where: str | None) -> None:
     outer = RuntimeError("a task failed")
     outer.__cause__ = make()
-    told = storage_error(outer, Path("/runs"))
-    assert (told.where if told else None) == where
-    assert told is None or isinstance(told, HCLError)
+    fault = storage_error(outer, Path("/runs"))
+    assert (fault.where if fault else None) == where
+    assert fault is None or isinstance(fault, HCLError)
 
 
 def test_a_worker_that_cannot_leave_its_error_behind_is_heard_all_the_same(

@@ -80,18 +80,18 @@ def test_nothing_that_could_be_trained(confirmed: Any) -> None:
 
 
 def test_students_interval_of_a_few_seeds() -> None:
-    found = paired_over_seeds([1.0, 2.0, 3.0])
-    assert found.mean == 2 and found.ci95 == pytest.approx(4.303 / math.sqrt(3), abs=1e-3)
+    interval = paired_over_seeds([1.0, 2.0, 3.0])
+    assert interval.mean == 2 and interval.ci95 == pytest.approx(4.303 / math.sqrt(3), abs=1e-3)
     assert math.isnan(paired_over_seeds([0.5]).ci95)
 
 
 def test_each_whole_trial_is_judged_at_its_best_fusion(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked: list[str] = []
+    searched: list[str] = []
 
     def search(folder: Path, experiment: Any, **options: Any) -> Search:
-        asked.append(folder.name)
+        searched.append(folder.name)
         assert options["n_trials"] == 50 and experiment.loss.sigma_temporal == int(folder.name[-1]) / 10
         value = {"trial-0000": 0.95, "trial-0001": 0.8}.get(folder.name, 0.6)
         return Search({"fusion.sigma_spatial": 2.0}, value, 0.5, 50, 0.1)
@@ -103,11 +103,11 @@ def test_each_whole_trial_is_judged_at_its_best_fusion(
         (run.folder / "experiment.yaml").write_text(to_yaml(run.experiment))
     monkeypatch.setattr(fused_trials, "search_fusion", search)
     monkeypatch.setattr(fused_trials, "connect", connect)
-    found = fuse_trials(study, TRIALS, n_trials=50)
-    assert asked == ["trial-0000", "trial-0001", "trial-0002", "trial-0004"]  # one that was stopped early is left out
-    assert [one.trial for one in found][:2] == ["trial-0000", "trial-0001"]
-    assert (found[0].trained, found[0].published, found[0].fused) == (0.5, 0.5, 0.95)
-    show_fused(found)
+    fused = fuse_trials(study, TRIALS, n_trials=50)
+    assert searched == [f"trial-{number:04d}" for number in (0, 1, 2, 4)], "a trial that was stopped early is left out"
+    assert [trial.trial for trial in fused][:2] == ["trial-0000", "trial-0001"]
+    assert (fused[0].trained, fused[0].published, fused[0].fused) == (0.5, 0.5, 0.95)
+    show_fused(fused)
     assert "sigma_spatial 2" in capsys.readouterr().out
     with pytest.raises(HCLError, match="no trial is complete"):
         fuse_trials(study, [TRIALS[3]], n_trials=50)

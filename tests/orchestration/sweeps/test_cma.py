@@ -59,21 +59,21 @@ def test_it_draws_what_one_optimiser_draws_and_comes_near_the_best(tmp_path: Pat
         mean=np.full(3, 0.5), sigma=1 / 6, bounds=np.array(3 * [[0.0, 1.0]]), n_max_resampling=30, seed=1
     )
     assert optimiser.population_size == SIZE
-    told: list[tuple[np.ndarray, float]] = []
+    generation: list[tuple[np.ndarray, float]] = []
     values: list[float] = []
     for number in range(N_RANDOM + 5 * SIZE):
         ledger = open_ledger(tmp_path)  # a new process for each trial
         given = ledger.ask()
         assert given is not None
         if number >= N_RANDOM:
-            if len(told) == SIZE:
-                optimiser.tell(told)
-                told = []
+            if len(generation) == SIZE:
+                optimiser.tell(generation)
+                generation = []
             optimiser._rng.seed(seed_of(0, number))
             expected = optimiser.ask()
             expected[2] = (round(float(expected[2] * 40 + 0.5)) - 0.5) / 40
             assert scaled(given.values) == pytest.approx(expected, abs=1e-6)
-            told.append((scaled(given.values), -value_of(given.values)))
+            generation.append((scaled(given.values), -value_of(given.values)))
         values.append(value_of(given.values))
         ledger.finish(given.name, [values[-1]])
     assert np.mean(values[-SIZE:]) > 0.3 * np.mean(values[:N_RANDOM]), "it has learnt next to nothing"
@@ -91,7 +91,7 @@ def test_what_is_asked_follows_from_the_storage_also_where_trials_end_late(tmp_p
             assert open_ledger(copy).ask() == given
         else:  # the copy gives out first what is under way
             again = open_ledger(copy)
-            assert {one.name for one in running} == {again.ask().name for _ in running}  # type: ignore[union-attr]
+            assert {trial.name for trial in running} == {again.ask().name for _ in running}  # type: ignore[union-attr]
             assert again.ask() == given
         running.append(given)
         while len(running) > 3 or (running and rng.random() < 0.3):
@@ -102,7 +102,7 @@ def test_what_is_asked_follows_from_the_storage_also_where_trials_end_late(tmp_p
                 break
     judged = [trial.system_attrs[JUDGED_BY] for trial in ledger.trials() if JUDGED_BY in trial.system_attrs]
     assert sum(map(len, judged)) >= 3, "each generation is noted once"
-    assert len({generation for one in judged for generation in one}) == sum(map(len, judged))
+    assert len({generation for by_generation in judged for generation in by_generation}) == sum(map(len, judged))
 
 
 def test_a_study_that_optunas_own_sampler_began_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -215,8 +215,8 @@ def test_after_a_fault_other_trials_do_not_end_either(watched: Watched) -> None:
 
 
 def test_an_error_of_the_disk_that_ray_has_told_is_no_trials_failure(watched: Watched) -> None:
-    told = "ray.exceptions.RayTaskError: ...\nOSError: [Errno 28] No space left on device: '/tmp/ray'"
-    watched.recorder.on_trial_error(0, [], watched.trial(told=told))
+    text = "ray.exceptions.RayTaskError: ...\nOSError: [Errno 28] No space left on device: '/tmp/ray'"
+    watched.recorder.on_trial_error(0, [], watched.trial(told=text))
     with pytest.raises(StorageError, match="No space left on device"):
         watched.step()
     assert watched.state() == "RUNNING"
@@ -231,15 +231,15 @@ def test_records_that_cannot_be_written_end_the_study(watched: Watched, monkeypa
 
 
 def test_a_trial_that_loses_its_node_is_given_out_again_but_not_for_ever(watched: Watched) -> None:
-    told = "The actor died because its node has died. Node Id: 1"
+    text = "The actor died because its node has died. Node Id: 1"
     for _ in range(recorder._NODE_DEATHS):
-        watched.recorder.on_trial_error(0, [], watched.trial(told=told))
+        watched.recorder.on_trial_error(0, [], watched.trial(told=text))
         watched.step()
         assert watched.search.suggest("2") == {
             "trial": watched.given and watched.given.name,
             "given": watched.given and asdict(watched.given),
         }
-    watched.recorder.on_trial_error(0, [], watched.trial(told=told))
+    watched.recorder.on_trial_error(0, [], watched.trial(told=text))
     with pytest.raises(ClusterError, match="trial-0000 has lost its node 6 times"):
         watched.step()
     assert watched.state() == "RUNNING"
@@ -282,7 +282,7 @@ def test_failed_trials_are_run_again_under_their_names_where_that_is_asked_for(
     assert [trial.state for trial in sweep(study)[1]] == ["complete", "failed", "failed", "complete"] and not ran
     _, records = sweep(study, retry_failed=True)
     assert ran == ["trial-0001", "trial-0002"] and not (study.trial_folder("trial-0001") / HUNG_LOG).exists()
-    assert [(one.trial, one.params, one.state, one.error) for one in records] == [
+    assert [(trial.trial, trial.params, trial.state, trial.error) for trial in records] == [
         (name, params, "complete", None) for name, params in values.items()
     ]
     assert sweep(study)[1] == sweep(study, retry_failed=True)[1] == records and len(ran) == 2
@@ -297,7 +297,7 @@ def test_killed_while_failed_trials_are_given_out_again(data_root: Path, tmp_pat
         ledger.finish(given.name, None)
     ledger.retry_failed()
     again = study.ledger()
-    assert [one.name for one in (again.ask(), again.ask()) if one] == ["trial-0000", "trial-0001"]
+    assert [given.name for given in (again.ask(), again.ask()) if given] == ["trial-0000", "trial-0001"]
     assert again.ask() is None and again.n_running == 2
     again.finish("trial-0000", [0.5])
     last = study.ledger()

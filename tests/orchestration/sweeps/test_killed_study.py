@@ -47,11 +47,11 @@ def kill(kind: str, driver: subprocess.Popen[bytes], folder: Path) -> bool:
         return True
     below = processes_below(driver.pid)
     trials = {int(path.read_text() or 0) for path in folder.glob("trials/*/pid")}
-    found = [pid for pid, name in below.items() if (name == "raylet" if kind == NODE else pid in trials)]
-    for pid in found:
+    pids = [pid for pid, name in below.items() if (name == "raylet" if kind == NODE else pid in trials)]
+    for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    return bool(found)
+    return bool(pids)
 
 
 def processes_below(pid: int) -> dict[int, str]:
@@ -62,12 +62,12 @@ def processes_below(pid: int) -> dict[int, str]:
             number, rest = path.read_text().split(" (", 1)
             name, fields = rest.rsplit(")", 1)
             parents[int(number)] = (int(fields.split()[1]), name)
-    found: dict[int, str] = {}
+    names: dict[int, str] = {}
     layer = {pid}
     while layer:
         layer = {child for child, (parent, _) in parents.items() if parent in layer}
-        found |= {child: parents[child][1] for child in layer}
-    return found
+        names |= {child: parents[child][1] for child in layer}
+    return names
 
 
 def run_to_its_end(
@@ -100,11 +100,11 @@ def running(folder: Path) -> bool:
 
 def assert_like_undisturbed(folder: Path, undisturbed: Path) -> None:
     trials, whole = results.read_trials(folder), results.read_trials(undisturbed)
-    assert [(one.trial, one.params, one.value, one.state) for one in trials] == [
-        (one.trial, one.params, one.value, one.state) for one in whole
+    assert [(trial.trial, trial.params, trial.value, trial.state) for trial in trials] == [
+        (trial.trial, trial.params, trial.value, trial.state) for trial in whole
     ]
     ends = (folder / ENDS).read_text().split()
-    assert sorted(ends) == [one.trial for one in trials], "no trial came to its end twice"
+    assert sorted(ends) == [trial.trial for trial in trials], "no trial came to its end twice"
     assert results.read_sweep(folder).best_value == results.read_sweep(undisturbed).best_value
 
 

@@ -205,8 +205,8 @@ def test_failures_count_and_say_why(tmp_path: Path) -> None:
 def test_several_objectives_and_what_is_known_before(tmp_path: Path) -> None:
     space = space_of(trade_offs=[{"metric": "parameters", "mode": "min"}])
     ledger = open_ledger(tmp_path, space, n_trials=8)
-    known = {"loss.sigma_temporal": 1.0, "loss.sigma_spatial": 0.5, "optim.schedule": "cosine"}
-    ledger.learn([(known, [0.9, 10.0])])
+    values = {"loss.sigma_temporal": 1.0, "loss.sigma_spatial": 0.5, "optim.schedule": "cosine"}
+    ledger.learn([(values, [0.9, 10.0])])
     for index in range(8):
         given = ledger.ask()
         assert given is not None

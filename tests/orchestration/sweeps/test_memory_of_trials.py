@@ -50,6 +50,6 @@ def test_a_trial_that_takes_too_much_memory(data_root: Path, tmp_path: Path) -> 
     code = _DRIVER.format(data_root=str(data_root), runs=str(tmp_path))
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 0, ended.stderr
-    told: list[Any] = json.loads(ended.stdout.splitlines()[-1])
-    assert told[0] == told[2] == ["complete", None]
-    assert told[1][0] == "failed" and "ran out of memory" in told[1][1]
+    outcomes: list[Any] = json.loads(ended.stdout.splitlines()[-1])
+    assert outcomes[0] == outcomes[2] == ["complete", None]
+    assert outcomes[1][0] == "failed" and "ran out of memory" in outcomes[1][1]

@@ -83,7 +83,7 @@ def test_a_restart_removes_this_folders_study_alone(of: Of, tmp_path: Path, monk
     optuna.create_study(storage=open_storage(tmp_path, of("ann").storage), study_name="another")
     sweep(of("ann"))
     assert len(sweep(of("ann"), restart=True)[1]) == 3 and len(ran) == 6
-    names = {one.study_name for one in open_storage(tmp_path, of("ann").storage).get_all_studies()}
+    names = {study.study_name for study in open_storage(tmp_path, of("ann").storage).get_all_studies()}
     assert names == {"another", "study"}
 
 
@@ -252,7 +252,7 @@ def test_of_two_commands_that_begin_together_one_goes_on(data_root: Path, tmp_pa
 
 
 def claims_in(path: Path) -> list[str]:
-    return [one.study_name for one in open_storage(path.parent, f"sqlite:///{path}").get_all_studies()]
+    return [study.study_name for study in open_storage(path.parent, f"sqlite:///{path}").get_all_studies()]
 
 
 def test_a_claim_in_a_database_holds_while_it_beats_and_goes_with_the_block(tmp_path: Path) -> None:

@@ -82,8 +82,8 @@ def test_a_database_that_others_have_made_is_refused_and_left_as_it_was(
     changed(made, tmp_path / "lab.db", *statements)
     before = tree(tmp_path)
     outcome = hcl("sweep", experiment_file, "--data", data_root, "--storage", f"sqlite:///{tmp_path / 'lab.db'}")
-    told = " ".join(outcome.err.split())
-    assert outcome.code in (1, 2) and message in told and remedy in told and "Traceback" not in told
+    err = " ".join(outcome.err.split())
+    assert outcome.code in (1, 2) and message in err and remedy in err and "Traceback" not in err
     assert tree(tmp_path) == before, "neither folder nor lock is left behind"
     assert not (tmp_path / "runs").exists()
 
@@ -189,7 +189,10 @@ def test_half_a_line_of_another_who_was_killed_is_dropped_and_not_written_to(tmp
         file.write(b'{"op_code":4,"worker_')
     work(second, 2)
     work(first, 1)
-    names = {one.study_name: one.n_trials for one in optuna.get_all_study_summaries(open_storage(tmp_path, place))}
+    names = {
+        summary.study_name: summary.n_trials
+        for summary in optuna.get_all_study_summaries(open_storage(tmp_path, place))
+    }
     assert names == {"first": 3, "second": 2}
 
 

@@ -79,9 +79,9 @@ def test_a_study_with_a_trial_that_fails(runs: Path, data_root: Path) -> None:
         optim__lr=rates,
     )
     study = study_of(data_root, runs, space, 4)
-    told: list[results.TrialRecord] = []
+    reported: list[results.TrialRecord] = []
     handler = signal.getsignal(signal.SIGINT)
-    record, trials = sweep(study, command="hcl sweep", on_trial=told.append)
+    record, trials = sweep(study, command="hcl sweep", on_trial=reported.append)
 
     assert signal.getsignal(signal.SIGINT) is handler, "Ctrl-C after a study is not Tune's"
 
@@ -89,10 +89,10 @@ def test_a_study_with_a_trial_that_fails(runs: Path, data_root: Path) -> None:
     assert [trial.state for trial in trials] == ["complete", "failed", "complete", "complete"]
     assert trials[1].params == second
     assert "the loss is not finite" in trials[1].error and trials[1].value is None
-    assert sorted(trial.trial for trial in told if trial.state == "complete") == sorted(
+    assert sorted(trial.trial for trial in reported if trial.state == "complete") == sorted(
         trial.trial for trial in trials if trial.state == "complete"
     )
-    assert {trial.trial for trial in told} == {trial.trial for trial in trials}
+    assert {trial.trial for trial in reported} == {trial.trial for trial in trials}
     assert results.read_trials(study.folder) == trials
     assert results.read_sweep(study.folder) == record
     assert record.resources == study.trial_resources() == {"workers": 1, "cpus": 1, "gpus": 0}
@@ -148,8 +148,8 @@ def test_a_trial_of_several_workers(runs: Path, data_root: Path) -> None:
     assert (trial.state, trial.epochs, trial.params) == ("complete", 2, {"loss.sigma_ce": 0.5})
     rows = results.read_epochs(study.folder / "trials" / trial.trial)
     assert record.best_value == trial.value == max(row["val_accuracy"] for row in rows)
-    told = (study.folder / "trials" / trial.trial / "log.txt").read_text()
-    assert told.count("starts") == 1 and "stops" not in told, "its first try has failed"
+    log = (study.folder / "trials" / trial.trial / "log.txt").read_text()
+    assert log.count("starts") == 1 and "stops" not in log, "its first try has failed"
 
 
 def test_a_trial_in_the_folder_of_another_begins_anew(data_root: Path, tmp_path: Path) -> None:
@@ -178,16 +178,16 @@ def test_trials_that_fail_die_hang_or_freeze_do_not_stop_a_study(
     """
     monkeypatch.setattr(deadlines, "GRACE_S", 10.0)
     study = stub_study(data_root, runs, 8, name="troubled", epochs=2, stop_rule="none", limits=Limits(time_s=8))
-    told: list[results.TrialRecord] = []
-    record, trials = sweep(study, on_trial=told.append, train=troubled)
+    reported: list[results.TrialRecord] = []
+    record, trials = sweep(study, on_trial=reported.append, train=troubled)
     assert [trial.state for trial in trials] == ["complete", "failed", "complete", *3 * ["failed"], *2 * ["complete"]]
     bug, late, frozen, busy = trials[1], *trials[3:6]
     assert bug.error == "KeyError: 'a bug'" and "in troubled" in Path(bug.log or "").read_text()
-    assert {one.error for one in (late, frozen, busy)} == {"ran for longer than 8 s"}
-    assert all("in troubled" in Path(one.log or "").read_text() for one in (late, busy))
+    assert {timed_out.error for timed_out in (late, frozen, busy)} == {"ran for longer than 8 s"}
+    assert all("in troubled" in Path(timed_out.log or "").read_text() for timed_out in (late, busy))
     assert "was killed from outside" in Path(frozen.log or "").read_text()
     assert (study.folder / ENDS).read_text().splitlines().count("trial-0002") == 1
-    assert sorted(trial.trial for trial in told) == [trial.trial for trial in trials]
+    assert sorted(trial.trial for trial in reported) == [trial.trial for trial in trials]
     assert record.best_value == max(trial.value for trial in trials if trial.value is not None)
     assert_all_free(local_ray)
 
@@ -201,7 +201,10 @@ def test_a_worker_that_freezes_ends_its_trial_with_all_its_workers(
     limits = Limits(time_s=20, concurrency=1)
     study = stub_study(data_root, runs, 2, name="frozen_worker", stop_rule="none", limits=limits, workers=2)
     _, trials = sweep(study, train=freezing_worker)
-    assert [(one.state, one.error) for one in trials] == [("failed", "ran for longer than 20 s"), ("complete", None)]
+    assert [(trial.state, trial.error) for trial in trials] == [
+        ("failed", "ran for longer than 20 s"),
+        ("complete", None),
+    ]
     assert_all_free(local_ray)
     for path in study.folder.glob("trials/trial-0000/pid-*"):
         assert not Path(f"/proc/{path.read_text()}").exists(), "a worker was left behind"
@@ -229,8 +232,8 @@ def test_a_study_becomes_longer_and_knows_an_earlier_one(runs: Path, data_root: 
     assert sweep(first, train=instant)[1] == five  # all are finished, so nothing starts
     _, warm = sweep(stub_study(data_root, runs, 1, name="warm"), warm_start=first.folder, train=instant)
     assert len(warm) == 1
-    known = stub_study(data_root, runs, 1, name="warm").ledger().study.trials
-    assert len(known) == 6
+    earlier = stub_study(data_root, runs, 1, name="warm").ledger().study.trials
+    assert len(earlier) == 6
 
 
 @pytest.mark.ray
@@ -267,10 +270,10 @@ def test_status_of_a_study_under_way(data_root: Path, tmp_path: Path, capsys: py
     ledger.finish(names[2], None, notes={ERROR: "it broke", LOG: "error.log"})
     Records(study, ledger, command="hcl sweep tiny").write()
     show_status(study.folder)
-    said = capsys.readouterr().out
-    assert "1 complete, 1 failed, 1 running of 4" in said
-    assert "trial-0002 failed: it broke (error.log)" in said
-    assert "best trial-0001 50.0%; not running; to resume: hcl sweep tiny" in said
+    out = capsys.readouterr().out
+    assert "1 complete, 1 failed, 1 running of 4" in out
+    assert "trial-0002 failed: it broke (error.log)" in out
+    assert "best trial-0001 50.0%; not running; to resume: hcl sweep tiny" in out
 
 
 def test_values_that_contradict_each_other_are_never_run(data_root: Path, tmp_path: Path) -> None:
@@ -283,7 +286,7 @@ def test_values_that_contradict_each_other_are_never_run(data_root: Path, tmp_pa
     assert "n_heads=3 does not divide d_model=20" in str(study.problem_with({"model.d_model": 20, "model.n_heads": 3}))
     ledger = study.ledger()
     given = [ledger.ask() for _ in range(4)]
-    assert all(one and one.values != {"model.d_model": 20, "model.n_heads": 3} for one in given)
+    assert all(trial and trial.values != {"model.d_model": 20, "model.n_heads": 3} for trial in given)
 
 
 def test_workers_that_would_mix_clips_are_given_no_trial(data_root: Path, tmp_path: Path) -> None:
@@ -299,7 +302,7 @@ def test_workers_that_would_mix_clips_are_given_no_trial(data_root: Path, tmp_pa
 
 def test_trials_share_a_seed_or_have_their_own(data_root: Path, tmp_path: Path) -> None:
     study = stub_study(data_root, tmp_path, 4)
-    runs_of = lambda one: [one.trial_run(Given(f"trial-000{index}", {})).experiment.seed for index in (1, 2, 1)]  # noqa: E731
+    runs_of = lambda study: [study.trial_run(Given(f"trial-000{index}", {})).experiment.seed for index in (1, 2, 1)]  # noqa: E731
     assert runs_of(study) == [0, 0, 0]
     first, second, again = runs_of(replace(study, paired=False))
     assert first == again != second

@@ -33,10 +33,10 @@ def have(
     monkeypatch: pytest.MonkeyPatch, *nodes: dict[str, float], free: Sequence[dict[str, float]] | None = None
 ) -> None:
     """Pretend that the cluster has these living nodes with these free resources, and a dead one."""
-    alive = [{"Alive": True, "NodeID": str(index), "Resources": one} for index, one in enumerate(nodes)]
+    alive = [{"Alive": True, "NodeID": str(index), "Resources": resources} for index, resources in enumerate(nodes)]
     dead = {"Alive": False, "NodeID": "dead", "Resources": {"CPU": 1000.0, "train": 1.0}}
     monkeypatch.setattr(ray, "nodes", lambda: [*alive, dead])
-    left = {str(index): one for index, one in enumerate(nodes if free is None else free)}
+    left = {str(index): resources for index, resources in enumerate(nodes if free is None else free)}
     monkeypatch.setattr(roles, "available_by_node", lambda: left)
     total: dict[str, float] = {}
     for node in nodes:
@@ -123,9 +123,9 @@ def test_trials_are_counted_by_node(data_root: Path, tmp_path: Path, monkeypatch
     space = space_of(loss__sigma_ce=FLOAT)
     two = study_of(data_root, tmp_path, space, 4, train__workers=2, train__cpus_per_worker=5, train__use_gpu=True)
     assert concurrency.room_for(two) == 7  # three workers a node
-    one = study_of(data_root, tmp_path, space, 4, train__use_gpu=True)
-    assert concurrency.room_for(replace(one, limits=replace(one.limits, gpu_share=0.4))) == 80  # 16 CPUs, two a GPU
-    assert concurrency.room_for(replace(one, limits=replace(one.limits, gpu_share=0.6))) == 40
+    study = study_of(data_root, tmp_path, space, 4, train__use_gpu=True)
+    assert concurrency.room_for(replace(study, limits=replace(study.limits, gpu_share=0.4))) == 80  # 16 CPUs, two a GPU
+    assert concurrency.room_for(replace(study, limits=replace(study.limits, gpu_share=0.6))) == 40
     have(monkeypatch, {"CPU": 16.0, "GPU": 8.0})
     many = study_of(data_root, tmp_path, space, 4, train__workers=4, train__cpus_per_worker=5, train__use_gpu=True)
     with pytest.raises(
@@ -252,6 +252,6 @@ def assert_nearly_the_same(run: Run, other: Run) -> None:
     for ours, theirs in zip(untimed(run), untimed(other), strict=True):
         assert ours["epoch"] == theirs["epoch"]
         assert ours["loss_total"] == pytest.approx(theirs["loss_total"], rel=1e-3)
-    found, expected = (load_checkpoint(one.folder / LAST)["model"] for one in (run, other))
+    weights, expected = (load_checkpoint(either.folder / LAST)["model"] for either in (run, other))
     for name, values in expected.items():
-        torch.testing.assert_close(found[name], values, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(weights[name], values, rtol=1e-3, atol=1e-4)

@@ -68,14 +68,14 @@ def test_killed_anywhere_a_run_loses_one_interval_at_most_and_ends_as_a_whole_on
         assert process.exitcode == -signal.SIGKILL
         assert list((run.folder / "checkpoints").glob("*.partial"))  # half a write was left behind
         assert steps_done(run) == steps_kept
-    process, known = start(run), steps_done(run)
+    process, n_steps = start(run), steps_done(run)
     deadline = time.monotonic() + 300
-    while steps_done(run) == known and process.is_alive() and time.monotonic() < deadline:
+    while steps_done(run) == n_steps and process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()  # while it computes, somewhere
     process.join(30)
-    known = steps_done(run)
-    assert known >= 3
+    n_steps = steps_done(run)
+    assert n_steps >= 3
     run_epochs(run)
     assert not list((run.folder / "checkpoints").glob("*.partial"))
     assert untimed(run) == untimed(whole)

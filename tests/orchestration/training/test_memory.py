@@ -30,7 +30,7 @@ def test_frames_of_one_cell_have_a_memory_and_features(
     assert estimate_memory(run, 4).peak > 0
     untrained = () if regime == "hcl" else ("prototype",)
     questions = questions_of([Target(run.folder, experiment, methods=untrained or ("untrained",))], data_root)
-    assert all(one.cell.feature_bytes() > 0 for one in questions)
+    assert all(question.cell.feature_bytes() > 0 for question in questions)
 
 
 def test_the_order_of_numbers_in_memory_changes_no_estimate(data_root: Path, tmp_path: Path) -> None:

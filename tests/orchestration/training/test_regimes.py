@@ -65,7 +65,7 @@ def test_a_run_is_evaluated_by_the_matcher_of_its_regime(
     questions = questions_of([Target(run.folder, experiment)], data_root)
     records = evaluate(questions, runs=tmp_path).records
     assert len(plan(questions, tmp_path)) == 1
-    assert [(one.method, one.shot, one.levels, one.metric) for one in records] == [
+    assert [(record.method, record.shot, record.levels, record.metric) for record in records] == [
         (regime, 1, {}, ""),
         (regime, 3, {}, ""),
     ]
@@ -73,11 +73,11 @@ def test_a_run_is_evaluated_by_the_matcher_of_its_regime(
     clips = inputs.make_dataset(experiment, FrameStore(data_root / "images/toy"), partition, training=False)
     model = models.trained_model(experiment, run.folder / BEST)
     pooled, _ = encode(model, clips, range(len(partition.videos)))
-    for one in records:
-        episodes = sample_episodes(partition.labels, way=2, shot=one.shot, queries=2, episodes=30, seed=0)
+    for record in records:
+        episodes = sample_episodes(partition.labels, way=2, shot=record.shot, queries=2, episodes=30, seed=0)
         each = accuracies(pooled_scores(model, lambda clips: pooled[clips], episodes), 2)
-        assert one.accuracy == pytest.approx(each.mean())
-        assert one.checkpoint_digest == file_digest(run.folder / BEST)
+        assert record.accuracy == pytest.approx(each.mean())
+        assert record.checkpoint_digest == file_digest(run.folder / BEST)
 
 
 def test_a_method_of_another_regime_is_refused(data_root: Path, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_run_that_was_killed_in_its_epoch_ends_as_one_that_was_not(
             run_epochs(run)
     assert load_checkpoint(run.folder / LAST)["step"] == 2
     run_epochs(run)
-    ours, expected = (load_checkpoint(one.folder / LAST)["model"] for one in (run, whole))
+    ours, expected = (load_checkpoint(either.folder / LAST)["model"] for either in (run, whole))
     assert all(torch.equal(ours[key], value) for key, value in expected.items())
 
 

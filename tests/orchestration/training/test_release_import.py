@@ -74,11 +74,11 @@ def test_an_imported_file_is_evaluated_in_published_mode(
     assert code == 0, err
     assert "hcl on toy test: 1-shot" in out
     records = [results.read_evaluation(path) for path in (run / "evaluation").glob("*.json")]
-    assert {(one.method, one.mode, one.shot, one.episodes) for one in records} == {
+    assert {(record.method, record.mode, record.shot, record.episodes) for record in records} == {
         ("hcl", "published", 1, 30),
         ("hcl", "published", 2, 30),
     }
-    assert {one.checkpoint_digest for one in records} == {file_digest(run / BEST)}
+    assert {record.checkpoint_digest for record in records} == {file_digest(run / BEST)}
 
 
 def test_the_run_names_where_it_came_from_and_holds_the_weights(released: Path, tmp_path: Path) -> None:

@@ -183,8 +183,8 @@ def test_an_epoch_that_comes_out_worse_the_second_time_leaves_the_best_weights(
 def test_metrics_of_epochs_that_are_trained_again_are_taken_back(begun: Run) -> None:
     run = begun
     flip(run.folder / LAST)
-    found = run.resumption(holding=PARTS)
-    best = settle(run, found, lambda text: None)
+    resumption = run.resumption(holding=PARTS)
+    best = settle(run, resumption, lambda text: None)
     assert [row["epoch"] for row in results.read_epochs(run.folder)] == [1, 2]
     assert best["epoch"] == epoch_of(run.folder / BEST) == 2, "written again from the weights of the checkpoint"
     assert run.resumption(holding=PARTS).file == LAST and run.epochs_done() == 2
@@ -196,7 +196,7 @@ def test_a_run_without_a_whole_checkpoint_says_so_and_loses_nothing(faults: tupl
     for name, fault in zip((LAST, PREVIOUS), faults, strict=True):
         FAULTS[fault](run.folder / name)
     before = tree(run.folder)
-    for go_on in (run_epochs, lambda one: train(one.experiment, data_root=one.data_root, runs=one.runs)):
+    for go_on in (run_epochs, lambda run: train(run.experiment, data_root=run.data_root, runs=run.runs)):
         with pytest.raises(CheckpointError, match="though the run has trained 3 epochs") as caught:
             go_on(run)
         assert str(caught.value.where).endswith(LAST)

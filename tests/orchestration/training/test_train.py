@@ -36,11 +36,11 @@ def untimed(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def assert_same_checkpoints(one: Run, other: Run) -> None:
+def assert_same_checkpoints(first: Run, other: Run) -> None:
     for name in (LAST, BEST):
-        found, expected = (load_checkpoint(run.folder / name) for run in (one, other))
-        assert found["epoch"] == expected["epoch"]
-        for key, values in found["model"].items():
+        checkpoint, expected = (load_checkpoint(run.folder / name) for run in (first, other))
+        assert checkpoint["epoch"] == expected["epoch"]
+        for key, values in checkpoint["model"].items():
             assert torch.equal(values, expected["model"][key]), f"{name}: {key}"
 
 
@@ -71,8 +71,8 @@ def test_a_run_leaves_its_settings_provenance_metrics_and_checkpoints(
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert epochs_of_trained == rows
     drawn = EventAccumulator(str(trained.folder / "tensorboard")).Reload().Scalars("val_accuracy")
-    assert [one.step for one in drawn] == [1, 2, 3]
-    assert [one.value for one in drawn] == pytest.approx([row["val_accuracy"] for row in rows])
+    assert [point.step for point in drawn] == [1, 2, 3]
+    assert [point.value for point in drawn] == pytest.approx([row["val_accuracy"] for row in rows])
     last, best = (load_checkpoint(trained.folder / name) for name in (LAST, BEST))
     assert last["epoch"] == 3
     assert best["epoch"] == max(rows, key=lambda row: row["val_accuracy"])["epoch"]
@@ -107,8 +107,8 @@ def test_the_same_command_again_does_nothing(
 @pytest.mark.ray
 def test_a_run_is_not_gone_on_with_on_other_videos(trained: Run, data_root: Path, tmp_path: Path) -> None:
     shutil.copytree(trained.folder, tmp_path / "tiny")
-    known = results.read_provenance(tmp_path / "tiny")
-    results.write_provenance(tmp_path / "tiny", replace(known, digests={**known.digests, "val": "0"}))
+    provenance = results.read_provenance(tmp_path / "tiny")
+    results.write_provenance(tmp_path / "tiny", replace(provenance, digests={**provenance.digests, "val": "0"}))
     run = Run(trained.experiment, data_root, tmp_path, tmp_path / "tiny")
     with pytest.raises(ConfigError, match="was begun with other data in val"):
         training._provenance(run, "hcl train tiny")
@@ -121,13 +121,13 @@ def test_a_run_is_not_gone_on_with_on_other_frames_of_the_same_videos(
     folder = shutil.copytree(trained.folder, tmp_path / "tiny")
     data = shutil.copytree(data_root, tmp_path / "data")
     run = Run(trained.experiment, data, tmp_path, folder)
-    known = results.read_provenance(folder)
-    assert training._provenance(run, "hcl train tiny") == known
+    provenance = results.read_provenance(folder)
+    assert training._provenance(run, "hcl train tiny") == provenance
     (data / "images/toy/eel/eel_0/0.jpg").write_bytes((data / "images/toy/gnu/gnu_0/0.jpg").read_bytes() + b"0")
     with pytest.raises(ConfigError, match=r"was begun with other data in frames\.val\n"):
         training._provenance(run, "hcl train tiny")
-    without = {name: digest for name, digest in known.digests.items() if not name.startswith("frames.")}
-    results.write_provenance(folder, replace(known, digests=without))  # as runs did before they kept it
+    without = {name: digest for name, digest in provenance.digests.items() if not name.startswith("frames.")}
+    results.write_provenance(folder, replace(provenance, digests=without))  # as runs did before they kept it
     assert training._provenance(run, "hcl train tiny").digests == without
 
 

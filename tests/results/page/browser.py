@@ -99,26 +99,26 @@ class Browser:
 
     def value(self, expression: str) -> Any:
         """Return the value of an expression in the page."""
-        found = self.ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in found, found["exceptionDetails"]
-        return found["result"].get("value")
+        answer = self.ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
 
     def complaints(self) -> list[str]:
         """Return the exceptions, errors and warnings of the page."""
-        said = []
+        texts = []
         for method, about in self.events:
             if method == "Runtime.exceptionThrown":
-                said.append(str(about["exceptionDetails"]))
+                texts.append(str(about["exceptionDetails"]))
             elif method == "Log.entryAdded" and about["entry"]["level"] in ("error", "warning"):
-                said.append(about["entry"]["text"])
+                texts.append(about["entry"]["text"])
             elif method == "Runtime.consoleAPICalled" and about["type"] in ("error", "warning", "assert"):
-                said.append(str(about["args"]))
-        return said
+                texts.append(str(about["args"]))
+        return texts
 
     def requests(self) -> list[str]:
         """Return every requested address, including the page's own; inline pictures are none."""
-        asked = [about["request"]["url"] for method, about in self.events if method == "Network.requestWillBeSent"]
-        return [url for url in asked if not url.startswith("data:")]
+        urls = [about["request"]["url"] for method, about in self.events if method == "Network.requestWillBeSent"]
+        return [url for url in urls if not url.startswith("data:")]
 
     def look(self, *, dark: bool = False) -> None:
         """Prefer light or dark."""

@@ -30,8 +30,8 @@ def answer(rng, videos, n_episodes):
     clips = classes[..., None] * n + np.argsort(rng.random((n_episodes, WAY, n)), axis=2)
     support, query = clips[..., :SHOT], clips[..., SHOT : SHOT + QUERIES]
     points = videos.reshape(-1, DIM)
-    means, asked = points[support].mean(axis=2), points[query]
-    distances = ((asked[:, :, :, None] - means[:, None, None]) ** 2).sum(axis=-1)
+    means, queries = points[support].mean(axis=2), points[query]
+    distances = ((queries[:, :, :, None] - means[:, None, None]) ** 2).sum(axis=-1)
     return classes, support, query, distances.argmin(axis=-1) == np.arange(WAY)[None, :, None]
 
 
@@ -39,9 +39,9 @@ def test_effects_of_an_additive_world_are_found_exactly():
     effects = np.array([0.3, -0.1, 0.2, 0.05, -0.25, 0.1])
     members = np.array(list(itertools.combinations(range(6), 3)))
     values = 0.5 + effects[members].sum(axis=1)
-    found = main_effects(values, members)
-    np.testing.assert_allclose(found.pseudo, 3 * (effects - effects.mean()), atol=1e-12)
-    assert found.noise == pytest.approx(0, abs=1e-20)
+    estimated = main_effects(values, members)
+    np.testing.assert_allclose(estimated.pseudo, 3 * (effects - effects.mean()), atol=1e-12)
+    assert estimated.noise == pytest.approx(0, abs=1e-20)
 
 
 def test_pseudo_values_are_the_jackknifes():
@@ -67,8 +67,8 @@ def test_few_classes_do_not_tell_noise_from_classes():
     rng = np.random.default_rng(0)
     classes = np.argsort(rng.random((300, 10)), axis=1)[:, :WAY]
     for values in rng.normal(0.5, 0.1, (20, 300)):
-        raw, found = main_effects(values, classes).pseudo.std(), class_values(values, classes).std()
-        assert 0.5 * raw < found <= raw * (1 + 1e-12)
+        raw, corrected = main_effects(values, classes).pseudo.std(), class_values(values, classes).std()
+        assert 0.5 * raw < corrected <= raw * (1 + 1e-12)
 
 
 def test_intervals_cover_where_the_conventional_one_does_not():
@@ -76,8 +76,8 @@ def test_intervals_cover_where_the_conventional_one_does_not():
     whole = []
     for _ in range(8):  # the truth for infinitely many classes: every episode has its own
         videos = videos_of(rng, *world(rng, 2000 * WAY), SHOT + QUERIES).reshape(2000, WAY, SHOT + QUERIES, DIM)
-        means, asked = videos[:, :, :SHOT].mean(axis=2), videos[:, :, SHOT:]
-        distances = ((asked[:, :, :, None] - means[:, None, None]) ** 2).sum(axis=-1)
+        means, queries = videos[:, :, :SHOT].mean(axis=2), videos[:, :, SHOT:]
+        distances = ((queries[:, :, :, None] - means[:, None, None]) ** 2).sum(axis=-1)
         whole.append((distances.argmin(axis=-1) == np.arange(WAY)[None, :, None]).mean())
     truth, n_worlds, hits, same = np.mean(whole), 120, np.zeros(2), np.zeros(2)
     for _ in range(n_worlds):

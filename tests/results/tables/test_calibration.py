@@ -46,8 +46,12 @@ def null_differences(rng, classes, n_classes, ratio, n_worlds):
 def class_level_p_values(n_classes, way, ratio, n_worlds=N):
     rng = np.random.default_rng(n_classes)
     classes = drawn_classes(rng, n_classes, way)
-    values = [class_values(one, classes) for one in null_differences(rng, classes, n_classes, ratio, n_worlds)]
-    return np.array([paired_difference(one, np.zeros(n_classes), n_flips=799).p_value for one in values])
+    values = [
+        class_values(differences, classes) for differences in null_differences(rng, classes, n_classes, ratio, n_worlds)
+    ]
+    return np.array(
+        [paired_difference(differences, np.zeros(n_classes), n_flips=799).p_value for differences in values]
+    )
 
 
 # The ratio is the one at which the noise correction alone, without its own uncertainty, rejects most often: 9 to 20%.
@@ -112,12 +116,12 @@ def test_the_interval_over_classes_is_the_expanded_percentile_interval():
     means = values[np.array(list(itertools.product(range(6), repeat=6)))].mean(axis=1)
     stretch = math.sqrt(6 / 5)
     tail = NormalDist().cdf(-stretch * 2.5706)
-    found = over_classes(accuracies, classes, n_draws=200_000)
+    interval = over_classes(accuracies, classes, n_draws=200_000)
     # of 200,000 draws 490 are beyond a limit: 5% of error in the tail, which is 1% of the half width
     expected = np.quantile(means, [tail, 1 - tail])
     half_width = (expected[1] - expected[0]) / 2
-    np.testing.assert_allclose([found.low, found.high], expected, atol=0.02 * half_width)
-    assert found.error == pytest.approx(stretch * means.std(), rel=0.01)
+    np.testing.assert_allclose([interval.low, interval.high], expected, atol=0.02 * half_width)
+    assert interval.error == pytest.approx(stretch * means.std(), rel=0.01)
 
 
 @pytest.mark.parametrize(("n_classes", "way"), [(6, 2), (12, 5)])
