@@ -57,7 +57,7 @@ def test_lists_of_each_kind(hcl: Command, runs: Path) -> None:
         (("show", "."), "is not a run"),
         (("export", "runs/all/experiment.yaml"), "is a file"),
         (("export", "out", "nobody"), "runs in runs: all, no-spatial"),
-        (("ablation", "--over", "optim."), "no two runs differ in settings that begin with 'optim.'"),
+        (("ablation", "--over", "optim."), "no two runs differ only in settings that begin with 'optim.'"),
         (("ablation", "all"), "no two runs differ"),
     ],
 )
@@ -94,7 +94,7 @@ def test_the_log_of_a_run_and_of_a_trial_by_name(hcl: Command, runs: Path) -> No
     trial.mkdir(parents=True)
     (trial / "experiment.yaml").write_text("")
     code, _, err = hcl("results", "log", "study")
-    assert code == 2 and "name one: study/trial-0003" in err
+    assert code == 2 and "choose one: study/trial-0003" in err
     code, _, err = hcl("results", "log", "study/trial-0003")
     assert code == 2 and "has no log yet" in err
     (trial / "log.txt").write_text("goes on\n")

@@ -104,7 +104,7 @@ CASES: list[tuple[str, int, tuple[str, ...]]] = [
     # runs
     ("evaluate nowhere --data data", 2, ("nowhere: is not a run: it has no experiment.yaml", "hcl train")),
     ("report nowhere", 2, ("nowhere: is not a run", "hcl train")),
-    ("report 'no*where'", 1, ("no*where: does not exist or matches nothing", "name a run")),
+    ("report 'no*where'", 1, ("no*where: does not exist or matches nothing", "give a run")),
     ("evaluate nowhere --method hlc", 2, ("unknown method 'hlc'", "one of hcl, untrained")),
     ("data synth --domain plian", 2, ("unknown domain 'plian'", "one of plain")),
     ("data synth --size 33", 2, ("got 33", "even")),

@@ -46,7 +46,7 @@ def test_two_sound_nodes_have_nothing_to_do() -> None:
         ({"gpus": []}, "GPUs", "wrong", "Ray has 1, torch sees 0"),
         ({"nccl": ""}, "GPUs", "wrong", "torch has no NCCL"),
         ({"undecoded": [".webm"]}, "videos", "wrong", "not decoded: .webm"),
-        ({"sees_data": False}, "data", "wrong", "/shared/data is not seen"),
+        ({"sees_data": False}, "data", "wrong", "/shared/data is not visible"),
         ({"runs_problem": "Read-only file system"}, "runs", "wrong", "/shared/runs: Read-only file system"),
         ({"free_runs_gb": 1.0}, "runs", "note", "1.0 GB free"),
         ({"free_temp_gb": 1.0}, "temporary files", "note", "1.0 GB free"),

@@ -439,7 +439,7 @@ def test_defects_that_mix_clips_go_episode_by_episode(
     (tmp_path / "tiny").mkdir()
     questions = questions_of([Target(tmp_path / "tiny", experiment, methods=("untrained",))], data_root)
     notes = one_by_one_notes(questions)
-    assert notes and all("untrained on toy, 2-shot goes episode by episode" in note for note in notes)
+    assert notes and all("untrained on toy, 2-shot is scored episode by episode" in note for note in notes)
     answers = evaluate(questions, runs=tmp_path / "runs")
     assert answers.n_encoded == 15
     partition = read_partition(data_root, "toy", "test")

@@ -199,7 +199,7 @@ def test_nothing_that_lies_there_is_removed(hcl: Command, folder: Path, data_roo
     before = tree(again)
     for source in (record_of(folder), folder):
         code, _, err = hcl("reproduce", source, "--data", data_root, "--run", "--runs", again)
-        assert code == 2 and "exists already, and nothing in it is replaced" in err
+        assert code == 2 and "exists already, and is not replaced" in err
         assert tree(again) == before
     other = tmp_path / "other"
     assert hcl("reproduce", record_of(folder), "--data", data_root, "--run", "--runs", other).code == 0
@@ -229,7 +229,7 @@ def test_other_figures_end_with_status_1(hcl: Command, folder: Path, data_root: 
     spoil(record_of(folder), accuracy=accuracy - 0.02)
     command = ("reproduce", record_of(folder), "--data", data_root, "--run", "--tolerance")
     code, out, err = hcl(*command, "1")
-    assert code == 1 and "DIFFERS" in out and "did not come out again within 1 points" in err
+    assert code == 1 and "DIFFERS" in out and "was not reproduced within 1 points" in err
     assert hcl(*command, "3").code == 0
 
 

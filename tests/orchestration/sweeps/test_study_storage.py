@@ -309,7 +309,7 @@ def test_a_database_that_stays_busy_is_one_error_and_the_trial_is_still_to_be_ru
             StorageError, match="the database has been busy or unreachable for .*: database is locked"
         ) as caught:
             ask()
-        assert "goes on where it stopped" in str(caught.value.remedy)
+        assert "repeat the command to resume" in str(caught.value.remedy)
     monkeypatch.undo()
     assert in_database(tmp_path / "lab.db").ask() == given
 

@@ -257,7 +257,7 @@ def test_a_metric_that_a_regime_does_not_report_fails_with_those_it_has(runs: Pa
     study = stub_study(
         data_root, runs, 2, name="unreported", space={"objective": {"metric": "loss_spatial", "mode": "min"}}
     )
-    with pytest.raises(HCLError, match="all 2 trials failed: a trial reports no loss_spatial, but epoch"):
+    with pytest.raises(HCLError, match="all 2 trials failed: a trial does not report loss_spatial, but reports epoch"):
         sweep(study, train=instant)
 
 

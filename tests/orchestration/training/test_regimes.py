@@ -81,7 +81,7 @@ def test_a_run_is_evaluated_by_the_matcher_of_its_regime(
 
 
 def test_a_method_of_another_regime_is_refused(data_root: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="'hcl' cannot be evaluated of this run, which was trained as protonet"):
+    with pytest.raises(ConfigError, match="'hcl' does not exist for this run, which was trained as protonet"):
         questions_of([Target(tmp_path, experiment_of("protonet"), methods=("hcl",))], data_root)
 
 

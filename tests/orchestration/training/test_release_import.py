@@ -67,7 +67,7 @@ def test_an_imported_file_is_evaluated_in_published_mode(
     code, out, err = hcl("checkpoint", "import", released, "--to", run, "--experiment", released_experiment)
     assert code == 0, err
     assert f"{run}: " in out and f"a model of {N_CLASSES} classes, published mode" in out
-    assert "ignored, not used with tuple sizes 2: tri_linear.weight, tri_linear.bias, query_embed" in err
+    assert "ignored, because tuple sizes 2 do not use them: tri_linear.weight, tri_linear.bias, query_embed" in err
     assert "temp_linear was never trained" in err
     assert set(tree(run)) == {"experiment.yaml", "provenance.json", IMPORTED, BEST}
     code, out, err = hcl("evaluate", run, "--data", data_root, "--runs", tmp_path / "runs")

@@ -334,6 +334,6 @@ def test_a_trial_with_a_damaged_checkpoint_goes_on_or_begins_again(
     seen: list[list[int]] = []
     _run_trial(config, study, lambda run, report: seen.append(trained_to(run, EPOCHS)))
     assert seen == [[3, 4] if has_previous else [1, 2, 3, 4]]
-    assert ("goes on from" if has_previous else "the trial starts over") in caplog.text
+    assert ("resumes from" if has_previous else "the trial starts over") in caplog.text
     assert epoch_of(folder / BEST) == 3
     assert [row["epoch"] for row in results.read_epochs(folder)] == [1, 2, 3, 4]

@@ -110,7 +110,7 @@ def test_a_run_is_not_gone_on_with_on_other_videos(trained: Run, data_root: Path
     provenance = results.read_provenance(tmp_path / "tiny")
     results.write_provenance(tmp_path / "tiny", replace(provenance, digests={**provenance.digests, "val": "0"}))
     run = Run(trained.experiment, data_root, tmp_path, tmp_path / "tiny")
-    with pytest.raises(ConfigError, match="was begun with other data in val"):
+    with pytest.raises(ConfigError, match="was started with other data in val"):
         training._provenance(run, "hcl train tiny")
 
 
@@ -124,7 +124,7 @@ def test_a_run_is_not_gone_on_with_on_other_frames_of_the_same_videos(
     provenance = results.read_provenance(folder)
     assert training._provenance(run, "hcl train tiny") == provenance
     (data / "images/toy/eel/eel_0/0.jpg").write_bytes((data / "images/toy/gnu/gnu_0/0.jpg").read_bytes() + b"0")
-    with pytest.raises(ConfigError, match=r"was begun with other data in frames\.val\n"):
+    with pytest.raises(ConfigError, match=r"was started with other data in frames\.val\n"):
         training._provenance(run, "hcl train tiny")
     without = {name: digest for name, digest in provenance.digests.items() if not name.startswith("frames.")}
     results.write_provenance(folder, replace(provenance, digests=without))  # as runs did before they kept it

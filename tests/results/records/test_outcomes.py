@@ -44,7 +44,7 @@ def test_answers_that_a_kill_left_under_the_record_of_others_are_refused(tmp_pat
     write_outcomes(path, old)
     write_outcomes(path, made(0.7, digest="e2"))
     with pytest.raises(
-        results.RecordError, match=r"cell.npz: answers the episodes 'e2', its record is of 'e1'"
+        results.RecordError, match=r"cell.npz: answers the episodes 'e2', but its record names 'e1'"
     ) as caught:
         read_outcomes(path, "e1", old.accuracies.mean())
     assert "hcl evaluate" in caught.value.remedy

@@ -88,7 +88,7 @@ def test_a_record_whose_figures_are_not_those_that_were_written_is_named(tmp_pat
     path.write_text(path.read_text().replace("0.319", "0.219"))
     with pytest.raises(RecordError, match="is damaged: its checksum does not match its content") as caught:
         read_evaluation(path)
-    assert str(path) in str(caught.value) and "`crc32` is taken out" in caught.value.remedy
+    assert str(path) in str(caught.value) and "remove `crc32`" in caught.value.remedy
     payload = json.loads(path.read_text())
     del payload["crc32"]
     path.write_text(json.dumps(payload))
