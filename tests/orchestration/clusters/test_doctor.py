@@ -51,7 +51,7 @@ def test_two_sound_nodes_have_nothing_to_do() -> None:
         ({"free_runs_gb": 1.0}, "runs", "note", "1.0 GB free"),
         ({"free_temp_gb": 1.0}, "temporary files", "note", "1.0 GB free"),
         ({"shm_gb": 0.064}, "/dev/shm", "wrong", "0.1 GB"),
-        ({"skew_s": 60.0}, "clock", "wrong", "60 s off the driver's"),
+        ({"skew_s": 60.0}, "clock", "wrong", "60 s off the driver's clock"),
     ],
 )
 def test_each_fault_is_one_line_with_a_remedy(change: dict[str, Any], check: str, state: str, found: str) -> None:
