@@ -1,4 +1,4 @@
-"""What the commands print: one line an epoch, a trial, a cell of the table; tables; errors."""
+"""Print the output of commands: a line for each epoch, trial or cell of a table; tables; errors."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from results.tables.cells import marked
 from results.tables.markup import bold_cells
 
 out, notes = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
-"""What was asked for, and what is said about it. Lines are never broken: commands in them are there to be copied.
-Tables, whose cells and titles are wrapped, are printed with `soft_wrap=False`."""
+"""Output and messages. Lines are never broken, so that commands in them can be copied. Tables, whose cells and titles
+are wrapped, are printed with `soft_wrap=False`."""
 
 
 def show_epoch(row: dict[str, Any]) -> None:
-    """One line an epoch: for a log; a terminal gets `orchestration.training.view`."""
+    """Print one line for an epoch, for a log; a terminal gets `orchestration.training.view`."""
     terms = " ".join(f"{name.removeprefix('loss_')} {row[name]:.3f}" for name in row if name.startswith("loss_"))
     out.print(
         f"epoch {row['epoch']}: val {percent(row['val_accuracy'])} ± {100 * (row['val_ci95'] or 0):.1f}  "
@@ -36,7 +36,7 @@ def show_epoch(row: dict[str, Any]) -> None:
 
 
 def show_trial(trial: results.TrialRecord) -> None:
-    """One line a trial."""
+    """Print one line for a trial."""
     values = " ".join(f"{path}={short_value(value)}" for path, value in trial.params.items())
     outcome = trial.error if trial.error else percent(trial.value)
     out.print(
@@ -47,8 +47,8 @@ def show_trial(trial: results.TrialRecord) -> None:
 
 
 def show_records(records: Sequence[results.EvaluationRecord]) -> None:
-    """One line for a method on a data set, all shots."""
-    cells = [f"{one.shot}-shot {percent(one.accuracy)} ± {100 * (one.ci95 or 0):.1f}" for one in records]
+    """Print one line for a method on a data set, with all shots."""
+    cells = [f"{record.shot}-shot {percent(record.accuracy)} ± {100 * (record.ci95 or 0):.1f}" for record in records]
     first = records[0]
     out.print(
         f"{marked(vars(first))} on {first.dataset} {first.partition}: {', '.join(cells)}",
@@ -58,12 +58,12 @@ def show_records(records: Sequence[results.EvaluationRecord]) -> None:
 
 
 def show_trials(folder: Path) -> None:
-    """The best trials of a study."""
+    """Print the best trials of a study."""
     print_rows(trials_table(results.load(folder).trials))
 
 
 def print_table(folders: Sequence[Any]) -> None:
-    """The accuracies of runs."""
+    """Print the accuracies of runs."""
     evaluations = results.load(folders).evaluations
     if evaluations.empty:
         out.print("no evaluations yet: hcl evaluate RUN")
@@ -72,7 +72,7 @@ def print_table(folders: Sequence[Any]) -> None:
 
 
 def print_rows(frame: pd.DataFrame, title: str | None = None) -> None:
-    """A table with what is said below it."""
+    """Print a table with its caption and footnotes."""
     table = Table(*(str(column) for column in frame.columns), title=escape(title) if title else None)
     chosen = bold_cells(frame)
     for index, row in enumerate(frame.itertuples(index=False)):
@@ -85,23 +85,23 @@ def print_rows(frame: pd.DataFrame, title: str | None = None) -> None:
 
 
 def page() -> Console:
-    """Where tables go: the terminal, or, piped into a file, as much width as they need."""
+    """Return the console for tables: the terminal or, piped into a file, one that is wide enough."""
     return out if out.is_terminal else Console(width=220)
 
 
 def fits(table: Table) -> bool:
-    """Whether a table has room for all of its text: what does not fit would be cut to a few letters a column."""
+    """Return whether a table fits with all of its text; otherwise its columns would be cut to a few letters."""
     return Measurement.get(out, out.options.update_width(10_000), table).maximum <= page().width
 
 
 def settings_text(values: Mapping[str, Any]) -> str:
-    """Settings in one text that a column of any width can wrap; the names as `short_names` gives them."""
+    """Return settings as one text that a column of any width can wrap, with the names of `short_names`."""
     _, names = short_names(list(values))
     return ", ".join(f"{name} {short_value(value)}" for name, value in zip(names, values.values(), strict=True))
 
 
 def short_names(paths: Sequence[str]) -> tuple[str, list[str]]:
-    """What some dotted paths begin with alike, up to a dot or an underscore, and what is left of each."""
+    """Return the common beginning of dotted paths, up to a dot or an underscore, and the rest of each path."""
     common = os.path.commonprefix(paths) if len(paths) > 1 else "".join(paths)  # noqa: RUF071 - of letters
     length = 1 + max(common.rfind("."), common.rfind("_") if len(paths) > 1 else -1)
     return common[:length], [path[length:] for path in paths]

@@ -1,4 +1,4 @@
-"""`hcl demo`: videos to a results page in a few minutes, each step as its own command would do it."""
+"""Turn videos into a results page in a few minutes, with the same steps as the separate commands: `hcl demo`."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from search_spaces import load_space
 
 VIDEOS_PER_CLASS = 14
 TRIALS = 6
-TRAIN_EPOCHS = 10  # of the best trial's settings, trained at length
+TRAIN_EPOCHS = 10  # for the longer training with the best trial's settings
 METHODS = ("hcl", "untrained", "random", "prototype")
 
 
 def run_demo(*, data_root: Path, runs: Path, seed: int = 0, address: str | None = None, command: str = "") -> None:
-    """Make videos, extract, sweep, train the best, evaluate 5 data sets x 5 shots, report; repeated, it goes on."""
+    """Make videos, extract, sweep, train the best, evaluate 5 data sets x 5 shots, report; a repeated call resumes."""
     began = time.monotonic()
     data_root, runs = Path(data_root).absolute(), Path(runs).absolute()
     base = resolve("demo", {"seed": seed}).experiment
@@ -54,7 +54,7 @@ def run_demo(*, data_root: Path, runs: Path, seed: int = 0, address: str | None 
             study = Study(experiment, load_space("sigma"), data_root, runs, TRIALS, seed)
             record, trials = sweep(study, command=command, on_trial=show_trial)
             show_trials(study.folder)
-        with _step("the best trial's settings, trained at length by Ray Train on two workers"):
+        with _step("the best trial's settings, trained for longer by Ray Train on two workers"):
             length = {"name": "demo", "train.epochs": TRAIN_EPOCHS, "train.workers": 2}
             best = override(best_experiment(study, trials), length)
             run = train(best, data_root=data_root, runs=runs, command=command, on_epoch=show_epoch)

@@ -1,6 +1,6 @@
-"""What came out: records on disk, tidy frames, statistics, tables and a report. Neither torch nor Ray.
+"""Hold results: records on disk, tidy frames, statistics, tables and a report, without torch and Ray.
 
-`results.page.report` is imported by name: it brings jinja2, which a worker that writes a record does not need.
+`results.page.report` must be imported by name, because it needs jinja2, which a worker that writes a record does not.
 """
 
 from results.errors import RecordError, UnwritableError

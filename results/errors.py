@@ -1,15 +1,15 @@
-"""The exceptions of this package; they read like those of `hcl.errors`, which it may not import."""
+"""Define the only exception of this package; it reads like those of `hcl.errors`, which this package may not import."""
 
 from __future__ import annotations
 
 
 class RecordError(Exception):
-    """A record, or a place for records, that cannot be read or written.
+    """Report a record, or a place for records, that cannot be read or written.
 
     Args:
-        problem: what was wrong: what came and what was expected.
-        where: the file or field concerned.
-        remedy: what to do about it.
+        problem: the problem, with the actual and the expected value.
+        where: the file or field.
+        remedy: the step that solves it.
     """
 
     exit_code = 1

@@ -1,5 +1,8 @@
-"""The command line: `hcl --help`. Exit status 0 done, 1 failed, 2 misused, 128 and the number of the signal that ended
-it. One module a group of commands."""
+"""Define the command line: `hcl --help`.
+
+Each command or group of commands has a module. The exit status is 0 for success, 1 for failure, 2 for misuse, and 128
+plus the signal's number after a signal.
+"""
 
 from __future__ import annotations
 
@@ -63,9 +66,9 @@ for group in (data, config, checkpoint, results, jobs, cluster):
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends in one message, never in a traceback.
+    """Run the command line; a user's mistake ends in one message and not in a traceback.
 
-    A signal ends it in order, with 128 and the signal's number as exit status; see `orchestration.runtime.signals`.
+    A signal ends it in order, with 128 plus the signal's number as exit status; see `orchestration.runtime.signals`.
     """
     with orderly_ends() as interrupts:
         try:
@@ -84,18 +87,18 @@ def _run() -> None:
         notes.print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        told = _told(error)
-        if told is None:
+        message = _storage_message(error)
+        if message is None:
             raise
-        notes.print(f"[bold red]error[/] {escape(str(told))}", soft_wrap=True)
-        sys.exit(told.exit_code)
+        notes.print(f"[bold red]error[/] {escape(str(message))}", soft_wrap=True)
+        sys.exit(message.exit_code)
 
 
-def _told(error: OSError) -> StorageError | None:
-    """Put what the system refused into a message; None for what would be a bug."""
+def _storage_message(error: OSError) -> StorageError | None:
+    """Return the message for an error of the system that a user can remedy; None if it would be a bug."""
     if isinstance(error, PermissionError) and error.filename is not None:
         problem = f"no permission ({error.strerror})"
         return StorageError(problem, where=str(error.filename), remedy=f"{remedy_for(error)} (--data, --runs)")
     if error.errno in (errno.EMFILE, errno.ENFILE):
-        return StorageError(f"cannot go on: {error.strerror}", where="this process", remedy=remedy_for(error))
+        return StorageError(f"cannot continue: {error.strerror}", where="this process", remedy=remedy_for(error))
     return storage_error(error, Path.cwd())

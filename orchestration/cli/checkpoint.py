@@ -1,4 +1,4 @@
-"""`hcl checkpoint ...`: released files into runs, and what a file holds."""
+"""Import released files as runs, and show the content of files: `hcl checkpoint ...`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hcl.config.resolve import resolve
 from orchestration.cli.options import Set, command_line
 from orchestration.console import notes, out, print_rows
 
-app = typer.Typer(help="Released checkpoints, and what is in a file of weights.", no_args_is_help=True)
+app = typer.Typer(help="Import released checkpoints, and show the content of files of weights.", no_args_is_help=True)
 
 File = Annotated[Path, typer.Argument(help="A file of tensors: a released .pth, or one under RUN/checkpoints.")]
 
@@ -22,16 +22,16 @@ File = Annotated[Path, typer.Argument(help="A file of tensors: a released .pth, 
 @app.command("import")
 def import_file(
     file: File,
-    to: Annotated[Path, typer.Option(help="Folder of the new run, such as runs/released; it must not exist.")],
+    to: Annotated[Path, typer.Option(help="Folder of the new run, such as runs/released; it must not exist yet.")],
     experiment: Annotated[
-        str, typer.Option(help="Settings that the file was trained with: a YAML file or a shipped experiment.")
+        str, typer.Option(help="Settings with which the file was trained: a YAML file or a shipped experiment.")
     ] = "published",
     settings: Set = None,
 ) -> None:
-    """Make a run of the released checkpoint, which `hcl evaluate` accepts.
+    """Make a run from a released checkpoint, which `hcl evaluate` accepts.
 
-    Every name, shape and type is checked against the experiment's model; nothing but tensors is read, and no code
-    runs from the file. Entries that the model has no use for are named.
+    Every name, shape and type is checked against the experiment's model. Only tensors are read, and no code from the
+    file runs. Entries that the model does not use are named.
     """
     from orchestration.training.release_import import import_published
 
@@ -44,7 +44,7 @@ def import_file(
     if made.ignored:
         sizes = ", ".join(map(str, chosen.matching.tuple_sizes))
         notes.print(
-            f"ignored, not used with tuple sizes {sizes}: {escape(', '.join(made.ignored))}",
+            f"ignored, because tuple sizes {sizes} do not use them: {escape(', '.join(made.ignored))}",
             soft_wrap=True,
         )
     if not made.projection_trained:
@@ -54,7 +54,7 @@ def import_file(
 
 @app.command("show")
 def show(file: File) -> None:
-    """List what a file holds: its tensors with shape, type and sum; epoch and settings digest of one of ours."""
+    """List the content of a file: tensors with shape, type and sum; for a checkpoint of ours also epoch and digest."""
     from orchestration.training.release_import import list_checkpoint
 
     listing = list_checkpoint(file)

@@ -1,5 +1,4 @@
-"""`hcl cluster render KIND`: descriptors of clusters from one small description. `hcl cluster plan RUN`: how long, how
-much."""
+"""Describe clusters from one small description, and plan work on them: `hcl cluster render` and `hcl cluster plan`."""
 
 from __future__ import annotations
 
@@ -17,9 +16,7 @@ from orchestration.console import out
 if TYPE_CHECKING:
     from cluster.description import Storage
 
-app = typer.Typer(
-    help="Describe clusters: Kubernetes, AWS, SLURM, a laptop; plan what is to run on one.", no_args_is_help=True
-)
+app = typer.Typer(help="Describe clusters: Kubernetes, AWS, SLURM, a laptop; plan work on one.", no_args_is_help=True)
 
 
 class Kind(StrEnum):
@@ -31,36 +28,38 @@ class Kind(StrEnum):
 
 @app.callback()
 def cluster() -> None:
-    """Describe clusters: Kubernetes, AWS, SLURM, a laptop; plan what is to run on one."""
+    """Describe clusters: Kubernetes, AWS, SLURM, a laptop; plan work on one."""
 
 
 @app.command("render")
 def render(
-    kind: Annotated[Kind, typer.Argument(help="What it is for; cluster/README.md tells the way of each.")],
+    kind: Annotated[Kind, typer.Argument(help="Kind of cluster; cluster/README.md explains the steps for each.")],
     command: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[-- COMMAND...]",
-            help="A command of hcl to run: a SLURM job needs one; kuberay makes a RayJob of it, else a RayCluster.",
+            help="A command of hcl to run: needed for a SLURM job; kuberay makes a RayJob of it, else a RayCluster.",
             show_default=False,
         ),
     ] = None,
     description: Annotated[
         Path | None,
-        typer.Option("--from", help="A YAML description; the options below come over it.", show_default=False),
+        typer.Option("--from", help="A YAML description; the options below override it.", show_default=False),
     ] = None,
     gpus: Annotated[
-        str | None, typer.Option(metavar="NODESxGPUS", help="4x8: four nodes of eight GPUs.", show_default=False)
+        str | None, typer.Option(metavar="NODESxGPUS", help="4x8: four nodes with eight GPUs each.", show_default=False)
     ] = None,
     cpus: Annotated[
         str | None,
-        typer.Option(metavar="NODESxCPUS", help="2x16: two nodes of 16 CPUs, for extraction.", show_default=False),
+        typer.Option(
+            metavar="NODESxCPUS", help="2x16: two nodes with 16 CPUs each, for extraction.", show_default=False
+        ),
     ] = None,
     image: Annotated[
-        str | None, typer.Option(help="Container image with hcl (cluster/Dockerfile makes one).", show_default=False)
+        str | None, typer.Option(help="Container image with hcl (cluster/Dockerfile builds one).", show_default=False)
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Of the cluster: lower-case letters, digits and dashes.", show_default=False)
+        str | None, typer.Option(help="Name of the cluster: lower-case letters, digits, dashes.", show_default=False)
     ] = None,
     storage: Annotated[
         str | None, typer.Option(help="Folder that every node sees under this path.", show_default=False)
@@ -69,12 +68,12 @@ def render(
         str | None,
         typer.Option(help="kuberay: the PersistentVolumeClaim (ReadWriteMany) behind it.", show_default=False),
     ] = None,
-    to: Annotated[Path | None, typer.Option(help="A file; default: standard output.", show_default=False)] = None,
+    to: Annotated[Path | None, typer.Option(help="Output file; default: standard output.", show_default=False)] = None,
 ) -> None:
-    """Print the descriptor of a cluster: a head without work, GPU nodes, CPU nodes, storage that all of them see.
+    """Print the descriptor of a cluster: a head without work, GPU nodes, CPU nodes, and storage that all of them see.
 
     kuberay: for kubectl apply. ray-up: for ray up, on AWS. slurm: for sbatch. laptop: a script that starts a head with
-    a job server here. What a description can say, with defaults, stands in cluster/README.md.
+    a job server here. cluster/README.md lists the fields of a description with their defaults.
     """
     from cluster.description import counted, read_description
     from cluster.kuberay import render_kuberay
@@ -113,10 +112,10 @@ def render(
 
 
 def _check_job(kind: Kind, words: list[str], storage: Storage) -> None:
-    """Refuse a command that does not exist, that is no job, or that would lose or miss files where it runs.
+    """Raise ConfigError for a command that does not exist, is no job, or would lose or miss files where it runs.
 
-    A SLURM job runs in the folder from which sbatch is called, which its nodes see: relative paths mean there what they
-    mean here. A pod has the image and the storage, and nothing from here.
+    A SLURM job runs in the folder from which sbatch is called, which its nodes see, so that relative paths keep their
+    meaning. A pod has only the image and the storage.
     """
     from orchestration.cli import app as program
     from orchestration.clusters.submission import check_command
@@ -131,33 +130,33 @@ def _check_job(kind: Kind, words: list[str], storage: Storage) -> None:
         if not is_local and not URI.match(str(folder).lstrip("/")) and not _is_kept(folder, storage):
             kept = "an s3:// URI" if storage.bucket_secret else f"a folder below {storage.path}, the storage's path"
             raise ConfigError(
-                f"'{folder}' would lie in a pod, and go with it", where=option, remedy=f"give {option} {kept}"
+                f"'{folder}' would lie in a pod, and be lost with it", where=option, remedy=f"use {option} with {kept}"
             )
     named = [Path(word) for word, sent in zip(words, job.words, strict=True) if word != sent]
     for file in [*named, *job.files.values()]:
         if not _is_kept(file, storage):
             place = "into the image" if storage.bucket_secret else f"on the storage, below {storage.path}"
             raise ConfigError(
-                "is a file here, which no pod has",
+                "is a file on this machine, which no pod has",
                 where=str(file),
-                remedy=f"put it and its bases {place}, and name it by its absolute path there; or hcl submit sends it",
+                remedy=f"put it and its bases {place}, and use its absolute path there; or let hcl submit send it",
             )
 
 
 def _is_kept(path: Path, storage: Storage) -> bool:
-    """Whether it lies on the volume that all pods share."""
+    """Return whether a path lies on the volume that all pods share."""
     return not storage.bucket_secret and path.is_relative_to(storage.path) and ".." not in path.parts
 
 
 @app.command("plan")
 def plan_study(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run that was trained, and evaluated if that is asked.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A trained run, and evaluated for the costs of that.")],
     runs: Runs = RUNS,
-    nodes: Annotated[int, typer.Option(min=1, help="Nodes that train and encode.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Number of nodes that train and encode.")] = 1,
     gpus_per_node: Annotated[
-        int, typer.Option(min=1, help="GPUs of each: one for a worker. Of CPU nodes: workers for which each has room.")
+        int, typer.Option(min=1, help="GPUs of each node, one per worker. For CPU nodes: workers that fit on each.")
     ] = 1,
-    trials: Annotated[int, typer.Option(min=1, help="Trials of the study.")] = 100,
+    trials: Annotated[int, typer.Option(min=1, help="Number of trials of the study.")] = 100,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Workers of a trial; default: the run's.", show_default=False)
     ] = None,
@@ -165,20 +164,20 @@ def plan_study(
         int | None, typer.Option(min=1, help="Epochs of a trial; default: the run's.", show_default=False)
     ] = None,
     batches: Annotated[
-        int | None, typer.Option(min=1, help="Steps of an epoch; default: the run's.", show_default=False)
+        int | None, typer.Option(min=1, help="Steps per epoch; default: the run's.", show_default=False)
     ] = None,
-    datasets: Annotated[int, typer.Option(min=0, help="Data sets that the best trial is evaluated on.")] = 5,
-    clips: Annotated[int, typer.Option(min=1, help="Clips of each.")] = 2857,
+    datasets: Annotated[int, typer.Option(min=0, help="Number of data sets on which the best trial is evaluated.")] = 5,
+    clips: Annotated[int, typer.Option(min=1, help="Clips of each data set.")] = 2857,
     speed: Annotated[
-        float, typer.Option(min=0.001, help="How many times as fast a worker is there as where the run was trained.")
+        float, typer.Option(min=0.001, help="Speed of a worker there, relative to where the run was trained.")
     ] = 1.0,
 ) -> None:
-    """Say how many trials of a study run at once on a cluster, how long all take, and what they store.
+    """Print how many trials of a study run at once on a cluster, how long all take, and how much they store.
 
-    By arithmetic on what RUN has cost: seconds of a clip, of a validation and of a pair of clips, bytes of a run, of
-    features and of a score table. No trial is taken to be stopped early and no node to fail, and workers are taken to
-    share an epoch without loss. How much faster the cluster's GPUs are than this machine only a run there can tell:
-    --speed.
+    The plan is computed from the costs of RUN: seconds per clip, validation and pair of clips; bytes of a run, of
+    features and of a score table. It assumes that no trial is stopped early, that no node fails, and that workers share
+    an epoch without loss. Measure with a run on the cluster how much faster its GPUs are than this machine, and pass
+    that as --speed.
     """
     from cluster.plan import Task, plan
     from hcl.assembly.models import clips_per_step
@@ -187,8 +186,8 @@ def plan_study(
 
     costs, experiment = measured(run_folder(run, runs), runs)
     train = experiment.train
-    of_epoch = clips_per_step(experiment) * (batches or train.batches_per_epoch)
-    task = Task(trials, workers or train.workers, epochs or train.epochs, of_epoch, datasets, clips, speed)
+    clips_per_epoch = clips_per_step(experiment) * (batches or train.batches_per_epoch)
+    task = Task(trials, workers or train.workers, epochs or train.epochs, clips_per_epoch, datasets, clips, speed)
     show_plan(
         plan(costs, task, n_nodes=nodes, per_node=gpus_per_node), costs, task, n_nodes=nodes, per_node=gpus_per_node
     )

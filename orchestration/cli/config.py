@@ -1,4 +1,4 @@
-"""`hcl config ...`: experiments, their settings and where each came from."""
+"""Show experiments, their settings and the origin of each: `hcl config ...`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from orchestration.cli.options import ExperimentName, Set
 from orchestration.console import out, print_rows
 from search_spaces import shipped_spaces
 
-app = typer.Typer(help="Look at experiments.", no_args_is_help=True)
+app = typer.Typer(help="Show experiments and their settings.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_shipped() -> None:
-    """The experiments and search spaces that the program ships."""
+    """List the experiments and search spaces that the program ships."""
     out.print("experiments: " + ", ".join(shipped_experiments()))
     out.print("spaces:      " + ", ".join(shipped_spaces()))
 
@@ -26,9 +26,11 @@ def list_shipped() -> None:
 def show(
     experiment: ExperimentName,
     settings: Set = None,
-    origin: Annotated[str, typer.Option(help="Only values whose origin holds this text, such as `--set`.")] = "",
+    origin: Annotated[
+        str, typer.Option(help="Show only values whose origin contains this text, such as `--set`.")
+    ] = "",
 ) -> None:
-    """The resolved experiment: each setting with its value, its origin, its unit and its meaning."""
+    """Show the resolved experiment: each setting with its value, origin, unit and meaning."""
     resolved = resolve(experiment, settings or [])
     shown = [row for row in rows(resolved) if origin in row.origin]
     frame = pd.DataFrame([row._asdict() for row in shown], columns=["path", "value", "origin", "unit", "meaning"])

@@ -1,4 +1,4 @@
-"""`hcl doctor`."""
+"""Check this machine or a cluster: `hcl doctor`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from orchestration.console import out, print_rows
 
 
 def doctor(data: Data = DATA, runs: Runs = RUNS, address: Address = None) -> None:
-    """What this machine or a cluster can do, what is missing, and what to do about it: one line a check and node.
+    """Check what this machine or a cluster can do and what is missing, with a remedy: one line for each check and node.
 
-    Checked on every node: equal versions of Python, packages and this program; GPUs as Ray and as torch see them, and
-    NCCL; videos written and read back by cv2; that data and runs are seen, the same folder, and writable; free disk,
-    /dev/shm, clocks; and where the token lies. On a cluster from outside: hcl submit -- doctor --data ... --runs ...
-    Exit status 1 where something is wrong.
+    Checked on every node: equal versions of Python, packages and this program; GPUs as Ray and torch see them, and
+    NCCL; videos written and read back by cv2; data and runs folders that are visible, the same folder, and writable;
+    free disk, /dev/shm and clocks; and the place of the token. For a cluster, from outside: hcl submit -- doctor --data
+    ... --runs ...
+
+    The exit status is 1 if something is wrong.
     """
     from orchestration.clusters.doctor import examine
 
     findings = examine(data, runs, address)
     print_rows(pd.DataFrame([asdict(finding) for finding in findings]))
     n_wrong = sum(finding.state == "wrong" for finding in findings)
-    out.print("nothing is wrong" if not n_wrong else f"wrong: {n_wrong}, each with its remedy")
+    out.print("nothing is wrong" if not n_wrong else f"{n_wrong} findings are wrong, each with its remedy")
     raise typer.Exit(1 if n_wrong else 0)

@@ -1,4 +1,4 @@
-"""`hcl evaluate`."""
+"""Evaluate checkpoints: `hcl evaluate`."""
 
 from __future__ import annotations
 
@@ -64,55 +64,54 @@ def evaluate(
         typer.Option(
             help="The run's own regime (hcl, protonet, ...), untrained, random, prototype, or another matcher on the "
             "run's frame features: otam, bimhm, chamfer, frames-protonet, frames-cosine, frames-matching. Repeatable, "
-            "all on the same episodes. Default: the run's own, by the matcher that it was trained with."
+            "all on the same episodes. Default: the run's own, with the matcher that it was trained with."
         ),
     ] = None,
     dataset: Annotated[
-        list[str] | None, typer.Option(help="Evaluate the runs named above on these data sets; repeatable.")
+        list[str] | None, typer.Option(help="Evaluate the given runs on these data sets; repeatable.")
     ] = None,
-    fused: Annotated[bool, typer.Option("--fused", help="With the fusion that `hcl fuse` chose on val.")] = False,
+    fused: Annotated[bool, typer.Option("--fused", help="Use the fusion that `hcl fuse` chose on val.")] = False,
     protocol: Annotated[
         Literal["standard", "published"] | None,
-        typer.Option(help="published: ask as the printed results were asked; tables mark it.", show_default=False),
+        typer.Option(help="published: evaluate as for the printed results; tables mark it.", show_default=False),
     ] = None,
-    episodes: Annotated[
-        Path | None, typer.Option(help="Ask the episodes of this file, which --write-episodes wrote.")
-    ] = None,
+    episodes: Annotated[Path | None, typer.Option(help="Use the episodes of this file of --write-episodes.")] = None,
     write_episodes: Annotated[
-        Path | None, typer.Option(help="Write the episodes into a file, for other methods to answer, and stop.")
+        Path | None, typer.Option(help="Write the episodes into a file for other methods, and stop.")
     ] = None,
     settings: Set = None,
     cache_dir: CacheDir = None,
     address: Address = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Few-shot accuracies with 95% intervals: any number of checkpoints, data sets and shots in one job.
+    """Compute few-shot accuracies with 95% intervals, for any number of checkpoints, data sets and shots in one job.
 
-    Each clip is encoded once and each pair of clips scored once, by all actors together. What is scored stays under
-    RUNS/cache: the same command again, or one with other episodes, shots or fusion weights, only looks up. Repeat the
-    command after an interruption and it does what is missing. Episodes of another --set replace a record; a setting
-    that makes it another method, such as fusion.sigma_spatial=0, stands in the name of its record.
+    Each clip is encoded once and each pair of clips is scored once, by all actors together. Scores are kept under
+    RUNS/cache, so that the same command, or one with other episodes, shots or fusion weights, only looks them up.
+    Repeat the command after an interruption, and it does only the missing work. Episodes of another --set replace a
+    record; a setting that makes it another method, such as fusion.sigma_spatial=0, becomes part of the method's name in
+    the record.
     """
     from orchestration.evaluation.evaluate import evaluate as answer
     from orchestration.evaluation.methods import METHODS
     from orchestration.evaluation.questions import encodings, one_by_one_notes, plan, questions_of
     from orchestration.evaluation.training_state import unfinished_notes
 
-    methods, known = tuple(method or ()), dict.fromkeys((*METHODS, *REGIMES))
-    if unknown := [name for name in methods if name not in known]:
-        raise ConfigError(f"unknown method {unknown[0]!r}", where="--method", remedy=f"one of {', '.join(known)}")
+    methods, all_methods = tuple(method or ()), dict.fromkeys((*METHODS, *REGIMES))
+    if unknown := [name for name in methods if name not in all_methods]:
+        raise ConfigError(f"unknown method {unknown[0]!r}", where="--method", remedy=f"one of {', '.join(all_methods)}")
     changes = {
         **(PUBLISHED_EVALUATION if protocol == "published" else {}),
         **evaluation_settings(with_cache(settings, cache_dir)),
     }
     here = {"evaluation.datasets": dataset} if dataset else {}
-    targets = [_target(one, runs, methods, {**changes, **here}, fused) for one in run or []]
+    targets = [_target(path, runs, methods, {**changes, **here}, fused) for path in run or []]
     targets += _of_suite(suite, runs, methods, changes, fused) if suite else []
     if not targets:
-        raise ConfigError("nothing to evaluate", where="RUN_OR_CHECKPOINT", remedy="name a run, or give --suite FILE")
-    keeps = {one: target.experiment.asks_copies for target in targets for one in _datasets(target)}
-    for one, keep_copies in keeps.items():
-        tell_left_out(data, one, keep_copies=keep_copies)
+        raise ConfigError("nothing to evaluate", where="RUN_OR_CHECKPOINT", remedy="give a run, or --suite FILE")
+    keeps = {name: target.experiment.asks_copies for target in targets for name in _datasets(target)}
+    for name, keep_copies in keeps.items():
+        tell_left_out(data, name, keep_copies=keep_copies)
     lists = None
     if episodes is not None:
         from hcl.clips.episode_files import read_episodes
@@ -144,7 +143,7 @@ def evaluation_settings(texts: list[str] | None) -> dict[str, Any]:
 def _check_settings(values: Mapping[str, Any], where: str) -> None:
     if wrong := [path for path in values if not path.startswith(_OF_EVALUATION)]:
         raise ConfigError(
-            f"{wrong[0]!r} would evaluate another model than the one that was trained",
+            f"{wrong[0]!r} would evaluate another model than the trained one",
             where=where,
             remedy="an evaluation may change evaluation.*, fusion.*, matching.metric and settings of the machine",
         )
@@ -160,9 +159,9 @@ def _target(run: Path, runs: Path, methods: tuple[str, ...], changes: Mapping[st
     if fused:
         check_fusion_is_of(folder)
         experiment = override(experiment, chosen_fusion(folder))
-    asked = override(experiment, changes)
-    label = named(FUSED, experiment.train.regime, experiment, asked) if fused else ""
-    return Target(folder, asked, checkpoint, methods, label)
+    evaluated = override(experiment, changes)
+    label = named(FUSED, experiment.train.regime, experiment, evaluated) if fused else ""
+    return Target(folder, evaluated, checkpoint, methods, label)
 
 
 def _of_suite(
@@ -187,14 +186,13 @@ def _datasets(target: Target) -> tuple[str, ...]:
 def _write(path: Path, questions: list[Question]) -> None:
     from hcl.clips.episode_files import write_episodes
 
-    lists = {
-        (one.asked.dataset, one.asked.partition, one.asked.digest()): one.asked for one in questions
-    }  # methods and runs share theirs
+    episode_lists = (question.asked for question in questions)  # methods and runs share their episodes
+    lists = {(asked.dataset, asked.partition, asked.digest()): asked for asked in episode_lists}
     write_episodes(path, list(lists.values()))
-    for one in lists.values():
+    for asked in lists.values():
         out.print(
-            f"{one.dataset} {one.partition}, {one.episodes.shot}-shot: {len(one.episodes):,} episodes, "
-            f"digest {one.digest()}",
+            f"{asked.dataset} {asked.partition}, {asked.episodes.shot}-shot: {len(asked.episodes):,} episodes, "
+            f"digest {asked.digest()}",
             highlight=False,
         )
     out.print(f"written: {path}", soft_wrap=True)

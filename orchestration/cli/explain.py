@@ -1,4 +1,4 @@
-"""`hcl explain`."""
+"""Explain queries: `hcl explain`."""
 
 from __future__ import annotations
 
@@ -20,57 +20,61 @@ if TYPE_CHECKING:
 def explain(
     run: Annotated[Path, typer.Argument(help="A run's folder, or its name under RUNS.")],
     query: Annotated[
-        str | None, typer.Option(help="CLASS/VIDEO, or a video's name, of the test partition.", show_default=False)
+        str | None, typer.Option(help="CLASS/VIDEO, or a video's name, in the test partition.", show_default=False)
     ] = None,
     examples: Annotated[
         int | None,
         typer.Option(
-            min=1, max=50, metavar="N", help="N queries that the evaluation got right and N wrong.", show_default=False
+            min=1,
+            max=50,
+            metavar="N",
+            help="Explain N right and N wrong queries of the evaluation.",
+            show_default=False,
         ),
     ] = None,
     support: Annotated[
         list[str] | None, typer.Option(help="CLASS/VIDEO of a support clip; repeatable. Default: drawn by --seed.")
     ] = None,
     shot: Annotated[
-        int | None, typer.Option(min=1, help="Support clips a class. Default: 1, or the evaluation's fewest.")
+        int | None, typer.Option(min=1, help="Support clips per class. Default: 1, or the evaluation's fewest.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the episode, or of the examples, that are drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the drawn episode or examples.")] = 0,
     data: Data = DATA,
     runs: Runs = RUNS,
     settings: Set = None,
-    to: Annotated[
-        Path | None, typer.Option(help="The picture (PNG) of --query. Default: explanations/ in the run.")
-    ] = None,
+    to: Annotated[Path | None, typer.Option(help="PNG file for --query. Default: explanations/ in the run.")] = None,
 ) -> None:
-    """Draw what a query was matched with: its own class, and below it the best of the other classes.
+    """Draw the matches of a query: with its own class, and below that with the best of the other classes.
 
-    Query frames stand above, support frames below. Outlined patches were kept by the spatial level, from yellow to
-    red by how many of the zoomed tuples kept them; the rest is dimmed. Lines join the frames of the three best tuples,
-    with their similarity. --set evaluation.partition=val explains a validation video.
+    Query frames are above, support frames below. Outlined patches were kept by the spatial level, from yellow to red by
+    the number of zoomed tuples that kept them; the rest is dimmed. Lines join the frames of the three best tuples, with
+    their similarity. --set evaluation.partition=val explains a validation video.
 
-    --examples N takes N right and N wrong queries of the run's evaluation, each in the episode in which it was asked.
-    What lies in the run's explanations/ is shown by `hcl report`.
+    --examples N uses N right and N wrong queries of the run's evaluation, each in its episode there. `hcl report` shows
+    the pictures in the run's explanations/.
     """
     from orchestration.cli.evaluate import evaluation_settings
     from orchestration.evaluation.explain import Explainer
 
     if (query is None) == (examples is None):
-        raise ConfigError("one of the two is needed", where="--query and --examples", remedy="--query CLASS/VIDEO")
+        raise ConfigError(
+            "exactly one of the two is needed", where="--query and --examples", remedy="--query CLASS/VIDEO"
+        )
     if examples is not None and (support or to):
-        raise ConfigError("are of a single query", where="--support and --to", remedy="leave them out, or --query")
+        raise ConfigError("need a single query", where="--support and --to", remedy="leave them out, or use --query")
     folder = run_folder(run, runs)
     tell_unfinished(folder)
     experiment = override(load_resolved(folder / "experiment.yaml"), evaluation_settings(settings))
     explainer = Explainer(folder, experiment, data_root=data, command=command_line())
     if examples is not None:
-        for found in explainer.examples(examples, shot=shot, seed=seed):
-            _tell(found)
+        for explained in explainer.examples(examples, shot=shot, seed=seed):
+            _tell(explained)
     elif query is not None:
         _tell(explainer.explain(query, support=support or (), shot=shot or 1, seed=seed, to=to))
 
 
-def _tell(found: Explained) -> None:
-    verdict = "right" if found.is_right else "wrong"
-    ranked = ", ".join(f"{name} {score:.3f}" for name, score in found.scores)
-    out.print(escape(f"{found.query}: taken for {found.scores[0][0]} ({verdict}); {ranked}"), soft_wrap=True)
-    out.print(escape(f"picture: {found.picture}"), soft_wrap=True)
+def _tell(explained: Explained) -> None:
+    verdict = "right" if explained.is_right else "wrong"
+    ranked = ", ".join(f"{name} {score:.3f}" for name, score in explained.scores)
+    out.print(escape(f"{explained.query}: taken for {explained.scores[0][0]} ({verdict}); {ranked}"), soft_wrap=True)
+    out.print(escape(f"picture: {explained.picture}"), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`hcl extract`."""
+"""Extract frames: `hcl extract`."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from orchestration.console import notes, out
 def extract(
     dataset: Annotated[str, typer.Argument(help="A folder under DATA/videos, with its lists under DATA/splits.")],
     data: Data = DATA,
-    actors: Annotated[int | None, typer.Option(min=1, help="Videos decoded at once; default: one a CPU.")] = None,
+    actors: Annotated[int | None, typer.Option(min=1, help="Videos decoded at once; default: one per CPU.")] = None,
     short_side: Annotated[
         int, typer.Option(min=0, help="Shrink frames to this short side in pixels; 0 keeps them.")
     ] = 256,
     quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality.")] = 90,
     frames: Annotated[
-        int | None, typer.Option(min=1, help="Keep this many, spread evenly over each video; default: all.")
+        int | None, typer.Option(min=1, help="Number of frames to keep, spread evenly over each video; default: all.")
     ] = None,
     time_limit: Annotated[float, typer.Option(min=1, help="Seconds that one video may take.")] = 600.0,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try broken videos again.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Retry broken videos.")] = False,
     address: Address = None,
 ) -> None:
-    """Frames of a data set, by Ray actors; repeated, it does only what is missing or has changed.
+    """Extract the frames of a data set with Ray actors; a repeated call does only missing or changed videos.
 
-    A video that cannot be decoded, or takes longer than its limit, costs a row of the manifest and is named; the
-    rest goes on. OpenCV decodes; what it does not read, or not correctly, such as interlaced videos, PyAV decodes.
-    Frames of 640 x 480 take about a quarter of the space that they would at full size and quality 95.
+    A video that cannot be decoded, or takes longer than its limit, costs a row of the manifest and is named; the others
+    continue. OpenCV decodes the videos; PyAV decodes those that OpenCV does not read, or not correctly, such as
+    interlaced ones. Frames of 640 x 480 take about a quarter of the space that they would take at full size and quality
+    95.
     """
     from orchestration.extraction.extract import extract_dataset
 
@@ -45,7 +46,7 @@ def extract(
         retry_failed=retry_failed,
         address=address,
     )
-    again = f" ({summary.n_confirmed} of an earlier version, looked at again)" if summary.n_confirmed else ""
+    again = f" ({summary.n_confirmed} of an earlier version, checked again)" if summary.n_confirmed else ""
     counts = f"{summary.n_ok} extracted, {summary.n_skipped} there already{again}, {summary.n_broken} broken"
     counts += f", {summary.n_timeout} timed out, {summary.n_missing} missing of {summary.n_listed} videos"
     rate = f"; {summary.n_frames} frames, {summary.n_bytes / 1e6:.1f} MB, {summary.videos_per_second:.1f} videos/s"

@@ -1,4 +1,4 @@
-"""`hcl fuse`."""
+"""Search the fusion of the levels: `hcl fuse`."""
 
 from __future__ import annotations
 
@@ -31,19 +31,21 @@ def fuse(
     data: Data = DATA,
     runs: Runs = RUNS,
     space: Annotated[str, typer.Option(help="A YAML file, or a shipped one (`hcl config list`).")] = "fusion",
-    trials: Annotated[int, typer.Option(min=1, help="Trials of the search.")] = 5000,
-    seed: Annotated[int, typer.Option(help="Of the sampler.")] = 0,
+    trials: Annotated[int, typer.Option(min=1, help="Number of trials of the search.")] = 5000,
+    seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
     settings: Set = None,
     restart: Restart = False,
     address: Address = None,
 ) -> None:
-    """Choose the weights of the levels on val, without training; then report test once.
+    """Choose the weights of the levels on val, without training; then evaluate them on test once.
 
-    No pair is scored in a trial: val's score table is made once, and a trial is a look-up. The choice is written to
-    fusion.yaml in the run's folder; `hcl evaluate RUN --fused` takes it. Test is reported beside the run's own
-    weights, the published ones and each level by itself, with the paired difference to the published weights.
+    No pair is scored in a trial: val's score table is computed once, and a trial only looks scores up. The choice is
+    written to fusion.yaml in the run's folder, which `hcl evaluate RUN --fused` uses. Test accuracies are reported for
+    it, the run's own weights, the published ones and each level by itself, with the paired difference to the published
+    weights.
 
-    --set takes evaluation.* (the shots to choose for: --set evaluation.shots=[5]) and settings of the machine.
+    --set takes evaluation.* (for instance the shots to choose for: --set evaluation.shots=[5]) and settings of the
+    machine.
     """
     from orchestration.cli.evaluate import evaluation_settings
     from orchestration.evaluation.fuse import FUSED, evaluate_fusion, search_fusion
@@ -53,21 +55,21 @@ def fuse(
     folder = run_folder(run, runs)
     tell_unfinished(folder)
     experiment = override(load_resolved(folder / "experiment.yaml"), evaluation_settings(settings))
-    found = search_fusion(
+    search = search_fusion(
         folder, experiment, data_root=data, runs=runs, space=load_space(space), n_trials=trials, seed=seed,
         restart=restart, address=address,
     )  # fmt: skip
-    rate = found.n_trials / max(found.seconds, 1e-9)
-    out.print(f"{found.n_trials:,} trials on val in {found.seconds:.1f} s: {rate:,.0f} a second", highlight=False)
-    shown = ", ".join(f"{path}={value}" for path, value in found.settings.items())
+    rate = search.n_trials / max(search.seconds, 1e-9)
+    out.print(f"{search.n_trials:,} trials on val in {search.seconds:.1f} s: {rate:,.0f} a second", highlight=False)
+    shown = ", ".join(f"{path}={value}" for path, value in search.settings.items())
     out.print(f"chosen: {escape(shown)}", soft_wrap=True, highlight=False)
-    out.print(f"val, mean over shots: {percent(found.value)}, published weights {percent(found.published)}")
+    out.print(f"val, mean over shots: {percent(search.value)}, published weights {percent(search.published)}")
     records = evaluate_fusion(
         folder, experiment, data_root=data, runs=runs, address=address, command=command_line(), on_cell=show_records
     )
     frame = load(folder).evaluations
-    asked = {one.episodes_digest for one in records[FUSED]}
-    frame = frame[(frame["partition"] == "test") & frame["episodes_digest"].isin(asked)]
+    digests = {record.episodes_digest for record in records[FUSED]}
+    frame = frame[(frame["partition"] == "test") & frame["episodes_digest"].isin(digests)]
     chosen, published = (frame[frame["method"] == name] for name in (FUSED, "hcl published weights"))
     table: pd.DataFrame = comparison_table(chosen, published, names=("fused on val", "published weights"))
     print_rows(table)

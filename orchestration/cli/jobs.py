@@ -1,4 +1,4 @@
-"""`hcl jobs ...`: what runs on a cluster, what it says, and how to end it."""
+"""Manage the jobs of a cluster: `hcl jobs ...`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from orchestration.cli.submit import Server, follow, write_log
 from orchestration.console import out, print_rows
 from results.records.moments import duration
 
-app = typer.Typer(help="Jobs of a cluster, as `hcl submit` started them.", no_args_is_help=True)
+app = typer.Typer(help="List, follow and stop jobs that `hcl submit` started on a cluster.", no_args_is_help=True)
 
 Job = Annotated[str, typer.Argument(metavar="ID", help="As `hcl jobs list` shows it.")]
 
 
 @app.command("list")
 def list_jobs(address: Server = None) -> None:
-    """All jobs of the cluster, the latest first: id, state, start, duration, command."""
+    """List all jobs of the cluster, the latest first: id, state, start, duration, command."""
     from cluster.jobs import JobServer
 
     rows = [
@@ -42,14 +42,16 @@ def list_jobs(address: Server = None) -> None:
 @app.command("logs")
 def logs(
     job: Job,
-    follows: Annotated[bool, typer.Option("--follow", "-f", help="Until the job ends, with its exit status.")] = False,
+    follows: Annotated[
+        bool, typer.Option("--follow", "-f", help="Follow until the job ends, and return its exit status.")
+    ] = False,
     address: Server = None,
 ) -> None:
-    """What a job has printed."""
+    """Print the log of a job."""
     from cluster.jobs import JobServer
 
     server = JobServer(address)
-    server.details(job)  # an unknown job is told now
+    server.details(job)  # raises now for an unknown job
     if follows:
         raise typer.Exit(follow(server, job))
     write_log(server.logs(job))
@@ -57,7 +59,7 @@ def logs(
 
 @app.command("stop")
 def stop(job: Job, address: Server = None) -> None:
-    """Ask a job to end; what it has written stays, and the same command goes on from there."""
+    """Stop a job; its files are kept, and the same command resumes from them."""
     from cluster.jobs import JobServer
 
     server = JobServer(address)

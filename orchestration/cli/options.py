@@ -1,4 +1,4 @@
-"""What the commands share: their options, and how an experiment and a run are named."""
+"""Define the options that commands share, and find the experiment and the run that they name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from orchestration.storage.places import ELSEWHERE, check_place
 
 
 def place(option: str) -> Callable[[typer.Context, Path | None], Path | None]:
-    """What makes a folder of an option's value; see `check_place`."""
+    """Return the callback that turns an option's value into a folder; see `check_place`."""
 
     def check(context: typer.Context, folder: Path | None) -> Path | None:
         here = context.find_root().obj != ELSEWHERE
@@ -34,30 +34,30 @@ def place(option: str) -> Callable[[typer.Context, Path | None], Path | None]:
 Data = Annotated[
     Path,
     typer.Option(
-        "--data", help="Data root, a folder or s3://: videos/, splits/, images/ lie in it.", callback=place("--data")
+        "--data", help="Data root, a folder or s3://, with videos/, splits/, images/.", callback=place("--data")
     ),
 ]
 Runs = Annotated[
-    Path, typer.Option("--runs", help="Where runs are written: a folder or s3://.", callback=place("--runs"))
+    Path, typer.Option("--runs", help="Folder of the runs, which may be on s3://.", callback=place("--runs"))
 ]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Override a setting; repeatable.", show_default=False),
 ]
 Address = Annotated[str | None, typer.Option(help="A running Ray cluster (host:port or auto); default: local Ray.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="DDP workers of a run: short for --set train.workers=N.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="DDP workers of a run; short for --set train.workers=N.")]
 Restart = Annotated[
     bool,
-    typer.Option("--restart", help="Start over: what commands have put into the folder is deleted; other files stay."),
+    typer.Option("--restart", help="Start over: files of earlier commands in the folder are deleted; others are kept."),
 ]
 CacheDir = Annotated[
     Path | None,
     typer.Option(
-        help="On each node's own disk: copies of packed shards, at most data.cache_gb; short for --set data.cache_dir.",
+        help="Folder on each node's own disk for copies of packed shards; short for --set data.cache_dir.",
         show_default=False,
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would run, and stop.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would run, and stop.")]
 ExperimentName = Annotated[
     str, typer.Argument(metavar="EXPERIMENT", help="A YAML file, or a shipped one (`hcl config list`).")
 ]
@@ -68,54 +68,54 @@ DATA, RUNS = Path("data"), Path("runs")
 def experiment_of(
     source: str, settings: list[str] | None, workers: int | None, cache_dir: Path | None = None
 ) -> Experiment:
-    """The resolved experiment of a command. Raises ConfigError."""
+    """Return the resolved experiment of a command. Raises ConfigError."""
     changes = [*with_cache(settings, cache_dir), *([f"train.workers={workers}"] if workers else [])]
     return resolve(source, changes).experiment
 
 
 def with_cache(settings: list[str] | None, cache_dir: Path | None) -> list[str]:
-    """What --set says, with --cache-dir in its words."""
+    """Return the values of --set, with --cache-dir as one of them."""
     return [*(settings or []), *([f"data.cache_dir={cache_dir.absolute()}"] if cache_dir else [])]
 
 
 def run_folder(run: Path, runs: Path) -> Path:
-    """The folder of a run given by path or by name under `runs`, or of a trial as STUDY/TRIAL. Raises ConfigError."""
+    """Return the folder of a run given by path, by name under `runs`, or as STUDY/TRIAL. Raises ConfigError."""
     for folder in (run, runs / run, runs / run.parent / "trials" / run.name):
         if (folder / "experiment.yaml").exists():
             return folder
-    known = sorted(path.parent.name for path in runs.glob("*/experiment.yaml"))
+    names = sorted(path.parent.name for path in runs.glob("*/experiment.yaml"))
     raise ConfigError(
         "is not a run: it has no experiment.yaml",
         where=str(run),
-        remedy=f"runs in {runs}: {', '.join(known)}" if known else f"there is no run in {runs}; begin with hcl train",
+        remedy=f"runs in {runs}: {', '.join(names)}" if names else f"there is no run in {runs}; start with hcl train",
     )
 
 
 def run_and_checkpoint(run: Path, runs: Path) -> tuple[Path, Path | None]:
-    """The folder of a run and, where a file of its `checkpoints/` was named, that file. Raises ConfigError."""
+    """Return the folder of a run, and the given file if it is in its `checkpoints/`. Raises ConfigError."""
     for path in (run, runs / run):
         if path.is_file():
             folder = path.resolve().parent.parent
             if not (folder / "experiment.yaml").exists():
                 raise ConfigError(
-                    "is a file outside a run: nothing says with which settings it was trained",
+                    "is a file outside a run, so its settings are unknown",
                     where=str(path),
-                    remedy="name a run's folder or RUN/checkpoints/FILE.pt, with experiment.yaml in RUN",
+                    remedy="give a run's folder or RUN/checkpoints/FILE.pt, with experiment.yaml in RUN",
                 )
             return folder, path
     return run_folder(run, runs), None
 
 
 def tell_left_out(data: Path, dataset: str, *, keep_copies: bool) -> None:
-    """Name the videos that nothing will use, because they are missing, could not be decoded or are copies.
+    """Print a note about videos that are not used, because they are missing, undecodable or copies.
 
     Args:
-        keep_copies: copies are used all the same, and named.
+        keep_copies: whether copies are used; they are mentioned in any case.
     """
     from hcl.datasets.splits import read_split
     from hcl.frames.effective import copies_of, left_out
 
-    with suppress(HCLError):  # the command itself says what is wrong with the data
+    with suppress(HCLError):  # the command itself reports errors of the data
         for partition in read_split(data, dataset).partitions.values():
             what, of_all = f"{dataset} {partition.name}", f"of {len(partition.videos):,} videos"
             copies = copies_of(data, partition)
@@ -131,7 +131,7 @@ def tell_left_out(data: Path, dataset: str, *, keep_copies: bool) -> None:
 
 
 def tell_unfinished(folder: Path) -> None:
-    """Say so where a run that is looked at has not been trained to its end."""
+    """Print a note if a run's training is incomplete."""
     from orchestration.evaluation.training_state import unfinished, unfinished_note
 
     own = load_resolved(folder / "experiment.yaml")
@@ -140,15 +140,15 @@ def tell_unfinished(folder: Path) -> None:
 
 
 def tell_flips(data: Path, experiment: Experiment) -> None:
-    """Say so where training would mirror clips of a data set in which left and right are classes."""
+    """Print a note if training would mirror clips of a data set in which left and right are classes."""
     card = card_of(data, experiment.data.dataset)
     if experiment.clips.flip and card.flips_are_safe is False:
-        text = f"clips.flip mirrors clips, and left and right are classes of {card.name}"
+        text = f"clips.flip mirrors clips, but left and right are classes of {card.name}"
         notes.print(f"[yellow]note[/] {escape(text)}: --set clips.flip=false", soft_wrap=True)
 
 
 def announce(experiment: Experiment) -> None:
-    """One line: what is about to run."""
+    """Print in one line what is about to run."""
     train = experiment.train
     step = f"{train.classes_per_batch} x 2 clips"
     if train.traits.is_episodic:
@@ -164,7 +164,7 @@ def announce(experiment: Experiment) -> None:
 
 
 def tell_code_state() -> None:
-    """Say so once where a record cannot tell which code made it and something can be done about it."""
+    """Print a note if a record cannot name the code that made it, and there is a remedy."""
     from results.records.provenance import code_state
 
     if (state := code_state()).remedy:
@@ -172,5 +172,5 @@ def tell_code_state() -> None:
 
 
 def command_line() -> str:
-    """What was typed, as it can be repeated."""
+    """Return the typed command line in a form that can be repeated."""
     return shlex.join(["hcl", *sys.argv[1:]])

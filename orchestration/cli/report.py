@@ -1,4 +1,4 @@
-"""`hcl report`."""
+"""Write a report: `hcl report`."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from orchestration.console import notes, out, print_table
 
 
 def report(
-    run: Annotated[list[str], typer.Argument(help="Folders of runs and sweeps, names under RUNS, or globs.")],
+    run: Annotated[list[str], typer.Argument(help="Folders of runs and studies, names under RUNS, or globs.")],
     runs: Runs = RUNS,
     to: Annotated[
         Path | None, typer.Option(help="Folder of the page and tables; default: report/ in the first run.")
     ] = None,
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "HCL results",
 ) -> None:
-    """Print the table of accuracies and write it as Markdown, CSV, LaTeX and one HTML page.
+    """Print the table of accuracies, and write it as Markdown, CSV, LaTeX and an HTML page.
 
-    The page is one file that needs no network: the answer, how sure it is, classes and confusions, learning curves,
-    sweeps, what was run at what cost, what failed. Pictures that `hcl explain` left in a run's folder are in it
-    (`hcl explain RUN --examples 3` draws three right and three wrong queries).
+    The page is one file that needs no network: the results and their uncertainty, classes and confusions, learning
+    curves, studies, runs with their costs, and failures. It includes the pictures that `hcl explain` left in a run's
+    folder (`hcl explain RUN --examples 3` draws three right and three wrong queries).
     """
     from orchestration.reports.report import make_report
 
-    folders = [one if any(sign in one for sign in "*?[") else str(run_folder(Path(one), runs)) for one in run]
+    folders = [name if any(sign in name for sign in "*?[") else str(run_folder(Path(name), runs)) for name in run]
     folder = to or Path(folders[0] if not any(sign in folders[0] for sign in "*?[") else runs) / "report"
     made = make_report(folders, folder, title=title, command=command_line())
     print_table(folders)

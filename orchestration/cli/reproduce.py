@@ -1,4 +1,4 @@
-"""`hcl reproduce`."""
+"""Reproduce results: `hcl reproduce`."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from orchestration.console import out, print_rows
 def reproduce(
     record: Annotated[Path, typer.Argument(help="RUN/evaluation/FILE.json, or a run's folder.")],
     data: Data = DATA,
-    run: Annotated[bool, typer.Option("--run", help="Do it again and compare the figures.")] = False,
+    run: Annotated[bool, typer.Option("--run", help="Repeat it and compare the figures.")] = False,
     runs: Annotated[
         Path | None,
         typer.Option(
-            help="With --run: folder for the new run, which stays and can be resumed; a run of another origin is left "
-            "alone, and refused. Default: a temporary one.",
+            help="With --run: folder for the new run, which is kept and can be resumed; a run of another origin is "
+            "refused. Default: a temporary folder.",
             show_default=False,
             callback=place("--runs"),
         ),
     ] = None,
-    tolerance: Annotated[float, typer.Option(min=0, help="Points of accuracy that figures may differ by.")] = 0.1,
+    tolerance: Annotated[float, typer.Option(min=0, help="Points of accuracy by which figures may differ.")] = 0.1,
     address: Address = None,
 ) -> None:
-    """How a result came about, what is different here, and whether it comes out again.
+    """Show how a result was made and what is different here, and reproduce it.
 
-    Prints the commands that made it, and checks code, package versions, settings, videos, episodes and weights
-    against what is here. --run asks a record's episodes again of the checkpoint that it names, with nothing cached; a
-    run's folder is trained again and then evaluated. The same machine and versions give the same figures to the last
-    digit; elsewhere rounding tips close calls, which is what --tolerance allows for.
+    The commands that made it are printed, and code, package versions, settings, videos, episodes and weights are
+    compared with those here. --run evaluates a record's episodes again with its checkpoint, with nothing cached; a
+    run's folder is trained again and then evaluated. The same machine and versions give identical figures; on others
+    rounding changes close decisions, which --tolerance allows for.
 
     \b
     hcl reproduce runs/ssv2/evaluation/hcl-ssv2_100_otam-test-5way-1shot.json --data data
     hcl reproduce runs/ssv2 --data data --run --runs again
 
-    Exit status 1: the figures differ.
+    The exit status is 1 if the figures differ.
     """
     import results
     from orchestration.reports.recorded import read_recorded
@@ -53,7 +53,7 @@ def reproduce(
     for what, command in commands_of(recorded, data):
         out.print(f"{what}: {escape(command)}", soft_wrap=True, highlight=False)
     checks = checks_of(recorded, data)
-    print_rows(checks_table(checks), title="what it was made with")
+    print_rows(checks_table(checks), title="recorded and present versions")
     if not run:
         return
     with tempfile.TemporaryDirectory(prefix="hcl-") if runs is None else nullcontext(runs) as place:
@@ -62,11 +62,11 @@ def reproduce(
         if epochs:
             tables.insert(0, epochs_table(results.read_epochs(recorded.folder), epochs, tolerance))
     for table in tables:
-        print_rows(table, title="again")
+        print_rows(table, title="reproduced figures")
     if not all(agrees(table) for table in tables):
         raise HCLError(
-            f"did not come out again within {tolerance:g} points",
+            f"was not reproduced within {tolerance:g} points",
             where=str(record),
-            remedy="see what differs above; --tolerance allows for more",
+            remedy="see the differences above; --tolerance allows larger ones",
         )
-    out.print("it came out again")
+    out.print("the figures were reproduced")

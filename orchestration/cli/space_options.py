@@ -1,4 +1,4 @@
-"""A search space and its points as they are typed."""
+"""Parse a search space and its points from options."""
 
 from __future__ import annotations
 

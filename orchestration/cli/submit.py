@@ -1,4 +1,4 @@
-"""`hcl submit -- COMMAND`: the same command as a job on a cluster."""
+"""Submit a command as a job on a cluster: `hcl submit -- COMMAND`."""
 
 from __future__ import annotations
 
@@ -33,14 +33,12 @@ def submit(
         typer.Argument(metavar="-- COMMAND...", help="A command of hcl with its options: sweep hcl --data /data ..."),
     ],
     address: Server = None,
-    name: Annotated[
-        str | None, typer.Option(help="The job's id, of no other job of the cluster; default: one is made.")
-    ] = None,
+    name: Annotated[str | None, typer.Option(help="The job's id, unique on the cluster; default: a new one.")] = None,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Follow the job's log and end with its exit status.")
     ] = True,
     num_cpus: Annotated[
-        float, typer.Option(min=0, help="CPUs of the command itself, beside its workers; 0: it runs on the head.")
+        float, typer.Option(min=0, help="CPUs of the command itself, besides its workers; 0: it runs on the head.")
     ] = 0.0,
     num_gpus: Annotated[float, typer.Option(min=0, help="GPUs of the command itself; its workers take theirs.")] = 0.0,
     resource: Annotated[
@@ -51,29 +49,29 @@ def submit(
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUE",
-            help="An environment variable of job and workers, such as NCCL_SOCKET_IFNAME=eth0; repeatable. Whoever "
-            "sees the dashboard sees it: no secrets.",
+            help="An environment variable of job and workers, such as NCCL_SOCKET_IFNAME=eth0; repeatable. "
+            "The dashboard shows it, so it must be no secret.",
             show_default=False,
         ),
     ] = None,
     installed: Annotated[
-        bool, typer.Option("--installed", help="Send no code: use the hcl that the cluster's nodes have.")
+        bool, typer.Option("--installed", help="Send no code; use the hcl that is installed on the nodes.")
     ] = False,
     python: Annotated[str, typer.Option(help="The interpreter on the cluster that runs the packed code.")] = "python",
-    limit: Annotated[float, typer.Option(min=0, max=100, help="MB of code at most.")] = 50.0,
+    limit: Annotated[float, typer.Option(min=0, max=100, help="Largest size of the code in MB.")] = 50.0,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the command, pack, say the size, and stop.")
+        bool, typer.Option("--dry-run", help="Check the command, pack the code, print its size, and stop.")
     ] = False,
 ) -> None:
-    """Run a command as a job of a Ray cluster: pack the code, follow the log, keep the exit status.
+    """Run a command as a job of a Ray cluster: pack the code, follow the log, return the exit status.
 
-    Packed is what git tracks of the checkout that this program runs from, in its present state, and the YAML files
-    that the command names, with their bases. Data and runs are never sent: --data and --runs of the command must be
-    absolute paths that every node sees. A cluster with tokens is given the one that RAY_AUTH_TOKEN,
-    RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token holds; it is printed and recorded nowhere.
+    The package contains the files that git tracks in the checkout that this program runs from, in their present state,
+    and the YAML files that the command names, with their bases. Data and runs are never sent: --data and --runs of the
+    command must be absolute paths that every node sees. A cluster with tokens gets the one from RAY_AUTH_TOKEN,
+    RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token, which is never printed or recorded.
 
-    Ctrl-C ends the following, not the job: hcl jobs stop ID. A job that was killed with its cluster is submitted again
-    and goes on where it stopped.
+    Ctrl-C stops following the log, but not the job; for that use hcl jobs stop ID. A job that was killed with its
+    cluster is submitted again and resumes.
     """
     from cluster.jobs import STOP_S, JobServer, Resources
     from cluster.packing import megabytes, pack
@@ -97,13 +95,13 @@ def submit(
                 highlight=False,
             )
             if packed.untracked:
-                few = ", ".join(packed.untracked[:3]) + (", ..." if len(packed.untracked) > 3 else "")
+                few = ", ".join(packed.untracked[:3]) + (" and others" if len(packed.untracked) > 3 else "")
                 notes.print(f"[yellow]note[/] not sent, because git does not track them: {escape(few)}", soft_wrap=True)
         elif job.files:
             raise ConfigError(
                 f"{next(iter(job.files.values()))} would not be sent",
                 where="--installed",
-                remedy="name a shipped experiment, or a file on storage that the cluster sees by a name of its own",
+                remedy="use a shipped experiment, or the absolute path of a file on storage that the cluster sees",
             )
         if dry_run:
             out.print(f"{job.shown}\nnothing was submitted", soft_wrap=True, highlight=False)
@@ -112,7 +110,7 @@ def submit(
         if server.sends_token_in_clear:
             notes.print(f"[yellow]note[/] the token travels unencrypted to {server.url}; https or a tunnel hides it")
         job_id = name or job.new_id()
-        with resumed_by(f"stopped; whether job {job_id} has begun: hcl jobs list"):
+        with resumed_by(f"stopped; hcl jobs list shows whether job {job_id} has started"):
             server.submit(
                 job.entrypoint(python, installed=installed),
                 package=None if installed else package,
@@ -128,18 +126,18 @@ def submit(
 
 
 def follow(server: JobServer, job_id: str) -> int:
-    """Show a job's log until it ends; returns its exit status."""
+    """Show a job's log until it ends, and return its exit status."""
     from cluster.jobs import exit_status, outcome
 
     quoted = shlex.quote(job_id)
-    with resumed_by(f"job {job_id} goes on: hcl jobs logs {quoted} --follow, or hcl jobs stop {quoted}"):
+    with resumed_by(f"job {job_id} keeps running: hcl jobs logs {quoted} --follow, or hcl jobs stop {quoted}"):
         details = server.follow(job_id, write_log)
     notes.print(f"job {job_id} {outcome(details)}", soft_wrap=True, highlight=False, markup=False)
     return exit_status(details)
 
 
 def write_log(text: str) -> None:
-    """A piece of a job's log, as it is."""
+    """Print a piece of a job's log unchanged."""
     out.print(text, end="", markup=False, highlight=False, soft_wrap=True, emoji=False)
 
 

@@ -1,4 +1,4 @@
-"""The command `hcl sweep`."""
+"""Run studies: `hcl sweep`."""
 
 from __future__ import annotations
 
@@ -54,28 +54,29 @@ def sweep(
     address: Address = None,
     dry_run: DryRun = False,
     status: Annotated[
-        bool, typer.Option("--status", help="Say how far a study is, named by EXPERIMENT or its folder, and stop.")
+        bool,
+        typer.Option("--status", help="Show the progress of a study, given by EXPERIMENT or its folder, and stop."),
     ] = False,
 ) -> None:
-    """Search settings by Ray Tune with Optuna.
+    """Search settings with Ray Tune and Optuna.
 
-    Repeated, the command goes on: trials that are done stay done, those that were running go on from their
-    checkpoints, and the sampler knows what it knew. Values that break a constraint of the space or contradict each
-    other are drawn again and never run. A trial that fails is recorded with its error's last line and the file that
-    has all of it, and the study goes on; --retry-failed runs such trials again. A full disk, a node that does not see a
-    folder or a database that does not answer is no trial's failure: the study stops, and the command repeated runs what
-    is left. A study in a --storage of several people belongs to the runs folder that began it. From another terminal:
-    hcl sweep --status STUDY.
+    A repeated command resumes the study: finished trials are kept, running ones resume from their checkpoints, and the
+    sampler keeps its history. Values that break a constraint of the space or contradict each other are drawn again and
+    never run. A failed trial is recorded with the last line of its error and the file with the full traceback, and the
+    study continues; --retry-failed runs such trials again. A full disk, a node that does not see a folder or a database
+    that does not answer is no trial's failure: the study stops, and the repeated command runs the remaining trials. A
+    study in a --storage of several people belongs to the runs folder that started it. From another terminal: hcl sweep
+    --status STUDY.
 
-    --sampler population trains all members beside each other, in rounds of --round-epochs: after each, the worst
-    quarter go on from checkpoints of the best quarter, with weights near theirs (population-based training).
+    --sampler population trains all members side by side, in rounds of --round-epochs. After each round the worst
+    quarter continues from checkpoints of the best quarter, with weights near theirs (population-based training).
 
-    Two stages. --space two_stage searches the weights of the loss and judges each trial at its best fusion of the
+    Two stages: --space two_stage searches the weights of the loss and judges each trial at its best fusion of the
     levels, which validation finds without training (train.val_fusions). --fuse 1000 does so after the study, on the
-    score table of each whole trial. Both values are told beside each other.
+    score table of each complete trial. Both values are shown side by side.
 
-    A study's best value is the luckiest of many: --confirm 3 --seeds 5 trains the best three again, with the same five
-    new seeds each, and says which of them are told apart.
+    The best value of a study is partly luck. --confirm 3 --seeds 5 trains the best three trials again, with the same
+    five new seeds each, and reports which differ significantly.
     """
     if status:
         from orchestration.sweeps.view import show_status

@@ -1,4 +1,4 @@
-"""`hcl train`."""
+"""Train a run: `hcl train`."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def train(
     address: Address = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Train one run by Ray Train; repeated, it goes on from the last checkpoint.
+    """Train one run with Ray Train; a repeated command resumes from the last checkpoint.
 
-    A checkpoint is kept every train.checkpoint_every steps and after every epoch: what is killed loses no more than
-    that, and ends with the weights of a run that was not. A second command on the same run is refused while the first
-    one lives. --dry-run also says what a step takes of memory, and by which settings it takes less.
+    A checkpoint is written every train.checkpoint_every steps and after every epoch. A killed run loses no more than
+    that, and ends with the same weights as an uninterrupted one. A second command on the same run is refused while the
+    first one runs. --dry-run also prints the memory of a step, and the settings that reduce it.
     """
     from orchestration.training.run import Run
 
@@ -66,7 +66,7 @@ def train(
 def train_and_show(
     experiment: Experiment, *, data: Path, runs: Path, restart: bool = False, address: str | None = None
 ) -> None:
-    """Train by Ray Train under a live table; say what to do next."""
+    """Train with Ray Train under a live table, and print the next command."""
     from orchestration.training.train import train as train_run
 
     tell_left_out(data, experiment.data.dataset, keep_copies=experiment.learns_from_copies)
@@ -89,7 +89,7 @@ def train_and_show(
 
 
 def _show_plan(run: Run) -> None:
-    """What would be trained on, how much, and what it takes of each worker's memory."""
+    """Print the data, the amount of training, and the memory that each worker needs."""
     from hcl.assembly import models
     from orchestration.training.memory import estimate_memory
     from orchestration.training.train import check_data

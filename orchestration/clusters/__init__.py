@@ -1,1 +1,1 @@
-"""Clusters: jobs, `hcl doctor`, what nodes have, what work costs."""
+"""Work with clusters: jobs, `hcl doctor`, facts of nodes, costs of work."""

@@ -1,4 +1,4 @@
-"""What one machine of a cluster has and sees: facts, judged by `orchestration.clusters.doctor`."""
+"""Collect facts about one machine of a cluster, which `orchestration.clusters.doctor` judges."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ _SIDE, _FRAMES = 64, 5
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """Sizes in GB (10^9 bytes), times in seconds since 1970."""
+    """Hold facts about one node, with sizes in GB (10^9 bytes) and times in seconds since 1970."""
 
     host: str
     python: str
-    code: str  # digest of the program's modules there
+    code: str  # digest of the program's modules on the node
     versions: dict[str, str]
     gpus: list[str]  # names, as torch sees them
     n_gpus_of_ray: int
-    nccl: str  # empty where torch has none
+    nccl: str  # empty if torch has none
     undecoded: list[str]  # endings of videos that cv2 does not read back
     sees_data: bool
-    runs_problem: str  # empty where a file of the driver's is seen and one can be written
+    runs_problem: str  # empty if the driver's file is visible and a file can be written
     free_runs_gb: float | None
     free_temp_gb: float
     shm_gb: float | None
     clock: float = field(default_factory=time.time)
-    skew_s: float = 0.0  # how far that lies outside of the driver's time between question and answer
+    skew_s: float = 0.0  # deviation from the driver's time between request and reply
 
 
 def node_facts(data: Path, runs: Path, marker: str, n_gpus_of_ray: int) -> NodeFacts:
-    """Look at this machine.
+    """Collect the facts of this machine.
 
     Args:
-        marker: name of a file that the driver has just written into `runs`; beside it this node writes one of its own.
+        marker: name of a file that the driver has just written into `runs`; this node writes its own file beside it.
     """
     return NodeFacts(
         host=platform.node(),
@@ -66,7 +66,7 @@ def node_facts(data: Path, runs: Path, marker: str, n_gpus_of_ray: int) -> NodeF
 
 
 def code_digest() -> str:
-    """Of the modules of the program, as they lie on this machine."""
+    """Return the digest of the program's modules on this machine."""
     root, digest = Path(__file__).resolve().parents[2], hashlib.sha256()
     for package in ("hcl", "orchestration", "search_spaces", "cluster", "results"):
         for path in sorted((root / package).rglob("*.py")):
@@ -88,7 +88,7 @@ def _nccl() -> str:
 
 
 def _decodes(codec: str, ending: str) -> bool:
-    """Whether a video that cv2 writes is read back with all its frames."""
+    """Return whether cv2 can read back all frames of a video that it writes."""
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / f"video{ending}")
         writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*codec), 10, (_SIDE, _SIDE))
@@ -105,7 +105,7 @@ def _decodes(codec: str, ending: str) -> bool:
 def _runs_problem(runs: Path, marker: str) -> str:
     try:
         if not (runs / marker).exists():
-            return "does not show a file that the driver wrote: another folder is mounted there"
+            return "does not contain the driver's file, so another folder is mounted there"
         own = runs / f"{marker}.{platform.node()}.{os.getpid()}"
         try:
             own.write_text(platform.node())

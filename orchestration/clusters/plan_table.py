@@ -1,4 +1,4 @@
-"""A plan of what runs on a cluster, as a table, with the costs that it follows from."""
+"""Show a plan of work on a cluster as a table, with the costs on which it is based."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from results.records.moments import duration
 
 def show_plan(made: Plan, costs: UnitCosts, task: Task, *, n_nodes: int, per_node: int) -> None:
     out.print(
-        f"measured: {costs.clip_s:.3g} s a clip and {costs.val_s:.3g} s a validation, of one worker; "
+        f"measured: {costs.clip_s:.3g} s a clip and {costs.val_s:.3g} s a validation, for one worker; "
         + (f"{costs.pair_s:.3g} s a pair of clips, encoded and scored" if costs.pair_s else "nothing was evaluated"),
         soft_wrap=True,
         highlight=False,
@@ -30,7 +30,7 @@ def show_plan(made: Plan, costs: UnitCosts, task: Task, *, n_nodes: int, per_nod
         (
             "features",
             size(made.feature_bytes) if costs.feature_bytes is not None else "not measured",
-            "gone after the evaluation with evaluation.keep_features=false",
+            "removed after the evaluation with evaluation.keep_features=false",
         ),
         (
             "score tables",
@@ -43,7 +43,7 @@ def show_plan(made: Plan, costs: UnitCosts, task: Task, *, n_nodes: int, per_nod
 
 
 def size(n_bytes: float) -> str:
-    """`3.2 MB`, `1.5 GB`, `2.0 TB`."""
+    """Return a size as text: `3.2 MB`, `1.5 GB`, `2.0 TB`."""
     for unit, divisor in (("TB", 1e12), ("GB", 1e9)):
         if n_bytes >= divisor:
             return f"{n_bytes / divisor:.1f} {unit}"

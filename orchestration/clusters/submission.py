@@ -1,4 +1,4 @@
-"""A command of this program as a job: is it whole, what does it read, where do its results go?"""
+"""Check a command of this program that becomes a job: its options, the files that it reads, where its results go."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from hcl.config.strict_yaml import read_yaml
 from hcl.errors import ConfigError
 from orchestration.storage.places import ELSEWHERE
 
-_LOCAL = ("submit", "jobs", "cluster")  # commands about a cluster, not on one
+_LOCAL = ("submit", "jobs", "cluster")  # commands that manage a cluster instead of running on it
 _KEPT = {
     "data": "--data", "runs": "--runs", "to": "--to", "warm_start": "--warm-start", "cache_dir": "--cache-dir",
 }  # fmt: skip
-"""Options that name folders beside the job's own."""
-_FILES = "submitted"  # where files that the command names lie in the package
+"""Options that name folders outside the job's own."""
+_FILES = "submitted"  # folder in the package for files that the command names
 
 
 @dataclass(frozen=True)
 class JobCommand:
-    """A command that has been checked as far as that goes without the cluster.
+    """Hold a command that has passed all checks that need no cluster.
 
     Args:
-        words: as the job runs it; files that it names stand in the package.
-        files: those, by their path in the package.
-        folders: what its options name beside the job's own folder, by option.
+        words: the command as the job runs it, with files by their path in the package.
+        files: these files by their path in the package.
+        folders: folders outside the job's own, by option.
     """
 
     words: tuple[str, ...]
@@ -45,37 +45,37 @@ class JobCommand:
         return shlex.join(["hcl", *self.words])
 
     def entrypoint(self, python: str, *, installed: bool) -> str:
-        """The job's shell command: the packed program by `python`, or the installed one."""
+        """Return the job's shell command, which runs the packed program by `python`, or the installed one."""
         program = ["hcl"] if installed else [python, "-m", "orchestration"]
         return shlex.join([*program, *self.words])
 
     def new_id(self) -> str:
-        """A job id that says what runs and that no other job has."""
+        """Return a unique job id that names the command."""
         named = re.sub(r"[^A-Za-z0-9_]+", "-", "-".join(Path(word).stem for word in self.words[:2])).strip("-")
         return f"hcl-{named[:40]}-{secrets.token_hex(4)}"
 
 
 def check_command(group: TyperGroup, words: Sequence[str], *, stays_here: bool = False) -> JobCommand:
-    """Parse a command as the job would, and find what it needs from here.
+    """Parse a command as the job would, and find the files that it needs from here.
 
     Args:
-        group: the whole command line.
-        stays_here: the job runs in this folder, which its nodes see: relative paths mean there what they mean here.
+        group: the complete command line.
+        stays_here: whether the job runs in this folder, which its nodes see, so that relative paths keep their meaning.
 
     Raises:
-        ConfigError: a command that does not exist or is no job, an address, or a folder that the cluster would lose.
+        ConfigError: if the command does not exist or is no job, has an address, or a folder would be lost.
     """
     words = [*words][1:] if [*words][:1] == ["hcl"] else [*words]
     if not words:
         raise ConfigError("no command is given", where="-- COMMAND", remedy="hcl submit -- sweep EXPERIMENT ...")
     if words[0] in _LOCAL:
-        raise ConfigError(f"hcl {words[0]} is no job", where="-- COMMAND", remedy=f"call it here: hcl {words[0]}")
+        raise ConfigError(f"hcl {words[0]} is no job", where="-- COMMAND", remedy=f"run it here: hcl {words[0]}")
     parsed = _parse(group, words)
     if parsed.params.get("address"):
         raise ConfigError(
             "a job uses the cluster that it runs on",
             where="--address",
-            remedy="leave it out; hcl submit takes one before --: hcl submit --address http://HOST:8265 -- ...",
+            remedy="leave it out, or give it to hcl submit before --:  hcl submit --address http://HOST:8265 -- ...",
         )
     folders = {option: Path(folder) for name, option in _KEPT.items() if (folder := parsed.params.get(name))}
     if not stays_here:
@@ -94,25 +94,25 @@ def check_command(group: TyperGroup, words: Sequence[str], *, stays_here: bool =
         path = Path(value)
         if path.suffix in (".yaml", ".yml") and os.path.isfile(path):
             chain = _with_bases(path)
-            root = Path(os.path.commonpath([one.parent for one in chain]))
+            root = Path(os.path.commonpath([file.parent for file in chain]))
             place = f"{_FILES}/{len(packed)}"
-            files |= {f"{place}/{one.relative_to(root)}": one for one in chain}
+            files |= {f"{place}/{file.relative_to(root)}": file for file in chain}
             word = f"{option}{is_equals}{place}/{chain[0].relative_to(root)}"
         packed.append(word)
     return JobCommand(tuple(packed), files, folders)
 
 
 def _check_storage(parsed: typer.Context) -> None:
-    """Raise ConfigError for a study's storage that the job would not have."""
+    """Raise ConfigError for a study's storage that the job could not reach."""
     storage = parsed.params.get("storage")
     if not storage:
         return
     if (source := parsed.get_parameter_source("storage")) is not None and source.name == "ENVIRONMENT":
         raise ConfigError(
-            "is set here, and the job would not have it",
+            "is set here, but not in the job",
             where="HCL_STORAGE",
-            remedy="unset it here and set it on the cluster's nodes, or give --storage without a password, which "
-            "~/.pgpass there may have",
+            remedy="unset it here and set it on the cluster's nodes, or use --storage without a password, which "
+            "~/.pgpass there may hold",
         )
     path = storage.removeprefix("sqlite:///")
     if ("://" not in storage or path != storage) and not Path(path).is_absolute():
@@ -124,15 +124,16 @@ def _check_storage(parsed: typer.Context) -> None:
 
 
 def _parse(group: TyperGroup, words: list[str]) -> typer.Context:
-    """The context of the innermost command; nothing is run. Typer itself tells of what does not exist."""
+    """Return the context of the innermost command without running it.
+
+    Typer itself reports unknown commands and options.
+    """
     command: Any = group
     context = typer.Context(group, info_name="hcl", obj=ELSEWHERE)
     rest = words
     while isinstance(command, TyperGroup):
         if not rest:
-            raise ConfigError(
-                f"{context.command_path} needs a command of its own", where="-- COMMAND", remedy="see its --help"
-            )
+            raise ConfigError(f"{context.command_path} needs a subcommand", where="-- COMMAND", remedy="see its --help")
         name, command, rest = command.resolve_command(context, rest)
         if isinstance(command, TyperGroup):
             context = typer.Context(command, info_name=name, parent=context)
@@ -140,17 +141,17 @@ def _parse(group: TyperGroup, words: list[str]) -> typer.Context:
 
 
 def _with_bases(path: Path) -> list[Path]:
-    """A settings file and the files that its `base` leads to; what is wrong with them the job's command tells."""
+    """Return a settings file and the files of its `base` chain; the job's command reports problems in them."""
     chain: list[Path] = []
-    following: Path | None = Path(os.path.abspath(path))
-    while following is not None and os.path.isfile(following) and following not in chain:
-        chain.append(following)
+    next_file: Path | None = Path(os.path.abspath(path))
+    while next_file is not None and os.path.isfile(next_file) and next_file not in chain:
+        chain.append(next_file)
         base: Any = None
         try:
-            content = read_yaml(following, str(following))
+            content = read_yaml(next_file, str(next_file))
             base = content.get("base") if isinstance(content, dict) else None
         except ConfigError:
             break
         is_file = isinstance(base, str) and ("/" in base or base.endswith((".yaml", ".yml")))
-        following = Path(os.path.normpath(following.parent / base)) if is_file else None
+        next_file = Path(os.path.normpath(next_file.parent / base)) if is_file else None
     return chain

@@ -1,4 +1,4 @@
-"""What a run has cost, read from its records, as `cluster.plan` reckons with it."""
+"""Read the costs of a run from its records, for `cluster.plan`."""
 
 from __future__ import annotations
 
@@ -15,21 +15,19 @@ from hcl.files.arrays import load_arrays
 
 
 def measured(folder: Path, runs: Path) -> tuple[UnitCosts, Experiment]:
-    """Of a run that has been trained and, for the costs of an evaluation, evaluated.
+    """Return the costs of a run that has been trained and, for the costs of an evaluation, evaluated.
 
-    The first epoch is left out where there are others: it holds what is done once. Sizes of features and tables are
-    those of the largest in the cache.
+    The first epoch is left out if there are others, because it includes work that is done once. Sizes of features and
+    tables are those of the largest in the cache.
 
     Raises:
-        ConfigError: it has no epochs.
+        ConfigError: if it has no epochs.
     """
     experiment = load_resolved(folder / "experiment.yaml")
     try:
         epochs = results.read_epochs(folder)
     except results.RecordError as error:
-        raise ConfigError(
-            "has no epochs to measure by", where=str(folder), remedy="train it first: hcl train"
-        ) from error
+        raise ConfigError("has no epochs to measure", where=str(folder), remedy="train it first: hcl train") from error
     epochs = epochs[1:] or epochs
     workers = experiment.train.workers
     train_s, val_s = (
@@ -39,7 +37,9 @@ def measured(folder: Path, runs: Path) -> tuple[UnitCosts, Experiment]:
     timed = [record for record in records if record.method == "hcl" and record.seconds and record.n_clips]
     n_pairs = sum({record.dataset: float(record.n_clips or 0) ** 2 for record in timed}.values())
     n_clips = max((record.n_clips or 0 for record in timed), default=0)
-    features = max((_bytes(one) for one in (runs / "cache" / "features").glob("*")), default=0)
+    features = max(
+        (_bytes(folder_of_features) for folder_of_features in (runs / "cache" / "features").glob("*")), default=0
+    )
     table, n_sides = _largest_table(runs / "cache" / "scores")
     costs = UnitCosts(
         clip_s=train_s * workers / models.clips_per_epoch(experiment),
@@ -57,9 +57,9 @@ def _bytes(folder: Path) -> int:
 
 
 def _largest_table(folder: Path) -> tuple[int, int]:
-    """Its size, and the clips on a side; zeros where there is none."""
-    path = max(folder.glob("*.npz"), key=lambda one: one.stat().st_size, default=None)
+    """Return its size and its number of clips; zeros if there is none."""
+    path = max(folder.glob("*.npz"), key=lambda file: file.stat().st_size, default=None)
     if path is None:
         return 0, 0
     arrays = load_arrays(path, remedy="delete it and repeat the command")
-    return path.stat().st_size, max((len(one) for one in arrays.values() if one.ndim == 2), default=0)
+    return path.stat().st_size, max((len(array) for array in arrays.values() if array.ndim == 2), default=0)

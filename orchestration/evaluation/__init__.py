@@ -1,1 +1,1 @@
-"""Questions to checkpoints and their answers: `hcl evaluate`, `hcl fuse`, `hcl explain`."""
+"""Evaluate checkpoints: `hcl evaluate`, `hcl fuse` and `hcl explain`."""

@@ -1,4 +1,4 @@
-"""A picture of what was matched: query frames above, support frames below, tuples as lines, patches outlined."""
+"""Draw matched clips: query frames above, support frames below, tuples as lines, patches as outlines."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from hcl.matching.explain import PairMatch, patch_boxes
 
 _SIDE, _GAP, _MARGIN, _BETWEEN, _TITLE = 168, 10, 16, 96, 56  # pixels
 _PAPER, _INK, _SOFT = (255, 255, 255), (48, 36, 28), (130, 115, 100)  # BGR
-_RANKS = ((209, 127, 47), (0, 123, 224), (119, 158, 31), (157, 85, 194), (214, 111, 139))  # told apart by most readers
+_RANKS = ((209, 127, 47), (0, 123, 224), (119, 158, 31), (157, 85, 194), (214, 111, 139))  # distinct for most readers
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of clips.
+    """Describe the picture of one pair of clips.
 
     Attributes:
-        title, figures: two lines above it.
-        query, support: frames (frame, row, column, 3) as RGB bytes, as the model saw them.
-        grid: rows and columns of the patches.
+        title, figures: two lines of text above it.
+        query, support: frames (frame, row, column, 3) as RGB bytes, as the model gets them.
+        grid: number of rows and columns of patches.
     """
 
     title: str
@@ -38,10 +38,10 @@ class Panel:
 
 
 def draw(panels: Sequence[Panel], *, heading: str, n_lines: int = 3) -> np.ndarray:
-    """The panels below each other, (row, column, 3) as BGR bytes.
+    """Return the panels below each other, (row, column, 3) as BGR bytes.
 
-    A patch's outline is the stronger, the more of the zoomed tuples kept it, compared with the others of its clip;
-    lines join the frames of the best `n_lines` tuples, a colour each, with their similarities in the second line.
+    The outline of a patch is stronger the more of the zoomed tuples kept it, relative to the other patches of its clip.
+    Lines join the frames of the best `n_lines` tuples, a colour for each, with their similarities in the second line.
     """
     drawn = [_panel(panel, n_lines) for panel in panels]
     width = max(image.shape[1] for image in drawn)
@@ -49,12 +49,15 @@ def draw(panels: Sequence[Panel], *, heading: str, n_lines: int = 3) -> np.ndarr
 
 
 def write_picture(path: Path, image: np.ndarray) -> Path:
-    """As a PNG. Raises StorageError where it cannot be encoded."""
+    """Write an image as PNG. Raises StorageError if it cannot be encoded."""
     return write_atomically(path, _encoded(".png", image, []))
 
 
 def small_picture(image: np.ndarray, *, width: int = 1100, quality: int = 72) -> bytes:
-    """As WebP, no wider than `width` pixels: for a page that holds several. Raises StorageError likewise."""
+    """Return an image as WebP, at most `width` pixels wide, for a page that holds several.
+
+    Raises StorageError likewise.
+    """
     if image.shape[1] > width:
         height = round(image.shape[0] * width / image.shape[1])
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
@@ -87,7 +90,7 @@ def _panel(panel: Panel, n_lines: int) -> np.ndarray:
 
 
 def _outlined(frame: np.ndarray, strengths: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """A frame with its kept patches outlined, the strongest on top; dimmed where nothing was kept."""
+    """Return a frame with its kept patches outlined, the strongest on top, and with the others dimmed."""
     image = cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     boxes = [tuple(round(share * _SIDE) for share in box) for box in patch_boxes(*grid, len(strengths))]
     kept = np.zeros((_SIDE, _SIDE, 1), np.float32)
@@ -106,7 +109,7 @@ def _outlined(frame: np.ndarray, strengths: np.ndarray, grid: tuple[int, int]) -
 
 def _lines(image: np.ndarray, match: PairMatch, n_lines: int, top: int, bottom: int) -> None:
     for rank, pair in reversed(list(enumerate(match.tuples[: min(n_lines, len(_RANKS))]))):
-        shift = (rank - (n_lines - 1) / 2) * 14  # ranks beside each other
+        shift = (rank - (n_lines - 1) / 2) * 14  # ranks side by side
         for query_frame, support_frame in zip(pair.query, pair.support, strict=True):
             ends = [(round(_left(frame) + _SIDE / 2 + shift), y) for frame, y in
                     ((query_frame, top + 6), (support_frame, bottom - 6))]  # fmt: skip
@@ -125,7 +128,7 @@ def _heading(text: str, width: int) -> np.ndarray:
 
 
 def _write(image: np.ndarray, text: str, y: int, colour: tuple[int, int, int], scale: float) -> None:
-    """One line; OpenCV's letters are ASCII, others are spelled by their number."""
+    """Write one line of text; OpenCV's letters are ASCII, so others are written as escapes."""
     plain = text.encode("ascii", "backslashreplace").decode()
     shown = "".join(character if character.isprintable() else "?" for character in plain)
     while shown and cv2.getTextSize(shown, _FONT, scale, 1)[0][0] > image.shape[1] - 2 * _MARGIN:

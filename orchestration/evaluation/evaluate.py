@@ -1,4 +1,4 @@
-"""`hcl evaluate`: any number of checkpoints, data sets and shots in one job, each clip encoded once, each pair once."""
+"""Evaluate any number of checkpoints, data sets and shots in one job, encoding each clip and scoring each pair once."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from orchestration.evaluation.scoring import Mixed, ensure_tables
 from orchestration.runtime.connect import connect
 from orchestration.training.grids import ensure_grids
 
-_BLOCK = 1000  # episodes looked up at a time
+_BLOCK = 1000  # episodes that are looked up at a time
 
 
 class Answers(NamedTuple):
     records: list[results.EvaluationRecord]
-    n_encoded: int  # views of clips that were encoded now; others were there already
+    n_encoded: int  # views of clips that were encoded in this call
 
 
 def evaluate(
@@ -35,19 +35,19 @@ def evaluate(
     command: str = "",
     on_cell: Callable[[list[results.EvaluationRecord]], None] | None = None,
 ) -> Answers:
-    """Answer all questions in one job; records are written into the runs' folders as they are found.
+    """Answer all questions in one job, and write records into the runs' folders as they are found.
 
-    Repeated after whatever stopped it, it does what is missing.
+    A repeated call after an interruption does only the missing work.
 
     Args:
-        runs: score tables and features lie in its `cache/`.
-        command: as typed.
-        on_cell: called with the records of a method on a data set, all shots, as they are found.
+        runs: the folder of runs; its `cache/` holds score tables and features.
+        command: the command line, for the records.
+        on_cell: called with the records of a method on a data set, for all shots, as they are found.
     """
     runs = Path(runs).absolute()
     mixed = [question for question in questions if question.reason()]
     cells = dict.fromkeys(question.cell for question in questions)
-    found = []
+    all_records = []
     origin = results.collect_provenance(command)
     with connect(address):
         ensure_grids([job for cell in cells if (job := cell.grid_job())], runs)
@@ -56,37 +56,37 @@ def evaluate(
             runs,
             mixed=[Mixed(question.cell, question.asked.episodes) for question in mixed],
         )
-    one_by_one = {id(question): scores for question, scores in zip(mixed, outcome.mixed, strict=True)}
+    scores_of_mixed = {id(question): scores for question, scores in zip(mixed, outcome.mixed, strict=True)}
     for cell, group in itertools.groupby(questions, key=lambda question: question.cell):
-        asked = list(group)
-        table = cell.table(runs).read() if any(id(question) not in one_by_one for question in asked) else {}
-        share = outcome.seconds.pop(cell, 0.0) / len(asked)
+        of_cell = list(group)
+        table = cell.table(runs).read() if any(id(question) not in scores_of_mixed for question in of_cell) else {}
+        share = outcome.seconds.pop(cell, 0.0) / len(of_cell)
         records = []
-        for question in asked:
+        for question in of_cell:
             began = time.perf_counter()
-            scores = one_by_one[id(question)] if id(question) in one_by_one else _looked_up(question, table)
+            scores = scores_of_mixed[id(question)] if id(question) in scores_of_mixed else _looked_up(question, table)
             records.append(_answer(question, scores, share, began, origin))
-        found += records
+        all_records += records
         for _, of_method in itertools.groupby(records, key=lambda record: record.method):
             if on_cell is not None:
                 on_cell(list(of_method))
-    return Answers(found, outcome.n_encoded)
+    return Answers(all_records, outcome.n_encoded)
 
 
 def _looked_up(question: Question, table: Mapping[str, np.ndarray]) -> Scores:
-    parts = [question.cell.pairwise.look_up(table, part) for part in question.asked.episodes.parts(_BLOCK)]
-    return {name: np.concatenate([one[name] for one in parts]) for name in parts[0]}
+    parts = [question.cell.pairwise.look_up(table, episodes) for episodes in question.asked.episodes.parts(_BLOCK)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _answer(
     question: Question, scores: Scores, share: float, began: float, origin: results.Provenance
 ) -> results.EvaluationRecord:
-    """The record of a question, written with the answers behind it.
+    """Return the record of a question, and write it with the answers that it rests on.
 
     Args:
-        share: seconds of the actors' work on it.
-        began: when answering it did.
-        origin: of the job.
+        share: seconds that the actors worked on it.
+        began: start time of answering it.
+        origin: provenance of the job.
     """
     asked, how = question.asked, question.cell.how
     answered = outcomes.outcomes_of(how.fuse(scores), asked, question.cell.partition.classes)

@@ -1,4 +1,4 @@
-"""`hcl explain`: what a query's score rests on, in its episode; encoded here, without Ray."""
+"""Explain a query's score in its episode, with an encoding in this process, without Ray: `hcl explain`."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from results.records.weights import read_digest
 
 @dataclass(frozen=True)
 class Explained:
-    """The picture of a query, and what it shows.
+    """Hold the picture of a query, and the scores of its episode.
 
     Attributes:
         query: `class/video`.
-        scores: of each class of the episode, best first.
+        scores: score of each class of the episode, the best first.
     """
 
     picture: Path
@@ -51,20 +51,20 @@ class Explained:
 
 
 class Explainer:
-    """A run's model and the clips of the partition that it is evaluated on.
+    """Explain queries with a run's model, on the clips of the partition that it is evaluated on.
 
     Args:
-        command: what was typed, for the records.
+        command: the command line, for the records.
 
     Raises:
-        ConfigError: a run that matches neither tuples nor patches.
+        ConfigError: if the run matches neither tuples nor patches.
     """
 
     def __init__(self, folder: Path, experiment: Experiment, *, data_root: Path, command: str = ""):
         self.folder, self.experiment, self.command = folder.absolute(), experiment, command
         if not experiment.train.traits.has_levels:
             raise ConfigError(
-                f"was trained as {experiment.train.regime}, which matches no tuples and patches",
+                f"was trained as {experiment.train.regime}, which matches neither tuples nor patches",
                 where=str(self.folder),
                 remedy=f"explain a run of train.regime: {WITH_LEVELS}",
             )
@@ -81,45 +81,47 @@ class Explainer:
     def explain(
         self, query: str, *, support: Sequence[str] = (), shot: int = 1, seed: int = 0, to: Path | None = None
     ) -> Explained:
-        """Draw what was matched between a query and its own class, and the best of the other classes.
+        """Draw the matches between a query and its own class, and the best of the other classes.
 
-        A report shows what lies in the run's `explanations/`: there go the record and a small picture.
+        The record and a small picture are written to the run's `explanations/`, which a report shows.
 
         Args:
-            query: `class/video`, or the video's name where only one has it.
-            support: `class/video` of each support clip, as many of each class; empty: drawn by `seed`.
-            to: the picture; default: `explanations/` in the run's folder.
+            query: `class/video`, or the video's name if it is unique.
+            support: `class/video` of each support clip, the same number for each class; empty: drawn by `seed`.
+            to: file of the picture; default: `explanations/` in the run's folder.
 
         Raises:
-            ConfigError: no such video, support clips that make no episode, a mode whose clips mix.
+            ConfigError: if there is no such video, the support clips form no episode, or the mode mixes clips.
         """
         if reason := arguments.defects(self.experiment).reason(shot):
             raise ConfigError(
-                f"no pair can be explained by itself: {reason}", where="mode", remedy="use mode: corrected"
+                f"pairs cannot be explained separately: {reason}", where="mode", remedy="use mode: corrected"
             )
         partition = self.partition
-        asked = video_index(query, partition)
+        query_index = video_index(query, partition)
         if support:
-            by_class = given_support(support, partition, asked)
+            by_class = given_support(support, partition, query_index)
         else:
-            by_class = drawn_support(partition, asked, self.experiment, shot, seed)
+            by_class = drawn_support(partition, query_index, self.experiment, shot, seed)
         names, clips = list(by_class), [clip for shots in by_class.values() for clip in shots]
         shot = len(clips) // len(names)
-        features, grid = self._features([*clips, asked])
+        features, grid = self._features([*clips, query_index])
         levels = _levels(features, len(names), shot, self.experiment)
         scores = fused(levels, arguments.sigmas_of_fusion(self.experiment))[0, 0]
-        own = names.index(partition.videos[asked].class_name)
+        own = names.index(partition.videos[query_index].class_name)
         rival = int(np.argmax(np.where(np.arange(len(names)) == own, -np.inf, scores)))
         panels = []
         for way, role in ((own, "its class"), (rival, "best other class")):
-            said = _figures(levels, scores, way, self.experiment)
+            figures = _figures(levels, scores, way, self.experiment)
             for place in range(way * shot, (way + 1) * shot):
                 pair = features[slice(len(clips), None)], features[slice(place, place + 1)]
-                panels += self._panels(*pair, asked, clips[place], role, said, grid)
-        key = partition.videos[asked].key
-        ranked = tuple(sorted(zip(names, scores.tolist(), strict=True), key=lambda one: -one[1]))
+                panels += self._panels(*pair, query_index, clips[place], role, figures, grid)
+        key = partition.videos[query_index].key
+        ranked = tuple(
+            sorted(zip(names, scores.tolist(), strict=True), key=lambda class_and_score: -class_and_score[1])
+        )
         image = draw(panels, heading=f"query {key} ({len(names)}-way {shot}-shot): taken for {ranked[0][0]}")
-        place_of = self.folder / FOLDER / f"{key.replace('/', '--')}.png"
+        default_place = self.folder / FOLDER / f"{key.replace('/', '--')}.png"
         if to is None:
             record = ExplanationRecord(
                 query=key,
@@ -131,23 +133,23 @@ class Explainer:
                 created=results.now(),
             )
             with storing_records():
-                write_explanation(place_of.with_name(f"{place_of.stem}.json"), record, small_picture(image))
-        return Explained(write_picture(to or place_of, image), key, ranked)
+                write_explanation(default_place.with_name(f"{default_place.stem}.json"), record, small_picture(image))
+        return Explained(write_picture(to or default_place, image), key, ranked)
 
     def examples(self, n: int, *, shot: int | None = None, seed: int = 0) -> Iterator[Explained]:
-        """`n` queries that the run's evaluation got right and `n` that it got wrong, in the episodes it asked them in.
+        """Explain `n` queries that the run's evaluation got right and `n` that it got wrong, in its episodes.
 
-        Raises ConfigError where no answers of an evaluation are kept.
+        Raises ConfigError if no answers of an evaluation are kept.
         """
         regime = self.experiment.train.regime
-        for one in asked_examples(self.folder, self.partition, regime, n, shot=shot, seed=seed):
-            yield self.explain(one.query, support=one.support)
+        for example in asked_examples(self.folder, self.partition, regime, n, shot=shot, seed=seed):
+            yield self.explain(example.query, support=example.support)
 
     def _features(self, clips: Sequence[int]) -> tuple[ClipFeatures, tuple[int, int]]:
-        """Matching features of some clips, with the rows and columns of their patches."""
+        """Return the matching features of some clips, with the rows and columns of their patches."""
         if self._model is None:
             best = self.folder / BEST
-            self._digest = read_digest(best) if best.exists() else ""  # first: weights may change meanwhile
+            self._digest = read_digest(best) if best.exists() else ""  # read first: weights may change later
             self._model = cast(HCL, models.trained_model(self.experiment, best))
         tokens, rows = encode(self._model, self._clips, clips)
         features = features_of(
@@ -160,30 +162,32 @@ class Explainer:
         return features, (rows, tokens.shape[2] // rows)
 
     def _panels(
-        self, query: ClipFeatures, support: ClipFeatures, asked: int, clip: int, role: str, said: str,
+        self, query: ClipFeatures, support: ClipFeatures, query_index: int, clip: int, role: str, figures: str,
         grid: tuple[int, int],
     ) -> list[Panel]:  # fmt: skip
-        """One pair of clips, a panel a tuple size."""
+        """Return the panels of one pair of clips, one for each tuple size."""
         matching = arguments.test_matching(self.experiment)
         kinds = {name: matching[name] for name in ("tuple_sizes", "top_tuples", "top_patches", "zoom_ranks")}
-        found = explain_pair(query, support, **kinds)
-        frames = [self._clips[index].permute(0, 2, 3, 1).numpy() for index in (asked, clip)]  # channels last
+        matches = explain_pair(query, support, **kinds)
+        frames = [self._clips[index].permute(0, 2, 3, 1).numpy() for index in (query_index, clip)]  # channels last
         title = f"{role}: {self.partition.videos[clip].key}"
         return [
-            Panel(title + (f", tuples of {size}" if len(found) > 1 else ""), said, frames[0], frames[1], match, grid)
-            for size, match in found.items()
+            Panel(
+                title + (f", tuples of {size}" if len(matches) > 1 else ""), figures, frames[0], frames[1], match, grid
+            )
+            for size, match in matches.items()
         ]
 
 
 def _levels(features: ClipFeatures, way: int, shot: int, experiment: Experiment) -> Levels:
-    """Of the last clip, which stands for a query of any class, and the supports before it."""
+    """Return the levels of the last clip, which stands for a query of any class, with the supports before it."""
     n_support = way * shot
     episode = Episodes(
         np.arange(way)[None], np.arange(n_support).reshape(1, way, shot), np.full((1, way, 1), n_support)
     )
     matcher = arguments.test_matcher(experiment)
     table = score_pairs(features, features, **matcher.options)
-    return look_up({name: one.numpy() for name, one in table.items()}, episode, **matcher.looking)
+    return look_up({name: values.numpy() for name, values in table.items()}, episode, **matcher.looking)
 
 
 def _figures(levels: Levels, scores: np.ndarray, way: int, experiment: Experiment) -> str:

@@ -1,4 +1,4 @@
-"""`hcl fuse`: the fusion of the levels chosen on val's score table, then test looked at once."""
+"""Choose the fusion of the levels on val's score table, then evaluate it on test once: `hcl fuse`."""
 
 from __future__ import annotations
 
@@ -45,36 +45,36 @@ def search_fusion(
     restart: bool = False,
     address: str | None = None,
 ) -> Search:
-    """Choose the fusion with the best mean accuracy over `evaluation.shots` on val; written into the run's folder.
+    """Choose the fusion with the best mean accuracy over `evaluation.shots` on val, and write it into the run's folder.
 
-    Repeated with the same question it reads the answer.
+    A repeated call with the same arguments reads the earlier result.
 
     Raises:
-        ConfigError: val was trained on, the run has no levels, clips of an episode mix, the space searches other
-            settings, or another fusion has been chosen before, so that test would be looked at twice.
+        ConfigError: if val was trained on, the run has no levels, clips of an episode mix, the space searches other
+            settings, or another fusion was chosen before, which would evaluate test a second time.
     """
-    folder, data_root, runs = (Path(one).absolute() for one in (folder, data_root, runs))
+    folder, data_root, runs = (Path(path).absolute() for path in (folder, data_root, runs))
     experiment = override(experiment, {"evaluation.partition": "val"})
     space = _checked(space, experiment)
     listed = read_partition(data_root, experiment.data.dataset, "val")
     partition = effective_partition(data_root, listed, keep_copies=experiment.asks_copies)
     cell = Cell("hcl", experiment, data_root, partition, folder / BEST)
-    asked = {"table": cell.key, "space": space.model_dump(mode="json"), "n_trials": n_trials, "seed": seed}
-    asked["weights"] = cell.checkpoint_digest
-    asked["evaluation"] = experiment.evaluation.model_dump(mode="json", exclude={"datasets", "keep_features"})
+    search = {"table": cell.key, "space": space.model_dump(mode="json"), "n_trials": n_trials, "seed": seed}
+    search["weights"] = cell.checkpoint_digest
+    search["evaluation"] = experiment.evaluation.model_dump(mode="json", exclude={"datasets", "keep_features"})
     record = folder / "fusion" / "search.yaml"
     if record.exists() and not restart:
-        return _repeated(record, asked)
+        return _repeated(record, search)
     with connect(address):
         if (job := cell.grid_job()) is not None:
             ensure_grids([job], runs)
         ensure_tables([cell], runs)
     table = cell.table(runs).read()
     episodes = inputs.evaluation_episodes(experiment, partition)
-    found = search_table(table, episodes, experiment, space, n_trials=n_trials, seed=seed)
-    write_fusion(folder, found.settings, "by `hcl fuse`, see fusion/search.yaml", weights=cell.checkpoint_digest)
-    write_atomically(record, dump_yaml({"asked": asked, "found": vars(found)}).encode())
-    return found
+    chosen = search_table(table, episodes, experiment, space, n_trials=n_trials, seed=seed)
+    write_fusion(folder, chosen.settings, "by `hcl fuse`, see fusion/search.yaml", weights=cell.checkpoint_digest)
+    write_atomically(record, dump_yaml({"asked": search, "found": vars(chosen)}).encode())
+    return chosen
 
 
 def evaluate_fusion(
@@ -87,25 +87,28 @@ def evaluate_fusion(
     command: str = "",
     on_cell: Callable[[list[results.EvaluationRecord]], None] | None = None,
 ) -> dict[str, list[results.EvaluationRecord]]:
-    """Test, once: the chosen fusion beside the run's own, the published weights and each level by itself."""
+    """Evaluate on test, once: the chosen fusion, the run's own, the published weights and each level by itself."""
     fusions = named_fusions(folder)
     targets = [
         Target(folder, override(experiment, {**settings, "evaluation.partition": "test"}), label=label)
         for label, settings in fusions.items()
     ]
     answers = evaluate(questions_of(targets, data_root), runs=runs, address=address, command=command, on_cell=on_cell)
-    return {label: [one for one in answers.records if one.method == label] for label in fusions}
+    return {label: [record for record in answers.records if record.method == label] for label in fusions}
 
 
 def named_fusions(folder: Path) -> dict[str, dict[str, Any]]:
-    """The settings of each fusion that test is asked with, by the method's name in records. Raises ConfigError."""
+    """Return the settings of each fusion that is evaluated on test, by the method's name in records.
+
+    Raises ConfigError.
+    """
     fusions = {FUSED: chosen_fusion(folder), "hcl": {}, "hcl published weights": PUBLISHED_FUSION}
-    alone = {f"hcl {level} only": {f"fusion.sigma_{one}": float(one == level) for one in LEVELS} for level in LEVELS}
+    alone = {f"hcl {level} only": {f"fusion.sigma_{name}": float(name == level) for name in LEVELS} for level in LEVELS}
     return fusions | alone
 
 
 def chosen_fusion(folder: Path) -> dict[str, Any]:
-    """Return what was chosen on val for a run, by dotted path. Raises ConfigError."""
+    """Return the fusion that was chosen on val for a run, by dotted path. Raises ConfigError."""
     settings = flatten({name: part for name, part in _fusion_file(folder).items() if name != FUSED_WEIGHTS}, FUSION)
     path = folder / FUSION
     if other := set(settings) - set(PUBLISHED_FUSION):
@@ -114,7 +117,7 @@ def chosen_fusion(folder: Path) -> dict[str, Any]:
 
 
 def check_fusion_is_of(folder: Path) -> None:
-    """Raise ConfigError where a run's fusion was chosen with weights that the run no longer has."""
+    """Raise ConfigError if a run's fusion was chosen with weights that the run no longer has."""
     weights = _fusion_file(folder).get(FUSED_WEIGHTS)
     if isinstance(weights, str) and Weights().is_stale(folder, BEST, weights):
         raise ConfigError(
@@ -137,22 +140,25 @@ def _fusion_file(folder: Path) -> dict[Any, Any]:
 
 
 def _checked(space: Space, experiment: Experiment) -> Space:
-    """The space with what has no effect here fixed; raises ConfigError for what cannot be searched."""
+    """Return the space with settings fixed that have no effect here.
+
+    Raises ConfigError for others that cannot be searched.
+    """
     if other := [path for path in space.parameters if path not in PUBLISHED_FUSION]:
         raise ConfigError(
-            f"{other[0]} would need other features or other questions",
+            f"{other[0]} would need other features or other episodes",
             where=f"space {space.name}",
             remedy=f"search some of {', '.join(sorted(PUBLISHED_FUSION))}",
         )
     if "val" in experiment.data.train_partitions:
         raise ConfigError(
-            "the model was trained on val: what fits val would be chosen for what it has learnt by heart",
+            "the model was trained on val, so a fusion chosen there would overfit",
             where="data.train_partitions",
-            remedy="fuse a run that was trained on train alone",
+            remedy="fuse a run that was trained on train only",
         )
     if not experiment.train.traits.has_levels:
         raise ConfigError(
-            f"was trained as {experiment.train.regime}, which has no levels to be weighed",
+            f"was trained as {experiment.train.regime}, which has no levels to weight",
             where="train.regime",
             remedy=f"fuse a run of train.regime: {WITH_LEVELS}",
         )
@@ -164,27 +170,27 @@ def _checked(space: Space, experiment: Experiment) -> Space:
     return space.pin({"fusion.triples": 0.5}) if len(experiment.matching.tuple_sizes) == 1 else space
 
 
-def _repeated(record: Path, asked: dict[str, Any]) -> Search:
-    """The search that a run's folder holds, if it is this one."""
-    known = read_yaml(record, str(record))
+def _repeated(record: Path, search: dict[str, Any]) -> Search:
+    """Return the search that a run's folder holds, if it is this one. Raises ConfigError."""
+    content = read_yaml(record, str(record))
     try:
-        before, found = known["asked"], Search(**known["found"])
+        earlier, chosen = content["asked"], Search(**content["found"])
     except (TypeError, KeyError) as error:
         raise ConfigError(
-            f"is no record of a search: {error}", where=str(record), remedy="delete it, or give --restart"
+            f"is no record of a search: {error}", where=str(record), remedy="delete it, or use --restart"
         ) from error
-    if not isinstance(before, dict):
-        raise ConfigError("is no record of a search", where=str(record), remedy="delete it, or give --restart")
-    if before.get("weights", asked["weights"]) != asked["weights"]:
+    if not isinstance(earlier, dict):
+        raise ConfigError("is no record of a search", where=str(record), remedy="delete it, or use --restart")
+    if earlier.get("weights", search["weights"]) != search["weights"]:
         raise ConfigError(
             "a fusion has been chosen with weights that the run no longer has",
             where=str(record),
-            remedy="--restart searches anew, with the weights of now",
+            remedy="use --restart to search again with the present weights",
         )
-    if before != {name: asked[name] for name in asked if name in before or name != "weights"}:
+    if earlier != {name: search[name] for name in search if name in earlier or name != "weights"}:
         raise ConfigError(
-            "a fusion has been chosen by another search, and test looked at with it",
+            "a fusion has been chosen by another search, and test was evaluated with it",
             where=str(record),
-            remedy="read it with `hcl evaluate --fused`; --restart searches anew, and says so nowhere else",
+            remedy="evaluate it with `hcl evaluate --fused`; --restart searches again, which no record will show",
         )
-    return found
+    return chosen

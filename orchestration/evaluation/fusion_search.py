@@ -1,9 +1,9 @@
-"""Which weights of the levels would have been best on a score table: Optuna over `hcl.evaluation.fusion`'s products.
+"""Search the best weights of the levels on a score table: Optuna's trials, evaluated by `hcl.evaluation.fusion`.
 
-Optuna asks for batches of trials, each batch is one product. Trials are drawn at random and not by TPE: with a few
-bounded parameters and thousands of trials nothing is left between them, and TPE's own time, which grows with the
-history, would be a hundred times that of the trials. All are screened on the first thousand episodes of each shot; the
-best of them, and the first points, are judged on all episodes.
+Optuna is asked for batches of trials, and each batch is one matrix product. Trials are drawn at random and not by TPE:
+with a few bounded parameters and thousands of trials random draws cover the space, and TPE's own time, which grows with
+the history, would be a hundred times that of the trials. All trials are screened on the first thousand episodes of each
+shot. The best of them, and the first points, are judged on all episodes.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from search_spaces import Space
 
 PUBLISHED_FUSION = {"fusion.sigma_global": 1.0, "fusion.sigma_temporal": 0.5, "fusion.sigma_spatial": 0.5,
                     "fusion.triples": 0.5, "fusion.over_shots": "mean", "matching.metric": "auto"}  # fmt: skip
-"""The settings that can be searched on a score table, with the values of the published run."""
-_BATCH = 256  # trials of one product
-_SCREENED = 1000  # episodes of a shot
-_FINALISTS = 100  # of which the one that screening puts first is rarely the best
+"""Settings of an experiment that can be searched on a score table, with the values of the published run."""
+_BATCH = 256  # trials in one product
+_SCREENED = 1000  # episodes of each shot
+_FINALISTS = 100  # more than one, because the best in screening is rarely the best of all
 
 
 @dataclass(frozen=True)
 class Search:
-    """What was found.
+    """Hold the result of a search.
 
     Attributes:
-        settings: by dotted path.
+        settings: the chosen settings by dotted path.
         value, published: mean accuracy over the shots, of the chosen settings and of the published ones.
-        seconds: of the trials alone.
+        seconds: time of the trials only.
     """
 
     settings: dict[str, Any]
@@ -59,13 +59,13 @@ def search_table(
     n_trials: int,
     seed: int = 0,
 ) -> Search:
-    """The fusion with the best mean accuracy over the shots.
+    """Return the fusion with the best mean accuracy over the shots.
 
     Args:
-        table: of `hcl.evaluation.scores`, of the clips that `episodes` count.
-        episodes: one list a shot.
-        experiment: gives what the space leaves out.
-        space: of settings in `PUBLISHED_FUSION`.
+        table: a table of `hcl.evaluation.scores` for the clips to which `episodes` refer.
+        episodes: the episodes of each shot.
+        experiment: gives the settings that the space leaves out.
+        space: a space of settings in `PUBLISHED_FUSION`.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=seed))
@@ -74,33 +74,33 @@ def search_table(
         study.enqueue_trial(point)
     own = {path: value for path, value in flatten(experiment.model_dump(), "").items() if path in PUBLISHED_FUSION}
     sizes = experiment.matching.tuple_sizes
-    few, all_ = (
-        _by_choice(table, some, sizes) for some in ([next(one.parts(_SCREENED)) for one in episodes], episodes)
-    )
+    first_episodes = [next(of_shot.parts(_SCREENED)) for of_shot in episodes]
+    few, all_ = (_by_choice(table, of_shots, sizes) for of_shots in (first_episodes, episodes))
     tried: list[dict[str, Any]] = []
     values: list[float] = []
     began = time.monotonic()
     for start in range(0, n_trials, _BATCH):
         trials = [study.ask() for _ in range(min(_BATCH, n_trials - start))]
-        asked = [{**own, **space.suggest(trial)} for trial in trials]  # type: ignore[arg-type]
-        tried, values = tried + asked, values + _values(few, asked, sizes)
+        suggested = [{**own, **space.suggest(trial)} for trial in trials]  # type: ignore[arg-type]
+        tried, values = tried + suggested, values + _values(few, suggested, sizes)
     ranked = sorted(range(n_trials), key=lambda index: (index >= len(first_points), -values[index]))
     finalists = [tried[index] for index in ranked[:_FINALISTS]]
     [published, *judged] = _values(all_, [PUBLISHED_FUSION, *finalists], sizes)
-    best = max(judged)  # of equal ones the first: the published weights stand before all others
+    best = max(judged)  # the first of equal ones; the published weights come before all others
     return Search(finalists[judged.index(best)], best, published, n_trials, time.monotonic() - began)
 
 
 def _by_choice(
     table: Mapping[str, np.ndarray], episodes: Sequence[Episodes], sizes: Sequence[int]
 ) -> Callable[[str, str], list[Contested]]:
-    """Margins of the episodes of every shot for a metric and a way to combine shots, each made when first asked."""
+    """Return a function for the margins of every shot's episodes, which are computed once for each argument."""
     made: dict[tuple[str, str], list[Contested]] = {}
 
     def margins(metric: str, over_shots: str) -> list[Contested]:
         if (metric, over_shots) not in made:
             made[metric, over_shots] = [
-                contested(table, one, metric=metric, over_shots=over_shots, tuple_sizes=sizes) for one in episodes
+                contested(table, of_shot, metric=metric, over_shots=over_shots, tuple_sizes=sizes)
+                for of_shot in episodes
             ]
         return made[metric, over_shots]
 
@@ -108,15 +108,15 @@ def _by_choice(
 
 
 def _values(
-    margins: Callable[[str, str], list[Contested]], asked: Sequence[dict[str, Any]], sizes: Sequence[int]
+    margins: Callable[[str, str], list[Contested]], candidates: Sequence[dict[str, Any]], sizes: Sequence[int]
 ) -> list[float]:
-    """Mean accuracy over shots of each candidate."""
-    values = np.empty(len(asked))
-    ordered = sorted(range(len(asked)), key=lambda index: _choice(asked[index]))
-    for choice, group in itertools.groupby(ordered, key=lambda index: _choice(asked[index])):
+    """Return the mean accuracy over shots of each candidate."""
+    values = np.empty(len(candidates))
+    ordered = sorted(range(len(candidates)), key=lambda index: _choice(candidates[index]))
+    for choice, group in itertools.groupby(ordered, key=lambda index: _choice(candidates[index])):
         members = list(group)
-        sigmas = [{level: asked[index][f"fusion.sigma_{level}"] for level in LEVELS} for index in members]
-        weights = level_weights(sigmas, [asked[index]["fusion.triples"] for index in members], sizes)
+        sigmas = [{level: candidates[index][f"fusion.sigma_{level}"] for level in LEVELS} for index in members]
+        weights = level_weights(sigmas, [candidates[index]["fusion.triples"] for index in members], sizes)
         shots = margins(*choice)
         values[members] = torch.stack([fused_accuracies(shot, weights) for shot in shots]).mean(dim=0).numpy()
     return values.tolist()

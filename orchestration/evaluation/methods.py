@@ -1,4 +1,4 @@
-"""What can be evaluated of a run: names of methods, and what each means for an experiment."""
+"""Define the methods that can be evaluated for a run: their names, and their meaning for an experiment."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from hcl.evaluation.frame_matchers import FRAME_MATCHERS, FrameMatching
 from hcl.evaluation.methods import Method, OrderedPrototype
 
 METHODS = {
-    "hcl": "the run's best checkpoint, or the one that was named",
+    "hcl": "the run's best checkpoint, or the one that was given",
     "untrained": "the same model before training: pretrained backbone, random heads",
     "random": "the same model with random weights everywhere",
-    "prototype": "the backbone's frame features in order, without learning: nearest class mean",
+    "prototype": "the backbone's frame features in order, without training: nearest class mean",
     **FRAME_MATCHERS,
 }
-"""The method's name in records; `hcl` marks what the others are compared with.
+"""Methods by their names in records; the others are compared with `hcl`.
 
-A run of another regime has that regime's name in the place of `hcl`: see `methods_of`.
+A run of another regime has that regime's name in place of `hcl`: see `methods_of`.
 """
 
 
 def methods_of(experiment: Experiment) -> tuple[str, ...]:
-    """What can be evaluated of a run of this experiment; first its checkpoint by its own regime's matcher."""
+    """Return the methods for a run of this experiment; the first is its checkpoint with its own regime's matcher."""
     return (experiment.train.regime, *(name for name in METHODS if name != "hcl"))
 
 
 def method_of(name: str, experiment: Experiment) -> Method:
-    """How a method of `methods_of` compares clips."""
+    """Return how a method of `methods_of` compares clips."""
     if name == "prototype":
         return OrderedPrototype()
     if name in FRAME_MATCHERS:
@@ -39,7 +39,7 @@ def method_of(name: str, experiment: Experiment) -> Method:
 
 
 def is_trained(name: str, experiment: Experiment) -> bool:
-    """Whether a method reads the run's checkpoint; the others have initial weights."""
+    """Return whether a method reads the run's checkpoint; the others use initial weights."""
     return name == experiment.train.regime or name in FRAME_MATCHERS
 
 
@@ -48,34 +48,34 @@ _QUESTION = {
     for name in ("datasets", "partition", "way", "shots", "queries", "episodes", "seed", "overlapping", "protocol",
                  "keep_features")
 }  # fmt: skip
-"""What is asked; all else is how it is answered."""
-_OF_MATCHING = ("fusion.", "matching.", "evaluation.precision")  # read by what `method_of` gives and by nothing else
+"""Settings of the episodes that are evaluated; all others belong to the method."""
+_OF_MATCHING = ("fusion.", "matching.", "evaluation.precision")  # read only by the methods of `method_of`
 
 
 def named(name: str, method: str, own: Experiment, asked: Experiment) -> str:
-    """`name`, and in brackets the settings that are not the run's own: `hcl (sigma_spatial=0.0)`.
+    """Return `name` with the settings that differ from the run's in brackets: `hcl (sigma_spatial=0.0)`.
 
     Args:
-        method: of `methods_of(asked)`, which tells the settings that count.
-        own, asked: the experiment of the run, and the one that it is evaluated with.
+        method: one of `methods_of(asked)`, which determines the settings that matter.
+        own, asked: the experiment of the run, and the one with which it is evaluated.
     """
     settings = _settings(method, own, asked)
     if not settings:
         return name
-    said = [f"{path.rpartition('.')[2]}={_value(value)}" for path, value in settings.items()]
-    if len(said) > 2:
+    parts = [f"{path.rpartition('.')[2]}={_value(value)}" for path, value in settings.items()]
+    if len(parts) > 2:
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:6]
-        said = [*said[:2], f"{len(said) - 2} more: {digest}"]
-    return f"{name} ({', '.join(said)})"
+        parts = [*parts[:2], f"{len(parts) - 2} more: {digest}"]
+    return f"{name} ({', '.join(parts)})"
 
 
 def plain_name(name: str) -> str:
-    """What `named` was given."""
+    """Return the name that `named` was given."""
     return name.partition(" (")[0]
 
 
 def _settings(method: str, own: Experiment, asked: Experiment) -> dict[str, str]:
-    """Those that make it another method, as JSON by dotted path."""
+    """Return the settings that make it another method, as JSON by dotted path."""
     changed = dict(text.split("=", 1) for text in changes(own, asked))
     preset = PUBLISHED_EVALUATION if asked.evaluation.protocol == "published" else {}
     is_matched_alike = method_of(method, own) == method_of(method, asked)

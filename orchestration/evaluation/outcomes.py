@@ -1,4 +1,4 @@
-"""From the scores of a cell's episodes to what is kept of them: answers, figures and intervals."""
+"""Turn the scores of a cell's episodes into answers, figures and intervals."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from orchestration.storage.record_files import write_evaluation, write_outcomes
 
 
 def outcomes_of(scores: np.ndarray, asked: EpisodeList, class_names: Sequence[str]) -> results.Outcomes:
-    """Each query's best class; of equal ones the first.
+    """Return each query's best class; the first of equal ones.
 
     Args:
         scores: (episode, query, way), the queries class by class.
-        class_names: of the partition, in the order of `asked.episodes.classes`.
+        class_names: class names of the partition, which `asked.episodes.classes` index.
     """
     episodes = asked.episodes
     answers = scores.argmax(axis=-1).reshape(episodes.query.shape).astype(np.uint8)
@@ -29,7 +29,7 @@ def outcomes_of(scores: np.ndarray, asked: EpisodeList, class_names: Sequence[st
 
 
 def figures_of(outcomes: results.Outcomes) -> dict[str, Any]:
-    """The accuracy and its intervals, as an evaluation record has them."""
+    """Return the accuracy and its intervals, as fields of an evaluation record."""
     each, questions = outcomes.accuracies, outcomes.questions
     accuracy, ci95 = results.mean_and_ci95(each)
     classes = results.over_classes(each, questions.classes)

@@ -1,4 +1,4 @@
-"""What an evaluation asks: any number of checkpoints, data sets and shots as questions, checked before work begins."""
+"""Turn checkpoints, data sets and shots into the questions of an evaluation, and check them before work starts."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from orchestration.training.run import BEST
 
 @dataclass(frozen=True)
 class Target:
-    """What is evaluated: a run on the data sets, partition and shots of `experiment.evaluation`.
+    """Describe a run to evaluate on the data sets, partition and shots of `experiment.evaluation`.
 
     Attributes:
-        folder: of the run; its records are written there.
-        experiment: the run's, with what was changed about the evaluation.
-        checkpoint: of trained methods; None: the run's best.
-        methods: of `methods_of(experiment)`; none: the run's own.
-        label: the name of the run's own method in records, where its fusion has a name; else settings that make it
+        folder: the run's folder, into which records are written.
+        experiment: the run's experiment, with changed evaluation settings.
+        checkpoint: the checkpoint of trained methods; None: the run's best.
+        methods: some of `methods_of(experiment)`; empty: the run's own.
+        label: name of the run's own method in records, if its fusion has a name; otherwise settings that make it
             another method are added to the method's name.
     """
 
@@ -43,10 +43,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Question:
-    """One cell of the table: a method on the episodes of a data set at one shot.
+    """Describe one cell of the table: a method on the episodes of a data set at one shot.
 
     Attributes:
-        record: what its record says beside its figures.
+        record: fields of its record other than the figures.
     """
 
     folder: Path
@@ -55,30 +55,30 @@ class Question:
     record: dict[str, Any]
 
     def reason(self) -> str | None:
-        """Why it cannot be answered from pairs."""
+        """Return why it cannot be answered from pairs; None if it can."""
         return self.cell.how.reason(self.asked.episodes.shot)
 
     @property
     def file(self) -> Path:
-        """Where its record will lie, which no figure has a part in."""
+        """Return the file of its record, which does not depend on the figures."""
         return results.evaluation_file(self.folder, results.EvaluationRecord(**self.record, accuracy=0.0, ci95=None))
 
 
 def questions_of(
     targets: Sequence[Target], data_root: Path, *, episodes: Sequence[EpisodeList] | None = None
 ) -> list[Question]:
-    """Every question about the targets, checked: nothing is computed, and nothing is written.
+    """Return every question about the targets after checks; nothing is computed or written.
 
     Args:
-        episodes: ask these, in place of those that `experiment.evaluation` would sample.
+        episodes: use these instead of those that `experiment.evaluation` would sample.
 
     Raises:
-        ConfigError: a method that a run does not have, a fusion that needs pairs where there are none, or two
-            questions whose records would replace each other.
-        DataError, SplitError, EpisodeError: the data sets cannot provide the episodes, or the names of the classes.
-        CheckpointError: there is none.
+        ConfigError: if a run does not have a method, a fusion needs pairs but has none, or two questions would write
+            the same record.
+        DataError, SplitError, EpisodeError: if the data sets cannot provide the episodes, or the names of the classes.
+        CheckpointError: if there is no checkpoint.
     """
-    data_root = Path(data_root).absolute()  # actors work elsewhere
+    data_root = Path(data_root).absolute()  # actors have another working directory
     questions = []
     for target in targets:
         evaluation, settings = target.experiment.evaluation, target.folder / "experiment.yaml"
@@ -93,10 +93,10 @@ def questions_of(
                 lists = lists_for(partition, episodes)
             for method in _methods(target):
                 cell = Cell(method, target.experiment, data_root, partition, _weights(target, method))
-                cell.embeddings()  # a class without a name's embedding is told now
+                cell.embeddings()  # raises now for a class name without an embedding
                 state = unfinished(target.folder, own, cell.checkpoint) if cell.checkpoint else None
                 questions += [
-                    Question(target.folder.absolute(), cell, asked, _known(target, cell, asked, own, state))
+                    Question(target.folder.absolute(), cell, asked, _record_fields(target, cell, asked, own, state))
                     for asked in lists
                 ]
     for question in questions:
@@ -106,7 +106,7 @@ def questions_of(
 
 
 def plan(questions: Sequence[Question], runs: Path) -> list[str]:
-    """What answering would take, a line a cell: clips, pairs, episodes, and the bytes of its features."""
+    """Return the work that answering takes, in a line for each cell: clips, pairs, episodes, and bytes of features."""
     lines = []
     for cell in dict.fromkeys(question.cell for question in questions):
         of_cell = [question for question in questions if question.cell == cell]
@@ -126,7 +126,7 @@ def plan(questions: Sequence[Question], runs: Path) -> list[str]:
 
 
 def encodings(questions: Sequence[Question], n_encoded: int) -> str:
-    """How many clips were encoded, beside the number that evaluation episode by episode would encode."""
+    """Return how many clips were encoded, and how many an evaluation episode by episode would encode."""
     cells = dict.fromkeys(question.cell for question in questions)
     n_views = sum(cell.n_clips * cell.views for cell in cells)
     naive = sum(
@@ -134,13 +134,13 @@ def encodings(questions: Sequence[Question], n_encoded: int) -> str:
         for question in questions
     )
     what = "clips" if all(cell.views == 1 for cell in cells) else "views of clips"
-    return f"encoded {n_encoded:,} of {n_views:,} {what}, the episode-by-episode way would encode {naive:,}"
+    return f"encoded {n_encoded:,} of {n_views:,} {what}, an evaluation episode by episode would encode {naive:,}"
 
 
 def one_by_one_notes(questions: Sequence[Question]) -> list[str]:
-    """What goes episode by episode, and why."""
+    """Return which questions are scored episode by episode, and why."""
     notes = {
-        f"{question.cell.method} on {question.cell.partition.dataset}, {question.asked.episodes.shot}-shot goes "
+        f"{question.cell.method} on {question.cell.partition.dataset}, {question.asked.episodes.shot}-shot is scored "
         f"episode by episode: {question.reason()}"
         for question in questions
         if question.reason()
@@ -149,15 +149,14 @@ def one_by_one_notes(questions: Sequence[Question]) -> list[str]:
 
 
 def _methods(target: Target) -> tuple[str, ...]:
-    known = methods_of(target.experiment)
-    if unknown := [method for method in target.methods if method not in known]:
+    available = methods_of(target.experiment)
+    if unknown := [method for method in target.methods if method not in available]:
         raise ConfigError(
-            f"method {unknown[0]!r} cannot be evaluated of this run, which was trained as "
-            f"{target.experiment.train.regime}",
+            f"method {unknown[0]!r} does not exist for this run, which was trained as {target.experiment.train.regime}",
             where=str(target.folder),
-            remedy=f"one of {', '.join(known)}",
+            remedy=f"one of {', '.join(available)}",
         )
-    return target.methods or known[:1]
+    return target.methods or available[:1]
 
 
 def _weights(target: Target, method: str) -> Path | None:
@@ -173,13 +172,15 @@ def _check_files(files: Iterable[Path]) -> None:
             raise ConfigError(
                 "two questions of this job would write the same record",
                 where=str(file),
-                remedy="name each run, method, data set and shot once: records of other episodes replace each other",
+                remedy="give each run, method, data set and shot once: a record's name does not include its episodes",
             )
         seen.add(file)
 
 
-def _known(target: Target, cell: Cell, asked: EpisodeList, own: Experiment, state: Unfinished | None) -> dict[str, Any]:
-    """Return what a record says beside its figures; `own` is the experiment of the run."""
+def _record_fields(
+    target: Target, cell: Cell, asked: EpisodeList, own: Experiment, state: Unfinished | None
+) -> dict[str, Any]:
+    """Return the fields of a record other than its figures; `own` is the experiment of the run."""
     experiment, episodes = cell.experiment, asked.episodes
     evaluation = experiment.evaluation
     is_best = cell.checkpoint is None or cell.checkpoint == (target.folder / BEST).absolute()

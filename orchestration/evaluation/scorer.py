@@ -1,4 +1,4 @@
-"""What one actor of an evaluation does: encode a block of clips, score a tile of pairs, score episodes one by one."""
+"""Work as one actor of an evaluation: encode a block of clips, score a tile of pairs, score single episodes."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ ENCODE, SCORE, ONE_BY_ONE = "encode clips", "score pairs", "score episodes one b
 
 
 class Done(NamedTuple):
-    """What came of a call, and the seconds that it took."""
+    """Hold the result of a call, and the seconds that it took."""
 
     answer: Any
     seconds: float
 
 
 class Scorer:
-    """An actor. It keeps the model of the cell that it worked on last, and of features only those at hand."""
+    """Encode and score as an actor. It keeps only the model of its last cell, and only the features in use."""
 
     def __init__(self, runs: Path):
         torch.set_num_threads(1)
@@ -44,14 +44,14 @@ class Scorer:
         self.store: BlockStore | None = None
 
     def work(self, phase: str, cell: Cell, what: Any) -> Done:
-        """One piece of a phase: clips (start, stop), a tile, or episodes."""
+        """Do one piece of a phase: clips (start, stop), a tile, or episodes."""
         began = time.perf_counter()
         answer = {ENCODE: self.encode, SCORE: self.score, ONE_BY_ONE: self.episodes}[phase](cell, what)  # type: ignore[operator]
         return Done(answer, time.perf_counter() - began)
 
     @torch.no_grad()
     def encode(self, cell: Cell, clips: tuple[int, int]) -> None:
-        """All views of some clips that follow each other, into the cell's feature store."""
+        """Encode all views of consecutive clips into the cell's feature store."""
         start, stop = clips
         self._load(cell)
         names = None if self.embeddings is None else self.embeddings[start:stop].to(self.device)
@@ -63,10 +63,10 @@ class Scorer:
             precision = cell.experiment.train.precision
             kept = cell.how.keep(self.model, frames.to(self.device), names, precision=precision)
             views.append({name: values.cpu().numpy() for name, values in kept.items()})
-        self._features(cell).write(start, {name: np.stack([one[name] for one in views]) for name in views[0]})
+        self._features(cell).write(start, {name: np.stack([of_view[name] for of_view in views]) for name in views[0]})
 
     def score(self, cell: Cell, tile: Tile) -> None:
-        """The similarities of a tile's pairs, averaged over views."""
+        """Score a tile's pairs, averaged over views."""
         store = self._features(cell)
         total: dict[str, Tensor] = {}
         for view in range(cell.views):
@@ -79,17 +79,17 @@ class Scorer:
 
     @torch.no_grad()
     def episodes(self, cell: Cell, episodes: Episodes) -> Scores:
-        """Scores of episodes whose clips have to be seen together, averaged over views."""
+        """Return the scores of episodes whose clips must be processed together, averaged over views."""
         self._load(cell)
         store, how = self._features(cell), cast(ByEpisode, cell.how)
-        each = [
+        of_views = [
             how.one_by_one(self.model, lambda clips, v=view: self._moved(store.take(clips.numpy(), v)), episodes)  # type: ignore[misc]
             for view in range(cell.views)
         ]
-        return {name: np.mean([one[name] for one in each], axis=0) for name in each[0]}
+        return {name: np.mean([scores[name] for scores in of_views], axis=0) for name in of_views[0]}
 
     def _features(self, cell: Cell) -> BlockStore:
-        """The cell's features, each block compared with its checksums once, and encoded again where it is damaged."""
+        """Return the cell's features; each block's checksums are verified once, and damaged ones are encoded again."""
         plain = cell.features(self.runs)
         if plain != self.store:
             self.store = replace(plain, mend=lambda start, stop: self.encode(cell, (start, stop)))
@@ -99,7 +99,7 @@ class Scorer:
         return {name: values.to(self.device) for name, values in kept.items()}
 
     def _load(self, cell: Cell) -> None:
-        """The cell's model, clips and class names, unless they are at hand."""
+        """Load the cell's model, clips and class names, unless they are loaded."""
         if self.cell == cell:
             return
         set_convolutions(cell.experiment.train.precision)
@@ -118,10 +118,11 @@ def _model(cell: Cell) -> models.Model:
     if cell.checkpoint is None:
         return models.make_model(cell.experiment, n_classes=2, random_weights=cell.has_random_weights).eval()
     model = models.trained_model(cell.experiment, cell.checkpoint)
-    if file_digest(cell.checkpoint) != cell.checkpoint_digest:  # read after the weights: what was read is what counts
+    # The digest is read after the weights, so that it covers what was loaded.
+    if file_digest(cell.checkpoint) != cell.checkpoint_digest:
         raise CheckpointError(
-            "has changed since the evaluation began: the run is being trained",
+            "has changed since the evaluation started, because the run is being trained",
             where=str(cell.checkpoint),
-            remedy="repeat the command, which takes the weights of now, or wait until training has ended",
+            remedy="repeat the command to use the present weights, or wait until training has ended",
         )
     return model

@@ -1,4 +1,4 @@
-"""Encoding and scoring by Ray actors, over all tables together; repeated, it does the blocks that are missing."""
+"""Encode and score with Ray actors, for all tables together; a repeated call does only the missing blocks."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _SHARD = 50  # episodes that an actor scores one by one in a call
 
 
 class Mixed(NamedTuple):
-    """Episodes whose clips have to be seen together, so that no pair answers them."""
+    """Hold episodes whose clips must be processed together, so that pairs cannot answer them."""
 
     cell: Cell
     episodes: Episodes
 
 
 class Outcome(NamedTuple):
-    """What the actors did.
+    """Hold the work of the actors.
 
     Attributes:
-        n_encoded: views of clips.
-        mixed: of each question that went episode by episode.
-        seconds: of all actors together, by cell.
+        n_encoded: number of encoded views of clips.
+        mixed: scores of each question that was scored episode by episode.
+        seconds: working time of all actors together, by cell.
     """
 
     n_encoded: int
@@ -48,7 +48,7 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """One call of an actor. Jobs of a phase take about equally long, whatever table they belong to."""
+    """Describe one call of an actor. Jobs of a phase take about equally long, for any table."""
 
     phase: str
     cell: Cell
@@ -58,11 +58,11 @@ class _Job:
 
 
 def ensure_tables(cells: Sequence[Cell], runs: Path, *, mixed: Sequence[Mixed] = ()) -> Outcome:
-    """Make the tables that do not exist yet, and score the episodes that need it one by one: one view of progress.
+    """Make the missing tables, and score mixed episodes one by one, with one view of progress.
 
     Args:
-        cells: whose questions pairs answer.
-        mixed: questions that go episode by episode, on features that are encoded once all the same.
+        cells: cells whose questions are answered from pairs.
+        mixed: questions that are scored episode by episode, on features that are also encoded once.
     """
     cells = list(dict.fromkeys(cells))
     with telling_notices(runs):
@@ -76,16 +76,16 @@ def _ensure_tables(cells: Sequence[Cell], runs: Path, mixed: Sequence[Mixed]) ->
         _Job(SCORE, cell, tile, tile.n_pairs * cell.views) for cell in cells for tile in cell.table(runs).missing()
     ]
     encoded = {job.cell.features(runs).folder: job.cell for job in score}  # tables may share their features
-    encoded |= {one.cell.features(runs).folder: one.cell for one in mixed}
+    encoded |= {cell.features(runs).folder: cell for cell in (mixed_episodes.cell for mixed_episodes in mixed)}
     encode = [
         _Job(ENCODE, cell, (start, stop), (stop - start) * cell.views)
         for cell in encoded.values()
         for start, stop in cell.features(runs).missing()
     ]
     one_by_one = [
-        _Job(ONE_BY_ONE, one.cell, part, len(part), question)
-        for question, one in enumerate(mixed)
-        for part in one.episodes.parts(_SHARD)
+        _Job(ONE_BY_ONE, mixed_episodes.cell, part, len(part), question)
+        for question, mixed_episodes in enumerate(mixed)
+        for part in mixed_episodes.episodes.parts(_SHARD)
     ]
     _check_room(encode, runs)
     work = {ENCODE: ("clips", encode), SCORE: ("pairs", score), ONE_BY_ONE: ("episodes", one_by_one)}
@@ -104,15 +104,15 @@ def _ensure_tables(cells: Sequence[Cell], runs: Path, mixed: Sequence[Mixed]) ->
         if not cell.experiment.evaluation.keep_features:
             cell.features(runs).discard()
     parts = [[answers[job] for job in one_by_one if job.question == question] for question in range(len(mixed))]
-    return Outcome(sum(job.size for job in encode), [_joined(one) for one in parts], seconds)
+    return Outcome(sum(job.size for job in encode), [_joined(of_question) for of_question in parts], seconds)
 
 
 def _joined(parts: Sequence[Scores]) -> Scores:
-    return {name: np.concatenate([one[name] for one in parts]) for name in parts[0]}
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _check_room(encode: Sequence[_Job], runs: Path) -> None:
-    """Raise StorageError where the disk cannot take the features."""
+    """Raise StorageError if the disk has no room for the features."""
     missing: dict[Cell, int] = {}
     for job in encode:
         missing[job.cell] = missing.get(job.cell, 0) + job.size
@@ -123,12 +123,12 @@ def _check_room(encode: Sequence[_Job], runs: Path) -> None:
         raise StorageError(
             f"the features take {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
             where=str(runs),
-            remedy="free space, give --runs a larger disk, or halve them with --set evaluation.precision=bfloat16",
+            remedy="free space, use --runs on a larger disk, or halve them with --set evaluation.precision=bfloat16",
         )
 
 
 def _run(phases_of_jobs: Sequence[Sequence[_Job]], runs: Path) -> Generator[tuple[_Job, Done], None, None]:
-    """Each job and what came of it, as they end, phase after phase on the same actors. Raises what a job raised."""
+    """Yield each job with its result as they end, phase after phase on the same actors. Raises the errors of jobs."""
     jobs = [job for phase in phases_of_jobs for job in phase]
     if not jobs:
         return

@@ -1,4 +1,4 @@
-"""The episode of a single query: its support clips as they are given, drawn, or were asked in an evaluation."""
+"""Build the episode of a single query: its support clips are given, drawn, or taken from an evaluation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from results.tables.details import outcomes_of
 
 
 class Example(NamedTuple):
-    """A query that an evaluation asked, with its support clips, as `class/video`."""
+    """Hold a query of an evaluation with its support clips, as `class/video`."""
 
     query: str
     support: tuple[str, ...]
@@ -27,33 +27,33 @@ class Example(NamedTuple):
 def asked_examples(
     folder: Path, partition: Partition, method: str, n: int, *, shot: int | None = None, seed: int = 0
 ) -> list[Example]:
-    """`n` queries that an evaluation got right and `n` that it got wrong, of as many classes as there are.
+    """Return `n` queries that an evaluation got right and `n` that it got wrong, of as many classes as possible.
 
     Args:
-        folder: of a run, with the evaluation's answers.
-        shot: of the evaluation; None: the smallest.
+        folder: a run's folder, with the evaluation's answers.
+        shot: the shot of the evaluation; None: the smallest.
 
     Raises:
-        ConfigError: no answers are kept of an evaluation of this method on this partition.
+        ConfigError: if no answers of an evaluation of this method on this partition are kept.
     """
     frame = results.load(folder).evaluations
     frame = frame[(frame["method"] == method) & (frame["split_digest"] == partition.digest())]
     if frame["stale"].any():
         raise ConfigError(
-            f"was evaluated by {method} with weights that it no longer has: what was right then may be wrong now",
+            f"was evaluated by {method} with weights that it no longer has, so its answers may differ now",
             where=str(folder),
             remedy=f"hcl evaluate {shlex.quote(folder.name)} again",
         )
     frame = frame[frame["shot"] == (frame["shot"].min() if shot is None else shot)]
-    found = outcomes_of(frame.sort_values("created"))
-    if not found:
+    evaluated = outcomes_of(frame.sort_values("created"))
+    if not evaluated:
         at = "" if shot is None else f" at {shot} shots"
         raise ConfigError(
             f"keeps no answers of {method} on {partition.dataset} {partition.name}{at} to choose examples from",
             where=str(folder),
             remedy=f"hcl evaluate {shlex.quote(folder.name)} first, on the same data",
         )
-    outcomes = found[-1][1]
+    outcomes = evaluated[-1][1]
     generator, right = np.random.default_rng(seed), outcomes.right
     chosen = []
     for is_right in (True, False):
@@ -61,7 +61,7 @@ def asked_examples(
         keys = [
             (int(outcomes.questions.classes[episode, way]), index) for index, (episode, way, _) in enumerate(places)
         ]
-        first = set(dict(reversed(keys)).values())  # one of each class before a second one
+        first = set(dict(reversed(keys)).values())  # one of each class before the second of any
         order = sorted(range(len(places)), key=lambda index: (index not in first, index))
         chosen += [_example(outcomes.questions, partition, places[index], is_right) for index in order[:n]]
     return chosen
@@ -78,34 +78,36 @@ def _example(questions: results.Questions, partition: Partition, place: np.ndarr
 
 
 def video_index(name: str, partition: Partition) -> int:
-    """The index of a video. Raises ConfigError where none or several are meant."""
+    """Return the index of a video. Raises ConfigError if no video or several have the name."""
     keys = [video.key for video in partition.videos]
-    found = [i for i, video in enumerate(partition.videos) if name in (video.key, video.name)]
-    if len(found) == 1:
-        return found[0]
+    matches = [i for i, video in enumerate(partition.videos) if name in (video.key, video.name)]
+    if len(matches) == 1:
+        return matches[0]
     near = [key for key in keys if name.partition("/")[0] in key][:3] or keys[:3]
     raise ConfigError(
-        f"is no video of {partition.dataset} {partition.name}" if not found else f"{len(found)} videos have this name",
+        f"is no video of {partition.dataset} {partition.name}"
+        if not matches
+        else f"{len(matches)} videos have this name",
         where=name,
-        remedy=f"name it as class/video, for instance {', '.join(near)}",
+        remedy=f"give it as class/video, for instance {', '.join(near)}",
     )
 
 
 def given_support(support: Sequence[str], partition: Partition, query: int) -> dict[str, list[int]]:
-    """Support clips by class, in the order given."""
+    """Return the given support clips by class, in their order. Raises ConfigError if they form no episode."""
     by_class: dict[str, list[int]] = {}
     for name in support:
         clip = video_index(name, partition)
         if clip == query:
-            raise ConfigError("is the query itself", where=name, remedy="name another video of its class")
+            raise ConfigError("is the query itself", where=name, remedy="give another video of its class")
         by_class.setdefault(partition.videos[clip].class_name, []).append(clip)
     own = partition.videos[query].class_name
     if own not in by_class or len(by_class) < 2 or len({len(clips) for clips in by_class.values()}) > 1:
         counts = ", ".join(f"{name} {len(clips)}" for name, clips in by_class.items())
         raise ConfigError(
-            f"make no episode of {own!r} and others with as many clips of each class: {counts}",
+            f"form no episode of {own!r} and other classes with the same number of clips each: {counts}",
             where="--support",
-            remedy="name videos of the query's class and of at least one other, as many of each; or leave it to --seed",
+            remedy="give equally many videos of the query's class and of at least one other; or let --seed draw them",
         )
     return by_class
 
@@ -113,7 +115,7 @@ def given_support(support: Sequence[str], partition: Partition, query: int) -> d
 def drawn_support(
     partition: Partition, query: int, experiment: Experiment, shot: int, seed: int
 ) -> dict[str, list[int]]:
-    """The query's class and others, with support clips that are not the query."""
+    """Return the query's class and other classes, with support clips other than the query."""
     generator, labels = np.random.default_rng([seed, query]), partition.labels
     others = generator.permutation([c for c in range(len(partition.classes)) if c != labels[query]])
     way = min(experiment.evaluation.way, len(partition.classes))
@@ -122,7 +124,7 @@ def drawn_support(
         clips = [clip for clip in np.flatnonzero(labels == index).tolist() if clip != query]
         if len(clips) < shot:
             raise EpisodeError(
-                f"class {partition.classes[index]!r} has {len(clips)} clips beside the query, {shot} are needed",
+                f"class {partition.classes[index]!r} has {len(clips)} clips besides the query, {shot} are needed",
                 where="--shot",
                 remedy="ask for fewer shots",
             )

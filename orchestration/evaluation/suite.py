@@ -1,4 +1,4 @@
-"""A suite: which checkpoint is evaluated on which split, as a YAML file.
+"""Read a suite: a YAML file that lists which checkpoint is evaluated on which split.
 
 - {run: ssv2, dataset: ssv2_100_otam}
 - run: runs/kinetics/checkpoints/last.pt     # cross-domain: trained on one data set, asked about another
@@ -20,12 +20,12 @@ from hcl.errors import ConfigError
 
 @dataclass(frozen=True)
 class Entry:
-    """One pair of a suite.
+    """Describe one pair of a suite.
 
     Attributes:
         run: a run's folder or name, or a checkpoint of a run.
-        partition: None: what the run's `evaluation.partition` says.
-        settings: overrides by dotted path, of the evaluation only.
+        partition: the partition; None: the run's `evaluation.partition`.
+        settings: overrides of evaluation settings, by dotted path.
     """
 
     run: Path
@@ -35,11 +35,11 @@ class Entry:
 
 
 def read_suite(path: Path) -> list[Entry]:
-    """The entries of a suite file, in its order. Raises ConfigError naming the entry and the field."""
+    """Return the entries of a suite file, in its order. Raises ConfigError, which names the entry and the field."""
     content = read_yaml(path, str(path))
     if not isinstance(content, list) or not content:
-        raise ConfigError("holds no list of pairs", where=str(path), remedy="begin each with `- run: NAME`")
-    return [_entry(one, f"{path}: entry {number}") for number, one in enumerate(content, 1)]
+        raise ConfigError("holds no list of pairs", where=str(path), remedy="start each with `- run: NAME`")
+    return [_entry(content_of_entry, f"{path}: entry {number}") for number, content_of_entry in enumerate(content, 1)]
 
 
 def _entry(content: Any, where: str) -> Entry:
@@ -61,4 +61,4 @@ def _entry(content: Any, where: str) -> Entry:
     return Entry(Path(content["run"]), content["dataset"], partition, settings)
 
 
-_REMEDY = "an entry has run, dataset and, where wanted, partition and settings"
+_REMEDY = "an entry has run, dataset and, optionally, partition and settings"

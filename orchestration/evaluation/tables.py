@@ -1,7 +1,7 @@
-"""Score tables: a partition's clips encoded once, its pairs scored once, kept under a digest.
+"""Keep score tables under a digest: a partition's clips are encoded once, and its pairs scored once.
 
-Work is cut into blocks of clips and tiles of pairs; each is written whole, so that whatever dies costs one of them.
-`orchestration.evaluation.scoring` has Ray actors do it.
+The work is split into blocks of clips and tiles of pairs. Each is written atomically, so that a crash costs only one of
+them. The Ray actors of `orchestration.evaluation.scoring` do the work.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from orchestration.evaluation.methods import method_of
 from orchestration.training.grids import GridJob
 from results.records.weights import read_digest
 
-REVISION = 3  # raise it when the same settings give other scores than before: tables of old code are left alone then
-SIDE = 64  # clips along a tile: an actor holds the features of two sides
-N_SIDES = 4  # into which fewer clips are cut at least, so that several actors share them
+REVISION = 3  # raise it when code changes the scores of the same settings, so that old tables are not used
+SIDE = 64  # clips along a side of a tile; an actor holds the features of two sides
+N_SIDES = 4  # smallest number of sides, so that several actors share a small table
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One method on one partition: what a score table is about.
+    """Describe one method on one partition, the subject of a score table.
 
     Attributes:
         method: one of `orchestration.evaluation.methods.methods_of(experiment)`.
-        checkpoint: of a trained method; None for the others.
+        checkpoint: the checkpoint of a trained method; None for the others.
     """
 
     method: str
@@ -61,7 +61,7 @@ class Cell:
 
     @property
     def pairwise(self) -> Pairwise:
-        """`how`, of a cell whose questions are answered from pairs."""
+        """Return `how` for a cell whose questions are answered from pairs."""
         return cast(Pairwise, self.how)
 
     @property
@@ -79,7 +79,8 @@ class Cell:
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        """By content: of the frames, and of the files of class-name embeddings and weights that the settings name."""
+        """Return the digests of the contents: frames, and the files of class-name embeddings and weights in the
+        settings."""
         digests = {
             "frames": inputs.frames_identity(self.data_root, self.partition),
             "embeddings": inputs.embeddings_identity(self.experiment, self.data_root, self.partition.dataset),
@@ -89,7 +90,7 @@ class Cell:
 
     @cached_property
     def encoding(self) -> dict[str, Any]:
-        """All that the features depend on."""
+        """Return everything that the features depend on."""
         experiment, matching = self.experiment, self.experiment.matching
         return {
             "revision": REVISION,
@@ -111,7 +112,7 @@ class Cell:
 
     @cached_property
     def meaning(self) -> dict[str, Any]:
-        """All that the table depends on."""
+        """Return everything that the table depends on."""
         return {**self.encoding, "pairs": dict(self.how.of_pairs)}
 
     @cached_property
@@ -133,7 +134,7 @@ class Cell:
         return len(self.partition.videos)
 
     def grid_job(self) -> GridJob | None:
-        """The cached grids that are read instead of frames, where stages of the backbone are frozen."""
+        """Return the cached grids to read instead of frames, if stages of the backbone are frozen."""
         if not models.caches_grids(self.experiment):
             return None
         return GridJob(
@@ -146,15 +147,15 @@ class Cell:
         )
 
     def embeddings(self) -> Float[Tensor, "clip embedding"] | None:
-        """Of each clip's class name, where the method reads them. Raises DataError."""
+        """Return the embedding of each clip's class name, if the method reads them. Raises DataError."""
         return inputs.clip_embeddings(self.experiment, self.data_root, self.partition) if self.how.reads_names else None
 
     def features(self, runs: Path) -> BlockStore:
-        """What the method keeps of each clip."""
+        """Return the store of the features that the method keeps of each clip."""
         return BlockStore(Path(runs) / "cache" / "features" / _digest(self.encoding), self.n_clips)
 
     def feature_bytes(self) -> int:
-        """On disk, of all clips and views; found from shapes, with nothing computed."""
+        """Return the bytes on disk of all clips and views, from shapes only, without computing anything."""
         clips = self.experiment.clips
         names = torch.empty(1, self.experiment.model.embedding_dim, device="meta")
         reads_names = self.how.reads_names and self.experiment.matching.semantic
@@ -169,11 +170,11 @@ class Cell:
 
 
 _OF_PAIRS = {"top_tuples", "top_patches", "zoom_ranks_train", "zoom_ranks_test", "renormalise"}
-"""Settings of matching that no feature depends on; those of test are among `Pairwise.of_pairs`."""
+"""Settings of matching on which no feature depends; those for testing are among `Pairwise.of_pairs`."""
 
 
 class Tile(NamedTuple):
-    """Query clips of some rows against support clips of some columns; ends are exclusive."""
+    """Describe the query clips of some rows against the support clips of some columns; ends are exclusive."""
 
     row: int
     row_end: int
@@ -187,7 +188,7 @@ class Tile(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """The files of one score table: tiles while it is made, one archive once it is whole."""
+    """Hold the files of one score table: tiles while it is made, and one archive when it is complete."""
 
     folder: Path
     n_clips: int
@@ -198,14 +199,14 @@ class Table:
         return self.folder.with_suffix(".npz")
 
     def read(self) -> dict[str, np.ndarray]:
-        """`hcl.evaluation.methods.Pairwise.pairs` of all clips with all, averaged over views.
+        """Return `hcl.evaluation.methods.Pairwise.pairs` of all clips with all, averaged over views.
 
-        Raises StorageError where the file is missing, damaged (each array has a checksum) or about something else.
+        Raises StorageError if the file is missing, damaged (each array has a checksum) or of another table.
         """
         arrays = load_arrays(self.whole, remedy=_AGAIN)
         if json.loads(str(arrays.pop("meaning", "null"))) != self.meaning:
             raise StorageError(
-                "is about another checkpoint, split or setting than its name says", where=str(self.whole), remedy=_AGAIN
+                "is of another checkpoint, split or setting than its name says", where=str(self.whole), remedy=_AGAIN
             )
         shapes = {values.shape for values in arrays.values()}
         if shapes != {(self.n_clips, self.n_clips)}:
@@ -215,28 +216,28 @@ class Table:
         return arrays
 
     def tiles(self) -> list[Tile]:
-        """Nearly equal squares: what one call of an actor scores."""
+        """Return nearly equal squares, each of which is scored by one call of an actor."""
         n_sides = max(-(-self.n_clips // SIDE), min(N_SIDES, self.n_clips))
         edges = np.linspace(0, self.n_clips, n_sides + 1).round().astype(int).tolist()
         sides = list(pairwise(edges))
         return [Tile(*rows, *columns) for rows in sides for columns in sides]
 
     def missing(self) -> list[Tile]:
-        """The tiles that have not been scored yet; none of a table that is whole."""
+        """Return the tiles that have not been scored yet; none if the table is complete."""
         return [] if self.whole.exists() else [tile for tile in self.tiles() if not self.tile(tile).exists()]
 
     def tile(self, tile: Tile) -> Path:
         return self.folder / f"pairs-{tile.row}-{tile.column}-of-{tile.n_pairs}.npz"
 
     def remove_damaged(self) -> None:
-        """Remove what of the table is not what was written, so that it is made again."""
+        """Remove damaged files of the table, so that they are made again."""
         for path in (self.whole, *sorted(self.folder.glob("pairs-*.npz"))):
             if problem := archive_problem(path):
                 path.unlink()
                 _LOG.warning("%s is damaged: %s; its pairs are scored again", path, problem)
 
     def assemble(self) -> None:
-        """One archive of all tiles, then the tiles go."""
+        """Combine all tiles into one archive, then remove the tiles."""
         if self.whole.exists():
             return
         whole: dict[str, np.ndarray] = {}

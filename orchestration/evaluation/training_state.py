@@ -1,4 +1,4 @@
-"""How far a run was trained when it is evaluated: while it is trained, its accuracy may still change."""
+"""Tell how far a run was trained when it is evaluated: its accuracy may still change during training."""
 
 from __future__ import annotations
 
@@ -19,47 +19,47 @@ if TYPE_CHECKING:
 
 
 class Unfinished(NamedTuple):
-    """A run that has not been trained for all of its epochs, and the epoch of the weights that are evaluated."""
+    """Hold the progress of a run that has not been trained for all epochs, and the epoch of the evaluated weights."""
 
     epoch: int
     done: int
 
 
 def unfinished(folder: Path, own: Experiment, checkpoint: Path | None = None) -> Unfinished | None:
-    """Return how far a run was trained; None where it was trained whole, or where nothing tells.
+    """Return how far a run was trained; None if training is complete, or if that is unknown.
 
     Args:
         own: the experiment of the run.
-        checkpoint: the one that is evaluated; None: the best.
+        checkpoint: the evaluated checkpoint; None: the best.
 
     Raises:
-        CheckpointError: it is damaged.
+        CheckpointError: if it is damaged.
     """
     checkpoint = checkpoint or folder / BEST
     if (folder / IMPORTED).exists() or not checkpoint.exists():
         return None
-    done = 0
+    n_done = 0
     with suppress(results.RecordError):
-        done = max((row["epoch"] for row in results.read_epochs(folder)), default=0)
-    if not 0 < done < own.train.epochs:
+        n_done = max((row["epoch"] for row in results.read_epochs(folder)), default=0)
+    if not 0 < n_done < own.train.epochs:
         return None
-    return Unfinished(load_checkpoint(checkpoint, holding=["epoch"])["epoch"], done)
+    return Unfinished(load_checkpoint(checkpoint, holding=["epoch"])["epoch"], n_done)
 
 
 def unfinished_note(folder: Path, own: Experiment, state: Unfinished | None) -> str | None:
-    """Return what to say before a run that was not trained whole is evaluated."""
+    """Return the note for an evaluation of a run whose training is incomplete."""
     if state is None:
         return None
-    is_going_on = holder(folder / WRITER) is not None
-    so_far = "is still being trained" if is_going_on else "has not been trained to its end"
+    is_training = holder(folder / WRITER) is not None
+    so_far = "is still being trained" if is_training else "has not been fully trained"
     return (
         f"{folder.name} {so_far}: {state.done} of {own.train.epochs} epochs are done, and the weights of epoch "
-        f"{state.epoch} are taken; repeat this once training has ended"
+        f"{state.epoch} are used; repeat this after training has ended"
     )
 
 
 def unfinished_notes(questions: Sequence[Question]) -> list[str]:
-    """Return the notes of the runs behind questions, one a run and checkpoint."""
+    """Return the notes about the runs of questions, one for each run and checkpoint."""
     notes: dict[str, None] = {}
     for question in questions:
         epoch, done = question.record["checkpoint_epoch"], question.record["epochs_done"]

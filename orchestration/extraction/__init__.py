@@ -1,1 +1,1 @@
-"""Videos to frames by actors: `hcl extract`; videos that are opened or shown."""
+"""Extract frames from videos with actors: `hcl extract`; also open and show videos."""

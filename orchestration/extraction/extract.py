@@ -1,4 +1,4 @@
-"""The videos of a dataset to frames, by Ray actors; repeated, it does only what is missing or has changed."""
+"""Extract the frames of a dataset's videos with Ray actors; a repeated call does only missing or changed videos."""
 
 from __future__ import annotations
 
@@ -30,24 +30,25 @@ from orchestration.storage.places import check_seen
 
 @dataclass(frozen=True)
 class ExtractSummary:
-    """The outcome of a call of `extract_dataset`. Counts are of this call; `failed` are all videos without frames.
+    """Hold the outcome of a call of `extract_dataset`.
 
-    `n_confirmed` of `n_skipped` were looked at again: a version that knew no second decoder had extracted them.
+    Counts are of this call; `failed` are all videos without frames. `n_confirmed` of `n_skipped` were checked again,
+    because a version that knew no second decoder had extracted them.
     """
 
     dataset: str
     n_listed: int
-    n_skipped: int  # settled by an earlier call
+    n_skipped: int  # finished by an earlier call
     n_ok: int = 0
     n_broken: int = 0
     n_timeout: int = 0
-    n_missing: int = 0  # listed, but there is no file
+    n_missing: int = 0  # listed, but without a file
     n_confirmed: int = 0
     n_frames: int = 0
     n_bytes: int = 0
-    seconds: float = 0.0  # start of Ray included
+    seconds: float = 0.0  # including the start of Ray
     failed: tuple[VideoRecord, ...] = field(default=(), repr=False)
-    notes: tuple[str, ...] = ()  # what was left out or read in its own way
+    notes: tuple[str, ...] = ()  # videos that were left out, or read in a special way
 
     @property
     def videos_per_second(self) -> float:
@@ -68,19 +69,20 @@ def extract_dataset(
 ) -> ExtractSummary:
     """Bring the frames of a dataset up to date with its videos.
 
-    Done are the videos of all partitions of its split; without a split, all that are found. A broken or missing
-    video costs a row of the manifest, never the run. Missing ones are listed in `images/<dataset>/missing.txt`.
+    All videos of the partitions of its split are extracted; without a split, all that are found. A broken or missing
+    video costs a row of the manifest, but does not stop the run. Missing ones are listed in
+    `images/<dataset>/missing.txt`.
 
     Args:
-        actors: how many videos are decoded at once; None: one for each free CPU.
-        short_side, quality, n_frames: as in `FrameOptions`; a video that was extracted with others is done again.
-        time_limit_s: of one video.
-        retry_failed: take up videos again that are recorded as broken or timed out.
-        address: of a running cluster, which sees the data root under the same path; None: local Ray.
+        actors: number of videos that are decoded at once; None: one for each free CPU.
+        short_side, quality, n_frames: as in `FrameOptions`; a video with other options is extracted again.
+        time_limit_s: time limit of one video.
+        retry_failed: retry videos that are recorded as broken or timed out.
+        address: address of a running cluster, which sees the data root under the same path; None: local Ray.
     Raises:
-        DataError: there is not one video, or the split contradicts itself.
-        StorageError: frames cannot be written, a node does not see the data, or another command is at work on it.
-        ClusterError: Ray cannot be started or reached.
+        DataError: if there is no video, or the split contradicts itself.
+        StorageError: if frames cannot be written, a node does not see the data, or another command works on it.
+        ClusterError: if Ray cannot be started or reached.
     """
     began = time.monotonic()
     data_root = Path(data_root).absolute()
@@ -88,7 +90,8 @@ def extract_dataset(
     options = FrameOptions(short_side, quality, n_frames)
     inventory = take_inventory(data_root, dataset)
     done: list[VideoRecord] = []
-    with exclusive(images_root), held(lock_of(images_root), what=f"extraction of {dataset}"):  # the second: of hosts
+    # The second lock is among hosts.
+    with exclusive(images_root), held(lock_of(images_root), what=f"extraction of {dataset}"):
         discard_partials(images_root)
         records = read_manifest(images_root)
         settle_missing(images_root, inventory, records)
@@ -135,13 +138,16 @@ def _summary(
 
 @dataclass(frozen=True)
 class _Place:
-    """The staging folder of this run, which a node has to see beside the folder of a video."""
+    """Hold the staging folder of this run, which every node must see besides the folder of a video."""
 
     staging: Path
 
     def refuse_blind(self, job: ExtractionJob) -> None:
-        """Raise StorageError, which names the node, if its process does not see both. The staging folder is new and
-        has a name of its own: an empty folder under the same path on another disk is not taken for it."""
+        """Raise StorageError, which names the node, if its process does not see both folders.
+
+        The staging folder is new and has a unique name, so that an empty folder under the same path on another disk is
+        not mistaken for it.
+        """
         for folder in (job.source.parent, self.staging):
             check_seen(folder, remedy="mount it under the same path on every node")
 
@@ -150,10 +156,10 @@ class _Place:
 
 
 class _Extractor:
-    """Runs in an actor. One video a call, so that a hang or a crash costs one."""
+    """Extract one video per call, in an actor, so that a hang or a crash costs only one."""
 
     def __init__(self, place: _Place, options: FrameOptions):
-        os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"  # what FFmpeg says of damaged videos is noise in an actor's log
+        os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"  # FFmpeg's messages on damaged videos are noise in an actor's log
         cv2.setNumThreads(1)
         self.place, self.options = place, options
 
@@ -172,7 +178,7 @@ def _extracted(
     time_limit_s: float,
     dataset: str,
 ) -> Generator[VideoRecord, None, None]:
-    """Records of the jobs as they finish. Raises what is not the video's fault."""
+    """Yield the records of the jobs as they finish. Raises errors that no video has caused."""
     make_actor = actor_of(_Extractor, "decode", f"extract {dataset}")
     results = map_actors(
         lambda: make_actor(place, options),
@@ -184,7 +190,7 @@ def _extracted(
     with closing(results), progress(len(jobs), f"extract {dataset}", "videos") as advance:
         for job, result in results:
             if isinstance(result, ItemTimeout | ItemCrash):
-                discard_folder(place.partial(job))  # first: the killed process may live a moment longer
+                discard_folder(place.partial(job))  # first, because the killed process may live a moment longer
                 discard_folder(job.destination)
                 result = _failure(job, result, options.digest)
             elif isinstance(result, Exception):
@@ -194,8 +200,10 @@ def _extracted(
 
 
 def _staging(images_root: Path) -> Path:
-    """A folder for the unfinished frames of this run. The next one removes it, and with it what actors that outlive
-    a killed driver could still put into place."""
+    """Make a folder for the unfinished frames of this run.
+
+    The next run removes it, and with it everything that actors could still write after their driver was killed.
+    """
     staging = images_root / f".{uuid.uuid4().hex}.partial"
     staging.mkdir()
     return staging
@@ -205,7 +213,7 @@ def _failure(job: ExtractionJob, error: ItemTimeout | ItemCrash, digest: str) ->
     is_timeout = isinstance(error, ItemTimeout)
     try:
         stat = job.source.stat()
-    except OSError:  # gone since
+    except OSError:  # the file has been removed
         stat = None
     return VideoRecord(
         job.destination.parent.name,
@@ -214,6 +222,7 @@ def _failure(job: ExtractionJob, error: ItemTimeout | ItemCrash, digest: str) ->
         error=error.problem,
         source_bytes=stat.st_size if stat else 0,
         source_mtime_ns=stat.st_mtime_ns if stat else 0,
-        # Without it the video is taken up again next time: processes also die of other causes, such as little memory.
+        # Without the digest the video is tried again next time, because processes also die of other causes, as low
+        # memory.
         options_digest=digest if is_timeout else "",
     )

@@ -1,4 +1,4 @@
-"""Opens video files and frames by Ray actors, to find those that cannot be read before the work on them does."""
+"""Open video files and frames with Ray actors, to find unreadable ones before other work starts."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from orchestration.runtime.actors import ItemCrash, ItemTimeout, map_actors
 from orchestration.runtime.connect import actor_of, connect, n_workers_available
 from orchestration.runtime.progress import progress
 
-_BATCH = 16  # files a call: a call costs about as much as opening one
+_BATCH = 16  # files per call, because a call costs about as much as opening one file
 
 
 def unreadable(files: Mapping[str, Path], *, time_limit_s: float = 60.0, address: str | None = None) -> dict[str, str]:
-    """Return, by key, what is wrong with files whose first frame, and with folders whose frames cannot all be read.
+    """Return, by key, the problem of files whose first frame, and of folders whose frames cannot all be read.
 
     Args:
-        time_limit_s: of one file; a decoder that hangs or crashes costs its file, not the check.
+        time_limit_s: time limit of one file; a decoder that hangs or crashes affects only its file.
     """
     problems: dict[str, str] = {}
     items = [(key, str(path)) for key, path in files.items()]
@@ -33,12 +33,12 @@ def unreadable(files: Mapping[str, Path], *, time_limit_s: float = 60.0, address
     with connect(address), progress(len(items), "open", "files") as advance:
         actor = actor_of(_Opener, "decode", "open")
         batches = [items[start : start + _BATCH] for start in range(0, len(items), _BATCH)]
-        again: list[list[tuple[str, str]]] = []
-        for is_second, work in ((False, batches), (True, again)):
+        single_files: list[list[tuple[str, str]]] = []
+        for is_second, work in ((False, batches), (True, single_files)):
             results = map_actors(
                 actor,
                 work,
-                lambda one, batch: one.open.remote(batch),
+                lambda opener, batch: opener.open.remote(batch),
                 n_actors=lambda: n_workers_available("decode"),
                 timeout_s=time_limit_s * (1 if is_second else _BATCH),
                 n_tries=1,
@@ -52,14 +52,14 @@ def unreadable(files: Mapping[str, Path], *, time_limit_s: float = 60.0, address
                     elif is_second:
                         problems[batch[0][0]] = result.problem
                     else:
-                        again += [[one] for one in batch]  # one of them is to blame
+                        single_files += [[file] for file in batch]  # one of them is the cause
                         continue
                     advance(len(batch))
     return problems
 
 
 class _Opener:
-    """Runs in an actor."""
+    """Open files in an actor."""
 
     def __init__(self) -> None:
         os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"

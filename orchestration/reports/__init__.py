@@ -1,1 +1,1 @@
-"""Records put to use: pages, tracking servers, results made again."""
+"""Use records: pages, tracking servers, reproductions."""

@@ -1,4 +1,4 @@
-"""A result that is to be made again: what its records say of how it was made."""
+"""Read how a result was made from its records, to reproduce it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from results.records.outcomes import read_questions
 
 @dataclass(frozen=True)
 class Recorded:
-    """What is to be made again.
+    """Hold a result that is to be reproduced.
 
     Attributes:
-        written: the settings that its experiment.yaml holds, by dotted path; this version may have more.
-        provenance: of a run that is trained again; None: its checkpoint is asked again.
-        records: evaluation records by their files.
+        written: paths of the settings in its experiment.yaml; this version may have more.
+        provenance: provenance of a run that is trained again; None: only its checkpoint is evaluated again.
+        records: evaluation records by file.
     """
 
     folder: Path
@@ -39,20 +39,20 @@ class Recorded:
     records: dict[Path, results.EvaluationRecord]
 
     def digest(self, experiment: Experiment) -> str:
-        """As the version that wrote the run would have it: without the settings that were added since."""
+        """Return the digest that the version that wrote the run would give, without settings that were added since."""
         return self._digest(experiment, None)
 
     def _digest(self, experiment: Experiment, workers: int | None) -> str:
         content = flatten(experiment.identity(workers), "experiment")
-        known = nest({path: value for path, value in content.items() if path in self.written})
-        return settings_digest(known)
+        identity = nest({path: value for path, value in content.items() if path in self.written})
+        return settings_digest(identity)
 
     def digest_here(self, experiment: Experiment, recorded: str) -> str:
-        """The digest of settings, for comparison with one that was recorded after the run.
+        """Return the digest of settings for comparison with one that was recorded after the run.
 
-        Either as the run's version or as this one has it, or as versions had it that left the number of workers out;
-        empty where it is none of them and a version between, with some of the settings that were added since, may have
-        made it.
+        It is computed as in the run's version, as in this one, or as in versions that left the number of workers out.
+        It is empty if none of them matches and a version between, with some of the settings that were added since, may
+        have made the recorded one.
         """
         then = self.digest(experiment)
         if recorded in (then, experiment.digest(), self._digest(experiment, 1), experiment.digest(1)):
@@ -60,31 +60,31 @@ class Recorded:
         return "" if self.added() else then
 
     def added(self) -> dict[str, Any]:
-        """Settings of this version that the run's file does not have, with the values that they are taken with."""
+        """Return the settings of this version that the run's file lacks, with the values that are used for them."""
         here = flatten(self.experiment.model_dump(mode="json", exclude=MACHINE_SETTINGS), "experiment")
         return {path: value for path, value in here.items() if path not in self.written}
 
 
 def read_recorded(path: Path) -> Recorded:
-    """A run's folder with its evaluations, or one evaluation record of a run.
+    """Read a run's folder with its evaluations, or one evaluation record of a run.
 
     Raises:
-        ConfigError: it is neither, or a study.
-        RecordError: a damaged record.
+        ConfigError: if it is neither, or a study.
+        RecordError: if a record is damaged.
     """
     is_record = path.is_file() and path.suffix == ".json"
     folder = path.resolve().parent.parent if is_record else path
     if (folder / "sweep.json").exists():
         raise ConfigError(
-            "is a study: its trials are runs of their own",
+            "is a study, whose trials are the runs",
             where=str(path),
-            remedy=f"name {folder / 'trials'}/NAME, or repeat `{results.read_sweep(folder).command}`",
+            remedy=f"use {folder / 'trials'}/NAME, or repeat `{results.read_sweep(folder).command}`",
         )
     if not (folder / "experiment.yaml").exists():
         raise ConfigError(
             "is neither a run nor an evaluation record of one: no experiment.yaml",
             where=str(path),
-            remedy="name RUN or RUN/evaluation/FILE.json; `hcl results list` knows the runs",
+            remedy="use RUN or RUN/evaluation/FILE.json; `hcl results list` shows the runs",
         )
     settings = folder / "experiment.yaml"
     experiment = load_resolved(settings)
@@ -92,19 +92,19 @@ def read_recorded(path: Path) -> Recorded:
     if is_record:
         return Recorded(folder, experiment, written, None, {path: results.read_evaluation(path)})
     files = sorted((folder / "evaluation").glob("*.json"))
-    known = results.read_provenance(folder) if (folder / "provenance.json").exists() else None
-    known = known or results.Provenance(command="")
+    provenance = results.read_provenance(folder) if (folder / "provenance.json").exists() else None
+    provenance = provenance or results.Provenance(command="")
     return Recorded(
         folder,
         experiment,
         written,
-        None if (folder / IMPORTED).exists() else known,
+        None if (folder / IMPORTED).exists() else provenance,
         {file: results.read_evaluation(file) for file in files},
     )
 
 
 def experiment_of(recorded: Recorded, record: results.EvaluationRecord) -> Experiment:
-    """The settings that a record was made with; older records tell but a part of them."""
+    """Return the settings of a record; older records hold only a part of them."""
     experiment = override(recorded.experiment, record.settings)
     if (
         record.experiment_digest
@@ -115,13 +115,13 @@ def experiment_of(recorded: Recorded, record: results.EvaluationRecord) -> Exper
         experiment = override(experiment, named_fusions(recorded.folder).get(record.method, {}))
     if record.evaluation_protocol == "published" and experiment.evaluation.protocol != "published":
         experiment = override(experiment, PUBLISHED_EVALUATION)
-    told = {name: getattr(record, name) for name in ("partition", "way", "queries", "episodes", "seed")}
-    told = {name: value for name, value in told.items() if getattr(experiment.evaluation, name) != value}
+    changes = {name: getattr(record, name) for name in ("partition", "way", "queries", "episodes", "seed")}
+    changes = {name: value for name, value in changes.items() if getattr(experiment.evaluation, name) != value}
     if record.shot not in experiment.evaluation.shots:
-        told["shots"] = [record.shot]
+        changes["shots"] = [record.shot]
     if record.dataset not in (experiment.evaluation.datasets or (experiment.data.dataset,)):
-        told["datasets"] = [record.dataset]
-    return override(experiment, {f"evaluation.{name}": value for name, value in told.items()})
+        changes["datasets"] = [record.dataset]
+    return override(experiment, {f"evaluation.{name}": value for name, value in changes.items()})
 
 
 def target_of(recorded: Recorded, record: results.EvaluationRecord, folder: Path) -> Target:
@@ -136,28 +136,30 @@ def target_of(recorded: Recorded, record: results.EvaluationRecord, folder: Path
 
 
 class Asking:
-    """Asks the questions of a result's records, for the run in `folder` to answer.
+    """Ask the questions of a result's records, which the run in `folder` is to answer.
 
     The records of several shots share a target, whose episodes are sampled and whose checkpoint is read once.
     """
 
     def __init__(self, recorded: Recorded, folder: Path, data: Path):
         self.recorded, self.folder, self.data = recorded, folder, data
-        self._asked: dict[Target, list[Question]] = {}
+        self._questions: dict[Target, list[Question]] = {}
 
     def sampled(self, record: results.EvaluationRecord) -> Question | None:
-        """What a record's settings ask here; None where they ask nothing at its shot. Raises as `questions_of`."""
+        """Return the question of a record's settings; None if they have none at its shot. Raises as `questions_of`."""
         target = target_of(self.recorded, record, self.folder)
-        if target not in self._asked:
-            self._asked[target] = questions_of([target], self.data)
+        if target not in self._questions:
+            self._questions[target] = questions_of([target], self.data)
         cell = (record.dataset, record.shot)
-        asked = self._asked[target]
-        return next((one for one in asked if (one.asked.dataset, one.asked.episodes.shot) == cell), None)
+        questions = self._questions[target]
+        return next(
+            (question for question in questions if (question.asked.dataset, question.asked.episodes.shot) == cell), None
+        )
 
     def question(self, file: Path) -> Question:
-        """The question of a record: the very episodes that were kept beside it, where the settings sample others.
+        """Return the question of a record, with the episodes that were kept beside it if the settings sample others.
 
-        Raises ConfigError where the settings sample others and none were kept.
+        Raises ConfigError if the settings sample others and none were kept.
         """
         record = self.recorded.records[file]
         question = self.sampled(record)
@@ -170,7 +172,7 @@ class Asking:
                 f"its episodes ({record.episodes_digest or 'without a digest'}) are not those that its settings "
                 "sample here, and none are kept beside it",
                 where=str(file),
-                remedy="use the split that it was made with, or evaluate anew: hcl evaluate",
+                remedy="use the split with which it was made, or evaluate again: hcl evaluate",
             ) from error
         target = target_of(self.recorded, record, self.folder)
         only = override(target.experiment, {"evaluation.datasets": [record.dataset]})

@@ -1,5 +1,7 @@
-"""The page and the tables of runs and studies, with what only this package knows of them: which settings differ from
-their defaults."""
+"""Write the page and the tables of runs and studies, with the settings that differ from their defaults.
+
+Only this package knows the defaults.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +28,12 @@ def make_report(folders: Sequence[str | Path], to: Path, *, title: str = "HCL re
     """Write `to`/index.html and the tables beside it.
 
     Args:
-        folders: of runs and studies, or globs.
-        command: what makes the page again.
+        folders: folders of runs and studies, or globs.
+        command: the command that makes the page again.
 
     Raises:
-        RecordError: a folder that does not exist.
-        StorageError: a place that cannot be written to.
-        ConfigError: `to` holds a file of one of these names that is not of a page.
+        RecordError: if a folder does not exist, or the place cannot be written.
+        ConfigError: if `to` holds a file with one of these names that no report has made.
     """
     _refuse_foreign(to)
     loaded = results.load(folders)
@@ -44,13 +45,13 @@ def make_report(folders: Sequence[str | Path], to: Path, *, title: str = "HCL re
 
 
 def _refuse_foreign(to: Path) -> None:
-    """Raise ConfigError where writing would replace what no report has made."""
+    """Raise ConfigError if writing would replace files that no report has made."""
     there = [name for name in (_PAGE, *TABLES) if (to / name).exists()]
     if there and not ((to / _PAGE).is_file() and is_page(to / _PAGE)):
         raise ConfigError(
-            f"holds {there[0]}, which `hcl report` has not made",
+            f"holds {there[0]}, which `hcl report` did not make",
             where=str(to),
-            remedy="name another folder with --to, or move the file away",
+            remedy="choose another folder with --to, or move the file away",
         )
 
 
@@ -58,7 +59,7 @@ _PAGE = "index.html"
 
 
 def changed_settings(folder: Path | str) -> list[Setting] | None:
-    """The settings of a run's experiment.yaml that differ from the defaults; None where there is none to be read."""
+    """Return the settings of a run's experiment.yaml that differ from the defaults; None if it cannot be read."""
     try:
         here = rows(resolve(Path(folder) / "experiment.yaml"))
     except ConfigError:
@@ -74,5 +75,5 @@ def changed_settings(folder: Path | str) -> list[Setting] | None:
 def _spelled(value: Any, unit: str) -> str:
     if value is None or value == () or value == []:
         return "none"
-    said = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-    return f"{said} {unit}".rstrip()
+    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return f"{text} {unit}".rstrip()

@@ -1,4 +1,4 @@
-"""`hcl reproduce`: the commands behind a run or an evaluation record, what has changed since, and all of it again."""
+"""Show the commands behind a run or an evaluation record and what has changed since, or repeat it: `hcl reproduce`."""
 
 from __future__ import annotations
 
@@ -27,24 +27,27 @@ T = TypeVar("T")
 
 _COMMAND = "hcl reproduce --run"
 REPRODUCES = "reproduces.json"
-"""Marks a folder that `hcl reproduce --run` has made, and says of which run: nothing else is ever written into."""
+"""Name of a file that marks a folder of `hcl reproduce --run`, and names its run; nothing else is ever written into."""
 
 
 def commands_of(recorded: Recorded, data: Path) -> list[tuple[str, str]]:
-    """What was typed, where it is known, and commands that do the same from the run's folder alone, by what they do."""
+    """Return the typed commands, if known, and commands that do the same from the run's folder, by what they do."""
     folder, runs = recorded.folder, recorded.folder.parent
     places = ["--data", str(data), "--runs", str(runs)]
-    said = []
+    commands = []
     if recorded.provenance is not None:
-        said.append(("trained, as typed", recorded.provenance.command))
-        said.append(("train the same", shlex.join(["hcl", "train", str(folder / "experiment.yaml"), *places])))
-    said += [("evaluated, as typed", one) for one in dict.fromkeys(r.command for r in recorded.records.values())]
+        commands.append(("trained, as typed", recorded.provenance.command))
+        commands.append(("train the same", shlex.join(["hcl", "train", str(folder / "experiment.yaml"), *places])))
+    commands += [
+        ("evaluated, as typed", command) for command in dict.fromkeys(r.command for r in recorded.records.values())
+    ]
     alone = [_evaluate_command(recorded, record, places) for record in recorded.records.values()]
-    return [(what, one) for what, one in [*said, *(("evaluate the same", one) for one in dict.fromkeys(alone))] if one]
+    commands += [("evaluate the same", command) for command in dict.fromkeys(alone)]
+    return [(what, command) for what, command in commands if command]
 
 
 def checks_of(recorded: Recorded, data: Path) -> list[Check]:
-    """Code, packages, settings, videos, episodes and weights, as recorded and as they are here."""
+    """Return checks of code, packages, settings, videos, episodes and weights, as recorded and as they are here."""
     checks = []
     if (origin := recorded.provenance) is not None:
         checks += code_checks("training", origin.revision, origin.dirty, origin.versions)
@@ -53,10 +56,10 @@ def checks_of(recorded: Recorded, data: Path) -> list[Check]:
             settings = trained_as
         checks.append(Check("training: settings", trained_as, settings))
         run = Run(recorded.experiment, data.absolute(), recorded.folder.parent, recorded.folder)
-        found, problem = _told(lambda: data_digests(run))
-        for name in dict.fromkeys([*origin.digests, *(found or {})]):
+        digests, problem = _try(lambda: data_digests(run))
+        for name in dict.fromkeys([*origin.digests, *(digests or {})]):
             if name != "experiment":
-                here = (found or {}).get(name, problem if found is None else "none")
+                here = (digests or {}).get(name, problem if digests is None else "none")
                 checks.append(Check(f"training: {_content(name)}", _recorded(origin.digests, name, here), here))
     if added := recorded.added():
         checks.append(Check("settings added since", "", ", ".join(f"{path}={value}" for path, value in added.items())))
@@ -70,21 +73,21 @@ def checks_of(recorded: Recorded, data: Path) -> list[Check]:
 def repeat(
     recorded: Recorded, data: Path, runs: Path, address: str | None = None
 ) -> tuple[list[Repeated], list[dict[str, object]]]:
-    """Do it again in another folder: train a run, or take its checkpoint, and ask every record's episodes.
+    """Repeat a result in another folder: train its run or use its checkpoint, and evaluate every record's episodes.
 
-    What is scored stays in that folder: score tables that others left in `runs` are not read. Repeated after an
-    interruption it goes on.
+    New scores stay in that folder, and score tables of others in `runs` are not read. A repeated call after an
+    interruption resumes.
 
     Returns:
         The records, old and new, and the metrics of the epochs, if it was trained.
 
     Raises:
-        ConfigError: the folder holds a run, or anything else, that this has not made.
+        ConfigError: if the folder holds a run, or anything else, that this function did not make.
     """
     folder = runs.absolute() / recorded.experiment.name
     if folder.resolve() == recorded.folder.resolve():
         raise ConfigError(
-            "holds the run itself, whose records would be replaced", where=str(runs), remedy="name another folder"
+            "holds the run itself, whose records would be replaced", where=str(runs), remedy="choose another folder"
         )
     _claim(recorded, folder)
     epochs: list[dict[str, object]] = []
@@ -98,22 +101,22 @@ def repeat(
         questions = [asking.question(file) for file in files]
         new = evaluate(questions, runs=folder, address=address, command=_COMMAND).records if questions else []
     pairs = [
-        Repeated(recorded.records[file], one, file, results.evaluation_file(folder, one))
-        for file, one in zip(files, _in_order(questions, new), strict=True)
+        Repeated(recorded.records[file], record, file, results.evaluation_file(folder, record))
+        for file, record in zip(files, _in_order(questions, new), strict=True)
     ]
     return pairs, epochs
 
 
 def _in_order(questions: list[Question], records: list[results.EvaluationRecord]) -> list[results.EvaluationRecord]:
-    """The answer to each question: a job of several cells gives them cell by cell."""
+    """Return the answer to each question in order, because a job of several cells answers them cell by cell."""
     names = ("method", "dataset", "partition", "shot", "experiment_digest", "episodes_digest")
-    by_name = {tuple(getattr(one, name) for name in names): one for one in records}
+    by_name = {tuple(getattr(record, name) for name in names): record for record in records}
     return [by_name[tuple(question.record[name] for name in names)] for question in questions]
 
 
 def _record_checks(asking: Asking, file: Path, record: results.EvaluationRecord) -> list[Check]:
-    """Of one record: settings, videos, episodes, checkpoint."""
-    question, problem = _told(lambda: asking.sampled(record))
+    """Return checks of one record: settings, videos, episodes, checkpoint."""
+    question, problem = _try(lambda: asking.sampled(record))
     here = question.record if question else {}
     settings = asking.recorded.digest_here(experiment_of(asking.recorded, record), record.experiment_digest)
     checks = [
@@ -129,7 +132,7 @@ def _record_checks(asking: Asking, file: Path, record: results.EvaluationRecord)
 
 
 def _claim(recorded: Recorded, folder: Path) -> None:
-    """Make the folder and mark it as made here; raise ConfigError for one that was not."""
+    """Make the folder and mark it as made here. Raises ConfigError for another folder that exists."""
     mark = folder / REPRODUCES
     content = {"run": str(recorded.folder.resolve()), "trained": recorded.provenance is not None}
     if folder.exists() and any(folder.iterdir()):
@@ -137,42 +140,42 @@ def _claim(recorded: Recorded, folder: Path) -> None:
         if known != content:
             what = "holds what `hcl reproduce --run` has made of another result" if mark.exists() else "exists already"
             raise ConfigError(
-                f"{what}, and nothing in it is replaced",
+                f"{what}, and is not replaced",
                 where=str(folder),
-                remedy="name another folder with --runs, or move this one away",
+                remedy="choose another folder with --runs, or move this one away",
             )
     write_json(mark, content)
 
 
-def _content_checks(record: results.EvaluationRecord, found: dict[str, str] | None, problem: str) -> list[Check]:
-    """Check the frames, class-name embeddings and weights that a record depends on; older records lack them."""
+def _content_checks(record: results.EvaluationRecord, digests: dict[str, str] | None, problem: str) -> list[Check]:
+    """Check the frames, class-name embeddings and weights on which a record depends; older records lack them."""
     checks = []
-    for name in dict.fromkeys(["frames", *record.digests, *(found or {})]):
-        here = problem if found is None else found.get(name, "none")
+    for name in dict.fromkeys(["frames", *record.digests, *(digests or {})]):
+        here = problem if digests is None else digests.get(name, "none")
         what = f"{record.dataset} {record.partition}: {_content(name)}"
         checks.append(Check(what, _recorded(record.digests, name, here), here))
     return checks
 
 
 def _recorded(digests: Mapping[str, str], name: str, here: str) -> str:
-    """The digest that was recorded, where it compares with the one here; empty where none was."""
+    """Return the recorded digest in a form that compares with the one here; empty if none was recorded."""
     recorded = digests.get(name, "")
     return recorded_frames(recorded, here) if recorded and name.partition(".")[0] == "frames" else recorded
 
 
 def _content(name: str) -> str:
-    """Say in words what a digest is of."""
+    """Return a description of the content of a digest."""
     kind, _, partition = name.partition(".")
     words = {"frames": "frames", "embeddings": "class-name embeddings", "weights": "file of model.weights"}
     return f"{words[kind]} of {partition}" if partition else words.get(kind, f"videos of {name}")
 
 
 def _copy(recorded: Recorded, folder: Path) -> None:
-    """Copy the run's settings and the checkpoints that its records name: nothing is written beside the originals."""
+    """Copy the run's settings and the checkpoints of its records, so that nothing is written beside the originals."""
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     shutil.copy2(recorded.folder / "experiment.yaml", folder)
-    for name in {Path(one.checkpoint).name for one in recorded.records.values() if one.checkpoint}:
-        if (recorded.folder / "checkpoints" / name).exists():  # else the evaluation says what is missing
+    for name in {Path(record.checkpoint).name for record in recorded.records.values() if record.checkpoint}:
+        if (recorded.folder / "checkpoints" / name).exists():  # otherwise the evaluation reports what is missing
             shutil.copy2(recorded.folder / "checkpoints" / name, folder / "checkpoints")
 
 
@@ -182,15 +185,15 @@ def _evaluate_command(recorded: Recorded, record: results.EvaluationRecord, plac
     if record.evaluation_protocol == "published":
         words += ["--protocol", "published"]
         settings = [one for one in settings if path_of(one) not in PUBLISHED_EVALUATION]
-    if record.method == FUSED and (chosen := _told(lambda: chosen_fusion(recorded.folder))[0]):
+    if record.method == FUSED and (chosen := _try(lambda: chosen_fusion(recorded.folder))[0]):
         words.append("--fused")
         settings = [one for one in settings if path_of(one) not in chosen]
     return shlex.join([*words, *(word for one in settings for word in ("--set", one))])
 
 
-def _told(tell: Callable[[], T]) -> tuple[T | None, str]:
-    """What can be told here, or None and why not: missing data and weights are what the checks are for."""
+def _try(read: Callable[[], T]) -> tuple[T | None, str]:
+    """Return what can be read here, or None and the reason: the checks must also work with missing data and weights."""
     try:
-        return tell(), "not asked"
+        return read(), "none here"
     except HCLError as error:
         return None, f"{error.where}: {error.problem}" if error.where else error.problem

@@ -1,1 +1,1 @@
-"""Ray: connecting, actors, progress, signals, metrics, and gaps of Ray that are closed here."""
+"""Use Ray: connections, actors, progress, signals, metrics, and workarounds for gaps of Ray."""

@@ -1,4 +1,4 @@
-"""A stream of items through a pool of Ray actors: back-pressure, time limits, and dead actors replaced."""
+"""Stream items through a pool of Ray actors with back-pressure and time limits, and replace dead actors."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Item = TypeVar("Item")
 
 
 class ItemTimeout(ClusterError):
-    """An item that took longer than its limit; its actor was killed."""
+    """Report an item that took longer than its limit; its actor was killed."""
 
 
 class ItemCrash(ClusterError):
-    """An item whose actor's process died every time."""
+    """Report an item whose actor's process died at every attempt."""
 
 
 class Barrier:
-    """Among the items: what follows begins once all that precedes it is done, on the same actors."""
+    """Mark a point among the items: later items start on the same actors after all earlier ones are done."""
 
 
 BARRIER = Barrier()
@@ -43,25 +43,25 @@ def map_actors(
     n_tries: int = 2,
     start_timeout_s: float = 300.0,
 ) -> Generator[tuple[Item, Any], None, None]:
-    """Call an actor for each item; yields (item, result or exception) as they finish, in any order.
+    """Call an actor for each item, and yield (item, result or exception) as they finish, in any order.
 
-    At most `window` items an actor are under way, so memory does not grow with the number of items. An actor whose
+    At most `window` items run or wait at each actor, so memory does not grow with the number of items. An actor whose
     process dies is replaced and its items are called again, so `call` must be idempotent.
 
     Args:
         make_actor: creates an actor. Leave its `max_restarts` at 0: Ray's own restarts know neither the time limit
             nor which item is to blame.
-        n_actors: how many; or a function that says for how many more there is room now: asked again as the work goes
-            on, so that nodes that join get work.
-        call: starts the work on an item, `lambda actor, item: actor.work.remote(item)`. An actor runs one call
+        n_actors: the number of actors; or a function that returns how many more fit now. It is called again during the
+            work, so that nodes that join get work.
+        call: starts the work for an item, `lambda actor, item: actor.work.remote(item)`. An actor runs one call
             after another.
-        timeout_s: of one item, from the moment that its actor begins it; the actor is killed then.
-        n_tries: actors that may die on an item, which runs alone after the first, before it is given up.
-        start_timeout_s: how long to wait while not one actor has started.
+        timeout_s: limit of one item, from the moment that its actor starts it; the actor is then killed.
+        n_tries: number of actors that may die on an item before it fails; it runs alone after the first.
+        start_timeout_s: how long to wait for the first actor to start.
     Yields:
-        An exception in place of a result is what `call` raised, an ItemTimeout, or an ItemCrash.
+        An exception in place of a result is the one that `call` raised, an ItemTimeout, or an ItemCrash.
     Raises:
-        ClusterError: no actor can be started.
+        ClusterError: if no actor can be started.
     """
     n_first, room = (max(1, n_actors()), n_actors) if callable(n_actors) else (n_actors, None)
     if n_first < 1 or window < 1:
@@ -78,10 +78,10 @@ def map_actors(
 
 @contextmanager
 def closed_pools() -> Iterator[None]:
-    """At the end of the block, kill the actors of the pools that were begun in it.
+    """Kill, at the end of the block, the actors of the pools that were opened in it.
 
-    An error leaves a generator of `map_actors` as it is, for as long as the error is kept. So `connect` closes the
-    pools while their Ray is there.
+    An error keeps a generator of `map_actors` alive for as long as the error is kept. So `connect` closes the pools
+    while their Ray still runs.
     """
     before = list(_open_pools)
     try:
@@ -94,8 +94,8 @@ def closed_pools() -> Iterator[None]:
 
 _open_pools: list[_Pool] = []
 
-_POLL_S = 1.0  # how often the start of actors is looked at when nothing finishes
-_ROOM_S = 5.0  # how often it is asked whether there is room for more
+_POLL_S = 1.0  # how often the start of actors is checked when nothing finishes
+_ROOM_S = 5.0  # how often the pool checks whether more actors fit
 _MAX_FAILED_STARTS = 3  # in a row
 _END = object()
 
@@ -104,21 +104,21 @@ _END = object()
 class _Job:
     item: Any
     n_crashes: int = 0
-    is_suspect: bool = False  # was under way when an actor died: it runs alone from then on
+    is_suspect: bool = False  # was running or waiting when its actor died: it runs alone from then on
 
 
 @dataclass
 class _Slot:
-    """An actor and its calls in the order in which it runs them."""
+    """Hold an actor and its calls in the order in which it runs them."""
 
     actor: Any
     ready: Any  # reference that resolves once the actor is constructed; None afterwards
     calls: deque[tuple[Any, _Job]] = field(default_factory=deque)
-    began: float = 0.0  # when the first of the calls began
+    began: float = 0.0  # when the first of the calls started
 
     def kill(self) -> None:
-        if ray.is_initialized():  # Ray would start anew to be told of an actor that is gone
-            with suppress(Exception):  # dead already
+        if ray.is_initialized():  # else the call would start a new Ray
+            with suppress(Exception):  # it may be dead already
                 ray.kill(self.actor, no_restart=True)
 
 
@@ -135,19 +135,19 @@ class _Pool:
     start_timeout_s: float
     slots: list[_Slot] = field(default_factory=list)
     waiting: deque[_Job] = field(default_factory=deque)
-    is_held: bool = False  # by a barrier that was the next item
+    is_held: bool = False  # the next item was a barrier
     n_failed_starts: int = 0
     last_start: float = 0.0
-    last_asked: float = field(default_factory=time.monotonic)  # for room
+    last_asked: float = field(default_factory=time.monotonic)  # when `room` was called last
 
     def close(self) -> None:
-        """Kill all actors; what they were doing is lost."""
+        """Kill all actors; their unfinished work is lost."""
         for slot in self.slots:
             slot.kill()
         self.slots.clear()
 
     def fill(self) -> bool:
-        """Give every started actor work, and start actors for what is left. False once nothing is left to do."""
+        """Give work to every started actor, and start actors for the remaining items; return False if none are left."""
         for depth in range(self.window):  # one call for each actor before a second for any
             for slot in self.slots:
                 self._look_ahead()
@@ -165,11 +165,11 @@ class _Pool:
         return bool(self.waiting or n_busy)
 
     def step(self) -> list[tuple[Any, Any]]:
-        """Wait until something happens; returns what finished."""
+        """Wait until something happens, and return what finished."""
         references = [slot.ready for slot in self.slots if slot.ready is not None]
         references += [reference for slot in self.slots for reference, _ in slot.calls]
         ray.wait(references, num_returns=1, timeout=self._patience(), fetch_local=False)
-        # A second look, because a dead actor fails all its calls at once and results may have come meanwhile.
+        # Poll a second time, because a dead actor fails all its calls at once, and results may have arrived meanwhile.
         done = set(ray.wait(references, num_returns=len(references), timeout=0, fetch_local=False)[0])
         results: list[tuple[Any, Any]] = []
         for slot in list(self.slots):
@@ -184,18 +184,21 @@ class _Pool:
         return results
 
     def _may_join(self, slot: _Slot) -> bool:
-        """Whether the next waiting job may be queued on an actor. Suspects stay alone: the last result before a
-        death can be lost with the process, and the job that it belongs to is then blamed for the next one's deed."""
+        """Return whether the next waiting job may be queued on an actor.
+
+        Suspects run alone: the last result before a death can be lost with the process, and its job would be blamed for
+        the crash that the next one caused.
+        """
         if not self.waiting or not slot.calls:
             return bool(self.waiting)
         return not self.waiting[0].is_suspect and not any(job.is_suspect for _, job in slot.calls)
 
     def _grow(self) -> None:
-        """More actors where there is room by now; those that are still starting take of it."""
+        """Allow more actors if they fit by now; those that are still starting count as running."""
         if self.room is None or time.monotonic() - self.last_asked < _ROOM_S:
             return
         self.last_asked = time.monotonic()
-        with suppress(Exception):  # a cluster that cannot be asked now may answer later
+        with suppress(Exception):  # a cluster that does not answer now may answer later
             self.n_actors = max(self.n_actors, self._n_ready() + self.room())
 
     def _n_ready(self) -> int:
@@ -213,7 +216,7 @@ class _Pool:
                 self.waiting.append(_Job(item))
 
     def _patience(self) -> float:
-        """Seconds until something has to be looked at even if nothing finishes."""
+        """Return the seconds until the pool must be checked even if nothing finishes."""
         began = [slot.began for slot in self.slots if slot.calls]
         if not self.timeout_s or not began:
             return _POLL_S
@@ -226,12 +229,12 @@ class _Pool:
         except RayError as error:
             self._retire(slot)
             self.n_failed_starts += 1
-            if self._n_ready():  # a node that dies takes all with it that start there: no reason to end
-                self.n_actors = len(self.slots) if self.room else self.n_actors  # until there is room again
+            if self._n_ready():  # a dying node takes all starting actors with it, which is no reason to stop
+                self.n_actors = len(self.slots) if self.room else self.n_actors  # until more fit again
             elif self.n_failed_starts >= _MAX_FAILED_STARTS:
                 raise ClusterError(
                     f"{self.n_failed_starts} actors in a row could not be started: {str(error).strip()}",
-                    remedy="the last lines above say what an actor's process met when it started",
+                    remedy="see the last lines above for the error of the actor's process at its start",
                 ) from error
 
     def _check_start(self) -> None:
@@ -244,7 +247,7 @@ class _Pool:
             )
 
     def _harvest(self, slot: _Slot, done: set[Any]) -> list[tuple[Any, Any]]:
-        """Results of an actor's finished calls; if it has died, its other items wait for another actor."""
+        """Return the results of an actor's finished calls; if it has died, its other items wait for another actor."""
         results, calls, death = [], slot.calls, None
         slot.calls = deque()
         for reference, job in calls:
@@ -253,7 +256,7 @@ class _Pool:
                 continue
             try:
                 results.append((job.item, ray.get(reference)))
-            except RayTaskError as error:  # raised by the call itself; the actor lives
+            except RayTaskError as error:  # raised by the call itself; the actor is alive
                 results.append((job.item, error.cause if isinstance(error.cause, Exception) else error))
             except RayError as error:
                 death = error

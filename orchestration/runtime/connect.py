@@ -1,4 +1,4 @@
-"""Connect to Ray, local or a cluster; start actors, and count how many find room."""
+"""Connect to Ray, local or on a cluster; start actors, and count how many fit."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from orchestration.runtime.roles import Role, free_for, mark, wait_for_nodes
 from orchestration.runtime.signals import handlers_kept
 
 RAY_ENVIRONMENT = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # how long a report blocks; 2 s by default
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # no line twice
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",  # a request that cannot be met fails instead of waiting
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # a report blocks for this time; 2 s by default
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # prints every line once
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",  # a request that cannot be met fails instead of waiting for ever
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",  # Tune's own tables; the commands print theirs
+    "RAY_AIR_NEW_OUTPUT": "0",  # no tables of Tune; the commands print their own
 }
 
 
@@ -45,16 +45,16 @@ def connect(
     resources: Mapping[str, float] | None = None,
     timeout_s: float = 30.0,
 ) -> Iterator[None]:
-    """Ray for the duration of a block; one that is connected already is used as it is, and left running.
+    """Connect to Ray for the duration of a block; an existing connection is used, and left open.
 
     Args:
-        address: of a running cluster, `host:port`, `ray://host:port` or `auto`. None: the cluster that this process
-            is a job of, otherwise a local Ray that ends with the block.
-        num_cpus: of the local Ray; None: those of the machine.
-        resources: custom resources of the local Ray, beside `trial_driver`.
+        address: address of a running cluster, `host:port`, `ray://host:port` or `auto`. None: the cluster that this
+            process is a job of, otherwise a local Ray that ends with the block.
+        num_cpus: CPUs of the local Ray; None: all of the machine.
+        resources: custom resources of the local Ray, besides `trial_driver`.
         timeout_s: how long an address may take to answer.
     Raises:
-        ClusterError: Ray cannot be started or reached, or all of its nodes have died.
+        ClusterError: if Ray cannot be started or reached, or all of its nodes have died.
     """
     if ray.is_initialized():
         with closed_pools():
@@ -74,29 +74,34 @@ def connect(
 
 
 def n_workers_available(role: Role, *, use_gpu: bool = False) -> int:
-    """How many actors of one CPU (and one GPU) find room now on the nodes that do this work."""
+    """Return how many actors of one CPU (and one GPU) fit now on the nodes for this work."""
     return sum(int(min(room.values()) if use_gpu else room["CPU"]) for room in free_for(role))
 
 
 def actor_of(kind: type, role: Role, title: str, *, use_gpu: bool = False) -> Callable[..., Any]:
-    """What starts a `kind` as an actor of one CPU and, where asked for, one GPU; without it Ray hides the GPUs from its
-    process. The dashboard shows the actors by title and number. Raises ClusterError where there is no room for one."""
+    """Return a function that starts a `kind` as an actor of one CPU and, if asked for, one GPU.
+
+    Without `use_gpu` Ray hides the GPUs from the actor's process. The dashboard shows the actors by title and number.
+    Raises ClusterError if not even one fits.
+    """
     wait_for_nodes(role, use_gpu=use_gpu)
     remote: Any = ray.remote(num_cpus=1, num_gpus=int(use_gpu), resources=mark(role))(kind)
     numbers = itertools.count(1)
-    started = uuid.uuid4().hex[:6]  # names are a job's, which may do the same twice
+    started = uuid.uuid4().hex[:6]  # names must be unique in a job, which may repeat a title
     return lambda *arguments: remote.options(name=f"{title} {started}-{next(numbers)}").remote(*arguments)
 
 
 def device_of_actor() -> str:
-    """`cuda` in an actor that has a GPU."""
+    """Return `cuda` in an actor that has a GPU, otherwise `cpu`."""
     return "cuda" if ray.get_gpu_ids() else "cpu"
 
 
 @contextmanager
 def _joined(address: str, timeout_s: float) -> Iterator[None]:
-    """Join a running cluster for the duration of a block. Its head is reached without a proxy, by its workers too: they
-    hand it the token."""
+    """Join a running cluster for the duration of a block.
+
+    The head is reached without a proxy, also by the workers, because the connection carries the token.
+    """
     _probe(address, timeout_s)
     direct = bypassing([address.removeprefix("ray://").rpartition(":")[0].strip("[]")])
     runtime_env = mounts.runtime_env()
@@ -123,13 +128,13 @@ def _joined(address: str, timeout_s: float) -> Iterator[None]:
 
 
 def _env_vars_of_job() -> dict[str, str]:
-    """Return what `hcl submit --env` has set: Ray refuses a second value."""
+    """Return the variables that `hcl submit --env` has set; Ray refuses a second value."""
     config = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
     return (config.get("runtime_env") or {}).get("env_vars") or {}
 
 
 def _probe(address: str, timeout_s: float) -> None:
-    """Raise ClusterError unless a Ray cluster answers there: `ray.init` itself would wait for minutes."""
+    """Raise ClusterError unless a Ray cluster answers there, because `ray.init` itself would wait for minutes."""
     if address == "auto":
         return
     if address.startswith(("http://", "https://")):
@@ -141,7 +146,7 @@ def _probe(address: str, timeout_s: float) -> None:
     remedy = "check that the cluster runs, its address and port, and that no firewall lies between"
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
-        raise ClusterError("is not an address", where=address, remedy="give host:port, ray://host:port or auto")
+        raise ClusterError("is not an address", where=address, remedy="use host:port, ray://host:port or auto")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=min(5.0, timeout_s)).close()
     except (OSError, OverflowError) as error:
@@ -155,16 +160,16 @@ def _probe(address: str, timeout_s: float) -> None:
         problem = f"something listens there, but no Ray answered within {timeout_s:g} s"
         raise ClusterError(problem, where=address, remedy=remedy) from error
     if outcome.returncode:
-        said = (outcome.stderr or outcome.stdout).strip().splitlines()[-1:] or ["no reason given"]
+        last_line = (outcome.stderr or outcome.stdout).strip().splitlines()[-1:] or ["no reason given"]
         raise ClusterError(
-            f"the cluster refuses: {said[0]}",
+            f"the cluster refuses: {last_line[0]}",
             where=address,
             remedy="check Ray's version on both sides and, on a cluster with tokens, RAY_AUTH_MODE and RAY_AUTH_TOKEN",
         )
 
 
 def _tighten_token() -> None:
-    """Ray writes its token for the world to read; whoever reads it can run code on the cluster."""
+    """Restrict access to Ray's token, which Ray makes readable for all: its readers can run code on the cluster."""
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
     with suppress(OSError, RuntimeError):
         if path.stat().st_mode & 0o077:

@@ -1,4 +1,4 @@
-"""One question to every node of a cluster."""
+"""Call a function on every node of a cluster."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 
 class Answer(NamedTuple):
-    """What a node said, or what came of asking it."""
+    """Hold a node's answer, or the error of asking it."""
 
     node: str
-    said: Any = None
+    reply: Any = None
     error: Exception | None = None
 
     @property
     def problem(self) -> str:
-        """The error's last line."""
+        """Return the error's last line."""
         lines = str(self.error).strip().splitlines()
         return lines[-1].strip() if lines else type(self.error).__name__
 
@@ -32,28 +32,28 @@ def ask_each_node(
     env_vars: Mapping[str, str],
     answer_s: float,
 ) -> Iterator[Answer]:
-    """What each live node says, the driver's first; all are asked at once, and none has to have a free CPU.
+    """Yield each live node's answer, the driver's first; all are asked at once, and none needs a free CPU.
 
     Args:
-        question: a function, called there.
-        arguments: its arguments for a node, of which Ray tells NodeID, NodeManagerAddress, Resources, ...
-        env_vars: of the process that is asked.
-        answer_s: how long they may take together; whoever has not answered then gets a TimeoutError.
+        question: the function to call there.
+        arguments: returns its arguments for a node, from Ray's description (NodeID, NodeManagerAddress, Resources).
+        env_vars: environment variables of the called process.
+        answer_s: time limit for all together; nodes that have not answered by then get a TimeoutError.
     """
     here = ray.get_runtime_context().get_node_id()
-    nodes = sorted((one for one in ray.nodes() if one["Alive"]), key=lambda one: one["NodeID"] != here)
+    nodes = sorted((node for node in ray.nodes() if node["Alive"]), key=lambda node: node["NodeID"] != here)
     remote = ray.remote(num_cpus=0, max_retries=2, runtime_env={"env_vars": dict(env_vars)})(question)
-    asked = []
-    for one in nodes:
-        strategy = NodeAffinitySchedulingStrategy(one["NodeID"], soft=False)
-        reference = remote.options(scheduling_strategy=strategy).remote(*arguments(one))
-        asked.append((f"{one['NodeManagerAddress']} {one['NodeID'][:6]}", reference))
+    references = []
+    for node_info in nodes:
+        strategy = NodeAffinitySchedulingStrategy(node_info["NodeID"], soft=False)
+        reference = remote.options(scheduling_strategy=strategy).remote(*arguments(node_info))
+        references.append((f"{node_info['NodeManagerAddress']} {node_info['NodeID'][:6]}", reference))
     deadline = time.monotonic() + answer_s
-    for node, reference in asked:
+    for node, reference in references:
         done, _ = ray.wait([reference], timeout=max(0.0, deadline - time.monotonic()))
         if not done:
             ray.cancel(reference, force=True)
-            problem = f"no answer within {answer_s:g} s: a mount that hangs, or a node that is starved"
+            problem = f"no answer within {answer_s:g} s: a mount may hang, or the node be overloaded"
             yield Answer(node, error=TimeoutError(problem))
             continue
         try:

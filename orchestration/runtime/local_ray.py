@@ -1,4 +1,4 @@
-"""A Ray of this command's own, on this machine alone: nobody else reads its files or reaches its ports."""
+"""Run a local Ray of this command, whose files and ports no other user can access."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _TOKEN = "RAY_AUTH_TOKEN_PATH"
 
 @contextmanager
 def local_ray(num_cpus: int | None, resources: Mapping[str, float]) -> Iterator[None]:
-    """Start Ray on this machine for the duration of a block; its folder goes with it.
+    """Start Ray on this machine for the duration of a block; its folder is removed afterwards.
 
-    All that it listens to, its metrics among them, is bound to loopback. After a failure that is no user's mistake
-    the logs of its processes are kept, and a line says where.
+    All its ports, including those of its metrics, are bound to loopback. After a failure that is no user's mistake the
+    logs of its processes are kept, and a line names their folder.
 
-    Raises ClusterError where it does not start.
+    Raises ClusterError if it does not start.
     """
     with private_folder() as folder, environment({**bypassing(()), **_token_beside(folder.path)}):
         _start(folder, num_cpus, resources)
@@ -53,13 +53,13 @@ _MISTAKES = (HCLError, RecordError, SpaceError, PlaceError)
 
 
 def _start(folder: RayFolder, num_cpus: int | None, resources: Mapping[str, float]) -> None:
-    temporary = folder.path / "tmp"  # of its processes, which may be killed before they remove anything
+    temporary = folder.path / "tmp"  # for its processes, which may be killed before they remove anything
     temporary.mkdir()
-    tempfile.gettempdir()  # Python's own choice for this process, made now
+    tempfile.gettempdir()  # fixes Python's own choice for this process
     try:
         with handlers_kept(), on_loopback(), in_groups_of_their_own(), environment({"TMPDIR": str(temporary)}):
             ray.init(
-                "local",  # without it Ray would join whatever cluster was last started on this machine
+                "local",  # without it Ray would join the cluster last started on this machine
                 num_cpus=num_cpus,
                 resources=dict(resources),
                 include_dashboard=True,  # without it, stopping a Train run leaks its placement group
@@ -80,7 +80,7 @@ def _start(folder: RayFolder, num_cpus: int | None, resources: Mapping[str, floa
 
 
 def _remedy(error: Exception) -> str:
-    """Return what to do about a Ray that does not start, by its cause."""
+    """Return what to do about a Ray that does not start, depending on the cause."""
     text, number = str(error).lower(), getattr(error, "errno", None)
     if number in (errno.EACCES, errno.EPERM, errno.EROFS) or "permission denied" in text:
         return "make that path writable for you; RAY_TMPDIR names another place for Ray's files"
@@ -90,7 +90,7 @@ def _remedy(error: Exception) -> str:
         return "raise the number of open files: ulimit -n 65536"
     if number == errno.EAGAIN or "resource temporarily unavailable" in text or "can't start new thread" in text:
         return "raise the number of processes that you may have: ulimit -u"
-    return "check free memory and the space in /tmp and /dev/shm, or give the address of a running cluster"
+    return "check free memory and the space in /tmp and /dev/shm, or use --address with a running cluster"
 
 
 def _tell(logs: Path | None) -> None:
@@ -99,7 +99,10 @@ def _tell(logs: Path | None) -> None:
 
 
 def _token_beside(folder: Path) -> dict[str, str]:
-    """Tell Ray where its token is, if home is no place for it: as for a user without a name, in a container."""
+    """Return the variable that gives Ray another place for its token, if the home folder cannot hold it.
+
+    This happens to a user without a name, as in a container.
+    """
     if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get(_TOKEN):
         return {}
     if home := home_folder():
@@ -116,5 +119,5 @@ def _token_beside(folder: Path) -> dict[str, str]:
 
 @functools.cache
 def _token() -> str:
-    """Make one token for all that this process starts: Ray reads it once."""
+    """Return one token for all Rays of this process, because Ray reads it only once."""
     return secrets.token_hex(32)

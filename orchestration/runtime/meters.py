@@ -1,7 +1,8 @@
-"""What a job has done, for Prometheus: Ray exports it on every node's metrics port. Without Ray nothing is counted.
+"""Count a job's work for Prometheus; Ray exports the counts on every node's metrics port.
 
-`ray_hcl_items_total` counts videos, clips, pairs and episodes of a phase; `ray_hcl_trials_total` trials by how they
-ended; `ray_hcl_clips_per_second` is what a run's last epoch trained on. Rates are Prometheus's: rate(...[1m]).
+`ray_hcl_items_total` counts videos, clips, pairs and episodes of a phase, `ray_hcl_trials_total` trials by their final
+state, and `ray_hcl_clips_per_second` is the speed of a run's last epoch. Rates are computed in Prometheus by
+rate(...[1m]). Without Ray nothing is counted.
 """
 
 from __future__ import annotations
@@ -14,26 +15,26 @@ from ray.util.metrics import Counter, Gauge
 
 
 def items(phase: str, unit: str, n: int) -> None:
-    """So many items of a phase are done."""
+    """Count finished items of a phase."""
     if ray.is_initialized():
         _counter("hcl_items", "items of a phase that are done", ("phase", "unit")).inc(n, _tags(phase=phase, unit=unit))
 
 
 def trial_ended(study: str, state: str) -> None:
-    """A trial is `complete` or `failed`."""
+    """Count a trial that ended as `complete` or `failed`."""
     if ray.is_initialized():
         _counter("hcl_trials", "trials that have ended", ("study", "state")).inc(1, _tags(study=study, state=state))
 
 
 def epoch_ended(run: str, row: dict[str, Any]) -> None:
-    """An epoch's metrics, in the worker that reports them."""
+    """Set the metrics of an epoch, in the worker that reports them."""
     if ray.is_initialized() and "clips_per_second" in row:
         gauge = _gauge("hcl_clips_per_second", "clips of a worker in the last epoch of a run", ("run",))
         gauge.set(float(row["clips_per_second"]), _tags(run=run))
 
 
 def _tags(**values: str) -> dict[str, str]:
-    """Return the values in ASCII, as Ray takes them: `ü` is written as `\\xfc`, so that names stay apart."""
+    """Return the values in ASCII, as Ray requires: `ü` is written as `\\xfc`, so that names stay distinct."""
     return {name: value.encode("ascii", "backslashreplace").decode() for name, value in values.items()}
 
 

@@ -1,7 +1,7 @@
-"""Mounts of buckets, the same on every node: by s3fs, which uploads a file when it is closed.
+"""Mount buckets under the same path on every node with s3fs, which uploads a file when it is closed.
 
-What a process has written and closed so outlives its machine. A mount stays until its machine goes down, for the next
-command.
+Files that a process has written and closed therefore outlive their machine. A mount stays until its machine shuts down,
+for the next command.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from hcl.errors import HCLError, StorageError
 from orchestration.runtime.each_node import ask_each_node
 
 CONNECT_S = 5.0
-INSTALL = "install s3fs (apt-get install s3fs), and let containers have /dev/fuse, on every node"
+INSTALL = "install s3fs (apt-get install s3fs), and give containers access to /dev/fuse, on every node"
 
-_MOUNTED = "HCL_MOUNTED_BUCKETS"  # environment: by folder, what this command and its workers have mounted
-_ASKED = "HCL_MOUNTS_WHEN_ASKED"  # environment: not at a worker's beginning, where an error has no words
+_MOUNTED = "HCL_MOUNTED_BUCKETS"  # environment variable: mounts of this command and its workers, by folder
+_ASKED = "HCL_MOUNTS_WHEN_ASKED"  # environment variable: do not mount at a worker's start, which cannot report errors
 _MOUNT_S = 60.0
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """Where it is and how it is mounted.
+    """Describe a bucket and how it is mounted.
 
     Attributes:
-        endpoint: `http://host:port` of a server that is not AWS; None: AWS.
+        endpoint: `http://host:port` of a server other than AWS; None: AWS.
         writable: whether this command may write into it.
     """
 
@@ -47,15 +47,15 @@ class Bucket:
 
     @property
     def folder(self) -> Path:
-        """Its mount; the same on every node."""
+        """Return the folder of its mount, the same on every node."""
         key = hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:12]
         return _root() / f"{self.name}-{key}"
 
     def options(self) -> list[str]:
-        """Of s3fs, as `-o` takes them."""
+        """Return the options of s3fs, in the form of `-o`."""
         options = [
-            "stat_cache_expire=1",  # seconds after which another node's change is seen
-            "complement_stat",  # what other tools uploaded has no mode or owner
+            "stat_cache_expire=1",  # seconds until another node's change is visible
+            "complement_stat",  # files uploaded by other tools have no mode or owner
             f"uid={os.getuid()},gid={os.getgid()},umask=022",
             f"connect_timeout={CONNECT_S:g},readwrite_timeout=60,retries=5",
         ]
@@ -71,55 +71,59 @@ class Bucket:
 
 
 def mount_for_command(bucket: Bucket) -> None:
-    """Mount here now, and in every Ray that this process starts or joins. Raises StorageError."""
+    """Mount a bucket here now, and in every Ray that this process starts or joins. Raises StorageError."""
     mount(bucket)
-    os.environ[_MOUNTED] = json.dumps({**_known(), str(bucket.folder): asdict(bucket)})
+    os.environ[_MOUNTED] = json.dumps({**_mounted_buckets(), str(bucket.folder): asdict(bucket)})
 
 
 def is_in_bucket(path: Path) -> bool:
-    """Whether a file lies in a bucket that this command has mounted: locks of other hosts do not reach it."""
-    return any(Path(folder) in path.absolute().parents for folder in _known())
+    """Return whether a file lies in a bucket that this command has mounted, where locks do not reach other hosts."""
+    return any(Path(folder) in path.absolute().parents for folder in _mounted_buckets())
 
 
 def lock_here(path: Path) -> Path:
-    """Where processes of this machine lock a file that lies in a bucket: locks stay on it,
-    and s3fs cannot truncate a new file that is open."""
+    """Return the place where processes of this machine lock a file that lies in a bucket.
+
+    Locks stay on the machine anyway, and s3fs cannot truncate a new file that is open.
+    """
     return _root() / "locks" / hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
 
 
 def runtime_env() -> dict[str, Any]:
-    """What Ray is told, so that its workers on every node mount what this command has mounted."""
-    if not _known():
+    """Return the part of Ray's runtime environment that makes its workers mount what this command has mounted."""
+    if not _mounted_buckets():
         return {}
     return {"worker_process_setup_hook": f"{__name__}.set_up_worker", "env_vars": {_MOUNTED: os.environ[_MOUNTED]}}
 
 
 def set_up_worker() -> None:
-    """Called by Ray as a worker begins; one that cannot mount what the driver has mounted ends there."""
+    """Mount the driver's buckets when Ray starts a worker; a worker that cannot mount them ends."""
     if _ASKED not in os.environ:
         mount_here()
 
 
 def mount_here() -> None:
-    """Mount, on this node, what the driver has mounted on its own. Raises StorageError."""
-    for folder, fields in _known().items():
+    """Mount the driver's buckets on this node. Raises StorageError."""
+    for folder, fields in _mounted_buckets().items():
         mount(Bucket(**fields), Path(folder))
 
 
 def mount_everywhere() -> None:
-    """On every node of the cluster that this process is connected to. Raises StorageError, which names one."""
-    if not _known():
+    """Mount the driver's buckets on every node of the connected cluster. Raises StorageError, which names a node."""
+    if not _mounted_buckets():
         return
     for answer in ask_each_node(mount_here, lambda _: (), env_vars={_ASKED: "1"}, answer_s=_MOUNT_S):
         if answer.error is not None:
-            said = answer.error.problem if isinstance(answer.error, HCLError) else answer.problem
-            raise StorageError(f"does not mount what this command needs: {said}", where=answer.node, remedy=INSTALL)
+            problem = answer.error.problem if isinstance(answer.error, HCLError) else answer.problem
+            raise StorageError(
+                f"cannot mount the buckets of this command: {problem}", where=answer.node, remedy=INSTALL
+            )
 
 
 def mount(bucket: Bucket, folder: Path | None = None) -> None:
-    """Mount a bucket on this node, unless it is. Raises StorageError."""
+    """Mount a bucket on this node unless it is mounted. Raises StorageError."""
     folder = folder or bucket.folder
-    with _alone(folder.parent):
+    with _exclusive(folder.parent):
         if _is_alive(folder):
             return
         with suppress(FileExistsError):
@@ -135,36 +139,36 @@ def mount(bucket: Bucket, folder: Path | None = None) -> None:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise StorageError(f"cannot be mounted: {error}", where=bucket.name, remedy=INSTALL) from error
         if done.returncode or not _is_alive(folder):
-            said = (done.stderr or done.stdout).strip().splitlines()[-1:] or [f"s3fs ended with {done.returncode}"]
-            raise StorageError(f"cannot be mounted: {said[0]}", where=f"s3://{bucket.name}", remedy=INSTALL)
+            last_line = (done.stderr or done.stdout).strip().splitlines()[-1:] or [f"s3fs ended with {done.returncode}"]
+            raise StorageError(f"cannot be mounted: {last_line[0]}", where=f"s3://{bucket.name}", remedy=INSTALL)
 
 
 def unmount(folder: Path) -> None:
-    """Let go of a mount; what still has files open there keeps them."""
+    """Remove a mount; processes with open files there keep them."""
     for command in (["fusermount3", "-uz"], ["fusermount", "-uz"], ["umount", "-l"]):
         if shutil.which(command[0]):
             subprocess.run([*command, str(folder)], capture_output=True, timeout=_MOUNT_S, check=False)
             return
 
 
-def _known() -> dict[str, Any]:
+def _mounted_buckets() -> dict[str, Any]:
     return json.loads(os.environ.get(_MOUNTED, "{}"))
 
 
 def _root() -> Path:
-    """Of this user's mounts on this machine."""
+    """Return the folder of this user's mounts on this machine."""
     return Path("/tmp") / f"hcl-buckets-{os.getuid()}"
 
 
 def _has_keys() -> bool:
-    """Whether s3fs finds keys by itself; otherwise the machine's role has to do."""
+    """Return whether s3fs finds keys by itself; otherwise the machine's role is used."""
     home = home_folder()
     files = [Path("/etc/passwd-s3fs"), *([home / ".passwd-s3fs", home / ".aws" / "credentials"] if home else [])]
     return "AWS_ACCESS_KEY_ID" in os.environ or any(file.exists() for file in files)
 
 
 def _is_alive(folder: Path) -> bool:
-    """Whether something is mounted there that answers; one whose s3fs has died goes."""
+    """Return whether a mount answers in a folder; the mount of an s3fs that has died is removed."""
     try:
         os.statvfs(folder)
     except FileNotFoundError:
@@ -175,12 +179,12 @@ def _is_alive(folder: Path) -> bool:
 
 
 @contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """One process at a time mounts on this machine. The folder of the mounts is ours alone, or refused."""
+def _exclusive(root: Path) -> Iterator[None]:
+    """Let one process at a time mount on this machine. Raises StorageError unless the folder is this user's alone."""
     root.mkdir(mode=0o700, exist_ok=True)
     status = root.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise StorageError("is not a folder of yours alone", where=str(root), remedy="remove it")
+        raise StorageError("is not a folder that only you can access", where=str(root), remedy="remove it")
     with (root / ".lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

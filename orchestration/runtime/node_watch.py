@@ -1,4 +1,4 @@
-"""What Ray's driver does not notice by itself: that no node is left, so that it would wait for ever."""
+"""Watch the number of Ray's nodes, because the driver does not notice that none is left and would wait for ever."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from hcl.errors import ClusterError
 from orchestration.console import notes
 
 PATIENCE_S, GRACE_S = 20.0, 60.0
-"""How long a cluster may be without a node, and how long what waits in it may take to end after that."""
+"""The longest time without any node, and the longest time that the interrupted block may then take to end."""
 _EVERY_S = 2.0
 
 
 def n_alive() -> int:
-    """Nodes of the cluster that live, as far as its head knows."""
+    """Return the number of living nodes of the cluster, as far as its head knows."""
     return sum(node["Alive"] for node in ray.nodes())
 
 
@@ -35,24 +35,23 @@ def ends_without_nodes(
 ) -> Iterator[None]:
     """Interrupt the block, which must run in the main thread, once no node has been alive for `patience_s`.
 
-    What does not end by that within `grace_s` is ended with its process: nothing is lost that was written.
+    If it has not ended after `grace_s` more, the process ends; everything that was written is kept.
 
-    Raises:
-        ClusterError: that was so.
+    Raises ClusterError if no node was alive for that long.
     """
     over, lost = threading.Event(), threading.Event()
 
     def watch() -> None:
         last_seen = time.monotonic()
         while not over.wait(every_s):
-            with suppress(Exception):  # who cannot be asked now may answer later
+            with suppress(Exception):  # a head that does not answer now may answer later
                 if count():
                     last_seen = time.monotonic()
             if time.monotonic() - last_seen > patience_s:
                 lost.set()
                 _thread.interrupt_main()
                 if not over.wait(grace_s):
-                    notes.print(f"{where}: no node of Ray is left; repeat the command to go on", soft_wrap=True)
+                    notes.print(f"{where}: no node of Ray is left; repeat the command to resume", soft_wrap=True)
                     os._exit(ClusterError.exit_code)
                 return
 
@@ -64,7 +63,7 @@ def ends_without_nodes(
             raise KeyboardInterrupt
     except BaseException as error:
         if lost.is_set():
-            raise ClusterError("no node of Ray is left", where=where, remedy="repeat the command to go on") from error
+            raise ClusterError("no node of Ray is left", where=where, remedy="repeat the command to resume") from error
         raise
     finally:
         over.set()

@@ -1,4 +1,4 @@
-"""Warnings of processes whose output nobody sees: each becomes a small file under the runs, which the command prints.
+"""Collect warnings of processes whose output nobody sees, as small files under the runs, and print them.
 
 `hcl` and this package warn through `logging`. Ray's workers and their loader processes do not write to the terminal,
 and only files reach the command from every node.
@@ -21,18 +21,18 @@ _WARNING = ".txt"
 
 
 def keep_notices(runs: Path) -> None:
-    """Have warnings of this process, and of those that it forks, written under `runs`."""
+    """Write warnings of this process, and of those that it forks, to files under `runs`."""
     for name in _LOGGERS:
         logger = logging.getLogger(name)
-        for handler in [one for one in logger.handlers if isinstance(one, _Keeping)]:
+        for handler in [handler for handler in logger.handlers if isinstance(handler, _Keeping)]:
             logger.removeHandler(handler)
         logger.addHandler(_Keeping(_folder(runs)))
 
 
 def tell_notices(runs: Path) -> None:
-    """Print the warnings that have come in, and remove them."""
+    """Print the warnings that have arrived, and remove their files."""
     for path in sorted(_folder(runs).glob(f"*{_WARNING}")):
-        with suppress(OSError):  # another command may tell it at the same moment
+        with suppress(OSError):  # another command may print it at the same moment
             text = path.read_text(encoding="utf-8", errors="replace")
             path.unlink()
             notes.print(f"note: {text}", markup=False, highlight=False, soft_wrap=True)
@@ -55,7 +55,7 @@ class _Keeping(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         path = self.folder / f"{time.time_ns()}-{uuid.uuid4().hex[:8]}{_WARNING}"
-        with suppress(StorageError):  # nothing rests on it
+        with suppress(StorageError):  # nothing depends on a notice
             write_atomically(path, record.getMessage().encode("utf-8", "backslashreplace"))
 
 

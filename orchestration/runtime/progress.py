@@ -18,19 +18,19 @@ _LINE_S = 5.0
 
 @contextmanager
 def progress(total: int, description: str, unit: str) -> Iterator[Callable[..., None]]:
-    """A function to call for each `unit` done (or with their number), which shows rate and remaining time."""
+    """Yield a function to call for each finished `unit` (or with their number), which shows rate and remaining time."""
     with phases({description: (total, unit)}) as advance:
         yield lambda n=1: advance(description, n)
 
 
 @contextmanager
 def phases(work: Mapping[str, tuple[int, str]]) -> Iterator[Callable[[str, int], None]]:
-    """One view of work in several phases: a function to call with a phase's name and how much of it was done.
+    """Show work in several phases; yield a function to call with a phase's name and the number of finished units.
 
-    On a terminal a bar a phase; elsewhere, such as in a job's log, a line every few seconds. Both go to standard error.
+    A terminal shows a bar for each phase; a job's log gets a line every few seconds. Both go to standard error.
 
     Args:
-        work: total and unit of each phase; those without work are left out.
+        work: total and unit of each phase; phases without work are not shown.
     """
     console = Console(stderr=True)
     began, n_done = dict.fromkeys(work, 0.0), dict.fromkeys(work, 0)

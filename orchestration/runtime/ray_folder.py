@@ -1,7 +1,7 @@
-"""The folder of a local Ray: this user's alone, and gone when the command ends.
+"""Make the folder of a local Ray, which only this user can access and which is removed when the command ends.
 
-Ray opens its folders to everybody (mode 0777, without the sticky bit): another user of the machine could replace the
-code of a job that lies there. So a folder of mode 0700 lies around them.
+Ray opens its folders to everybody (mode 0777, without the sticky bit), so that another user of the machine could
+replace the code of a job there. The folder around them therefore has mode 0700.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from hcl.errors import ClusterError
 
 _SYSTEM = Path("/tmp")
 _FOLDER, _LOGS = "hcl-ray-", "hcl-ray-logs-"
-_OWNER = "owner"  # a file that the command which made the folder has locked
-_KEPT_DAYS = 7.0  # logs of a failure
+_OWNER = "owner"  # a file that is locked by the command that made the folder
+_KEPT_DAYS = 7.0  # for logs of a failure
 _SOCKET = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 _LIMIT = (104 if sys.platform == "darwin" else 108) - 1  # bytes of a socket's path
-_TRIES_S = 5.0  # Ray's last processes write for a moment longer
+_TRIES_S = 5.0  # Ray's last processes keep writing for a moment
 
 
 class RayFolder:
-    """The private folder, with the `ray` of Ray in it.
+    """Hold the private folder, which contains Ray's folder `ray`.
 
     Attributes:
-        path: what RAY_TMPDIR names while Ray runs.
+        path: the value of RAY_TMPDIR while Ray runs.
     """
 
     def __init__(self, path: Path):
         self.path = path
 
     def keep_logs(self) -> Path | None:
-        """Copy what Ray's processes have written to where it stays for some days; None where there is nothing."""
+        """Copy the logs of Ray's processes to a folder that is kept for some days; return None if there are none."""
         sessions = sorted((self.path / "ray").glob("session_2*/logs"))
         if not sessions:
             return None
         kept = Path(tempfile.mkdtemp(prefix=_LOGS, dir=self.path.resolve().parent))
-        with suppress(OSError, shutil.Error):  # a full disk: what could be copied is better than nothing
+        with suppress(OSError, shutil.Error):  # on a full disk, some of the logs are better than none
             shutil.copytree(sessions[-1], kept, dirs_exist_ok=True, symlinks=True)
         kept.chmod(0o700)  # the logs' own folder is open to everybody
         return kept
@@ -53,13 +53,13 @@ class RayFolder:
 
 @contextmanager
 def private_folder() -> Iterator[RayFolder]:
-    """Make a folder of mode 0700 for a local Ray, which RAY_TMPDIR names until the block ends, and it is removed.
+    """Make a folder of mode 0700 for a local Ray, set RAY_TMPDIR to it, and remove it at the end of the block.
 
-    What commands that were killed have left behind is removed first. The folder lies in RAY_TMPDIR, TMPDIR or /tmp.
-    Where that path is too long for a socket, Ray is given a link to it.
+    Folders that killed commands have left are removed first. The folder lies in RAY_TMPDIR, TMPDIR or /tmp.
+    If its path is too long for a socket, Ray gets a symbolic link to it.
 
     Raises:
-        ClusterError: there is no place for it.
+        ClusterError: if there is no place for it.
     """
     base = _base()
     _remove_leftovers(base)
@@ -69,7 +69,7 @@ def private_folder() -> Iterator[RayFolder]:
 
 @contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for the duration of a block, for the processes that begin in it."""
+    """Set environment variables for the duration of a block, for the processes that start in it."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -94,7 +94,7 @@ def _owned(base: Path) -> Iterator[Path]:
 
 @contextmanager
 def _short(folder: Path) -> Iterator[Path]:
-    """Give the folder a path that is short enough for Ray's sockets."""
+    """Yield a path of the folder that is short enough for Ray's sockets."""
     if len(os.fsencode(f"{folder}{_SOCKET}")) <= _LIMIT:
         yield folder
         return
@@ -102,7 +102,7 @@ def _short(folder: Path) -> Iterator[Path]:
         raise ClusterError(
             f"is too long for a socket's path, of {_LIMIT} bytes at most, and {_SYSTEM} cannot be used: {problem}",
             where=str(folder.parent),
-            remedy="set RAY_TMPDIR to a folder of yours with a shorter path",
+            remedy="set RAY_TMPDIR to a folder of your own with a shorter path",
         )
     with _owned(_SYSTEM) as place:
         (place / "t").symlink_to(folder)
@@ -110,14 +110,14 @@ def _short(folder: Path) -> Iterator[Path]:
 
 
 def _base() -> Path:
-    """Return where temporary files go. Raises ClusterError, which names the variable that is wrong."""
+    """Return the folder for temporary files. Raises ClusterError, which names the wrong variable."""
     if chosen := os.environ.get("RAY_TMPDIR"):
         problem = _problem(Path(chosen))
         if problem:
             raise ClusterError(
                 f"Ray's files cannot be written there: {problem}",
                 where=f"RAY_TMPDIR={chosen}",
-                remedy="set RAY_TMPDIR to a folder of yours on a local disk, or unset it",
+                remedy="set RAY_TMPDIR to a folder of your own on a local disk, or unset it",
             )
         return Path(chosen).absolute()
     for place in (Path(os.environ.get("TMPDIR") or _SYSTEM), _SYSTEM):
@@ -126,12 +126,12 @@ def _base() -> Path:
     raise ClusterError(
         f"Ray's files cannot be written there: {_problem(_SYSTEM)}",
         where=str(_SYSTEM),
-        remedy="set RAY_TMPDIR to a folder of yours on a local disk",
+        remedy="set RAY_TMPDIR to a folder of your own on a local disk",
     )
 
 
 def _problem(folder: Path) -> str:
-    """Return why no folder can be made there; empty where it can."""
+    """Return why no folder can be made there; empty if it can."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         os.rmdir(tempfile.mkdtemp(prefix=_FOLDER, dir=folder))
@@ -141,7 +141,7 @@ def _problem(folder: Path) -> str:
 
 
 def _made(base: Path) -> tuple[Path, IO[str]]:
-    """Make a folder, and a file in it that this process has locked until it ends, however it ends."""
+    """Make a folder with a file in it that this process keeps locked until it ends."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=base))
         owner = (folder / _OWNER).open("w")
@@ -149,11 +149,11 @@ def _made(base: Path) -> tuple[Path, IO[str]]:
             fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if (folder / _OWNER).exists():
                 return folder, owner
-        owner.close()  # another command has just taken it for a leftover
+        owner.close()  # another command has just removed it as a leftover
 
 
 def _remove_leftovers(base: Path) -> None:
-    """Remove folders of this user whose command has ended without doing so, and logs that were kept for long."""
+    """Remove this user's folders whose command was killed, and old logs."""
     for folder in {*base.glob(f"{_FOLDER}*"), *_SYSTEM.glob(f"{_FOLDER}*")}:
         with suppress(OSError):
             status = folder.lstat()

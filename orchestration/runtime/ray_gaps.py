@@ -1,4 +1,4 @@
-"""What Ray 2.60 leaves open and we close, each with what would show that it is closed upstream."""
+"""Work around gaps of Ray 2.60; each docstring says how to see that the gap is closed upstream."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from orchestration.runtime.signals import ended_by
 
 
 def available_by_node() -> dict[str, dict[str, float]]:
-    """What is free on each living node, by node id: `ray.available_resources` adds them up.
+    """Return the free resources of each living node, by node id; `ray.available_resources` only gives their sum.
 
     Closed upstream when Ray exports it.
     """
@@ -31,10 +31,10 @@ def available_by_node() -> dict[str, dict[str, float]]:
 
 @contextmanager
 def out_of_memory_ends_one_trial() -> Iterator[None]:
-    """Tune takes a trial that Ray's memory monitor has killed for a bug and stops the whole study.
+    """Make Tune treat a trial as failed that Ray's memory monitor has killed.
 
-    Within the block it is the death of an actor like any other: retried, then recorded. Closed upstream when
-    the test of a trial that takes too much memory passes without this.
+    Tune takes it for a bug and stops the whole study. Within the block it is the death of an actor like any other:
+    retried, then recorded. Closed upstream when the test of a trial that takes too much memory passes without this.
     """
     original = RayActorManager._actor_task_failed
 
@@ -49,13 +49,12 @@ def out_of_memory_ends_one_trial() -> Iterator[None]:
 
 @contextmanager
 def train_gives_back_its_workers() -> Iterator[None]:
-    """Ray Train has the workers' CPUs given back where the process of a run has died, by an actor that asks for "the"
-    Ray of its machine, and fails where there are several.
+    """Tell Ray Train which Ray to use when it gives back the workers' CPUs after a run's process has died.
 
-    Within the block it is told which one. Closed upstream when the test of a worker that freezes passes without this
-    while another Ray runs.
+    Train uses an actor for this that connects to the Ray of its machine, and fails if several run there. Closed
+    upstream when the test of a frozen worker passes without this while another Ray runs.
     """
-    from ray.train.v2._internal import constants  # takes seconds, and few commands train
+    from ray.train.v2._internal import constants  # the import takes seconds, and few commands train
 
     address = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     passed_on = {*constants.ENV_VARS_TO_PROPAGATE, *address}
@@ -65,19 +64,19 @@ def train_gives_back_its_workers() -> Iterator[None]:
 
 @contextmanager
 def ctrl_c_as_before() -> Iterator[None]:
-    """Tune leaves its handler of Ctrl-C behind, which would swallow the first one after a study.
+    """Restore the handler of Ctrl-C after a study; Tune leaves its own behind, which would swallow the first Ctrl-C.
 
-    Where the command handles signals itself, its handler stays, and asks Tune by the signal that Tune always listens
-    to: then a second Ctrl-C is known for one. Closed upstream when `signal.getsignal` says the same after `Tuner.fit`
-    as before.
+    If the command handles signals itself, its handler stays, and stops Tune by the signal that Tune always listens to,
+    so that a second Ctrl-C is recognised as one. Closed upstream when `signal.getsignal` returns the same after
+    `Tuner.fit` as before.
     """
-    is_main = threading.current_thread() is threading.main_thread()  # elsewhere Tune installs none
+    is_main = threading.current_thread() is threading.main_thread()  # in other threads Tune installs none
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGUSR1)} if is_main else {}
 
     def ask() -> bool:
         handler = signal.getsignal(signal.SIGUSR1)
         if not callable(handler) or handler is before[signal.SIGUSR1]:
-            return False  # Tune has not begun yet
+            return False  # Tune has not started yet
         handler(signal.SIGUSR1, None)
         return True
 
@@ -94,15 +93,17 @@ _NO_HANDLER = "TUNE_DISABLE_SIGINT_HANDLER"
 
 @contextmanager
 def ctrl_c_ends_training() -> Iterator[None]:
-    """Train's handler of Ctrl-C ends the process with status 1 and without a word, and is left behind.
+    """Let Ctrl-C interrupt training as usual; Train's handler would end the process with status 1 and no message.
 
-    Within the block Ctrl-C interrupts as anywhere else, and the run's controller is told to end its workers. Closed
-    upstream when `TorchTrainer.fit` raises KeyboardInterrupt.
+    The handler would also stay installed. Within the block Ctrl-C raises KeyboardInterrupt, and the run's controller is
+    told to stop its workers. Closed upstream when `TorchTrainer.fit` raises KeyboardInterrupt.
     """
-    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer  # takes long, and only training needs it
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer  # a slow import that only training needs
 
     controllers: list[Any] = []
-    with patch.object(DataParallelTrainer, "_register_sigint_handler", lambda _, one: controllers.append(one)):
+    with patch.object(
+        DataParallelTrainer, "_register_sigint_handler", lambda _, controller: controllers.append(controller)
+    ):
         try:
             yield
         except KeyboardInterrupt:
@@ -117,11 +118,13 @@ _ABORT_S = 10.0
 
 @contextmanager
 def on_loopback() -> Iterator[None]:
-    """`ray.init` replaces 127.0.0.1 by this machine's address and listens there, with metrics that ask for no token.
-    Its node's agent, which nothing here calls, takes port 52365: a cluster that is started later on this machine then
-    takes no job.
+    """Bind a local Ray to loopback.
 
-    Within the block it binds to loopback, and the system chooses the agent's port. Closed upstream when `ray.init`
+    `ray.init` replaces 127.0.0.1 by this machine's address and listens there, with metrics that ask for no token. Its
+    node's agent, which nothing here calls, takes port 52365, so that a cluster that is started later on this machine
+    accepts no jobs.
+
+    Within the block Ray binds to loopback, and the system chooses the agent's port. Closed upstream when `ray.init`
     keeps `_node_ip_address="127.0.0.1"`, and takes the agent's port as an argument.
     """
     original, ours = RayParams.__init__, {"node_ip_address": "127.0.0.1", "dashboard_agent_listen_port": 0}
@@ -131,15 +134,14 @@ def on_loopback() -> Iterator[None]:
 
 @contextmanager
 def in_groups_of_their_own() -> Iterator[None]:
-    """A signal to this process's group, as a terminal or `timeout` sends it, reaches Ray's processes too, and with its
-    raylet gone the driver is ended by Ray, before it has put anything in order.
+    """Start Ray's processes in process groups of their own, so that signals to this command's group miss them.
 
-    Processes that Ray starts within the block are in process groups of their own. Closed upstream when `ray.init`
-    shields them from more than Ctrl-C.
+    A terminal or `timeout` signals the whole group. Ray then ends the driver with its raylet, before the driver has
+    cleaned up. Closed upstream when `ray.init` shields its processes from more than Ctrl-C.
     """
     original = utils.set_kill_on_parent_death_linux
 
-    def prepare() -> None:  # in the child, before its program begins
+    def prepare() -> None:  # in the child, before its program starts
         os.setpgid(0, 0)
         original()
 
@@ -148,11 +150,11 @@ def in_groups_of_their_own() -> Iterator[None]:
 
 
 def work_in(folder: Path) -> None:
-    """Change into the folder in which the command was called, where this node has it.
+    """Change into the working directory of the command, if this node has it.
 
     Ray Train and Tune start their workers in folders of their own, where a relative path in the settings, such as
-    `model.weights`, means another file. Closed upstream when `WorkingDirectorySetupCallback` of Ray Train and
-    `Trainable` of Ray Tune can be told to leave the folder as it is.
+    `model.weights`, names another file. Closed upstream when `WorkingDirectorySetupCallback` of Ray Train and
+    `Trainable` of Ray Tune can be told to keep the folder.
     """
     with suppress(OSError):
         os.chdir(folder)

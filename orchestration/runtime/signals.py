@@ -1,7 +1,7 @@
-"""How a command ends by a signal: in order at the first one, at once at a second Ctrl-C.
+"""End a command by a signal: in order at the first one, at once at a second Ctrl-C.
 
-A first signal becomes a KeyboardInterrupt in the main thread, so that whatever holds a lock, a Ray or a folder lets go
-of it on the way out. The command's exit status is 128 and the signal's number, as a shell would give it.
+A first signal becomes a KeyboardInterrupt in the main thread, so that locks, Ray and folders are released on the way
+out. The command's exit status is 128 plus the signal's number, as in a shell.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from types import FrameType
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_S = 60.0
-"""How long an orderly end may take; the process is ended then."""
+"""How long an orderly end may take; then the process is killed."""
 
 INTERRUPTED = 130
 """Typer's exit status of a command that ends by KeyboardInterrupt."""
 
-AGAIN = "stopped; repeat the command to go on where it was"
+AGAIN = "stopped; repeat the command to resume"
 
 
 class Interrupts:
-    """The signals that a command has received, and what is told about it."""
+    """Hold the signals that a command has received, and the hint to print."""
 
     def __init__(self) -> None:
         self.received: list[int] = []
@@ -35,12 +35,12 @@ class Interrupts:
 
     @property
     def exit_code(self) -> int:
-        """Return 128 and the number of the first signal; that of Ctrl-C where none was received."""
+        """Return 128 plus the number of the first signal, or of Ctrl-C if none was received."""
         return 128 + (self.received[0] if self.received else signal.SIGINT)
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Take a signal: interrupt the main thread, or end at once if that has been asked for already."""
-        if os.getpid() != self._pid:  # a fork of ours, such as a data loader's process, that is told to end
+        """Handle a signal: interrupt the main thread, or end at once at a second Ctrl-C."""
+        if os.getpid() != self._pid:  # a fork, such as a data loader's process, that was signalled
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
@@ -48,14 +48,14 @@ class Interrupts:
         if len(self.received) > 1:
             if number == signal.SIGINT:
                 self.end_at_once()
-            return  # a terminal that closes says so twice
+            return  # a closing terminal sends its signal twice
         threading.Thread(target=self._end_later, name="end of the command", daemon=True).start()
         if self.gentle_end is None or not self.gentle_end():
             raise KeyboardInterrupt
 
     def end_at_once(self) -> None:
-        """End the process without waiting for anything; Ray's processes end with it."""
-        with suppress(OSError, ValueError):  # a terminal that is gone
+        """End the process without waiting; Ray's processes end with it."""
+        with suppress(OSError, ValueError):  # the terminal may be gone
             cursor = "\x1b[?25h\n" if sys.stderr.isatty() else ""  # which a progress bar may have hidden
             os.write(sys.stderr.fileno(), f"{cursor}{self.hint}\n".encode())
         os._exit(self.exit_code)
@@ -74,7 +74,7 @@ _current: Interrupts | None = None
 
 @contextmanager
 def orderly_ends() -> Iterator[Interrupts]:
-    """Handle signals for the duration of a block, which is a whole command, in the main thread.
+    """Handle signals for the duration of a block, which is a whole command in the main thread.
 
     A signal that was ignored before, as under nohup, stays ignored.
     """
@@ -96,8 +96,11 @@ def orderly_ends() -> Iterator[Interrupts]:
 
 @contextmanager
 def handlers_kept() -> Iterator[None]:
-    """Handle signals after the block as before it. Within it others, such as `ray.init`, install handlers of their own,
-    also below Python, where a later one of ours replaces them."""
+    """Restore the signal handlers after the block.
+
+    Within it others, such as `ray.init`, install handlers of their own, also below Python, where setting ours again
+    replaces them.
+    """
     is_main = threading.current_thread() is threading.main_thread()
     before = {number: signal.getsignal(number) for number in HANDLED} if is_main and _current else {}
     try:
@@ -109,21 +112,21 @@ def handlers_kept() -> Iterator[None]:
 
 @contextmanager
 def resumed_by(hint: str) -> Iterator[None]:
-    """Tell how to go on, in one line, where the block is interrupted."""
+    """Set the line that tells how to resume if the block is interrupted."""
     try:
         yield
     except KeyboardInterrupt:
-        if _current is not None and _current.hint == AGAIN:  # the innermost block knows best
+        if _current is not None and _current.hint == AGAIN:  # the innermost block's hint is the most precise
             _current.hint = hint
         raise
 
 
 @contextmanager
 def ended_by(end: Callable[[], bool]) -> Iterator[bool]:
-    """Have a first signal call `end` instead of interrupting the block; yields False outside of a command.
+    """Make a first signal call `end` instead of interrupting the block; yield False outside of a command.
 
     Args:
-        end: asks what runs in the block to end; False where it cannot be asked now.
+        end: asks the code in the block to stop; returns False if that is not possible now.
     """
     if _current is None:
         yield False

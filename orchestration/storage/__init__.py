@@ -1,1 +1,1 @@
-"""Storage: folders and buckets, locks and claims, what --restart removes."""
+"""Manage storage: folders and buckets, locks and claims, and what --restart removes."""

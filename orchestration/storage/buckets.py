@@ -1,6 +1,6 @@
-"""Buckets as folders: `s3://BUCKET/PATH` or `gs://` is mounted on every node that works, and is a folder from then on.
+"""Use buckets as folders: `s3://BUCKET/PATH` or `gs://` is mounted on every node that works.
 
-Runs and data are files that are appended to, renamed and mapped into memory, which a file system gives and an object
+Runs and data are files that are appended to, renamed and mapped into memory, which a file system supports and an object
 store alone does not.
 """
 
@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 from hcl.errors import ConfigError, StorageError
 from orchestration.runtime.mounts import CONNECT_S, INSTALL, Bucket, mount_for_command
 
-URI = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/+")  # pathlib makes s3:/bucket of s3://bucket
+URI = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/+")  # pathlib turns s3://bucket into s3:/bucket
 
 _ANSWER_S = 10.0
 _GOOGLE = "https://storage.googleapis.com"
@@ -26,28 +26,28 @@ _QUERY = {"endpoint_override", "scheme", "region"}
 
 
 def mounted(uri: str, option: str) -> Path:
-    """The folder that a URI stands for, mounted here now, and in the workers of this command.
+    """Return the folder of a URI, and mount it here and in the workers of this command.
 
     Args:
-        uri: `s3://BUCKET/PATH`, or `gs://BUCKET/PATH` of Google's, which speak S3 to HMAC keys; with
-            `?endpoint_override=HOST:PORT&scheme=http&region=NAME` as pyarrow reads it, where AWS_ENDPOINT_URL and
-            AWS_REGION do not say so. Keys come from where AWS's tools look for them.
-        option: who named it, for the message.
+        uri: `s3://BUCKET/PATH`, or `gs://BUCKET/PATH` of Google, which accepts S3 with HMAC keys; with
+            `?endpoint_override=HOST:PORT&scheme=http&region=NAME` as pyarrow reads it, if AWS_ENDPOINT_URL and
+            AWS_REGION are not set. Keys come from where AWS's tools look for them.
+        option: the option that named it, for messages.
 
     Raises:
-        ConfigError: another scheme, or s3fs is not installed.
-        StorageError: no such bucket, no answer, or no leave to read it; told within seconds.
+        ConfigError: if the scheme is another one, or s3fs is not installed.
+        StorageError: if the bucket is missing, unreachable or not readable; raised within seconds.
     """
     bucket, path = _parsed(uri, option)
     if not shutil.which("s3fs"):
-        raise ConfigError(f"{uri} is mounted by s3fs, which is not installed", where=option, remedy=INSTALL)
+        raise ConfigError(f"{uri} needs s3fs, which is not installed", where=option, remedy=INSTALL)
     bucket = _probed(bucket, path, uri)
     mount_for_command(bucket)
     return bucket.folder / path
 
 
 def check_uri(uri: str, option: str) -> None:
-    """Raise ConfigError unless it is one of a bucket and a path in it."""
+    """Raise ConfigError unless the URI names a bucket and a path in it."""
     _parsed(uri, option)
 
 
@@ -60,7 +60,7 @@ def _parsed(uri: str, option: str) -> tuple[Bucket, str]:
         raise ConfigError(
             f"{uri!r} is neither a folder nor s3://BUCKET/PATH or gs://BUCKET/PATH",
             where=option,
-            remedy="give s3://BUCKET/PATH, with ?endpoint_override=HOST:PORT&scheme=http for a server of your own, or "
+            remedy="use s3://BUCKET/PATH, with ?endpoint_override=HOST:PORT&scheme=http for a server of your own, or "
             "a folder that every node sees",
         )
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
@@ -72,12 +72,12 @@ def _parsed(uri: str, option: str) -> tuple[Bucket, str]:
     region = query.get("region", region)
     path = os.path.normpath(parts.path.strip("/"))
     if path.startswith(".."):
-        raise ConfigError(f"{uri!r} leads out of its bucket", where=option, remedy="name a path in it")
+        raise ConfigError(f"{uri!r} leads out of its bucket", where=option, remedy="use a path inside it")
     return Bucket(parts.netloc, endpoint, region), path
 
 
 def _probed(bucket: Bucket, path: str, uri: str) -> Bucket:
-    """The bucket, known to answer, and whether a file can be written where it is meant to be."""
+    """Return the bucket after it has answered, with whether files can be written there."""
     from pyarrow import fs
 
     where: Mapping[str, Any] = {}
@@ -93,15 +93,17 @@ def _probed(bucket: Bucket, path: str, uri: str) -> Bucket:
     )
     at = f"at {bucket.endpoint}" if bucket.endpoint else "at AWS"
     try:
-        found = store.get_file_info(bucket.name).type != fs.FileType.NotFound
+        exists = store.get_file_info(bucket.name).type != fs.FileType.NotFound
     except OSError as error:
         raise StorageError(
-            f"cannot be reached {at}: {_said(error)}",
+            f"cannot be reached {at}: {_details(error)}",
             where=uri,
             remedy="check endpoint, network and keys (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, ~/.aws)",
         ) from error
-    if not found:
-        raise StorageError(f"there is no bucket {bucket.name!r} {at}", where=uri, remedy="make it, or mend its name")
+    if not exists:
+        raise StorageError(
+            f"there is no bucket {bucket.name!r} {at}", where=uri, remedy="create it, or correct its name"
+        )
     probe = f"{bucket.name}/{path}/.{uuid.uuid4().hex}.partial"
     try:
         with store.open_output_stream(probe) as stream:
@@ -112,7 +114,7 @@ def _probed(bucket: Bucket, path: str, uri: str) -> Bucket:
     return bucket
 
 
-def _said(error: OSError) -> str:
-    """The part of pyarrow's message that tells what is wrong."""
+def _details(error: OSError) -> str:
+    """Return the part of pyarrow's message that describes the problem."""
     text = str(error)
     return text.partition("Details: ")[2] or text

@@ -1,6 +1,6 @@
-"""Who works, among hosts that no lock joins: a file whose text changes while its holder lives.
+"""Claim files among hosts that share no locks: the holder keeps changing the file's text while it lives.
 
-No clock is compared with another: a claim that another host has left is watched, and is void once it stays the same.
+No clocks are compared: a claim that another host has left is watched, and is void once it stays unchanged.
 """
 
 from __future__ import annotations
@@ -21,42 +21,42 @@ from hcl.files.disk_errors import storing
 
 BEAT_S = 5.0
 QUIET_S = 20.0
-"""A claim that has not changed for so long is nobody's."""
+"""A claim that has not changed for this time is void."""
 GRACE_S = 60.0
-"""How long what has lost its claim may take to end."""
-_SETTLE_S = 3.0  # until a host sees what another has written
+"""How long a process that has lost its claim may take to end."""
+_SETTLE_S = 3.0  # time until a host sees another's writes
 
 
 def signature() -> str:
-    """Of this process, for people and for other hosts."""
+    """Return a description of this process for people and for other hosts."""
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 
 def is_free(path: Path, until: float) -> bool:
-    """Whether no other host claims a file; waits for one that does up to `until`, of `time.monotonic`.
+    """Return whether no other host claims a file; wait for its holder up to `until`, in `time.monotonic` time.
 
-    What this host has left there is void: its locks tell.
+    A claim of this host is void, because its locks already decide.
     """
-    said, since = _text(path), time.monotonic()
-    while said and not said.partition("\n")[0].endswith(f" on {socket.gethostname()}"):
+    text, since = _text(path), time.monotonic()
+    while text and not text.partition("\n")[0].endswith(f" on {socket.gethostname()}"):
         if time.monotonic() - since > QUIET_S:
             return True
         time.sleep(0.5)
-        if (now := _text(path)) != said:
-            said, since = now, time.monotonic()
-            if said and since > until:
+        if (now := _text(path)) != text:
+            text, since = now, time.monotonic()
+            if text and since > until:
                 return False
     return True
 
 
 @contextmanager
 def claimed(path: Path) -> Iterator[bool]:
-    """Claim a file for the duration of a block; False where another host did so at the same time and was later.
+    """Claim a file for the duration of a block; yield False if another host claimed it at the same time and later.
 
-    A host that was cut off for longer than QUIET_S may find that another has taken over. It stops then: the block is
-    interrupted in the main thread, and elsewhere, such as in a worker, the process ends.
+    A host that was cut off for longer than QUIET_S may find that another has taken over. It then stops: the block is
+    interrupted in the main thread; in another one, such as in a worker, the process ends.
 
-    Raises StorageError where it cannot be written, or was taken over.
+    Raises StorageError if the file cannot be written, or was taken over.
     """
     mine = f"{signature()}\n{uuid.uuid4().hex}\n"
     done, lost = threading.Event(), threading.Event()
@@ -67,10 +67,10 @@ def claimed(path: Path) -> Iterator[bool]:
         for number in itertools.count(1):
             if done.wait(BEAT_S):
                 return
-            with suppress(OSError):  # a network that is gone for a while
-                said = path.read_text() if path.exists() else ""
-                if not said.startswith(mine) and (said or time.monotonic() - last > QUIET_S):
-                    break  # another's, or another's that has ended since
+            with suppress(OSError):  # the network may be gone for a while
+                text = path.read_text() if path.exists() else ""
+                if not text.startswith(mine) and (text or time.monotonic() - last > QUIET_S):
+                    break  # another host has claimed it, and may have ended since
                 path.write_text(f"{mine}{number}\n")
                 last = time.monotonic()
         lost.set()
@@ -100,7 +100,7 @@ def claimed(path: Path) -> Iterator[bool]:
             raise StorageError(
                 f"was taken over by {_text(path).partition(chr(10))[0]}: this host could not write there for a while",
                 where=str(path),
-                remedy="look at what runs there; repeat the command once that has ended",
+                remedy="check which command runs there; repeat this command after that has ended",
             ) from error
         raise
     finally:

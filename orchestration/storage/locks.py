@@ -1,4 +1,4 @@
-"""Locks that die with their process: one command a run, one writer of its checkpoints."""
+"""Hold locks that end with their process: one command for a run, one writer of its checkpoints."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from orchestration.storage.claims import claimed, is_free, signature
 
 
 def lock_of(folder: Path) -> Path:
-    """The lock of a run or a study: beside its folder, which --restart deletes, and hidden."""
+    """Return the lock file of a run or a study: a hidden file beside its folder, which --restart may delete."""
     folder = folder.absolute()
     return folder.parent / f".{folder.name}.lock"
 
 
 @contextmanager
 def held(path: Path, *, what: str, wait_s: float = 0.0) -> Iterator[None]:
-    """Hold the lock of a file for the duration of a block; the file is gone afterwards.
+    """Hold the lock of a file for the duration of a block; the file is removed afterwards.
 
-    The system lets go of it when the process ends, however it ends, and child processes do not inherit it. On a network
-    file system it holds among hosts where that file system passes POSIX locks on; in a bucket, by a claim. The file
-    says who holds it.
+    The system releases it when the process ends, however it ends, and child processes do not inherit it. On a network
+    file system it holds among hosts if that file system supports POSIX locks; in a bucket, by a claim. The file names
+    the holder.
 
     Args:
-        what: what the lock is for, for the message.
-        wait_s: how long another holder may take to let go.
+        what: the purpose of the lock, for messages.
+        wait_s: how long to wait for another holder to release it.
 
     Raises:
-        StorageError: another process holds it, which is named, or it cannot be written.
+        StorageError: if another process holds it, which is named, or it cannot be written.
     """
     deadline = time.monotonic() + wait_s
     if is_in_bucket(path):
@@ -48,7 +48,7 @@ def held(path: Path, *, what: str, wait_s: float = 0.0) -> Iterator[None]:
 
 
 def holder(path: Path) -> str | None:
-    """Who holds the lock of a file, in words; None where nobody does. Not for the process that holds it."""
+    """Return a description of the holder of a file's lock; None if there is none. Not for the process that holds it."""
     if is_in_bucket(path):
         return holder(lock_here(path)) or (None if is_free(path, time.monotonic()) else _holder(path))
     if not path.exists():
@@ -73,12 +73,12 @@ def _held(path: Path, what: str, deadline: float) -> Iterator[None]:
                 os.write(file.fileno(), signature().encode())
             yield
         finally:
-            path.unlink(missing_ok=True)  # before closing, which lets go
+            path.unlink(missing_ok=True)  # before closing, which releases the lock
 
 
 @contextmanager
 def _claim(path: Path, what: str, deadline: float) -> Iterator[None]:
-    """Among hosts; on this one it is locked already."""
+    """Claim the file among hosts; on this host it is locked already."""
     if not is_free(path, deadline):
         raise _under_way(path, what)
     with claimed(path) as is_ours:
@@ -89,9 +89,9 @@ def _claim(path: Path, what: str, deadline: float) -> Iterator[None]:
 
 def _under_way(path: Path, what: str) -> StorageError:
     return StorageError(
-        f"{what} is under way already, by {_holder(path)}",
+        f"{what} is already running, by {_holder(path)}",
         where=str(path.parent),
-        remedy="wait until it has ended, or end it",
+        remedy="wait until it has ended, or stop it",
     )
 
 
@@ -102,7 +102,7 @@ def _holder(path: Path) -> str:
 
 
 def _try(path: Path) -> TextIO | None:
-    """The file with its lock; None where another process has it."""
+    """Return the file with its lock; None if another process has it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a")
@@ -122,7 +122,7 @@ def _try(path: Path) -> TextIO | None:
             remedy="mount its file system with locks (NFS: lockd or version 4; Lustre: -o flock)",
         ) from error
     with suppress(FileNotFoundError):
-        if path.stat().st_ino == os.fstat(file.fileno()).st_ino:  # not one that its last holder has just removed
+        if path.stat().st_ino == os.fstat(file.fileno()).st_ino:  # the last holder may have just removed this file
             return file
     file.close()
     return None

@@ -1,5 +1,6 @@
-"""Where runs and data lie: a folder, or a bucket that becomes one. Asked before any work, and never for long. What a
-disk refused later, wherever it was met, is told as such.
+"""Check the folders of runs and data, and mount those in buckets, before any work and within seconds.
+
+Later errors of a disk, wherever they were raised, are recognised here too.
 """
 
 from __future__ import annotations
@@ -22,19 +23,20 @@ ANSWER_S = 10.0
 _OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
 
 ELSEWHERE = "elsewhere"
-"""As the object of a command line's root context: it is parsed here and runs on another machine."""
+"""Object of a command line's root context if the command is parsed here but runs on another machine."""
 
 
 def check_place(folder: Path, option: str, *, here: bool = True) -> Path:
-    """The folder, or that of an `s3://` URI's mounted bucket, if its file system answers; whether it exists and can be
-    written the command finds out.
+    """Return the folder, or the mounted bucket of an `s3://` URI, if its file system answers.
+
+    Whether it exists and can be written is left to the command.
 
     Args:
-        here: the command runs on this machine; otherwise what is looked at is only how it is written.
+        here: whether the command runs on this machine; otherwise only the spelling is checked.
 
     Raises:
-        ConfigError: a URI of something else, or nothing to mount buckets with.
-        StorageError: no answer within ANSWER_S: a network file system or a bucket whose server is gone.
+        ConfigError: if it is another kind of URI, or buckets cannot be mounted.
+        StorageError: if there is no answer within ANSWER_S, as from a network file system whose server is gone.
     """
     if buckets.URI.match(str(folder)):
         if not here:
@@ -52,19 +54,19 @@ def check_place(folder: Path, option: str, *, here: bool = True) -> Path:
         raise StorageError(
             f"does not answer within {ANSWER_S:g} s",
             where=str(folder),
-            remedy="check the server of that file system and the network, or give another folder",
+            remedy="check the server of that file system and the network, or use another folder",
         )
     return folder
 
 
 def check_seen(folder: Path, *, by: Path | None = None, remedy: str) -> None:
-    """Raise StorageError, which names this node, where its processes do not see a folder of the driver's.
+    """Raise StorageError, which names this node, if its processes do not see a folder of the driver.
 
     Args:
-        by: a file in it that the driver has written: another disk may have a folder of that name.
+        by: a file in it that the driver has written, because another disk may have a folder of that name.
     """
     if not (by or folder).exists():
-        import ray  # commands that need none start without it
+        import ray  # imported late, because some commands do not need Ray
 
         raise StorageError(
             f"node {ray.util.get_node_ip_address()} does not see this folder", where=str(folder), remedy=remedy
@@ -72,43 +74,43 @@ def check_seen(folder: Path, *, by: Path | None = None, remedy: str) -> None:
 
 
 SAME_RUNS = "mount the runs folder under the same path on every node"
-"""The remedy, of a run's or a study's folder."""
+"""The remedy for a run's or a study's folder."""
 
 
 def storage_error(error: BaseException, folder: Path) -> StorageError | None:
-    """The disk's part in an error that came through Ray, torch or Optuna; None where it has none.
+    """Return the disk error behind an error from Ray, torch or Optuna; None if there is none.
 
     Args:
-        folder: what was written, where the error does not say.
+        folder: the folder being written, for errors that name no path.
     """
-    seen: BaseException | None = error
-    while seen is not None:
-        if _SHARED_MEMORY.search(str(seen)):
+    cause: BaseException | None = error
+    while cause is not None:
+        if _SHARED_MEMORY.search(str(cause)):
             return StorageError(
-                "is full: what the processes that read clips hand over lies there",
+                "is full; the processes that read clips pass them on through it",
                 where="/dev/shm",
-                remedy="give the machine or container a larger one (--shm-size=8g), or read clips without processes "
-                "of their own (--set train.loader_processes=0); then repeat the command",
+                remedy="give the machine or container a larger one (--shm-size=8g), or read clips without extra "
+                "processes (--set train.loader_processes=0); then repeat the command",
             )
-        number = getattr(seen, "errno", None)
+        number = getattr(cause, "errno", None)
         for code in _OF_DISK:
-            if number == code or os.strerror(code) in str(seen):
-                return refused(OSError(code, os.strerror(code)), _place(seen, folder, code))
-        seen = seen.__cause__ or seen.__context__
+            if number == code or os.strerror(code) in str(cause):
+                return refused(OSError(code, os.strerror(code)), _place(cause, folder, code))
+        cause = cause.__cause__ or cause.__context__
     return None
 
 
 _SHARED_MEMORY = re.compile(r"</torch_\d+|raise your shared memory limit|unable to allocate shared memory|/dev/shm")
-_ROOM = 64 * 1024**2  # bytes; what is free of a disk that refuses
+_ROOM = 64 * 1024**2  # bytes; a disk that refuses writes has less free
 _PATH = re.compile(r"'(/[^']+)'")
 
 
 def _place(error: BaseException, folder: Path, code: int) -> str:
-    """Say what was being written: what the error names, or the folder, unless that has room."""
+    """Return the path that was being written: the one in the error, or the folder, unless that has free space."""
     if named := getattr(error, "filename", None):
         return str(named)
-    if found := _PATH.search(str(error)):
-        return found[1]
+    if match := _PATH.search(str(error)):
+        return match[1]
     with suppress(OSError):
         if code == errno.ENOSPC and shutil.disk_usage(folder).free > _ROOM:
             return (

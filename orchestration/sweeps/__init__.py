@@ -1,1 +1,1 @@
-"""A study: `hcl sweep`, its ledger, who asks for trials and who runs them."""
+"""Studies: the `hcl sweep` command, its ledger, the sources of trials and their runner."""

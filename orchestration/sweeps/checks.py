@@ -1,4 +1,4 @@
-"""What is known of a study to fail before anything has been started."""
+"""Check a study before anything is started."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from search_spaces import Space, grid_points
 
 
 def check_study(study: Study) -> None:
-    """Raise for what can be known to fail without starting anything: the space, the data, the folder."""
+    """Raise an error for each problem of the space, the data or the folder that shows without starting anything."""
     check_space(study)
     run = Run(study.experiment, study.data_root, study.runs, study.folder)
     check_data(run)
@@ -34,7 +34,7 @@ def check_study(study: Study) -> None:
 
 
 def check_space(study: Study) -> None:
-    """Hold every path and bound of the space against the experiment's schema."""
+    """Check every path and bound of the space against the experiment's schema."""
     space = study.space.with_points(study.points)
     space.validate_paths(_require)
     for objective in space.objectives:
@@ -58,25 +58,25 @@ def check_space(study: Study) -> None:
 
 
 def _check_population(study: Study, space: Space) -> None:
-    """Members must be able to take each other's values over in the middle of a training."""
+    """Check that members can take over each other's values in the middle of a training."""
     if space.trade_offs:
         raise ConfigError(
             f"members are ranked by one objective, the space has {len(space.objectives)}",
             where="--sampler population",
-            remedy="take tpe or gp",
+            remedy="use tpe or gp",
         )
     if rigid := [path for path in space.searched if not path.startswith(MAY_CHANGE)]:
         raise ConfigError(
             "cannot change in the middle of a training",
             where=f"space {space.name}, {rigid[0]}",
-            remedy=f"search settings of {' and '.join(one.rstrip('.') for one in MAY_CHANGE)}, as space sigma does",
+            remedy=f"search settings of {' and '.join(name.rstrip('.') for name in MAY_CHANGE)}, as space sigma does",
         )
     fewest = max(2, len(space.first_points))
     if study.n_trials < fewest:
         raise ConfigError(
             f"a population of {study.n_trials} has no room for its {len(space.first_points)} first points"
             if study.n_trials > 1
-            else "a population of one has nobody to learn from",
+            else "a population of one has no other member to learn from",
             where="--trials",
             remedy=f"give at least {fewest} members",
         )
@@ -90,8 +90,8 @@ def _check_population(study: Study, space: Space) -> None:
 
 
 def _check_fused(study: Study, probe: dict[str, Any]) -> None:
-    """The objective that is judged at the best fusion needs fusions to be tried."""
-    names = [one.metric for one in study.space.objectives]
+    """Check that fusions are tried where the objective is the accuracy at the best fusion."""
+    names = [objective.metric for objective in study.space.objectives]
     if FUSED_ACCURACY in names and not override(study.experiment, probe).train.val_fusions:
         raise ConfigError(
             f"trials do not report {FUSED_ACCURACY!r} where no fusion is tried",
@@ -101,20 +101,20 @@ def _check_fused(study: Study, probe: dict[str, Any]) -> None:
 
 
 def _check_comparable(study: Study) -> None:
-    """Trials must answer the same questions, and none may choose on test classes."""
+    """Check that all trials are evaluated on the same episodes and data, and that none selects on test classes."""
     if study.experiment.data.selection_partition == "test":
         raise ConfigError(
             "a study would choose settings on the test classes",
             where="data.selection_partition",
-            remedy="sweep with data.protocol=standard; train the best settings with protocol published, if you must",
+            remedy="sweep with data.protocol=standard; train the best settings with protocol published if needed",
         )
     is_cached = caches_grids(study.experiment)
     for path in study.space.searched:
         if path.startswith(_SECTIONS_FOR_ALL) or path in _SETTINGS_FOR_ALL:
             raise ConfigError(
-                "would give each trial other questions or other data: their values could not be compared",
+                "would give each trial other episodes or other data, so that values could not be compared",
                 where=f"space {study.space.name}, {path}",
-                remedy="fix it, and make one study for each value",
+                remedy="fix it, and run one study for each value",
             )
         if is_cached and (path.startswith("clips.") or path in _CACHED_WITH):
             raise ConfigError(

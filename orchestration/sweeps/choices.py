@@ -1,4 +1,4 @@
-"""Names that a study's options take; light, for the command line's help."""
+"""Names that the options of a study accept. The command line's help uses them, so nothing heavy is imported here."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""CMA-ES (Hansen, arXiv:1604.00772) as a function of a study's trials.
+"""Implement CMA-ES (Hansen, arXiv:1604.00772) as a function of a study's trials.
 
-Optuna's own sampler keeps its optimiser in the storage as a pickle, and whoever can write there could have it run code.
-Here a trial notes two plain things: the generation that it was drawn from and, where it is the first of one, which
-trials the generations before were judged by. From these the optimiser is made again for each trial, the same one
-whatever has been killed in between. Of what Optuna's sampler has left in older studies only the generations are read.
+Optuna's own sampler stores its optimiser as a pickle, so that anybody who can write to the storage could run code here.
+This one stores two plain values with a trial: the generation that it was drawn from and, if it is the first of a
+generation, the trials by which the previous generations were judged. The optimiser is rebuilt from these for each
+trial, so it is the same one after any interruption. Of the values that Optuna's sampler has left in older studies, only
+the generations are read.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 GENERATION, JUDGED_BY = "cma:generation", "cma:judged_by"
-_FIRST_STEP = 1 / 6  # of a parameter's range, as Optuna begins
+_FIRST_STEP = 1 / 6  # of a parameter's range; Optuna starts with the same
 
 
 class CmaSampler(BaseSampler):
-    """CMA-ES for the numbers of a space; choices, and numbers that not all trials have, are drawn at random.
+    """Sample numeric parameters by CMA-ES; draw choices, and numbers that not all trials have, at random.
 
     Args:
-        seed: of the trial that is asked for.
-        n_random: trials of the study that are drawn at random before.
+        seed: the seed of the next trial.
+        n_random: number of trials of the study that are drawn at random first.
     """
 
     def __init__(self, seed: int, n_random: int):
@@ -51,8 +52,8 @@ class CmaSampler(BaseSampler):
         if not search_space or len(complete) < self._n_random:
             return {}
         ranges = _SearchSpaceTransform(search_space, transform_0_1=True)
-        known = [one for one in complete if search_space.keys() <= one.params.keys()]
-        optimiser, judged_by = self._replayed(ranges, known, study)
+        usable = [trial for trial in complete if search_space.keys() <= trial.params.keys()]
+        optimiser, judged_by = self._replayed(ranges, usable, study)
         if judged_by:
             study._storage.set_trial_system_attr(trial._trial_id, JUDGED_BY, judged_by)
         study._storage.set_trial_system_attr(trial._trial_id, GENERATION, optimiser.generation)
@@ -66,7 +67,7 @@ class CmaSampler(BaseSampler):
     def _replayed(
         self, ranges: _SearchSpaceTransform, complete: Sequence[FrozenTrial], study: optuna.Study
     ) -> tuple[Any, dict[str, list[int]]]:
-        """Return the optimiser after all whole generations, and what those were judged by that nobody has noted."""
+        """Return the optimiser after all complete generations, and the judging trials that are not noted yet."""
         import cmaes  # an optional package
 
         n = len(ranges.bounds)
@@ -80,12 +81,14 @@ class CmaSampler(BaseSampler):
             generation, size = str(optimiser.generation), optimiser.population_size
             judged_by = [number for number in noted.get(generation, []) if number in by_number]
             if len(judged_by) != size:
-                of_it = [one.number for one in complete if one.system_attrs.get(GENERATION) == optimiser.generation]
-                if len(of_it) < size:
+                members = [
+                    trial.number for trial in complete if trial.system_attrs.get(GENERATION) == optimiser.generation
+                ]
+                if len(members) < size:
                     return optimiser, new
-                judged_by = new[generation] = of_it[:size]
+                judged_by = new[generation] = members[:size]
             chosen = [by_number[number] for number in judged_by]
-            optimiser.tell([(_point(ranges, one), sign * float(one.values[0])) for one in chosen])
+            optimiser.tell([(_point(ranges, trial), sign * float(trial.values[0])) for trial in chosen])
 
 
 def _point(ranges: _SearchSpaceTransform, trial: FrozenTrial) -> np.ndarray:
@@ -93,7 +96,7 @@ def _point(ranges: _SearchSpaceTransform, trial: FrozenTrial) -> np.ndarray:
 
 
 def _noted(trials: Sequence[FrozenTrial]) -> dict[str, list[int]]:
-    """Return the trials that each generation was judged by; what is first said of one holds."""
+    """Return the trials by which each generation was judged; the first note about a generation counts."""
     noted: dict[str, list[int]] = {}
     for trial in trials:
         judged_by = trial.system_attrs.get(JUDGED_BY)

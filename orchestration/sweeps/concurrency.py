@@ -1,4 +1,4 @@
-"""How many trials of a study find room on the cluster, now and as nodes leave and join."""
+"""Compute how many trials of a study fit on the cluster at once, while nodes leave and join."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from orchestration.runtime.roles import PATIENCE_S, nodes_for, wait_for_nodes
 from orchestration.sweeps.study import Study
 from orchestration.training.elastic import workers_on
 
-_FRESH_S = 1.0  # how old an answer may be
+_FRESH_S = 1.0  # the longest age of a count that is used again
 
 
 def room_for(study: Study) -> int:
-    """How many trials find room on the cluster at once; one more would wait for its workers, perhaps for ever.
+    """Return how many trials fit on the cluster at once; one more might wait for its workers for ever.
 
-    Raises ClusterError where there is no room for one.
+    Raises ClusterError if not even one trial fits.
     """
     settings, nodes = study.experiment.train, nodes_for("train")
     if settings.cpus_per_worker > max((node["CPU"] for node in nodes), default=0):
@@ -29,7 +29,7 @@ def room_for(study: Study) -> int:
     if n_workers < n_least:
         each = f"{settings.cpus_per_worker} CPUs" + (f" and {gpu_share:g} GPUs" if settings.use_gpu else "")
         raise ClusterError(
-            f"a trial needs {n_least} workers of {each}, and {n_workers} find room on the nodes that train",
+            f"a trial needs {n_least} workers of {each}, and {n_workers} fit on the nodes that train",
             where="train.workers",
             remedy="lower train.workers, or add nodes",
         )
@@ -38,9 +38,9 @@ def room_for(study: Study) -> int:
 
 
 class Room:
-    """How many trials find room: a node that joins or leaves changes that.
+    """Track how many trials fit on the cluster, which changes when a node joins or leaves.
 
-    Raises ClusterError if there is none for a trial at the beginning, or later for `PATIENCE_S`.
+    Raises ClusterError if no trial fits at the start, or later for longer than `PATIENCE_S`.
     """
 
     def __init__(self, study: Study):
@@ -58,6 +58,6 @@ class Room:
                     raise ClusterError(
                         f"{error.problem}, for {PATIENCE_S:g} s now",
                         where=str(self._study.folder),
-                        remedy="bring its nodes back, and repeat the command to go on",
+                        remedy="bring its nodes back, and repeat the command to resume",
                     ) from error
         return self._room

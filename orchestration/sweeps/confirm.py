@@ -1,7 +1,8 @@
-"""`hcl sweep --confirm K --seeds N`: the best trials trained again with new seeds, before a winner is named.
+"""Train the best trials again with new seeds before a winner is named: `hcl sweep --confirm K --seeds N`.
 
-A study's best value is the luckiest of many. Here the best K get N seeds each, the same ones, so that their accuracies
-are compared seed by seed; the winner is told apart from another if the interval of the differences leaves out zero.
+The best value of a study is partly luck, because it is the maximum of many. The best K trials therefore get N seeds
+each, the same ones, so that their accuracies are compared seed by seed. The winner is significantly better than another
+candidate if the interval of the differences excludes zero.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ _DAMAGED = "move it away, then repeat the command, which trains its seeds again"
 
 @dataclass(frozen=True)
 class Candidate:
-    """One of the best trials: the objective of each seed that was trained, and its lead over the others' by seed.
+    """Hold one of the best trials: its objective for each trained seed, and how far it is behind the winner.
 
     Attributes:
-        values: of the objective, by seed; a seed whose training failed is missing.
-        behind: by how much the winner is better, over the seeds that both have, with its 95% half width; None of the
-            winner itself.
+        values: the objective by seed; a seed whose training failed is missing.
+        behind: the winner's mean advantage over the seeds that both have, with its 95% half width; None for the winner
+            itself.
     """
 
     trial: str
@@ -49,7 +50,7 @@ class Candidate:
 
     @property
     def is_told_apart(self) -> bool:
-        """Whether the winner is better beyond the chance of seeds."""
+        """Return whether the winner is significantly better, given the variation over seeds."""
         return self.behind is not None and self.behind.mean - self.behind.ci95 > 0
 
 
@@ -64,19 +65,19 @@ def confirm(
     on_event: OnEvent = lambda name, event: None,
     train: Any = None,
 ) -> list[Candidate]:
-    """Train the best trials again with `n_seeds` new seeds each; the candidates, the winner first.
+    """Train the best trials again with `n_seeds` new seeds each, and return the candidates, the winner first.
 
-    Repeated with the same question it trains what is missing. All is kept in confirmation.json.
+    A repeated call with the same arguments trains only what is missing. All values are kept in confirmation.json.
 
     Args:
-        retry_failed: seeds whose training has failed are trained again.
+        retry_failed: train seeds again whose training has failed.
     Raises:
-        HCLError: no seed of any candidate could be trained.
-        KeyboardInterrupt: Ctrl-C, with what was done kept.
+        HCLError: if no seed of any candidate could be trained.
+        KeyboardInterrupt: on Ctrl-C; finished trials are kept.
     """
     if study.is_population:
         raise ConfigError(
-            "a member's values changed while it trained: no settings to train again with",
+            "a member's values changed while it trained, so there are no settings to train again with",
             where="--confirm",
             remedy="repeat the study with other seeds (--set seed=... --set name=...)",
         )
@@ -98,7 +99,7 @@ def confirm(
 
 
 class _Again:
-    """What is to be trained once more; kept in a file, trial by trial. Tune asks it as it asks a ledger."""
+    """Hold the trainings that a confirmation still needs, with a file of their outcomes; a source of trials."""
 
     def __init__(self, study: Study, best: Sequence[results.TrialRecord], seeds: Sequence[int], *, retry_failed: bool):
         self._path = study.folder / CONFIRMATION
@@ -122,13 +123,13 @@ class _Again:
 
     @property
     def values(self) -> dict[tuple[str, int], float]:
-        """Of the objective, by trial and seed."""
-        found = {}
+        """Return the value of the objective by trial and seed."""
+        values = {}
         for name, outcome in self._done.items():
             trial, _, seed = name.rpartition("-seed-")
             if name in self._wanted and outcome.get("value") is not None:
-                found[trial, int(seed)] = float(outcome["value"])
-        return found
+                values[trial, int(seed)] = float(outcome["value"])
+        return values
 
     def may_ask(self) -> bool:
         return True
@@ -141,7 +142,7 @@ class _Again:
         return Given(name, self._wanted[name])
 
     def report(self, name: str, epoch: int, value: float) -> bool:
-        """None is stopped early: a seed that starts badly is part of the answer."""
+        """Return False: no seed is stopped early, because a seed that starts badly is part of the answer."""
         return False
 
     def take_back(self, name: str) -> None:
@@ -163,8 +164,11 @@ class _Again:
 
 
 def _judged(best: Sequence[results.TrialRecord], values: dict[tuple[str, int], float], sign: int) -> list[Candidate]:
-    found = {one.trial: {seed: value for (trial, seed), value in values.items() if trial == one.trial} for one in best}
-    trained = {trial: of for trial, of in found.items() if of}
+    by_trial = {
+        candidate.trial: {seed: value for (trial, seed), value in values.items() if trial == candidate.trial}
+        for candidate in best
+    }
+    trained = {trial: of_trial for trial, of_trial in by_trial.items() if of_trial}
     if not trained:
         raise HCLError("no seed of any candidate could be trained", remedy="look at trials/*-seed-*/error.log")
     order = sorted(trained, key=lambda trial: sign * sum(trained[trial].values()) / len(trained[trial]))

@@ -1,4 +1,4 @@
-"""`--trial-timeout`, held from outside: a trial's own watchdog is as frozen as its process."""
+"""Enforce `--trial-timeout` from outside the trial's process, because a frozen process cannot run its own watchdog."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from hcl.files.atomic import write_atomically
 from orchestration.training.run import HUNG_LOG
 
 GRACE_S = 20.0
-"""How long after its time a trial's own process may take to end itself, which says where it hangs."""
-_FROZEN = "its process did not answer any more when its time was over, and was ended from outside\n"
+"""Time that a trial's own process has after its limit to end itself, which records where it hangs."""
+_FROZEN = "its process no longer responded when its time was over, and was killed from outside\n"
 
 
 class Deadlines:
-    """Ends the processes of trials that have not ended themselves.
+    """Kill the processes of trials that exceed their time and have not ended themselves.
 
     Args:
-        limit_s: the longest that a trial may run; None: as long as it takes.
-        folder_of: the folder of a trial.
+        limit_s: the longest time that a trial may run; None: no limit.
+        folder_of: returns the folder of a trial.
     """
 
     def __init__(self, limit_s: float | None, folder_of: Callable[[Trial], Path]):
@@ -30,17 +30,17 @@ class Deadlines:
         self._began: dict[str, float] = {}
 
     def begins(self, trial: Trial) -> None:
-        """Count a trial's time from now."""
+        """Start counting a trial's time."""
         self._began[trial.trial_id] = time.monotonic()
 
     def ends(self, trial: Trial) -> None:
-        """Count no longer: it has ended, or its process has."""
+        """Stop counting, because the trial or its process has ended."""
         self._began.pop(trial.trial_id, None)
 
     def hold(self, trials: list[Trial]) -> None:
-        """Kill the process of each trial whose time has been over for GRACE_S; Tune is told of its death by Ray.
+        """Kill the process of each trial whose time has been over for GRACE_S; Ray tells Tune of its death.
 
-        What the process has started for a trial of several workers ends with it.
+        The workers that the process has started for a trial of several workers end with it.
         """
         if self._limit_s is None:
             return

@@ -1,7 +1,7 @@
-"""What is no trial's fault: a disk, a node or a database that fails a study, and would fail any trial of it.
+"""Recognise faults that no trial has caused: of a disk, a node or a database, which would fail any trial of a study.
 
-A trial that met one is neither complete nor failed. It stays under way in the ledger, the study ends with that one
-error, and the command repeated runs what is left.
+A trial that met such a fault is neither complete nor failed. It stays running in the ledger, the study ends with that
+one error, and the repeated command runs the remaining trials.
 """
 
 from __future__ import annotations
@@ -22,47 +22,51 @@ _KINDS = {name: kind for name, kind in vars(errors).items() if isinstance(kind, 
 
 
 def fault_of(error: BaseException, folder: Path) -> HCLError | None:
-    """Return the machine's part in what a trial has raised; None where the trial itself has failed.
+    """Return the fault of the machine that a trial's error comes from; None if the trial itself has failed.
 
-    Data are those of all trials. Whether episodes can be drawn from them, a trial's settings say.
+    All trials use the same data, so an error of the data is a fault of the machine. Whether episodes can be drawn from
+    them depends on a trial's settings.
 
     Args:
-        folder: of the trial, where the error names none.
+        folder: the trial's folder, for errors that name no place.
     """
     if isinstance(error, EpisodeError):
         return None
     if isinstance(error, ClusterError) and isinstance(error.__cause__, WorkerGroupError):
-        return None  # its workers have died, which may be of its own making
+        return None  # its workers have died, which the trial may have caused
     if isinstance(error, _OF_THE_MACHINE):
         return error
     return storage_error(error, folder)
 
 
 def as_words(fault: HCLError) -> list[str | None]:
-    """Return a fault as a trial can report it."""
+    """Return a fault in the form in which a trial can report it."""
     return [type(fault).__name__, fault.problem, fault.where, fault.remedy]
 
 
 def from_words(words: list[str | None]) -> HCLError:
-    """Return what `as_words` was given."""
+    """Rebuild the fault from what `as_words` returned."""
     kind, problem, where, remedy = words
     return _KINDS.get(str(kind), HCLError)(str(problem), where=where, remedy=remedy)
 
 
 class Halt:
-    """The first fault that a study met. Tune takes what its callbacks raise for a trial's failure, so they note it."""
+    """Keep the first fault of a study.
+
+    Tune takes an error in a callback for a trial's failure, so callbacks note it here.
+    """
 
     def __init__(self, folder: Path):
         self._folder = folder
         self.fault: HCLError | None = None
 
     def note(self, fault: HCLError) -> None:
-        """Remember a fault; those that follow from it are not told."""
+        """Remember a fault; later ones, which may follow from it, are not reported."""
         self.fault = self.fault or fault
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Note what the block raises, unless it is a bug; nothing more is written after a fault."""
+        """Note an error of the block unless it is a bug; nothing more is written after a fault."""
         try:
             yield
         except HCLError as error:
@@ -76,6 +80,6 @@ class Halt:
             self.note(fault)
 
     def check(self) -> None:
-        """Raise the fault, if there is one."""
+        """Raise the fault if there is one."""
         if self.fault is not None:
             raise self.fault

@@ -1,7 +1,7 @@
-"""`hcl sweep --fuse N`: the second stage of a search. Each whole trial is judged at its best fusion of the levels.
+"""Search the best fusion of the levels for each complete trial: `hcl sweep --fuse N`, the second stage of a search.
 
-The first stage trains; the sigmas of the fusion need no training, and are searched on each trial's val score table.
-Both values are told beside each other: what training gave, and what the fusion added.
+The first stage trains. The sigmas of the fusion need no training, and are searched on each trial's val score table.
+Both values are shown side by side: the one from training, and the one that the fusion reaches.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ FUSED_TRIALS = "fused_trials.json"
 
 @dataclass(frozen=True)
 class FusedTrial:
-    """A trial in both stages.
+    """Hold the results of a trial in both stages.
 
     Attributes:
-        trained: its objective, as the study saw it.
+        trained: its objective in the study.
         fused, published: mean val accuracy over `evaluation.shots`, at its best fusion and at the published one.
-        settings: of its best fusion, by dotted path.
+        settings: the settings of its best fusion, by dotted path.
     """
 
     trial: str
@@ -50,16 +50,16 @@ def fuse_trials(
     address: str | None = None,
     on_trial: Callable[[FusedTrial], None] = lambda fused: None,
 ) -> list[FusedTrial]:
-    """Search the fusion of every whole trial; the best first. Repeated, it reads what it has found.
+    """Search the fusion of every complete trial and return them, the best first. A repeated call reads earlier results.
 
     Raises:
-        ConfigError: a trial has no levels to weigh, or val was trained on.
-        HCLError: no trial came to its end.
+        ConfigError: if a trial has no levels to weight, or val was trained on.
+        HCLError: if no trial is complete.
     """
     space = space or load_space("fusion")
     if not any(trial.state == "complete" and trial.value is not None for trial in trials):
-        raise HCLError("no trial came to its end", where=str(study.folder), remedy="sweep with --stop none")
-    found: list[FusedTrial] = []
+        raise HCLError("no trial is complete", where=str(study.folder), remedy="sweep with --stop none")
+    fused_trials: list[FusedTrial] = []
     with held(lock_of(study.folder), what=f"study {study.experiment.name}"), connect(address):
         for trial in trials:
             if trial.state != "complete" or trial.value is None:
@@ -74,11 +74,11 @@ def fuse_trials(
                 n_trials=n_trials,
                 seed=study.seed,
             )
-            found.append(FusedTrial(trial.trial, trial.value, search.value, search.published, search.settings))
-            on_trial(found[-1])
-    found.sort(key=lambda one: -one.fused)
-    write_fused(study, found)
-    return found
+            fused_trials.append(FusedTrial(trial.trial, trial.value, search.value, search.published, search.settings))
+            on_trial(fused_trials[-1])
+    fused_trials.sort(key=lambda trial: -trial.fused)
+    write_fused(study, fused_trials)
+    return fused_trials
 
 
 def write_fused(study: Study, found: Sequence[FusedTrial]) -> Path:

@@ -1,7 +1,8 @@
-"""A study's ledger: which trials were given out, run and are done, in Optuna's storage. It is the one truth of a study.
+"""Keep a study's ledger, the single source of truth, in Optuna's storage: trials that were given out, run or ended.
 
-Ray Tune runs what the ledger gives out and keeps nothing: after any kill the ledger is opened again, gives out first
-what was running, with the same values and name, and then what is new. Optuna's dashboard and later studies read it.
+Ray Tune runs the trials that the ledger gives out, and its own state is never used again. After a kill the ledger is
+opened again; it first gives out the trials that were running, with the same values and names, and then new ones.
+Optuna's dashboard and later studies can read it.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ _TRIES_OF_SAMPLER, _TRIES = 10, 10_000
 
 
 class Ledger:
-    """The trials of one study; one process writes it at a time.
+    """Hold the trials of one study; one process writes it at a time.
 
     Args:
-        epochs: of a whole trial, for the rule that stops early.
-        problem_with: tells what is wrong with a trial's params, or None; such params are drawn again and never run.
+        epochs: epochs of a complete trial, for the rule that stops trials early.
+        problem_with: returns the problem of a trial's values, or None; values with a problem are never run.
     """
 
     def __init__(
@@ -74,11 +75,11 @@ class Ledger:
                 self.enqueue(point)
 
     def may_ask(self) -> bool:
-        """Whether the next trial follows from what has ended by now. Here it always does."""
+        """Return whether the next trial can be chosen from the trials that have ended by now. Here it always can."""
         return True
 
     def enqueue(self, point: Mapping[str, Any]) -> None:
-        """Ask for an encoded point before anything is sampled, unless the study has it."""
+        """Enqueue an encoded point, to be given out before anything is sampled, unless the study has it already."""
         self.study.enqueue_trial(dict(point), user_attrs={_POINT: dict(point)}, skip_if_exists=True)
 
     def learn(self, known: Sequence[tuple[Mapping[str, Any], Sequence[float]]]) -> None:
@@ -87,9 +88,9 @@ class Ledger:
             self.study.add_trial(learnt_trial(self.space, params, objectives, {_LEARNT: True}))
 
     def ask(self) -> Given | None:
-        """The next trial to run, first those that were running when the study was killed; None when all are given out.
+        """Return the next trial to run, first those that a kill interrupted; None after the last one.
 
-        Raises HCLError where the constraints leave next to nothing to draw.
+        Raises HCLError if the constraints leave almost nothing to draw.
         """
         if self._interrupted:
             return self.given(self._interrupted.pop(0))
@@ -104,21 +105,21 @@ class Ledger:
             if problem is None:
                 return self._give_out(trial, params)
             self._refuse(trial, problem)
-        raise AssertionError("a draw that was good is not")
+        raise AssertionError("a feasible draw became infeasible")
 
     def given(self, name: str) -> Given:
         """A trial as it was given out."""
         return Given(name, self.space.decode(self.trial(name).params))
 
     def report(self, name: str, epoch: int, value: float) -> bool:
-        """Note the objective after an epoch; whether the trial should stop, because it falls behind others."""
+        """Note the objective after an epoch, and return whether the trial should stop because it falls behind."""
         if self.space.trade_offs or not math.isfinite(value):
             return False
         self._storage.set_trial_intermediate_value(self._id(name), epoch, value)
         return bool(self.study.pruner.prune(self.study, self.trial(name)))
 
     def take_back(self, name: str) -> None:
-        """A trial that could not be begun, or lost its process before it was: it is given out again, as it was."""
+        """Put a trial back in the queue, unchanged, because its process died before training started."""
         self._interrupted.insert(0, name)
 
     def finish(
@@ -129,12 +130,12 @@ class Ledger:
         is_whole: bool = True,
         notes: Mapping[str, Any] | None = None,
     ) -> None:
-        """Note a trial's end: once, and for ever.
+        """Note the end of a trial; this happens once and is final.
 
         Args:
-            values: of the objectives, in their order; None: the trial has failed.
-            is_whole: not stopped early.
-            notes: by EPOCHS, SECONDS, ERROR, LOG and BEST; None is left out.
+            values: values of the objectives, in their order; None: the trial has failed.
+            is_whole: whether the trial was not stopped early.
+            notes: notes under EPOCHS, SECONDS, ERROR, LOG and BEST; those that are None are left out.
         """
         for key, note in (notes or {}).items():
             if note is not None:
@@ -148,11 +149,11 @@ class Ledger:
         self._running.discard(name)
 
     def failed(self) -> list[str]:
-        """Return the names of the trials that have failed."""
+        """Return the names of the failed trials."""
         return [trial.user_attrs[NAME] for trial in self.trials() if trial.state == TrialState.FAIL]
 
     def retry_failed(self) -> None:
-        """Have every trial that has failed given out again, as it was. What is noted of a name last holds."""
+        """Give out every failed trial again, unchanged. The last note about a name counts."""
         for trial in self.trials():
             if trial.state == TrialState.FAIL:
                 self.study.add_trial(trial_again(trial, without=OF_AN_END))
@@ -160,35 +161,35 @@ class Ledger:
         self._interrupted = sorted(self._running)
 
     def trial(self, name: str) -> FrozenTrial:
-        """What the storage knows of a trial."""
+        """Return a trial from the storage."""
         return self._storage.get_trial(self._id(name))
 
     def trials(self) -> list[FrozenTrial]:
-        """Those that were given out, in their order."""
+        """Return the trials that were given out, in their order."""
         trials = self.study.get_trials(deepcopy=False)
         return [trials[number] for number in self._numbers.values()]
 
     @property
     def n_running(self) -> int:
-        """How many are under way, of those that this process has given out."""
+        """Return the number of running trials that this process has given out."""
         return len(self._running) - len(self._interrupted)
 
     def is_done(self) -> bool:
-        """Whether all trials were given out and none is under way."""
+        """Return whether all trials were given out and none is running."""
         return not self._running and len(self._numbers) >= self.n_trials
 
     def _read(self) -> None:
-        """What an earlier process has left."""
+        """Read what an earlier process has left in the storage."""
         self._numbers.clear()
         self._half_asked.clear()
         self._n_grid = 0
         for trial in self.study.get_trials(deepcopy=False):
             if name := trial.user_attrs.get(NAME):
-                if not _GIVEN.fullmatch(str(name)):  # it becomes a folder
+                if not _GIVEN.fullmatch(str(name)):  # the name becomes a folder
                     raise StorageError(
                         f"holds a trial with the name {name!r:.80}",
                         where=f"ledger of {self.study.study_name}",
-                        remedy="bring back the study's own journal, or begin it anew with --restart",
+                        remedy="restore the study's journal from a backup, or start over with --restart",
                     )
                 self._n_grid += _GRID in trial.user_attrs and name not in self._numbers
                 self._numbers[name] = trial.number
@@ -200,7 +201,7 @@ class Ledger:
                 self._half_asked.append(trial.number)
 
     def _next(self) -> optuna.Trial:
-        if self._half_asked:  # killed while its params were drawn: what was drawn stays
+        if self._half_asked:  # killed while its values were drawn: those already drawn are kept
             return optuna.Trial(self.study, self._id_of(self._half_asked.pop(0)))
         if self._points and not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             point = self._points[self._n_grid % len(self._points)]
@@ -216,7 +217,7 @@ class Ledger:
         return Given(name, params)
 
     def _refuse(self, trial: optuna.Trial, problem: str) -> None:
-        """Never to be run. What a point left open is drawn again."""
+        """Mark a trial as infeasible, so that it never runs, and enqueue its point to draw the rest anew."""
         point = trial.user_attrs.get(_POINT, {})
         trial.set_user_attr(_INFEASIBLE, problem)
         self.study.tell(trial.number, state=TrialState.FAIL)
@@ -224,7 +225,7 @@ class Ledger:
             self.study.enqueue_trial(point, user_attrs={_POINT: point})
 
     def _enqueue_a_good_draw(self) -> None:
-        """For constraints so narrow that the sampler does not find through them."""
+        """Enqueue a feasible random draw, for constraints so narrow that the sampler finds no feasible values."""
         number = len(self.study.get_trials(deepcopy=False))
         problem: str | None = None
         for attempt in range(_TRIES):

@@ -1,4 +1,4 @@
-"""`hcl sweep --dry-run`: the space, trials as they would be drawn, and what a study takes of machine, time and disk."""
+"""Show what a study would do, with its cost in machines, time and disk: `hcl sweep --dry-run`."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _STEPS, _EPISODES, _SAMPLES = 3, 2, 3
 
 
 class Cost(NamedTuple):
-    """Of one trial, on this machine: seconds with one worker, and bytes on disk."""
+    """Hold the cost of one trial on this machine: seconds with one worker, and bytes on disk."""
 
     seconds: float
     size: int
 
 
 def show_plan(study: Study, address: str | None) -> None:
-    """Print what the study would do; nothing of it is started but three steps of training, to be timed."""
+    """Print what the study would do; nothing is started but three training steps, which are timed."""
     settings, space = study.experiment.train, study.space
     n_trials = study.n_trials
     if study.sampler == "grid":
@@ -58,9 +58,9 @@ def show_plan(study: Study, address: str | None) -> None:
     each *= 1 if settings.use_gpu else settings.cpus_per_worker
     out.print(f"a trial takes {each:g} {kind}s; {room} at once")
     cost = measure(study)
-    whole = n_trials * cost.seconds / settings.workers / max(1, room)
+    total_s = n_trials * cost.seconds / settings.workers / max(1, room)
     out.print(
-        f"about {duration(whole)} in all, {duration(cost.seconds / settings.workers)} a trial, none stopped early; "
+        f"about {duration(total_s)} in all, {duration(cost.seconds / settings.workers)} a trial, none stopped early; "
         f"by {_STEPS} steps timed on this machine",
         soft_wrap=True,
     )
@@ -69,7 +69,7 @@ def show_plan(study: Study, address: str | None) -> None:
 
 
 def measure(study: Study) -> Cost:
-    """A trial of the study's own settings, from a few steps and validation episodes in a scratch folder."""
+    """Return the cost of a trial, from a few steps and validation episodes in a scratch folder."""
     experiment = study.experiment
     small = override(
         experiment,
@@ -78,7 +78,7 @@ def measure(study: Study) -> Cost:
             "train.batches_per_epoch": min(_STEPS, experiment.train.batches_per_epoch),
             "train.val_episodes": min(_EPISODES, experiment.train.val_episodes),
             "train.workers": 1,
-            "model.cached_views": 0,  # features that are not there yet cannot be timed: an upper bound
+            "model.cached_views": 0,  # the cost of features that are not cached yet, an upper bound
         },
     )
     use_gpu = experiment.train.use_gpu and torch.cuda.is_available()
@@ -88,7 +88,7 @@ def measure(study: Study) -> Cost:
         run_epochs(run, device=device, wrap=lambda model: model.to(device))
         [row] = results.read_epochs(run.folder)
         size = sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file())
-        if not (run.folder / PREVIOUS).exists():  # of a single epoch
+        if not (run.folder / PREVIOUS).exists():  # a run of a single epoch has no previous checkpoint
             size += (run.folder / LAST).stat().st_size
     clips = models.clips_per_epoch(experiment)
     val = run.partitions()[1]
@@ -97,24 +97,24 @@ def measure(study: Study) -> Cost:
 
 
 def _n_clips(experiment: Experiment, partition: Partition) -> int:
-    """Distinct clips of the validation episodes, which is what validation encodes."""
+    """Return the number of distinct clips of the validation episodes, all of which validation encodes."""
     return len(clips_needed(inputs.val_episodes(experiment, partition)))
 
 
 def _samples(study: Study) -> list[dict[str, object]]:
-    """A few draws that could be run."""
-    found: list[dict[str, object]] = []
+    """Return a few feasible draws."""
+    samples: list[dict[str, object]] = []
     for seed in range(1000):
         params = study.space.sample(seed)
         if study.problem_with(params) is None:
-            found.append(params)
-        if len(found) == _SAMPLES:
+            samples.append(params)
+        if len(samples) == _SAMPLES:
             break
-    return found
+    return samples
 
 
 def _room(study: Study, address: str | None) -> int:
-    """Trials at once, on the cluster that is there or on this machine."""
+    """Return how many trials fit at once on the given cluster, or on this machine."""
     if address:
         with connect(address):
             return room_for(study)

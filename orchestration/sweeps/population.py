@@ -1,9 +1,9 @@
-"""Population-based training: members of a population train in rounds and change their values on the way.
+"""Train a population: its members train in rounds and change their values between them.
 
-After each round a member among the worst quarter of those that have ended this round takes over the checkpoint of one
-among the best quarter, and that one's values, moved (Jaderberg et al., arXiv:1711.09846). All others go on as they are.
-A member's round is a trial of the ledger, which notes whose checkpoint it went on from. So nothing waits for a whole
-round to end, a trial is never written to by another, and a study that was killed goes on as any other.
+After each round a member among the worst quarter of those that have ended this round takes over the checkpoint and the
+perturbed values of a member among the best quarter (Jaderberg et al., arXiv:1711.09846). All others continue unchanged.
+Each round of a member is a trial of the ledger, which notes the trial whose checkpoint it continues from. So no member
+waits for a whole round to end, no other trial writes to a trial, and a killed study resumes as any other.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from orchestration.sweeps.trial_source import LAST, NAME, Given
 from search_spaces.trials import NearTrial
 
 MEMBER, ROUND, PARENT = "member", "round", "parent"
-"""What is noted of a trial, beside what every ledger notes."""
+"""Keys of the notes of a population's trial, besides those of every ledger."""
 MAY_CHANGE = ("loss.", "fusion.")
-"""Settings that a model in the middle of its training can go on with."""
+"""Settings that may change in the middle of a training."""
 _QUARTER = 4
 _TRIES = 1000
 
 
 def n_rounds(epochs: int, round_epochs: int) -> int:
-    """Rounds of a whole training; the last may be shorter."""
+    """Return the number of rounds of a whole training; the last may be shorter."""
     return -(-epochs // round_epochs)
 
 
@@ -40,29 +40,29 @@ class _Place(NamedTuple):
 
 
 class Population(Ledger):
-    """The ledger of a population.
+    """Hold the ledger of a population.
 
     Args:
-        members: models that train beside each other.
-        epochs: of a whole training.
-        round_epochs: of a round; the last round may be shorter.
-        known: the arguments of `Ledger`; its `n_trials` follows from the others.
+        members: number of models that train side by side.
+        epochs: epochs of a whole training.
+        round_epochs: epochs of a round; the last round may be shorter.
+        ledger_options: the other arguments of `Ledger`; its `n_trials` follows from these.
     """
 
-    def __init__(self, *args: Any, members: int, epochs: int, round_epochs: int, **known: Any):
+    def __init__(self, *args: Any, members: int, epochs: int, round_epochs: int, **ledger_options: Any):
         self.members, self.epochs, self.round_epochs = members, epochs, round_epochs
         self.rounds = n_rounds(epochs, round_epochs)
-        super().__init__(*args, **known, n_trials=members * self.rounds, sampler="population")
+        super().__init__(*args, **ledger_options, n_trials=members * self.rounds, sampler="population")
 
     def may_ask(self) -> bool:
-        """Whether a member is free, or all is given out."""
+        """Return whether a member is free, or all trials are given out."""
         return bool(self._interrupted) or len(self._numbers) >= self.n_trials or self._next_place() is not None
 
     def ask(self) -> Given | None:
         if self._interrupted or len(self._numbers) >= self.n_trials:
             return super().ask()
         place = self._next_place()
-        assert place is not None, "asked while all members train"
+        assert place is not None, "no member is free"
         if place.round and not self._is_asked_for():
             self._ask_for(place)
         return super().ask()
@@ -82,7 +82,7 @@ class Population(Ledger):
         return self.given(super()._give_out(trial, params).name)
 
     def _next_place(self) -> _Place | None:
-        """The free member that has trained least; None while all others than those at their end train."""
+        """Return the place of the free member that has trained least; None if no member can start its next round."""
         latest = {trial.user_attrs[MEMBER]: trial for trial in self.trials()}
         if len(latest) < self.members:
             return _Place(0, len(latest))
@@ -91,11 +91,11 @@ class Population(Ledger):
         return min(places, default=None)
 
     def _is_asked_for(self) -> bool:
-        """Whether a process that was killed had chosen already."""
+        """Return whether the next trial is enqueued or half drawn already, by a process that was killed."""
         return bool(self._half_asked or self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def _ask_for(self, place: _Place) -> None:
-        """Choose the checkpoint and the params with which a member trains its next round."""
+        """Choose the checkpoint and the values with which a member continues, and enqueue them."""
         seed = seed_of(self.seed, len(self._numbers))
         before = [trial for trial in self.trials() if trial.user_attrs[ROUND] == place.round - 1]
         own = next(trial for trial in before if trial.user_attrs[MEMBER] == place.member)
@@ -107,19 +107,19 @@ class Population(Ledger):
         elif best_first:
             other = random.Random(seed).choice(best_first[:cut])
             parent, point = other.user_attrs[NAME], self._moved(other, seed)
-        else:  # it has failed, and nobody else has ended: what it had before, with other values
+        else:  # it failed and no other has ended: its previous checkpoint, with perturbed values
             parent, point = own.user_attrs.get(PARENT), self._moved(own, seed)
         notes = {MEMBER: place.member, ROUND: place.round} | ({PARENT: parent} if parent else {})
         self.study.enqueue_trial(point, user_attrs=notes)
 
     def _ranked(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """Those that have ended well, the best after its last epoch first."""
+        """Return the trials that are complete, the best after its last epoch first."""
         sign = -1 if self.space.objective.mode == "max" else 1
         ended = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         return sorted(ended, key=lambda trial: (sign * trial.user_attrs[LAST], trial.number))
 
     def _moved(self, trial: FrozenTrial, seed: int) -> dict[str, Any]:
-        """Return a trial's params, each moved, as the storage takes them. Raises HCLError where none can be run."""
+        """Return a trial's values, each perturbed and encoded for the storage. Raises HCLError if none are feasible."""
         problem: str | None = None
         for attempt in range(_TRIES):
             params = self.space.suggest(NearTrial(trial.params, seed_of(seed, attempt)))

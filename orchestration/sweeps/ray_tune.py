@@ -1,6 +1,6 @@
-"""Ray Tune as the runner of a ledger's trials: it is asked for trials as there is room, and told of their ends.
+"""Run a ledger's trials with Ray Tune, which asks for a trial when there is room and reports each end.
 
-Nothing of Tune's own state is used again. Its files go into a scratch folder, which is gone afterwards.
+Tune's own state is never used again. Its files go into a scratch folder, which is removed afterwards.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _SCRATCH = ".tune"
 
 
 def run_trials(study: Study, ledger: Source, on_event: OnEvent = lambda name, event: None, train: Any = None) -> None:
-    """Run what the ledger gives out until it has nothing left, or until Ctrl-C.
+    """Run the trials that the ledger gives out until it has none left, or until Ctrl-C.
 
     Args:
         train: see `orchestration.sweeps.trial.trainable`.
     Raises:
-        ClusterError: there is no room for a single trial, or Ray Tune stopped.
-        HCLError: a fault that is no trial's, see `orchestration.sweeps.faults`; what it stopped is still to be run.
+        ClusterError: if not even one trial fits, or Ray Tune stopped.
+        HCLError: on a fault that no trial has caused, see `orchestration.sweeps.faults`; its trials will run again.
     """
     room, halt = Room(study), Halt(study.folder)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial that fails is told by our own line
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # our own line reports a failed trial
     scratch = study.folder / _SCRATCH
     shutil.rmtree(scratch, ignore_errors=True)
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # a trial's folder has its metrics already
@@ -72,49 +72,49 @@ def run_trials(study: Study, ledger: Source, on_event: OnEvent = lambda name, ev
     except Exception as error:
         if halt.fault is not None:
             raise halt.fault from error
-        if told := storage_error(error, study.folder):
-            raise told from error
+        if fault := storage_error(error, study.folder):
+            raise fault from error
         raise ClusterError(
             f"the study stopped: {last_line(str(error) or type(error).__name__)}",
             where=str(study.folder),
-            remedy="repeat the command to go on",
+            remedy="repeat the command to resume",
         ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 class _Search(Unpickled, Searcher):
-    """Hands the ledger's trials to Tune, no more at once than find room; a node that joins or leaves changes that."""
+    """Give the ledger's trials to Tune, no more at once than fit on the cluster at that time."""
 
     def __init__(self, ledger: Source, room: Room, halt: Halt):
-        super().__init__()  # of no metric: Tune would stop the study at a report of failure, which has none
+        super().__init__()  # without a metric: a report of a failure has none, and Tune would stop the study there
         self._ledger, self._room, self._halt = ledger, room, halt
 
     def suggest(self, trial_id: str) -> Any:
-        following = None
+        trial_config = None
         if self._halt.fault is None:
             with self._halt.noted():
-                following = self._following()
-        return following
+                trial_config = self._next_config()
+        return trial_config
 
-    def _following(self) -> Any:
+    def _next_config(self) -> Any:
         if self._ledger.n_running >= self._room.now() or not self._ledger.may_ask():
             return None
         given = self._ledger.ask()
         return Searcher.FINISHED if given is None else {"trial": given.name, "given": asdict(given)}
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-        """The recorder is told too, and of more."""
+        """Do nothing, because the recorder gets the same call with more information."""
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
-        """Nothing to save."""
+        """Save nothing, because the ledger holds all state."""
 
     def get_state(self) -> dict:
         return {}
 
 
 class _EarlyStopping(Unpickled, FIFOScheduler):
-    """Notes each epoch in the ledger, and stops the trial, which frees its workers, where the ledger says so."""
+    """Note each epoch in the ledger, and stop a trial if the ledger says so, which frees its workers."""
 
     def __init__(self, ledger: Source, halt: Halt):
         super().__init__()

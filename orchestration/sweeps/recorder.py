@@ -1,4 +1,4 @@
-"""What Ray Tune tells of trials, and what becomes of it: their ends in the ledger, and faults that end the study."""
+"""Record Ray Tune's reports: ends of trials in the ledger, and faults that end the study."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ from orchestration.sweeps.trial_source import BEST, EPOCHS, ERROR, FUSED, LAST, 
 from orchestration.training.run import ERROR_LOG, HUNG_LOG
 
 _NODE_DIED, _NODE_DEATHS = "its node has died", 5
-"""What Ray says of an actor that was lost with its node, and how often a trial may be lost so."""
+"""Ray's text for an actor that was lost with its node, and how often a trial may be lost that way."""
 
 OnEvent = Callable[[str, str], None]
-"""Called with a trial's name and what happened: started, reported, retried, ended."""
+"""A function that is called with a trial's name and an event: started, reported, retried or ended."""
 
 
 class Unpickled:
-    """Tune pickles what it is given, to go on from; here it never does."""
+    """Give Tune nothing to pickle: it pickles its parts in order to resume, which never happens here."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
 class Recorder(Unpickled, Callback):
-    """Writes each trial's end into the ledger, and tells of what happens."""
+    """Write each trial's end into the ledger, and report events."""
 
     def __init__(self, study: Study, ledger: Source, room: Room, on_event: OnEvent, halt: Halt):
         self._study, self._ledger, self._room, self._on_event = study, ledger, room, on_event
@@ -59,7 +59,7 @@ class Recorder(Unpickled, Callback):
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         with self._halt.noted():
-            self._room.now()  # Tune itself would wait for ever for nodes that have left
+            self._room.now()  # raises if nodes stay away; Tune itself would wait for ever
             self._deadlines.hold(trials)
         self._halt.check()
 
@@ -89,32 +89,32 @@ class Recorder(Unpickled, Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._deadlines.ends(trial)
         if not n_alive():
-            return  # no trial's fault: it is under way in the ledger, and goes on when the command is repeated
-        name, told = name_of(trial), _told_by_tune(trial)
+            return  # no trial's fault: it stays running in the ledger, and the repeated command resumes it
+        name, failure = name_of(trial), _failure_text(trial)
         if trial.should_recover() and self._n_taken_back[name] < 1 + self._study.limits.retries:
-            # Tune gives up a trial whose reused process dies before it has begun, though it has tries left.
+            # Tune gives up a trial whose reused process dies before training starts, though it has retries left.
             self._n_taken_back[name] += 1
             self._give_back(trial)
-        elif _NODE_DIED in told:
+        elif _NODE_DIED in failure:
             self._n_nodes_died[name] += 1
             if self._n_nodes_died[name] > _NODE_DEATHS:
                 self._halt.note(_nodes_die(name, self._study.folder))
             self._give_back(trial)
-        elif fault := storage_error(RuntimeError(told), self._study.folder):
+        elif fault := storage_error(RuntimeError(failure), self._study.folder):
             self._halt.note(fault)
         else:
             with self._halt.noted():
-                self._fail(trial, told)
+                self._fail(trial, failure)
 
     def _give_back(self, trial: Trial) -> None:
         self._ledger.take_back(name_of(trial))
         self._tell(trial, "retried")
 
-    def _fail(self, trial: Trial, told: str) -> None:
+    def _fail(self, trial: Trial, failure: str) -> None:
         folder = self._study.trial_folder(name_of(trial))
         log = folder / ERROR_LOG
-        if told or not log.exists():
-            write_atomically(log, (told or "failed").encode("utf-8", "backslashreplace"))
+        if failure or not log.exists():
+            write_atomically(log, (failure or "failed").encode("utf-8", "backslashreplace"))
         text = log.read_text(errors="replace")
         limit = self._study.limits.time_s
         is_late = limit is not None and ran_too_long(folder)
@@ -126,7 +126,7 @@ class Recorder(Unpickled, Callback):
                 self._on_event(name_of(trial), event)
 
     def _end(self, trial: Trial, failure: str | None) -> None:
-        """Note a trial's end, unless a fault has ended the study: then it is still to be run."""
+        """Note a trial's end, unless a fault has ended the study; then the trial will run again."""
         if self._halt.fault is not None:
             return
         with self._halt.noted():
@@ -161,20 +161,20 @@ def _nodes_die(name: str, folder: Path) -> ClusterError:
     return ClusterError(
         f"{name} has lost its node {_NODE_DEATHS + 1} times",
         where=str(folder),
-        remedy="look at what ends the nodes (memory, preemption), then repeat the command to go on",
+        remedy="find out why the nodes die (memory, preemption), then repeat the command to resume",
     )
 
 
-def _told_by_tune(trial: Trial) -> str:
-    """Return what Tune has written down of the last failure; empty where there is nothing."""
-    path = Path(trial.error_file) if trial.error_file else None  # what Tune reads itself lies where it is copied later
+def _failure_text(trial: Trial) -> str:
+    """Return what Tune has written about the last failure; empty if there is nothing."""
+    path = Path(trial.error_file) if trial.error_file else None  # Tune's own copy is made later
     return (
         path.read_text(errors="replace").split("\nFailure # ")[-1].partition("\n")[2] if path and path.exists() else ""
     )
 
 
 def last_line(text: str) -> str:
-    """Return what went wrong in one line: neither traceback nor remedy."""
+    """Return the cause of a failure in one line, without traceback and remedy."""
     if "low on memory" in text:
         return "its process was killed because the node ran out of memory: run fewer trials at once, or smaller ones"
     if text.startswith("The actor died"):

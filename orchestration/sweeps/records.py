@@ -1,4 +1,4 @@
-"""A study's ledger as records, which its folder keeps up to date while it runs: what status and reports read."""
+"""Write a study's ledger as records into its folder while it runs, for the status and the reports."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _EVERY_S = 1.0
 
 
 class Records:
-    """Writes a study's trials.parquet and sweep.json about once a second, and tells who listens.
+    """Write a study's trials.parquet and sweep.json about once a second, and call the listeners.
 
     Args:
-        on_trial: called with each trial as it ends.
-        on_change: called with all trials as they are, whenever they have been written.
+        on_trial: is called with each trial when it ends.
+        on_change: is called with all trials each time after they are written.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class Records:
             self._earlier = results.read_sweep(study.folder).seconds or 0.0
 
     def on_event(self, name: str, event: str) -> None:
-        """What `run_trials` calls."""
+        """Handle an event of `run_trials`."""
         if event == "ended" and self._on_trial is not None:
             self._on_trial(record_of(self._study, self._ledger.trial(name)))
         if time.monotonic() - self._written >= _EVERY_S:
             self.write()
 
     def write(self, *, at_end: bool = False) -> tuple[results.SweepRecord, list[results.TrialRecord]]:
-        """Both files, as the ledger is; at the end with importances."""
+        """Write both files from the ledger; at the end with the importances of the parameters."""
         self._written = time.monotonic()
         study, objective = self._study, self._study.space.objective
         trials = [record_of(study, trial) for trial in self._ledger.trials()]
@@ -87,11 +87,11 @@ class Records:
 
 
 def record_of(study: Study, trial: FrozenTrial) -> results.TrialRecord:
-    """The record of one of the ledger's trials."""
+    """Return the record of one of the ledger's trials."""
     notes, values = trial.user_attrs, trial.values
     if not values and trial.state == TrialState.RUNNING and trial.intermediate_values:
         values = [trial.intermediate_values[max(trial.intermediate_values)]]
-    metrics = [one.metric for one in study.space.objectives]
+    metrics = [objective.metric for objective in study.space.objectives]
     return results.TrialRecord(
         trial=notes[NAME],
         params=study.space.decode(trial.params),
@@ -111,24 +111,27 @@ def record_of(study: Study, trial: FrozenTrial) -> results.TrialRecord:
 
 
 def best_trial(study: Study, trials: Sequence[results.TrialRecord]) -> results.TrialRecord | None:
-    """The trial with the best value of the first objective, of those that have ended well; of equal ones the first."""
+    """Return the complete or pruned trial with the best value of the first objective; the first of equal ones."""
     pick = max if study.space.objective.mode == "max" else min
     scored = [(trial.value, trial) for trial in trials if trial.value is not None and trial.state in _ENDED_WELL]
-    return pick(scored, key=lambda one: one[0])[1] if scored else None
+    return pick(scored, key=lambda value_and_trial: value_and_trial[0])[1] if scored else None
 
 
 def best_experiment(study: Study, trials: Sequence[results.TrialRecord]) -> Experiment:
-    """The study's experiment with the best trial's values and its fusion, under the name `<study>-best`."""
+    """Return the study's experiment with the best trial's values and fusion, under the name `<study>-best`."""
     best = best_trial(study, trials)
     assert best is not None
     return override(study.experiment, {**best.params, **best.fusion, "name": f"{study.experiment.name}-best"})
 
 
 def pareto_front(study: Study, trials: Sequence[results.TrialRecord]) -> list[str]:
-    """Names of the trials that no other beats in one objective without losing in another; none of one objective."""
+    """Return the names of the trials on the Pareto front, which no other trial beats; empty for a single objective.
+
+    A trial beats another if it is at least as good in all objectives and better in one.
+    """
     if not study.space.trade_offs:
         return []
-    signs = [1.0 if one.mode == "max" else -1.0 for one in study.space.objectives]
+    signs = [1.0 if objective.mode == "max" else -1.0 for objective in study.space.objectives]
     ended = [trial for trial in trials if trial.values and trial.state in _ENDED_WELL]
     points = [[sign * value for sign, value in zip(signs, trial.values.values(), strict=True)] for trial in ended]
 
@@ -143,16 +146,16 @@ def pareto_front(study: Study, trials: Sequence[results.TrialRecord]) -> list[st
 
 
 def _importances(study: optuna.Study) -> dict[str, float]:
-    """Share of each parameter in the first objective's variation; empty where there is too little to tell it from."""
+    """Return the share of each parameter in the first objective's variation; empty if there are too few trials."""
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len({trial.values[0] for trial in done}) < 2:
         return {}
-    sign = -1.0 if study.directions[0] == StudyDirection.MAXIMIZE else 1.0  # of several, low values are taken as good
+    sign = -1.0 if study.directions[0] == StudyDirection.MAXIMIZE else 1.0  # with several, low values must be good
     several: Any = (lambda trial: sign * trial.values[0]) if len(study.directions) > 1 else None
     with suppress(ValueError, RuntimeError), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # it says what the sign is for
-        found = optuna.importance.get_param_importances(study, target=several)
-        return {path: float(share) for path, share in found.items()}
+        warnings.simplefilter("ignore", UserWarning)  # it asks for the sign that is applied above
+        importances = optuna.importance.get_param_importances(study, target=several)
+        return {path: float(share) for path, share in importances.items()}
     return {}
 
 

@@ -1,7 +1,7 @@
-"""Who chooses a study's next trial, and who stops one early: Optuna's samplers and pruners, by name.
+"""Make Optuna's samplers and pruners by name.
 
-A sampler's random numbers are a function of the study's seed and the trial's number, so that a study that was killed
-and goes on asks what it would have asked: all that a sampler remembers lies in the study's storage.
+A sampler's random numbers are a function of the study's seed and the trial's number, and all other state of a sampler
+lies in the study's storage. A study that is resumed after a kill therefore draws the values that it would have drawn.
 """
 
 from __future__ import annotations
@@ -21,48 +21,48 @@ from optuna.trial import FrozenTrial, TrialState
 from hcl.errors import ConfigError
 from orchestration.sweeps.cma import CmaSampler
 
-_RANDOM_TRIALS = 6  # before a model of the objective says more than chance
+_RANDOM_TRIALS = 6  # trials that a model of the objective needs first
 _NEEDS = {"cmaes": ("cmaes",), "gp": ("scipy",)}
 _MAKE: dict[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: TPESampler(seed=seed, multivariate=True, n_startup_trials=_RANDOM_TRIALS),
     "cmaes": lambda seed: CmaSampler(seed, _RANDOM_TRIALS),
     "gp": lambda seed: GPSampler(seed=seed, n_startup_trials=_RANDOM_TRIALS),
     "random": lambda seed: RandomSampler(seed=seed),
-    "grid": lambda seed: RandomSampler(seed=seed),  # every value is given; nothing is left to draw
+    "grid": lambda seed: RandomSampler(seed=seed),  # the grid gives every value; nothing is drawn
     "population": lambda seed: RandomSampler(seed=seed),  # of the first round; see orchestration.sweeps.population
 }
 
 
 def check_sampler(name: str, n_objectives: int) -> None:
-    """Raise ConfigError where a sampler cannot be had here, or cannot do what is asked."""
+    """Raise ConfigError if a sampler is not installed, or does not support the number of objectives."""
     missing = [package for package in _NEEDS.get(name, ()) if importlib.util.find_spec(package) is None]
     if missing:
         raise ConfigError(
             f"needs the package {missing[0]}, which is not installed",
             where=f"--sampler {name}",
-            remedy="pip install 'hcl-orchestrator[samplers]', or take tpe",
+            remedy="pip install 'hcl-orchestrator[samplers]', or use tpe",
         )
     if name == "cmaes" and n_objectives > 1:
         raise ConfigError(
             f"searches for one objective, the space has {n_objectives}",
             where="--sampler cmaes",
-            remedy="take tpe or gp",
+            remedy="use tpe or gp",
         )
 
 
 def make_sampler(name: str, seed: int) -> BaseSampler:
-    """Optuna's sampler of that name; its first trials are drawn at random."""
+    """Return Optuna's sampler of that name; its first trials are drawn at random."""
 
-    def of_trial(number: int) -> BaseSampler:
+    def sampler_for(number: int) -> BaseSampler:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return _MAKE[name](seed_of(seed, number))
 
-    return _SeededByTrial(of_trial)
+    return _SeededByTrial(sampler_for)
 
 
 def make_pruner(rule: str, epochs: int) -> BasePruner:
-    """Who stops a trial of `epochs` epochs that falls behind; none of a single epoch."""
+    """Return the pruner that stops a trial of `epochs` epochs that falls behind; it never stops a single epoch."""
     if rule == "none" or epochs < 2:
         return NopPruner()
     grace = max(1, epochs // 3)
@@ -72,21 +72,21 @@ def make_pruner(rule: str, epochs: int) -> BasePruner:
 
 
 def seed_of(seed: int, number: int) -> int:
-    """A seed of 31 bits for one trial of a study."""
+    """Return a seed of 31 bits for one trial of a study."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big") >> 1
 
 
 class _SeededByTrial(BaseSampler):
-    """Hands every question on to a sampler made for the trial at hand."""
+    """Delegate each call to a sampler that is made for the current trial."""
 
-    def __init__(self, of_trial: Callable[[int], BaseSampler]):
-        self._of_trial = of_trial
+    def __init__(self, sampler_for: Callable[[int], BaseSampler]):
+        self._sampler_for = sampler_for
         self._number: int | None = None
         self._sampler: BaseSampler = RandomSampler()
 
     def _for(self, trial: FrozenTrial) -> BaseSampler:
         if trial.number != self._number:
-            self._number, self._sampler = trial.number, self._of_trial(trial.number)
+            self._number, self._sampler = trial.number, self._sampler_for(trial.number)
         return self._sampler
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:

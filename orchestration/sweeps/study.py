@@ -1,4 +1,4 @@
-"""What a study is: which experiment, which space, how many trials, under which limits; and what its folder holds."""
+"""Describe a study: its experiment, its space, its number of trials and its limits; and manage its folder."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from search_spaces import Space
 
 TRIALS = "trials"
 IDENTITIES = "identities"
-"""In study.yaml: who the folder is to a shared storage, see `orchestration.sweeps.storage.ownership`."""
+"""Key of study.yaml: the identities of the folder in a shared storage, see `orchestration.sweeps.storage.ownership`."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How trials are run; what comes out does not depend on it.
+    """Hold limits for running trials; the results do not depend on them.
 
     Attributes:
-        retries: how often a trial whose process or node has died is begun again, from its checkpoint.
-        time_s: the longest that a trial may run without a pause; None: as long as it takes.
-        concurrency: trials at once, at most; None: as many as find room.
-        gpu_share: of a GPU, for a trial of one worker.
+        retries: how often a trial whose process or node has died is retried, from its checkpoint.
+        time_s: the longest time that a trial may run without a pause; None: no limit.
+        concurrency: the largest number of trials at once; None: as many as fit.
+        gpu_share: the share of a GPU for a trial of one worker.
     """
 
     retries: int = 1
@@ -49,15 +49,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class Study:
-    """A search: what varies, around which experiment, and how long.
+    """Describe a search: its experiment, its space of variations, and its length.
 
     Attributes:
-        stop_rule: who stops trials that fall behind.
-        paired: all trials see the same seed, and so the same batches; otherwise each has a seed of its own.
-        points: params, or some of them, tried before anything is sampled; a study that is repeated may be given others.
-        n_trials: of a population: its members.
-        round_epochs: of a population: epochs between two choices of who goes on.
-        storage: of the ledger: a database URL or a journal file; None: a journal in the study's folder.
+        stop_rule: the rule that stops trials that fall behind.
+        paired: whether all trials have the same seed, and so the same batches; otherwise each has its own seed.
+        points: values by path that are tried before anything is sampled; a repeated study may be given others.
+        n_trials: number of trials; for a population the number of its members.
+        round_epochs: for a population, the epochs of a round, after which members may change their values.
+        storage: place of the ledger, a database URL or a journal file; None: a journal in the study's folder.
     """
 
     experiment: Experiment
@@ -80,14 +80,14 @@ class Study:
 
     @property
     def is_population(self) -> bool:
-        """Whether its trials are the rounds of models that change their values while they train."""
+        """Return whether the trials are rounds of models that change their values while they train."""
         return self.sampler == "population"
 
     def trial_folder(self, name: str) -> Path:
         return self.folder / TRIALS / name
 
     def trial_resources(self) -> dict[str, float]:
-        """What each trial holds while it runs."""
+        """Return the resources that each trial holds while it runs."""
         held = resources_of(self.experiment)
         is_shared = held["gpus"] > 0 and held["workers"] == 1
         return {**held, "gpus": self.limits.gpu_share} if is_shared else held
@@ -112,70 +112,70 @@ class Study:
         return None
 
     def ledger(self) -> Ledger:
-        """Its trials, in storage; raises ConfigError, StorageError or SpaceError."""
-        where = self.experiment.name, open_storage(self.folder, self.storage), self.space.with_points(self.points)
-        known: dict[str, Any] = {"seed": self.seed, "problem_with": self.problem_with}
-        known["epochs"] = self.experiment.train.epochs
+        """Open the ledger in its storage. Raises ConfigError, StorageError or SpaceError."""
+        place = self.experiment.name, open_storage(self.folder, self.storage), self.space.with_points(self.points)
+        options: dict[str, Any] = {"seed": self.seed, "problem_with": self.problem_with}
+        options["epochs"] = self.experiment.train.epochs
         if self.is_population:
-            return Population(*where, members=self.n_trials, round_epochs=self.round_epochs, **known)
-        return Ledger(*where, n_trials=self.n_trials, sampler=self.sampler, stop_rule=self.stop_rule, **known)
+            return Population(*place, members=self.n_trials, round_epochs=self.round_epochs, **options)
+        return Ledger(*place, n_trials=self.n_trials, sampler=self.sampler, stop_rule=self.stop_rule, **options)
 
 
 def n_trials_of(folder: Path) -> int | None:
-    """How many trials a study was last asked for; None where there is no study."""
+    """Return the number of trials that a study was last asked for; None if there is no study."""
     path = folder / STUDY
-    return int(_known(path)["n_trials"]) if path.exists() else None
+    return int(_description(path)["n_trials"]) if path.exists() else None
 
 
 def n_trials_in_all(study: Study) -> int:
-    """Trials that will be given out: of a population a trial is a member's round."""
+    """Return the number of trials that will be given out; in a population each round of a member is a trial."""
     if not study.is_population:
         return study.n_trials
     return study.n_trials * n_rounds(study.experiment.train.epochs, study.round_epochs)
 
 
 def open_folder(study: Study) -> Study:
-    """Make or reopen the study's folder; a study that is there may become longer, and nothing else.
+    """Create or reopen the study's folder; an existing study may get more trials, but nothing else may change.
 
     Raises:
-        ConfigError: it holds another study, or this one on other data.
+        ConfigError: if it holds another study, or this one with other data.
     """
     content = _identity(study)
     path = study.folder / STUDY
     if path.exists():
-        known = _known(path)
-        if known.get("experiment") == study.experiment.digest(workers=1) and _has_workers_of(study):
-            known["experiment"] = content["experiment"]  # versions before left the number of workers out
-        _refuse_other(content, known, where=str(study.folder))
-        content["n_trials"] = max(study.n_trials, int(known["n_trials"]))
-        content |= {name: known[name] for name in (IDENTITIES,) if name in known}
+        description = _description(path)
+        if description.get("experiment") == study.experiment.digest(workers=1) and _has_workers_of(study):
+            description["experiment"] = content["experiment"]  # older versions left the number of workers out
+        _refuse_other(content, description, where=str(study.folder))
+        content["n_trials"] = max(study.n_trials, int(description["n_trials"]))
+        content |= {name: description[name] for name in (IDENTITIES,) if name in description}
     write_atomically(path, dump_yaml(content).encode())
     write_atomically(study.folder / "experiment.yaml", to_yaml(study.experiment).encode())
     return replace(study, n_trials=content["n_trials"])
 
 
-def _refuse_other(content: Mapping[str, Any], known: Mapping[str, Any], *, where: str) -> None:
-    """Raise ConfigError for a study that its folder knows otherwise; one from before kept no digests of its data."""
-    remedy = "give this one another name (--set name=...), or begin anew with --restart"
-    others = [name for name in content if name not in ("n_trials", "data") and known.get(name) != content[name]]
+def _refuse_other(content: Mapping[str, Any], description: Mapping[str, Any], *, where: str) -> None:
+    """Raise ConfigError if the folder describes another study. Older versions kept no digests of the data."""
+    remedy = "give this one another name (--set name=...), or start over with --restart"
+    others = [name for name in content if name not in ("n_trials", "data") and description.get(name) != content[name]]
     if others:
         raise ConfigError(f"holds a study with another {' and '.join(others)}", where=where, remedy=remedy)
-    if changed := changed_data(known.get("data", {}), content["data"]):
-        raise ConfigError(f"was begun with other data in {', '.join(changed)}", where=where, remedy=remedy)
+    if changed := changed_data(description.get("data", {}), content["data"]):
+        raise ConfigError(f"was started with other data in {', '.join(changed)}", where=where, remedy=remedy)
 
 
 def _has_workers_of(study: Study) -> bool:
-    """Return whether the experiment in the study's folder has the number of workers that is asked for now."""
+    """Return whether the experiment in the study's folder has the requested number of workers."""
     settings = study.folder / "experiment.yaml"
     return settings.exists() and load_resolved(settings).train.workers == study.experiment.train.workers
 
 
-def _known(path: Path) -> dict[str, Any]:
-    """What a study's folder says of it. Raises ConfigError."""
+def _description(path: Path) -> dict[str, Any]:
+    """Return the description of a study from its file. Raises ConfigError."""
     content = read_yaml(path, str(path))
     is_study = isinstance(content, dict) and type(content.get("n_trials")) is int
     if not is_study or not isinstance(content.get("data", {}), dict):
-        raise ConfigError("does not describe a study", where=str(path), remedy="begin anew with --restart")
+        raise ConfigError("does not describe a study", where=str(path), remedy="start over with --restart")
     return content
 
 

@@ -1,4 +1,4 @@
-"""`hcl sweep`: a study by Ray Tune with Optuna; every trial is a training run of its own."""
+"""Run a study with Ray Tune and Optuna; every trial is a training run: `hcl sweep`."""
 
 from __future__ import annotations
 
@@ -47,27 +47,27 @@ def sweep(
     on_change: Callable[[list[results.TrialRecord]], None] | None = None,
     train: Any = None,
 ) -> tuple[results.SweepRecord, list[results.TrialRecord]]:
-    """Run, or go on with, the study in `runs/<experiment.name>`; writes sweep.json, trials.parquet and best.yaml.
+    """Run or resume the study in `runs/<experiment.name>`, and write sweep.json, trials.parquet and best.yaml.
 
     Args:
-        add_trials: so many more, if all that were asked for so far are done: a call that was killed may be repeated.
-        retry_failed: trials that have failed are run again, with their values, from their checkpoints.
-        warm_start: the folder of an earlier study, whose finished trials the sampler of a new one knows.
+        add_trials: number of trials to add, once all earlier ones are done; a killed call may be repeated.
+        retry_failed: run failed trials again, with their values, from their checkpoints.
+        warm_start: the folder of an earlier study, whose complete trials inform the sampler of a new study.
         on_trial, on_change: see `orchestration.sweeps.records.Records`.
         train: see `orchestration.sweeps.trial.trainable`.
 
     Raises:
-        ConfigError, SpaceError: the space does not fit the experiment; nothing has been started then.
-        StorageError: another command runs this study.
-        HCLError: every trial failed.
-        KeyboardInterrupt: Ctrl-C, with what was done kept.
+        ConfigError, SpaceError: if the space does not fit the experiment; nothing has been started.
+        StorageError: if another command runs this study.
+        HCLError: if every trial failed.
+        KeyboardInterrupt: on Ctrl-C; finished trials are kept.
     """
     check_study(study)
     if study.storage or not restart:
         check_storage(study.folder, study.storage)
     if study.storage:
-        for written in (study.storage, study.storage.replace("'", "'\"'\"'")):  # as a shell takes a quotation mark
-            command = command.replace(written, without_password(study.storage) or "")
+        for spelling in (study.storage, study.storage.replace("'", "'\"'\"'")):  # quotes as a shell takes them
+            command = command.replace(spelling, without_password(study.storage) or "")
     with held(lock_of(study.folder), what=f"study {study.experiment.name}"), claimed(study):
         if restart:
             _forget(study)
@@ -77,14 +77,14 @@ def sweep(
         take_possession(study)
         ledger = study.ledger()
         if add_trials and study.is_population:
-            raise ConfigError("a population does not grow", where="--add-trials", remedy="begin another study")
+            raise ConfigError("a population does not grow", where="--add-trials", remedy="start another study")
         if add_trials and not is_new and ledger.is_done():
             study = open_folder(replace(study, n_trials=ledger.n_trials + add_trials))
             ledger = study.ledger()
         if retry_failed:
             _retry_failed(study, ledger)
         if warm_start is not None and not ledger.trials():
-            ledger.learn(_known_trials(warm_start, study.space))
+            ledger.learn(_earlier_trials(warm_start, study.space))
         records = Records(study, ledger, command=command, on_trial=on_trial, on_change=on_change)
         if not ledger.is_done():
             provenance = _provenance(study, command)
@@ -94,7 +94,7 @@ def sweep(
                 try:
                     run_trials(study, ledger, records.on_event, train)
                 except BaseException:
-                    with suppress(HCLError, results.RecordError):  # a full disk has no room for these either
+                    with suppress(HCLError, results.RecordError):  # a full disk has no room for these files either
                         records.write()
                     raise
                 records.write()
@@ -111,12 +111,12 @@ def sweep(
 def _retry_failed(study: Study, ledger: Ledger) -> None:
     if study.is_population:
         raise ConfigError(
-            "a member whose round has failed has gone on from another's since",
+            "the member of a failed round has continued from another member's checkpoint since",
             where="--retry-failed",
-            remedy="begin another study",
+            remedy="start another study",
         )
     for name in ledger.failed():
-        (study.trial_folder(name) / HUNG_LOG).unlink(missing_ok=True)  # or its time would be over already
+        (study.trial_folder(name) / HUNG_LOG).unlink(missing_ok=True)  # else its time would count as over already
     ledger.retry_failed()
 
 
@@ -127,25 +127,25 @@ def full_length(
     epochs: int | None,
     fusion: Mapping[str, Any],
 ) -> Experiment:
-    """The winner's settings as a run of their own, with a fusion, and as many epochs as are given, or a trial's."""
+    """Return the winner's settings as a run of its own, with a fusion, and with the given epochs or a trial's."""
     best = best_experiment(study, [trial for trial in trials if trial.trial == winner])
     return override(best, {**fusion, **({"train.epochs": epochs} if epochs else {})})
 
 
 def write_best(study: Study, best: Experiment) -> Path:
-    """The file that `hcl train` takes."""
+    """Write the experiment file for `hcl train`."""
     return write_atomically(study.folder / BEST, to_yaml(best).encode())
 
 
 def _forget(study: Study) -> None:
-    """Remove what a shared storage holds of this folder's study, then what the folder holds of it."""
+    """Remove this folder's study from a shared storage, then from the folder."""
     check_owner(study, may_be_lost=True)
     forget(study)
     clear(study.folder, OF_STUDY)
 
 
 def _provenance(study: Study, command: str) -> results.Provenance:
-    """That of the study's first call."""
+    """Return the provenance of the study's first call, which is collected and written if there is none."""
     with suppress(results.RecordError):
         return results.read_provenance(study.folder)
     provenance = results.collect_provenance(
@@ -155,37 +155,37 @@ def _provenance(study: Study, command: str) -> results.Provenance:
     return provenance
 
 
-def _known_trials(folder: Path, space: Space) -> list[tuple[dict[str, Any], list[float]]]:
-    """Values and objectives of another study's whole trials that this space could have drawn.
+def _earlier_trials(folder: Path, space: Space) -> list[tuple[dict[str, Any], list[float]]]:
+    """Return values and objectives of another study's complete trials that lie in this space.
 
-    Raises ConfigError where there are none.
+    Raises ConfigError if there are none.
     """
     where = str(folder)
     try:
         record, trials = results.read_sweep(folder), results.read_trials(folder)
     except results.RecordError as error:
-        raise ConfigError(error.problem, where=where, remedy="give --warm-start the folder of a study") from error
+        raise ConfigError(error.problem, where=where, remedy="give the folder of a study to --warm-start") from error
     theirs = Space.model_validate(record.space)
     if theirs.objectives != space.objectives:
         raise ConfigError(
-            f"was judged by {', '.join(one.metric for one in theirs.objectives)}, this study is by "
-            f"{', '.join(one.metric for one in space.objectives)}",
+            f"has the objectives {', '.join(objective.metric for objective in theirs.objectives)}, this study has "
+            f"{', '.join(objective.metric for objective in space.objectives)}",
             where=where,
-            remedy="warm start from a study of the same objectives",
+            remedy="use a study of the same objectives",
         )
-    whole = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
-    known = [
+    complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
+    in_space = [
         (trial.params, list(trial.values.values()) or [float(trial.value or 0)])
-        for trial in whole
+        for trial in complete
         if space.could_draw(trial.params)
     ]
-    if not known:
+    if not in_space:
         raise ConfigError(
-            f"none of its {len(whole)} whole trials lies in space {space.name}",
+            f"none of its {len(complete)} complete trials lies in space {space.name}",
             where=where,
-            remedy="warm start from a study of the same parameters",
+            remedy="use a study of the same parameters",
         )
-    return known
+    return in_space
 
 
 def _all_failed(study: Study, trials: Sequence[results.TrialRecord]) -> HCLError:

@@ -1,7 +1,7 @@
-"""What runs in a trial, in the process that Ray Tune has given it.
+"""Run a trial in the process that Ray Tune has given it.
 
-A trial of one worker trains inside a reused Tune actor. A trial of several is a driver, which takes next to no
-resources of its own, around Ray Train.
+A trial of one worker trains inside a reused Tune actor. A trial of several workers is a driver function around Ray
+Train, which takes almost no resources of its own.
 """
 
 from __future__ import annotations
@@ -43,20 +43,21 @@ OBJECTIVE, VALUES, BEST_EPOCH, LAST_VALUE, FUSED_BY, AS_TRAINED, FAILURE, FAULT,
     "objective", "objectives", "best_epoch", "last_value", "fused_by", "as_trained", "failure", "fault",
     "trial_seconds",
 )  # fmt: skip
-"""What a trial reports beside an epoch's metrics: the first objective at its best epoch so far, all objectives there,
-that epoch; the first objective after this epoch; the best epoch's weights of the levels and its accuracy without them,
-where validation tried some; what it failed of; what failed it (`orchestration.sweeps.faults`); how long it has run."""
+"""Keys that a trial reports besides an epoch's metrics: the first objective at its best epoch so far, all objectives at
+that epoch, and the epoch; the first objective after this epoch; if validation tried weights of the levels, the best
+epoch's weights and its accuracy without them; the trial's own failure; a fault of the machine
+(`orchestration.sweeps.faults`); and its running time in seconds."""
 
 _LOG = logging.getLogger(__name__)
 Train = Callable[[Run, Callable[[dict[str, Any]], dict[str, Any]]], None]
 
 
 def trainable(study: Study, train: Train | None = None) -> Any:
-    """What Ray Tune calls with a trial's configuration, and the resources that it takes.
+    """Return the function that Ray Tune calls with a trial's configuration, with the resources that it takes.
 
     Args:
-        train: what a trial of one worker does with its run, and with the function that makes a report of an epoch's
-            metrics. Default: it trains.
+        train: called for a trial of one worker with its run and a function that makes a report of an epoch's metrics.
+            Default: train the model.
     """
     settings = study.experiment.train
     if settings.workers == 1:
@@ -64,14 +65,14 @@ def trainable(study: Study, train: Train | None = None) -> Any:
         resources = {"cpu": float(settings.cpus_per_worker), **gpu, **mark("train")}
         train = train or _train_here
     else:
-        # A driver that took a CPU could leave its own workers without one. Clusters may declare a resource for it.
+        # A driver that took a CPU could leave its own workers without one. Clusters may declare a resource for drivers.
         resources = {"trial_driver": 1.0} if ray.cluster_resources().get("trial_driver") else {"cpu": 0.01}
         train = train or _train_by_workers
     return tune.with_resources(functools.partial(_run_process, study=study, train=train, folder=Path.cwd()), resources)
 
 
 def _run_process(config: dict[str, Any], study: Study, train: Train, folder: Path) -> None:
-    """Run a trial in a process of Ray Tune, with relative paths as in the folder of the command."""
+    """Run a trial in a process of Ray Tune, with the command's working directory for relative paths."""
     work_in(folder)
     _run_trial(config, study, train)
 
@@ -79,7 +80,7 @@ def _run_process(config: dict[str, Any], study: Study, train: Train, folder: Pat
 def _run_trial(config: dict[str, Any], study: Study, train: Train) -> None:
     """Run a trial from its last checkpoint to its end.
 
-    A fault that is not the trial's and what would only fail again are reported; all else is raised.
+    Faults of the machine, and errors that would only repeat, are reported to Tune; all others are raised.
     """
     given = Given(**config["given"])
     folder = study.trial_folder(given.name)
@@ -88,7 +89,7 @@ def _run_trial(config: dict[str, Any], study: Study, train: Train) -> None:
         check_seen(study.data_root, remedy="mount the data folder under the same path on every node")
         folder.mkdir(parents=True, exist_ok=True)
         with _time_limit(folder / HUNG_LOG, study.limits.time_s):
-            _go_on(given, study, train)
+            _resume(given, study, train)
     except Exception as error:
         if fault := fault_of(error, folder) or _write_down(folder):
             tune.report({FAULT: as_words(fault)})
@@ -98,34 +99,34 @@ def _run_trial(config: dict[str, Any], study: Study, train: Train) -> None:
             raise
 
 
-def _go_on(given: Given, study: Study, train: Train) -> None:
-    """Train what is left of a trial, in its folder."""
+def _resume(given: Given, study: Study, train: Train) -> None:
+    """Train the remaining epochs of a trial, in its folder."""
     folder = study.trial_folder(given.name)
     keep_notices(study.runs)
     run, settings = study.trial_run(given), folder / "experiment.yaml"
     if settings.exists() and load_resolved(settings).digest() != run.experiment.digest():
-        discard_folder(folder)  # a trial of this name, of a study whose ledger is gone
+        discard_folder(folder)  # left by a trial of this name in a study whose ledger is gone
         folder.mkdir()
-    _begin(run, None if given.parent is None else study.trial_folder(given.parent))
+    _start(run, None if given.parent is None else study.trial_folder(given.parent))
     write_atomically(settings, to_yaml(run.experiment).encode())
     report = _Reporter(study.space.objectives, folder)
-    if (done := run.epochs_done()) and (known := report.last(done)):
-        tune.report(known)  # Tune is told of what was trained before
+    if (n_done := run.epochs_done()) and (last_report := report.last(n_done)):
+        tune.report(last_report)  # report the epochs that were trained before
     with train_gives_back_its_workers() if study.experiment.train.workers > 1 else nullcontext():
         train(run, report)
 
 
-def _begin(run: Run, parent: Path | None) -> None:
-    """Begin a trial's folder with its parent's checkpoint; where its own cannot be read any more, it begins again.
+def _start(run: Run, parent: Path | None) -> None:
+    """Start a trial's folder with its parent's checkpoint, and start the trial over if its own cannot be read any more.
 
-    Nobody could give a trial of a study --restart, and what is done again ends as it did.
+    Nobody can pass --restart to a single trial of a study, and a repeated training has the same result.
     """
     if parent is not None:
         inherit(parent, run.folder)
     try:
         run.epochs_done()
     except CheckpointError as error:
-        _LOG.warning("%s: %s; the trial begins again", error.where, error.problem)
+        _LOG.warning("%s: %s; the trial starts over", error.where, error.problem)
         discard_folder(run.folder / "checkpoints")
         for name in (METRICS, FUSION):
             (run.folder / name).unlink(missing_ok=True)
@@ -134,9 +135,9 @@ def _begin(run: Run, parent: Path | None) -> None:
 
 
 def _write_down(folder: Path) -> HCLError | None:
-    """Keep the traceback of what is being raised, and return the fault of a disk that has no room for it.
+    """Keep the traceback of the current exception, and return a fault if the disk has no room for it.
 
-    Tune does not always know any more what a process that it reuses has raised.
+    Tune does not always know the exception of a process that it reuses.
     """
     try:
         write_atomically(folder / ERROR_LOG, traceback.format_exc().encode("utf-8", "backslashreplace"))
@@ -146,7 +147,7 @@ def _write_down(folder: Path) -> HCLError | None:
 
 
 def _train_here(run: Run, report: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """In this process."""
+    """Train in this process."""
     settings = run.experiment.train
     device = torch.device("cuda" if settings.use_gpu else "cpu")
     torch.set_num_threads(settings.cpus_per_worker)
@@ -154,50 +155,50 @@ def _train_here(run: Run, report: Callable[[dict[str, Any]], dict[str, Any]]) ->
 
 
 def _train_by_workers(run: Run, report: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """By Ray Train; rank 0's metrics go to Tune as they come."""
+    """Train by Ray Train; rank 0's metrics go to Tune as they arrive."""
     fit(run, callbacks=[TuneReportCallback()], report=report)
 
 
 class _Reporter:
-    """Adds the objectives to an epoch's metrics, from what is on disk: a restarted process knows it again."""
+    """Add the objectives to an epoch's metrics, computed from the files so that a restarted process can do the same."""
 
     def __init__(self, objectives: tuple[Objective, ...], folder: Path):
         self.objectives, self.folder, self.began = objectives, folder, time.perf_counter()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        missing = [one.metric for one in self.objectives if row.get(one.metric) is None]
+        missing = [objective.metric for objective in self.objectives if row.get(objective.metric) is None]
         if missing:
             raise HCLError(
-                f"a trial reports no {missing[0]}, but {', '.join(sorted(row))}",
+                f"a trial does not report {missing[0]}, but reports {', '.join(sorted(row))}",
                 where="objective",
-                remedy="name a metric that this regime has",
+                remedy="choose a metric of this regime",
             )
-        rows = [one for one in results.read_epochs(self.folder) if one["epoch"] <= row["epoch"]]
+        rows = [epoch for epoch in results.read_epochs(self.folder) if epoch["epoch"] <= row["epoch"]]
         first = self.objectives[0]
-        best = (max if first.mode == "max" else min)(rows, key=lambda one: one[first.metric])
-        values = [float(best[one.metric]) for one in self.objectives]
-        told = {OBJECTIVE: values[0], VALUES: values, BEST_EPOCH: best["epoch"], LAST_VALUE: row[first.metric]}
+        best = (max if first.mode == "max" else min)(rows, key=lambda epoch: epoch[first.metric])
+        values = [float(best[objective.metric]) for objective in self.objectives]
+        trial_values = {OBJECTIVE: values[0], VALUES: values, BEST_EPOCH: best["epoch"], LAST_VALUE: row[first.metric]}
         if fusion := fusion_of(best):
-            told |= {FUSED_BY: fusion, AS_TRAINED: best["val_accuracy"]}
-        return {**row, **told, TRIAL_SECONDS: time.perf_counter() - self.began}
+            trial_values |= {FUSED_BY: fusion, AS_TRAINED: best["val_accuracy"]}
+        return {**row, **trial_values, TRIAL_SECONDS: time.perf_counter() - self.began}
 
     def last(self, epoch: int) -> dict[str, Any] | None:
-        """The report of an epoch that was done before; None where its metrics are gone."""
+        """Return the report of an epoch that was done before; None if its metrics are gone."""
         rows = [row for row in results.read_epochs(self.folder) if row["epoch"] == epoch]
         return self(rows[0]) if rows else None
 
 
 def ran_too_long(folder: Path) -> bool:
-    """Whether a trial's process was ended because its time was over."""
+    """Return whether a trial's process was killed because its time was over."""
     log = folder / HUNG_LOG
     return log.exists() and log.stat().st_size > 0
 
 
 @contextmanager
 def _time_limit(log: Path, seconds: float | None) -> Iterator[None]:
-    """End this process when the time is over, even where it hangs outside of Python; `log` then says where.
+    """End this process when the time is over, even if it hangs outside of Python; `log` then shows where.
 
-    Raises HCLError where an earlier process was ended so.
+    Raises HCLError if an earlier process was ended this way.
     """
     if seconds is None:
         yield
@@ -210,4 +211,4 @@ def _time_limit(log: Path, seconds: float | None) -> Iterator[None]:
             yield
         finally:
             faulthandler.cancel_dump_traceback_later()
-            log.unlink(missing_ok=True)  # it is there only where this process was ended
+            log.unlink(missing_ok=True)  # the file must stay only if this process was ended

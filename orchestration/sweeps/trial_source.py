@@ -1,4 +1,4 @@
-"""What stands between those who give out trials and those who run them: a trial as given, and what is told of it."""
+"""Define the interface between a source of trials (ledger, confirmation) and their runner (Ray Tune)."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any, Protocol
 
 NAME, EPOCHS, SECONDS, ERROR, LOG, BEST = "name", "epochs", "seconds", "error", "log", "best"
 LAST, FUSED, UNFUSED = "last", "fused", "unfused"
-"""What the ledger notes of a trial, as Optuna's user attributes. LAST: the first objective after the last epoch;
-FUSED and UNFUSED: the best weights of the levels that validation found, and the accuracy without them."""
+"""Keys of the ledger's notes about a trial, kept as Optuna's user attributes. LAST: the first objective after the last
+epoch; FUSED and UNFUSED: the best weights of the levels in validation, and the accuracy without them."""
 OF_AN_END = frozenset((EPOCHS, SECONDS, ERROR, LOG, BEST, LAST, FUSED, UNFUSED))
 
 
 @dataclass(frozen=True)
 class Given:
-    """A trial that was given out.
+    """Describe a trial that was given out.
 
     Attributes:
-        params: values of the experiment's settings, by dotted path.
-        parent: the trial whose checkpoint it goes on from; None: it begins anew.
-        until: the epoch that it ends with; None: the last one.
+        values: parameters by dotted path.
+        parent: the trial whose checkpoint it continues from; None: it starts without one.
+        until: the epoch after which it ends; None: the last one.
     """
 
     name: str
@@ -30,12 +30,12 @@ class Given:
 
     @property
     def index(self) -> int:
-        """Its place in the study, from 0."""
+        """Return its number in the study, from 0."""
         return int(self.name.rpartition("-")[2])
 
 
 class Source(Protocol):
-    """Where trials come from and their ends go to: a study's ledger, or what a confirmation trains again."""
+    """Give out trials and record their ends: a study's ledger, or the trials that a confirmation trains again."""
 
     @property
     def n_running(self) -> int: ...

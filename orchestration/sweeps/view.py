@@ -1,4 +1,4 @@
-"""A study as it is watched: one live table; its state from another terminal; its end."""
+"""Show a study: as a live table, by its status from another terminal, and at its end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _IMPORTANT = 6
 
 
 class StudyTable:
-    """On a terminal a live table; elsewhere, such as in a job's log, a line a trial."""
+    """Show a study as a live table on a terminal, and elsewhere, such as in a job's log, as a line for each trial."""
 
     def __init__(self, space: Space, folder: Path, n_trials: int):
         self._space, self._folder, self._n_trials = space, folder, n_trials
@@ -43,19 +43,19 @@ class StudyTable:
             self._live.stop()
 
     def ended(self, trial: results.TrialRecord) -> None:
-        """A trial's end: a line for a failure, or for each where there is no live table."""
+        """Show a trial's end: a line for a failure, or for each trial if there is no live table."""
         if self._live is None or trial.state == "failed":
             show_trial(trial)
 
     def show(self, trials: Sequence[results.TrialRecord]) -> None:
-        """All trials as they are."""
+        """Show the current state of all trials."""
         if self._live is not None:
             mode = self._space.objective.mode
             self._live.update(trials_table(self._folder, trials, mode, self._n_trials), refresh=True)
 
 
 def trials_table(folder: Path, trials: Sequence[results.TrialRecord], mode: str, n_trials: int) -> Table:
-    """The trials under way and the last ones that ended, with the parameters that vary and the best value so far."""
+    """Return a table of the running trials and the last ones that ended, with their varying parameters."""
     pick = max if mode == "max" else min
     varying = _varying(trials)
     so_far: dict[str, float] = {}
@@ -65,13 +65,13 @@ def trials_table(folder: Path, trials: Sequence[results.TrialRecord], mode: str,
     counts = {
         state: sum(trial.state == state for trial in trials) for state in ("complete", "pruned", "failed", "running")
     }
-    said = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
+    state_counts = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
     running = [trial for trial in trials if trial.state == "running"]
     ended = [trial for trial in trials if trial.state != "running"]
     shown = [*ended[-max(1, _ROWS - len(running)) :], *running]
     rows = [(trial.trial, _epoch(folder, trial), _number(trial.value), _number(so_far.get(trial.trial)), trial.state)
             for trial in shown]  # fmt: skip
-    title = f"{said or 'no trial yet'} of {n_trials}"
+    title = f"{state_counts or 'no trial yet'} of {n_trials}"
     return _with_parameters(("trial", "epoch", "objective", "best so far", "state"), rows, shown, varying, title)
 
 
@@ -82,7 +82,7 @@ def _with_parameters(
     varying: Sequence[str],
     title: str,
 ) -> Table:
-    """A row a trial, and behind it what varies: a column each, or, where that is too wide, one that wraps."""
+    """Return a table with a row for each trial and its varying parameters, in a column each or, if too wide, in one."""
     alike, names = short_names(varying)
     wide = Table(*headers, *names, title=f"{title}; {alike}*" if alike else title, box=SIMPLE_HEAD)
     narrow = Table(*headers, f"{alike}*" if alike else "values", title=title, box=SIMPLE_HEAD)
@@ -94,7 +94,7 @@ def _with_parameters(
 
 
 class Status(NamedTuple):
-    """A study as its folder tells of it. `holder`: who runs it, in words; None where nobody does."""
+    """Hold a study's records. `holder`: a description of the command that runs it; None if none does."""
 
     record: results.SweepRecord
     trials: list[results.TrialRecord]
@@ -102,12 +102,12 @@ class Status(NamedTuple):
 
 
 def read_status(folder: Path) -> Status:
-    """What a study has come to, read from its records: neither Ray nor Optuna is started. Raises RecordError."""
+    """Read a study's state from its records, without Ray or Optuna. Raises RecordError."""
     return Status(results.read_sweep(folder), results.read_trials(folder), holder(lock_of(folder)))
 
 
 def show_status(folder: Path) -> None:
-    """`hcl sweep --status`."""
+    """Show a study's state: `hcl sweep --status`."""
     status = read_status(folder)
     page().print(trials_table(folder, status.trials, status.record.mode, status.record.n_trials), soft_wrap=False)
     for trial in status.trials:
@@ -118,15 +118,15 @@ def show_status(folder: Path) -> None:
     best = f"best {status.record.best_trial} {_number(status.record.best_value)}; " if status.record.best_trial else ""
     n_ended = sum(trial.state != "running" for trial in status.trials)
     if status.holder:
-        out.print(f"{best}run by {status.holder}", soft_wrap=True)
+        out.print(f"{best}running, by {status.holder}", soft_wrap=True)
     elif n_ended < status.record.n_trials:
-        out.print(f"{best}nobody runs it; to go on: {escape(status.record.command)}", soft_wrap=True)
+        out.print(f"{best}not running; to resume: {escape(status.record.command)}", soft_wrap=True)
     else:
         out.print(f"{best}done", soft_wrap=True)
 
 
 def show_end(record: results.SweepRecord, trials: Sequence[results.TrialRecord], n_best: int = 5) -> None:
-    """The best trials, the Pareto front where there is one, and which parameters mattered."""
+    """Show the best trials, the Pareto front if there is one, and the importances of the parameters."""
     sign = -1 if record.mode == "max" else 1
     scored = sorted(
         (trial for trial in trials if trial.value is not None and trial.state != "failed"),
@@ -136,7 +136,7 @@ def show_end(record: results.SweepRecord, trials: Sequence[results.TrialRecord],
     varying = _varying(trials)
     metrics = list(dict.fromkeys(metric for trial in front for metric in trial.values)) or [record.objective]
     fused = ["as trained", "fusion"] if any(trial.fusion for trial in trials) else []
-    title = "no other is better in all objectives" if front else "best trials"
+    title = "Pareto front: no other trial is better in all objectives" if front else "best trials"
     shown, rows = front or scored[:n_best], []
     for trial in shown:
         values = [trial.values.get(metric) for metric in metrics] if front else [trial.value]
@@ -147,7 +147,10 @@ def show_end(record: results.SweepRecord, trials: Sequence[results.TrialRecord],
         page().print(_lineage(trials, record.best_trial, varying), soft_wrap=False)
     if record.importances:
         shares = list(record.importances.items())[:_IMPORTANT]
-        out.print("what mattered: " + ", ".join(f"{path} {100 * share:.0f}%" for path, share in shares), soft_wrap=True)
+        out.print(
+            "importance of parameters: " + ", ".join(f"{path} {100 * share:.0f}%" for path, share in shares),
+            soft_wrap=True,
+        )
     failed = [trial for trial in trials if trial.state == "failed"]
     if failed:
         out.print(
@@ -156,7 +159,7 @@ def show_end(record: results.SweepRecord, trials: Sequence[results.TrialRecord],
 
 
 def show_fused(fused: Sequence[FusedTrial], n_best: int = 5) -> None:
-    """Both stages of the best trials: what training gave, and what the fusion added."""
+    """Show the best trials with their values from training and those at their best fusion."""
     table = Table(
         "trial",
         "trained",
@@ -166,30 +169,40 @@ def show_fused(fused: Sequence[FusedTrial], n_best: int = 5) -> None:
         title="at their best fusion, on val",
         box=SIMPLE_HEAD,
     )
-    for one in fused[:n_best]:
-        numbers = map(_number, (one.trained, one.published, one.fused))
-        table.add_row(one.trial, *numbers, settings_text(one.settings))
+    for trial in fused[:n_best]:
+        numbers = map(_number, (trial.trained, trial.published, trial.fused))
+        table.add_row(trial.trial, *numbers, settings_text(trial.settings))
     page().print(table, soft_wrap=False)
 
 
 def show_candidates(candidates: Sequence[Candidate]) -> None:
-    """What a confirmation found: each candidate's seeds, and by how much it lies behind the winner."""
+    """Show the result of a confirmation: each candidate's seeds, and how far it is behind the winner."""
     table = Table(
         "trial", "seeds", "mean", "behind the winner", title="the best trials with new seeds", box=SIMPLE_HEAD
     )
-    for one in candidates:
-        behind = "" if one.behind is None else f"{100 * one.behind.mean:.1f} ± {100 * one.behind.ci95:.1f}"
-        table.add_row(one.trial, ", ".join(_number(value) for value in one.values.values()), _number(one.mean), behind)
+    for candidate in candidates:
+        behind = (
+            "" if candidate.behind is None else f"{100 * candidate.behind.mean:.1f} ± {100 * candidate.behind.ci95:.1f}"
+        )
+        table.add_row(
+            candidate.trial,
+            ", ".join(_number(value) for value in candidate.values.values()),
+            _number(candidate.mean),
+            behind,
+        )
     page().print(table, soft_wrap=False)
-    close = [one.trial for one in candidates[1:] if not one.is_told_apart]
+    close = [candidate.trial for candidate in candidates[1:] if not candidate.is_told_apart]
     if close:
-        out.print(f"not told apart from {candidates[0].trial}: {', '.join(close)}; more seeds may", soft_wrap=True)
+        out.print(
+            f"no significant difference to {candidates[0].trial}: {', '.join(close)}; train more seeds to decide",
+            soft_wrap=True,
+        )
     elif len(candidates) > 1:
-        out.print(f"{candidates[0].trial} is better than the others beyond the chance of seeds", soft_wrap=True)
+        out.print(f"{candidates[0].trial} is significantly better than the others over seeds", soft_wrap=True)
 
 
 def _lineage(trials: Sequence[results.TrialRecord], name: str, varying: Sequence[str]) -> Table:
-    """How the best of a population came about: round by round, with the values that it had."""
+    """Return a table of the history of a population's best trial: its rounds with their values."""
     by_name = {trial.trial: trial for trial in trials}
     line: list[results.TrialRecord] = []
     parent: str | None = name
@@ -197,11 +210,11 @@ def _lineage(trials: Sequence[results.TrialRecord], name: str, varying: Sequence
         line.insert(0, by_name[parent])
         parent = line[0].parent
     rows = [(str(trial.epochs), trial.trial, str(trial.member)) for trial in line]
-    return _with_parameters(("until epoch", "trial", "member"), rows, line, varying, f"how {name} came about")
+    return _with_parameters(("until epoch", "trial", "member"), rows, line, varying, f"history of {name}")
 
 
 def _epoch(folder: Path, trial: results.TrialRecord) -> str:
-    """Epochs done; of a trial under way, how far the next one is."""
+    """Return the number of finished epochs, or the progress of the current epoch for a running trial."""
     if trial.state == "running":
         with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             now = json.loads((folder / "trials" / Path(trial.trial).name / PROGRESS).read_text())

@@ -1,1 +1,1 @@
-"""A run of training: `hcl train`, and what a worker does."""
+"""Train a run: the `hcl train` command, and the code of a worker."""

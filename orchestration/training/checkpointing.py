@@ -1,7 +1,7 @@
-"""What a training worker writes into the run's folder, and how it goes on from there.
+"""Write a training worker's checkpoints and logs into the run's folder, and resume from them.
 
-Rank 0 writes. Every file is whole or absent, and is written in an order in which each moment's files can be gone on
-from: a run that was killed and repeated ends as one that was not.
+Rank 0 writes. Every write is atomic, and files are written in an order such that a run can resume from the files of any
+moment: a run that was killed and repeated ends like one that was not.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass
 class Trained:
-    """All that learns. Learning rates and random numbers have no state: they follow from epoch, step and seed."""
+    """Hold everything that training changes.
+
+    Learning rates and random numbers need no state: they follow from epoch, step and seed.
+    """
 
     model: Model
     optimizer: Optimizer
@@ -55,22 +58,22 @@ class Trained:
             self.scaler.load_state_dict(state["scaler"])
         except (ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
             raise CheckpointError(
-                f"holds the state of another optimiser: {error}",
+                f"holds the state of a different optimiser: {error}",
                 where=source,
-                remedy="train anew with --restart, or with the settings that it was trained with",
+                remedy="start over with --restart, or use the settings that it was trained with",
             ) from error
 
 
 @dataclass
 class Position:
-    """How far a run is.
+    """Hold the progress of a run.
 
     Attributes:
-        epoch: whole epochs done.
-        sums: of the epoch under way; its `steps` are done.
-        row: metrics of the last whole epoch; empty before the first.
+        epoch: number of finished epochs.
+        sums: sums over the `steps` finished steps of the current epoch.
+        row: metrics of the last finished epoch; empty before the first.
         best: metrics of the best epoch so far.
-        rows: metrics of all whole epochs.
+        rows: metrics of all finished epochs.
     """
 
     epoch: int = 0
@@ -80,26 +83,26 @@ class Position:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def finish(self, row: dict[str, Any]) -> None:
-        """Count an epoch; of equally accurate ones the earlier is the best."""
+        """Add a finished epoch; of equally accurate epochs the earlier one is the best."""
         self.epoch, self.sums, self.row = self.epoch + 1, EpochSums(), row
         self.rows = [*self.rows, row]
         self.best = max(self.best, row, key=chosen_by) if self.best else row
 
 
 class Keeper:
-    """Writes a run's checkpoints, metrics and progress, or, in a worker that is not rank 0, nothing."""
+    """Write a run's checkpoints, metrics and progress; in a worker that is not rank 0, write nothing."""
 
     def __init__(self, run: Run, trained: Trained, partition: Partition, *, is_writer: bool, n_workers: int):
         self.run, self.trained, self.partition = run, trained, partition
         self.is_writer, self.n_workers = is_writer, n_workers
         self._diary = Diary(run.folder)
-        self._told = 0.0
+        self._progress_written = 0.0
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """The right to write, held until the block ends: a worker of a killed command may still be dying.
+        """Hold the right to write until the block ends, because a worker of a killed command may still be ending.
 
-        Raises StorageError where another process keeps it.
+        Raises StorageError if another process holds it.
         """
         if not self.is_writer:
             yield
@@ -115,24 +118,24 @@ class Keeper:
                 raise
 
     def restore(self, device: torch.device) -> Position:
-        """Go on from the last checkpoint that can be read, if there is one. Raises CheckpointError as `resumption`.
+        """Resume from the last readable checkpoint, if there is one. Raises CheckpointError as `resumption`.
 
-        Every worker chooses by itself, and so the same; rank 0 then puts the files in order.
+        Every worker chooses the file itself, and all choose the same; rank 0 then puts the files in order.
         """
-        found = self.run.resumption(holding=PARTS, device=device)
-        if not found.file:
+        resumption = self.run.resumption(holding=PARTS, device=device)
+        if not resumption.file:
             if self.is_writer:
-                (self.run.folder / NEXT_BEST).unlink(missing_ok=True)  # of an epoch that has to be done again
+                (self.run.folder / NEXT_BEST).unlink(missing_ok=True)  # from an epoch that is trained again
             return Position()
-        state = found.state
-        self.trained.restore(state, str(self.run.folder / found.file))
+        state = resumption.state
+        self.trained.restore(state, str(self.run.folder / resumption.file))
         if self.is_writer:
-            state["best"] = settle(self.run, found, self._warn)
+            state["best"] = settle(self.run, resumption, self._warn)
         sums, rows = EpochSums(**state["sums"]), rows_of(self.run, state)
         return Position(state["epoch"], sums, state["metrics"], state["best"], rows)
 
     def begin(self, position: Position, device: torch.device) -> None:
-        """Tell who goes on from where, and clear away what a killed process left."""
+        """Log where training starts or resumes, and remove incomplete files of a killed process."""
         if not self.is_writer:
             return
         remove_partial_checkpoints(self.run.folder / "checkpoints")
@@ -140,15 +143,15 @@ class Keeper:
             self._diary.begins(position.epoch, position.sums.steps, device=device, n_workers=self.n_workers)
 
     def after_step(self, position: Position, values: dict[str, float]) -> None:
-        """Tell of the progress, about once a second, and keep a checkpoint where one is due."""
+        """Write the progress about once a second, and a checkpoint if one is due."""
         if not self.is_writer:
             return
         train, sums = self.run.experiment.train, position.sums
         if train.checkpoint_every and sums.steps % train.checkpoint_every == 0 and sums.steps < train.batches_per_epoch:
             self._save_last(position)
-        if time.monotonic() - self._told < _PROGRESS_S:
+        if time.monotonic() - self._progress_written < _PROGRESS_S:
             return
-        self._told = time.monotonic()
+        self._progress_written = time.monotonic()
         content = {"epoch": position.epoch + 1, "epochs": train.epochs, "step": sums.steps}
         content |= {"steps": train.batches_per_epoch}
         text = json.dumps({**content, **sums.means(), "total": values["total"]})
@@ -156,7 +159,7 @@ class Keeper:
             write_atomically(self.run.folder / PROGRESS, text.encode(), sync=False)
 
     def after_epoch(self, position: Position) -> None:
-        """Keep the metrics of an epoch that has just been done, and its checkpoints."""
+        """Write the metrics of an epoch that has just ended, and its checkpoints."""
         if not self.is_writer:
             return
         row = position.row
@@ -174,7 +177,7 @@ class Keeper:
         self._diary.epoch(row)
 
     def non_finite(self, error: NonFiniteLossError, position: Position) -> TrainingError:
-        """Keep the names of the clips that the loss broke on; the error to raise."""
+        """Write the names of the clips with the non-finite loss, and return the error to raise."""
         epoch, step = position.epoch + 1, position.sums.steps + 1
         path = self.run.folder / NON_FINITE
         if self.is_writer:
@@ -190,8 +193,8 @@ class Keeper:
 
     def _save_last(self, position: Position) -> None:
         trained = self.trained
-        learnt = {"optimizer": trained.optimizer.state_dict(), "scaler": trained.scaler.state_dict()}
-        state = {**self._state(position), "sums": position.sums.state, "rows": position.rows, **learnt}
+        optimisation = {"optimizer": trained.optimizer.state_dict(), "scaler": trained.scaler.state_dict()}
+        state = {**self._state(position), "sums": position.sums.state, "rows": position.rows, **optimisation}
         keep_previous(self.run.folder)
         save_checkpoint(self.run.folder / LAST, model=trained.model, state=state)
 

@@ -1,4 +1,4 @@
-"""What the frozen stages of a backbone make of whole partitions: encoded once by Ray actors, shared by every run."""
+"""Encode partitions with the frozen stages of a backbone, once by Ray actors, and cache the grids for all runs."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from orchestration.runtime.actors import map_actors
 from orchestration.runtime.connect import actor_of, connect, device_of_actor, n_workers_available
 from orchestration.runtime.progress import progress
 
-REVISION = 3  # raise it when the same settings give other grids than before: caches of old code are left alone then
+REVISION = 3  # raise it when code changes the grids of the same settings, so that old caches are not used
 
 
 @dataclass(frozen=True)
 class GridJob:
-    """The grids of one partition, as training (random views) or as test sees it.
+    """Describe the grids of one partition, for training (random views) or for testing.
 
     Args:
-        random_backbone: without the pretrained weights, for the baseline that has learnt nothing.
-        test_views: what an evaluation averages over; see `hcl.assembly.inputs.test_draws`.
+        random_backbone: use no pretrained weights, for the untrained baseline.
+        test_views: number of views that an evaluation averages over; see `hcl.assembly.inputs.test_draws`.
     """
 
     experiment: Experiment
@@ -58,32 +58,32 @@ class GridJob:
             return make_backbone(model.backbone, "none" if self.random_backbone else model.weights)
 
     def clip_shape(self) -> tuple[int, ...]:
-        """(frame, channel, row, column), without computing anything."""
+        """Return (frame, channel, row, column), without computing anything."""
         clips = self.experiment.clips
         frame = torch.empty(1, 3, clips.size, clips.size, device="meta")
         backbone = make_backbone(self.experiment.model.backbone, "none").eval().to("meta")
         return (clips.n_frames, *backbone.below(frame, frozen_stages(self.experiment)).shape[1:])
 
     def draws(self, clip: int) -> list[Draw]:
-        """The views of a clip: random ones for training, those that test averages over."""
+        """Return the views of a clip: random ones for training, or those that testing averages over."""
         if not self.training:
             return test_draws(clip, self.test_views)
         return [Draw(clip, (self.experiment.seed, view)) for view in range(self.views)]
 
     def store(self, runs: Path) -> GridStore:
-        """Where these grids lie: the folder's name is a digest of all that they depend on."""
+        """Return the store of these grids; its folder's name is a digest of everything that they depend on."""
         key = hashlib.sha256(json.dumps(self.meaning(), sort_keys=True).encode()).hexdigest()[:16]
         return GridStore(Path(runs) / "cache" / "grids" / key, len(self.partition.videos))
 
     def dataset(self, runs: Path, *, by_number: bool = False) -> GridDataset:
-        """The cached grids to read; a block that turns out damaged is made again by whoever reads it, on its CPU.
+        """Return the cached grids as a dataset; the reader of a damaged block encodes it again on its CPU.
 
         Args:
-            by_number: as `GridDataset` has it.
+            by_number: see `GridDataset`.
         """
         store = self.store(runs)
-        mended = GridStore(store.folder, store.n_clips, functools.partial(_write_block, self, store))
-        return GridDataset(mended, by_number=by_number)
+        store_with_repair = GridStore(store.folder, store.n_clips, functools.partial(_write_block, self, store))
+        return GridDataset(store_with_repair, by_number=by_number)
 
     def meaning(self) -> dict[str, Any]:
         experiment = self.experiment
@@ -106,7 +106,7 @@ class GridJob:
 
 
 def ensure_grids(jobs: Sequence[GridJob], runs: Path, *, address: str | None = None) -> None:
-    """Encode what is not cached yet; repeated or interrupted, it goes on with the blocks that are missing."""
+    """Encode grids that are not cached yet; a repeated or interrupted call continues with the missing blocks."""
     missing = {store.folder: (job, store) for job in jobs if not (store := job.store(runs)).is_whole()}
     if missing:
         with connect(address):
@@ -139,7 +139,7 @@ def _encode(missing: Sequence[tuple[GridJob, GridStore]]) -> None:
 
 
 class _GridEncoder:
-    """An actor: reads clips, runs the frozen stages, writes half-precision grids."""
+    """Read clips, run the frozen stages and write half-precision grids, as a Ray actor."""
 
     def __init__(self) -> None:
         torch.set_num_threads(1)
@@ -147,14 +147,14 @@ class _GridEncoder:
         self.folder: Path | None = None
 
     def write(self, job: GridJob, store: GridStore, start: int, stop: int) -> None:
-        """The grids of one block of clips, all views."""
+        """Write the grids of one block of clips, with all views."""
         if self.folder != store.folder:
             self.folder, self.reader = store.folder, _Reader(job, self.device)
         store.write(start, self.reader.grids(start, stop))
 
 
 class _Reader:
-    """The frozen stages of a backbone, and the clips that they read."""
+    """Hold the frozen stages of a backbone, and the clips that they read."""
 
     def __init__(self, job: GridJob, device: torch.device | str):
         self.job, self.device = job, device
@@ -179,5 +179,5 @@ class _Reader:
 
 
 def _write_block(job: GridJob, store: GridStore, start: int, stop: int) -> None:
-    """Make one block of a cache again."""
+    """Write one block of a cache again."""
     store.write(start, _Reader(job, "cpu").grids(start, stop))

@@ -1,6 +1,6 @@
-"""A run's diary, `log.txt`: who trained it where, from where on, and what came of it; for people, a line each.
+"""Write a run's `log.txt` for people: who trained it, where, from which epoch on, and with which result.
 
-Whatever process trains a run writes into the same file, which so tells of all of them, and of the one that was killed.
+All processes that train a run append to the same file, so it also shows the start of a process that was killed.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from orchestration.training.run import LOG
 
 
 class Diary:
-    """Adds to the log of a run's folder. What cannot be written is left out: nothing rests on it."""
+    """Append to the log of a run's folder. Failures to write are ignored, because nothing depends on the log."""
 
     def __init__(self, folder: Path):
         self._path = folder / LOG
 
     def begins(self, epoch: int, step: int, *, device: torch.device, n_workers: int) -> None:
-        """A process takes the run up.
+        """Log that a process starts or resumes the run.
 
         Args:
-            epoch, step: whole ones that are done.
+            epoch, step: numbers of finished epochs and steps.
         """
-        before = f"goes on after epoch {epoch}" if epoch else "begins"
+        before = f"resumes after epoch {epoch}" if epoch else "starts"
         before += f", step {step}" if step else ""
         others = f", the first of {n_workers} workers" if n_workers > 1 else ""
         self._add(f"{before}: process {os.getpid()} on {platform.node()}, {_name(device)}{others}")
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        """An epoch is done."""
+        """Log a finished epoch."""
         val = f"val {percent(row['val_accuracy'])} ± {100 * (row['val_ci95'] or 0):.1f}"
         self._add(f"epoch {row['epoch']}: {val}, loss {row['loss_total']:.3f}")
 
     def notes(self, text: str) -> None:
-        """Return what a user should know of its files."""
+        """Log a note about the run's files that a user should know."""
         self._add(text)
 
     def stops(self, error: BaseException) -> None:
-        """It ends before its end. A process that is killed says nothing: the next line is that of another."""
-        said = error.problem if isinstance(error, HCLError) else f"{type(error).__name__}: {error}"
-        self._add(f"stops: {said.splitlines()[0].rstrip(': ')}")
+        """Log that training stops early. A killed process logs nothing; the next line then is another process's."""
+        problem = error.problem if isinstance(error, HCLError) else f"{type(error).__name__}: {error}"
+        self._add(f"stops: {problem.splitlines()[0].rstrip(': ')}")
 
     def _add(self, text: str) -> None:
         with suppress(OSError), self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:

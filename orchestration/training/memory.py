@@ -1,4 +1,4 @@
-"""The estimate of a worker's memory that `hcl train --dry-run` shows."""
+"""Estimate a worker's memory for `hcl train --dry-run`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from orchestration.training.run import Run
 
 
 class Estimate(NamedTuple):
-    """Bytes of one worker: the parts by arithmetic, and the whole by a dry run.
+    """Hold the bytes of one worker: parts by arithmetic, and the peak by a dry run.
 
-    The parts do not add up to the peak: what the encoder keeps is not among them, and not all are there at once.
+    The parts do not add up to the peak: it also includes what the encoder keeps, and not all parts exist at the same
+    time.
     """
 
     parts: dict[str, int]

@@ -1,4 +1,4 @@
-"""What the driver sees of a run while workers write it: new epochs, and how far the one under way is."""
+"""Watch a run's files from the driver while workers write them: new epochs, and the progress of the current one."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def watching(
     on_epoch: Callable[[dict[str, Any]], None] | None,
     on_progress: Callable[[dict[str, Any]], None] | None,
 ) -> Iterator[None]:
-    """Hand on each new row of the run's metrics, and how far the epoch is, while the workers write them.
+    """Pass each new row of the run's metrics, and the progress of the epoch, to the callbacks while workers write them.
 
-    A row is new, too, where its epoch has been trained again.
+    A row also counts as new if its epoch has been trained again.
     """
     stop = threading.Event()
     seen: dict[int, str] = {row["epoch"]: _values(row) for row in _rows(run)}
@@ -59,5 +59,5 @@ def _rows(run: Run) -> list[dict[str, Any]]:
 
 
 def _values(row: dict[str, Any]) -> str:
-    """A row, to be compared: a column that only later epochs have changes none, and NaN is like itself."""
+    """Return a row as text for comparison: columns of later epochs change nothing, and NaN equals NaN."""
     return repr({name: value for name, value in row.items() if value is not None})

@@ -1,4 +1,4 @@
-"""The epochs of a run by Ray Train, by fewer workers where nodes have left; the errors of its workers."""
+"""Train a run's epochs with Ray Train, with fewer workers after nodes have left, and pass on its workers' errors."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from orchestration.training.run import FAILED, Run
 from orchestration.training.worker import run_epochs
 from results import RecordError
 
-_RAY_STATE = ".ray_train"  # Ray Train's own files; ours are the checkpoints
+_RAY_STATE = ".ray_train"  # Ray Train's own files, which are never resumed from
 
 
 def fit(run: Run, *, callbacks: Sequence[Any] = (), report: Callable[[dict], dict] | None = None) -> None:
-    """Run the epochs of a run by Ray Train.
+    """Train the run's epochs with Ray Train.
 
-    Workers that cannot be started within RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S become fewer, down to
-    `train.min_workers`; at the end of an epoch they become more again where there is room.
+    If workers cannot be started within RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S, fewer are used, down to
+    `train.min_workers`; after an epoch more are used again if they fit.
 
     Args:
-        callbacks: of Ray Train, such as the one that hands metrics on to Ray Tune.
-        report: makes of an epoch's metrics what rank 0 reports.
+        callbacks: callbacks of Ray Train, such as the one that passes metrics to Ray Tune.
+        report: converts an epoch's metrics on rank 0 before they are reported.
     """
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     (run.folder / FAILED).unlink(missing_ok=True)
@@ -56,29 +56,29 @@ def fit(run: Run, *, callbacks: Sequence[Any] = (), report: Callable[[dict], dic
         while True:
             if n_workers < settings.workers:
                 notes.print(f"{run.experiment.name}: {n_workers} of {settings.workers} workers", highlight=False)
-            done = run.epochs_done()
+            n_done = run.epochs_done()
             try:
                 with ctrl_c_ends_training():
                     _trainer(run, n_workers, state, callbacks, report).fit()
-            except ControllerError:  # so many could not be started
-                if run.epochs_done() > done:
+            except ControllerError:  # this number of workers could not be started
+                if run.epochs_done() > n_done:
                     failed.clear()
                 failed[n_workers] += 1
-                following = next_count(settings.worker_counts, n_that_fit(settings), failed)
-                if following is None or settings.min_workers is None:
+                next_n_workers = next_count(settings.worker_counts, n_that_fit(settings), failed)
+                if next_n_workers is None or settings.min_workers is None:
                     raise
-                n_workers = following
+                n_workers = next_n_workers
                 continue
-            except WorkerGroupError as error:  # nodes have died, more often than Ray Train itself allows
-                if run.epochs_done() <= done or not all(map(_is_death, error.worker_failures.values())):
+            except WorkerGroupError as error:  # nodes have died more often than Ray Train itself allows
+                if run.epochs_done() <= n_done or not all(map(_is_death, error.worker_failures.values())):
                     raise
                 n_workers, failed = first_count(settings), Counter()
                 continue
             if (run.folder / FAILED).exists() or run.epochs_done() >= run.last_epoch:
                 break
-            if run.epochs_done() <= done:
+            if run.epochs_done() <= n_done:
                 raise StorageError(
-                    "its workers have ended, and left no checkpoint that is seen here",
+                    "its workers have ended, but their checkpoint is not visible here",
                     where=str(run.folder),
                     remedy=SAME_RUNS,
                 )
@@ -94,14 +94,14 @@ def fit(run: Run, *, callbacks: Sequence[Any] = (), report: Callable[[dict], dic
             if isinstance(one, (HCLError, RecordError)):
                 raise one from error
         if failures and not any(map(_is_death, failures)):
-            raise  # a bug in our own code, which wants its traceback
+            raise  # a bug in our own code, which needs its traceback
         raise ClusterError(
             f"training stopped: {str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__}",
             where=str(run.folder),
             remedy=f"{settings.min_workers or settings.workers} workers need as many free "
             f"{'GPUs' if settings.use_gpu else 'CPUs'}, and {settings.cpus_per_worker} CPUs each, on nodes that train "
-            f"(they have room for {n_that_fit(settings)}); "
-            "repeat the command to go on from the last checkpoint",
+            f"({n_that_fit(settings)} fit there); "
+            "repeat the command to resume from the last checkpoint",
         ) from error
     finally:
         shutil.rmtree(state, ignore_errors=True)
@@ -112,7 +112,7 @@ def _trainer(
     run: Run, n_workers: int, state: Path, callbacks: Sequence[Any], report: Callable[[dict], dict] | None
 ) -> TorchTrainer:
     settings = run.experiment.train
-    n_tries = 3 if settings.min_workers is None else 0  # to start the workers again; where fewer will do, `fit` tries
+    n_tries = 3 if settings.min_workers is None else 0  # restarts of the workers; if fewer suffice, `fit` retries
     return TorchTrainer(
         _train_worker,
         train_loop_config={"run": run, "report": report, "folder": Path.cwd()},
@@ -121,10 +121,10 @@ def _trainer(
             num_workers=n_workers,
             use_gpu=settings.use_gpu,
             resources_per_worker=worker_resources(settings),
-            placement_strategy="PACK",  # on one node where they fit: gradients then stay off the network
+            placement_strategy="PACK",  # on one node if they fit, which keeps gradients off the network
         ),
         run_config=RunConfig(
-            name=f"{run.folder.name}-{time.time_ns()}",  # a name that exists would be resumed by Ray's own files
+            name=f"{run.folder.name}-{time.time_ns()}",  # Ray would resume an existing name from its own files
             storage_path=str(state),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
             failure_config=FailureConfig(max_failures=3, controller_failure_limit=n_tries),  # type: ignore[call-arg]
@@ -134,7 +134,7 @@ def _trainer(
 
 
 def _train_worker(config: dict[str, Any]) -> None:
-    """Run in each of Ray Train's workers."""
+    """Train in one of Ray Train's workers."""
     work_in(config["folder"])
     run: Run = config["run"]
     context = ray.train.get_context()
@@ -149,7 +149,7 @@ def _train_worker(config: dict[str, Any]) -> None:
     synchronise = run.experiment.model.batch_norm == "sync" and world_size > 1
 
     def ends_here(row: dict[str, Any]) -> bool:
-        """Report an epoch; return true, in every worker, where the run should start again with more workers."""
+        """Report an epoch, and return whether to restart with more workers, on which all workers agree."""
         ray.train.report(report(row))
         if context.get_world_rank() == 0:
             meters.epoch_ended(run.folder.name, row)
@@ -174,17 +174,17 @@ def _train_worker(config: dict[str, Any]) -> None:
 
 
 def _is_death(failure: Exception) -> bool:
-    """Return true where a worker ended because its process or its node died."""
+    """Return whether a worker ended by the death of its process or its node."""
     return isinstance(failure, RayError)
 
 
 def _synchronised(model: nn.Module) -> nn.Module:
-    """Take batch-norm statistics over all workers (deviation 22); torch has it on CUDA only."""
+    """Share batch-norm statistics over all workers (deviation 22), which torch supports on CUDA only."""
     return nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
 
 def _raise_recorded(run: Run) -> None:
-    """Raise the error that a worker left behind, if there is one."""
+    """Raise the error that a worker has recorded, if there is one."""
     path = run.folder / FAILED
     if path.exists():
         content = read_json(path, remedy="remove it, then repeat the command")
@@ -193,7 +193,7 @@ def _raise_recorded(run: Run) -> None:
         raise kind(str(told.get("problem")), where=str(told.get("where") or path), remedy=told.get("remedy"))
 
 
-# The errors that a worker can leave behind; a name out of a file leads to nothing else.
+# Errors that a worker can record; a name in the file selects nothing else.
 _KINDS: dict[str, type[HCLError]] = {
     name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, HCLError)
 } | {"RecordError": StorageError, "NonFiniteLossError": TrainingError}

@@ -1,4 +1,4 @@
-"""`hcl checkpoint`: a released file becomes a run that can be evaluated; what any file holds."""
+"""Import a released checkpoint as a run that can be evaluated, and list the content of any file: `hcl checkpoint`."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from hcl.models.tensor_files import state_dict_in, without_wrappers
 from orchestration.storage.record_files import write_provenance
 from orchestration.training.run import BEST
 
-IMPORTED = "imported.json"  # marks a folder whose weights came from elsewhere: nothing trains into it
-_PROJECTIONS = ("temp_linear.weight", "heads.temporal_linear.weight")  # released, ours
+IMPORTED = "imported.json"  # marks a folder of imported weights, into which nothing trains
+_PROJECTIONS = ("temp_linear.weight", "heads.temporal_linear.weight")  # name in the release, name here
 
 
 @dataclass(frozen=True)
 class Import:
-    """A run made of a released file, what of the file it does not use, and whether `temp_linear` was ever trained."""
+    """Describe a run made from a released file, its ignored tensors, and whether `temp_linear` was ever trained."""
 
     folder: Path
     ignored: tuple[str, ...]
@@ -38,34 +38,34 @@ class Import:
 
 
 def import_published(file: Path, experiment: Experiment, folder: Path, *, command: str = "") -> Import:
-    """Make the run `folder` of a released file; it has what `hcl evaluate` reads, and no epochs.
+    """Create the run `folder` from a released file. It has everything that `hcl evaluate` reads, but no epochs.
 
     Args:
         experiment: the settings that the file was trained with; its name becomes the folder's.
 
     Raises:
-        ConfigError: the experiment is of another regime.
-        CheckpointError: the file does not fit the experiment, or `matching.project_at_test` is asked of a projection
-            that was never trained.
-        StorageError: the folder exists, or cannot be written.
+        ConfigError: if the experiment has another regime.
+        CheckpointError: if the file does not fit the experiment, or `matching.project_at_test` needs a projection that
+            was never trained.
+        StorageError: if the folder exists, or cannot be written.
     """
     if folder.exists():
-        raise StorageError("exists already", where=str(folder), remedy="name a new folder with --to")
+        raise StorageError("exists already", where=str(folder), remedy="choose a new folder with --to")
     experiment = override(experiment, {"name": folder.name})
     released = read_published(file)
     classifier = released.get("action_classifier.weight")
     n_classes = (
         1 if classifier is None or not classifier.ndim else len(classifier)
-    )  # missing: the comparison below says so
+    )  # if missing, the comparison below reports it
     with torch.device("meta"):
-        wanted = models.make_model(experiment, n_classes, random_weights=True)
-    if not isinstance(wanted, HCL):
+        model_on_meta = models.make_model(experiment, n_classes, random_weights=True)
+    if not isinstance(model_on_meta, HCL):
         raise ConfigError(
-            f"a released checkpoint is of train.regime=hcl, got {experiment.train.regime}",
+            f"a released checkpoint needs train.regime=hcl, got {experiment.train.regime}",
             where=experiment.name,
             remedy="import it with --experiment published, or an experiment made from it",
         )
-    state, ignored = fit_published(released, wanted, source=str(file))
+    state, ignored = fit_published(released, model_on_meta, source=str(file))
     trained = not was_never_trained(state["heads.temporal_linear.weight"])
     if experiment.matching.project_at_test and not trained:
         raise CheckpointError(
@@ -83,7 +83,7 @@ def import_published(file: Path, experiment: Experiment, folder: Path, *, comman
             "experiment_digest": experiment.digest(),
             "classes": names,
         }
-        model = wanted.to_empty(device="cpu")
+        model = model_on_meta.to_empty(device="cpu")
         model.load_state_dict(state)
         save_checkpoint(partial / BEST, model=model, state=content)
         write_atomically(partial / "experiment.yaml", to_yaml(experiment).encode())
@@ -96,14 +96,14 @@ def import_published(file: Path, experiment: Experiment, folder: Path, *, comman
 
 @dataclass(frozen=True)
 class Listing:
-    """What a file of tensors holds: lines about it, and a row a tensor of the model."""
+    """Hold the content of a file of tensors: facts about it, and a row for each tensor of the model."""
 
     facts: list[tuple[str, str]]
     tensors: list[dict[str, Any]] = field(default_factory=list)
 
 
 def list_checkpoint(file: Path) -> Listing:
-    """What a checkpoint of ours, a released file or any dict of tensors holds. Raises CheckpointError."""
+    """List a checkpoint of ours, a released file or any dict of tensors. Raises CheckpointError."""
     content = read_tensors_only(file, lenient=True)
     is_ours = content.get("format") == FORMAT
     tensors = dict(tensors_in(content.get("model") if is_ours else content))
@@ -113,7 +113,7 @@ def list_checkpoint(file: Path) -> Listing:
         facts += [
             ("epoch", str(content.get("epoch"))),
             ("settings digest", str(content.get("experiment_digest"))),
-            ("classes", str(len(classes)) if isinstance(classes := content.get("classes"), list) else "not told"),
+            ("classes", str(len(classes)) if isinstance(classes := content.get("classes"), list) else "unknown"),
         ]
         counts = {key: len(list(tensors_in(value))) for key, value in content.items() if key != "model"}
         facts += [(f"{key}, not listed", f"{count} tensors") for key, count in counts.items() if count]
@@ -122,17 +122,17 @@ def list_checkpoint(file: Path) -> Listing:
             facts.append(("state dict", f"under {under}, which `hcl checkpoint import` looks into"))
         if bare := [str(key) for key, value in content.items() if not list(tensors_in(value))]:
             facts.append(("without tensors", ", ".join(bare[:5])))
-    counted = sum(tensor.numel() for tensor in tensors.values())
+    n_values = sum(tensor.numel() for tensor in tensors.values())
     n_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    facts.append(("tensors", f"{len(tensors)} with {counted:,} values, {n_bytes / 1e6:.1f} MB"))
+    facts.append(("tensors", f"{len(tensors)} with {n_values:,} values, {n_bytes / 1e6:.1f} MB"))
     facts.append(("digest of the file", file_digest(file)))
     plain = {without_wrappers(str(name)): tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
     for weight in (plain[name] for name in _PROJECTIONS if name in plain and plain[name].ndim == 2):
-        facts.append(("temporal projection", _of_projection(weight)))
+        facts.append(("temporal projection", _describe_projection(weight)))
     return Listing(facts, [_row(name, tensor) for name, tensor in tensors.items()])
 
 
-def _of_projection(weight: torch.Tensor) -> str:
+def _describe_projection(weight: torch.Tensor) -> str:
     largest, bound = float(weight.abs().max()), weight.shape[1] ** -0.5
     if was_never_trained(weight):
         return f"never trained: its largest weight {largest:.5f} is at most the initial bound {bound:.5f}"

@@ -1,7 +1,7 @@
-"""Resuming: which of a run's files count after whatever has stopped it, or damaged one of them.
+"""Choose the files from which a run resumes after an interruption, or after damage to one of them.
 
-`last.pt` is what a run goes on from, `previous.pt` the checkpoint before it, for the day on which the last cannot be
-read. Both hold the metrics of all epochs, so that `metrics.parquet` can be written from either.
+A run resumes from `last.pt`, or from the checkpoint before it, `previous.pt`, if the last cannot be read. Both hold the
+metrics of all epochs, so that `metrics.parquet` can be written from either.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ FUSED_ACCURACY = "val_fused_accuracy"
 FUSED_SIGMAS = {level: f"fused_sigma_{level}" for level in LEVELS}
 """In an epoch's metrics with `train.val_fusions`: the accuracy at the best weights of the levels, and these weights."""
 PARTS = ("epoch", "sums", "metrics", "best", "optimizer", "scaler")
-"""Of a checkpoint, what a run goes on from."""
+"""Parts of a checkpoint that are needed to resume."""
 DAMAGED = "checkpoints/last.damaged.pt"
-"""Where a last checkpoint that cannot be read is put aside."""
+"""Name to which a last checkpoint is moved that cannot be read."""
 
 
 def keep_previous(folder: Path) -> None:
     """Keep the last checkpoint as the previous one, before a new one takes its name. Raises StorageError.
 
-    The file gets a second name, so that there is a `last.pt` at any moment; where the disk has no second names, it gets
-    another until the new one is there.
+    The file gets a hard link, so that `last.pt` exists at any moment. On a disk without hard links it is renamed, and
+    `last.pt` is missing until the new one is written.
     """
     last, previous = folder / LAST, folder / PREVIOUS
     if not last.exists():
@@ -48,50 +48,50 @@ def keep_previous(folder: Path) -> None:
             os.replace(last, previous)
             return
         os.replace(partial, previous)
-        partial.unlink(missing_ok=True)  # of two names of one file neither replaces the other
+        partial.unlink(missing_ok=True)  # os.replace leaves it if both names are one file
 
 
-def settle(run: Run, found: Resumption, warn: Callable[[str], None]) -> dict[str, Any]:
-    """Put a run's files in order for going on from `found`: for its one writer.
+def settle(run: Run, resumption: Resumption, warn: Callable[[str], None]) -> dict[str, Any]:
+    """Put a run's files in order for resuming; only the writer of the run calls it.
 
-    The previous checkpoint becomes the last where that cannot be read. The best epoch's weights get their name if the
-    checkpoint tells of that epoch; those of an epoch that has to be done again go, and so does what cannot be read.
+    If the last checkpoint cannot be read, the previous one becomes the last. The best epoch's weights get their name
+    if the checkpoint knows that epoch; those of an epoch that is trained again are removed, and so are unreadable ones.
 
     Args:
-        warn: called with what a user should know.
+        warn: called with texts that a user should know.
 
     Returns:
-        The metrics of the best epoch so far, as its weights are on disk; empty where they are lost.
+        The metrics of the best epoch so far whose weights are on disk; empty if they are lost.
     """
-    is_fallback = found.file == PREVIOUS
+    is_fallback = resumption.file == PREVIOUS
     if is_fallback:
-        _put_previous_last(run, found, warn)
-    _settle_metrics(run, found.state, is_fallback, warn)
-    best = found.state["best"]
+        _put_previous_last(run, resumption, warn)
+    _settle_metrics(run, resumption.state, is_fallback, warn)
+    best = resumption.state["best"]
     _settle_next_best(run, best, warn)
-    return _settle_best(run, found.state, is_fallback, warn) if best else best
+    return _settle_best(run, resumption.state, is_fallback, warn) if best else best
 
 
 def rows_of(run: Run, state: dict[str, Any]) -> list[dict[str, Any]]:
-    """The metrics of all whole epochs of a checkpoint; those of older versions leave them to `metrics.parquet`."""
+    """Return the metrics of all finished epochs of a checkpoint; older versions keep them in `metrics.parquet`."""
     if "rows" in state or not (run.folder / METRICS).exists():
         return list(state.get("rows", []))
     return [row for row in results.read_epochs(run.folder) if row["epoch"] <= state["epoch"]]
 
 
 def name_best(run: Run, best: dict[str, Any]) -> None:
-    """Give the weights of the best epoch, and the fusion that it found, their last names."""
-    if fusion := fusion_of(best):  # first: while the next best is there, a run that is resumed does both again
+    """Give the weights of the best epoch, and the fusion found for it, their final names."""
+    if fusion := fusion_of(best):  # first, because a resumed run repeats both while the next best exists
         chosen_on, weights = run.experiment.data.selection_partition, file_digest(run.folder / NEXT_BEST)
-        how = "while training (train.val_fusions)"
-        write_fusion(run.folder, fusion, how, partition=chosen_on, weights=weights)
+        origin = "while training (train.val_fusions)"
+        write_fusion(run.folder, fusion, origin, partition=chosen_on, weights=weights)
     os.replace(run.folder / NEXT_BEST, run.folder / BEST)
 
 
 def inherit(parent: Path, folder: Path) -> None:
-    """Begin a run's folder with what another has come to, unless it has begun; the checkpoint to go on from is last.
+    """Start a run's folder with another run's files, unless it has started; the checkpoint to resume from comes last.
 
-    Files are linked where they can be: none of them is ever written in place.
+    Files are hard-linked if possible, because none of them is ever written in place.
     """
     if (folder / LAST).exists() or not any((parent / name).exists() for name in (LAST, PREVIOUS)):
         return
@@ -110,29 +110,29 @@ def chosen_by(row: dict[str, Any]) -> float:
     return row.get(FUSED_ACCURACY, row["val_accuracy"])
 
 
-def _put_previous_last(run: Run, found: Resumption, warn: Callable[[str], None]) -> None:
-    epoch, step = found.state["epoch"], found.state["sums"]["steps"]
+def _put_previous_last(run: Run, resumption: Resumption, warn: Callable[[str], None]) -> None:
+    epoch, step = resumption.state["epoch"], resumption.state["sums"]["steps"]
     aside = ""
     if (run.folder / LAST).exists():
         os.replace(run.folder / LAST, run.folder / DAMAGED)
-        aside = f"; what could not be read is now {DAMAGED}"
+        aside = f"; the unreadable file is now {DAMAGED}"
     _link_or_copy(run.folder / PREVIOUS, run.folder / LAST)
     where = f"after epoch {epoch}" + (f", step {step}" if step else "")
-    warn(f"{run.folder / LAST}: {found.problem}; training goes on from {PREVIOUS}, {where}{aside}")
+    warn(f"{run.folder / LAST}: {resumption.problem}; training resumes from {PREVIOUS}, {where}{aside}")
 
 
 def _settle_metrics(run: Run, state: dict[str, Any], is_fallback: bool, warn: Callable[[str], None]) -> None:
-    """Write `metrics.parquet` from the checkpoint where it cannot be read, or tells of epochs that are done again."""
+    """Write `metrics.parquet` from the checkpoint if it cannot be read, or has epochs that are trained again."""
     path = run.folder / METRICS
     try:
-        known = results.read_epochs(run.folder) if path.exists() else []
+        rows_on_disk = results.read_epochs(run.folder) if path.exists() else []
     except results.RecordError as error:
         if "rows" not in state:
             raise
         warn(f"{path}: {error.problem}; it has been written again from the checkpoint")
-        known, is_fallback = [], True
-    rows = rows_of(run, state) if "rows" in state else [row for row in known if row["epoch"] <= state["epoch"]]
-    if rows and (is_fallback or not known):
+        rows_on_disk, is_fallback = [], True
+    rows = rows_of(run, state) if "rows" in state else [row for row in rows_on_disk if row["epoch"] <= state["epoch"]]
+    if rows and (is_fallback or not rows_on_disk):
         write_epochs(run.folder, rows)
     elif is_fallback and not rows:
         path.unlink(missing_ok=True)
@@ -154,10 +154,10 @@ def _settle_next_best(run: Run, best: dict[str, Any], warn: Callable[[str], None
 
 
 def _settle_best(run: Run, state: dict[str, Any], is_fallback: bool, warn: Callable[[str], None]) -> dict[str, Any]:
-    """See that the best weights are on disk, from the checkpoint itself if they are its own."""
+    """Make sure that the best weights are on disk; write them from the checkpoint if they are its own."""
     path, best = run.folder / BEST, state["best"]
     kept: dict[str, Any] = {}
-    problem = "is of an epoch that is done again"
+    problem = "is of an epoch that is trained again"
     try:
         check_checkpoint(path)
         kept = load_checkpoint(path, holding=["epoch", "metrics"]) if is_fallback else {"epoch": best["epoch"]}
@@ -170,11 +170,11 @@ def _settle_best(run: Run, state: dict[str, Any], is_fallback: bool, warn: Calla
         rest = {name: value for name, value in state.items() if name not in ("optimizer", "scaler", "sums", "rows")}
         write_checkpoint(path, rest)
         return best
-    if kept and chosen_by(kept["metrics"]) >= chosen_by(best):  # what it holds was as good as its metrics say
+    if kept and chosen_by(kept["metrics"]) >= chosen_by(best):  # the weights in the file are at least as good
         return kept["metrics"]
     warn(
         f"{path}: {problem}; the weights of epoch {best['epoch']}, the best so far, are lost: the best of the epochs "
-        "from here on is kept"
+        "from now on is kept"
     )
     return {}
 

@@ -1,4 +1,4 @@
-"""A training run: what, from where, to where, and the names of the files in its folder."""
+"""Describe a training run: its experiment, its data, its folder, and the names of the files there."""
 
 from __future__ import annotations
 
@@ -26,26 +26,25 @@ from orchestration.training.grids import GridJob
 
 LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"
 PREVIOUS = "checkpoints/previous.pt"
-"""The last checkpoint but one: what a run goes on from where the last is damaged or gone."""
+"""The checkpoint before the last, from which a run resumes if the last is damaged or gone."""
 NEXT_BEST = "checkpoints/next_best.pt"
-"""The best weights until the last checkpoint, too, is that of their epoch."""
+"""The best weights until the last checkpoint is also that of their epoch."""
 METRICS = "metrics.parquet"
 WRITER = "checkpoints/.writer"
-"""The lock of who writes a run's checkpoints."""
+"""The lock of the process that writes a run's checkpoints."""
 PROGRESS = "progress.json"
 LOG, ERROR_LOG, HUNG_LOG = "log.txt", "error.log", "hung.log"
-"""In the run's folder: its diary; of a trial, the traceback of what it failed of, and of where it was when its time was
-over."""
+"""Files in the run's folder: its log; for a trial also the traceback of its failure, and the one of a timeout."""
 FAILED = "failed.json"
 NON_FINITE = "non_finite.json"
 FUSION = "fusion.yaml"
-"""In the run's folder: the weights of the levels that were chosen on val, as `hcl evaluate RUN --fused` takes them."""
+"""File in the run's folder: the weights of the levels chosen on val, which `hcl evaluate RUN --fused` reads."""
 FUSED_WEIGHTS = "weights"
-"""In that file, beside the settings: the digest of the checkpoint that they were chosen with."""
+"""Key in that file, beside the settings: the digest of the checkpoint with which they were chosen."""
 
 
 def resources_of(experiment: Experiment) -> dict[str, float]:
-    """What a run of this experiment holds: each worker its CPUs, and a GPU where it asks for them."""
+    """Return the resources of a run of this experiment: CPUs for each worker, and a GPU for each if it uses GPUs."""
     workers = float(experiment.train.workers)
     return {
         "workers": workers,
@@ -55,17 +54,17 @@ def resources_of(experiment: Experiment) -> dict[str, float]:
 
 
 def gpus_here() -> dict[str, list[str]]:
-    """The names of this machine's GPUs, for its provenance; nothing where there are none."""
+    """Return the names of this machine's GPUs for the provenance; empty if there are none."""
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {"gpus": names} if names else {}
 
 
 @dataclass(frozen=True)
 class Run:
-    """A training run: what, from where, to where.
+    """Describe a training run: its experiment, its data and its folders.
 
     Attributes:
-        runs: also holds the cache of grids.
+        runs: the folder of runs, which also holds the cache of grids.
         until: the epoch to stop after; None: the experiment's last.
     """
 
@@ -77,11 +76,11 @@ class Run:
 
     @property
     def last_epoch(self) -> int:
-        """The epoch that it ends with; the schedule of the learning rate is that of all the experiment's epochs."""
+        """Return the epoch after which it ends; the learning-rate schedule spans all the experiment's epochs."""
         return self.until or self.experiment.train.epochs
 
     def partitions(self) -> tuple[Partition, Partition]:
-        """Those of training (merged) and of selection, without videos that could not be decoded and without copies."""
+        """Return the training (merged) and selection partitions, without undecodable videos and without copies."""
         data = self.experiment.data
         split, keep = read_split(self.data_root, data.dataset).partitions, self.experiment.learns_from_copies
         train = [effective_partition(self.data_root, split[name], keep_copies=keep) for name in data.train_partitions]
@@ -89,7 +88,7 @@ class Run:
         return merged, effective_partition(self.data_root, split[data.selection_partition], keep_copies=keep)
 
     def grid_jobs(self) -> list[GridJob]:
-        """What frozen stages encode before the run."""
+        """Return the grids that frozen stages encode before the run."""
         if not models.caches_grids(self.experiment):
             return []
         train, selection = self.partitions()
@@ -99,7 +98,7 @@ class Run:
         ]
 
     def datasets(self, train: Partition, selection: Partition) -> tuple[Dataset, Dataset]:
-        """The clips of both partitions, or what the frozen stages have made of them."""
+        """Return the clips of both partitions, or their grids if frozen stages are cached."""
         jobs = self.grid_jobs()
         if jobs:
             train_grids, selection_grids = (job.dataset(self.runs) for job in jobs)
@@ -111,21 +110,21 @@ class Run:
         )
 
     def has_last(self) -> bool:
-        """Whether there is a checkpoint to go on from."""
+        """Return whether there is a checkpoint to resume from."""
         return any((self.folder / name).exists() for name in (LAST, PREVIOUS))
 
     def epochs_done(self) -> int:
-        """Whole epochs whose checkpoint is on disk. Raises CheckpointError as `resumption`."""
+        """Return the number of epochs whose checkpoint is on disk. Raises CheckpointError as `resumption`."""
         return self.resumption(holding=["epoch"]).state.get("epoch", 0)
 
     def resumption(self, *, holding: Collection[str], device: str | torch.device = "cpu") -> Resumption:
-        """Read the checkpoint that training goes on from: the last, or where it is damaged or gone the one before it.
+        """Read the checkpoint that training resumes from: the last or, if it is damaged or gone, the one before it.
 
         Args:
             holding: the parts of the state that are needed.
 
         Raises:
-            CheckpointError: the run has trained, and neither of the two can be read. Nothing is thrown away unasked.
+            CheckpointError: if the run has trained, but neither of the two can be read. Nothing is deleted.
         """
         problems = []
         for name in (LAST, PREVIOUS):
@@ -147,11 +146,11 @@ class Run:
         raise CheckpointError(
             f"{problems[0]}, though the run has trained {n_epochs} epochs; {PREVIOUS}: {problems[1]}",
             where=str(self.folder / LAST),
-            remedy=f"copy one of the two back from where it is whole, or begin anew with --restart{others}",
+            remedy=f"restore one of the two from a backup, or start over with --restart{others}",
         )
 
     def _epochs_shown(self) -> int:
-        """Epochs that have ended for certain, as other files than the checkpoints to go on from show.
+        """Return the number of epochs that have certainly ended, as shown by other files than the two checkpoints.
 
         The first epoch's metrics are written before its checkpoint, and `best.pt` gets its name after that.
         """
@@ -163,12 +162,12 @@ class Run:
 
 
 class Resumption(NamedTuple):
-    """The checkpoint that training resumes from.
+    """Hold the checkpoint that training resumes from.
 
     Attributes:
-        file: `LAST` or `PREVIOUS`; empty: it begins.
-        state: what is in it.
-        problem: of the last checkpoint, where that is not the file.
+        file: `LAST` or `PREVIOUS`; empty if training starts from the beginning.
+        state: the content of the file.
+        problem: the problem of the last checkpoint, if `file` is not `LAST`.
     """
 
     file: str
@@ -179,11 +178,11 @@ class Resumption(NamedTuple):
 def write_fusion(
     folder: Path, settings: Mapping[str, Any], how: str, *, partition: str = "val", weights: str = ""
 ) -> None:
-    """Keep a fusion, by dotted path.
+    """Write a fusion, by dotted path.
 
     Args:
-        partition: that it was chosen on.
-        weights: digest of the checkpoint that it was chosen with.
+        partition: the partition on which it was chosen.
+        weights: digest of the checkpoint with which it was chosen.
     """
     content = {**({FUSED_WEIGHTS: weights} if weights else {}), **nest(settings)}
     header = f"# Chosen on {partition} {how}; `hcl evaluate RUN --fused` reads it.\n"

@@ -1,4 +1,4 @@
-"""`hcl train`: one run by Ray Train, with DDP workers that share every batch."""
+"""Train one run with Ray Train, with DDP workers that share every batch: `hcl train`."""
 
 from __future__ import annotations
 
@@ -42,25 +42,25 @@ def train(
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     on_progress: Callable[[dict[str, Any]], None] | None = None,
 ) -> Run:
-    """Train, or go on with, the run `runs/<experiment.name>`; a finished one is left as it is.
+    """Train or resume the run `runs/<experiment.name>`; a finished run is left unchanged.
 
     Args:
-        restart: begin anew instead.
-        on_epoch: called here, in the driver, with each epoch's metrics as they appear.
-        on_progress: called about once a second with the epoch and step under way.
+        restart: start over instead.
+        on_epoch: called in the driver with each epoch's metrics when they appear.
+        on_progress: called about once a second with the current epoch and step.
 
     Raises:
-        ConfigError: the folder holds a run of another experiment.
-        DataError: frames are missing, or the splits cannot provide the batches and episodes.
-        StorageError: another command trains this run.
-        TrainingError, ClusterError: see there.
+        ConfigError: if the folder holds a run of another experiment.
+        DataError: if frames are missing, or the splits cannot provide the batches and episodes.
+        StorageError: if another command trains this run.
+        TrainingError, ClusterError: if training fails, or the cluster does.
     """
-    run = _checked(experiment, data_root, runs)  # before the lock: a mistake leaves no file behind
+    run = _checked(experiment, data_root, runs)  # before locking, so that a mistake leaves no file behind
     with held(lock_of(run.folder), what=f"training of {experiment.name}"):
         _open_folder(run, restart=restart)
-        found = run.resumption(holding=PARTS)
-        if found.file and found.state["epoch"] >= experiment.train.epochs:
-            settle(run, found, lambda text: notes.print(f"note: {text}", markup=False, soft_wrap=True))
+        resumption = run.resumption(holding=PARTS)
+        if resumption.file and resumption.state["epoch"] >= experiment.train.epochs:
+            settle(run, resumption, lambda text: notes.print(f"note: {text}", markup=False, soft_wrap=True))
             return run
         provenance = _provenance(run, command)
         write_provenance(run.folder, provenance)
@@ -92,62 +92,68 @@ def _open_folder(run: Run, *, restart: bool) -> None:
         clear(run.folder, OF_RUN)
     if run.has_last() and not settings.exists():
         raise ConfigError(
-            "holds a checkpoint, and no experiment.yaml that says of what",
+            "holds a checkpoint, but no experiment.yaml that describes it",
             where=str(run.folder),
-            remedy="give this run another name (--set name=...), or begin anew with --restart",
+            remedy="give this run another name (--set name=...), or start over with --restart",
         )
     if settings.exists() and (old := load_resolved(settings)).digest() != experiment.digest():
         differences = _differences(old, experiment)
         raise ConfigError(
             f"holds a run with other settings: {'; '.join(differences[:3])} ({len(differences)} differences)",
             where=str(run.folder),
-            remedy="give this one another name (--set name=...), or begin anew with --restart",
+            remedy="give this one another name (--set name=...), or start over with --restart",
         )
     write_atomically(settings, to_yaml(experiment).encode())
 
 
 def _provenance(run: Run, command: str) -> results.Provenance:
-    """That of the run's first call; raises ConfigError where its data have changed since."""
+    """Return the provenance of the run's first call. Raises ConfigError if its data have changed since."""
     data = data_digests(run)
-    known: results.Provenance | None = None
+    recorded: results.Provenance | None = None
     with suppress(results.RecordError):
-        known = results.read_provenance(run.folder)
-    if known is None or not run.has_last():  # nothing has been learnt yet from what may have changed since
+        recorded = results.read_provenance(run.folder)
+    if recorded is None or not run.has_last():  # nothing has been trained yet on data that may have changed
         digests = {"experiment": run.experiment.digest(), **data}
         return results.collect_provenance(
             command,
             seeds={"experiment": run.experiment.seed},
             digests=digests,
-            data={f"{one.name}.{what}": n for one in run.partitions() for what, n in _sizes(one).items()},
+            data={
+                f"{partition.name}.{quantity}": n
+                for partition in run.partitions()
+                for quantity, n in _sizes(partition).items()
+            },
             resources=resources_of(run.experiment),
             hardware=gpus_here(),
         )
-    if changed := changed_data(known.digests, data):
+    if changed := changed_data(recorded.digests, data):
         raise ConfigError(
-            f"was begun with other data in {', '.join(changed)}",
+            f"was started with other data in {', '.join(changed)}",
             where=str(run.folder),
-            remedy="give this run another name (--set name=...), or begin anew with --restart",
+            remedy="give this run another name (--set name=...), or start over with --restart",
         )
-    return known
+    return recorded
 
 
 def changed_data(recorded: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
-    """Return what differs of the digests of data, among those that were recorded and compare with the ones here."""
+    """Return the names of the data whose digests differ from the recorded ones, among those that were recorded."""
     changed = []
     for name, digest in here.items():
-        known = recorded.get(name, "")
-        known = inputs.recorded_frames(known, digest) if known and name.startswith("frames.") else known
-        if known not in ("", digest):
+        recorded_digest = recorded.get(name, "")
+        if recorded_digest and name.startswith("frames."):
+            recorded_digest = inputs.recorded_frames(recorded_digest, digest)
+        if recorded_digest not in ("", digest):
             changed.append(name)
     return changed
 
 
 def data_digests(run: Run) -> dict[str, str]:
-    """Return what names what a run learns from: videos and frames of each partition, and the content of the files of
-    class-name embeddings and of the backbone's weights, where it reads such files."""
+    """Return the digests of a run's data: videos, frames, and the files of embeddings and weights that it reads."""
     partitions = run.partitions()
     digests = {partition.name: partition.digest() for partition in partitions}
-    digests |= {f"frames.{one.name}": inputs.frames_identity(run.data_root, one) for one in partitions}
+    digests |= {
+        f"frames.{partition.name}": inputs.frames_identity(run.data_root, partition) for partition in partitions
+    }
     if names := inputs.embeddings_identity(run.experiment, run.data_root, run.experiment.data.dataset):
         digests["embeddings"] = names
     if weights := models.weights_digest(run.experiment):
@@ -160,7 +166,7 @@ def _sizes(partition: Partition) -> dict[str, int]:
 
 
 def check_data(run: Run) -> None:
-    """Raise for what would stop the run later: frames that are missing, batches or episodes that cannot be drawn."""
+    """Raise an error for missing frames, or for batches or episodes that cannot be drawn, before the run starts."""
     train_partition, val_partition = run.partitions()
     check_draws(run.experiment, train_partition, val_partition)
     for partition in (train_partition, val_partition):
@@ -176,5 +182,5 @@ def check_draws(experiment: Experiment, train_partition: Partition, val_partitio
 
 
 def _differences(old: Experiment, new: Experiment) -> list[str]:
-    before, after = (flatten(one.model_dump(mode="json"), "experiment") for one in (old, new))
+    before, after = (flatten(experiment.model_dump(mode="json"), "experiment") for experiment in (old, new))
     return [f"{path} {before.get(path)} there, {after[path]} now" for path in after if before.get(path) != after[path]]

@@ -1,4 +1,4 @@
-"""A run as it is watched: a table that grows by a row an epoch, the epoch under way below it; and a step's memory."""
+"""Show a run while it trains: a table with a row for each epoch and the current epoch below it; and a step's memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SMALL_GPU_GB = 24.0
 
 
 class EpochTable:
-    """On a terminal a live table; elsewhere, such as in a job's log, a line an epoch."""
+    """Show a run as a live table on a terminal, and elsewhere, such as in a job's log, as a line for each epoch."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
@@ -40,7 +40,7 @@ class EpochTable:
             self._live.stop()
 
     def add(self, row: dict[str, Any]) -> None:
-        """An epoch that is done."""
+        """Add a finished epoch."""
         self.rows.append(row)
         if self._live is None:
             show_epoch(row)
@@ -48,7 +48,7 @@ class EpochTable:
             self._show()
 
     def progress(self, now: dict[str, Any]) -> None:
-        """How far the epoch under way is: what a worker wrote into `progress.json`."""
+        """Show the progress of the current epoch, which a worker wrote into `progress.json`."""
         self.under_way = (
             f"epoch {now['epoch']}/{now['epochs']}, step {now['step']}/{now['steps']}, loss {now['total']:.3f}, "
             f"{now['clips_per_second']:.1f} clips/s, {100 * now['data_wait']:.0f}% waiting for data"
@@ -60,7 +60,7 @@ class EpochTable:
             self._live.update(Group(self.table(), Text(self.under_way)), refresh=True)
 
     def table(self) -> Table:
-        """One row an epoch, with as many columns as the terminal has room for: the last of them go first."""
+        """Return a table with one row for each epoch; columns that do not fit on the terminal are left out."""
         named = dict.fromkeys(name for row in self.rows for name in row if name.startswith("loss_"))
         terms = [name for name in named if name != "loss_total"]
         columns = ["epoch", "val", "classified", "loss_total", "clips_per_second", *terms, "data_wait", "memory_gb"]
@@ -98,17 +98,17 @@ def _cell(row: Mapping[str, Any], column: str) -> str:
 
 
 def show_memory(estimate: Estimate) -> None:
-    """What a step takes, part by part; what to do where it is more than a small GPU has."""
+    """Print the memory of a step by parts, and how to reduce it if it exceeds a small GPU."""
     table = Table("memory of a worker", "GB")
     for name, size in estimate.parts.items():
         table.add_row(name, f"{size / 1e9:.2f}")
     table.add_section()
-    table.add_row("most at once (dry run)", f"{estimate.peak / 1e9:.2f}")
+    table.add_row("peak (dry run)", f"{estimate.peak / 1e9:.2f}")
     out.print(table, soft_wrap=False)
     if estimate.peak > _SMALL_GPU_GB * 1e9:
         out.print(
             f"more than {_SMALL_GPU_GB:.0f} GB: train.precision=bfloat16 about halves the activations, "
             "train.recompute_backbone=true keeps a third of the backbone's (and takes about a third longer), "
-            "matching.chunk_size=4 makes matching's chunks smaller, more workers share the batch",
+            "matching.chunk_size=4 makes the chunks of matching smaller, and more workers share the batch",
             soft_wrap=True,
         )

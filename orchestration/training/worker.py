@@ -1,7 +1,7 @@
-"""The work of one training worker: open the data, build the model, run the epochs.
+"""Run one training worker: open the data, build the model, train the epochs.
 
-The same code runs inside Ray Train's workers and inside a Tune trial of one worker; nothing here knows Ray. Its files,
-and how it resumes from them, are described in `orchestration.training.checkpointing`.
+The same code runs inside Ray Train's workers and inside a Tune trial of one worker, and does not depend on Ray. Writing
+and resuming are in `orchestration.training.checkpointing`.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ def run_epochs(
     wrap: Callable[[Model], nn.Module] = lambda model: model,
     on_epoch: Callable[[dict[str, Any]], bool | None] | None = None,
 ) -> dict[str, Any]:
-    """Train from the last checkpoint, or from the beginning, to the last epoch; return the best epoch's metrics.
+    """Train from the last checkpoint, or from the start, to the last epoch; return the best epoch's metrics.
 
     Args:
-        wrap: puts the model under data parallelism and on its device.
-        on_epoch: called with each epoch's metrics by every worker, once they are on disk; True ends here, and all
-            workers must say the same.
+        wrap: moves the model to its device and wraps it for data parallelism.
+        on_epoch: called with each epoch's metrics by every worker, once they are on disk; training ends if it returns
+            True, which must be the same in all workers.
     """
     keep_notices(run.runs)
     experiment, group, device = run.experiment, group or SingleProcess(), torch.device(device)
@@ -108,7 +108,7 @@ def run_epochs(
 def _restored(keeper: Keeper, group: ProcessGroup, device: torch.device) -> Position:
     """Restore all workers from one and the same checkpoint, though a network file system may show it late.
 
-    Raises StorageError where they see different ones.
+    Raises StorageError if they see different checkpoints.
     """
     group.barrier()  # until rank 0 has the right to write: what another process wrote before that counts
     for attempt in range(_N_LOOKS):
@@ -136,7 +136,7 @@ def _batches(
     group: ProcessGroup,
     device: torch.device,
 ) -> Iterator[Batch]:
-    """Return this worker's share of the epoch's remaining batches."""
+    """Return this worker's share of the remaining batches of the epoch."""
     train = experiment.train
     return sampled_batches(
         regime.sampler,
@@ -184,22 +184,23 @@ def _row(
     epoch: int,
     regime: Regime,
     metrics: dict[str, float],
-    found: Validation,
+    validation: Validation,
     experiment: Experiment,
     optimizer: Optimizer,
     seconds: float,
 ) -> dict[str, Any]:
-    of_shot = dict(zip(experiment.train.val_shots, map(results.mean_and_ci95, found.accuracies), strict=True))
-    accuracy = sum(one.mean for one in of_shot.values()) / len(of_shot)
+    of_shot = dict(zip(experiment.train.val_shots, map(results.mean_and_ci95, validation.accuracies), strict=True))
+    accuracy = sum(accuracy_of_shot.mean for accuracy_of_shot in of_shot.values()) / len(of_shot)
     validated = {
         "val_accuracy": accuracy,
-        "val_ci95": results.mean_and_ci95(np.mean(found.accuracies, axis=0)).ci95,  # shots share classes and queries
+        # shots share classes and queries, so their mean is taken in each episode
+        "val_ci95": results.mean_and_ci95(np.mean(validation.accuracies, axis=0)).ci95,
     }
     if len(of_shot) > 1:
         validated |= {f"val_accuracy_{shot}_shot": one.mean for shot, one in of_shot.items()}
-    if found.sigmas is not None and found.fused_accuracy is not None:
-        validated[FUSED_ACCURACY] = found.fused_accuracy
-        validated |= {FUSED_SIGMAS[level]: sigma for level, sigma in found.sigmas.items()}
+    if validation.sigmas is not None and validation.fused_accuracy is not None:
+        validated[FUSED_ACCURACY] = validation.fused_accuracy
+        validated |= {FUSED_SIGMAS[level]: sigma for level, sigma in validation.sigmas.items()}
     losses = {*regime.terms, "total"}
     terms = {f"loss_{name}" if name in losses else name: value for name, value in metrics.items()}
     lr = optimizer.param_groups[0]["lr"]
@@ -216,11 +217,11 @@ METRICS = (
     "memory_gb",
     "parameters",
 )
-"""The metrics that a study may optimise."""
+"""Metrics that a study may optimise."""
 
 
 def _peak_memory(device: torch.device) -> int:
-    """Return the most bytes that this worker has taken: of the GPU's memory, or of the process where it has no GPU."""
+    """Return the largest number of bytes that this worker has used, on its GPU or, without one, in its process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,1 +1,1 @@
-"""Results for other programs: files, tracking servers, and whether a result was reproduced."""
+"""Export results to other programs: files, tracking servers, and reproduction checks."""

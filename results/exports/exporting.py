@@ -1,4 +1,4 @@
-"""Frames and tables as files for other programs: CSV, Parquet, JSON, LaTeX, Markdown."""
+"""Write frames and tables as files for other programs: CSV, Parquet, JSON, LaTeX, Markdown."""
 
 from __future__ import annotations
 
@@ -26,39 +26,39 @@ from results.tables.published import published_table
 Format = Literal["csv", "parquet", "json", "latex", "markdown"]
 FRAMES = ("runs", "epochs", "evaluations", "episodes", "sweeps", "trials")
 MANIFEST = "export.json"
-"""Names every file of an export with its rows, the schema of the records, and what could not be read."""
+"""File that lists every file of an export with its rows, the schema of the records, and unreadable files."""
 
 
-def all_tables(found: Results, ignored: Collection[str] = (NAME,)) -> dict[str, pd.DataFrame]:
-    """Every table that there is something for, by name.
+def all_tables(loaded: Results, ignored: Collection[str] = (NAME,)) -> dict[str, pd.DataFrame]:
+    """Return every table that is not empty, by name.
 
     Args:
         ignored: settings in which runs of an ablation may differ, such as those of the machine.
     """
-    evaluations = found.evaluations
+    evaluations = loaded.evaluations
     tables = {"accuracy": accuracy_table(evaluations)}
     if len(evaluations):
         tables |= {"levels": levels_table(evaluations), "published": published_table(evaluations)}
-    tables |= {f"ablation-{number}": one for number, one in enumerate(ablations(found, ignored=ignored), 1)}
-    if len(found.trials):
-        tables["trials"] = trials_table(found.trials)
+    tables |= {f"ablation-{number}": table for number, table in enumerate(ablations(loaded, ignored=ignored), 1)}
+    if len(loaded.trials):
+        tables["trials"] = trials_table(loaded.trials)
     return {name: table for name, table in tables.items() if len(table)}
 
 
-def export(found: Results, folder: Path | str, form: Format, ignored: Collection[str] = (NAME,)) -> list[Path]:
-    """Write the tidy frames and the tables, `table-NAME`, and a manifest; LaTeX and Markdown have the tables only.
+def export(loaded: Results, folder: Path | str, form: Format, ignored: Collection[str] = (NAME,)) -> list[Path]:
+    """Write the tidy frames, the tables as `table-NAME`, and a manifest; LaTeX and Markdown get only the tables.
 
-    Files of an earlier export are replaced. Nested values become JSON texts where a format has no place for
-    them, and are left as they are in JSON.
+    Files of an earlier export are replaced. Nested values become JSON texts in formats that cannot hold them, and stay
+    nested in JSON.
 
     Raises:
-        RecordError: a folder that cannot be written, or holds a file of one of these names that no export has written.
+        RecordError: if the folder cannot be written, or holds a file of one of these names that no export wrote.
     """
     folder, (ending, write_frame, write_table) = Path(folder), _WRITERS[form]
     frames: dict[str, pd.DataFrame] = {}
     if write_frame is not None:
-        frames = {name: getattr(found, name) for name in FRAMES}
-    tables = {f"table-{name}": table for name, table in all_tables(found, ignored).items()}
+        frames = {name: getattr(loaded, name) for name in FRAMES}
+    tables = {f"table-{name}": table for name, table in all_tables(loaded, ignored).items()}
     written = {f"{name}.{ending}": write_frame(frame) for name, frame in frames.items() if write_frame is not None}
     written |= {f"{name}.{ending}": write_table(table) for name, table in tables.items()}
     earlier = _earlier(folder)
@@ -66,17 +66,16 @@ def export(found: Results, folder: Path | str, form: Format, ignored: Collection
         raise RecordError(
             f"holds {foreign[0]}, which no export has written",
             where=str(folder),
-            remedy="name another folder, or move the file away",
+            remedy="choose another folder, or move the file away",
         )
-    files = sorted(
-        {*earlier, *written, MANIFEST}
-    )  # named before they are written: a kill leaves none of unknown origin
+    # The files are listed before they are written, so that a kill leaves no unlisted file.
+    files = sorted({*earlier, *written, MANIFEST})
     about: dict[str, Any] = {"kind": "export", "schema": SCHEMA, "created": now(), "rows": {}, "files": files}
     write_json(folder / MANIFEST, about)
     paths = [write_atomically(folder / name, content) for name, content in written.items()]
-    skipped = [*found.skipped, *(found.episodes.attrs["skipped"] if frames else ())]
-    about["rows"] = {f"{name}.{ending}": len(one) for name, one in (frames | tables).items()}
-    about["skipped"] = [one._asdict() for one in skipped]
+    skipped = [*loaded.skipped, *(loaded.episodes.attrs["skipped"] if frames else ())]
+    about["rows"] = {f"{name}.{ending}": len(frame) for name, frame in (frames | tables).items()}
+    about["skipped"] = [file._asdict() for file in skipped]
     return [*paths, write_json(folder / MANIFEST, about)]
 
 
@@ -90,16 +89,18 @@ def _earlier(folder: Path) -> set[str]:
     return {MANIFEST, *map(str, content.get("rows", ())), *map(str, content.get("files", ()))}
 
 
-def write_tables(found: Results, folder: Path | str, ignored: Collection[str] = (NAME,)) -> list[Path]:
-    """Write what stands beside a page: results.md and results.tex with all tables, results.csv with the accuracies, and
-    evaluations.csv with every record, unrounded."""
-    folder, tables = Path(folder), all_tables(found, ignored)
-    first = tables.pop("accuracy", accuracy_table(found.evaluations))
+def write_tables(loaded: Results, folder: Path | str, ignored: Collection[str] = (NAME,)) -> list[Path]:
+    """Write the tables beside a page.
+
+    results.md and results.tex hold all tables, results.csv the accuracies, evaluations.csv every record, unrounded.
+    """
+    folder, tables = Path(folder), all_tables(loaded, ignored)
+    first = tables.pop("accuracy", accuracy_table(loaded.evaluations))
     texts = {
         "results.md": "\n".join(map(to_markdown, [first, *tables.values()])),
         "results.csv": to_csv(first),
         "results.tex": "\n".join(map(to_latex, [first, *tables.values()])),
-        "evaluations.csv": to_csv(found.evaluations),
+        "evaluations.csv": to_csv(loaded.evaluations),
     }
     return [write_atomically(folder / name, _bytes(text)) for name, text in texts.items()]
 
@@ -108,13 +109,13 @@ TABLES = ("results.md", "results.csv", "results.tex", "evaluations.csv")
 
 
 def _flat(frame: pd.DataFrame) -> pd.DataFrame:
-    """Columns of one kind each: where texts, numbers and nested values meet, all of them become JSON texts."""
+    """Return the frame with one kind of values per column: mixed and nested values all become JSON texts."""
     flat = frame.copy()
     flat.attrs = {}
     for position, name in enumerate(frame.columns):
         if pd.api.types.is_object_dtype(flat.dtypes.iloc[position]):
-            known = [value for value in frame[name] if not _is_missing(value)]
-            if len({_kind(value) for value in known}) > 1 or any(_kind(value) is object for value in known):
+            present = [value for value in frame[name] if not _is_missing(value)]
+            if len({_kind(value) for value in present}) > 1 or any(_kind(value) is object for value in present):
                 flat[name] = [None if _is_missing(value) else json.dumps(plain(value)) for value in frame[name]]
     return flat
 
@@ -124,7 +125,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def _kind(value: Any) -> type:
-    """bool, float (any number), str, or object for what is nested."""
+    """Return bool, float (any number), str, or object for nested values."""
     if isinstance(value, bool):
         return bool
     return float if isinstance(value, (int, float)) else str if isinstance(value, str) else object
@@ -141,12 +142,12 @@ def _parquet(frame: pd.DataFrame) -> bytes:
 
 
 def _json_frame(frame: pd.DataFrame) -> bytes:
-    """A list of objects, one a row; what is missing is null."""
+    """Return a list of objects, one for each row; missing values are null."""
     return _bytes(json.dumps(plain(frame.to_dict("records")), ensure_ascii=False, allow_nan=False))
 
 
 def _json_table(table: pd.DataFrame) -> bytes:
-    """Caption, columns, rows, footnotes, and the cells (row, column) that are bold."""
+    """Return caption, columns, rows, footnotes, and the bold cells (row, column)."""
     about = {name: table.attrs.get(name, []) for name in ("footnotes", "bold")}
     content = {"caption": table.attrs.get("caption", ""), "columns": list(table.columns), **about}
     return _bytes(json.dumps(plain({**content, "rows": table.values.tolist()}), ensure_ascii=False, indent=1))
@@ -160,4 +161,4 @@ _WRITERS: dict[str, tuple[str, _Writer | None, _Writer]] = {
     "latex": ("tex", None, lambda table: _bytes(to_latex(table))),
     "markdown": ("md", None, lambda table: _bytes(to_markdown(table))),
 }
-"""By format: a file's ending, what writes a frame (None: frames are not written), what writes a table."""
+"""By format: the ending of files, the writer of frames (None: not written), and the writer of tables."""

@@ -1,4 +1,4 @@
-"""Is a result what it was? What it was made with against what is here, and its figures against new ones."""
+"""Check whether a result is reproduced: its recorded origin against the present state, its figures against new ones."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from results.records.provenance import code_state, versions_of
 from results.records.records import EvaluationRecord
 from results.tables.cells import MISSING
 
-SAME, DIFFERS, UNTOLD, UNRECORDED = "same", "DIFFERS", "not told", "not recorded"
+SAME, DIFFERS, UNTOLD, UNRECORDED = "same", "DIFFERS", "unknown here", "not recorded"
 
 
 class Check(NamedTuple):
-    """One thing that a result depends on, as recorded and as it is here; empty texts where it is not known."""
+    """Hold one dependency of a result, as recorded and as it is here; texts are empty if unknown."""
 
     what: str
     recorded: str
     here: str
-    why: str = ""  # nothing is told here
+    why: str = ""  # why it is unknown here
 
     @property
     def verdict(self) -> str:
@@ -34,7 +34,7 @@ class Check(NamedTuple):
 
 
 class Repeated(NamedTuple):
-    """A record, the one that was made again, and where each lies."""
+    """Hold a record, the new one of its reproduction, and the files of both."""
 
     old: EvaluationRecord
     new: EvaluationRecord
@@ -43,11 +43,11 @@ class Repeated(NamedTuple):
 
     @property
     def points(self) -> float:
-        """By how much the accuracies differ."""
+        """Return the difference of the accuracies in points."""
         return 100 * abs(self.new.accuracy - self.old.accuracy)
 
     def share_alike(self) -> float | None:
-        """Of the queries, how many got the same answer; None where answers are missing or the episodes differ."""
+        """Return the share of queries with the same answer; None if answers are missing or the episodes differ."""
         try:
             old = read_outcomes(self.old_file, self.old.episodes_digest, self.old.accuracy)
             new = read_outcomes(self.new_file, self.new.episodes_digest, self.new.accuracy)
@@ -59,40 +59,45 @@ class Repeated(NamedTuple):
 
 
 def code_checks(what: str, revision: str | None, dirty: bool | None, versions: Mapping[str, str]) -> list[Check]:
-    """Of the code and the packages that made something, against those that run now; packages that are alike are one.
+    """Check the recorded code and packages against those that run now; equal packages share a row.
 
     Args:
-        what: what they made, such as "training".
+        what: the step that they ran, such as "training".
     """
     state = code_state()
-    found = versions_of(tuple(versions))
+    present = versions_of(tuple(versions))
     why = f"{state.why} -> {state.remedy}" if state.remedy else state.why
     recorded, here = _state(revision, dirty), _state(state.revision, state.dirty)
-    if dirty is None or state.dirty is None:  # of the same commit it is open whether files were changed
+    if dirty is None or state.dirty is None:  # for the same commit it is unknown whether files were changed
         here = "" if revision == state.revision else here
         why = why or "it was not recorded whether files were changed"
     checks = [Check(f"{what}: revision", recorded, here, why)]
-    packages = [Check(f"{what}: {name}", version, found.get(name, "absent")) for name, version in versions.items()]
-    alike = [one for one in packages if one.verdict == SAME]
+    packages = [Check(f"{what}: {name}", version, present.get(name, "absent")) for name, version in versions.items()]
+    alike = [check for check in packages if check.verdict == SAME]
     if alike:
         checks.append(Check(f"{what}: packages", f"{len(alike)} versions", f"{len(alike)} versions"))
-    return [*checks, *(one for one in packages if one.verdict != SAME)]
+    return [*checks, *(check for check in packages if check.verdict != SAME)]
 
 
 def checks_table(checks: Sequence[Check]) -> pd.DataFrame:
-    """One row a check."""
+    """Return one row for each check."""
     rows = [
-        {"what": one.what, "recorded": one.recorded or MISSING, "here": one.here or one.why or MISSING, "": one.verdict}
-        for one in checks
+        {
+            "what": check.what,
+            "recorded": check.recorded or MISSING,
+            "here": check.here or check.why or MISSING,
+            "": check.verdict,
+        }
+        for check in checks
     ]
     return pd.DataFrame(rows, columns=["what", "recorded", "here", ""])
 
 
 def figures_table(pairs: Sequence[Repeated], tolerance: float) -> pd.DataFrame:
-    """One row a record: both accuracies, their difference, and the share of queries answered alike.
+    """Return a row for each record: both accuracies, their difference, and the share of equal answers.
 
     Args:
-        tolerance: points of accuracy that the two may differ by.
+        tolerance: points of accuracy by which the two may differ.
     """
     rows = []
     for pair in pairs:
@@ -103,9 +108,9 @@ def figures_table(pairs: Sequence[Repeated], tolerance: float) -> pd.DataFrame:
                 "data set": f"{pair.old.dataset} {pair.old.partition}",
                 "shot": pair.old.shot,
                 "recorded": f"{100 * pair.old.accuracy:.2f}",
-                "again": f"{100 * pair.new.accuracy:.2f}",
+                "reproduced": f"{100 * pair.new.accuracy:.2f}",
                 "points": f"{pair.points:.2f}",
-                "answered alike": MISSING if alike is None else f"{100 * alike:.2f}%",
+                "equal answers": MISSING if alike is None else f"{100 * alike:.2f}%",
                 "": SAME if pair.points <= tolerance else DIFFERS,
             }
         )
@@ -115,23 +120,23 @@ def figures_table(pairs: Sequence[Repeated], tolerance: float) -> pd.DataFrame:
 
 
 def epochs_table(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]], tolerance: float) -> pd.DataFrame:
-    """One row an epoch that was recorded: accuracy on val and total loss, as recorded and again.
+    """Return a row for each recorded epoch: accuracy on val and total loss, as recorded and reproduced.
 
-    Only the accuracies are judged: sums in another order move a loss in its last digits.
+    Only the accuracies are judged, because sums in another order change a loss in its last digits.
     """
-    again = {row["epoch"]: row for row in new}
+    new_by_epoch = {row["epoch"]: row for row in new}
     rows = []
     for row in old:
-        other = again.get(row["epoch"], {})
+        other = new_by_epoch.get(row["epoch"], {})
         points = 100 * abs(_number(row, "val_accuracy") - _number(other, "val_accuracy"))
         rows.append(
             {
                 "epoch": row["epoch"],
                 "val recorded": _percent(_number(row, "val_accuracy")),
-                "val again": _percent(_number(other, "val_accuracy")),
+                "val reproduced": _percent(_number(other, "val_accuracy")),
                 "loss recorded": f"{_number(row, 'loss_total'):.5g}",
-                "loss again": f"{_number(other, 'loss_total'):.5g}",
-                "": SAME if points <= tolerance else DIFFERS,  # NaN, of an epoch that is missing, is not within
+                "loss reproduced": f"{_number(other, 'loss_total'):.5g}",
+                "": SAME if points <= tolerance else DIFFERS,  # NaN, for a missing epoch, differs
             }
         )
     table = pd.DataFrame(rows)
@@ -140,7 +145,7 @@ def epochs_table(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, An
 
 
 def agrees(table: pd.DataFrame) -> bool:
-    """Whether nothing in a table of figures differs."""
+    """Return whether no row in a table of figures differs."""
     return "" not in table or not (table[""] == DIFFERS).any()
 
 

@@ -1,4 +1,4 @@
-"""Records as a tracking server has them: a run's parameters, metrics by step, and tags."""
+"""Convert records for a tracking server: a run's parameters, metrics by step, and tags."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from results.tables.cells import MARKED
 
 
 class Metric(NamedTuple):
-    """One value; `at` is in milliseconds since 1970, None where the record does not tell."""
+    """Hold one value; `at` is in milliseconds since 1970, None if the record does not tell."""
 
     name: str
     value: float
@@ -25,12 +25,12 @@ class Metric(NamedTuple):
 
 @dataclass(frozen=True)
 class Tracked:
-    """A run or a trial.
+    """Describe a run or a trial.
 
     Attributes:
-        identity: names it on a server: the same whenever and from wherever its folder is read, another after it was
-            begun anew.
-        parent: identity of the study that a trial is of.
+        identity: its name on a server, independent of the time and place at which its folder is read; it changes if the
+            run is started over.
+        parent: identity of a trial's study.
         state: finished, running or failed.
         began, ended: milliseconds since 1970.
     """
@@ -46,42 +46,42 @@ class Tracked:
     parent: str | None = None
 
 
-def tracked_runs(found: Results) -> Iterator[Tracked]:
-    """Every run: its settings as parameters, its epochs by their step, and its evaluations."""
-    for run in found.runs.to_dict("records"):
-        known = {str(name): value for name, value in run.items() if _is_known(value)}
-        text = known.pop("experiment", None)
+def tracked_runs(loaded: Results) -> Iterator[Tracked]:
+    """Yield every run: its settings as parameters, its epochs by their step, and its evaluations."""
+    for run in loaded.runs.to_dict("records"):
+        fields = {str(name): value for name, value in run.items() if _is_known(value)}
+        text = fields.pop("experiment", None)
         try:
             settings = settings_of(text) if text else {}
         except RecordError:
             settings = {}
-        epochs = found.epochs[found.epochs["run"] == run["run"]]
-        evaluations = found.evaluations[found.evaluations["run"] == run["run"]]
+        epochs = loaded.epochs[loaded.epochs["run"] == run["run"]]
+        evaluations = loaded.evaluations[loaded.evaluations["run"] == run["run"]]
         metrics = [metric for row in epochs.to_dict("records") for metric in _of_epoch(row)]
         metrics += [metric for record in evaluations.to_dict("records") for metric in _of_evaluation(record)]
-        began = known.get("started", "")
+        began = fields.get("started", "")
         yield Tracked(
-            identity=_identity("run", run["run"], known.get("digests.experiment", ""), began),
+            identity=_identity("run", run["run"], fields.get("digests.experiment", ""), began),
             name=run["run"],
             parameters={path: _text(value) for path, value in settings.items()},
             metrics=metrics,
-            tags={name: _text(value) for name, value in known.items()},
-            state="finished" if "finished" in known or not began else "running",
+            tags={name: _text(value) for name, value in fields.items()},
+            state="finished" if "finished" in fields or not began else "running",
             began=milliseconds(began),
-            ended=milliseconds(known.get("finished", "")),
+            ended=milliseconds(fields.get("finished", "")),
         )
 
 
-def tracked_studies(found: Results) -> Iterator[Tracked]:
-    """Every study and, after it, its trials: what was sampled as parameters, the objective as a metric."""
-    for study in found.sweeps.to_dict("records"):
-        known = {str(name): value for name, value in study.items() if _is_known(value)}
-        identity = _identity("study", study["sweep"], known.get("experiment_digest", ""), known.get("seed", ""))
-        objective = str(known.get("objective", "objective"))
-        best = [Metric(f"best {objective}", float(known["best_value"]))] if "best_value" in known else []
-        tags = {name: _text(value) for name, value in known.items() if name not in ("space", "importances", "pareto")}
+def tracked_studies(loaded: Results) -> Iterator[Tracked]:
+    """Yield every study and, after it, its trials: sampled values as parameters, the objective as a metric."""
+    for study in loaded.sweeps.to_dict("records"):
+        fields = {str(name): value for name, value in study.items() if _is_known(value)}
+        identity = _identity("study", study["sweep"], fields.get("experiment_digest", ""), fields.get("seed", ""))
+        objective = str(fields.get("objective", "objective"))
+        best = [Metric(f"best {objective}", float(fields["best_value"]))] if "best_value" in fields else []
+        tags = {name: _text(value) for name, value in fields.items() if name not in ("space", "importances", "pareto")}
         yield Tracked(identity, study["sweep"], {}, best, tags)
-        for trial in found.trials[found.trials["sweep"] == study["sweep"]].to_dict("records"):
+        for trial in loaded.trials[loaded.trials["sweep"] == study["sweep"]].to_dict("records"):
             values = {str(name): value for name, value in trial.items() if _is_known(value)}
             metrics = [Metric(objective, float(values["value"]), values.get("epochs", 0))] if "value" in values else []
             yield Tracked(
@@ -102,13 +102,19 @@ def _of_epoch(row: Mapping[Any, Any]) -> Iterator[Metric]:
 
 
 def _of_evaluation(record: Mapping[Any, Any]) -> Iterator[Metric]:
-    """Accuracy, intervals and levels, under a name that says what was asked; marks are spelt out in it."""
-    asked = [record["dataset"], record["partition"], f"{record['way']}way", f"{record['shot']}shot", record["method"]]
-    asked += [name for name, mark in MARKED.items() if record.get(name) == mark.value]
+    """Yield accuracy, intervals and levels, under a name that holds the cell; marks are written out in it."""
+    name_parts = [
+        record["dataset"],
+        record["partition"],
+        f"{record['way']}way",
+        f"{record['shot']}shot",
+        record["method"],
+    ]
+    name_parts += [name for name, mark in MARKED.items() if record.get(name) == mark.value]
     at = milliseconds(record["created"])
     for name in ("accuracy", "ci95", "ci95_classes", "ci95_videos", *(n for n in record if n.startswith("levels."))):
         if _is_known(record.get(name)):
-            yield Metric("/".join(map(str, [*asked, name])), float(record[name]), 0, at)
+            yield Metric("/".join(map(str, [*name_parts, name])), float(record[name]), 0, at)
 
 
 def _identity(*parts: Any) -> str:

@@ -1,1 +1,1 @@
-"""The results page: one HTML file with tables, figures and explanations."""
+"""Write the results page: one HTML file with tables, figures and explanations."""

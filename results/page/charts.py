@@ -1,4 +1,4 @@
-"""The figures of accuracies, as panels that the page lays out."""
+"""Draw the figures of accuracies, as panels that the page lays out."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from results.tables.cells import MARKED, footnotes, marked
 from results.tables.published import published_figures
 
 MOST_PANELS = 6
-"""Of intervals; where there are more data sets and shots, each data set's smallest shot is drawn."""
+"""Largest number of panels of intervals; above it only each data set's smallest shot is drawn."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """Panels side by side, the legend that they share, and what has to be said beneath."""
+    """Hold panels side by side, their common legend, and notes below them."""
 
     title: str
     panels: list[Panel]
@@ -31,10 +31,10 @@ class Chart:
 
 
 def accuracy_chart(evaluations: pd.DataFrame, printed: pd.DataFrame | None = None) -> Chart:
-    """Accuracy over shots: one panel a data set, one line a row of the table, chance dotted, printed figures dashed.
+    """Draw accuracy over shots: a panel per data set, a line per row, chance dotted, published figures dashed.
 
     Args:
-        printed: figures of others, as `published_figures` reads them; default: those shipped.
+        printed: figures of others, as `published_figures` reads them; default: the shipped ones.
     """
     cells, series = with_series(evaluations)
     printed = published_figures() if printed is None else printed
@@ -44,8 +44,8 @@ def accuracy_chart(evaluations: pd.DataFrame, printed: pd.DataFrame | None = Non
     size = (1080, 340) if is_wide else (520, 400) if n == 1 else (520, 300) if n == 2 else (340, 300)
     heights = _heights(cells, printed)
     sources: dict[str, Style] = {}
-    told: dict[str, dict[str, None]] = {}  # who is printed in which source
-    notes = ["Thick bars: 95% interval over episodes; thin ones: over classes, for claims about other actions."]
+    methods_by_source: dict[str, dict[str, None]] = {}  # published methods of each source
+    notes = ["Thick bars: 95% interval over episodes; thin bars: over classes, for claims about other actions."]
     panels = []
     for (dataset, partition), group in cells.groupby(["dataset", "partition"], sort=True):
         ways = sorted(set(group["way"]))
@@ -57,21 +57,21 @@ def accuracy_chart(evaluations: pd.DataFrame, printed: pd.DataFrame | None = Non
             style = sources.setdefault(str(method), Style(len(sources), is_printed=True))
             _printed_line(panel, line, str(method), style)
             for source in line["source"]:
-                told.setdefault(source, {})[str(method)] = None
+                methods_by_source.setdefault(source, {})[str(method)] = None
         lines = dict(list(group.groupby(series[group.index])))
         for place, name in enumerate(name for name in styles if name in lines):
             shift = (place / max(1, len(lines) - 1) - 0.5) * min(0.5, 0.06 * (len(lines) - 1))
             _accuracy_line(panel, lines[name], name, styles[name], shift)
         panels.append(panel)
-    notes += [f"Printed: {', '.join(methods)}: {source}." for source, methods in told.items()]
+    notes += [f"Published: {', '.join(methods)}: {source}." for source, methods in methods_by_source.items()]
     notes += footnotes(printed[printed["dataset"].isin(cells["dataset"])])
     legend = [Key(name, style) for name, style in styles.items()]
-    legend += [Key(f"{name}, printed", style) for name, style in sources.items()]
+    legend += [Key(f"{name}, published", style) for name, style in sources.items()]
     return Chart("Accuracy over shots", panels, legend, notes, is_wide)
 
 
 def intervals_chart(evaluations: pd.DataFrame) -> Chart | None:
-    """Every accuracy with both intervals, one row a method, best first; one panel a data set and shot."""
+    """Draw every accuracy with both intervals: a panel per data set and shot, a row per method, best first."""
     cells, series = with_series(evaluations)
     styles = _styles(cells, series)
     keys = ["dataset", "partition", "shot"]
@@ -94,14 +94,16 @@ def intervals_chart(evaluations: pd.DataFrame) -> Chart | None:
         for row, cell in enumerate(group.to_dict("records")):
             style = styles[cell["series"]]
             _whiskers(panel, cell, style, at=lambda value, row=row: (value, row))
-            panel.mark((100 * cell["accuracy"], row), style.classes, marker=style.marker, tip=_told(cell))
+            panel.mark((100 * cell["accuracy"], row), style.classes, marker=style.marker, tip=_tip(cell))
         panels.append(panel)
     return Chart("Every accuracy with its intervals, best first", panels) if panels else None
 
 
 def with_series(evaluations: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
-    """One record a cell of the table, and the name of the line that it belongs to: the method with its signs, and
-    what else tells lines apart."""
+    """Return one record for each cell of the table, and the name of its line.
+
+    The name is the method with its signs, and other columns that distinguish lines.
+    """
     keys = row_keys(evaluations)
     cells = latest_cells(evaluations, keys)
     own = [key for key in keys if key not in ("dataset", "partition", "method", *MARKED)]
@@ -111,17 +113,17 @@ def with_series(evaluations: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
 
 
 def _styles(cells: pd.DataFrame, series: pd.Series) -> dict[str, Style]:
-    """The look of each line, the most accurate first."""
+    """Return the style of each line, the most accurate first."""
     order = cells["accuracy"].groupby(series).mean().sort_values(ascending=False, kind="stable")
     return {str(name): Style(index) for index, name in enumerate(order.index)}
 
 
 def _heights(cells: pd.DataFrame, printed: pd.DataFrame) -> Scale:
-    """The axis of accuracies that all panels share, so that data sets can be compared by eye."""
+    """Return the accuracy axis that all panels share, so that data sets can be compared by eye."""
     theirs = printed[printed["dataset"].isin(cells["dataset"]) & printed["way"].isin(cells["way"])]
     reach = [100 * (row["accuracy"] + sign * _widest(row)) for _, row in cells.iterrows() for sign in (-1, 1)]
-    found = linear([*reach, *(100 * theirs["accuracy"]), *(100 / way for way in set(cells["way"]))])
-    return Scale(max(0.0, found.low), min(100.0, found.high))
+    scale = linear([*reach, *(100 * theirs["accuracy"]), *(100 / way for way in set(cells["way"]))])
+    return Scale(max(0.0, scale.low), min(100.0, scale.high))
 
 
 def _accuracy_panel(
@@ -136,24 +138,24 @@ def _accuracy_panel(
 
 
 def _accuracy_line(panel: Panel, line: pd.DataFrame, name: str, style: Style, shift: float) -> None:
-    """One method's line, moved aside by `shift` so that intervals do not hide each other."""
+    """Draw one method's line, shifted sideways by `shift` so that intervals do not hide each other."""
     cells = [{**cell, "series": name} for cell in line.sort_values("shot").to_dict("records")]
     panel.line([(cell["shot"] + shift, 100 * cell["accuracy"]) for cell in cells], style.classes)
     for cell in cells:
         place = cell["shot"] + shift
         _whiskers(panel, cell, style, at=lambda value, place=place: (place, value))
-        panel.mark((place, 100 * cell["accuracy"]), style.classes, marker=style.marker, tip=_told(cell))
+        panel.mark((place, 100 * cell["accuracy"]), style.classes, marker=style.marker, tip=_tip(cell))
 
 
 def _printed_line(panel: Panel, line: pd.DataFrame, name: str, style: Style) -> None:
     rows = line.sort_values("shot").to_dict("records")
     panel.line([(row["shot"], 100 * row["accuracy"]) for row in rows], style.classes)
-    if len(rows) == 1:  # a level to compare with, at its shot
+    if len(rows) == 1:  # draws a short level at its shot
         shot, level = rows[0]["shot"], 100 * rows[0]["accuracy"]
         panel.line([(max(panel.x.low, shot - 0.5), level), (min(panel.x.high, shot + 0.5), level)], style.classes)
     for row in rows:
-        said = f"{name}, printed, {row['shot']}-shot: {100 * row['accuracy']:.2f}%"
-        panel.mark((row["shot"], 100 * row["accuracy"]), style.classes, marker=style.marker, size=3.4, tip=said)
+        tip = f"{name}, published, {row['shot']}-shot: {100 * row['accuracy']:.2f}%"
+        panel.mark((row["shot"], 100 * row["accuracy"]), style.classes, marker=style.marker, size=3.4, tip=tip)
 
 
 def _whiskers(panel: Panel, cell: Mapping[Any, Any], style: Style, at: Any) -> None:
@@ -163,15 +165,17 @@ def _whiskers(panel: Panel, cell: Mapping[Any, Any], style: Style, at: Any) -> N
             panel.bar(at(low), at(high), f"{kind} {style.classes.split()[0]}")
 
 
-def _told(cell: Mapping[Any, Any]) -> str:
-    said = f"{cell['series']}, {cell['shot']}-shot: {100 * cell['accuracy']:.1f}"
-    said += f" ± {100 * cell['ci95']:.1f}" if _known(cell["ci95"]) else ""
-    return said + (f" (± {100 * cell['ci95_classes']:.1f} over classes)" if _known(cell["ci95_classes"]) else "")
+def _tip(cell: Mapping[Any, Any]) -> str:
+    text = f"{cell['series']}, {cell['shot']}-shot: {100 * cell['accuracy']:.1f}"
+    text += f" ± {100 * cell['ci95']:.1f}" if _known(cell["ci95"]) else ""
+    return text + (f" (± {100 * cell['ci95_classes']:.1f} over classes)" if _known(cell["ci95_classes"]) else "")
 
 
 def _spoken(group: pd.DataFrame) -> str:
     best = group.iloc[int(group["accuracy"].to_numpy().argmax())].to_dict()
-    return f"best is {marked(best)} with {100 * best['accuracy']:.1f}% at {best['shot']}-shot; the table holds all."
+    return (
+        f"{marked(best)} is best with {100 * best['accuracy']:.1f}% at {best['shot']}-shot; the table has all values."
+    )
 
 
 def _widest(row: Any) -> float:

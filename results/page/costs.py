@@ -1,4 +1,4 @@
-"""What runs and studies cost: hours of CPUs and GPUs, from the seconds that the records hold."""
+"""Compute the costs of runs and studies in hours of CPUs and GPUs, from the seconds in the records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HOUR = 3600.0
 
 
 class Cost(NamedTuple):
-    """Hours. `is_bound`: at most so much, because the records do not say how many of a machine's CPUs were used."""
+    """Hold hours. `is_bound`: they are an upper bound, because the records do not say how many CPUs were used."""
 
     cpu_hours: float = 0.0
     gpu_hours: float = 0.0
@@ -24,7 +24,7 @@ class Cost(NamedTuple):
 
 
 def training_cost(run: Mapping[str, Any], epochs: pd.DataFrame) -> Cost | None:
-    """Of a run's epochs: seconds of training and validation times what the run held; None where nothing is known.
+    """Return the cost of a run's epochs: seconds of training and validation times its resources; None if unknown.
 
     Args:
         run: a row of `Results.runs`.
@@ -37,19 +37,19 @@ def training_cost(run: Mapping[str, Any], epochs: pd.DataFrame) -> Cost | None:
 
 
 def evaluation_cost(evaluations: pd.DataFrame) -> Cost | None:
-    """Of a run's evaluations: seconds of their actors, each of which held a CPU, or a GPU besides."""
-    known = evaluations.dropna(subset=["seconds"])
-    if known.empty:
+    """Return the cost of a run's evaluations: seconds of their actors, each with a CPU and possibly a GPU."""
+    timed = evaluations.dropna(subset=["seconds"])
+    if timed.empty:
         return None
-    on_gpu = known["on_gpu"].fillna(False).astype(bool)
-    return Cost(float(known["seconds"].sum()) / _HOUR, float(known["seconds"][on_gpu].sum()) / _HOUR)
+    on_gpu = timed["on_gpu"].fillna(False).astype(bool)
+    return Cost(float(timed["seconds"].sum()) / _HOUR, float(timed["seconds"][on_gpu].sum()) / _HOUR)
 
 
 def sweep_cost(sweep: Mapping[str, Any], trials: pd.DataFrame, run: Mapping[str, Any]) -> Cost | None:
-    """Of a study: seconds of its trials times what each of them held.
+    """Return the cost of a study: seconds of its trials times their resources.
 
     Args:
-        run: the row of `Results.runs` of the study's folder; empty where it has none.
+        run: the row of `Results.runs` of the study's folder; empty if it has none.
     """
     held = sweep["resources"] if isinstance(sweep.get("resources"), dict) else {}
     if held and trials["seconds"].notna().any():

@@ -1,4 +1,4 @@
-"""Who leads, by how much, and how sure that is: each cell's best method beside the others, on the same episodes."""
+"""Find each cell's best method and its lead over the others, with intervals, on the same episodes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from results.tables.details import outcomes_of
 
 
 class Behind(NamedTuple):
-    """How far a method lies behind the best of its cell, as shares.
+    """Hold how far a method is behind the best of its cell, as shares.
 
     Attributes:
-        episodes, classes: half widths of the difference's intervals; None where the answers are not kept, the
-            episodes differ, or the classes are too few.
-        p_value: over classes.
+        episodes, classes: half widths of the difference's intervals; None if answers are not kept, the episodes differ,
+            or there are too few classes.
+        p_value: p-value of the test over classes.
     """
 
     name: str
@@ -33,12 +33,12 @@ class Behind(NamedTuple):
 
     @property
     def is_told_apart(self) -> bool | None:
-        """Whether the interval over classes leaves out zero; None where there is none."""
+        """Return whether the interval over classes excludes zero; None if there is none."""
         return None if self.classes is None else abs(self.difference) > self.classes
 
 
 class Lead(NamedTuple):
-    """The best of a cell and the others, next best first. `cell`: the columns `CELL`; `best`: its record."""
+    """Hold the best of a cell and the others, next best first. `cell`: the columns `CELL`; `best`: its record."""
 
     cell: dict[str, Any]
     name: str
@@ -47,16 +47,16 @@ class Lead(NamedTuple):
 
 
 def leads(evaluations: pd.DataFrame) -> list[Lead]:
-    """Return one lead a cell. A method with a sign (`results.tables.cells`) leads only where all have one."""
+    """Return the lead of each cell. A method with a sign (`results.tables.cells`) leads only if all have one."""
     cells, series = with_series(evaluations)
     answers = {record["path"]: outcomes for record, outcomes in outcomes_of(cells)}
-    found = []
+    all_leads = []
     for values, group in cells.groupby(CELL, sort=True):
         rows = group.assign(series=series[group.index]).sort_values("accuracy", ascending=False).to_dict("records")
         plain = [row for row in rows if not marks({**row, "evaluation_protocol": None})] or rows
         best = plain[0]
         others = [_behind(row, best, answers) for row in plain[1:]]
-        found.append(
+        all_leads.append(
             Lead(
                 dict(zip(CELL, values, strict=True)),
                 best["series"],
@@ -64,22 +64,22 @@ def leads(evaluations: pd.DataFrame) -> list[Lead]:
                 others,
             )
         )
-    return found
+    return all_leads
 
 
-def leads_table(found: list[Lead]) -> pd.DataFrame:
-    """One row a method that is not the best of its cell, in points."""
+def leads_table(all_leads: list[Lead]) -> pd.DataFrame:
+    """Return a row for each method that is not the best of its cell, in points."""
     rows = []
-    for lead in found:
+    for lead in all_leads:
         about = {"data set": f"{lead.cell['dataset']} {lead.cell['partition']}", "shots": lead.cell["shot"]}
-        for one in lead.others:
-            row = {**about, "best": lead.name, "other": one.name, "behind by": f"{100 * one.difference:.1f}"}
-            row |= {"± episodes": _points(one.episodes), "± classes": _points(one.classes)}
-            rows.append(row | {"p (classes)": MISSING if one.p_value is None else f"{one.p_value:.3f}"})
+        for behind in lead.others:
+            row = {**about, "best": lead.name, "other": behind.name, "behind by": f"{100 * behind.difference:.1f}"}
+            row |= {"± episodes": _points(behind.episodes), "± classes": _points(behind.classes)}
+            rows.append(row | {"p (classes)": MISSING if behind.p_value is None else f"{behind.p_value:.3f}"})
     columns = ["data set", "shots", "best", "other", "behind by", "± episodes", "± classes", "p (classes)"]
     table = pd.DataFrame(rows, columns=columns)
     table.attrs["caption"] = (
-        "Every method behind the best of its cell, in points, paired by episode, with 95% intervals of the difference: "
+        "Difference of every method to the best of its cell, in points, paired by episode, with 95% intervals: "
         "over episodes (of these classes and videos) and over classes (for claims about other actions)."
     )
     return table
@@ -90,13 +90,13 @@ def _behind(row: dict[Any, Any], best: dict[Any, Any], answers: dict[str, Outcom
     ours, theirs = answers.get(best["path"]), answers.get(row["path"])
     if ours is None or theirs is None or ours.questions.digest != theirs.questions.digest:
         return plain
-    found = compare_outcomes(ours, theirs)
-    half = found.episodes.ci95
+    compared = compare_outcomes(ours, theirs)
+    half = compared.episodes.ci95
     return plain._replace(
-        difference=found.a - found.b,
+        difference=compared.a - compared.b,
         episodes=None if math.isnan(half) else half,
-        classes=found.half_width,
-        p_value=found.p_value,
+        classes=compared.half_width,
+        p_value=compared.p_value,
     )
 
 

@@ -1,4 +1,4 @@
-"""The figures of learning: loss terms and accuracies over epochs."""
+"""Draw the figures of learning: loss terms and accuracies over epochs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from results.page.scales import linear, whole
 
 
 def learning_chart(epochs: pd.DataFrame, run: str) -> Chart | None:
-    """One run's loss terms and its accuracies over its epochs; None where it recorded neither."""
+    """Draw one run's loss terms and accuracies over its epochs; None if it recorded neither."""
     history = epochs[epochs["run"] == run].sort_values("epoch")
     losses, accuracies = metric_columns(history, "loss"), metric_columns(history, "accuracy")
     styles = {name: Style(index) for index, name in enumerate([*losses, *accuracies])}
@@ -22,14 +22,16 @@ def learning_chart(epochs: pd.DataFrame, run: str) -> Chart | None:
     if losses:
         panels.append(_history_panel(history, losses, styles, 1, "loss terms", f"Loss terms of {run} over its epochs"))
     if accuracies:
-        said = f"Accuracies of {run} over its epochs"
-        panel = _history_panel(history, accuracies, styles, 100, "accuracy (%)", said)
+        description = f"Accuracies of {run} over its epochs"
+        panel = _history_panel(history, accuracies, styles, 100, "accuracy (%)", description)
         for name in accuracies:
             interval = name.replace("accuracy", "ci95")
             if interval != name and interval in history and history[interval].notna().any():
-                known = history.dropna(subset=[name, interval])
-                rows = zip(known["epoch"], 100 * known[name], 100 * known[interval], strict=True)
-                panel.band([(x, y - half, y + half) for x, y, half in rows], styles[name].classes)
+                rows_with_both = history.dropna(subset=[name, interval])
+                intervals = zip(
+                    rows_with_both["epoch"], 100 * rows_with_both[name], 100 * rows_with_both[interval], strict=True
+                )
+                panel.band([(x, y - half, y + half) for x, y, half in intervals], styles[name].classes)
         selected = next((name for name in accuracies if "val" in name), None)
         if selected is not None and len(history) > 1:
             best = history["epoch"].iloc[int(history[selected].astype(float).to_numpy().argmax())]
@@ -43,19 +45,19 @@ def learning_chart(epochs: pd.DataFrame, run: str) -> Chart | None:
 
 
 def comparison_chart(epochs: pd.DataFrame) -> Chart | None:
-    """Accuracy on the selection partition of all runs together; None with fewer than two runs that have it."""
+    """Draw the accuracy on the selection partition of all runs together; None with fewer than two runs."""
     names = metric_columns(epochs, "accuracy")
     name = next((name for name in names if "val" in name), names[0] if names else None)
-    if name is None or (known := epochs.dropna(subset=[name]))["run"].nunique() < 2:
+    if name is None or (recorded := epochs.dropna(subset=[name]))["run"].nunique() < 2:
         return None
-    runs = list(dict.fromkeys(known["run"]))
-    values = 100 * known[name].astype(float)
+    runs = list(dict.fromkeys(recorded["run"]))
+    values = 100 * recorded[name].astype(float)
     panel = Panel(
-        whole(known["epoch"]), linear(values, floor=0), f"{name} of {len(runs)} runs over their epochs",
+        whole(recorded["epoch"]), linear(values, floor=0), f"{name} of {len(runs)} runs over their epochs",
         x_title="epoch", y_title=f"{name} (%)", width=1080, height=290,
     )  # fmt: skip
     for index, run in enumerate(runs):
-        history = known[known["run"] == run].sort_values("epoch")
+        history = recorded[recorded["run"] == run].sort_values("epoch")
         points = list(zip(history["epoch"], 100 * history[name].astype(float), strict=True))
         _curve(panel, points, Style(index), f"{run}, epoch {{x}}: {{y:.1f}}%")
     legend = [Key(str(run), Style(index)) for index, run in enumerate(runs)]
@@ -63,19 +65,21 @@ def comparison_chart(epochs: pd.DataFrame) -> Chart | None:
 
 
 def metric_columns(epochs: pd.DataFrame, word: str) -> list[str]:
-    """Numeric columns of the epochs whose name holds `word` and that hold a value."""
+    """Return the numeric columns of the epochs whose name contains `word` and that have a value."""
     named = epochs[[name for name in epochs.columns if word in str(name).lower()]]
     return [str(name) for name in named.select_dtypes(["number"]).columns if named[name].notna().any()]
 
 
 def _history_panel(
-    history: pd.DataFrame, names: list[str], styles: Mapping[str, Style], factor: float, y_title: str, said: str
+    history: pd.DataFrame, names: list[str], styles: Mapping[str, Style], factor: float, y_title: str, description: str
 ) -> Panel:
     values = [factor * value for name in names for value in history[name].dropna().astype(float)]
-    panel = Panel(whole(history["epoch"]), linear(values, floor=0), said, x_title="epoch", y_title=y_title, width=440)
+    panel = Panel(
+        whole(history["epoch"]), linear(values, floor=0), description, x_title="epoch", y_title=y_title, width=440
+    )
     for name in names:
-        known = history.dropna(subset=[name])
-        points = list(zip(known["epoch"], factor * known[name].astype(float), strict=True))
+        recorded = history.dropna(subset=[name])
+        points = list(zip(recorded["epoch"], factor * recorded[name].astype(float), strict=True))
         _curve(panel, points, styles[name], f"{name}, epoch {{x}}: {{y:.4g}}")
     return panel
 

@@ -1,4 +1,4 @@
-"""What was run: settings, data, machines, time and cost of runs and studies; and what of it failed."""
+"""Describe runs and studies: settings, data, machines, time and cost; and their failures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from results.records.store import Results
 
 
 class Setting(NamedTuple):
-    """A setting that is not at its default."""
+    """Describe a setting that differs from its default."""
 
     path: str
     value: str
@@ -24,50 +24,51 @@ class Setting(NamedTuple):
 
 
 Changed = Mapping[str, Sequence[Setting]]
-"""By a run's or a study's folder: its settings that differ from the defaults. Who knows the defaults makes it."""
+"""Settings that differ from the defaults, by folder of a run or study; the caller knows the defaults and provides them.
+"""
 
 _FACTS = ("resources", "hardware", "versions", "seeds", "digests", "data")
-_NON_FINITE, _FAILED = "non_finite.json", "failed.json"  # a run's own words for why it stopped
+_NON_FINITE, _FAILED = "non_finite.json", "failed.json"  # files in which a run explains why it stopped
 
 
 def runs_overview(results: Results, changed: Changed) -> list[dict[str, Any]]:
-    """Every run and every study, in the order of the results."""
+    """Return a description of every run and study, in the order of the results."""
     sweeps = {row["path"]: row for row in records(results.sweeps)}
-    found = []
+    descriptions = []
     for row in records(results.runs):
-        known = {name: value for name, value in row.items() if is_known(value)}
-        run, sweep = known["run"], sweeps.get(known["path"])
+        fields = {name: value for name, value in row.items() if is_known(value)}
+        run, sweep = fields["run"], sweeps.get(fields["path"])
         mine = results.evaluations[results.evaluations["run"] == run]
         costs: dict[str, Cost | None] = {}
         if sweep is None:
-            costs["training"] = training_cost(known, results.epochs[results.epochs["run"] == run])
+            costs["training"] = training_cost(fields, results.epochs[results.epochs["run"] == run])
         else:
-            costs["trials"] = sweep_cost(sweep, results.trials[results.trials["sweep"] == sweep["sweep"]], known)
+            costs["trials"] = sweep_cost(sweep, results.trials[results.trials["sweep"] == sweep["sweep"]], fields)
         costs["evaluation"] = evaluation_cost(mine)
-        revision = str(known.get("revision", ""))[:10]
-        lasted = seconds_between(known.get("started"), known.get("finished"))
-        found.append(
+        revision = str(fields.get("revision", ""))[:10]
+        lasted = seconds_between(fields.get("started"), fields.get("finished"))
+        descriptions.append(
             {
                 "name": run,
                 "kind": "run" if sweep is None else "study",
-                "path": known["path"],
-                "command": known.get("command", ""),
-                "started": known.get("started", ""),
+                "path": fields["path"],
+                "command": fields.get("command", ""),
+                "started": fields.get("started", ""),
                 "duration": "" if lasted is None else duration(lasted),
-                "revision": f"{revision} + changes" if revision and known.get("dirty") else revision,
-                "hardware": _hardware(known),
+                "revision": f"{revision} + changes" if revision and fields.get("dirty") else revision,
+                "hardware": _hardware(fields),
                 "costs": {name: cost for name, cost in costs.items() if cost is not None},
-                "facts": {part: facts for part in _FACTS if (facts := _part(known, part))},
-                "settings": list(changed.get(known["path"], ())),
-                "are_settings_known": known["path"] in changed,
-                "experiment": known.get("experiment"),
+                "facts": {part: facts for part in _FACTS if (facts := _part(fields, part))},
+                "settings": list(changed.get(fields["path"], ())),
+                "are_settings_known": fields["path"] in changed,
+                "experiment": fields.get("experiment"),
             }
         )
-    return found
+    return descriptions
 
 
 def total_cost(runs: Sequence[Mapping[str, Any]]) -> Cost | None:
-    """Of all runs and studies; None where no record holds seconds."""
+    """Return the cost of all runs and studies; None if no record holds seconds."""
     costs = [cost for run in runs for cost in run["costs"].values()]
     total = Cost()
     for cost in costs:
@@ -76,26 +77,26 @@ def total_cost(runs: Sequence[Mapping[str, Any]]) -> Cost | None:
 
 
 def failures(results: Results) -> list[dict[str, str]]:
-    """What failed: trials, and runs that left word of why they stopped."""
-    found = []
+    """Return the failures: failed trials, and runs that wrote why they stopped."""
+    failed = []
     for trial in records(results.trials):
         if trial["state"] == "failed" or is_known(trial["error"]):
-            said = trial["error"] if is_known(trial["error"]) else "no error was recorded"
+            error = trial["error"] if is_known(trial["error"]) else "no error was recorded"
             log = trial["log"] if is_known(trial["log"]) else ""
-            found.append({"what": f"{trial['sweep']}, trial {trial['trial']}", "error": str(said), "log": str(log)})
+            failed.append({"what": f"{trial['sweep']}, trial {trial['trial']}", "error": str(error), "log": str(log)})
     for run in records(results.runs):
         folder = Path(run["path"])
         if content := _json(folder / _FAILED):
-            said = str(content.get("problem", "no error was recorded"))
-            found.append({"what": run["run"], "error": said, "log": str(folder / _FAILED)})
+            error = str(content.get("problem", "no error was recorded"))
+            failed.append({"what": run["run"], "error": error, "log": str(folder / _FAILED)})
         elif content := _json(folder / _NON_FINITE):
-            said = f"the loss was not finite in epoch {content.get('epoch')}, step {content.get('step')}"
-            found.append({"what": run["run"], "error": said, "log": str(folder / _NON_FINITE)})
-    return found
+            error = f"the loss was not finite in epoch {content.get('epoch')}, step {content.get('step')}"
+            failed.append({"what": run["run"], "error": error, "log": str(folder / _NON_FINITE)})
+    return failed
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a frame, by the columns' names."""
+    """Return the rows of a frame as dicts by column name."""
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
@@ -107,11 +108,11 @@ def _hardware(known: Mapping[str, Any]) -> str:
     return ", ".join([*said, *(map(str, gpus) if isinstance(gpus, list) else [])])
 
 
-def _part(known: Mapping[str, Any], part: str) -> dict[str, Any]:
-    """The facts of one part; whole numbers without a decimal point, which the frame gives columns with gaps."""
-    found = {name.removeprefix(f"{part}."): value for name, value in known.items() if name.startswith(f"{part}.")}
+def _part(fields: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """Return the facts of one part; whole numbers without the decimal point that columns with gaps give them."""
+    facts = {name.removeprefix(f"{part}."): value for name, value in fields.items() if name.startswith(f"{part}.")}
     return {
-        name: int(value) if isinstance(value, float) and value.is_integer() else value for name, value in found.items()
+        name: int(value) if isinstance(value, float) and value.is_integer() else value for name, value in facts.items()
     }
 
 

@@ -1,4 +1,4 @@
-"""A frame as the page's template lays it out, and the texts in its cells."""
+"""Prepare frames and their cells for the page's template."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from results.tables.markup import numeric_columns
 
 
 def page_table(frame: pd.DataFrame) -> dict[str, Any] | None:
-    """Columns, rows, caption, footnotes, which columns are numbers, which cells are bold, and how many columns name a
-    row; None of an empty frame."""
+    """Return the columns, rows, caption and footnotes of a frame for the template; None for an empty frame.
+
+    It also lists which columns are numbers, which cells are bold, and how many columns name a row.
+    """
     if frame.empty:
         return None
     columns, numeric = list(frame.columns), numeric_columns(frame)
@@ -30,16 +32,16 @@ def page_table(frame: pd.DataFrame) -> dict[str, Any] | None:
 
 
 def without_shared(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table of accuracies with what all of its rows share in its caption instead of in columns."""
+    """Return a table of accuracies with values that all rows share in its caption instead of in columns."""
     shared = [name for name in ("trained on", "data set") if name in frame and frame[name].nunique() == 1]
-    said = "".join(f" {name.capitalize()}: {frame[name].iloc[0]}." for name in shared)
+    shared_text = "".join(f" {name.capitalize()}: {frame[name].iloc[0]}." for name in shared)
     kept = frame.drop(columns=shared)
-    kept.attrs = {**frame.attrs, "caption": frame.attrs.get("caption", "") + said}
+    kept.attrs = {**frame.attrs, "caption": frame.attrs.get("caption", "") + shared_text}
     return kept
 
 
 def best_first(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table of accuracies with the rows of each data set in the order of their first shot."""
+    """Return a table of accuracies with the rows of each data set sorted by their first shot."""
     shots = [name for name in frame.columns if str(name).endswith("-shot")]
     if not shots:
         return frame
@@ -53,16 +55,16 @@ def best_first(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def breakable(name: Any) -> Markup:
-    """A heading that may wrap behind the dots and underscores of a setting's path."""
+    """Return a heading that may wrap after the dots and underscores of a setting's path."""
     return Markup(re.sub(r"([._])", r"\1<wbr>", str(escape(name))))
 
 
 def short(name: Any) -> str:
-    """A name where room is scarce; tables have all of it."""
+    """Return a shortened name for narrow places; tables have it in full."""
     return shortened(str(name), 72)
 
 
 def parts(value: Any) -> tuple[str, str]:
-    """A cell in two: what goes before and within its brackets, which may stand below it."""
-    found = re.fullmatch(r"(.*?\d) (\(± [\d.]+\))", str(value))
-    return (found[1], found[2]) if found else (str(value), "")
+    """Return a cell in two parts: the text before its brackets, and the brackets, which may be shown below it."""
+    match = re.fullmatch(r"(.*?\d) (\(± [\d.]+\))", str(value))
+    return (match[1], match[2]) if match else (str(value), "")

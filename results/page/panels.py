@@ -1,7 +1,7 @@
-"""A panel of a chart as SVG text. Colours, fonts and lines are classes, which the page's style sheet sets for
-light, dark and paper; nothing here needs a script.
+"""Draw a panel of a chart as SVG text, without scripts.
 
-Every text that comes from data is escaped here, and shortened.
+Colours, fonts and lines are classes, which the page's style sheet sets for light, dark and print. Every text that comes
+from data is escaped here, and shortened.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Style:
-    """How a series looks: the first eight differ in colour, further ones in their line too; markers go round."""
+    """Describe the look of a series: the first eight differ in colour, further ones also in line; markers repeat."""
 
     index: int
-    is_printed: bool = False  # grey and dashed: somebody else's figure
+    is_printed: bool = False  # grey and dashed, for published figures
 
     @property
     def classes(self) -> str:
@@ -42,7 +42,7 @@ class Style:
 
 @dataclass(frozen=True)
 class Key:
-    """An entry of a legend."""
+    """Hold an entry of a legend."""
 
     label: str
     style: Style
@@ -58,13 +58,13 @@ class Key:
 
 @dataclass
 class Panel:
-    """A drawing area with its axes; marks are added to it, then `svg` gives the text.
+    """Hold a drawing area with its axes; marks are added to it, and `svg` returns the text.
 
     Attributes:
-        description: said to who cannot see it.
-        width, height: pixels of the whole; the page scales it.
+        description: text for screen readers.
+        width, height: pixels of the whole panel, which the page scales.
         margins: left, top, right, bottom of the drawing area.
-        y_first: the y axis counts from the top, as rows of a table do.
+        y_first: whether the y axis counts from the top, like rows of a table.
     """
 
     x: Scale
@@ -82,7 +82,7 @@ class Panel:
     marks: list[str] = field(default_factory=list)
 
     def place(self, point: Point) -> tuple[str, str]:
-        """Pixels of a point, to a tenth."""
+        """Return the pixels of a point, to a tenth."""
         left, top, right, bottom = self.margins
         x = left + self.x.at(point[0]) * (self.width - left - right)
         share = self.y.at(point[1])
@@ -90,7 +90,7 @@ class Panel:
         return f"{x:.1f}", f"{y:.1f}"
 
     def line(self, points: Iterable[Point], classes: str, *, stepped: bool = False, key: int | None = None) -> None:
-        """Through the points in order."""
+        """Draw a line through the points in order."""
         places = [self.place(point) for point in points]
         if len(places) < 2:
             return
@@ -102,26 +102,28 @@ class Panel:
     def mark(
         self, point: Point, classes: str, *, marker: int = 0, size: float = 4, tip: str = "", key: int | None = None
     ) -> None:
-        """A marker; `tip` is what hovering says, `key` what the page's tips of a whole section say."""
+        """Draw a marker; `tip` is its text on hovering, `key` its number among the tips of the page's section."""
         x, y = self.place(point)
-        said = f' data-tip="{escaped(tip, 200)}"' if tip else ""
-        self.marks.append(f'<{_marker(float(x), float(y), marker, size)} class="mark {classes}"{said}{_key(key)}/>')
+        tip_attribute = f' data-tip="{escaped(tip, 200)}"' if tip else ""
+        self.marks.append(
+            f'<{_marker(float(x), float(y), marker, size)} class="mark {classes}"{tip_attribute}{_key(key)}/>'
+        )
 
     def bar(self, start: Point, end: Point, classes: str, *, tip: str = "") -> None:
-        """A straight line between two points, such as an interval."""
+        """Draw a straight line between two points, such as an interval."""
         (x1, y1), (x2, y2) = self.place(start), self.place(end)
-        said = f' data-tip="{escaped(tip, 200)}"' if tip else ""
-        self.marks.append(f'<path class="line {classes}" d="M{x1} {y1}L{x2} {y2}"{said}/>')
+        tip_attribute = f' data-tip="{escaped(tip, 200)}"' if tip else ""
+        self.marks.append(f'<path class="line {classes}" d="M{x1} {y1}L{x2} {y2}"{tip_attribute}/>')
 
     def band(self, points: Sequence[tuple[float, float, float]], classes: str) -> None:
-        """The area between (x, low, high)."""
+        """Fill the area between (x, low, high)."""
         upper = [self.place((x, high)) for x, _, high in points]
         lower = [self.place((x, low)) for x, low, _ in reversed(points)]
         path = "L".join(f"{x} {y}" for x, y in [*upper, *lower])
         self.marks.append(f'<path class="band {classes}" d="M{path}Z"/>')
 
     def box(self, start: Point, end: Point, classes: str, *, opacity: float | None = None, tip: str = "") -> None:
-        """A filled rectangle between two corners."""
+        """Draw a filled rectangle between two corners."""
         (x1, y1), (x2, y2) = self.place(start), self.place(end)
         left, top = min(float(x1), float(x2)), min(float(y1), float(y2))
         wide, high = abs(float(x2) - float(x1)), abs(float(y2) - float(y1))
@@ -136,7 +138,7 @@ class Panel:
         self.marks.append(_text(float(x) + dx, float(y) + 4, text, anchor, classes))
 
     def svg(self) -> Markup:
-        """The panel as an element."""
+        """Return the panel as an SVG element."""
         parts = [*(self._axes() if self.has_axes else ()), *self.marks]
         label = escaped(self.description, 600)
         return Markup(
@@ -177,7 +179,7 @@ class Panel:
 
 
 def escaped(text: str, longest: int = 44) -> str:
-    """A text that comes from data as an attribute or an element may hold it: on one line, shortened in the middle."""
+    """Return a text from data for an attribute or an element: on one line, shortened in the middle, escaped."""
     shown = shortened(visible(text), longest)
     kept = html.escape(shown, quote=True)
     return kept if shown.isascii() else f"\u2068{kept}\u2069"
@@ -190,7 +192,7 @@ def shortened(text: str, longest: int) -> str:
 
 
 def shade(share: float) -> str:
-    """The class of one of `N_SHADES`, from faint (0) to strong (1)."""
+    """Return the class of one of `N_SHADES`, from faint (0) to strong (1)."""
     return f"q{min(N_SHADES - 1, max(0, int(share * N_SHADES)))}"
 
 
@@ -204,7 +206,7 @@ def _key(key: int | None) -> str:
 
 
 def _marker(x: float, y: float, kind: int, size: float) -> str:
-    """The element of a marker about a place, without its end: circle, square, diamond, triangle or cross."""
+    """Return the SVG tag of a marker at a place, unclosed: circle, square, diamond, triangle or star."""
     if kind == 0:
         return f'circle cx="{x:.1f}" cy="{y:.1f}" r="{size:g}"'
     near = 0.86 * size

@@ -1,6 +1,6 @@
-"""One self-contained HTML page: the answer, how sure it is, why, and what was run for it.
+"""Write one self-contained HTML page: results, their uncertainty, explanations, and the runs behind them.
 
-What the page shows is put together here from `overview`, `leads`, `evidence` and the charts; `templates/` lays it out.
+This module collects the content from `overview`, `leads`, `evidence` and the charts; `templates/` lays it out.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from results.tables import accuracy
 from results.tables.published import published_table
 
 MOST_CURVES = 24
-"""Runs whose learning curves are drawn; the tables hold all of them."""
+"""Number of runs whose learning curves are drawn; the tables hold all of them."""
 MOST_TILES = 6
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -41,11 +41,11 @@ def write_report(
 ) -> Path:
     """Write the page to `destination` (a .html file, or a folder for its index.html) and return its path.
 
-    It needs no network, no other file, and for reading no script. Whatever comes from data is shown as text.
+    The page needs no network and no other file, and no script for reading. Texts from data are shown as text only.
 
     Args:
-        changed: settings that differ from the defaults, by folder; a folder that is not named is shown without.
-        command: what makes this page again.
+        changed: settings that differ from the defaults, by folder; other folders are shown without settings.
+        command: the command that makes this page again.
     """
     path = Path(destination)
     path = path if path.suffix.lower() in (".html", ".htm") else path / "index.html"
@@ -68,7 +68,7 @@ def write_report(
 
 
 def is_page(file: Path) -> bool:
-    """Return whether a file is a page that `write_report` has made: it begins with the policy of such pages."""
+    """Return whether a file is a page of `write_report`, by the security policy at its beginning."""
     with file.open("rb") as content:
         return b"content=\"default-src 'none'; style-src" in content.read(2000)
 
@@ -102,19 +102,19 @@ def _context(results: Results, title: str, changed: Changed, command: str) -> di
 
 
 def _of_evaluations(evaluations: pd.DataFrame) -> dict[str, Any]:
-    """What the accuracies give: the answer, the tables, the figures, and how sure they are."""
-    found = leads.leads(evaluations)
-    lines = [text for text in dict.fromkeys(evaluations["command"]) if is_known(text)]
+    """Return the accuracies: the best methods, tables, figures, and their uncertainty."""
+    all_leads = leads.leads(evaluations)
+    commands = [text for text in dict.fromkeys(evaluations["command"]) if is_known(text)]
     cells = class_cells(evaluations)
     return {
-        "evaluation_commands": lines,
-        "tiles": [_tile(lead) for lead in _chosen(found)],
+        "evaluation_commands": commands,
+        "tiles": [_tile(lead) for lead in _chosen(all_leads)],
         "accuracy": page_table(best_first(without_shared(accuracy.accuracy_table(evaluations)))),
         "printed": page_table(published_table(evaluations)),
         "levels": page_table(accuracy.levels_table(evaluations)),
         "accuracy_chart": charts.accuracy_chart(evaluations),
         "intervals_chart": charts.intervals_chart(evaluations),
-        "leads": page_table(leads.leads_table(found)),
+        "leads": page_table(leads.leads_table(all_leads)),
         "confidence": _confidence(evaluations),
         "classes": [
             {
@@ -127,12 +127,12 @@ def _of_evaluations(evaluations: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _chosen(found: list[leads.Lead]) -> list[leads.Lead]:
-    """The cells that answer first: each data set at its smallest shot, and where there is room at its largest."""
+def _chosen(all_leads: list[leads.Lead]) -> list[leads.Lead]:
+    """Return the cells to show first: each data set at its smallest shot and, if there is room, at its largest."""
     by_dataset: dict[tuple[str, str], list[leads.Lead]] = {}
-    for lead in found:
+    for lead in all_leads:
         by_dataset.setdefault((lead.cell["dataset"], lead.cell["partition"]), []).append(lead)
-    ends = [one for cells in by_dataset.values() for one in (cells if len(cells) < 3 else [cells[0], cells[-1]])]
+    ends = [lead for cells in by_dataset.values() for lead in (cells if len(cells) < 3 else [cells[0], cells[-1]])]
     return ends if len(ends) <= MOST_TILES else [cells[0] for cells in by_dataset.values()][:MOST_TILES]
 
 
@@ -169,11 +169,11 @@ def _sweep(row: dict[str, Any], trials: pd.DataFrame) -> dict[str, Any]:
 
 
 def _confidence(evaluations: pd.DataFrame) -> dict[str, Any]:
-    """What can be said of the intervals from the records themselves."""
+    """Return facts about the intervals from the records."""
     latest = accuracy.latest_cells(evaluations, accuracy.row_keys(evaluations))
     compared = latest.groupby(accuracy.CELL).filter(lambda group: len(group) > 1)
     digests = compared.groupby(accuracy.CELL)["episodes_digest"]
-    same = (digests.nunique() == 1) & (digests.min() != "")  # an empty digest vouches for nothing
+    same = (digests.nunique() == 1) & (digests.min() != "")  # an empty digest proves nothing
     widest = {name: latest[name].max() for name in ("ci95", "ci95_classes")}
     return {
         "n_compared": len(same),
@@ -186,22 +186,23 @@ def _confidence(evaluations: pd.DataFrame) -> dict[str, Any]:
 
 def _counts(results: Results) -> str:
     counted = (
-        (len(results.runs), "run"), (len(results.evaluations), "evaluation record"),
-        (len(results.sweeps), "sweep"), (len(results.trials), "trial"), (len(results.skipped), "skipped file"),
+        (len(results.runs), "run", "runs"), (len(results.evaluations), "evaluation record", "evaluation records"),
+        (len(results.sweeps), "study", "studies"), (len(results.trials), "trial", "trials"),
+        (len(results.skipped), "skipped file", "skipped files"),
     )  # fmt: skip
-    said = [f"{n:,} {noun}{'' if n == 1 else 's'}" for n, noun in counted if n]
-    return ", ".join(said) if said else "nothing found"
+    counts = [f"{n:,} {singular if n == 1 else plural}" for n, singular, plural in counted if n]
+    return ", ".join(counts) if counts else "nothing found"
 
 
 def _as_json(value: Any) -> Markup:
-    """JSON that no markup can end."""
+    """Return JSON in which no character can end its element."""
     text = json.dumps(value, ensure_ascii=False)
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
 def _hours(cost: Cost) -> str:
-    """CPU- and GPU-hours, such as `0.42 CPU-hours`, with a sign where they are a bound."""
-    said = [f"{cost.cpu_hours:.2g} CPU-hours" if cost.cpu_hours < 10 else f"{cost.cpu_hours:,.0f} CPU-hours"]
+    """Return CPU- and GPU-hours, such as `0.42 CPU-hours`, with a prefix if they are a bound."""
+    hours = [f"{cost.cpu_hours:.2g} CPU-hours" if cost.cpu_hours < 10 else f"{cost.cpu_hours:,.0f} CPU-hours"]
     if cost.gpu_hours:
-        said.append(f"{cost.gpu_hours:.2g} GPU-hours" if cost.gpu_hours < 10 else f"{cost.gpu_hours:,.0f} GPU-hours")
-    return ("at most " if cost.is_bound else "") + ", ".join(said)
+        hours.append(f"{cost.gpu_hours:.2g} GPU-hours" if cost.gpu_hours < 10 else f"{cost.gpu_hours:,.0f} GPU-hours")
+    return ("at most " if cost.is_bound else "") + ", ".join(hours)

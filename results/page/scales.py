@@ -1,4 +1,4 @@
-"""From values to places on an axis, and the ticks that people expect there."""
+"""Map values to places on an axis, with round ticks."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ MOST_CATEGORIES = 12
 
 @dataclass(frozen=True)
 class Scale:
-    """An axis from `low` to `high`.
+    """Describe an axis from `low` to `high`.
 
     Attributes:
-        is_log: places follow the logarithm.
-        names: of an axis of categories; its values are their positions 0, 1, ...
-        ticks_at: where ticks stand; empty: at round numbers.
+        is_log: whether places follow the logarithm.
+        names: names of an axis of categories; its values are their positions from 0.
+        ticks_at: values of the ticks; empty: round numbers.
     """
 
     low: float
@@ -27,29 +27,29 @@ class Scale:
     ticks_at: tuple[float, ...] = ()
 
     def at(self, value: float) -> float:
-        """The place of a value, from 0 to 1."""
+        """Return the place of a value, from 0 to 1."""
         low, high = (math.log(self.low), math.log(self.high)) if self.is_log else (self.low, self.high)
         return ((math.log(value) if self.is_log else value) - low) / (high - low)
 
     def ticks(self, n: int = 5) -> list[tuple[float, str]]:
-        """Values with their labels: about `n` of them."""
+        """Return about `n` values with their labels."""
         if self.names:
             return [(float(index), name) for index, name in enumerate(self.names)]
         if self.ticks_at:
             return [(value, spelled(value)) for value in self.ticks_at]
-        found = _powers(self.low, self.high) if self.is_log else _round(self.low, self.high, n)
-        return [(value, spelled(value)) for value in found]
+        values = _powers(self.low, self.high) if self.is_log else _round(self.low, self.high, n)
+        return [(value, spelled(value)) for value in values]
 
 
 def linear(values: Iterable[float], *, pad: float = 0.06, floor: float = -math.inf, ceiling: float = math.inf) -> Scale:
-    """An axis that holds all values with some air; never beyond `floor` and `ceiling`."""
+    """Return an axis that contains all values with a margin, but does not pass `floor` and `ceiling` for it."""
     low, high = _bounds(values)
     air = (high - low) * pad or abs(high) * 0.1 or 0.5
     return Scale(max(low - air, min(floor, low)), min(high + air, max(ceiling, high)))
 
 
 def whole(values: Iterable[float]) -> Scale:
-    """An axis of whole numbers, such as epochs and shots: no tick lies between two of them."""
+    """Return an axis of whole numbers, such as epochs and shots, with ticks only at whole numbers."""
     low, high = _bounds(values)
     air = max(0.4, (high - low) * 0.04)
     step = max(1, round(_step((high - low) / 6)))
@@ -62,13 +62,13 @@ def categories(names: Sequence[str]) -> Scale:
 
 
 def fitting(values: Sequence[Any], *, is_log: bool | None = None) -> tuple[Scale, list[float]]:
-    """The axis that suits a parameter's values, and the values on it.
+    """Return an axis that suits a parameter's values, and the values on it.
 
-    Everything that is no number is a category by its text; beyond `MOST_CATEGORIES` the rest is one, "others".
+    Everything that is no number is a category by its text; beyond `MOST_CATEGORIES` the rest forms one, "others".
 
     Args:
-        is_log: whether numbers were searched by their logarithm; None: nobody knows, then they are drawn so where
-            they are positive and span a factor of fifty.
+        is_log: whether numbers were searched by their logarithm; None if unknown: then they are drawn so if they are
+            positive and span a factor of fifty.
     """
     if all(
         isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) for value in values
@@ -86,7 +86,7 @@ def fitting(values: Sequence[Any], *, is_log: bool | None = None) -> tuple[Scale
 
 
 def spelled(value: float) -> str:
-    """A tick's number, short: thousands by commas, powers where a number is tiny or huge."""
+    """Return a tick's number as short text: thousands by commas, powers for tiny or huge numbers."""
     if value and not 1e-3 <= abs(value) < 1e6:
         return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:.6g}"
@@ -98,9 +98,9 @@ def _bounds(values: Iterable[float]) -> tuple[float, float]:
 
 
 def _step(rough: float) -> float:
-    """The next of 1, 2, 5, 10, ... that is no smaller."""
+    """Return the smallest of 1, 2, 5, 10 times a power of ten that is no smaller than `rough`."""
     power = 10.0 ** math.floor(math.log10(rough)) if rough > 0 else 1.0
-    return next(power * one for one in (1, 2, 5, 10) if power * one >= rough * (1 - 1e-9))
+    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * (1 - 1e-9))
 
 
 def _round(low: float, high: float, n: int) -> list[float]:
@@ -110,9 +110,9 @@ def _round(low: float, high: float, n: int) -> list[float]:
 
 
 def _powers(low: float, high: float) -> list[float]:
-    """Powers of ten; with 2 and 5 between them where there are few."""
+    """Return powers of ten, and three times them if there are few."""
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     factors = (1,) if len(exponents) > 4 else (1, 3)
-    found = [factor * 10.0**exponent for exponent in exponents for factor in factors]
-    inside = [value for value in found if low * (1 - 1e-9) <= value <= high * (1 + 1e-9)]
+    powers = [factor * 10.0**exponent for exponent in exponents for factor in factors]
+    inside = [value for value in powers if low * (1 - 1e-9) <= value <= high * (1 + 1e-9)]
     return inside[:: max(1, math.ceil(len(inside) / 6))]

@@ -1,1 +1,1 @@
-"""Records: what a run, an evaluation and a study leave on disk, and how it is read."""
+"""Write and read the records of runs, evaluations and studies on disk."""

@@ -1,4 +1,4 @@
-"""Records to plain JSON values and back; what comes in is checked against the record's own type hints."""
+"""Convert records to plain JSON values and back; values that are read are checked against the record's type hints."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ R = TypeVar("R")
 
 
 def bounded(low: float, high: float = math.inf, **default: Any) -> Any:
-    """A record's field with the closed range that its value must lie in."""
+    """Return a record's field with the closed range of its values."""
     return dataclasses.field(metadata={"range": (low, high)}, **default)
 
 
 def encode(record: Any) -> dict[str, Any]:
-    """A record as JSON values, with its `kind`. NumPy scalars become Python's, values that are not finite null.
+    """Return a record as JSON values, with its `kind`. NumPy scalars become Python values, non-finite values null.
 
     Raises:
-        RecordError: a value that does not fit its field.
+        RecordError: if a value does not fit its field.
     """
     fields = {field.name: plain(getattr(record, field.name)) for field in dataclasses.fields(record)}
     payload = {"kind": type(record).KIND, **fields}
-    decode(type(record), payload, where=f"{type(record).__name__}")  # what is written can be read
+    decode(type(record), payload, where=f"{type(record).__name__}")  # ensures that every written record can be read
     return payload
 
 
 def decode(record_type: type[R], payload: Any, *, where: str) -> R:
-    """The record in `payload`. Unknown keys are ignored, absent ones take the field's default.
+    """Return the record in `payload`. Unknown keys are ignored; missing ones get the field's default.
 
     Raises:
-        RecordError: another kind of record, a newer schema, a missing field, a value of the wrong type or range.
+        RecordError: if the kind, the schema, a field, or the type or range of a value is wrong.
     """
     kind = record_type.KIND  # type: ignore[attr-defined]
     if not isinstance(payload, Mapping) or payload.get("kind") != kind:
@@ -59,7 +59,7 @@ def decode(record_type: type[R], payload: Any, *, where: str) -> R:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: NumPy scalars unwrapped, tuples as lists, NaN and infinities as None."""
+    """Return a value as JSON holds it: NumPy scalars unwrapped, tuples as lists, NaN and infinities as None."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -98,14 +98,14 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, dict) and all(_fits(item, typing.get_args(hint)[1]) for item in value.values())
     if origin is list:
         return isinstance(value, list) and all(_fits(item, typing.get_args(hint)[0]) for item in value)
-    if hint in (int, float):  # a bool is an int to Python, and a mistake here
+    if hint in (int, float):  # a bool is an int in Python, but a mistake here
         number = int if hint is int else (int, float)
         return isinstance(value, number) and not isinstance(value, bool) and _is_storable(value)
     return isinstance(value, hint)
 
 
 def _is_storable(number: float) -> bool:
-    """Finite, and a whole one within 64 bits, as a table has it; JSON's whole numbers have no end."""
+    """Return whether a number is finite and, if whole, fits into 64 bits as in a table; JSON's have no limit."""
     return -(2**63) <= number < 2**63 if isinstance(number, int) else math.isfinite(number)
 
 

@@ -1,4 +1,4 @@
-"""What queries were matched with: the pictures that `hcl explain` writes into a run's folder, and what they show.
+"""Keep the pictures that `hcl explain` writes into a run's folder, with records of their content.
 
 - `<run>/explanations/<name>.json`: an `ExplanationRecord`
 - `<run>/explanations/<name>.webp`: its picture, small enough for a page
@@ -16,20 +16,20 @@ from results.records.files import read_bytes, read_checked, write_atomically, wr
 
 FOLDER = "explanations"
 MOST_BYTES = 2**21
-"""Of a picture in a page."""
+"""Largest size of a picture in a page."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExplanationRecord:
-    """One query in its episode."""
+    """Describe one query in its episode."""
 
     KIND: ClassVar[str] = "explanation"
 
     query: str  # class/video
-    scores: dict[str, float]  # of each class of the episode, best first
+    scores: dict[str, float]  # score of each class of the episode, best first
     support: list[str] = field(default_factory=list)  # class/video
     shot: int = bounded(1, default=1)
-    checkpoint_digest: str = ""  # of the weights that it was drawn with
+    checkpoint_digest: str = ""  # digest of the weights with which it was drawn
     command: str = ""
     created: str = ""
     schema: int = SCHEMA
@@ -48,14 +48,14 @@ class ExplanationRecord:
 
 
 def write_explanation(path: Path, record: ExplanationRecord, picture: bytes) -> Path:
-    """Write a record to `path` (.json) and its WebP picture beside it; the picture goes first."""
+    """Write a record to `path` (.json) and its WebP picture beside it; the picture is written first."""
     write_atomically(path.with_suffix(".webp"), picture)
     return write_checked(path, encode(record))
 
 
 def read_explanations(run_dir: Path | str) -> list[tuple[ExplanationRecord, bytes]]:
-    """Those of a run with their pictures, oldest first; what cannot be read is left out: a page stands without it."""
-    found = []
+    """Return a run's explanations with their pictures, oldest first; unreadable ones are left out."""
+    explanations = []
     for path in sorted((Path(run_dir) / FOLDER).glob("*.json")):
         try:
             record = decode(ExplanationRecord, read_checked(path), where=str(path))
@@ -63,5 +63,5 @@ def read_explanations(run_dir: Path | str) -> list[tuple[ExplanationRecord, byte
         except RecordError:
             continue
         if record.scores and len(picture) <= MOST_BYTES and picture[:4] == b"RIFF" and picture[8:12] == b"WEBP":
-            found.append((record, picture))
-    return sorted(found, key=lambda one: one[0].created)
+            explanations.append((record, picture))
+    return sorted(explanations, key=lambda record_and_picture: record_and_picture[0].created)

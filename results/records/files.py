@@ -1,8 +1,4 @@
-"""Write records' files, whole or absent, and read them with errors that name what is wrong.
-
-Every function that writes raises UnwritableError for what the system refuses, and leaves nothing behind then. This is
-the writer of records alone; `hcl.files.atomic` writes all other files.
-"""
+"""Write files atomically, and read them with errors that name the problem."""
 
 from __future__ import annotations
 
@@ -22,7 +18,7 @@ from results.errors import RecordError, UnwritableError
 
 
 class Skipped(NamedTuple):
-    """A file that was left out, and why."""
+    """Hold a file that was left out, with the reason."""
 
     file: str
     reason: str
@@ -34,11 +30,7 @@ class Skipped(NamedTuple):
 
 
 def write_atomically(path: Path, content: bytes) -> Path:
-    """Write under a temporary name in the same folder, then rename: readers see the old file or the new one.
-
-    Raises:
-        UnwritableError: the disk is full, or may not be written.
-    """
+    """Write under a temporary name in the same folder, then rename, so that readers see the old file or the new one."""
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,12 +76,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Write rows to one parquet file; its columns are all the names that occur, in order of first appearance.
-
-    Raises:
-        RecordError: values of one name are not of one kind.
-        UnwritableError: as `write_atomically`.
-    """
+    """Write rows to a parquet file; its columns are all names that occur, in order of first appearance."""
     names = dict.fromkeys(name for row in rows for name in row)
     try:
         table = pa.table({name: [row.get(name) for row in rows] for name in names})
@@ -106,17 +93,17 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read the rows of a parquet file, without pandas metadata, so that nothing but plain values comes in.
+    """Read the rows of a parquet file, without pandas metadata, so that only plain values come in.
 
-    Raises RecordError for a file that is damaged: parquet's own checksums leave out its names and counts, so that the
-    file says what its rows add up to. Those of older versions do not.
+    Raises RecordError for a damaged file. Parquet's own checksums do not cover names and counts, so the file also holds
+    a checksum of its rows; files of older versions have none.
     """
     content = io.BytesIO(read_bytes(path))
     try:
         # read_table() would take "a=b" in a folder's name for a partition column
         table = pq.ParquetFile(content).read()
         rows = table.to_pylist()
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:  # text and times are looked at last
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:  # text and times are converted last
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RecordError(f"is not a parquet file: {reason}", where=str(path), remedy=_REMEDY) from error
     written = (table.schema.metadata or {}).get(_CHECKSUM.encode())
@@ -126,34 +113,34 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def checksum(content: Any) -> str:
-    """Return the CRC-32 of plain values in hexadecimal: the same for the same values, however they lie on disk."""
+    """Return the CRC-32 of plain values in hexadecimal, which does not depend on their form on disk."""
     return f"{zlib.crc32(json.dumps(content, sort_keys=True, default=str).encode()):08x}"
 
 
 def write_checked(path: Path, payload: Mapping[str, Any]) -> Path:
-    """Write an object as JSON, with a checksum of its other fields as its last. Raises UnwritableError."""
+    """Write an object as JSON, with a checksum of its other fields as the last field."""
     plain = json.loads(json.dumps(payload, allow_nan=False))
     return write_json(path, {**payload, _CHECKSUM: checksum(plain)})
 
 
 def read_checked(path: Path) -> Any:
-    """Read what `write_checked` wrote, or JSON of an older version. Raises RecordError for what has changed since."""
+    """Read a file of `write_checked`, or JSON of an older version. Raises RecordError if it has changed since."""
     content = read_json(path)
     check_content(content, path)
     return content
 
 
 def check_content(content: Any, path: Path) -> None:
-    """Raise RecordError for an object whose checksum, if it has one, is not that of its other fields."""
+    """Raise RecordError for an object whose checksum, if it has one, does not match its other fields."""
     if not isinstance(content, dict) or _CHECKSUM not in content:
         return
     rest = {name: value for name, value in content.items() if name != _CHECKSUM}
     if content[_CHECKSUM] != checksum(rest):
         raise RecordError(
-            _CHANGED, where=str(path), remedy=f"{_REMEDY}; a change by hand counts once `{_CHECKSUM}` is taken out"
+            _CHANGED, where=str(path), remedy=f"{_REMEDY}; to keep a change by hand, remove `{_CHECKSUM}`"
         )
 
 
 _CHECKSUM = "crc32"
-_CHANGED = "is damaged: its checksum is that of other content"
-_REMEDY = "move it away; the command that wrote it makes it again"
+_CHANGED = "is damaged: its checksum does not match its content"
+_REMEDY = "move it away; the command that wrote it will write it again"

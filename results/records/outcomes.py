@@ -1,10 +1,10 @@
-"""What every query of every episode was taken for: the files from which all statistics can be made again.
+"""Keep the answer to every query of every episode, in files from which all statistics can be recomputed.
 
 - `evaluation/episodes-<digest>.npz`: the questions, once for all methods that answered them
 - `evaluation/<cell>.npz`: one method's answers and the digest of their questions, beside its record `<cell>.json`
 
-Answers take a byte a query before compression. They are written before their record: what a kill between the two leaves
-under an older record is told from its answers by the digest and the accuracy.
+Answers take a byte for each query before compression. They are written before their record. If a kill between the two
+leaves new answers beside an older record, they are recognised by their digest and accuracy.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from results.statistics.resampling import Floats, Ints
 
 @dataclass(frozen=True)
 class Questions:
-    """The clips of the episodes of a cell, as indices into its partition.
+    """Hold the clips of the episodes of a cell, as indices into its partition.
 
     Attributes:
-        digest: of the episodes, as the record has it.
-        class_names: of the partition.
+        digest: digest of the episodes, as in the record.
+        class_names: class names of the partition.
         classes: (episode, way), indices of `class_names`.
         support, query: (episode, way, shot) and (episode, way, query).
     """
@@ -44,10 +44,10 @@ class Questions:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """One method's answers.
+    """Hold one method's answers.
 
     Attributes:
-        answers: (episode, way, query), the way that each query was taken for.
+        answers: (episode, way, query), the index of the way that was predicted for each query.
     """
 
     questions: Questions
@@ -55,19 +55,19 @@ class Outcomes:
 
     @cached_property
     def right(self) -> NDArray[np.bool_]:
-        """(episode, way, query)."""
+        """Return (episode, way, query), whether each answer is right."""
         return self.answers == np.arange(self.answers.shape[1])[None, :, None]
 
     @property
     def accuracies(self) -> Floats:
-        """(episode,)."""
+        """Return (episode,), the accuracy of each episode."""
         return self.right.mean(axis=(1, 2))
 
     def confusion(self) -> NDArray[np.int64]:
-        """(class, class): how many queries of the row's class were taken for the column's.
+        """Return (class, class): the number of queries of the row's class that were predicted as the column's class.
 
-        A class can be mistaken only for those that share an episode with it: about (way - 1)/(classes - 1) of the
-        chances that a problem of all classes would give.
+        A class can only be confused with those in the same episode: about (way - 1)/(classes - 1) of the opportunities
+        that a problem with all classes would give.
         """
         n, classes = len(self.questions.class_names), self.questions.classes
         taken_for = np.take_along_axis(classes[:, None], self.answers.astype(np.int64), axis=2)
@@ -75,49 +75,49 @@ class Outcomes:
         return np.bincount(pairs.ravel(), minlength=n * n).reshape(n, n)
 
     def by_class(self) -> Floats:
-        """(class,): share of a class's queries that were right; NaN for a class that was never asked."""
+        """Return (class,): the share of right queries of each class; NaN for a class without queries."""
         counts = self.confusion()
-        asked = counts.sum(axis=1)
-        return np.divide(counts.diagonal(), asked, out=np.full(len(counts), np.nan), where=asked > 0)
+        n_queries = counts.sum(axis=1)
+        return np.divide(counts.diagonal(), n_queries, out=np.full(len(counts), np.nan), where=n_queries > 0)
 
 
 def write_outcomes(record_file: Path | str, outcomes: Outcomes) -> Path:
-    """Put the answers beside their record, and the questions where they do not lie there yet."""
+    """Write the answers beside their record, and the questions if they are not there yet."""
     path, questions = Path(record_file).with_suffix(".npz"), outcomes.questions
-    asked = _questions_file(path.parent, questions.digest)
-    if not asked.exists():
+    questions_file = _questions_file(path.parent, questions.digest)
+    if not questions_file.exists():
         arrays = {name: _narrow(getattr(questions, name)) for name in ("classes", "support", "query")}
-        _write(asked, {**arrays, "class_names": np.array(questions.class_names, dtype=np.str_)})
+        _write(questions_file, {**arrays, "class_names": np.array(questions.class_names, dtype=np.str_)})
     return _write(path, {"answers": outcomes.answers, "digest": np.array(questions.digest, dtype=np.str_)})
 
 
 def read_outcomes(
     record_file: Path | str, digest: str, accuracy: float, questions: Questions | None = None
 ) -> Outcomes | None:
-    """The answers beside a record; None where it has none, as records of older versions.
+    """Return the answers beside a record; None if it has none, as records of older versions.
 
     Args:
         digest, accuracy: `episodes_digest` and `accuracy` of the record.
-        questions: those of this digest, where they were read before.
+        questions: the questions of this digest, if they were read before.
 
     Raises:
-        RecordError: a file that is damaged, answers that do not fit the questions, or those of another evaluation.
+        RecordError: if a file is damaged, or the answers do not fit the questions or the record.
     """
     path = Path(record_file).with_suffix(".npz")
     if not path.exists():
         return None
     arrays = _read(path, "answers", optional=("digest",))
-    answers, answered = arrays["answers"], str(arrays.get("digest", digest))  # those of older versions name none
+    answers, answered = arrays["answers"], str(arrays.get("digest", digest))  # answers of older versions name no digest
     if answered != digest:
         raise RecordError(
-            f"answers the episodes {answered!r}, its record is of {digest!r}", where=str(path), remedy=_REMEDY
+            f"answers the episodes {answered!r}, but its record names {digest!r}", where=str(path), remedy=_REMEDY
         )
-    asked = questions or read_questions(path.parent, digest)
+    questions = questions or read_questions(path.parent, digest)
     fits = (
         answers.ndim == 3
-        and answers.shape == asked.query.shape
+        and answers.shape == questions.query.shape
         and answers.size > 0
-        and 0 <= answers.min() <= answers.max() < asked.classes.shape[1]
+        and 0 <= answers.min() <= answers.max() < questions.classes.shape[1]
     )
     if not fits:
         raise RecordError(
@@ -125,11 +125,11 @@ def read_outcomes(
             where=str(path),
             remedy=_REMEDY,
         )
-    outcomes = Outcomes(asked, answers)
-    found = float(outcomes.accuracies.mean())
-    if abs(found - accuracy) > _TOLERANCE:
+    outcomes = Outcomes(questions, answers)
+    share_right = float(outcomes.accuracies.mean())
+    if abs(share_right - accuracy) > _TOLERANCE:
         raise RecordError(
-            f"holds the answers of another evaluation: {found:.6f} are right, its record says {accuracy:.6f}",
+            f"holds the answers of another evaluation: {share_right:.6f} are right, but its record says {accuracy:.6f}",
             where=str(path),
             remedy=_REMEDY,
         )
@@ -137,10 +137,10 @@ def read_outcomes(
 
 
 def read_questions(folder: Path, digest: str) -> Questions:
-    """The questions of a digest, which lie once in a run's `evaluation` folder.
+    """Return the questions of a digest, which are kept once in a run's `evaluation` folder.
 
     Raises:
-        RecordError: a file that is missing or damaged, or whose arrays do not fit each other.
+        RecordError: if the file is missing or damaged, or its arrays do not fit each other.
     """
     path = _questions_file(folder, digest)
     arrays = _read(path, "classes", "support", "query", "class_names")
@@ -176,15 +176,15 @@ def _read(path: Path, *names: str, optional: tuple[str, ...] = ()) -> dict[str, 
     content = io.BytesIO(read_bytes(path))
     try:
         with zipfile.ZipFile(content) as archive:
-            there = [one for one in optional if f"{one}.npy" in archive.namelist()]
-            arrays = {name: _array(archive, f"{name}.npy") for name in (*names, *there)}
+            present = [name for name in optional if f"{name}.npy" in archive.namelist()]
+            arrays = {name: _array(archive, f"{name}.npy") for name in (*names, *present)}
             return {name: _of_kind(name, array) for name, array in arrays.items()}
-    except Exception as error:  # zipfile, zlib, struct and NumPy have each their own for damage
+    except Exception as error:  # zipfile, zlib, struct and NumPy each raise their own
         raise RecordError(f"holds no outcomes: {error}", where=str(path), remedy=_REMEDY) from error
 
 
 def _array(archive: zipfile.ZipFile, member: str) -> NDArray[Any]:
-    """A member, read to its end: its checksum is compared only there, and NumPy may stop before."""
+    """Return an array, read to its end: its checksum is only compared there, and NumPy may stop before."""
     with archive.open(member) as stream:
         array = np.lib.format.read_array(stream, allow_pickle=False)  # type: ignore[arg-type]
         if stream.read(1):
@@ -193,12 +193,12 @@ def _array(archive: zipfile.ZipFile, member: str) -> NDArray[Any]:
 
 
 def _of_kind(name: str, array: NDArray[Any]) -> NDArray[Any]:
-    """Names and digests are text, all else is indices. Raises ValueError."""
+    """Return an array after a check of its kind: names and digests are text, all others indices. Raises ValueError."""
     if not np.issubdtype(array.dtype, np.str_ if name in _TEXTS else np.integer):
         raise ValueError(f"{name} is {array.dtype}")
     return array
 
 
 _TEXTS = ("class_names", "digest")
-_TOLERANCE = 1e-9  # of two means of the same shares
+_TOLERANCE = 1e-9  # for two means of the same shares
 _REMEDY = "evaluate again: hcl evaluate RUN"

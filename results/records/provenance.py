@@ -1,4 +1,4 @@
-"""How a run came about: code revision, versions, hardware, seeds, digests."""
+"""Collect the provenance of a run: code revision, versions, hardware, seeds, digests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from results.records.records import Provenance
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "pandas", "pyarrow", "opencv-python-headless")
 PACKED = "revision.json"
-"""Beside the packages of code that was sent to a cluster: its commit, and whether it was changed since."""
+"""File beside the packages of code that was sent to a cluster: its commit, and whether it had been changed."""
 
 
 def collect_provenance(
@@ -34,15 +34,15 @@ def collect_provenance(
     packages: Sequence[str] = PACKAGES,
     code: Path = Path(__file__),
 ) -> Provenance:
-    """The provenance of what starts now.
+    """Return the provenance of a run that starts now.
 
     Args:
-        command: as typed, or its words.
-        data: how many classes and videos each partition has.
-        resources: workers, CPUs and GPUs that it holds while it runs.
-        hardware: what only the caller can see (GPUs, nodes of a cluster); added to what this machine tells.
-        packages: distributions whose versions count; those not installed are left out.
-        code: a file of the code that runs: its checkout's revision is recorded.
+        command: the command line, or its words.
+        data: numbers of classes and videos of each partition.
+        resources: workers, CPUs and GPUs that the run holds.
+        hardware: facts that only the caller knows (GPUs, nodes of a cluster), added to those of this machine.
+        packages: distributions whose versions are recorded; those not installed are left out.
+        code: a file of the running code, whose checkout's revision is recorded.
     """
     state = code_state(code)
     return Provenance(
@@ -61,21 +61,21 @@ def collect_provenance(
 
 
 def finished(provenance: Provenance) -> Provenance:
-    """The same, with the present time as its end."""
+    """Return the provenance with the present time as its end."""
     return replace(provenance, finished=now())
 
 
 def now() -> str:
-    """The present time, UTC, ISO 8601 to the second."""
+    """Return the present time, UTC, ISO 8601 to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class CodeState(NamedTuple):
-    """Commit of the code that runs, whether tracked files differ from it, and why one of the two is not known.
+    """Hold the commit of the running code, whether tracked files differ from it, and why one of the two is unknown.
 
     Attributes:
-        why: empty where both are known.
-        remedy: what would make them known; empty where nothing has to be done about it.
+        why: empty if both are known.
+        remedy: the command that would make them known; empty if nothing needs to be done.
     """
 
     revision: str | None
@@ -92,17 +92,17 @@ def git_state(code: Path = Path(__file__)) -> tuple[str | None, bool | None]:
 def code_state(code: Path = Path(__file__)) -> CodeState:
     """Return the state of the checkout that tracks `code`.
 
-    A virtual environment may lie inside somebody else's checkout: only one that tracks the file counts. Code that was
-    packed for a job has no checkout, but a note of the one that it comes from. In a checkout of another owner git
-    refuses to work, because its settings could name programs to run: the commit is read without them, and whether
-    files were changed, which would need them, is left open.
+    A virtual environment may lie inside somebody else's checkout, so only a checkout that tracks the file counts. Code
+    that was packed for a job has no checkout, but a note of the one that it comes from. In a checkout of another owner
+    git refuses to work, because its settings could name programs to run. The commit is then read without these
+    settings, and whether files were changed, which would need them, stays unknown.
     """
     folder = code.resolve().parent
     listed = _git(folder, "ls-files", "--error-unmatch", "--", code.name)
     if listed.is_refused and (root := _root_above(folder)) is not None:
         return _state_of_other_owner(root, code)
     if listed.output is None:
-        return _packed_state(folder.parent / PACKED, listed.problem or "the code lies in no git checkout")
+        return _packed_state(folder.parent / PACKED, listed.problem or "the code is in no git checkout")
     revision = _git(folder, "rev-parse", "HEAD")
     if revision.output is None:
         return CodeState(None, None, revision.problem or "nothing has been committed yet")
@@ -115,17 +115,17 @@ def _root_above(folder: Path) -> Path | None:
 
 
 def _state_of_other_owner(root: Path, code: Path) -> CodeState:
-    """Return the commit, read by a git that is told where it lies: it then asks for no owner, and runs nothing."""
+    """Return the commit, read by a git that is told the checkout's place, checks no owner and runs no programs."""
     place = {"GIT_DIR": str(root / ".git"), "GIT_WORK_TREE": str(root)}
     plain = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
     name = str(code.resolve().relative_to(root))
     if _git(root, *plain, "ls-files", "--error-unmatch", "--", name, **place).output is None:
-        return _packed_state(code.resolve().parent.parent / PACKED, "the code lies in no git checkout")
+        return _packed_state(code.resolve().parent.parent / PACKED, "the code is in no git checkout")
     revision = _git(root, *plain, "rev-parse", "HEAD", **place).output
     return CodeState(
         revision,
         None,
-        f"the checkout {root} belongs to another user, so git does not tell whether its files were changed",
+        f"the checkout {root} belongs to another user, so git does not show whether its files were changed",
         f"git config --global --add safe.directory {shlex.quote(str(root))}",
     )
 
@@ -138,7 +138,7 @@ def _packed_state(note: Path, why: str) -> CodeState:
 
 
 def this_machine() -> dict[str, Any]:
-    """Host, system, usable CPUs and memory in GiB."""
+    """Return host, system, usable CPUs and memory in GiB."""
     affinity = getattr(os, "sched_getaffinity", None)  # absent on macOS
     facts: dict[str, Any] = {
         "host": platform.node(),
@@ -151,7 +151,7 @@ def this_machine() -> dict[str, Any]:
 
 
 def versions_of(packages: Sequence[str]) -> dict[str, str]:
-    """Of Python and of the distributions that are installed."""
+    """Return the versions of Python and of the installed distributions."""
     versions = {"python": platform.python_version()}
     for name in packages:
         try:
@@ -162,7 +162,7 @@ def versions_of(packages: Sequence[str]) -> dict[str, str]:
 
 
 class _Answer(NamedTuple):
-    """The answer of git: None where it failed, the reason, and whether it refused another user's checkout."""
+    """Hold the answer of git, None if it failed; the reason; and whether it refused another user's checkout."""
 
     output: str | None
     problem: str = ""
@@ -170,7 +170,7 @@ class _Answer(NamedTuple):
 
 
 def _git(folder: Path, *arguments: str, **place: str) -> _Answer:
-    """Return the answer of git; `place` are variables that tell it where the checkout lies."""
+    """Return the answer of git; `place` holds variables that name the checkout's place."""
     environment = {**os.environ, **place, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}  # reading must not touch the index
     try:
         answer = subprocess.run(
@@ -187,4 +187,4 @@ def _git(folder: Path, *arguments: str, **place: str) -> _Answer:
 
 _PATIENCE_S = 20
 _REFUSALS = ("dubious ownership", "unsafe repository")
-"""Of git since 2.36, and of 2.35.2."""
+"""Messages of git since 2.36, and of 2.35.2."""

@@ -1,7 +1,7 @@
-"""What a run, an evaluation and a sweep leave behind, and the files that hold it.
+"""Define the records of a run, an evaluation and a study, and their files.
 
-- `<run>/provenance.json`: how it came about
-- `<run>/metrics.parquet`: one row an epoch
+- `<run>/provenance.json`: how the run was made
+- `<run>/metrics.parquet`: one row for each epoch
 - `<run>/evaluation/*.json`: a (method, data set, partition, way, shot); its answers: `results.records.outcomes`
 - `<sweep>/sweep.json`, `<sweep>/trials.parquet`: the study and its trials
 """
@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRecord:
-    """The accuracy of one method on the episodes of one (data set, partition, way, shot)."""
+    """Hold the accuracy of one method on the episodes of one (data set, partition, way, shot)."""
 
     KIND: ClassVar[str] = "evaluation"
 
@@ -36,37 +36,37 @@ class EvaluationRecord:
     partition: str
     way: int = bounded(2)
     shot: int = bounded(1)
-    queries: int = bounded(1)  # clips to classify, a class
+    queries: int = bounded(1)  # clips to classify per class
     episodes: int = bounded(1)
     seed: int
     accuracy: float = bounded(0, 1)
     ci95: float | None = bounded(0)  # half width of the interval over episodes; None for a single episode
-    accuracy_std: float | None = bounded(0, default=None)  # deviation of the accuracies of the episodes
-    ci95_classes: float | None = bounded(0, default=None)  # half width for other classes and their videos
-    ci95_videos: float | None = bounded(0, default=None)  # half width for other videos of the same classes
-    levels: dict[str, float] = field(default_factory=dict)  # accuracy of the global, temporal, spatial level alone
+    accuracy_std: float | None = bounded(0, default=None)  # standard deviation of the episodes' accuracies
+    ci95_classes: float | None = bounded(0, default=None)  # half width of the interval over classes and their videos
+    ci95_videos: float | None = bounded(0, default=None)  # half width of the interval over videos
+    levels: dict[str, float] = field(default_factory=dict)  # accuracy of each level alone
     protocol: Literal["standard", "published"] = "standard"  # of training and selection
     evaluation_protocol: Literal["standard", "published"] = "standard"  # of the episodes and their frames
-    overlapping: bool = False  # a clip may be support and query of an episode, though not asked as published
+    overlapping: bool = False  # a clip may be support and query of an episode
     mode: str = "corrected"
-    leaks_labels: bool = False  # the matcher read the queries' classes, as the release does with semantics
+    leaks_labels: bool = False  # the matcher read the queries' classes, as in the release
     metric: str = ""
-    split_digest: str = ""  # of the effective split: the classes and videos that the episodes come from
+    split_digest: str = ""  # of the effective split, from which the episodes are drawn
     episodes_digest: str = ""
     experiment_digest: str = ""
-    digests: dict[str, str] = field(default_factory=dict)  # by content: `frames`; `embeddings`, `weights` if it has any
+    digests: dict[str, str] = field(default_factory=dict)  # of contents: `frames`; `embeddings`, `weights` if used
     checkpoint: str = ""
     checkpoint_digest: str = ""
-    checkpoint_epoch: int | None = bounded(0, default=None)  # of its weights, where the run had not been trained whole
-    epochs_done: int | None = bounded(0, default=None)  # of that run, when it was evaluated
+    checkpoint_epoch: int | None = bounded(0, default=None)  # of its weights, if training was incomplete
+    epochs_done: int | None = bounded(0, default=None)  # of that run at its evaluation
     n_clips: int | None = bounded(0, default=None)
     n_classes: int | None = bounded(0, default=None)
-    seconds: float | None = bounded(0, default=None)  # of all actors and of looking up; a table's are shared by shots
-    on_gpu: bool = False  # each of those actors had one
+    seconds: float | None = bounded(0, default=None)  # of all actors and look-ups; shots share a table's
+    on_gpu: bool = False  # each of these actors had a GPU
     command: str = ""  # as typed
     created: str = ""  # ISO 8601
-    settings: list[str] = field(default_factory=list)  # PATH=VALUE: where the experiment is not the run's own
-    revision: str | None = None  # git commit of the code that answered
+    settings: list[str] = field(default_factory=list)  # PATH=VALUE, where they differ from the run's own
+    revision: str | None = None  # git commit of the evaluating code
     dirty: bool | None = None  # tracked files differed from it
     versions: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
@@ -74,7 +74,7 @@ class EvaluationRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRecord:
-    """One sampled configuration of a study. `params` maps dotted paths to values; `value` is the objective."""
+    """Hold one sampled configuration of a study. `params` maps dotted paths to values; `value` is the objective."""
 
     KIND: ClassVar[str] = "trial"
 
@@ -84,20 +84,20 @@ class TrialRecord:
     state: Literal["complete", "pruned", "failed", "running"] = "complete"
     epochs: int = bounded(0, default=0)
     seconds: float | None = bounded(0, default=None)
-    error: str | None = None  # its last line; `log` names the file with all of it
+    error: str | None = None  # its last line; `log` names the file with all lines
     log: str | None = None
-    values: dict[str, float] = field(default_factory=dict)  # of several objectives, by metric
-    fusion: dict[str, float] = field(default_factory=dict)  # weights of the levels that validation chose, by path
+    values: dict[str, float] = field(default_factory=dict)  # values of several objectives, by metric
+    fusion: dict[str, float] = field(default_factory=dict)  # weights of the levels chosen in validation, by path
     unfused: float | None = None  # val_accuracy without them
     member: int | None = None  # of a population
     round: int | None = None  # the member's, from 0
-    parent: str | None = None  # the trial whose checkpoint it went on from
+    parent: str | None = None  # the trial whose checkpoint it continued from
     schema: int = SCHEMA
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepRecord:
-    """One study: what was searched, for what, and which trial won."""
+    """Hold one study: the space, the objective and the best trial."""
 
     KIND: ClassVar[str] = "sweep"
 
@@ -107,7 +107,7 @@ class SweepRecord:
     mode: Literal["max", "min"] = "max"
     best_trial: str | None = None
     best_value: float | None = None
-    pareto: list[str] = field(default_factory=list)  # of several objectives: trials that no other beats in all
+    pareto: list[str] = field(default_factory=list)  # trials on the Pareto front of several objectives
     importances: dict[str, float] = field(default_factory=dict)  # share of the objective's variation, by path
     sampler: str = ""
     n_trials: int = bounded(0, default=0)
@@ -122,19 +122,19 @@ class SweepRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """How a run came about: enough to repeat it. `results.records.provenance` fills it in."""
+    """Hold the provenance of a run, enough to repeat it. `results.records.provenance` creates it."""
 
     KIND: ClassVar[str] = "provenance"
 
     command: str
     revision: str | None = None  # git commit; None outside a checkout
     dirty: bool | None = None  # tracked files differed from it
-    revision_note: str = ""  # why one of the two is not known, and what to do about it
+    revision_note: str = ""  # why one of the two is unknown, with a remedy
     versions: dict[str, str] = field(default_factory=dict)
     hardware: dict[str, Any] = field(default_factory=dict)
     seeds: dict[str, int] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)  # of experiment, data, episodes
-    data: dict[str, Any] = field(default_factory=dict)  # how much there is of it: `train.videos`, `train.classes`, ...
+    data: dict[str, Any] = field(default_factory=dict)  # amounts: `train.videos`, `train.classes` and so on
     resources: dict[str, float] = field(default_factory=dict)  # held while it runs: workers, cpus, gpus
     started: str = ""
     finished: str | None = None
@@ -142,7 +142,7 @@ class Provenance:
 
 
 def evaluation_file(run_dir: Path | str, record: EvaluationRecord) -> Path:
-    """Where a record lies: one file a (method, data set, partition, way, shot, protocol)."""
+    """Return the file of a record: one for each (method, data set, partition, way, shot, protocol)."""
     cell = [record.method, record.dataset, record.partition, f"{record.way}way", f"{record.shot}shot"]
     cell += ["published"] if record.evaluation_protocol == "published" else []
     name = "-".join(_file_name_part(part) for part in cell)
@@ -150,7 +150,7 @@ def evaluation_file(run_dir: Path | str, record: EvaluationRecord) -> Path:
 
 
 def write_evaluation(run_dir: Path | str, record: EvaluationRecord) -> Path:
-    """Evaluating the same cell again replaces its record."""
+    """Write a record; it replaces that of an earlier evaluation of the same cell."""
     return write_checked(evaluation_file(run_dir, record), encode(record))
 
 
@@ -167,9 +167,9 @@ def read_provenance(run_dir: Path | str) -> Provenance:
 
 
 def write_sweep(folder: Path | str, sweep: SweepRecord, trials: Iterable[TrialRecord]) -> Path:
-    """`trials.parquet`, then `sweep.json`: who finds the second finds the first of at least the same age."""
+    """Write `trials.parquet`, then `sweep.json`, so that a reader of the second finds trials that are no older."""
     rows = [encode(trial) for trial in trials]
-    # parameters differ in name and type from study to study: one JSON column keeps the table's shape fixed
+    # parameters differ in name and type between studies: one JSON column keeps the table's columns fixed
     flat = [{**row, **{name: json.dumps(row[name]) for name in _AS_JSON}} for row in rows]
     write_rows(Path(folder) / "trials.parquet", flat)
     return write_checked(Path(folder) / "sweep.json", encode(sweep))
@@ -180,7 +180,7 @@ def read_sweep(folder: Path | str) -> SweepRecord:
 
 
 def _read(record_type: type[R], path: Path) -> R:
-    """A record, whose checksum is looked at last: a field that cannot be is named."""
+    """Return a record; its checksum is checked last, so that an error names a wrong field first."""
     content = read_json(path)
     record = decode(record_type, content, where=str(path))
     check_content(content, path)
@@ -203,15 +203,15 @@ def read_trials(folder: Path | str) -> list[TrialRecord]:
 
 
 def append_epoch(run_dir: Path | str, row: Mapping[str, Any]) -> Path:
-    """Put one epoch's metrics into `metrics.parquet`, in the place of rows of the same `epoch` or of later ones.
+    """Write one epoch's metrics into `metrics.parquet`, in place of rows of the same `epoch` or of later ones.
 
-    Such rows are of a training that was resumed at an earlier checkpoint, or started again: other weights than now.
+    Such rows come from a training that was resumed at an earlier checkpoint, or started over, so that weights differ.
 
     Args:
-        row: flat; `epoch` is the key. The report draws names that contain `loss` and `accuracy`.
+        row: flat metrics with the key `epoch`. The report draws names that contain `loss` and `accuracy`.
 
     Raises:
-        RecordError: no whole-numbered `epoch`, a column of mixed kinds, an unreadable or unwritable file.
+        RecordError: if `epoch` is no integer, a column mixes kinds, or the file cannot be read or written.
     """
     path = Path(run_dir) / "metrics.parquet"
     values = _of_epoch(row, path)
@@ -220,13 +220,13 @@ def append_epoch(run_dir: Path | str, row: Mapping[str, Any]) -> Path:
 
 
 def write_epochs(run_dir: Path | str, rows: Iterable[Mapping[str, Any]]) -> Path:
-    """Write all epochs' metrics anew: who knows them all needs nothing of the file that stands there.
+    """Write all epochs' metrics, and replace an existing file without reading it.
 
     Raises:
         RecordError: as `append_epoch`.
     """
     path = Path(run_dir) / "metrics.parquet"
-    return write_rows(path, sorted((_of_epoch(row, path) for row in rows), key=lambda one: one["epoch"]))
+    return write_rows(path, sorted((_of_epoch(row, path) for row in rows), key=lambda values: values["epoch"]))
 
 
 def _of_epoch(row: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -249,7 +249,10 @@ def read_epochs(run_dir: Path | str) -> list[dict[str, Any]]:
 
 
 def _file_name_part(text: str) -> str:
-    """`text` if it can stand in a file name; else what can, and a digest, so that two names never share a file."""
+    """Return `text` if it can be part of a file name; otherwise its usable characters with a digest.
+
+    Names thus stay distinct.
+    """
     if re.fullmatch(r"[A-Za-z0-9_]{1,60}", text):
         return text
     kept = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")[:60] or "x"

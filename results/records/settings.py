@@ -1,6 +1,6 @@
-"""The settings of runs as values by dotted path, read from the text of their experiment.yaml and compared.
+"""Read and compare the settings of runs as values by dotted path, from the text of their experiment.yaml.
 
-The package that defines the settings is not asked: records of other versions of it are compared as well.
+The package that defines the settings is not used, so that records of its other versions can be compared.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import yaml
 from results.errors import RecordError
 
 NAME = "name"
-"""The setting in which any two runs differ."""
+"""The setting that always differs between two runs."""
 
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def settings_of(text: str, where: str = "experiment.yaml") -> dict[str, Any]:
-    """Values by dotted path, lists as tuples.
+    """Return values by dotted path, with lists as tuples.
 
     Raises:
-        RecordError: no YAML, no mapping of settings, or aliases in it, of which few stand for any amount of data.
+        RecordError: if it is no YAML, no mapping of settings, or has aliases, a few of which can expand to any size.
     """
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_LOADER)):
-            raise RecordError("holds an alias, which no run writes", where=where)
+            raise RecordError("holds an alias, which runs never write", where=where)
         content = yaml.load(text, Loader=_LOADER)
     except (
         yaml.YAMLError,
@@ -38,7 +38,7 @@ def settings_of(text: str, where: str = "experiment.yaml") -> dict[str, Any]:
         ArithmeticError,
         RecursionError,
     ) as error:
-        # all but the first and the last of PyYAML, for tags whose values do not suit them, such as `!!bool x`
+        # All but the first and the last are raised by PyYAML for tags with unsuitable values, such as `!!bool x`.
         raise RecordError(f"is not YAML: {' '.join(str(error).split())}", where=where) from error
     if not isinstance(content, Mapping):
         raise RecordError(f"holds a {type(content).__name__}, not settings", where=where)
@@ -46,10 +46,10 @@ def settings_of(text: str, where: str = "experiment.yaml") -> dict[str, Any]:
 
 
 def differing(settings: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The paths whose values are not the same in all, in the order of the first; absent is a value of its own."""
-    every = list(settings)
-    paths = dict.fromkeys(path for one in every for path in one)
-    return [path for path in paths if len({repr(one.get(path)) for one in every}) > 1]
+    """Return the paths whose values differ, in the order of the settings; a missing value differs from all others."""
+    all_settings = list(settings)
+    paths = dict.fromkeys(path for settings_of_run in all_settings for path in settings_of_run)
+    return [path for path in paths if len({repr(settings_of_run.get(path)) for settings_of_run in all_settings}) > 1]
 
 
 def _leaves(content: Mapping[Any, Any], prefix: str) -> Iterable[tuple[str, Any]]:

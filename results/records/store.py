@@ -1,4 +1,4 @@
-"""Any number of runs and sweeps as tidy frames: `results.load("runs/*")`."""
+"""Load any number of runs and studies as tidy frames: `results.load("runs/*")`."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """Frames with one row a run, epoch, evaluation record, sweep and trial; `run` or `sweep` names the folder.
+    """Hold frames with a row for each run, epoch, evaluation, study and trial; `run` or `sweep` names the folder.
 
-    Nested values are spread over dotted columns: `versions.torch`, `levels.global`, `params.loss.sigma_ce`.
-    Trials repeat their sweep's `objective` and `mode`. An evaluation is `stale` where its run has other weights now
-    than those that it was made from (`results.records.weights`).
+    Nested values are spread over dotted columns: `versions.torch`, `levels.global`, `params.loss.sigma_ce`. Trials
+    repeat their study's `objective` and `mode`. An evaluation is `stale` if its run now has other weights than those
+    that were evaluated (`results.records.weights`).
     """
 
     runs: pd.DataFrame
@@ -49,17 +49,17 @@ class Results:
 
     @cached_property
     def episodes(self) -> pd.DataFrame:
-        """One row an episode of an evaluation record, read from the answers when it is first asked for."""
+        """Return one row for each episode of the evaluation records, read from the answers on first use."""
         return episode_frame(self.evaluations)
 
 
 def load(paths: str | Path | Iterable[str | Path]) -> Results:
-    """Read runs and sweeps from folders or globs; a folder that is neither is searched one level deep.
+    """Read runs and studies from folders or globs; a folder that is neither is searched one level deep.
 
-    Damaged and foreign files are left out and named in `skipped`.
+    Damaged and foreign files are left out, and listed in `skipped`.
 
     Raises:
-        RecordError: a path that does not exist, a pattern without a match, or a URI.
+        RecordError: if a path does not exist, a pattern has no match, or a path is a URI.
     """
     reader = _Reader()
     for folder in _folders([paths] if isinstance(paths, (str, Path)) else paths):
@@ -80,12 +80,14 @@ class _Reader:
             return
         self.seen.add(folder.resolve())
         if not (_is_run(folder) or _is_sweep(folder)):
-            inside = [one for one in sorted(folder.iterdir()) if one.is_dir()] if folder.is_dir() else []
-            found = [one for one in inside if _is_run(one) or _is_sweep(one)]
-            if not found and folder.name not in _BESIDE:
+            inside = (
+                [subfolder for subfolder in sorted(folder.iterdir()) if subfolder.is_dir()] if folder.is_dir() else []
+            )
+            subfolders = [subfolder for subfolder in inside if _is_run(subfolder) or _is_sweep(subfolder)]
+            if not subfolders and folder.name not in _BESIDE:
                 self.skipped.append(Skipped(str(folder), "neither a run nor a sweep"))
-            for one in found:
-                self.read(one)
+            for subfolder in subfolders:
+                self.read(subfolder)
             return
         name = folder.resolve().name
         label = name if name not in self.labels else str(folder)
@@ -97,8 +99,8 @@ class _Reader:
 
     def results(self) -> Results:
         frames = {}
-        for name, found in self.rows.items():
-            rows = [_of_whole_characters(row) for row in found]
+        for name, rows_of_frame in self.rows.items():
+            rows = [_of_whole_characters(row) for row in rows_of_frame]
             columns = dict.fromkeys([*_COLUMNS[name], *(key for row in rows for key in row)])
             frames[name] = pd.DataFrame(rows, columns=list(columns))
         return Results(**frames, skipped=tuple(self.skipped))
@@ -124,9 +126,9 @@ class _Reader:
 
     def _read_sweep(self, label: str, folder: Path) -> None:
         sweep = self._try(read_sweep, folder, folder / "sweep.json") if (folder / "sweep.json").exists() else None
-        known = dataclasses.asdict(sweep) if sweep else {}
-        self.rows["sweeps"].append({"sweep": label, "path": str(folder), **known})
-        aim = {"objective": known.get("objective", "objective"), "mode": known.get("mode", "max")}
+        fields = dataclasses.asdict(sweep) if sweep else {}
+        self.rows["sweeps"].append({"sweep": label, "path": str(folder), **fields})
+        aim = {"objective": fields.get("objective", "objective"), "mode": fields.get("mode", "max")}
         for trial in self._try(read_trials, folder, folder / "trials.parquet") or []:
             row = dataclasses.asdict(trial)
             params = {f"params.{name}": value for name, value in row.pop("params").items()}
@@ -142,24 +144,24 @@ class _Reader:
 
 
 def _folders(paths: Iterable[str | Path]) -> list[Path]:
-    found: list[Path] = []
+    folders: list[Path] = []
     for path in paths:
         if _URI.match(str(path)):
             raise RecordError(
-                "is a URI: records are read from a file system, as runs are written to one",
+                "is a URI, but records are only read from a file system",
                 where=str(path),
-                remedy="copy the runs' folders here first; checkpoints/ may stay behind",
+                remedy="copy the runs' folders here first; checkpoints/ are not needed",
             )
         if Path(path).exists():  # a folder's own name may hold brackets
-            found.append(Path(path))
+            folders.append(Path(path))
             continue
         matches = sorted(glob.glob(os.path.expanduser(str(path))))
         if not matches:
             raise RecordError(
-                "does not exist or matches nothing", where=str(path), remedy="name a run, a sweep or a folder of them"
+                "does not exist or matches nothing", where=str(path), remedy="give a run, a study or a folder of them"
             )
-        found += map(Path, matches)
-    return found
+        folders += map(Path, matches)
+    return folders
 
 
 def _is_run(folder: Path) -> bool:
@@ -172,8 +174,8 @@ def _is_sweep(folder: Path) -> bool:
     return (folder / "sweep.json").exists() or (folder / "trials.parquet").exists()
 
 
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # one letter is a drive
-_BESIDE = ("cache",)  # what commands keep beside runs
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a single letter is a drive
+_BESIDE = ("cache",)  # folders of commands beside runs
 
 
 def _read_text(path: Path) -> str:
@@ -194,7 +196,7 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_whole_characters(value: Any) -> Any:
-    """The same with half characters, which JSON and names of folders may hold and no table takes, spelt out."""
+    """Return a value with lone surrogates escaped, which JSON and folder names may hold but no table accepts."""
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):
@@ -207,7 +209,7 @@ def _names(record: type[Any], *, without: tuple[str, ...] = ()) -> list[str]:
 
 
 _COLUMNS: dict[str, list[str]] = {
-    # present even in an empty frame, so that who reads it needs no special case
+    # present even in an empty frame, so that readers need no special case
     "runs": ["run", "path", "command", "revision", "dirty", "started", "finished", "experiment"],
     "epochs": ["run", "epoch"],
     "evaluations": [*_names(EvaluationRecord, without=("levels",)), "stale", "path"],

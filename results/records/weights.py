@@ -1,7 +1,7 @@
-"""Whether a run still has the weights that something was made from: digests of its checkpoints, kept beside them.
+"""Check whether a run still has the weights behind a result, by digests of its checkpoints that are kept beside them.
 
-A checkpoint is read once: `checkpoints/.<name>.digest` keeps its digest with the size and the time of the file that was
-read, and is made again where the file has another size or time.
+A checkpoint is read once. `checkpoints/.<name>.digest` keeps its digest with the size and the time of the file, and is
+written again if the file has another size or time.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from results.records.files import write_atomically
 
 
 class Weights:
-    """Tells stale results from others; keeps in memory what it has looked at, for thousands of records."""
+    """Recognise stale results; digests are cached in memory, because there may be thousands of records."""
 
     def __init__(self) -> None:
         self._present: dict[Path, str] = {}
 
     def is_stale(self, run_dir: Path | str, checkpoint: str, digest: str) -> bool:
-        """Return whether the run has other weights now than those of this digest.
+        """Return whether the run now has other weights than those of this digest.
 
-        False where nothing can be told: no digest was recorded, the run's checkpoints were left behind when it was
+        The result is False if this is unknown: no digest was recorded, the run's checkpoints were left out when it was
         copied or deleted to save space, or the file cannot be read.
 
         Args:
-            checkpoint: the file that was read then, wherever the run lay: its name counts.
+            checkpoint: the file that was evaluated; only its name is used, because the run may have moved.
         """
         if not digest or not checkpoint:
             return False
@@ -40,18 +40,21 @@ class Weights:
 
 
 def read_digest(file: Path) -> str:
-    """Return twelve hexadecimal digits of the file's content, read now, and keep them for `Weights`. Raises OSError."""
+    """Return the digest of the file's present content, twelve hexadecimal digits, and keep it for `Weights`.
+
+    Raises OSError.
+    """
     with file.open("rb") as content:
         digest, stat = hashlib.file_digest(content, "sha256").hexdigest()[:12], os.fstat(content.fileno())
     kept = {"digest": digest, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
     if _kept(file) != kept:
-        with suppress(RecordError):  # a folder of somebody else's: it is read again next time
+        with suppress(RecordError):  # in somebody else's folder, it is read again next time
             write_atomically(_note(file), json.dumps(kept).encode())
     return digest
 
 
 def _present(file: Path) -> str:
-    """Return the digest of a checkpoint as it is now; empty where it cannot be told, "gone" where others are there."""
+    """Return a checkpoint's present digest; empty if it is unknown, "gone" if only other checkpoints are left."""
     try:
         stat = file.stat()
         kept = _kept(file)

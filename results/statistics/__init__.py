@@ -1,1 +1,1 @@
-"""Statistics: means, confidence intervals, paired tests, resampling of classes and videos."""
+"""Compute statistics: means, confidence intervals, paired tests, resampling of classes and videos."""

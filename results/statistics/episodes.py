@@ -1,4 +1,4 @@
-"""Means, intervals and paired comparisons of per-episode accuracies."""
+"""Compute means, intervals and paired comparisons of per-episode accuracies."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class PairedDifference(NamedTuple):
 
 
 def mean_and_ci95(per_episode_accuracies: ArrayLike) -> MeanAndInterval:
-    """The mean over episodes and the half width of the field's conventional 95% interval.
+    """Return the mean over episodes and the half width of the conventional 95% interval.
 
-    1.96 * std(ddof=1) / sqrt(n): it covers the draw of episodes only. They share clips and classes, so it is too
-    narrow as a statement about other videos. NaN half width for a single episode.
+    The half width is 1.96 * std(ddof=1) / sqrt(n). It covers only the sampling of episodes, which share clips and
+    classes, so it is too narrow as a statement about other videos. It is NaN for a single episode.
 
     Raises:
-        ValueError: no episode, or a value that is not finite.
+        ValueError: if there is no episode, or a value is not finite.
     """
     values = _accuracies(per_episode_accuracies)
     return MeanAndInterval(float(values.mean()), _half_width(values))
@@ -41,32 +41,32 @@ def mean_and_ci95(per_episode_accuracies: ArrayLike) -> MeanAndInterval:
 def paired_difference(
     a: ArrayLike, b: ArrayLike, *, seed: int = 0, n_flips: int = 10_000, chunk: int = 4_000_000
 ) -> PairedDifference:
-    """Two methods on the same episodes: mean of a - b, its interval, and the p-value of a sign-flip test.
+    """Compare two methods on the same episodes: mean of a - b, its interval, and the p-value of a sign-flip test.
 
-    Under the null hypothesis that the methods are exchangeable, each episode's difference could as well have had
-    the other sign: p is the share of random sign patterns (the observed one included) whose mean is as extreme.
+    Under the null hypothesis that the methods are exchangeable, each episode's difference could equally have the other
+    sign. The p-value is the share of random sign patterns (including the observed one) with a mean at least as extreme.
 
     Args:
-        a, b: accuracies of the episodes, in the same order.
-        chunk: signs drawn at a time; bounds memory, never changes the result.
+        a, b: accuracies of the same episodes, in the same order.
+        chunk: number of signs drawn at a time; it limits memory and does not change the result.
 
     Raises:
-        ValueError: unequal lengths, no episode, or a value that is not finite.
+        ValueError: if lengths differ, there is no episode, or a value is not finite.
     """
     first, second = _accuracies(a), _accuracies(b)
     if first.shape != second.shape:
         raise ValueError(f"paired episodes must be equal in number, got {first.size} and {second.size}")
     differences = first - second
     observed = abs(differences.sum())
-    moving = differences[differences != 0]  # episodes that both answer alike add 0 whatever their sign
+    moving = differences[differences != 0]  # episodes with equal accuracies add 0 with any sign
     if moving.size == 0:
         return PairedDifference(0.0, _half_width(differences), 1.0)
     rng = np.random.default_rng(seed)
-    width = -(-moving.size // 4) * 4  # bytes a row: the generator gives them in fours
+    width = -(-moving.size // 4) * 4  # bytes per row: the generator gives multiples of four
     n_extreme = 0
     rows = max(1, chunk // moving.size)
     for start in range(0, n_flips, rows):
-        # whole rows of bytes, drawn in order: the same signs whatever the chunk
+        # complete rows of bytes in order, so that the signs do not depend on the chunk
         n_rows = min(rows, n_flips - start)
         signs = np.frombuffer(rng.bytes(n_rows * width), dtype=np.int8).reshape(n_rows, width)
         flipped = (signs[:, : moving.size] >= 0).astype(np.float64) @ (2 * moving) - moving.sum()
@@ -75,22 +75,22 @@ def paired_difference(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values of several tests, in their order: those below 0.05 are all right in 95% of cases."""
+    """Return Holm's adjusted p-values in the order of the tests; the family-wise error rate at 0.05 is at most 5%."""
     adjusted, largest = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda one: p_values[one])):
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = largest
     return adjusted
 
 
 def paired_over_seeds(differences: ArrayLike) -> MeanAndInterval:
-    """The mean of a run's lead over another, seed by seed, and the half width of Student's 95% interval.
+    """Return a run's mean lead over another, seed by seed, and the half width of Student's 95% interval.
 
-    With the few seeds that anyone can afford, 1.96 would make the interval less than half as wide as it is. NaN half
-    width for a single seed.
+    With few seeds the factor 1.96 would make the interval less than half as wide as it should be. The half width is NaN
+    for a single seed.
 
     Raises:
-        ValueError: no seed, or a value that is not finite.
+        ValueError: if there is no seed, or a value is not finite.
     """
     values = _accuracies(differences)
     if values.size < 2:
@@ -106,5 +106,5 @@ def _half_width(values: NDArray[np.float64]) -> float:
 def _accuracies(values: ArrayLike) -> NDArray[np.float64]:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or array.size == 0 or not np.isfinite(array).all():
-        raise ValueError(f"expected one finite accuracy an episode, got an array of shape {array.shape}")
+        raise ValueError(f"expected one finite accuracy per episode, got an array of shape {array.shape}")
     return array

@@ -1,7 +1,7 @@
-"""Intervals over classes and videos, from the episodes that were answered and nothing else.
+"""Compute intervals over classes and videos from the answered episodes only.
 
 Episodes share classes and clips, so the spread of their accuracies says nothing about other classes or videos. Here
-the accuracy of an episode is taken apart into main effects of what was drawn for it: a = mean + sum of effects + rest.
+the accuracy of an episode is decomposed into main effects of the items drawn for it: a = mean + sum of effects + rest.
 
 *Estimator.* Let an episode hold m of n items (classes; or a class's support videos), all subsets equally likely, and
 let h(i) be the mean accuracy of the episodes with item i. Because those episodes hold m - 1 of the other items as well,
@@ -10,22 +10,22 @@ item's pseudo-value: what the mean would be if every item were like this one. Fo
 leave-one-item-out jackknife of a U-statistic of degree m (Hoeffding's projection). The mean's variance over items is
 s^2/n of the pseudo-values.
 
-*Noise.* Each episode enters the pseudo-values of its m items, so that what is random in an episode is counted
-m(n - 1)/(n - m) times where once is right. Its variance is that of the rest, and the surplus is taken off: the
-pseudo-values are drawn towards their mean until s^2/n is the corrected variance. That difference of two variances is
+*Noise.* Each episode enters the pseudo-values of its m items, so that the randomness of an episode is counted
+m(n - 1)/(n - m) times, where once is right. Its variance is that of the rest, and the surplus is subtracted: the
+pseudo-values are shrunk towards their mean until s^2/n is the corrected variance. That difference of two variances is
 less certain than s^2/n itself. By Welch's and Satterthwaite's rule it has (n - 1)(corrected/uncorrected)^2 degrees of
-freedom, and it is raised so far that n - 1 degrees may be counted for it, never above the uncorrected one. Without
-this a test at 5% would reject a true null hypothesis in 9% (24 classes, 5-way) to 20% (6 classes) of cases where
-classes and noise weigh about the same.
+freedom, and it is raised until n - 1 degrees may be used for it, but never above the uncorrected one. Without this a
+test at 5% would reject a true null hypothesis in 9% (24 classes, 5-way) to 20% (6 classes) of cases with classes and
+noise of about the same weight.
 
-*Bootstrap.* Items are drawn with replacement, their pseudo-values averaged; the interval is the expanded percentile
-interval (Hesterberg 2015), whose levels allow for few items. To draw episodes anew with the product of their items'
-multiplicities would leave hardly any: five classes of 24 all drawn again have a tenth of the episodes left.
+*Bootstrap.* Items are drawn with replacement, and their pseudo-values averaged; the interval is the expanded percentile
+interval (Hesterberg 2015), whose levels account for few items. Resampling episodes with the product of their items'
+multiplicities would leave almost none: if five classes of 24 are all drawn again, a tenth of the episodes is left.
 
 A new class brings its own videos, so `over_classes` covers both. `over_videos` keeps the classes and draws videos in
-each of them. There a video acts as a query and as support. Where support and query are disjoint, a hard video that is
-support is missing among the queries, which are then easier: what the queries drawn are expected to give is taken off
-the accuracies before support effects are estimated, or the two roles would cancel in part.
+each of them. There a video acts as a query and as support. If support and query are disjoint, a hard video that is
+support is missing among the queries, which are then easier. The expected accuracy of the drawn queries is therefore
+subtracted before support effects are estimated; otherwise the two roles would partly cancel.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _Z = NormalDist()
 
 
 class Interval(NamedTuple):
-    """A 95% interval and the standard error behind it."""
+    """Hold a 95% interval and its standard error."""
 
     low: float
     high: float
@@ -59,23 +59,23 @@ class Interval(NamedTuple):
 
 
 class Effects(NamedTuple):
-    """What each item does to the accuracy of an episode that holds it."""
+    """Hold the effect of each item on the accuracy of an episode that contains it."""
 
-    items: Ints  # those that occur, rising
+    items: Ints  # items that occur, ascending
     pseudo: Floats  # deviations of their pseudo-values from the mean
-    noise: float  # variance that what is random in an episode puts into the mean once
-    surplus: float  # how often it is counted too often in s^2/n of the pseudo-values
+    noise: float  # variance of the mean from the randomness of episodes, counted once
+    surplus: float  # how many times more often s^2/n of the pseudo-values counts it
 
 
 def main_effects(values: Floats, members: Ints) -> Effects | None:
-    """The pseudo-values of items, for episodes that each hold some of them.
+    """Return the pseudo-values of items, for episodes that each contain some of them.
 
     Args:
-        values: (episode,), what is averaged.
+        values: (episode,), the averaged values.
         members: (episode, m), distinct items of each episode.
 
     Returns:
-        None where nothing can be told: no more items than an episode holds, or no more episodes than items.
+        None if there are no more items than an episode has, or no more episodes than items.
     """
     items, index = np.unique(members, return_inverse=True)
     index = index.reshape(members.shape)
@@ -92,25 +92,25 @@ def main_effects(values: Floats, members: Ints) -> Effects | None:
 
 
 def class_values(accuracies: Floats, classes: Ints) -> Floats | None:
-    """One value a class, whose mean is the accuracy and whose spread is that of the accuracy over classes.
+    """Return one value per class; their mean is the accuracy, and their spread that of the accuracy over classes.
 
     Args:
         accuracies: (episode,), or differences of two methods on the same episodes.
         classes: (episode, way), distinct class indices.
 
     Returns:
-        None where the partition has no more classes than an episode, or hardly any episodes.
+        None if the partition has no more classes than an episode, or too few episodes.
     """
-    found = main_effects(accuracies, classes)
-    if found is None:
+    effects = main_effects(accuracies, classes)
+    if effects is None:
         return None
-    raw = _variance_of_mean(found.pseudo)
-    kept = _certain(max(raw - found.surplus * found.noise, found.noise), raw, len(found.pseudo) - 1)
-    return accuracies.mean() + found.pseudo * (math.sqrt(kept / raw) if raw > 0 else 0.0)
+    raw = _variance_of_mean(effects.pseudo)
+    kept = _certain(max(raw - effects.surplus * effects.noise, effects.noise), raw, len(effects.pseudo) - 1)
+    return accuracies.mean() + effects.pseudo * (math.sqrt(kept / raw) if raw > 0 else 0.0)
 
 
 def over_classes(accuracies: Floats, classes: Ints, *, seed: int = 0, n_draws: int = N_DRAWS) -> Interval | None:
-    """For other classes, and other videos with them; arguments and None as in `class_values`."""
+    """Return the interval for other classes with their videos; arguments and None as in `class_values`."""
     values = class_values(accuracies, classes)
     if values is None:
         return None
@@ -122,22 +122,22 @@ def over_classes(accuracies: Floats, classes: Ints, *, seed: int = 0, n_draws: i
 def over_videos(
     right: NDArray[np.bool_], classes: Ints, support: Ints, query: Ints, *, seed: int = 0, n_draws: int = N_DRAWS
 ) -> Interval | None:
-    """For other videos of the same classes.
+    """Return the interval for other videos of the same classes.
 
-    A video counts as query, by the share of its answers that were right, and as support, by its effect on the
-    episodes that it was support of. Both are added up, and videos drawn with replacement within their class.
+    A video counts as query, by the share of its right answers, and as support, by its effect on the episodes in which
+    it was support. Both are added, and videos are drawn with replacement within their class.
 
     Args:
-        right: (episode, way, query), whether an answer was right.
+        right: (episode, way, query), whether each answer was right.
         classes, support, query: (episode, way), (episode, way, shot) and (episode, way, query) indices.
 
     Returns:
-        None where a class has too few videos to tell.
+        None if a class has too few videos.
     """
     accuracies = right.mean(axis=(1, 2))
     parts = []
-    for one in np.unique(classes):
-        episode, way = np.nonzero(classes == one)
+    for class_index in np.unique(classes):
+        episode, way = np.nonzero(classes == class_index)
         share = len(episode) / classes.size  # of all queries
         of_class = (right[episode, way], accuracies[episode], support[episode, way], query[episode, way])
         parts.append(_influences(*of_class, share, classes.shape[1]))
@@ -155,36 +155,36 @@ def over_videos(
 
 
 class _OfClass(NamedTuple):
-    """Return how far the videos of one class move the overall mean, as deviations, and variances of the mean."""
+    """Hold how far the videos of one class move the overall mean, as deviations, and variances of the mean."""
 
     influence: Floats  # (video,)
-    noise: float  # of what is random, counted once
-    surplus: float  # of what is random, counted beyond that
+    noise: float  # variance of the randomness, counted once
+    surplus: float  # variance of the randomness counted beyond that
 
 
 def _influences(
     right: NDArray[np.bool_], accuracies: Floats, support: Ints, query: Ints, share: float, way: int
 ) -> _OfClass:
-    """Return what each video of one class moves the overall mean by.
+    """Return by how much each video of one class moves the overall mean.
 
     Args:
         right, accuracies, support, query: of the class's episodes: (episode, query), (episode,), (episode, shot).
-        share: of all queries that are of this class.
+        share: share of the queries of this class among all.
     """
     videos = np.unique(np.concatenate([support.ravel(), query.ravel()]))
-    asked = np.searchsorted(videos, query.ravel())
-    counts = np.bincount(asked, minlength=len(videos))
-    correct = np.bincount(asked, weights=right.ravel().astype(np.float64), minlength=len(videos))
+    query_index = np.searchsorted(videos, query.ravel())
+    counts = np.bincount(query_index, minlength=len(videos))
+    correct = np.bincount(query_index, weights=right.ravel().astype(np.float64), minlength=len(videos))
     own = np.divide(correct, counts, out=np.full(len(videos), right.mean()), where=counts > 0)
     influence = share * (own - own.mean())
     noise, surplus = 0.0, 0.0
-    of_queries = (own[asked].reshape(query.shape).mean(axis=1) - own.mean()) / way
+    of_queries = (own[query_index].reshape(query.shape).mean(axis=1) - own.mean()) / way
     effects = main_effects(accuracies - of_queries, support)
     if effects is not None:
-        of_class = share * way  # share of all episodes that hold this class
+        of_class = share * way  # share of the episodes with this class
         influence[np.searchsorted(videos, effects.items)] += of_class * effects.pseudo
         noise = of_class**2 * effects.noise
-        surplus = (effects.surplus + 1) * noise  # as queries they count it once already
+        surplus = (effects.surplus + 1) * noise  # their role as queries counts it once already
     return _OfClass(influence - influence.mean(), noise, surplus)
 
 
@@ -193,11 +193,11 @@ def _variance_of_mean(values: Floats) -> float:
 
 
 def _certain(corrected: float, raw: float, freedom: float) -> float:
-    """Return a corrected variance raised as far as its few degrees of freedom ask for, at most to the raw one.
+    """Return a corrected variance, raised as its few degrees of freedom require, at most to the raw one.
 
     Args:
-        corrected: the raw variance less that of the surplus noise.
-        freedom: degrees of freedom of the raw variance, which will be counted for the result.
+        corrected: the raw variance minus that of the surplus noise.
+        freedom: degrees of freedom of the raw variance, which are used for the result.
     """
     own = freedom * (corrected / raw) ** 2 if raw > 0 else 0.0
     if own < FEWEST_DEGREES:
@@ -206,7 +206,7 @@ def _certain(corrected: float, raw: float, freedom: float) -> float:
 
 
 def _expanded(drawn: Floats, n: float, freedom: float) -> Interval:
-    """The expanded percentile interval of bootstrapped means of n values with that many degrees of freedom."""
+    """Return the expanded percentile interval of bootstrapped means of n values with these degrees of freedom."""
     stretch = math.sqrt(n / (n - 1))
     tail = _Z.cdf(-stretch * t_quantile(0.975, freedom))
     low, high = np.quantile(drawn, [tail, 1 - tail])

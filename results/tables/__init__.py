@@ -1,1 +1,1 @@
-"""Tables: accuracies, comparisons, ablations, published figures, lists of runs."""
+"""Build tables: accuracies, comparisons, ablations, published figures, lists of runs."""

@@ -1,4 +1,4 @@
-"""Term by term: runs that differ in some settings only, such as the weights of the loss, side by side."""
+"""Compare runs that differ only in some settings, such as the weights of the loss, side by side."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from results.tables.best import compare_records
 from results.tables.cells import MARKED, MISSING, cell_text, footnotes, latest_cells, marks
 
 TERMS = "loss.sigma_"
-"""The settings whose values an ablation of the loss changes begin so."""
+"""The beginning of the paths of the settings that an ablation of the loss changes."""
 _QUESTION = ["dataset", "partition", "way", *MARKED]
 
 
 def ablations(
-    found: Results, *, over: str = TERMS, ignored: Collection[str] = (NAME,), dataset: str | None = None
+    loaded: Results, *, over: str = TERMS, ignored: Collection[str] = (NAME,), dataset: str | None = None
 ) -> list[pd.DataFrame]:
-    """One table a group of runs whose settings differ in what begins with `over` and in nothing else.
+    """Return one table for each group of runs whose settings differ only in paths that begin with `over`.
 
-    A row is a run, with its values of what differs and the accuracy of its own method at each shot. All are compared
-    with the group's reference, the run with the most terms (of equals that with the largest weights): difference in
-    points, with the p-value over classes (over episodes where the classes are too few) in brackets, on the same
-    episodes. Runs without evaluations are rows as well.
+    A row is a run, with its values of the differing settings and the accuracy of its own method at each shot. All runs
+    are compared with the group's reference, the run with the most terms (of equals the one with the largest weights).
+    The table gives the difference in points on the same episodes, with the p-value over classes in brackets (over
+    episodes if there are too few classes). Runs without evaluations are rows as well.
 
     Args:
         ignored: settings in which the runs may differ, such as those of the machine.
-        dataset: evaluations of this one only.
+        dataset: use only evaluations on this data set.
     """
     groups: dict[Any, list[tuple[str, dict[str, Any]]]] = {}
-    for run in found.runs.to_dict("records"):
+    for run in loaded.runs.to_dict("records"):
         try:
             settings = settings_of(run["experiment"]) if isinstance(run["experiment"], str) else {}
         except RecordError:
@@ -43,7 +43,9 @@ def ablations(
         )
         if settings:
             groups.setdefault(rest, []).append((run["run"], settings))
-    evaluations = found.evaluations if dataset is None else found.evaluations[found.evaluations["dataset"] == dataset]
+    evaluations = (
+        loaded.evaluations if dataset is None else loaded.evaluations[loaded.evaluations["dataset"] == dataset]
+    )
     tables = []
     for runs in groups.values():
         paths = [path for path in differing(settings for _, settings in runs) if path.startswith(over)]
@@ -53,12 +55,12 @@ def ablations(
 
 
 def _tables(runs: list[tuple[str, dict[str, Any]]], paths: list[str], evaluations: pd.DataFrame) -> list[pd.DataFrame]:
-    """One for each data set, partition, way and protocol that some run of the group was asked; one without any."""
+    """Return a table for each data set, partition, way and protocol of the evaluations; one if there are none."""
     own = {run: settings.get("train.regime", "hcl") for run, settings in runs}
     mine = evaluations[evaluations["method"] == evaluations["run"].map(own)]
     latest = latest_cells(mine, ["run", *_QUESTION])
     weights = {run: [_weight(settings.get(path)) for path in paths] for run, settings in runs}
-    ordered = sorted(runs, key=lambda one: (-sum(w > 0 for w in weights[one[0]]), -sum(weights[one[0]])))
+    ordered = sorted(runs, key=lambda run: (-sum(w > 0 for w in weights[run[0]]), -sum(weights[run[0]])))
     questions = [cell for _, cell in latest.groupby(_QUESTION, dropna=False)] or [latest]
     return [_table(ordered, paths, cell) for cell in questions]
 
@@ -78,24 +80,24 @@ def _table(runs: list[tuple[str, dict[str, Any]]], paths: list[str], records: pd
     table = pd.DataFrame(rows)
     if len(records):
         first = records.iloc[0].to_dict()
-        asked = f"{first['dataset']} {marks(first)}".rstrip() + f", {first['partition']} classes, {first['way']}-way"
+        about = f"{first['dataset']} {marks(first)}".rstrip() + f", {first['partition']} classes, {first['way']}-way"
         table.attrs["caption"] = (
-            f"{asked}: accuracy in percent with 95% intervals (over episodes; in brackets over classes); Δ is the "
+            f"{about}:  accuracy in percent with 95% intervals (over episodes; in brackets over classes); Δ is the "
             f"difference to {reference} in points on the same episodes, with the p-value of the paired test over "
             f"classes (e: over episodes), not corrected for the number of tests."
         )
     else:
-        table.attrs["caption"] = "None of these runs was evaluated yet."
+        table.attrs["caption"] = "None of these runs has been evaluated yet."
     table.attrs["footnotes"] = footnotes(records)
     return table
 
 
 def _difference(record: dict[Any, Any] | None, reference: dict[Any, Any] | None) -> str:
-    """In points, with its p-value; a dash where the two did not answer the same episodes."""
-    found = compare_records(record, reference) if record and reference else None
-    if found is None:
+    """Return the difference in points with its p-value; a dash if the two did not answer the same episodes."""
+    compared = compare_records(record, reference) if record and reference else None
+    if compared is None:
         return MISSING
-    difference, p_value, over = found
+    difference, p_value, over = compared
     mark = "" if over == "classes" else ", e"
     return f"{100 * difference:+.1f} (p {p_value:.3f}{mark})"
 

@@ -1,4 +1,4 @@
-"""Records as the tables of a paper: one row a (training set, data set, method), one column a shot."""
+"""Show records as the tables of a paper: a row for each (training set, data set, method), a column for each shot."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from results.tables.cells import CELL, MARKED, MISSING, cell_text, footnotes, la
 
 
 def accuracy_table(evaluations: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy in percent with its 95% intervals, such as `47.7 ± 0.9 (± 3.1)`: over episodes, and over classes.
+    """Return accuracies in percent with 95% intervals over episodes and classes, such as `47.7 ± 0.9 (± 3.1)`.
 
-    Columns that tell rows apart (partition, way, run, ...) appear where they are needed. Rows of the published
-    protocols carry a dagger (training) or a double dagger (episodes), those that saw the queries' labels a section
-    sign, those whose queries may be their own support a double line; `attrs` holds the caption, the footnotes and, in
-    `bold`, row and column of what is better than all else in its cell (`results.tables.best`).
+    Columns that distinguish rows (partition, way, run and so on) appear if they are needed. A dagger marks rows of the
+    published training protocol, a double dagger those of the published episodes, a section sign those that saw the
+    queries' labels, and a double line those whose queries may be their own support. `attrs` holds the caption, the
+    footnotes and, in `bold`, row and column of each accuracy that is better than all others in its cell
+    (`results.tables.best`).
     """
     keys = row_keys(evaluations)
     latest = latest_cells(evaluations, keys)
@@ -45,7 +46,7 @@ def accuracy_table(evaluations: pd.DataFrame) -> pd.DataFrame:
 
 
 def levels_table(evaluations: pd.DataFrame) -> pd.DataFrame:
-    """What each level gives alone beside their fusion, in percent; empty where no record holds levels."""
+    """Return the accuracy of each level alone and of their fusion, in percent; empty if no record holds levels."""
     levels = [name for name in evaluations.columns if name.startswith("levels.")]
     latest = latest_cells(evaluations, row_keys(evaluations))
     with_levels = latest[latest[levels].notna().any(axis=1)] if levels else latest.iloc[:0]
@@ -60,7 +61,7 @@ def levels_table(evaluations: pd.DataFrame) -> pd.DataFrame:
 
 
 def trials_table(trials: pd.DataFrame, n: int = 10) -> pd.DataFrame:
-    """The best `n` trials of each sweep, best first, with the parameters that vary; trials without a value last."""
+    """Return the best `n` trials of each study, best first, with varying parameters; trials without a value last."""
     several = trials["sweep"].nunique() > 1
     varying = varying_parameters(trials)
     rows: list[dict[str, Any]] = []
@@ -87,23 +88,23 @@ def varying_parameters(trials: pd.DataFrame) -> list[str]:
 
 
 def caption(evaluations: pd.DataFrame) -> str:
-    """What the numbers are, as far as all of them have it in common."""
+    """Return a description of the numbers, as far as all of them have it in common."""
     if evaluations.empty:
         return "No evaluation."
-    said = ["Accuracy in percent"]
-    for name, form in (("way", "{}-way"), ("partition", "{} classes"), ("queries", "{} queries a class")):
+    statements = ["Accuracy in percent"]
+    for name, form in (("way", "{}-way"), ("partition", "{} classes"), ("queries", "{} queries per class")):
         if evaluations[name].nunique() == 1:
-            said.append(form.format(evaluations[name].iloc[0]))
+            statements.append(form.format(evaluations[name].iloc[0]))
     low, high = evaluations["episodes"].min(), evaluations["episodes"].max()
-    said.append(f"{low:,} episodes a cell" if low == high else f"{low:,} to {high:,} episodes a cell")
-    said.append("± half width of the 95% interval over episodes")
+    statements.append(f"{low:,} episodes per cell" if low == high else f"{low:,} to {high:,} episodes per cell")
+    statements.append("± half width of the 95% interval over episodes")
     if evaluations["ci95_classes"].notna().any():
-        said.append("in brackets that over classes and their videos")
-    return ", ".join(said) + "."
+        statements.append("in brackets the one over classes and their videos")
+    return ", ".join(statements) + "."
 
 
 def number(value: Any) -> str:
-    """A value for a table: four significant digits, whole numbers whole, nothing as a dash."""
+    """Return a value as text for a table: four significant digits, integers without a point, a dash if missing."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return MISSING
     if isinstance(value, bool) or not isinstance(value, (int, float)):

@@ -1,4 +1,4 @@
-"""Which method of a cell is the best beyond chance: what a table may print in bold."""
+"""Find the method of a cell that is significantly better than all others, which a table prints in bold."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ LEVEL = 0.05
 
 
 class Best(NamedTuple):
-    """Records that are better than every other of their cell.
+    """Hold the records that are better than every other in their cell.
 
     Attributes:
-        paths: of the records.
-        note: what was tested, and how; empty where nothing could be.
+        paths: paths of these records.
+        note: description of the test; empty if there was none.
     """
 
     paths: frozenset[str]
@@ -31,18 +31,18 @@ class Best(NamedTuple):
 
 
 def told_apart(records: pd.DataFrame) -> Best:
-    """The best record of each cell, where it differs from each other one on the very same episodes.
+    """Return the best record of each cell, if it differs significantly from each other one on the same episodes.
 
-    Compared are records of one cell with the same marks, stale ones left out. The test is paired: over classes, so
-    that it speaks of other actions, or over episodes where the classes are too few; p-values of a cell are corrected by
-    Holm's method. A cell of one method, of other episodes or without answers has no best.
+    Only records of one cell with the same marks are compared, without stale ones. The test is paired: over classes, so
+    that it applies to other actions, or over episodes if there are too few classes. The p-values of a cell are
+    corrected by Holm's method. A cell with one method, different episodes or missing answers has no best record.
 
     Args:
-        records: one a method and cell, with their `path`.
+        records: one for each method and cell, with their `path`.
     """
     paths: set[str] = set()
     over: list[str] = []
-    present = records[~records["stale"].astype(bool)]  # weights that a run no longer has are not what is compared
+    present = records[~records["stale"].astype(bool)]  # without results of weights that a run no longer has
     for _, cell in present.groupby(list(dict.fromkeys([*CELL, *MARKED])), dropna=False):
         answered = _answers(cell) if len(cell) > 1 else None
         if answered is None:
@@ -55,22 +55,23 @@ def told_apart(records: pd.DataFrame) -> Best:
 
 
 def best_of(accuracies: Mapping[str, Floats], classes: Ints) -> tuple[str | None, set[str]]:
-    """Return the name of what is better than every other beyond chance, or None, and what the tests were taken over.
+    """Return the name with significantly better accuracies than every other, or None, and the kinds of the tests.
 
     Args:
-        accuracies: (episode,) by name, of two names or more on the same episodes.
-        classes: (episode, way), of the episodes.
+        accuracies: (episode,) by name, for two or more names on the same episodes.
+        classes: (episode, way), classes of the episodes.
     """
     best = max(accuracies, key=lambda name: accuracies[name].mean())
     tests = [_p_value(accuracies[best] - other, classes) for name, other in accuracies.items() if name != best]
-    is_apart = max(holm([p for p, _ in tests])) < LEVEL
-    return best if is_apart else None, {kind for _, kind in tests}
+    is_significant = max(holm([p for p, _ in tests])) < LEVEL
+    return best if is_significant else None, {kind for _, kind in tests}
 
 
 def compare_records(a: Mapping[Any, Any], b: Mapping[Any, Any]) -> tuple[float, float, str] | None:
-    """The difference a - b of two records' accuracies, its p-value, and what that was taken over: classes or episodes.
+    """Return the difference a - b of two records' accuracies, its p-value, and the kind of test.
 
-    None where they have no answers, or answered other episodes.
+    The test is over classes or, if there are too few, over episodes. The result is None if they have no answers, or
+    answered other episodes.
     """
     if a["episodes_digest"] != b["episodes_digest"]:
         return None
@@ -82,28 +83,28 @@ def compare_records(a: Mapping[Any, Any], b: Mapping[Any, Any]) -> tuple[float, 
 
 
 def _answers(cell: pd.DataFrame) -> dict[str, Outcomes] | None:
-    """By path; None where some are missing or answer other episodes."""
+    """Return answers by path; None if some are missing or answer other episodes."""
     digests = set(cell["episodes_digest"])
     if len(digests) > 1 or digests == {""}:
         return None
-    found = {}
+    by_path = {}
     for record in cell.to_dict("records"):
         outcomes = _outcomes(record)
         if outcomes is None:
             return None
-        found[record["path"]] = outcomes
-    return found
+        by_path[record["path"]] = outcomes
+    return by_path
 
 
 def _outcomes(record: Mapping[Any, Any]) -> Outcomes | None:
     try:
         return read_outcomes(Path(record["path"]), record["episodes_digest"], record["accuracy"])
-    except RecordError:  # the accuracies stand without them
+    except RecordError:  # accuracies do not need the answers
         return None
 
 
 def _p_value(difference: Floats, classes: Ints) -> tuple[float, str]:
-    """Return the two-sided p-value of a difference by episode, and what it was taken over."""
+    """Return the two-sided p-value of a difference by episode, and the kind of test: over classes or episodes."""
     values = class_values(difference, classes)
     kind = "episodes" if values is None else "classes"
     tested = difference if values is None else values
@@ -118,7 +119,8 @@ def _note(over: list[str], any_best: bool) -> str:
         kinds = f"over classes, in {over.count('episodes')} cells with too few of them over episodes"
     test = f"paired test {kinds}, p < {LEVEL:g} after Holm's correction"
     if any_best:
-        return f"Bold: better than every other method with the same marks on the same episodes ({test})."
+        return f"Bold: significantly better than every other method with the same marks on the same episodes ({test})."
     return (
-        f"Nothing is in bold: no method is better than every other with the same marks on the same episodes ({test})."
+        f"No bold: no method is significantly better than every other with the same marks on the same episodes "
+        f"({test})."
     )

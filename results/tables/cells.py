@@ -1,4 +1,4 @@
-"""What an accuracy is about, and which of many records stand in a table's rows."""
+"""Define the cell that an accuracy belongs to, and choose the records for the rows of a table."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ import pandas as pd
 DAGGER, DOUBLE_DAGGER, SECTION, PARALLEL, LOZENGE = "†", "‡", "§", "‖", "◊"
 FOOTNOTE = f"{DAGGER} published protocol: trained on train and val, checkpoint chosen on test; optimistic."
 ASKED_AS_PUBLISHED = (
-    f"{DOUBLE_DAGGER} asked as the printed results were: 3,000 episodes of random frames, which may share a clip "
-    "between support and query and never draw the first class."
+    f"{DOUBLE_DAGGER} evaluated as the published results: 3,000 episodes of random frames, which may share a clip "
+    "between support and query, and never draw the first class."
 )
-LEAK_FOOTNOTE = f"{SECTION} the matcher read the class names of the queries, as released: no few-shot result."
+LEAK_FOOTNOTE = (
+    f"{SECTION} the matcher read the class names of the queries, as released, so this is no few-shot result."
+)
 OVERLAP_FOOTNOTE = (
-    f"{PARALLEL} support and queries drawn independently, as released: a query may be its own support; optimistic."
+    f"{PARALLEL} support and queries are drawn independently, as released; a query may be its own support; optimistic."
 )
 STALE_FOOTNOTE = f"{LOZENGE} made from weights that the run no longer has; repeat `hcl evaluate RUN`."
 
 
 class Mark(NamedTuple):
-    """A sign where a column has a value, and what it means."""
+    """Hold a sign, the value of a column that it marks, and its meaning."""
 
     value: object
     sign: str
@@ -36,31 +38,31 @@ MARKED = {
     "overlapping": Mark(True, PARALLEL, OVERLAP_FOOTNOTE),
     "stale": Mark(True, LOZENGE, STALE_FOOTNOTE),
 }
-"""Columns that tell rows apart by a mark behind the method's name instead of by a column of their own."""
+"""Columns that distinguish rows by a mark behind the method's name instead of by a column of their own."""
 
 
 def marks(record: Mapping[Any, Any]) -> str:
-    """Return the signs that a record's `MARKED` columns ask for; one that has just been made is not `stale`."""
+    """Return the signs for a record's `MARKED` columns; a record that was just made is not `stale`."""
     return "".join(mark.sign for name, mark in MARKED.items() if record.get(name) == mark.value)
 
 
 def marked(record: Mapping[Any, Any]) -> str:
-    """The method of a record with its signs."""
+    """Return the method of a record with its signs."""
     return f"{record['method']} {marks(record)}".rstrip()
 
 
 def footnotes(evaluations: pd.DataFrame) -> list[str]:
-    """What the signs in a table of these records mean."""
+    """Return the meanings of the signs in a table of these records."""
     return [mark.note for name, mark in MARKED.items() if (evaluations[name] == mark.value).any()]
 
 
 CELL = ["dataset", "partition", "way", "shot", "evaluation_protocol"]
-"""What an accuracy is about, whatever the method: accuracies of the same cell can be compared."""
+"""The columns that define the cell of an accuracy; accuracies of the same cell can be compared between methods."""
 MISSING = "–"
 
 
 def row_keys(evaluations: pd.DataFrame) -> list[str]:
-    """The columns that tell the table's rows apart: the usual ones, and others where these leave two in one cell."""
+    """Return the columns that distinguish the table's rows: the usual ones, and others if two rows were equal."""
     keys = ["train_dataset", "dataset", "method", *MARKED]
     keys += [name for name in ("partition", "way") if evaluations[name].nunique() > 1]
     for name in ("run", "mode", "queries", "episodes", "seed", "metric", "checkpoint", "experiment_digest"):
@@ -72,17 +74,17 @@ def row_keys(evaluations: pd.DataFrame) -> list[str]:
 
 
 def latest_cells(evaluations: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """One record a cell: of several with the same keys and shot, the one created last."""
+    """Return one record for each cell: the latest of several with the same keys and shot."""
     return evaluations.sort_values("created", kind="stable").drop_duplicates([*keys, "shot"], keep="last")
 
 
 def cell_text(accuracy: float | None, ci95: float | None = None, ci95_classes: float | None = None) -> str:
-    """An accuracy in percent with its intervals: `47.7 ± 0.9 (± 3.1)`."""
+    """Return an accuracy in percent with its intervals: `47.7 ± 0.9 (± 3.1)`."""
     if accuracy is None or math.isnan(accuracy):
         return MISSING
-    said = [f"{100 * accuracy:.1f}"]
+    parts = [f"{100 * accuracy:.1f}"]
     if ci95 is not None and not math.isnan(ci95):
-        said.append(f"± {100 * ci95:.1f}")
+        parts.append(f"± {100 * ci95:.1f}")
     if ci95_classes is not None and not math.isnan(ci95_classes):
-        said.append(f"(± {100 * ci95_classes:.1f})")
-    return " ".join(said)
+        parts.append(f"(± {100 * ci95_classes:.1f})")
+    return " ".join(parts)

@@ -1,4 +1,4 @@
-"""Two methods on the same episodes: where do they differ, by how much, and how sure is that?"""
+"""Compare two methods on the same episodes: their differences, with intervals and p-values."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from results.tables.cells import CELL, MARKED, MISSING, footnotes
 
 
 class Comparison(NamedTuple):
-    """a - b, on the same episodes.
+    """Hold the difference a - b on the same episodes.
 
     Attributes:
-        episodes: interval and sign-flip test over episodes: for other episodes of the same classes and videos.
-        half_width, p_value: over classes, by bootstrap and by sign flips of the classes' values: for other classes
-            and their videos. None where the partition has too few classes.
+        episodes: interval and sign-flip test over episodes, for other episodes of the same classes and videos.
+        half_width, p_value: over classes, by bootstrap and by sign flips of the classes' values, for other classes with
+            their videos. None if the partition has too few classes.
     """
 
     a: float
@@ -33,7 +33,7 @@ class Comparison(NamedTuple):
 
 
 def compare_outcomes(a: Outcomes, b: Outcomes) -> Comparison:
-    """Paired by episode. Raises RecordError where the episodes differ."""
+    """Compare two methods' answers, paired by episode. Raises RecordError if the episodes differ."""
     if a.questions.digest != b.questions.digest:
         raise RecordError(
             f"the methods answered other episodes: {a.questions.digest} and {b.questions.digest}", remedy=_SAME
@@ -42,7 +42,7 @@ def compare_outcomes(a: Outcomes, b: Outcomes) -> Comparison:
 
 
 def compare_accuracies(a: Floats, b: Floats, classes: Ints) -> Comparison:
-    """Of per-episode accuracies; `classes` is (episode, way)."""
+    """Compare per-episode accuracies; `classes` is (episode, way)."""
     difference = a - b
     values, interval = class_values(difference, classes), over_classes(difference, classes)
     return Comparison(
@@ -50,32 +50,35 @@ def compare_accuracies(a: Floats, b: Floats, classes: Ints) -> Comparison:
         float(b.mean()),
         paired_difference(a, b),
         None if interval is None else interval.half_width,
-        # a test of the classes' values, not of the episodes: those that share a class are one piece of evidence
+        # tests the classes' values: episodes that share a class are not independent
         None if values is None else paired_difference(values, np.zeros(len(values))).p_value,
     )
 
 
 def comparison_table(first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[str, str]) -> pd.DataFrame:
-    """One row a data set and shot that both have: accuracies in percent, difference, intervals, p-values.
+    """Return a row for each common data set and shot: accuracies in percent, difference, intervals, p-values.
 
     Args:
         first, second: evaluation records of one method each, with their `path`.
-        names: of the columns of accuracies.
+        names: names of the columns of accuracies.
 
     Raises:
-        RecordError: nothing in common, episodes that differ, or records without answers.
+        RecordError: if there is nothing in common, episodes differ, or records have no answers.
     """
     latest = [
         frame.sort_values("created", kind="stable").drop_duplicates(CELL, keep="last") for frame in (first, second)
     ]
     pairs = latest[0].merge(latest[1], on=CELL, suffixes=("_a", "_b")).sort_values(CELL)
     if pairs.empty:
-        raise RecordError("no data set and shot that both were evaluated on", remedy="hcl evaluate both alike")
+        raise RecordError(
+            "no data set and shot that both were evaluated on",
+            remedy="evaluate both on the same data sets and shots: hcl evaluate",
+        )
     _check_digests(pairs)
     rows = []
     for cell in pairs.to_dict("records"):
-        found = compare_outcomes(*(_outcomes(cell, side) for side in ("a", "b")))
-        rows.append(_about(cell) | _row(found, names))
+        comparison = compare_outcomes(*(_outcomes(cell, side) for side in ("a", "b")))
+        rows.append(_about(cell) | _row(comparison, names))
     table = pd.DataFrame(rows)
     table.attrs["footnotes"] = footnotes(pd.concat(latest))
     if len(set(pairs["partition"])) == 1:
@@ -103,29 +106,29 @@ def _outcomes(cell: dict[Any, Any], side: str) -> Outcomes:
     outcomes = read_outcomes(path, cell[f"episodes_digest_{side}"], cell[f"accuracy_{side}"])
     if outcomes is None:
         raise RecordError(
-            "no answers are kept beside it", where=str(path), remedy="evaluate again: older versions kept none"
+            "has no answers beside it", where=str(path), remedy="evaluate again, because older versions kept none"
         )
     return outcomes
 
 
 def _about(cell: dict[Any, Any]) -> dict[str, Any]:
-    """The data set with the signs of either side, partition, way and shot."""
+    """Return the data set with the signs of both sides, partition, way and shot."""
     both = {name: {cell.get(name), cell.get(f"{name}_a"), cell.get(f"{name}_b")} for name in MARKED}
     signs = "".join(mark.sign for name, mark in MARKED.items() if mark.value in both[name])
     shown = {_HEADINGS.get(name, name): cell[name] for name in CELL if name not in MARKED}
     return shown | {"data set": f"{cell['dataset']} {signs}".rstrip()}
 
 
-def _row(found: Comparison, names: tuple[str, str]) -> dict[str, Any]:
-    over_episodes = found.episodes
+def _row(comparison: Comparison, names: tuple[str, str]) -> dict[str, Any]:
+    over_episodes = comparison.episodes
     return {
-        names[0]: f"{100 * found.a:.1f}",
-        names[1]: f"{100 * found.b:.1f}",
+        names[0]: f"{100 * comparison.a:.1f}",
+        names[1]: f"{100 * comparison.b:.1f}",
         "difference": f"{100 * over_episodes.mean:+.2f}",
         "± episodes": MISSING if math.isnan(over_episodes.ci95) else f"{100 * over_episodes.ci95:.2f}",
         "p": _p(over_episodes.p_value),
-        "± classes": MISSING if found.half_width is None else f"{100 * found.half_width:.2f}",
-        "p (classes)": MISSING if found.p_value is None else _p(found.p_value),
+        "± classes": MISSING if comparison.half_width is None else f"{100 * comparison.half_width:.2f}",
+        "p (classes)": MISSING if comparison.p_value is None else _p(comparison.p_value),
     }
 
 

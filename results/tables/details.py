@@ -1,4 +1,4 @@
-"""Beneath the mean: accuracy by class, confusions, and the spread over training runs."""
+"""Show details behind the mean: accuracy by class, confusions, and the spread over training runs."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from results.tables.cells import CELL, MARKED, MISSING, footnotes, marked
 
 
 def outcomes_of(evaluations: pd.DataFrame) -> list[tuple[dict[Any, Any], Outcomes]]:
-    """The records of a frame whose answers can be read, with them."""
-    found = []
+    """Return the records of a frame whose answers can be read, with the answers."""
+    with_answers = []
     for record in evaluations.to_dict("records"):
         try:
             outcomes = read_outcomes(Path(record["path"]), record["episodes_digest"], record["accuracy"])
-        except RecordError:  # the accuracies stand without them
+        except RecordError:  # accuracies do not need the answers
             continue
         if outcomes is not None:
-            found.append((record, outcomes))
-    return found
+            with_answers.append((record, outcomes))
+    return with_answers
 
 
 def class_table(named: Sequence[tuple[str, Outcomes]]) -> pd.DataFrame:
-    """One row a class, hardest first by the first column; one column of percents a name.
+    """Return a row for each class, hardest first by the first method, and a column of percents for each method.
 
     Args:
         named: methods with their answers, all on the same partition.
@@ -44,8 +44,7 @@ def class_table(named: Sequence[tuple[str, Outcomes]]) -> pd.DataFrame:
 
 
 def confusion_table(outcomes: Outcomes, n: int = 10) -> pd.DataFrame:
-    """The pairs of classes most often confused: of the times both were in an episode, how often the one was taken
-    for the other."""
+    """Return the pairs of classes that are confused most often, relative to the episodes that contain both."""
     rates = confusion_rates(outcomes)
     np.fill_diagonal(rates, 0)
     names = outcomes.questions.class_names
@@ -56,25 +55,24 @@ def confusion_table(outcomes: Outcomes, n: int = 10) -> pd.DataFrame:
         if rates[row, column] > 0
     ]
     table = pd.DataFrame(rows, columns=["class", "taken for", "percent"])
-    table.attrs["caption"] = (
-        "Confused most often, in percent of the queries that could be: both classes in the episode."
-    )
+    table.attrs["caption"] = "Most frequent confusions, in percent of the queries in episodes with both classes."
     return table
 
 
 def confusion_rates(outcomes: Outcomes) -> np.ndarray:
-    """(class, class): of the queries of the row's class that met the column's in an episode, the share taken for it."""
+    """Return (class, class): of the row's queries in episodes with the column's class, the share predicted as that
+    class."""
     counts, together = outcomes.confusion(), _together(outcomes)
     return np.divide(counts, together, out=np.zeros(counts.shape), where=together > 0)
 
 
 def runs_table(evaluations: pd.DataFrame) -> pd.DataFrame:
-    """Each cell over several training runs: mean and standard deviation over the runs, in percent.
+    """Return each cell over several training runs: mean and standard deviation over the runs, in percent.
 
-    The runs' mean accuracies are the sample here; each is taken as it is, whatever its own interval.
+    The sample consists of the runs' mean accuracies, without regard to their own intervals.
 
     Raises:
-        RecordError: no cell that two runs have.
+        RecordError: if no cell has two runs.
     """
     keys = ["method", *dict.fromkeys([*CELL, *MARKED])]
     latest = evaluations.sort_values("created", kind="stable").drop_duplicates(["run", *keys], keep="last")
@@ -89,7 +87,9 @@ def runs_table(evaluations: pd.DataFrame) -> pd.DataFrame:
         row |= {"lowest": f"{accuracies.min():.1f}", "highest": f"{accuracies.max():.1f}"}
         rows.append(row)
     if not rows:
-        raise RecordError("no method was evaluated alike in two runs", remedy="name runs that differ in their seed")
+        raise RecordError(
+            "no method was evaluated in the same way in two runs", remedy="give runs that differ in their seed"
+        )
     table = pd.DataFrame(rows).rename(columns={"dataset": "data set"})
     if table["partition"].nunique() == 1:
         table = table.drop(columns="partition")
@@ -99,7 +99,7 @@ def runs_table(evaluations: pd.DataFrame) -> pd.DataFrame:
 
 
 def _together(outcomes: Outcomes) -> np.ndarray:
-    """(class, class): queries of the row's class in episodes that the column's class was in, too."""
+    """Return (class, class): the number of the row's queries in episodes that also contain the column's class."""
     classes, n = outcomes.questions.classes, len(outcomes.questions.class_names)
     pairs = classes[:, :, None] * n + classes[:, None, :]
     return np.bincount(pairs.ravel(), minlength=n * n).reshape(n, n) * outcomes.answers.shape[2]

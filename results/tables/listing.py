@@ -1,4 +1,4 @@
-"""Which runs, studies and evaluations there are: one row each, with values that can be sorted."""
+"""List runs, studies and evaluations: a row for each, with values that can be sorted."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from results.tables.cells import footnotes, marked
 Row = dict[str, Any]
 
 
-def runs_listing(found: Results) -> pd.DataFrame:
-    """A run's data set, method, epochs, best accuracy on val in percent, number of evaluations, beginning."""
-    evaluations = found.evaluations["run"].value_counts()
+def runs_listing(loaded: Results) -> pd.DataFrame:
+    """Return a row for each run: data set, regime, epochs, best accuracy on val in percent, evaluations, start."""
+    evaluations = loaded.evaluations["run"].value_counts()
     rows = []
-    for run in found.runs.to_dict("records"):
+    for run in loaded.runs.to_dict("records"):
         settings = _settings(run)
-        epochs = found.epochs[found.epochs["run"] == run["run"]]
+        epochs = loaded.epochs[loaded.epochs["run"] == run["run"]]
         rows.append(
             {
                 "run": run["run"],
@@ -41,11 +41,11 @@ def runs_listing(found: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*columns, "started", "revision"])
 
 
-def studies_listing(found: Results) -> pd.DataFrame:
-    """A study's aim, how many of its trials have ended, and the best of them."""
+def studies_listing(loaded: Results) -> pd.DataFrame:
+    """Return a row for each study: its objective, the number of its trials that have ended, and the best of them."""
     rows = []
-    for study in found.sweeps.to_dict("records"):
-        states = found.trials.loc[found.trials["sweep"] == study["sweep"], "state"]
+    for study in loaded.sweeps.to_dict("records"):
+        states = loaded.trials.loc[loaded.trials["sweep"] == study["sweep"], "state"]
         rows.append(
             {
                 "study": study["sweep"],
@@ -65,9 +65,9 @@ def studies_listing(found: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def evaluations_listing(found: Results) -> pd.DataFrame:
-    """A record's method with its marks, what it was asked, and its accuracy in percent with both intervals."""
-    evaluations = found.evaluations
+def evaluations_listing(loaded: Results) -> pd.DataFrame:
+    """Return a row for each record: method with marks, cell, and accuracy in percent with both intervals."""
+    evaluations = loaded.evaluations
     table = pd.DataFrame(
         {
             "run": evaluations["run"],
@@ -92,7 +92,7 @@ LISTINGS = {"runs": runs_listing, "studies": studies_listing, "evaluations": eva
 
 
 def _settings(run: Mapping[Any, Any]) -> Row:
-    """Of a run's experiment.yaml; none of a run without, or whose file is damaged."""
+    """Return the settings of a run's experiment.yaml; empty if it is missing or damaged."""
     try:
         return settings_of(run["experiment"]) if isinstance(run["experiment"], str) else {}
     except RecordError:
@@ -100,5 +100,5 @@ def _settings(run: Mapping[Any, Any]) -> Row:
 
 
 def _known(value: Any) -> Any:
-    """The value, or None for what pandas has in its place where it is missing."""
+    """Return the value, or None for the missing values of pandas."""
     return None if value is None or value != value else value

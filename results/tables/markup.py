@@ -1,4 +1,7 @@
-"""A frame as Markdown, CSV and LaTeX. Names come from data: each writer escapes what its format would obey."""
+"""Write a frame as Markdown, CSV and LaTeX.
+
+Names come from data, so each writer escapes its format's special characters.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import pandas as pd
 
 
 def to_markdown(table: pd.DataFrame) -> str:
-    """A GitHub table between the caption and the footnotes in `table.attrs`; columns padded to read as text."""
+    """Return a GitHub table between the caption and the footnotes in `table.attrs`, with padded columns."""
     header = [_markdown(str(name)) for name in table.columns]
     rows = _decorated(table, _markdown, "**{}**")
     numeric = numeric_columns(table)
@@ -29,18 +32,18 @@ def to_markdown(table: pd.DataFrame) -> str:
 
 
 def to_csv(table: pd.DataFrame) -> str:
-    """Return the table as comma-separated text, quoted where needed, one line a row, without caption and footnotes.
+    """Return the table as comma-separated text, quoted where needed, one line for each row, without its notes.
 
-    A spreadsheet takes a text that begins with `=`, `+`, `-`, `@`, a tab or a line break for a formula, and runs it.
-    An apostrophe goes before such a text, in cells and headings; numbers stay numbers, negative ones too. To read the
-    text back, take one apostrophe from what begins with apostrophes and one of these signs. A carriage return is
-    written as a line feed: readers would end the row there. JSON and Parquet files hold every text as it is.
+    A spreadsheet runs a text that begins with `=`, `+`, `-`, `@`, a tab or a line break as a formula. An apostrophe is
+    put before such a text, in cells and headings; numbers are not changed, including negative ones. To recover the
+    text, remove one apostrophe from texts that begin with apostrophes and one of these signs. A carriage return is
+    written as a line feed, because readers would end the row there. JSON and Parquet files hold every text unchanged.
     """
     shown = table.copy()
     shown.columns = pd.Index([_no_formula(name) for name in table.columns])
     for position, kind in enumerate(table.dtypes):
         values = table.iloc[:, position]
-        if isinstance(kind, pd.CategoricalDtype):  # a million episodes, of a few runs
+        if isinstance(kind, pd.CategoricalDtype):  # few categories in a million episodes
             shown.isetitem(position, values.map(_no_formula).array)
         elif not pd.api.types.is_numeric_dtype(kind):
             shown.isetitem(position, pd.Series([_no_formula(value) for value in values], dtype=object).array)
@@ -48,7 +51,7 @@ def to_csv(table: pd.DataFrame) -> str:
 
 
 def to_latex(table: pd.DataFrame) -> str:
-    """A booktabs `tabular` with its caption and footnotes, in a table environment."""
+    """Return a booktabs `tabular` with its caption and footnotes, in a table environment."""
     columns = "".join("r" if numeric else "l" for numeric in numeric_columns(table))
     header = " & ".join(_latex(str(name)) for name in table.columns)
     body = [" & ".join(row) + r" \\" for row in _decorated(table, _latex, r"\textbf{{{}}}")]
@@ -62,7 +65,7 @@ def to_latex(table: pd.DataFrame) -> str:
 
 
 def numeric_columns(table: pd.DataFrame) -> list[bool]:
-    """Columns of accuracies and numbers, which read best right-aligned."""
+    """Return which columns hold accuracies and numbers, which are right-aligned."""
     return [
         all(re.match(_NUMERIC, str(value)) is not None for value in table.iloc[:, index])
         for index in range(table.shape[1])
@@ -70,12 +73,12 @@ def numeric_columns(table: pd.DataFrame) -> list[bool]:
 
 
 def bold_cells(table: pd.DataFrame) -> set[tuple[int, str]]:
-    """Row and column of what `attrs["bold"]` names."""
+    """Return row and column of the cells in `attrs["bold"]`."""
     return {(row, column) for row, column in table.attrs.get("bold", [])}
 
 
 def visible(text: str) -> str:
-    """`text` on one line: breaks become spaces; other control and bidirectional override characters become \\u...."""
+    """Return `text` on one line: breaks become spaces; control and bidirectional override characters become \\u...."""
     text = re.sub(r"[\t\n\v\f\r\x85\u2028\u2029]+", " ", text)
     return "".join(f"\\u{ord(c):04x}" if unicodedata.category(c) in ("Cc", "Cs") or c in _BIDI else c for c in text)
 
@@ -83,7 +86,7 @@ def visible(text: str) -> str:
 _NUMERIC = r"[-+]?\d[\d.,e+-]*( ± [\d.]+)?( \((± |p )[\d., e]+\))?$|–?$"
 _FORMULA = re.compile(r"'*[=+\-@\t\n＝＋－＠]")
 _FIGURE = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?%?( \((p|±) [\d.]+(, e)?\))?")
-"""A number as a table shows it, perhaps with a p-value or an interval behind it, such as `-1.2 (p 0.030)`."""
+"""A number as a table shows it, possibly followed by a p-value or an interval, such as `-1.2 (p 0.030)`."""
 _BIDI = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # they would reorder a table's text
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -95,7 +98,7 @@ _LATEX = {
 
 
 def _decorated(table: pd.DataFrame, escape: Callable[[str], str], bold: str) -> list[list[str]]:
-    """The cells as text of a format, some of them bold."""
+    """Return the cells as text of a format, some of them bold."""
     chosen = bold_cells(table)
     return [
         [
@@ -107,7 +110,7 @@ def _decorated(table: pd.DataFrame, escape: Callable[[str], str], bold: str) -> 
 
 
 def _no_formula(value: Any) -> Any:
-    """Return a text that a spreadsheet would run with an apostrophe before it, and any other value as it is."""
+    """Return a text with an apostrophe before it if a spreadsheet would run it, and any other value unchanged."""
     if isinstance(value, (list, tuple, dict)):
         value = str(value)
     if not isinstance(value, str):

@@ -1,7 +1,7 @@
-"""Printed figures beside ours: published.csv, one row a method, data set, way and shot, on the test classes.
+"""Show published figures beside ours, with a row of published.csv for each method, data set, way and shot.
 
-They are copied from the sources below, never measured here, and never tested against what is: other episodes, other
-frames and, where a mark says so, another protocol.
+The figures on test classes are copied from the sources below. They were not measured here, and are not tested against
+ours, because the episodes, the frames and, where a mark says so, the protocol differ.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from results.tables.cells import DAGGER, DOUBLE_DAGGER, MARKED, MISSING
 FILE = Path(__file__).with_name("published.csv")
 SOURCES = {
     "hcl": "README of github.com/zhengsipeng/HCL-FSAR (Zheng, Chen, Jin, ECCV 2022)",
-    "strm": "README of github.com/Anirudh257/strm (Thatipelli et al., CVPR 2022), which tells of OTAM and TRX as well",
+    "strm": "README of github.com/Anirudh257/strm (Thatipelli et al., CVPR 2022), which also lists OTAM and TRX",
 }
-"""By the column `source`."""
+"""Sources by the values of the column `source`."""
 PILCROW = "¶"
-UNKNOWN = f"{PILCROW} its source does not say on which classes it was trained and selected, nor how it was asked."
+UNKNOWN = f"{PILCROW} its source does not state the classes of training and selection, nor the evaluation protocol."
 HERE = "here"
 _PROTOCOLS = {"training": "protocol", "episodes": "evaluation_protocol"}
 
 
 def read_published() -> pd.DataFrame:
-    """Accuracies in percent; `training` and `episodes` are `published` or `unknown`, as `marks` has them."""
+    """Return accuracies in percent; `training` and `episodes` are `published` or `unknown`, like `marks`."""
     return pd.read_csv(FILE, keep_default_na=False)
 
 
 def published_figures() -> pd.DataFrame:
-    """Return the printed figures as shares from 0 to 1, with their sources in words.
+    """Return the published figures as shares from 0 to 1, with their sources in words.
 
-    They have the columns of `results.tables.cells.MARKED`: `marked` and `footnotes` read them as they read records.
+    They have the columns of `results.tables.cells.MARKED`, so that `marked` and `footnotes` accept them like records.
     """
     printed = read_published()
     named = {"accuracy": printed["accuracy"] / 100, "source": printed["source"].map(SOURCES)}
@@ -43,19 +43,19 @@ def published_figures() -> pd.DataFrame:
 
 
 def published_table(evaluations: pd.DataFrame) -> pd.DataFrame:
-    """Our rows of the test classes with the printed ones of the same data sets and way; empty where there are none.
+    """Return our rows on test classes with the published ones of the same data sets and way; empty if there are none.
 
-    A printed row names its source by a number, ours say "here". Bold, as in `accuracy_table`, concerns ours only.
+    A published row names its source by a number, ours say "here". Bold, as in `accuracy_table`, applies only to ours.
     """
     printed = read_published()
-    known = set(zip(printed["dataset"], printed["way"], strict=True))
+    in_print = set(zip(printed["dataset"], printed["way"], strict=True))
     cells = zip(evaluations["dataset"], evaluations["way"], evaluations["partition"], strict=True)
-    ours = evaluations[[(one, way) in known and partition == "test" for one, way, partition in cells]]
+    ours = evaluations[[(dataset, way) in in_print and partition == "test" for dataset, way, partition in cells]]
     if ours.empty:
         return pd.DataFrame()
     table = accuracy_table(ours)
-    asked = set(zip(ours["dataset"], ours["way"], strict=True))
-    printed = printed[[pair in asked for pair in zip(printed["dataset"], printed["way"], strict=True)]]
+    shown = set(zip(ours["dataset"], ours["way"], strict=True))
+    printed = printed[[pair in shown for pair in zip(printed["dataset"], printed["way"], strict=True)]]
     numbers = {source: number for number, source in enumerate(dict.fromkeys(printed["source"]), 1)}
     shots = sorted({*ours["shot"], *printed["shot"]})
     rows: list[tuple[str, bool, int | None, dict[Any, Any]]] = []  # ours come first: False before True
@@ -73,22 +73,22 @@ def published_table(evaluations: pd.DataFrame) -> pd.DataFrame:
             f"{shot}-shot": f"{accuracy:.1f}" for shot, accuracy in zip(cell["shot"], cell["accuracy"], strict=True)
         }
         rows.append((str(dataset), True, None, row))
-    rows.sort(key=lambda one: one[:2])
+    rows.sort(key=lambda row: row[:2])
     names = [name for name in table.columns if not name.endswith("-shot")]
     names = [*names[: names.index("method") + 1], "source", *names[names.index("method") + 1 :]]
     columns = [*names, *(f"{shot}-shot" for shot in shots)]
-    result = pd.DataFrame([one[3] for one in rows], columns=columns).fillna(MISSING)
+    result = pd.DataFrame([row[3] for row in rows], columns=columns).fillna(MISSING)
     places = {old: new for new, (_, _, old, _) in enumerate(rows) if old is not None}
     result.attrs["bold"] = [[places[row], column] for row, column in table.attrs["bold"]]
     result.attrs["caption"] = (
-        f"{table.attrs['caption']} Printed figures were not measured here: other episodes, no test."
+        f"{table.attrs['caption']} Published figures were not measured here: other episodes, no test."
     )
     result.attrs["footnotes"] = _footnotes(table.attrs["footnotes"], printed, numbers)
     return result
 
 
 def _signs(row: pd.Series) -> str:
-    """The marks of a printed figure, as those of our own records."""
+    """Return the marks of a published figure, as for our own records."""
     signs = DAGGER if row["training"] == "published" else ""
     signs += DOUBLE_DAGGER if row["episodes"] == "published" else ""
     return signs + (PILCROW if "unknown" in (row["training"], row["episodes"]) else "")

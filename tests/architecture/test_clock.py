@@ -72,7 +72,7 @@ def test_waiting_for_a_lock_takes_as_long_as_it_should_whatever_the_clock_says(
         monkeypatch.setattr(time, "time", lambda: next(jumps))
         began = time.monotonic()
         with (
-            pytest.raises(StorageError, match="is under way already"),
+            pytest.raises(StorageError, match="is already running"),
             locks.held(tmp_path / "lock", what="x", wait_s=0.5),
         ):
             pass

@@ -18,7 +18,7 @@ SAFE_WITH = {"torch.load": ("weights_only", True)} | {
     f"{numpy}.load": ("allow_pickle", False) for numpy in ("np", "numpy")
 }
 CLASSES = {
-    "CmaEsSampler": "keeps its optimiser in the storage as a pickle",
+    "CmaEsSampler": "stores its optimiser as a pickle",
     "JournalRedisBackend": "keeps snapshots of a study as pickles",
     "UnsafeLoader": "makes any object",
     "FullLoader": "makes any object",

@@ -130,7 +130,7 @@ def test_training_ends_with_one_error_when_a_host_is_cut_off_for_good(place: Pla
     folder = place.root / "runs" / "lost"
     status, printed = cut(place, lambda: epochs_of(folder) >= 2, None, *training(place, "lost", 200))
     assert status == 1, printed
-    assert printed.count("training stopped") == 1 and "repeat the command to go on" in printed
+    assert printed.count("training stopped") == 1 and "repeat the command to resume" in printed
     assert "Traceback" not in printed
     assert epochs_of(folder) >= 2
 

@@ -87,7 +87,7 @@ def test_costs_are_read_from_a_runs_records(tmp_path: Path) -> None:
     assert costs.feature_bytes == 500
     assert costs.table_bytes == (tmp_path / "cache" / "scores" / "a.npz").stat().st_size / 100
     (folder / "metrics.parquet").unlink()
-    with pytest.raises(ConfigError, match="has no epochs to measure by"):
+    with pytest.raises(ConfigError, match="has no epochs to measure"):
         measured(folder, tmp_path)
 
 

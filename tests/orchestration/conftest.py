@@ -1,4 +1,4 @@
-"""Two tiny data sets in the published layout, an experiment that trains in seconds, and the command line in process."""
+"""Define fixtures: two tiny data sets in the published layout, an experiment of seconds, and the command line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TINY: dict[str, Any] = {
     "name": "tiny",
     "data.dataset": "toy",
     "clips.n_frames": 4,
-    "clips.size": SIDE,  # two patches a side
+    "clips.size": SIDE,  # two patches per side
     "clips.resize": "squash",
     "model.backbone": "resnet18",
     "model.weights": "none",
@@ -52,27 +52,29 @@ TWO: dict[str, Any] = {"train__workers": 2, "train__epochs": 3}
 
 
 def tiny_experiment(**changes: Any) -> Experiment:
-    """The tiny experiment with some settings changed; a double underscore stands for the dot."""
+    """Return the tiny experiment with changed settings; a double underscore stands for the dot."""
     return resolve(None, TINY | {path.replace("__", "."): value for path, value in changes.items()}).experiment
 
 
 def prepare(experiment: Experiment, *, data_root: Path, runs: Path, restart: bool = False) -> Run:
-    """The checks of `train`, and the run's folder as it opens it."""
+    """Run the checks of `train`, and open the run's folder as it does."""
     run = _checked(experiment, data_root, runs)
     _open_folder(run, restart=restart)
     return run
 
 
 def write_data(root: Path, datasets: tuple[str, ...] = ("toy", "other"), n_videos: int = N_VIDEOS) -> Path:
-    """Splits and frames, without videos or manifest, as another tool would leave them.
+    """Write splits and frames without videos or manifest, as another tool would leave them.
 
-    A class has a colour of its own, so that a model without weights is neither at chance nor perfect.
+    Each class has its own colour, so that a model without trained weights is neither at chance nor perfect.
     """
     for seed, dataset in enumerate(datasets):
         rng = np.random.default_rng(seed)
         partitions = {}
         for name, classes in CLASSES.items():
-            videos = tuple(Video(one, f"{one}_{index}") for one in classes for index in range(n_videos))
+            videos = tuple(
+                Video(class_name, f"{class_name}_{index}") for class_name in classes for index in range(n_videos)
+            )
             partitions[name] = Partition(dataset, name, classes, videos)
             for video in videos:
                 colour = 60 + 12 * classes.index(video.class_name)
@@ -87,13 +89,13 @@ def write_data(root: Path, datasets: tuple[str, ...] = ("toy", "other"), n_video
 
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Read only: `toy` and `other`."""
+    """Return the read-only data root with `toy` and `other`."""
     return write_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="session")
 def epochs_of_trained() -> list[dict[str, Any]]:
-    """What `train` told of while it made `trained`."""
+    """Collect the metrics that `train` reports while it makes `trained`."""
     return []
 
 
@@ -104,7 +106,10 @@ def trained(
     tmp_path_factory: pytest.TempPathFactory,
     epochs_of_trained: list[dict[str, Any]],
 ) -> Run:
-    """Three epochs by Ray Train on two workers, frozen backbone. Its folder is read only; `runs` may get others."""
+    """Train three epochs with Ray Train on two workers and a frozen backbone.
+
+    The folder is read-only; other runs may be added to `runs`.
+    """
     return train(
         tiny_experiment(**TWO),
         data_root=data_root,
@@ -125,7 +130,7 @@ Command = Callable[..., Outcome]
 
 @pytest.fixture
 def hcl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """`hcl ARGUMENTS` in this process and an empty working folder: exit status, standard output and error."""
+    """Run `hcl ARGUMENTS` in this process and an empty working folder; return exit status, output and error."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str | Path) -> Outcome:
@@ -142,12 +147,12 @@ def hcl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 
 @pytest.fixture
 def experiment_file(tmp_path: Path) -> Path:
-    """The tiny experiment as a user would name it."""
+    """Write the tiny experiment to a file that commands can name."""
     path = tmp_path / "tiny.yaml"
     path.write_text(to_yaml(tiny_experiment()))
     return path
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder with its content; empty where there is no folder."""
+    """Return every file below a folder with its content; empty if there is no folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -1,4 +1,4 @@
-"""Ray's actors as objects of this process: for tests of what is computed, not of how it is shared."""
+"""Run Ray's actors as objects of this process, for tests of results rather than of distribution."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchestration.runtime.actors import BARRIER
 
 
 class Inline:
-    """`actor.method.remote(...)` calls the method and gives its answer."""
+    """Call a method in this process for `actor.method.remote(...)`, and return its result."""
 
     def __init__(self, actor: Any):
         self._actor = actor
@@ -41,7 +41,7 @@ def connect(*_: Any, **__: Any) -> Iterator[None]:
 
 
 def without_ray(patched: pytest.MonkeyPatch, *modules: ModuleType) -> None:
-    """Have modules use the stand-ins of this one."""
+    """Make modules use the stand-ins of this one."""
     stand_ins: dict[str, Any] = {
         "actor_of": actor_of,
         "map_actors": map_actors,

@@ -1,7 +1,7 @@
-"""Files that an earlier version left: a data set, caches, runs and a study made at commit 8b5efe4 are read and resumed.
+"""Test that files of an earlier version are read and resumed: a data set, caches, runs and a study of commit 8b5efe4.
 
-`tests/golden/earlier/files.tar.xz` holds what these commands wrote (ResNet-18 with weights of a short pattern, so that
-the archive stays small; previous checkpoints and TensorBoard files are left out):
+`tests/golden/earlier/files.tar.xz` holds the files of these commands (ResNet-18 with weights of a short pattern, so
+that the archive stays small; previous checkpoints and TensorBoard files are left out):
 
     hcl extract toy; hcl train tiny.yaml; hcl evaluate runs/tiny; hcl train whole.yaml
     hcl train stopped.yaml        # killed after its first epoch of twelve; whole.yaml is the same without the kill
@@ -34,7 +34,7 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def here(earlier: Path, hcl: Command, local_ray: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """The command line in the folder of the files, on the session's Ray."""
+    """Run the command line in the folder of the files, on the session's Ray."""
     monkeypatch.chdir(earlier)
     return hcl
 
@@ -66,7 +66,7 @@ def test_a_killed_run_is_resumed_from_its_checkpoint(here: Command, earlier: Pat
     resumed, whole = (results.read_epochs(earlier / "runs" / name) for name in ("stopped", "whole"))
     assert [row["epoch"] for row in resumed] == list(range(1, N_EPOCHS + 1))
     assert resumed[0] == first[0]
-    # Another processor rounds otherwise: the epoch that follows the checkpoint is near, not equal.
+    # Another processor rounds differently, so the epoch after the checkpoint is close, not equal.
     assert resumed[1]["loss_total"] == pytest.approx(whole[1]["loss_total"], rel=1e-3)
 
 

@@ -1,4 +1,4 @@
-"""Made-up records, each with every field that a test does not name filled in."""
+"""Make artificial records, with every field filled in that a test does not name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NAMES = ("a", "b", "<i>c", "d", "e", "f", "g")
 
 
 def made(p_right: float, seed: int = 0, *, digest: str = "e1", n_episodes: int = 300) -> Outcomes:
-    """Answers that are right with that probability; the questions are the same for all of one digest."""
+    """Return answers that are right with that probability; the questions are the same for all of one digest."""
     rng = np.random.default_rng(9)
     classes = np.argsort(rng.random((n_episodes, 7)), axis=1)[:, :3]
     clips = classes[..., None] * 8 + np.argsort(rng.random((n_episodes, 3, 8)), axis=2)
@@ -46,19 +46,19 @@ WEBP = base64.b64decode("UklGRhoAAABXRUJQVlA4TA0AAAAvAAAAEAcQERGIiP4HAA==")
 @pytest.fixture
 def evaluation() -> Callable[..., EvaluationRecord]:
     def build(**changes: Any) -> EvaluationRecord:
-        known = {
+        defaults = {
             "run": "made", "method": "hcl", "train_dataset": "plain", "dataset": "plain", "partition": "test", "way": 5,
             "shot": 1, "queries": 3, "episodes": 700, "seed": 0, "accuracy": 0.4773, "ci95": 0.0091, "n_classes": 7,
             "episodes_digest": "e1", "created": "2026-01-01T00:00:00+00:00",
         }  # fmt: skip
-        return EvaluationRecord(**{**known, **changes})
+        return EvaluationRecord(**{**defaults, **changes})
 
     return build
 
 
 @pytest.fixture
 def kept(tmp_path, evaluation):
-    """Write a record and its answers; give the loaded frame of all."""
+    """Write a record and its answers; return the loaded frame of all."""
 
     def keep(run: str, outcomes: Outcomes, **changes):
         record = evaluation(
@@ -101,7 +101,7 @@ def sweep() -> SweepRecord:
 
 @pytest.fixture
 def answers() -> Callable[..., Outcomes]:
-    """Answers to 60 made-up episodes of three of seven classes; `skill` is the share that is surely right."""
+    """Make answers to 60 artificial episodes of three of seven classes; `skill` is the share of surely right ones."""
 
     def build(skill: float, class_names: tuple[str, ...] = tuple("abcdefg")) -> Outcomes:
         rng = np.random.default_rng(5)
@@ -117,7 +117,7 @@ def answers() -> Callable[..., Outcomes]:
 
 @pytest.fixture
 def full(tmp_path, evaluation, answers, sweep, trials) -> results.Results:
-    """Two runs and a study, with everything that a page can show."""
+    """Write two runs and a study, with everything that a page can show."""
     for name in ("first", "second"):
         run, held = tmp_path / "runs" / name, {"workers": 2.0, "cpus": 2.0, "gpus": 2.0}
         provenance = results.collect_provenance("hcl train x.yaml", seeds={"experiment": 5}, resources=held)
@@ -148,7 +148,7 @@ def full(tmp_path, evaluation, answers, sweep, trials) -> results.Results:
 
 @pytest.fixture
 def hostile_results(tmp_path, evaluation, answers) -> results.Results:
-    """A run and a sweep in which every name that can come from data is one of HOSTILE."""
+    """Write a run and a study in which every name from data is one of HOSTILE."""
     run = tmp_path / "runs" / '<i>run "quoted"'
     for index, name in enumerate(HOSTILE):
         outcomes = answers(0.5, HOSTILE)

@@ -1,4 +1,4 @@
-"""`hcl data ...`: one module a command."""
+"""Define the commands of `hcl data ...`, each in its own module."""
 
 import typer
 

@@ -1,4 +1,4 @@
-"""`hcl data embed`: class-name embeddings for the semantic branch."""
+"""Embed class names for the semantic branch: `hcl data embed`."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def embed(
     dataset: Annotated[str, typer.Argument(help="A data set with lists under DATA/splits.")],
     data: Data = DATA,
     model: Annotated[
-        str, typer.Option(help="A transformers model: a local folder, or a name on the hub. As published by default.")
+        str, typer.Option(help="A transformers model: a local folder, or a name on the hub. Default: as published.")
     ] = "bert-base-cased",
     pooling: Annotated[
         Literal["pooler", "cls", "mean"],
-        typer.Option(help="pooler: the model's own, as published; cls: the first token; mean: for sentence models"),
+        typer.Option(help="pooler: the model's pooler, as published; cls: the first token; mean: for sentence models"),
     ] = "pooler",
     names: Annotated[
         Path | None,
         typer.Option(
-            help="Readable names, `class,name` a line. Default: the file of the data set's card, else folders."
+            help="Readable names, a `class,name` per line. Default: the file of the data set's card, else folders."
         ),
     ] = None,
     published: Annotated[
@@ -43,8 +43,8 @@ def embed(
 ) -> None:
     """Embed the names of all classes of a data set into DATA/embeddings/DATASET.npz, or the file of data.embeddings.
 
-    The rows of a published pickle are the lines of the *_dirname2cls.txt beside it, which belongs into
-    DATA/embeddings or is given with --names.
+    The rows of a published pickle are the lines of the *_dirname2cls.txt beside it; put that file into DATA/embeddings,
+    or give it with --names.
     """
     from hcl.datasets.cards import card_of
     from hcl.datasets.class_names import read_names, spelled_out
@@ -55,8 +55,8 @@ def embed(
 
     path, card = embeddings_file(data, dataset, _pattern(settings)), card_of(data, dataset)
     if path.exists() and not overwrite:
-        raise ConfigError("exists", where=str(path), remedy="replace it: --overwrite")
-    classes = [one for part in read_split(data, dataset).partitions.values() for one in part.classes]
+        raise ConfigError("exists already", where=str(path), remedy="use --overwrite to replace it")
+    classes = [name for part in read_split(data, dataset).partitions.values() for name in part.classes]
     names_file = names or card.names_file(data)
     if published is not None:
         embeddings = import_published(published, names_file, classes, f"published bert-base-cased, {published.name}")

@@ -1,4 +1,4 @@
-"""`hcl data pack` and `hcl data unpack`: how frames lie on disk."""
+"""Store frames in shards or in folders: `hcl data pack` and `hcl data unpack`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from orchestration.cli.options import DATA, Data
 from orchestration.console import notes, out
 
-DataSet = Annotated[str, typer.Argument(help="A data set whose frames were extracted.")]
+DataSet = Annotated[str, typer.Argument(help="A data set with extracted frames.")]
 
 
 def pack(
@@ -19,10 +19,11 @@ def pack(
     data: Data = DATA,
     videos_per_shard: Annotated[int, typer.Option(min=1, help="Videos that share a file.")] = 300,
 ) -> None:
-    """Move the frames of a data set from folders into shards: one file for some hundred videos.
+    """Move the frames of a data set from folders into shards, each a file for some hundred videos.
 
-    For file systems that count files. Everything reads both stores; new and changed videos are extracted into
-    folders and join the shards when the command is repeated. Shards are plain tar files with an index behind.
+    This helps on file systems that limit the number of files. All commands read both forms. New and changed videos are
+    extracted into folders, and join the shards when the command is repeated. Shards are plain tar files with an index
+    at the end.
     """
     from hcl.frames.packing import pack_dataset
     from orchestration.runtime.progress import progress
@@ -31,14 +32,14 @@ def pack(
     with progress(_n_videos(images), f"pack {dataset}", "videos") as advance:
         summary = pack_dataset(images, videos_per_shard=videos_per_shard, on_video=advance)
     if summary.n_left:
-        text = f"{summary.n_left} folders hold files that are no frames, and stay as they are"
+        text = f"{summary.n_left} folders hold files that are no frames, and are kept"
         notes.print(f"[yellow]note[/] {text}", soft_wrap=True)
     out.print(
         f"{dataset}: {summary.n_moved} videos packed; {summary.n_shards} shards, {summary.n_bytes / 1e6:.1f} MB",
         soft_wrap=True,
     )
     if summary.n_left:
-        out.print(f"{summary.n_left} stay in folders, where other files lie beside the frames", soft_wrap=True)
+        out.print(f"{summary.n_left} folders are kept, because they hold other files besides frames", soft_wrap=True)
 
 
 def unpack(dataset: DataSet, data: Data = DATA) -> None:
@@ -53,7 +54,7 @@ def unpack(dataset: DataSet, data: Data = DATA) -> None:
 
 
 def _images(data: Path, dataset: str) -> Path:
-    """The folder of a data set's frames. Raises DataError where there is none."""
+    """Return the folder of a data set's frames. Raises DataError if there is none."""
     from hcl.datasets.cards import frames_folder
     from hcl.errors import DataError
 

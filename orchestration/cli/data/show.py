@@ -1,4 +1,4 @@
-"""`hcl data show`: a contact sheet."""
+"""Draw a contact sheet: `hcl data show`."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def show(
         typer.Argument(metavar="VIDEO_OR_CLASS", help="A video file, or DATASET/CLASS/VIDEO, or DATASET/CLASS."),
     ],
     data: Data = DATA,
-    to: Annotated[Path | None, typer.Option(help="The PNG; default: named after the video, in this folder.")] = None,
-    experiment: Annotated[str, typer.Option(help="Its clips.* say how frames are sampled and augmented.")] = "hcl",
+    to: Annotated[Path | None, typer.Option(help="PNG file; default: named after the video, in this folder.")] = None,
+    experiment: Annotated[str, typer.Option(help="Its clips.* settings sample and augment frames.")] = "hcl",
     settings: Set = None,
-    views: Annotated[int, typer.Option(min=0, max=50, help="Training views of a video.")] = 3,
-    videos: Annotated[int, typer.Option(min=1, max=100, help="Videos of a class.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, help="Of the training views.")] = 0,
+    views: Annotated[int, typer.Option(min=0, max=50, help="Number of training views of a video.")] = 3,
+    videos: Annotated[int, typer.Option(min=1, max=100, help="Number of videos of a class.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the training views.")] = 0,
 ) -> None:
-    """Write a contact sheet: a video's frames, those sampled at test, and augmented training views of it.
+    """Write a contact sheet: a video's frames, those sampled for testing, and augmented training views.
 
-    Of a class it shows the test views of some videos. A video file need not have been extracted.
+    For a class it shows the test views of some videos. A video file need not be extracted.
     """
     from hcl.clips.contact_sheet import write_png
     from orchestration.extraction.contact_sheets import draw_sheet

@@ -1,4 +1,4 @@
-"""`hcl data splits ...`: class-disjoint splits of one's own videos."""
+"""Make class-disjoint splits of one's own videos: `hcl data splits ...`."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ _SIZE = "Classes of {}: a count (64) or a share of all (0.64)."
 
 @app.command("make")
 def make(
-    name: Annotated[str, typer.Argument(help="What the data set is to be called.")],
-    source: Annotated[Path, typer.Option("--from", help="A folder with one folder a class, of videos or of frames.")],
+    name: Annotated[str, typer.Argument(help="Name of the new data set.")],
+    source: Annotated[Path, typer.Option("--from", help="A folder with a folder for each class, of videos or frames.")],
     data: Data = DATA,
     train: Annotated[float, typer.Option(min=0, help=_SIZE.format("training"))] = 0.64,
     val: Annotated[float, typer.Option(min=0, help=_SIZE.format("validation"))] = 0.12,
     test: Annotated[float, typer.Option(min=0, help=_SIZE.format("test"))] = 0.24,
-    seed: Annotated[int, typer.Option(min=0, help="Which classes go where follows from it.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed that assigns classes to partitions.")] = 0,
     folds: Annotated[
-        int, typer.Option(min=1, max=1000, help="So many splits of the same videos, called NAME_0, NAME_1, ...")
+        int, typer.Option(min=1, max=1000, help="Number of splits of the same videos, named NAME_0, NAME_1 and so on.")
     ] = 1,
     keep_copies: Annotated[
-        bool, typer.Option("--keep-copies", help="List videos of the same content, of which the first alone is listed.")
+        bool, typer.Option("--keep-copies", help="List all videos of the same content, not only the first.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace splits of these names.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace splits with these names.")] = False,
 ) -> None:
-    """Draw a class-disjoint split of a folder of class folders: no class stands in two partitions.
+    """Draw a class-disjoint split of a folder of class folders: no class is in two partitions.
 
-    Lists go to DATA/splits/NAME, and DATA/datasets/NAME.yaml says where the videos are. Several splits, for repeated
-    evaluation, share one folder of frames: extract each of them, and each video is decoded once.
+    Lists go to DATA/splits/NAME, and DATA/datasets/NAME.yaml names the place of the videos. Several splits, for
+    repeated evaluation, share one folder of frames: extract each of them, and each video is decoded once.
 
-    What is left out is told with a number and an example: copies, leftovers of downloaders, files that are no videos.
-    Where it cannot be told which folders are the classes, nothing is made.
+    Excluded files are reported with a number and an example: copies, leftovers of downloaders, files that are no
+    videos. If it is not clear which folders are the classes, nothing is made.
     """
     from hcl.frames.split_making import make_splits
 
@@ -49,7 +49,9 @@ def make(
         data, name, source, sizes, seed=seed, folds=folds, overwrite=overwrite, keep_copies=keep_copies, tell=_tell
     )
     for dataset, partitions in made.items():
-        parts = [f"{one.name} {len(one.classes)} classes, {len(one.videos):,} videos" for one in partitions.values()]
+        parts = [
+            f"{part.name} {len(part.classes)} classes, {len(part.videos):,} videos" for part in partitions.values()
+        ]
         out.print(escape(f"{dataset}: {'; '.join(parts)}"), soft_wrap=True, highlight=False)
     first, at = shlex.quote(next(iter(made))), "" if data == DATA else f" --data {shlex.quote(str(data))}"
     out.print(escape(f"next: hcl extract {first}{at}, then hcl data check {first}{at}"), soft_wrap=True)

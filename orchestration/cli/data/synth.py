@@ -1,4 +1,4 @@
-"""`hcl data synth`."""
+"""Make the synthetic benchmark: `hcl data synth`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def synth(
     data: Data = DATA,
     videos_per_class: Annotated[int, typer.Option(min=2, help="Videos of each of the 36 classes.")] = 16,
     size: Annotated[int, typer.Option(min=32, help="Side of a frame in pixels.")] = 96,
-    seed: Annotated[int, typer.Option(help="Everything about a video follows from it.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed that determines all videos.")] = 0,
     domain: Annotated[
         list[str] | None, typer.Option(help="plain, textured, cluttered, dim or shaky; repeatable. Default: all five.")
     ] = None,

@@ -1,10 +1,12 @@
-"""`hcl results ...`: what is known of runs, studies and evaluations, without computing a score again."""
+"""Show records of runs, studies and evaluations without computing scores again: `hcl results ...`."""
 
 import typer
 
 from orchestration.cli.results import compare, export, listing, track
 
-app = typer.Typer(help="Compare methods on the same episodes; classes and confusions; spread over seeds.")
+app = typer.Typer(
+    help="Compare methods on the same episodes; show classes, confusions, seeds, runs and studies; export."
+)
 app.command()(compare.compare)
 app.command()(compare.classes)
 app.command()(compare.seeds)

@@ -1,4 +1,4 @@
-"""`hcl results compare`, `classes` and `seeds`: evaluations that are done, compared without computing a score again."""
+"""Compare finished evaluations without computing scores again: `hcl results compare`, `classes` and `seeds`."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ from results.tables.cells import CELL, footnotes, marked
 from results.tables.comparison import comparison_table
 from results.tables.details import class_table, confusion_table, outcomes_of, runs_table
 
-Dataset = Annotated[str | None, typer.Option(help="This data set only.")]
+Dataset = Annotated[str | None, typer.Option(help="Only this data set.")]
 
 
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="A run, or RUN:METHOD (`metaworld_cpu:otam`). Default: hcl.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="The same; `:METHOD` alone is another method of A's run.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The same; `:METHOD` alone means another method of A's run.")],
     runs: Runs = RUNS,
     dataset: Dataset = None,
 ) -> None:
-    """The difference A - B on the very same episodes: accuracies, interval and p-value for each data set and shot.
+    """Print the difference A - B on the same episodes: accuracies, interval and p-value for each data set and shot.
 
-    Pairing takes out what makes an episode hard for both, so that differences show that lie within either interval.
-    Two intervals: over episodes, and over classes, which is the one to quote for a claim about other actions.
+    Pairing removes the difficulty that episodes have for both, so that differences smaller than either interval become
+    visible. There are two intervals: one over episodes, and one over classes; quote the latter for a claim about other
+    actions.
     """
     first, run, method = _evaluations(a, runs, dataset, None)
     second, other_run, other_method = _evaluations(b, runs, dataset, run)
@@ -44,22 +45,22 @@ def compare(
 def classes(
     run: Annotated[Path, typer.Argument(help="A run's folder, or its name under RUNS.")],
     method: Annotated[list[str] | None, typer.Option(help="Methods, repeatable. Default: hcl.")] = None,
-    shot: Annotated[int | None, typer.Option(min=1, help="At this shot. Default: the smallest.")] = None,
+    shot: Annotated[int | None, typer.Option(min=1, help="Shot to show. Default: the smallest.")] = None,
     dataset: Dataset = None,
     runs: Runs = RUNS,
 ) -> None:
-    """Accuracy by class, hardest first, and the classes that are confused most often."""
+    """Print the accuracy by class, hardest first, and the classes that are confused most often."""
     folder = run_folder(run, runs)
-    frames = [_evaluations(f"{folder}:{one}", runs, dataset, None)[0] for one in method or ["hcl"]]
-    found = pd.concat(frames)
-    found = found[found["shot"] == (shot or found["shot"].min())]
-    cells = outcomes_of(found)
+    frames = [_evaluations(f"{folder}:{name}", runs, dataset, None)[0] for name in method or ["hcl"]]
+    evaluations = pd.concat(frames)
+    evaluations = evaluations[evaluations["shot"] == (shot or evaluations["shot"].min())]
+    cells = outcomes_of(evaluations)
     if not cells:
         raise ConfigError(
-            "no answers are kept of these evaluations", where=str(folder), remedy="evaluate again: hcl evaluate"
+            "has no answers of these evaluations", where=str(folder), remedy="evaluate again: hcl evaluate"
         )
     for cell in dict.fromkeys(tuple(record[name] for name in CELL) for record, _ in cells):
-        of_cell = [(record, one) for record, one in cells if tuple(record[name] for name in CELL) == cell]
+        of_cell = [(record, outcomes) for record, outcomes in cells if tuple(record[name] for name in CELL) == cell]
         first = of_cell[0][0]
         out.rule(escape(f"{first['dataset']} {first['partition']}, {first['way']}-way {first['shot']}-shot"))
         table = class_table([(marked(record), outcomes) for record, outcomes in of_cell])
@@ -73,22 +74,23 @@ def seeds(
     run: Annotated[list[Path], typer.Argument(help="Runs that differ in their seed.")],
     runs: Runs = RUNS,
 ) -> None:
-    """Several training runs of one experiment as mean and standard deviation over the runs."""
-    folders = [run_folder(one, runs) for one in run]
+    """Print several training runs of one experiment as mean and standard deviation over the runs."""
+    folders = [run_folder(path, runs) for path in run]
     alike = {_without_seed(load_resolved(folder / "experiment.yaml")) for folder in folders}
     if len(alike) > 1:
         notes.print(
-            "[yellow]note[/] these runs differ in more than their seed; `hcl config show` tells", soft_wrap=True
+            "[yellow]note[/] these runs differ in more than their seed; compare them with `hcl config show`",
+            soft_wrap=True,
         )
     table = runs_table(results.load(folders).evaluations)
     print_rows(table)
 
 
 def _evaluations(text: str, runs: Path, dataset: str | None, run: Path | None) -> tuple[pd.DataFrame, Path, str]:
-    """The records that RUN:METHOD names, with the run's folder and the method.
+    """Return the records of RUN:METHOD, with the run's folder and the method.
 
     Args:
-        run: of a text that names a method only.
+        run: the run of a text with only a method.
     """
     place, _, method = text.partition(":")
     if not place and run is None:
@@ -100,10 +102,12 @@ def _evaluations(text: str, runs: Path, dataset: str | None, run: Path | None) -
     chosen = frame[frame["method"] == method]
     chosen = chosen if dataset is None else chosen[chosen["dataset"] == dataset]
     if chosen.empty:
-        known = ", ".join(sorted(frame["method"].unique())) or "none"
-        asked = f"{method!r}" if dataset is None else f"{method!r} on {dataset!r}"
+        methods = ", ".join(sorted(frame["method"].unique())) or "none"
+        wanted = f"{method!r}" if dataset is None else f"{method!r} on {dataset!r}"
         raise ConfigError(
-            f"holds no evaluation of {asked}", where=str(folder), remedy=f"evaluated there: {known}; see hcl evaluate"
+            f"holds no evaluation of {wanted}",
+            where=str(folder),
+            remedy=f"evaluated there: {methods}; see hcl evaluate",
         )
     return chosen, folder, method
 

@@ -1,4 +1,4 @@
-"""`hcl results export`, `ablation`, `published`: tables and frames of many runs."""
+"""Write tables and frames of many runs: `hcl results export`, `ablation` and `published`."""
 
 from __future__ import annotations
 
@@ -27,17 +27,16 @@ Chosen = Annotated[
 
 
 def export(
-    folder: Annotated[
-        Path, typer.Argument(help="The files are written here; those of an earlier export are replaced.")
-    ],
+    folder: Annotated[Path, typer.Argument(help="Folder of the files; those of an earlier export are replaced.")],
     run: Chosen = None,
     runs: Runs = RUNS,
     form: Annotated[Format, typer.Option("--format", help="latex and markdown: the tables only.")] = "csv",
 ) -> None:
     """Write tidy frames and tables for a spreadsheet, a notebook or a paper.
 
-    Frames: runs, epochs, evaluations, episodes, sweeps and trials, one row each. Tables: accuracies, levels, printed
-    figures, ablations, best trials. export.json names the files, their rows, and what could not be read.
+    Frames: runs, epochs, evaluations, episodes, sweeps and trials, with a row for each. Tables: accuracies, levels,
+    published figures, ablations, best trials. export.json lists the files, their rows, and files that could not be
+    read.
 
     \b
     hcl results export tables --format latex
@@ -45,65 +44,70 @@ def export(
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError("is a file, not a folder", where=str(folder), remedy="name a folder for the files")
-    found = load_chosen(run, runs)
+    loaded = load_chosen(run, runs)
     with storing_records():
-        paths = write_export(found, folder, form, machine_settings())
+        paths = write_export(loaded, folder, form, machine_settings())
     out.print(f"{len(paths)} files in {escape(str(folder))}: {', '.join(path.name for path in paths)}", soft_wrap=True)
-    tell_skipped(found.skipped)
+    tell_skipped(loaded.skipped)
 
 
 def ablation(
     run: Chosen = None,
     runs: Runs = RUNS,
-    over: Annotated[str, typer.Option(help="Settings that may differ: those whose path begins so.")] = TERMS,
-    dataset: Annotated[str | None, typer.Option(help="This data set only.")] = None,
+    over: Annotated[str, typer.Option(help="Beginning of the paths of settings that may differ.")] = TERMS,
+    dataset: Annotated[str | None, typer.Option(help="Only this data set.")] = None,
 ) -> None:
-    """Term by term: runs that differ in the weights of the loss and in nothing else, with paired differences.
+    """Compare runs that differ only in the weights of the loss, term by term, with paired differences.
 
-    Such runs are found by comparing their settings; name and settings of the machine may differ as well. Level by
-    level, of a single run, is in `hcl results show RUN`.
+    Such runs are found by comparing their settings; name and settings of the machine may also differ. The levels of a
+    single run are compared by `hcl results show RUN`.
 
     \b
     hcl results ablation
     hcl results ablation 'runs/ssv2*' --over matching.
     """
-    found = load_chosen(run, runs)
-    tables = ablations(found, over=over, ignored=machine_settings(), dataset=dataset)
+    loaded = load_chosen(run, runs)
+    tables = ablations(loaded, over=over, ignored=machine_settings(), dataset=dataset)
     if not tables:
         raise ConfigError(
-            f"no two runs differ in settings that begin with {over!r} and in nothing else",
+            f"no two runs differ only in settings that begin with {over!r}",
             where="--over",
-            remedy="train another with --set loss.sigma_spatial=0 --set name=..., or name other settings with --over",
+            remedy="train another with --set loss.sigma_spatial=0 --set name=..., or choose other settings with --over",
         )
     for table in tables:
         print_rows(table)
-    tell_skipped(found.skipped)
+    tell_skipped(loaded.skipped)
 
 
 def published(run: Chosen = None, runs: Runs = RUNS) -> None:
-    """Printed figures beside ours, each with its source and with marks for how it came about.
+    """Print published figures beside ours, each with its source and with marks for how it was obtained.
 
-    Only data sets of which printed figures are known are shown, on their test classes. Nothing is tested across the
-    two: other episodes, other frames, often another protocol.
+    Only data sets with published figures are shown, on their test classes. There is no statistical test between the
+    two, because episodes, frames and often the protocol differ.
     """
-    found = load_chosen(run, runs)
-    table = published_table(found.evaluations)
+    loaded = load_chosen(run, runs)
+    table = published_table(loaded.evaluations)
     if table.empty:
-        known = read_published()
+        published_figures = read_published()
         named = ", ".join(
-            sorted({f"{one} ({way}-way)" for one, way in zip(known["dataset"], known["way"], strict=True)})
+            sorted(
+                {
+                    f"{dataset} ({way}-way)"
+                    for dataset, way in zip(published_figures["dataset"], published_figures["way"], strict=True)
+                }
+            )
         )
         raise ConfigError(
-            "no evaluation on the test classes of a data set with printed figures",
+            "no evaluation on the test classes of a data set with published figures",
             where=str(runs),
             remedy=f"evaluate on one of {named}",
         )
     print_rows(table)
-    tell_skipped(found.skipped)
+    tell_skipped(loaded.skipped)
 
 
 def load_chosen(run: list[str] | None, runs: Path) -> results.Results:
-    """The records of the runs that were named, or of all. Raises ConfigError, RecordError."""
+    """Return the records of the given runs, or of all. Raises ConfigError, RecordError."""
     if not run:
         return results.load(runs)
-    return results.load([one if any(sign in one for sign in "*?[") else run_folder(Path(one), runs) for one in run])
+    return results.load([name if any(sign in name for sign in "*?[") else run_folder(Path(name), runs) for name in run])

@@ -1,4 +1,4 @@
-"""`hcl results list`, `show` and `log`: what there is, what one run or study came to, and what happened to it."""
+"""List runs, studies and evaluations, and show one with its log: `hcl results list`, `show` and `log`."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ _OF_EPOCHS = ("val_accuracy", "val_ci95", "train_accuracy")
 
 
 def list_records(
-    what: Annotated[Literal["runs", "studies", "evaluations"], typer.Argument(help="What to list.")] = "runs",
+    what: Annotated[Literal["runs", "studies", "evaluations"], typer.Argument(help="Records to list.")] = "runs",
     runs: Runs = RUNS,
-    dataset: Annotated[str | None, typer.Option(help="This data set only.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only this data set.")] = None,
     sort: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Order by a column, such as 'accuracy %'.", show_default=False)
+        str | None, typer.Option(metavar="COLUMN", help="Sort by a column, such as 'accuracy %'.", show_default=False)
     ] = None,
-    descending: Annotated[bool, typer.Option("--descending", help="The largest or latest first.")] = False,
+    descending: Annotated[bool, typer.Option("--descending", help="Sort with the largest or latest first.")] = False,
 ) -> None:
-    """Runs, studies or evaluations as a table, one row each.
+    """List runs, studies or evaluations as a table, with a row for each.
 
     \b
     hcl results list
     hcl results list evaluations --dataset hmdb51 --sort 'accuracy %' --descending
     hcl results list studies --sort best --descending
 
-    Files that cannot be read are named below the table and left out of it.
+    Unreadable files are left out of the table and named below it.
     """
-    found = results.load(runs)
-    table = LISTINGS[what](found)
+    loaded = results.load(runs)
+    table = LISTINGS[what](loaded)
     if dataset is not None:
         table = _of_dataset(table, dataset, what)
     if sort is not None:
@@ -54,50 +54,53 @@ def list_records(
         out.print(f"no {what} in {escape(str(runs))}", soft_wrap=True)
     else:
         print_rows(_shown(table))
-    tell_skipped(found.skipped)
+    tell_skipped(loaded.skipped)
 
 
 def show_run(
     run: Annotated[Path, typer.Argument(help="The folder of a run or a study, or its name under RUNS.")],
     runs: Runs = RUNS,
-    epochs: Annotated[int, typer.Option(min=1, help="How many epochs, counted from the last.")] = 10,
+    epochs: Annotated[int, typer.Option(min=1, help="Number of epochs, counted from the last.")] = 10,
 ) -> None:
-    """One run: its settings that are not the default, how it came about, its epochs, and its table.
+    """Show one run: its settings that differ from the defaults, its provenance, its epochs, and its table.
 
-    Of a study it shows the trials.
+    For a study it shows the trials.
     """
-    folder = next((one for one in (run, runs / run) if one.is_dir()), None)
+    folder = next((path for path in (run, runs / run) if path.is_dir()), None)
     if folder is None:
         raise ConfigError("no such folder", where=str(run), remedy="see `hcl results list` and `list studies`")
     if (folder / "sweep.json").exists():
         show_status(folder)
         return
-    found = results.load(folder)
-    if len(found.runs) != 1:
+    loaded = results.load(folder)
+    if len(loaded.runs) != 1:
         raise ConfigError("is not a run", where=str(folder), remedy="see `hcl results list`")
-    record = {str(name): value for name, value in found.runs.iloc[0].dropna().items()}
+    record = {str(name): value for name, value in loaded.runs.iloc[0].dropna().items()}
     if "experiment" in record:
-        print_rows(_settings_table(record["experiment"], str(folder)), title=f"{record['run']}: not the default")
-    print_rows(_provenance_table(record), title="how it came about")
-    if len(found.epochs):
-        print_rows(_epochs_table(found.epochs, epochs), title="epochs")
-    if len(found.evaluations):
-        print_rows(accuracy_table(found.evaluations))
-        levels = levels_table(found.evaluations)
+        print_rows(
+            _settings_table(record["experiment"], str(folder)),
+            title=f"{record['run']}: settings that differ from the defaults",
+        )
+    print_rows(_provenance_table(record), title="provenance")
+    if len(loaded.epochs):
+        print_rows(_epochs_table(loaded.epochs, epochs), title="epochs")
+    if len(loaded.evaluations):
+        print_rows(accuracy_table(loaded.evaluations))
+        levels = levels_table(loaded.evaluations)
         if len(levels):
             print_rows(levels)
     else:
         out.print(f"no evaluations yet: hcl evaluate {escape(shlex.quote(str(folder)))}", soft_wrap=True)
-    tell_skipped(found.skipped)
+    tell_skipped(loaded.skipped)
 
 
 def show_log(
     run: Annotated[Path, typer.Argument(help="A run's folder, its name under RUNS, or STUDY/TRIAL.")],
     runs: Runs = RUNS,
 ) -> None:
-    """What happened to a run or a trial, a line each: which process on which host took it up, epochs, how it stopped.
+    """Print the log of a run or trial: the process and host that trained it, its epochs, and how it stopped.
 
-    Of a trial that failed also the traceback, and of one whose time was over where it hung.
+    For a failed trial it also prints the traceback, and for one that timed out, where it hung.
 
     \b
     hcl results log first
@@ -109,10 +112,10 @@ def show_log(
     if (folder / "sweep.json").exists():
         names = sorted(path.parent.name for path in folder.glob("trials/*/experiment.yaml"))
         few = ", ".join(f"{run}/{name}" for name in names[:3]) or "none yet"
-        raise ConfigError("is a study, whose trials have logs", where=str(folder), remedy=f"name one: {few}")
+        raise ConfigError("is a study, whose trials have logs", where=str(folder), remedy=f"choose one: {few}")
     texts = {name: folder / name for name in (LOG, ERROR_LOG, HUNG_LOG) if (folder / name).exists()}
     if not texts:
-        raise ConfigError("has no log yet", where=str(folder), remedy="nothing has trained it so far")
+        raise ConfigError("has no log yet", where=str(folder), remedy="train it first: hcl train")
     for name, path in texts.items():
         if name != LOG:
             out.rule(name)
@@ -120,23 +123,23 @@ def show_log(
 
 
 def tell_skipped(skipped: tuple[results.Skipped, ...]) -> None:
-    """Name the files that were left out."""
-    for one in skipped:
-        notes.print(f"  left out {escape(one.file)}: {escape(one.reason)}", soft_wrap=True)
+    """Print the names of files that were left out."""
+    for file in skipped:
+        notes.print(f"  left out {escape(file.file)}: {escape(file.reason)}", soft_wrap=True)
 
 
 def _of_dataset(table: pd.DataFrame, dataset: str, what: str) -> pd.DataFrame:
     if "data set" not in table:
-        raise ConfigError(f"{what} are not told apart by data set", where="--dataset", remedy="leave it out")
+        raise ConfigError(f"{what} have no column for the data set", where="--dataset", remedy="leave it out")
     chosen = table[table["data set"] == dataset]
     if chosen.empty:
-        known = ", ".join(sorted(set(table["data set"].dropna()))) or "none"
-        raise ConfigError(f"nothing about data set {dataset!r}", where="--dataset", remedy=f"there are: {known}")
+        datasets = ", ".join(sorted(set(table["data set"].dropna()))) or "none"
+        raise ConfigError(f"has no records of data set {dataset!r}", where="--dataset", remedy=f"there are: {datasets}")
     return chosen
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
-    """The values as text: percents with one decimal, moments without their seconds."""
+    """Return the values as text: percents with one decimal, times without seconds."""
     shown = pd.DataFrame(index=table.index)
     for column, values in table.items():
         if "%" in str(column) or str(column).startswith("±"):
@@ -150,11 +153,11 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _settings_table(text: str, folder: str) -> pd.DataFrame:
-    """Settings that differ from those of this version, and those that it does not have."""
+    """Return the settings that differ from the defaults of this version, and those that it does not have."""
     default = flatten(resolve(None).experiment.model_dump(mode="json"), "experiment")
     rows = []
     for path, value in settings_of(text, f"{folder}/experiment.yaml").items():
-        standard = default.get(path, "no such setting now")
+        standard = default.get(path, "no such setting any more")
         standard = tuple(standard) if isinstance(standard, list) else standard
         if value != standard:
             rows.append({"setting": path, "value": _text(value), "default": _text(standard)})
@@ -162,17 +165,17 @@ def _settings_table(text: str, folder: str) -> pd.DataFrame:
 
 
 def _provenance_table(record: dict[str, Any]) -> pd.DataFrame:
-    known = {name: value for name, value in record.items() if name not in ("run", "experiment", "schema")}
-    changed = known.pop("dirty", None)
-    if "revision" in known and changed:
-        known["revision"] += ", with changes that were not committed"
-    first = [name for name in ("path", "command", "revision", "started", "finished") if name in known]
-    rows = [{"": name, "value": _text(known[name])} for name in [*first, *sorted(known.keys() - set(first))]]
+    fields = {name: value for name, value in record.items() if name not in ("run", "experiment", "schema")}
+    changed = fields.pop("dirty", None)
+    if "revision" in fields and changed:
+        fields["revision"] += ", with uncommitted changes"
+    first = [name for name in ("path", "command", "revision", "started", "finished") if name in fields]
+    rows = [{"": name, "value": _text(fields[name])} for name in [*first, *sorted(fields.keys() - set(first))]]
     return pd.DataFrame(rows)
 
 
 def _epochs_table(epochs: pd.DataFrame, n: int) -> pd.DataFrame:
-    """The last epochs and the best one, which a star marks; shares in percent."""
+    """Return the last epochs and the best one, which a star marks, with shares in percent."""
     best = epochs["val_accuracy"].idxmax() if "val_accuracy" in epochs and epochs["val_accuracy"].notna().any() else -1
     chosen = epochs[(epochs.index >= epochs.index[max(0, len(epochs) - n)]) | (epochs.index == best)]
     table = pd.DataFrame(

@@ -1,1 +1,1 @@
-"""A study's ledger on disk or in a database: files, claims, ownership."""
+"""Store a study's ledger on disk or in a database, with claims and ownership."""

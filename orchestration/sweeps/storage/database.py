@@ -1,4 +1,4 @@
-"""A database that keeps studies: refused before anything is written there, and waited for while it is busy or away."""
+"""Use a database for studies: check it before anything is written, and retry while it is busy or unreachable."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from hcl.errors import ConfigError, StorageError
 from orchestration.console import notes
 
 PATIENCE_S = 60.0
-"""How long a database may be busy or away."""
+"""The longest time that a database may be busy or unreachable."""
 _LONGEST_PAUSE_S = 5.0
 _SECRET = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)
 _LASTING = (
     "readonly", "read-only", "read only", "disk is full", "no space", "disk i/o", "no such table", "malformed",
     "not a database", "unable to open", "permission denied", "authentication", "access denied",
 )  # fmt: skip
-"""Parts of errors that waiting does not mend."""
+"""Parts of errors for which retrying does not help."""
 _OPTUNA = frozenset(("studies", "trials", "version_info", "alembic_version"))
 Answer = TypeVar("Answer")
 
 
 def without_password(place: str | None) -> str | None:
-    """Return a storage as it may be shown and written down."""
+    """Return a storage in a form that may be shown and written, without its password."""
     if place is None or "://" not in place:
         return place
     try:
         url = make_url(place)
-        # Else somebody's name and password are taken for a path, or a part of the password for the host.
+        # Else a user and password would be taken for a path, or a part of the password for the host.
         if (url.username is not None or "@" not in place) and "@" not in (url.host or ""):
             query = {key: "***" if _SECRET.search(key) else value for key, value in url.query.items()}
             return url.set(query=query).render_as_string(hide_password=True)
@@ -52,7 +52,7 @@ def without_password(place: str | None) -> str | None:
 
 
 def sqlite_file(url: str) -> Path | None:
-    """Return the file of a URL of SQLite; None of another database."""
+    """Return the file of an SQLite URL; None for another database."""
     parsed = _parsed(url)
     if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database.startswith("file:"):
         return None
@@ -60,19 +60,23 @@ def sqlite_file(url: str) -> Path | None:
 
 
 def check_database(url: str) -> None:
-    """Raise what is wrong with a database, of which nothing is changed; one that is not there yet can be made.
+    """Check a database without changing it; a missing SQLite file is accepted, because it can be created.
 
     Raises:
-        ConfigError: no URL of a database that can be used here, or one that is not Optuna's.
-        StorageError: it cannot be reached, or another version of Optuna has made it.
+        ConfigError: if it is no URL of a usable database, or the database is not Optuna's.
+        StorageError: if it cannot be reached, or another version of Optuna created it.
     """
     path, shown = sqlite_file(url), _shown(url)
     if _parsed(url).get_backend_name() == "sqlite" and path is None and "file:" not in url:
-        raise ConfigError("keeps nothing once the command has ended", where=shown, remedy="give sqlite:///FILE")
+        raise ConfigError(
+            "is a database in memory, which is lost when the command ends", where=shown, remedy="use sqlite:///FILE"
+        )
     if path is not None and not path.exists():
         if not path.parent.is_dir():
             raise StorageError(
-                f"the database cannot be used: there is no folder {path.parent}", where=shown, remedy="make that folder"
+                f"the database cannot be used: there is no folder {path.parent}",
+                where=shown,
+                remedy="create that folder",
             )
         return
     if path is not None and path.is_dir():
@@ -81,25 +85,25 @@ def check_database(url: str) -> None:
 
 
 def open_database(url: str) -> RDBStorage:
-    """Return Optuna's storage in a database, whose tables are made where there are none. Raises as `check_database`."""
+    """Return Optuna's storage in a database, and create missing tables. Raises as `check_database`."""
     check_database(url)
     return patiently(lambda: PatientDatabase(_template(url), engine_kwargs={"pool_pre_ping": True}), url)
 
 
 class PatientDatabase(RDBStorage):
-    """Optuna's database, each of whose questions is asked again while it is busy or away.
+    """Retry each call of Optuna's database while it is busy or unreachable.
 
-    What was asked twice because an answer was lost does no harm: a value that is set again is the same, and a trial
-    that nobody was told of is taken up when the study is opened the next time.
+    A call that was repeated because its answer was lost does no harm: a value that is set again is the same, and a
+    trial whose number nobody received is taken up when the study is opened the next time.
     """
 
 
 def patiently(ask: Callable[[], Answer], url: str, *, patience_s: float | None = None) -> Answer:
-    """Ask a database, again and again while it is busy or away; once it says that it waits.
+    """Call `ask` and retry it while the database is busy or unreachable; the first retry prints a notice.
 
     Raises:
-        ConfigError: no URL of a database that can be used here.
-        StorageError: it cannot be used, or did not answer for `patience_s`, PATIENCE_S unless given.
+        ConfigError: if it is no URL of a usable database.
+        StorageError: if it cannot be used, or did not answer for `patience_s`, by default PATIENCE_S.
     """
     patience_s = PATIENCE_S if patience_s is None else patience_s
     began, pause = time.monotonic(), 0.1
@@ -110,14 +114,14 @@ def patiently(ask: Callable[[], Answer], url: str, *, patience_s: float | None =
         except UpdateFinishedTrialError:
             if not is_repeated:
                 raise
-            return True  # type: ignore[return-value]  # the first time had succeeded, and its answer was lost
+            return True  # type: ignore[return-value]  # the first call had succeeded, but its answer was lost
         except (ArgumentError, ImportError) as error:
             raise _no_url(url, error) from error
         except json.JSONDecodeError as error:
             raise StorageError(
-                f"the database holds what Optuna has not written: {error}",
+                f"the database holds a value that Optuna has not written: {error}",
                 where=_shown(url),
-                remedy="bring back a whole copy of it",
+                remedy="restore it from a backup",
             ) from error
         except (StorageInternalError, SQLAlchemyError, OSError) as error:
             reason = _reason(error, url)
@@ -125,16 +129,15 @@ def patiently(ask: Callable[[], Answer], url: str, *, patience_s: float | None =
                 raise StorageError(
                     f"the database cannot be used: {reason}",
                     where=_shown(url),
-                    remedy="check that it runs and may be written, its room, and the user and password of its URL; "
-                    "repeat the command to go on",
+                    remedy="check that it runs and is writable, its free space, and the user and password of its URL; "
+                    "repeat the command to resume",
                 ) from error
             waited_s = time.monotonic() - began
             if waited_s >= patience_s:
                 raise StorageError(
-                    f"the database has been busy or away for {waited_s:.0f} s: {reason}",
+                    f"the database has been busy or unreachable for {waited_s:.0f} s: {reason}",
                     where=_shown(url),
-                    remedy="see whether it runs and what holds it, then repeat the command, which goes on where it "
-                    "stopped",
+                    remedy="check whether it runs and which process locks it, then repeat the command to resume",
                 ) from error
             if not is_repeated:
                 notes.print(f"waiting for the database {_shown(url)}: {reason}", soft_wrap=True, markup=False)
@@ -144,7 +147,7 @@ def patiently(ask: Callable[[], Answer], url: str, *, patience_s: float | None =
 
 
 def _patient(name: str) -> Callable[..., Any]:
-    """Return a method of Optuna's that is asked patiently."""
+    """Return a method of Optuna's storage that is retried."""
     method = getattr(RDBStorage, name)
 
     @functools.wraps(method)
@@ -154,8 +157,8 @@ def _patient(name: str) -> Callable[..., Any]:
     return call
 
 
-_OF_ITS_CACHE = ("_create_new_trial", "_set_trial_param", "_get_trials", "_get_best_trial_id")
-for _name in (*sorted(BaseStorage.__abstractmethods__), *_OF_ITS_CACHE):  # what Optuna's cache calls of a database
+_CACHE_METHODS = ("_create_new_trial", "_set_trial_param", "_get_trials", "_get_best_trial_id")
+for _name in (*sorted(BaseStorage.__abstractmethods__), *_CACHE_METHODS):  # methods that Optuna's cache calls
     if hasattr(RDBStorage, _name):
         setattr(PatientDatabase, _name, _patient(_name))
 
@@ -181,26 +184,26 @@ def _check_tables(url: str, *, is_file: bool) -> None:
 
 
 def _check_revision(url: str, revision: str | None) -> None:
-    """Raise StorageError where the tables are those of another version of Optuna."""
+    """Raise StorageError if another version of Optuna created the tables."""
     storage = RDBStorage(_template(url), skip_compatibility_check=True, skip_table_creation=True) if revision else None
     head = storage.get_head_version() if storage else None
     if storage is not None and revision == head:
         return
     if storage is None or revision in storage.get_all_versions():
         raise StorageError(
-            "an older version of Optuna has made this database",
+            "an older version of Optuna created this database",
             where=_shown(url),
-            remedy=f"keep a copy of it, then: optuna storage upgrade --storage {shlex.quote(_shown(url))}",
+            remedy=f"make a backup of it, then: optuna storage upgrade --storage {shlex.quote(_shown(url))}",
         )
     raise StorageError(
-        f"a newer version of Optuna has made this database (its tables are {revision!r:.40}, here they are {head})",
+        f"a newer version of Optuna created this database (revision {revision!r:.40}, expected {head})",
         where=_shown(url),
-        remedy="pip install --upgrade optuna, or give another database",
+        remedy="pip install --upgrade optuna, or use another database",
     )
 
 
 def _template(url: str) -> str:
-    """Return a URL as Optuna takes it, which formats it: braces of a password stand for themselves."""
+    """Return a URL as Optuna takes it, with braces doubled, because Optuna formats the URL."""
     return url.replace("{", "{{").replace("}", "}}")
 
 
@@ -212,11 +215,11 @@ def _parsed(url: str) -> URL:
 
 
 def _no_url(url: str, error: Exception | None) -> ConfigError:
-    """Return the error of a URL that nothing can be done with; without a reason where it might tell of a password."""
+    """Return the error for an unusable URL, without a reason if that might contain a password."""
     return ConfigError(
-        "is not the URL of a database that can be used here" + (f": {_reason(error, url)}" if error else ""),
+        "is not the URL of a usable database" + (f": {_reason(error, url)}" if error else ""),
         where=_shown(url),
-        remedy="give sqlite:///FILE or DIALECT+DRIVER://USER:PASSWORD@HOST/DATABASE, and install its driver",
+        remedy="use sqlite:///FILE or DIALECT+DRIVER://USER:PASSWORD@HOST/DATABASE, and install its driver",
     )
 
 
@@ -225,7 +228,7 @@ def _shown(url: str) -> str:
 
 
 def _passes(error: BaseException) -> bool:
-    """Return whether an error may be gone when the same is asked again."""
+    """Return whether an error may disappear when the call is retried."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
     is_of_connection = isinstance(cause, (DBAPIError, PoolTimeoutError, ConnectionError)) and not isinstance(
         cause, (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.DataError, sqlalchemy.exc.ProgrammingError)
@@ -235,7 +238,7 @@ def _passes(error: BaseException) -> bool:
 
 
 def _reason(error: BaseException, url: str) -> str:
-    """Return the first line of a database's own words, without the password of its URL."""
+    """Return the first line of a database's own message, without the password of its URL."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
     lines = str(getattr(cause, "orig", None) or cause).strip().splitlines() or [type(cause).__name__]
     try:

@@ -1,4 +1,4 @@
-"""Trials as Optuna's storage takes them whole, and where their objectives should go."""
+"""Build trials for Optuna's storage, and the directions of the objectives."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from search_spaces import Space
 
 
 def directions_of(space: Space) -> list[StudyDirection]:
-    """Return where each objective should go."""
-    return [StudyDirection.MAXIMIZE if one.mode == "max" else StudyDirection.MINIMIZE for one in space.objectives]
+    """Return the direction of each objective."""
+    return [
+        StudyDirection.MAXIMIZE if objective.mode == "max" else StudyDirection.MINIMIZE
+        for objective in space.objectives
+    ]
 
 
 def learnt_trial(
@@ -29,10 +32,10 @@ def learnt_trial(
 
 
 def trial_again(trial: FrozenTrial, *, without: Collection[str]) -> FrozenTrial:
-    """Return a trial that has ended as one under way.
+    """Return a copy of an ended trial that is running.
 
     Args:
-        without: keys of notes that are left out.
+        without: keys of the notes that are left out.
     """
     return optuna.trial.create_trial(
         state=TrialState.RUNNING,

@@ -1,8 +1,8 @@
-"""Optuna's journal as a file: whole lines in the order in which they were written, and a line's number where one is
-wrong.
+"""Store Optuna's journal in a file of whole lines, and name the line where the file is damaged.
 
-Studies may share a journal. A line is written under a lock among processes and reaches the disk whole or not at all, so
-that neither a full disk nor a process that was killed while it wrote damages what others append.
+Studies may share a journal. Lines are in the order of writing. A line is written under a lock among processes and
+reaches the disk completely or not at all, so that neither a full disk nor a process that was killed while writing
+damages later lines.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ _SQLITE = b"SQLite format 3\0"
 
 
 class Journal(BaseJournalBackend):
-    """The lines of a journal.
+    """Read and append the lines of a journal.
 
     Attributes:
-        line: the number of the line that was read last.
+        line: the number of the last line read.
     """
 
     def __init__(self, path: Path):
         self.path, self.line = path, 0
         self._lock = JournalFileOpenLock(str(path), grace_period=_STALE_LOCK_S)
-        self._offsets = [0]  # of each line that was read, and of what follows
+        self._offsets = [0]  # start of each line that was read, and of the next one
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
-        """Yield the lines from a number on; what is half written is left for later.
+        """Yield the lines from a number on; an incomplete last line is left for later.
 
-        Raises StorageError, which names the line that Optuna has not written.
+        Raises StorageError, which names a line that Optuna has not written.
         """
         with _reading(self.path), self.path.open("rb") as file:
             file.seek(self._offsets[log_number_from])
@@ -55,7 +55,7 @@ class Journal(BaseJournalBackend):
                 yield log
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Write lines. Raises StorageError, with nothing of them left behind."""
+        """Append lines. Raises StorageError, and leaves nothing of them behind."""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
         with storing(self.path), self._locked(), open(self.path, "ab+", opener=_open_existing) as file:
             end = _drop_half_a_line(file)
@@ -69,7 +69,7 @@ class Journal(BaseJournalBackend):
                 raise
 
     def create(self) -> None:
-        """Make the file where there is none. Raises StorageError."""
+        """Create the file if it is missing. Raises StorageError."""
         with storing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.open("ab").close()
@@ -80,12 +80,12 @@ class Journal(BaseJournalBackend):
         try:
             yield
         finally:
-            with suppress(RuntimeError):  # another process took this one for dead, and the lock away from it
+            with suppress(RuntimeError):  # another process took the lock, because it held this process for dead
                 self._lock.release()
 
 
 def replayed(journal: Journal) -> JournalStorage:
-    """Return the storage that a journal's lines make. Raises StorageError, which names the line that is wrong."""
+    """Return the storage that results from a journal's lines. Raises StorageError, which names a wrong line."""
     try:
         return JournalStorage(journal)
     except StorageError:
@@ -95,11 +95,11 @@ def replayed(journal: Journal) -> JournalStorage:
 
 
 def check_journal(path: Path) -> None:
-    """Raise what is wrong with a file that should be a journal; one that is not there yet is none.
+    """Check a file that should be a journal; a missing file is accepted.
 
     Raises:
-        ConfigError: it is a folder or a database.
-        StorageError: a line is damaged, or the file cannot be read.
+        ConfigError: if it is a folder or a database.
+        StorageError: if a line is damaged, or the file cannot be read.
     """
     if path.is_dir():
         raise ConfigError(
@@ -111,7 +111,7 @@ def check_journal(path: Path) -> None:
         is_database = file.read(len(_SQLITE)) == _SQLITE
     if is_database:
         raise ConfigError(
-            "is a database, not a journal", where=str(path), remedy=f"give it by its URL: sqlite:///{path.absolute()}"
+            "is a database, not a journal", where=str(path), remedy=f"use its URL: sqlite:///{path.absolute()}"
         )
     replayed(Journal(path))
 
@@ -123,17 +123,17 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(
-            f"cannot be read: {error.strerror}", where=str(path), remedy="mend its permissions or its disk"
+            f"cannot be read: {error.strerror}", where=str(path), remedy="check its permissions and its disk"
         ) from error
 
 
 def _open_existing(path: str, flags: int) -> int:
-    """Open a file to append to it; one that has been removed stays so."""
+    """Open a file to append to it; a removed file is not created again."""
     return os.open(path, flags & ~os.O_CREAT)
 
 
 def _drop_half_a_line(file: BinaryIO) -> int:
-    """Cut off what a process that was killed has left of a line, and return where the next one begins."""
+    """Cut off an incomplete line that a killed process has left, and return where the next line starts."""
     size = file.seek(0, os.SEEK_END)
     start = max(0, size - _LONGEST_LINE)
     file.seek(start)
@@ -165,6 +165,6 @@ def _damaged(path: Path, number: int, what: str) -> StorageError:
     return StorageError(
         f"is not a study's journal: line {number} {what}",
         where=str(path),
-        remedy="bring back a whole copy of the file, or look at that line and remove it if Optuna did not write it "
-        f"(sed -n {number}p); a study whose journal lies in its folder may begin anew with --restart",
+        remedy="restore the file from a backup, or look at that line and remove it if Optuna did not write it "
+        f"(sed -n {number}p); a study whose journal lies in its folder may start over with --restart",
     )

@@ -1,4 +1,4 @@
-"""Where a study's ledger lies: a journal file in its folder, another file, or a database."""
+"""Open the storage of a study's ledger: a journal file in its folder, another file, or a database."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ JOURNAL = "optuna.journal"
 
 
 def open_storage(folder: Path, place: str | None) -> BaseStorage:
-    """Return Optuna's storage of a study, made where there is none.
+    """Return Optuna's storage of a study, and create it if it is missing.
 
     Args:
-        folder: of the study, where its journal lies.
+        folder: the study's folder, which holds its journal.
         place: a database URL, or another journal file; None: the journal in the folder.
     Raises:
-        ConfigError: no URL of a database that is known here, or another thing than a storage of studies.
-        StorageError: it cannot be reached or written, or is damaged.
+        ConfigError: if it is no URL of a usable database, or no storage of studies.
+        StorageError: if it cannot be reached or written, or is damaged.
     """
     if place and "://" in place:
         return open_database(place)
@@ -32,10 +32,10 @@ def open_storage(folder: Path, place: str | None) -> BaseStorage:
 
 
 def check_storage(folder: Path, place: str | None) -> None:
-    """Raise what `open_storage` would, as far as it is known without changing anything.
+    """Raise the errors of `open_storage` that can be found without changing anything.
 
     Raises:
-        ConfigError: also of a journal that is the ledger of another study's folder.
+        ConfigError: also if the journal is the ledger of another study's folder.
     """
     if place and "://" in place:
         check_database(place)
@@ -45,11 +45,11 @@ def check_storage(folder: Path, place: str | None) -> None:
         raise ConfigError(
             "is the ledger of the study in that folder",
             where=str(path),
-            remedy="give --storage a file of its own; leave it out to keep a study in its folder",
+            remedy="use another file for --storage, or leave it out to keep the study in its folder",
         )
     check_journal(path)
 
 
 def file_of(place: str) -> Path | None:
-    """Return the file that a storage is, a journal or SQLite's; None of a database on a server."""
+    """Return the file of a storage, a journal or SQLite's; None for a database on a server."""
     return sqlite_file(place) if "://" in place else Path(place).absolute()

@@ -1,8 +1,8 @@
-"""Whose a study in a shared storage is: of the folder that began it, and of one command at a time.
+"""Keep a study in a shared storage to the folder that started it, and to one command at a time.
 
-Studies of one name in one storage are one study to Optuna, whatever folders and hosts they come from. So the study
-there and its folder hold the same identity, and a study of another folder is neither gone on with nor removed. A study
-whose journal lies in its folder needs none of this.
+Studies of one name in one storage are one study to Optuna, from whatever folders and hosts they come. So the study
+there and its folder hold the same identity, and a study of another folder is neither resumed nor removed. A study whose
+journal lies in its folder needs none of this.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from orchestration.sweeps.study import IDENTITIES, Study
 from orchestration.training.train import STUDY
 
 _OWNER = "hcl_owner"
-"""Optuna's user attribute of a study: its identity, and the folder and host that it belongs to."""
+"""Key of a user attribute of Optuna's study: its identity, and the folder and host that it belongs to."""
 
 
 @contextmanager
 def claimed(study: Study) -> Iterator[None]:
-    """Keep a shared storage's study of this name to this command for the duration of a block.
+    """Reserve a shared storage's study of this name for this command for the duration of a block.
 
-    Raises StorageError where another command has it, from whatever folder and host.
+    Raises StorageError if another command holds it, from whatever folder and host.
     """
     if study.storage is None:
         yield
@@ -54,13 +54,13 @@ def claimed(study: Study) -> Iterator[None]:
 
 
 def check_owner(study: Study, *, may_be_lost: bool = False) -> None:
-    """Raise for a study of this name in a shared storage that is not this folder's.
+    """Check that a study of this name in a shared storage belongs to this folder.
 
     Args:
-        may_be_lost: the storage need not hold what the folder has trials of.
+        may_be_lost: accept that the storage does not hold a study of which the folder has trials.
     Raises:
-        ConfigError: another folder has begun it; both are named.
-        StorageError: the storage does not hold it any more.
+        ConfigError: if another folder has started it; both are named.
+        StorageError: if the storage does not hold it any more.
     """
     if study.storage is None:
         return
@@ -74,29 +74,29 @@ def check_owner(study: Study, *, may_be_lost: bool = False) -> None:
 
 
 def take_possession(study: Study) -> None:
-    """Note in a shared storage and in the study's folder that they belong together; `check_owner` goes before.
+    """Note in a shared storage and in the study's folder that they belong together; call `check_owner` first.
 
-    A folder that has been moved or is worked on from another host gets another identity, so that a copy of it that was
-    left behind is not taken for it.
+    A folder that was moved, or is used from another host, gets a new identity, so that a copy of it that was left
+    behind does not count as the owner.
     """
     if study.storage is None:
         return
     storage = open_storage(study.folder, study.storage)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    known = optuna.create_study(
+    shared = optuna.create_study(
         storage=storage, study_name=study.experiment.name, directions=directions_of(study.space), load_if_exists=True
     )
-    owner, place = _owner(storage, known._study_id), _place(study)
+    owner, place = _owner(storage, shared._study_id), _place(study)
     if owner.get("id") in _identities(study.folder) and {**owner, **place} == owner:
         return
     identity = uuid.uuid4().hex
     _note(study.folder, [identity, *_identities(study.folder)[:1]])
-    storage.set_study_user_attr(known._study_id, _OWNER, {"id": identity, **place})
+    storage.set_study_user_attr(shared._study_id, _OWNER, {"id": identity, **place})
     _note(study.folder, [identity])
 
 
 def forget(study: Study) -> None:
-    """Remove this folder's study from a shared storage; `check_owner` goes before."""
+    """Remove this folder's study from a shared storage; call `check_owner` first."""
     if study.storage is not None:
         storage = open_storage(study.folder, study.storage)
         with suppress(KeyError):
@@ -104,18 +104,18 @@ def forget(study: Study) -> None:
 
 
 def _is_ours(study: Study, storage: BaseStorage, study_id: int) -> bool:
-    owner, known = _owner(storage, study_id), _identities(study.folder)
+    owner, identities = _owner(storage, study_id), _identities(study.folder)
     described = _described(study.folder)
-    if not owner:  # of a version that noted none, or of a command that was killed as it began
-        is_older = not known and described.get("storage") == without_password(study.storage)
+    if not owner:  # an older version noted none, or the command was killed at its start
+        is_older = not identities and described.get("storage") == without_password(study.storage)
         return is_older or not storage.get_all_trials(study_id, deepcopy=False)
-    if owner.get("id") in known:
+    if owner.get("id") in identities:
         return not _is_copy(study.folder, owner)
     return not described and {**owner, **_place(study)} == owner
 
 
 def _is_copy(folder: Path, owner: dict[str, Any]) -> bool:
-    """Return whether the folder that a study belongs to is still there, beside this one."""
+    """Return whether the folder that a study belongs to still exists beside this one."""
     other = Path(str(owner.get("folder")))
     if owner.get("id") not in _identities(other):
         return False
@@ -125,14 +125,14 @@ def _is_copy(folder: Path, owner: dict[str, Any]) -> bool:
 
 
 def _check_not_lost(study: Study) -> None:
-    """Raise StorageError where a folder has trials that its storage knows nothing of: they would all be run again."""
+    """Raise StorageError if the storage does not know a study of which the folder has trials; all would run again."""
     with suppress(results.RecordError):
         if trials := results.read_trials(study.folder):
             raise StorageError(
                 f"does not hold study {study.experiment.name}, of which {study.folder} has {len(trials)} trials",
                 where=without_password(study.storage),
-                remedy="give the --storage that it was begun with (a relative path counts from the current folder) or "
-                "bring that back; or begin anew with --restart",
+                remedy="use the --storage that it was started with (a relative path counts from the current folder) or "
+                "restore that; or start over with --restart",
             )
 
 
@@ -144,7 +144,7 @@ def _foreign(study: Study, owner: dict[str, Any]) -> ConfigError:
     return ConfigError(
         f"holds a study {name} that belongs to {whose}, and not to {study.folder} on {socket.gethostname()}",
         where=shown,
-        remedy="give this study another name (--set name=...), or the --runs of the other one to go on with that; "
+        remedy="give this study another name (--set name=...), or use the --runs of the other one to resume that; "
         f"if its folder is gone for good: {removal}",
     )
 
@@ -165,13 +165,13 @@ def _place(study: Study) -> dict[str, str]:
 
 
 def _identities(folder: Path) -> list[str]:
-    """Return what a study's folder says that it is; none where it is of a version that noted none."""
-    noted = _described(folder).get(IDENTITIES)
-    return [one for one in noted if isinstance(one, str)] if isinstance(noted, list) else []
+    """Return the identities that a study's folder holds; empty if an older version wrote none."""
+    identities = _described(folder).get(IDENTITIES)
+    return [identity for identity in identities if isinstance(identity, str)] if isinstance(identities, list) else []
 
 
 def _described(folder: Path) -> dict[str, Any]:
-    """Return what a folder says of its study; nothing where there is none."""
+    """Return the description of the study in a folder; empty if there is none."""
     path = folder / STUDY
     content = read_yaml(path, str(path)) if path.exists() else None
     return content if isinstance(content, dict) else {}

@@ -1,5 +1,5 @@
 "use strict";
-// Nothing here is needed for reading: it says what a mark is, and points out a trial in every figure of its study.
+// Reading needs no script: this one shows the text of a mark, and highlights a trial in every figure of its study.
 (() => {
   const tip = document.createElement("div");
   tip.id = "tip";
@@ -24,7 +24,7 @@
     if (mark.dataset.k !== undefined && study) {
       tip.textContent = tipsOf(study)[Number(mark.dataset.k)];
       shown = [...study.querySelectorAll(`[data-k="${Number(mark.dataset.k)}"]`)];
-      shown.forEach((one) => one.classList.add("on"));
+      shown.forEach((mark) => mark.classList.add("on"));
     } else {
       tip.textContent = mark.dataset.tip;
     }
@@ -37,10 +37,10 @@
     tip.style.top = `${event.clientY + height + 24 > innerHeight ? event.clientY - height - 10 : event.clientY + 16}px`;
   });
   document.addEventListener("scroll", clear, { passive: true });
-  let opened = [];  // paper cannot be unfolded: what is small enough is printed open
+  let opened = [];  // opens small sections for printing, because paper cannot be unfolded
   addEventListener("beforeprint", () => {
     opened = [...document.querySelectorAll("details.prints:not([open])")];
-    opened.forEach((one) => { one.open = true; });
+    opened.forEach((section) => { section.open = true; });
   });
-  addEventListener("afterprint", () => opened.forEach((one) => { one.open = false; }));
+  addEventListener("afterprint", () => opened.forEach((section) => { section.open = false; }));
 })();

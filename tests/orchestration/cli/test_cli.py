@@ -1,4 +1,4 @@
-"""The command line as a user meets it: help, dry runs, exit statuses, and a study that was trained before."""
+"""Test the command line as users see it: help, dry runs, exit statuses, and a study that was trained before."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_dry_run_says_what_would_run_and_leaves_nothing(
     assert code == 0
     assert "train: 20 clips of 4 classes" in out and "val: 15 clips of 3 classes" in out
     assert "4 steps, 32 clips" in out and "nothing was started" in out
-    assert re.search(r"weights.+0\.04", out) and re.search(r"most at once \(dry run\).+0\.\d\d", out)
+    assert re.search(r"weights.+0\.04", out) and re.search(r"peak \(dry run\).+0\.\d\d", out)
     code, out, _ = hcl("sweep", experiment_file, "--data", data_root, "--trials", "7", "--dry-run")
     assert code == 0 and "7 trials of 2 epochs over space sigma" in out
     assert list(tmp_path.iterdir()) == [experiment_file]
@@ -80,7 +80,7 @@ def test_a_setting_given_to_a_sweep_is_not_searched(hcl: Command, data_root: Pat
 
 @pytest.mark.ray
 def test_train_evaluate_and_report_a_run(hcl: Command, trained: Run, data_root: Path, tmp_path: Path) -> None:
-    """The run is finished, so that training says so at once; its cached grids are there."""
+    """The run is finished, so training returns at once; its cached grids exist."""
     shutil.copytree(trained.folder, tmp_path / "runs" / "tiny")
     shutil.copytree(trained.runs / "cache" / "grids", tmp_path / "runs" / "cache" / "grids")
     settings = tmp_path / "runs" / "tiny" / "experiment.yaml"
@@ -102,8 +102,13 @@ def test_train_evaluate_and_report_a_run(hcl: Command, trained: Run, data_root: 
     page = tmp_path / "runs" / "tiny" / "report" / "index.html"
     assert str(page.relative_to(tmp_path)) in out and "toy" in page.read_text()
     text = page.read_text()
-    for said in ("hcl evaluate tiny --data", "hcl report tiny", "settings off their defaults", "model.backbone"):
-        assert said in text
+    for phrase in (
+        "hcl evaluate tiny --data",
+        "hcl report tiny",
+        "settings changed from the defaults",
+        "model.backbone",
+    ):
+        assert phrase in text
     before = {name: content for name, content in tree(trained.folder / "checkpoints").items() if name.endswith(".pt")}
     after = tree(tmp_path / "runs" / "tiny" / "checkpoints")
     assert {name: after[name] for name in before} == before and before
@@ -118,7 +123,7 @@ def test_an_interrupt_ends_with_what_to_do_next(
     monkeypatch.setattr("orchestration.training.train.train", interrupted)
     code, _, err = hcl("train", experiment_file)
     assert code == 130
-    assert "repeat the command to go on" in err
+    assert "repeat the command to resume" in err
 
 
 def test_a_bug_ends_in_a_traceback(hcl: Command, experiment_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,10 +141,10 @@ def test_a_bug_ends_in_a_traceback(hcl: Command, experiment_file: Path, monkeypa
 )
 def test_exit_statuses_of_the_process(arguments: str, code: int, tmp_path: Path) -> None:
     program = [sys.executable, "-c", "from orchestration.cli import main; main()", *arguments.split()]
-    found = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert found.returncode == code, found.stderr
-    assert "Traceback" not in found.stderr + found.stdout
-    assert (found.stderr == "") == (code == 0)
+    process = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert process.returncode == code, process.stderr
+    assert "Traceback" not in process.stderr + process.stdout
+    assert (process.stderr == "") == (code == 0)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,4 +1,4 @@
-"""`hcl data list`, `check`, `splits make`, `embed` and `show`, as they are typed."""
+"""Test `hcl data list`, `check`, `splits make`, `embed` and `show` by their command lines."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_missing_videos_are_accepted_by_a_check_and_then_left_out_by_name(
 
 
 def test_copies_are_named_with_what_they_are_copies_of(hcl: Command, data: Path, experiment_file: Path) -> None:
-    """In train and test, and twice in test; without a check the same videos are used."""
+    """Copies lie in train and test, and twice in test; without a check the same videos are used."""
     images = data / "images" / "toy"
     for copy in ("ant/ant_1", "hen/hen_3"):
         shutil.rmtree(images / copy)
@@ -80,7 +80,7 @@ def test_copies_are_named_with_what_they_are_copies_of(hcl: Command, data: Path,
     assert copies == "train\tant/ant_1\ttest\then/hen_2\ntest\then/hen_3\ttest\then/hen_2\n"
     assert hcl(*train).out.splitlines()[1:] == unchecked.out.splitlines()[1:]
     for settings in (("data.keep_copies=true",), ("data.protocol=published",)):
-        kept = hcl(*train, *(word for one in settings for word in ("--set", one)))
+        kept = hcl(*train, *(word for setting in settings for word in ("--set", setting)))
         assert "train: 20 clips of 4 classes" in kept.out, settings
 
 
@@ -161,14 +161,14 @@ def test_splits_are_made_and_not_replaced(hcl: Command, tmp_path: Path) -> None:
 def test_published_embeddings_are_imported_and_not_replaced(hcl: Command, data: Path) -> None:
     vectors = np.arange(len(ALL) * 3, dtype=np.float32).reshape(len(ALL), 3)
     (data / "toy_embs.pkl").write_bytes(pickle.dumps(vectors, protocol=3))
-    (data / "names.txt").write_text("\n".join(f"{one},the {one}" for one in ALL))
+    (data / "names.txt").write_text("\n".join(f"{name},the {name}" for name in ALL))
     embed = ("data", "embed", "toy", "--data", data, "--published", data / "toy_embs.pkl")
     without = hcl(*embed)
     assert without.code == 1 and "toy_dirname2cls.txt: cannot be read" in without.err
     done = hcl(*embed, "--names", data / "names.txt")
     assert done.code == 0 and "10 classes x 3" in done.out
-    found = read_embeddings(data / "embeddings" / "toy.npz", ALL[::-1], dataset="toy", dim=3)
-    np.testing.assert_array_equal(found.numpy(), vectors[::-1])
+    embeddings = read_embeddings(data / "embeddings" / "toy.npz", ALL[::-1], dataset="toy", dim=3)
+    np.testing.assert_array_equal(embeddings.numpy(), vectors[::-1])
     assert hcl(*embed, "--names", data / "names.txt").code == 2
     assert hcl(*embed, "--names", data / "names.txt", "--overwrite").code == 0
 

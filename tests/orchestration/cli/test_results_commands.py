@@ -1,4 +1,4 @@
-"""`hcl results ...` on records that were made up: lists, one run, exports, and wrong use in one line."""
+"""Test `hcl results ...` on artificial records: lists, one run, exports, and one-line messages for wrong use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.results.conftest import made
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """Two runs that differ in one term of the loss, with answers; a study; a damaged record."""
+    """Write two runs with answers that differ in one term of the loss, a study and a damaged record."""
     for run, sigma, p_right in (("all", 0.5, 0.8), ("no-spatial", 0.0, 0.5)):
         folder, outcomes = tmp_path / "runs" / run, made(p_right)
         record = results.EvaluationRecord(
@@ -52,12 +52,12 @@ def test_lists_of_each_kind(hcl: Command, runs: Path) -> None:
     [
         (("list", "--sort", "speed"), "one of run, data set, regime"),
         (("list", "--dataset", "ucf101"), "there are: toy"),
-        (("list", "studies", "--dataset", "toy"), "not told apart by data set"),
+        (("list", "studies", "--dataset", "toy"), "have no column for the data set"),
         (("show", "nobody"), "no such folder"),
         (("show", "."), "is not a run"),
         (("export", "runs/all/experiment.yaml"), "is a file"),
         (("export", "out", "nobody"), "runs in runs: all, no-spatial"),
-        (("ablation", "--over", "optim."), "no two runs differ in settings that begin with 'optim.'"),
+        (("ablation", "--over", "optim."), "no two runs differ only in settings that begin with 'optim.'"),
         (("ablation", "all"), "no two runs differ"),
     ],
 )
@@ -94,7 +94,7 @@ def test_the_log_of_a_run_and_of_a_trial_by_name(hcl: Command, runs: Path) -> No
     trial.mkdir(parents=True)
     (trial / "experiment.yaml").write_text("")
     code, _, err = hcl("results", "log", "study")
-    assert code == 2 and "name one: study/trial-0003" in err
+    assert code == 2 and "choose one: study/trial-0003" in err
     code, _, err = hcl("results", "log", "study/trial-0003")
     assert code == 2 and "has no log yet" in err
     (trial / "log.txt").write_text("goes on\n")
@@ -109,7 +109,7 @@ def test_a_run_of_another_version_is_shown(hcl: Command, runs: Path) -> None:
     settings = runs / "all" / "experiment.yaml"
     settings.write_text(settings.read_text() + "gone: 5\n")
     code, out, _ = hcl("results", "show", "all")
-    assert code == 0 and "no such setting now" in out
+    assert code == 0 and "no such setting any more" in out
 
 
 def test_export_writes_frames_and_tables(hcl: Command, runs: Path, tmp_path: Path) -> None:

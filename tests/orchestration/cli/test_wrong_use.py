@@ -1,4 +1,4 @@
-"""What users do wrong: each ends in one message with a place and a remedy, without a traceback, and leaves no trace."""
+"""Test that mistakes of users end in one message with a place and a remedy, without a traceback or new files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.orchestration.conftest import Command, Outcome, tiny_experiment, tree
 
 @pytest.fixture
 def place(data_root: Path, experiment_file: Path, tmp_path: Path) -> Path:
-    """A working folder with tiny.yaml, the data, a regular file, and files that are wrong."""
+    """Make a working folder with tiny.yaml, the data, a regular file, and wrong files."""
     (tmp_path / "data").symlink_to(data_root)
     (tmp_path / "file").write_text("a file where a folder should be")
     (tmp_path / "torn.yaml").write_text("train: {epochs: 3\n")
@@ -94,7 +94,7 @@ CASES: list[tuple[str, int, tuple[str, ...]]] = [
     (f"{SWEEP} --space space_batch.yaml", 1, ("8 classes cannot be drawn from 4 classes", "at most 4")),
     (f"{SWEEP} --space space_frozen.yaml", 2, ("cannot be searched where frozen stages", "model.cached_views")),
     (f"{SWEEP} --space space_metric.yaml", 2, ("trials do not report 'accuracy'", "val_accuracy")),
-    # places that cannot be written: a file stands in the way, which stops even root
+    # places that cannot be written: a file is in the way, which stops even root
     (f"{TRAIN} --runs file", 1, ("file/.tiny.lock: cannot be written", "--runs")),
     (f"{SWEEP} --runs file/deeper", 1, ("deeper/.tiny.lock: cannot be written: Not a directory", "--runs")),
     ("data synth --data file/x --videos-per-class 2", 1, ("file/x: the benchmark cannot be written", "may write")),
@@ -104,7 +104,7 @@ CASES: list[tuple[str, int, tuple[str, ...]]] = [
     # runs
     ("evaluate nowhere --data data", 2, ("nowhere: is not a run: it has no experiment.yaml", "hcl train")),
     ("report nowhere", 2, ("nowhere: is not a run", "hcl train")),
-    ("report 'no*where'", 1, ("no*where: does not exist or matches nothing", "name a run")),
+    ("report 'no*where'", 1, ("no*where: does not exist or matches nothing", "give a run")),
     ("evaluate nowhere --method hlc", 2, ("unknown method 'hlc'", "one of hcl, untrained")),
     ("data synth --domain plian", 2, ("unknown domain 'plian'", "one of plain")),
     ("data synth --size 33", 2, ("got 33", "even")),
@@ -122,7 +122,7 @@ def test_a_mistake_ends_in_one_message_and_leaves_nothing_half_written(
     assert_one_message(outcome, code, *texts)
     after = tree(place)
     left = set(after) - set(before)
-    if "--address" in command:  # a run that waits for its cluster: the same command goes on with it
+    if "--address" in command:  # the run waits for its cluster, and the same command resumes it
         assert left == {"runs/tiny/experiment.yaml", "runs/tiny/provenance.json"}
     else:
         assert left == set()
@@ -213,7 +213,7 @@ def test_checkpoints_that_are_damaged_or_gone(place: Path, hcl: Command, trained
 @pytest.mark.parametrize(
     ("options", "code", "texts"),
     [
-        ("--set model.d_model=32", 2, ("would evaluate another model than the one that was trained",)),
+        ("--set model.d_model=32", 2, ("would evaluate another model than the trained one",)),
         ("--set evaluation.shots=[1,4]", 1, ("class 'hen' has 5 clips, an episode needs 6", "fewer shots")),
         ("--dataset tyo", 1, ("splits/tyo/test_class.txt", "name of the dataset")),
         ("--dataset ../toy", 1, ("'../toy' cannot be a folder",)),

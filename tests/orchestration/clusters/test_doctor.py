@@ -1,4 +1,4 @@
-"""The doctor's judgement of facts, and its table for one real machine."""
+"""Test the doctor's judgement of facts, and its table for this machine."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ SOUND = NodeFacts(
 
 def test_two_sound_nodes_have_nothing_to_do() -> None:
     findings = judge({"a": SOUND, "b": replace(SOUND, host="b")}, DATA, RUNS)
-    assert {one.node for one in findings} == {"a", "b"}
-    assert {(one.state, one.remedy) for one in findings} == {("ok", "")}
+    assert {finding.node for finding in findings} == {"a", "b"}
+    assert {(finding.state, finding.remedy) for finding in findings} == {("ok", "")}
 
 
 @pytest.mark.parametrize(
@@ -46,17 +46,17 @@ def test_two_sound_nodes_have_nothing_to_do() -> None:
         ({"gpus": []}, "GPUs", "wrong", "Ray has 1, torch sees 0"),
         ({"nccl": ""}, "GPUs", "wrong", "torch has no NCCL"),
         ({"undecoded": [".webm"]}, "videos", "wrong", "not decoded: .webm"),
-        ({"sees_data": False}, "data", "wrong", "/shared/data is not seen"),
+        ({"sees_data": False}, "data", "wrong", "/shared/data is not visible"),
         ({"runs_problem": "Read-only file system"}, "runs", "wrong", "/shared/runs: Read-only file system"),
         ({"free_runs_gb": 1.0}, "runs", "note", "1.0 GB free"),
         ({"free_temp_gb": 1.0}, "temporary files", "note", "1.0 GB free"),
         ({"shm_gb": 0.064}, "/dev/shm", "wrong", "0.1 GB"),
-        ({"skew_s": 60.0}, "clock", "wrong", "60 s off the driver's"),
+        ({"skew_s": 60.0}, "clock", "wrong", "60 s off the driver's clock"),
     ],
 )
 def test_each_fault_is_one_line_with_a_remedy(change: dict[str, Any], check: str, state: str, found: str) -> None:
     findings = judge({"a": SOUND, "b": replace(SOUND, **change)}, DATA, RUNS)
-    (fault,) = [one for one in findings if one.state != "ok"]
+    (fault,) = [finding for finding in findings if finding.state != "ok"]
     assert (fault.node, fault.check, fault.state, fault.found) == ("b", check, state, found)
     assert fault.remedy
 
@@ -82,9 +82,9 @@ def test_this_machine(hcl: Command, local_ray: ModuleType, data_root: Path, tmp_
     (tmp_path / "runs").mkdir()
     code, out, err = hcl("doctor", "--data", data_root)
     assert code == 0, out + err
-    for text in ("mp4, webm and avi", "is seen", "GB free", "nothing is wrong"):
+    for text in ("mp4, webm and avi", "is visible", "GB free", "nothing is wrong"):
         assert text in out
     assert list((tmp_path / "runs").iterdir()) == []
     code, out, _ = hcl("doctor", "--data", tmp_path / "nowhere", "--runs", tmp_path / "absent")
-    assert code == 1 and "is not seen" in out and "No such file or directory" in out
-    assert "wrong: 3, each with its remedy" in out
+    assert code == 1 and "is not visible" in out and "No such file or directory" in out
+    assert "3 findings are wrong, each with its remedy" in out

@@ -1,4 +1,4 @@
-"""A command as a job: what is refused before a cluster is asked, and what comes along."""
+"""Test commands as jobs: refusals before a cluster is contacted, and the files that are sent."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_whole_command_is_run_by_the_packed_or_by_the_installed_program() -> N
         ("", "no command is given"),
         ("submit -- sweep demo", "hcl submit is no job"),
         ("jobs list", "hcl jobs is no job"),
-        ("data", "needs a command of its own"),
+        ("data", "needs a subcommand"),
         ("sweep demo --runs /r", "--data: 'data' would lie in the job's temporary folder"),
         ("sweep demo --data /d", "--runs: 'runs' would lie"),
         ("sweep demo --data /d --runs /r --storage my.journal", "--storage: 'my.journal' would lie in the job's"),
@@ -96,14 +96,14 @@ def test_a_dry_run_tells_the_size_and_asks_no_cluster(hcl: Command) -> None:
     ],
 )
 def test_submissions_that_are_refused(hcl: Command, options: list[str], code: int, text: str) -> None:
-    found = hcl("submit", *options, "--", "train", "demo", *PLACES)
-    assert found.code == code and text in found.err
-    assert "Traceback" not in found.err
+    outcome = hcl("submit", *options, "--", "train", "demo", *PLACES)
+    assert outcome.code == code and text in outcome.err
+    assert "Traceback" not in outcome.err
 
 
 def test_an_unknown_option_of_the_command_is_misuse(hcl: Command) -> None:
-    found = hcl("submit", "--dry-run", "--", "train", "demo", "--bogus")
-    assert found.code == 2 and "No such option: --bogus" in found.err
+    outcome = hcl("submit", "--dry-run", "--", "train", "demo", "--bogus")
+    assert outcome.code == 2 and "No such option: --bogus" in outcome.err
 
 
 def test_render_writes_a_file_or_standard_output(hcl: Command, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Caches that are not what was written: made again with a notice that names the file, and with the same figures."""
+"""Test damaged caches: they are made again with a notice that names the file, and give the same figures."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from tests.orchestration.inline import without_ray
 
 @pytest.fixture(scope="module")
 def made(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Cell, Path]:
-    """A cell whose grids, features and table are cached. Read only."""
+    """Return a read-only cell whose grids, features and table are cached."""
     runs = tmp_path_factory.mktemp("made")
-    one = Cell("untrained", tiny_experiment(), data_root, read_partition(data_root, "toy", "test"))
+    cell = Cell("untrained", tiny_experiment(), data_root, read_partition(data_root, "toy", "test"))
     with pytest.MonkeyPatch.context() as patched:
         without_ray(patched, scoring, scorer, grids)
-        job = one.grid_job()
+        job = cell.grid_job()
         assert job is not None
         ensure_grids([job], runs)
-        ensure_tables([one], runs)
-    return one, runs
+        ensure_tables([cell], runs)
+    return cell, runs
 
 
 def flip(path: Path) -> Path:
-    """One bit of the first array's values."""
+    """Flip one bit of the first array's values."""
     content = bytearray(path.read_bytes())
     content[content.index(b"NUMPY") + 134] ^= 32
     path.write_bytes(content)
@@ -61,7 +61,7 @@ def of_table(cell: Cell, runs: Path) -> Path:
 
 
 def of_tile(cell: Cell, runs: Path) -> Path:
-    """As a command leaves them that was stopped before its table was whole."""
+    """Write tiles as a command leaves them that was stopped before its table was complete."""
     table = cell.table(runs)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(type(table), "assemble", lambda self: None)
@@ -82,19 +82,19 @@ def test_a_damaged_cache_is_made_again(
     damaged = damage(cell, runs)
     with notes.capture() as captured:
         ensure_tables([cell], runs)
-    found = cell.table(runs).read()
-    assert found.keys() == expected.keys()
+    table = cell.table(runs).read()
+    assert table.keys() == expected.keys()
     for name, values in expected.items():
-        np.testing.assert_allclose(found[name], values, rtol=1e-6, err_msg=name)  # the same code, in the same process
-    told = captured.get()
-    assert told.count("note: ") == 1 and str(damaged) in told.replace("\n", "") and "again" in told
+        np.testing.assert_allclose(table[name], values, rtol=1e-6, err_msg=name)  # the same code, in the same process
+    output = captured.get()
+    assert output.count("note: ") == 1 and str(damaged) in output.replace("\n", "") and "again" in output
     with notes.capture() as captured:
         ensure_tables([cell], runs)
     assert captured.get() == ""
 
 
 def test_the_grids_of_a_run_travel_with_what_makes_them_again(made: tuple[Cell, Path], tmp_path: Path) -> None:
-    """A loader process reads them, however it was started."""
+    """A loader process can read them, however it was started."""
     cell, whole = made
     shutil.copytree(whole, tmp_path / "runs")
     job = cell.grid_job()

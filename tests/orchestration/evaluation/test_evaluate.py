@@ -1,4 +1,4 @@
-"""Score tables by actors against the same episodes scored one by one in this process."""
+"""Compare score tables of actors with the same episodes scored one by one in this process."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ METHODS = ("hcl", "untrained", "random", "prototype")  # other matchers: test_ma
 
 @pytest.fixture(autouse=True)
 def one_actor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each brings up torch in a process of its own; `records` has two."""
+    """Use one actor, because each loads torch in a process of its own; `records` has two."""
     monkeypatch.setattr(scoring, "n_workers_available", lambda *_, **__: 1)
     monkeypatch.setattr("orchestration.training.grids.n_workers_available", lambda *_, **__: 1)
 
 
 @pytest.fixture(scope="module")
 def run_folder(trained: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the trained run, because evaluation writes into it."""
+    """Return a copy of the trained run, because evaluation writes into it."""
     folder = tmp_path_factory.mktemp("evaluated") / "tiny"
     shutil.copytree(trained.folder, folder)
     return folder
@@ -71,7 +71,7 @@ def answers_of(
 def records(
     run_folder: Path, experiment: Experiment, trained: Run, data_root: Path
 ) -> Iterator[list[results.EvaluationRecord]]:
-    """All methods on two data sets at 1 and 3 shots."""
+    """Evaluate all methods on two data sets at 1 and 3 shots."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(scoring, "n_workers_available", lambda *_, **__: 2)
         answers = answers_of(run_folder, experiment, data_root, trained.runs, tuple(METHODS))
@@ -100,7 +100,7 @@ def clips_of(experiment: Experiment, data_root: Path, partition: Partition) -> C
 def directly(
     experiment: Experiment, model: HCL, clips: Any, episodes: Episodes
 ) -> tuple[np.ndarray, dict[str, np.ndarray], Levels]:
-    """Accuracy of each episode, fused and by level, and its levels; every clip of every episode is encoded again."""
+    """Return each episode's accuracy, fused and by level, and its levels; each episode encodes all its clips again."""
     model.eval()
     defects = arguments.defects(experiment)
     each = []
@@ -138,32 +138,32 @@ def model_of(method: str, experiment: Experiment, checkpoint: Path) -> HCL:
 
 
 def one_of(records: list[results.EvaluationRecord], **wanted: Any) -> results.EvaluationRecord:
-    [found] = [one for one in records if all(getattr(one, name) == value for name, value in wanted.items())]
-    return found
+    [match] = [record for record in records if all(getattr(record, name) == value for name, value in wanted.items())]
+    return match
 
 
 @pytest.mark.ray
 def test_every_cell_has_a_record_with_what_names_it(
     records: list[results.EvaluationRecord], experiment: Experiment, run_folder: Path, data_root: Path
 ) -> None:
-    cells = {(one.method, one.dataset, one.shot) for one in records}
+    cells = {(record.method, record.dataset, record.shot) for record in records}
     assert cells == {(method, dataset, shot) for method in METHODS for dataset in ("toy", "other") for shot in (1, 3)}
     assert len(records) == len(cells)
-    for one in records:
-        partition = read_partition(data_root, one.dataset, "test")
-        assert (one.run, one.train_dataset, one.partition) == ("tiny", "toy", "test")
-        assert (one.way, one.queries, one.episodes, one.seed) == (2, 2, 30, 0)
-        assert (one.n_clips, one.n_classes, one.protocol, one.mode) == (15, 3, "standard", "corrected")
-        assert one.experiment_digest == experiment.digest()
-        asked = EpisodeList.of(partition, episodes_of(experiment, partition, one.shot), seed=0)
-        assert one.episodes_digest == asked.digest()
-        questions = read_questions(run_folder / "evaluation", one.episodes_digest)
+    for record in records:
+        partition = read_partition(data_root, record.dataset, "test")
+        assert (record.run, record.train_dataset, record.partition) == ("tiny", "toy", "test")
+        assert (record.way, record.queries, record.episodes, record.seed) == (2, 2, 30, 0)
+        assert (record.n_clips, record.n_classes, record.protocol, record.mode) == (15, 3, "standard", "corrected")
+        assert record.experiment_digest == experiment.digest()
+        episode_list = EpisodeList.of(partition, episodes_of(experiment, partition, record.shot), seed=0)
+        assert record.episodes_digest == episode_list.digest()
+        questions = read_questions(run_folder / "evaluation", record.episodes_digest)
         assert questions.class_names == partition.classes
-        assert 0 <= one.accuracy <= 1 and one.ci95 > 0 and one.created and one.seconds > 0
-        assert one.checkpoint_digest == (file_digest(run_folder / BEST) if one.method == "hcl" else "")
-        cosine = one.shot == 1 and one.method != "prototype"
-        assert one.metric == ("cosine" if cosine else "euclidean")
-        assert one.settings == ['evaluation.datasets=["toy", "other"]'] and "torch" in one.versions
+        assert 0 <= record.accuracy <= 1 and record.ci95 > 0 and record.created and record.seconds > 0
+        assert record.checkpoint_digest == (file_digest(run_folder / BEST) if record.method == "hcl" else "")
+        cosine = record.shot == 1 and record.method != "prototype"
+        assert record.metric == ("cosine" if cosine else "euclidean")
+        assert record.settings == ['evaluation.datasets=["toy", "other"]'] and "torch" in record.versions
     on_disk = [results.read_evaluation(path) for path in (run_folder / "evaluation").glob("*.json")]
     assert sorted(map(repr, on_disk)) == sorted(map(repr, records))
 
@@ -192,7 +192,7 @@ def test_accuracies_are_those_of_episodes_scored_one_by_one(
 
 @pytest.fixture(scope="module")
 def frozen_clips(trained: Run, experiment: Experiment, data_root: Path) -> Any:
-    """The clips of a data set as a frozen backbone's model takes them: the cached half-precision grids."""
+    """Return the clips of a data set as a frozen backbone's model gets them: cached half-precision grids."""
 
     def clips(method: str, dataset: str) -> Any:
         partition = read_partition(data_root, dataset, "test")
@@ -230,11 +230,13 @@ def test_the_same_command_again_reads_the_tables(
     data_root: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nor do other sigmas, another metric or other episodes score a pair again."""
+    """Other sigmas, another metric or other episodes do not score a pair again either."""
     monkeypatch.setattr(scoring, "map_actors", lambda *_, **__: pytest.fail("an actor was started"))
     monkeypatch.setattr("orchestration.training.grids.map_actors", lambda *_, **__: pytest.fail("an actor was started"))
     again = answers_of(run_folder, experiment, data_root, trained.runs, tuple(METHODS))
-    assert [one.accuracy for one in again.records] == [one.accuracy for one in records] and again.n_encoded == 0
+    assert [record.accuracy for record in again.records] == [
+        record.accuracy for record in records
+    ] and again.n_encoded == 0
     changes = {
         "fusion.sigma_spatial": 3.0,
         "matching.metric": "euclidean",
@@ -242,7 +244,7 @@ def test_the_same_command_again_reads_the_tables(
         "evaluation.shots": [2],
     }
     other = answers_of(run_folder, override(experiment, changes), data_root, trained.runs, tuple(METHODS)).records
-    assert {one.shot for one in other} == {2} and {one.metric for one in other} == {"euclidean"}
+    assert {record.shot for record in other} == {2} and {record.metric for record in other} == {"euclidean"}
 
 
 @pytest.mark.ray
@@ -255,12 +257,12 @@ def test_other_numbers_of_kept_tuples_score_again_without_encoding(
     assert len(lines) == 1 and "0 to encode" in lines[0] and "225 pairs to score" in lines[0]
     answers = evaluate(questions, runs=trained.runs)
     assert answers.n_encoded == 0
-    said = encodings(questions, answers.n_encoded)
-    assert said == "encoded 0 of 15 clips, the episode-by-episode way would encode 180"  # 30 x 2 x (1 + 2)
+    summary = encodings(questions, answers.n_encoded)
+    assert summary == "encoded 0 of 15 clips, an evaluation episode by episode would encode 180"  # 30 x 2 x (1 + 2)
 
 
 class Mortal(scorer.Scorer):
-    """A scorer whose process dies once, in the middle of the work, and that notes what it scores."""
+    """Score with a process that dies once during the work, and note the scored tiles."""
 
     def score(self, cell: tables.Cell, tile: tables.Tile) -> None:
         mark = self.runs / "killed"
@@ -286,14 +288,14 @@ def test_one_of_two_actors_is_killed_and_costs_its_tile_alone_and_changes_no_byt
     monkeypatch.setattr(scoring, "Scorer", Mortal)
     monkeypatch.setattr(scoring, "n_workers_available", lambda *_, **__: 2)
     shutil.copytree(trained.runs / "cache" / "grids", tmp_path / "cache" / "grids")
-    found = answers_of(run_folder, experiment, data_root, tmp_path).records
+    new_records = answers_of(run_folder, experiment, data_root, tmp_path).records
     assert (tmp_path / "killed").exists()
     scored = (tmp_path / "scored").read_text().splitlines()
-    # Two data sets; again the tile that was under way, and the one before it where its answer died with the actor.
+    # Two data sets; the running tile is scored again, and the one before it if its answer died with the actor.
     assert len(set(scored)) == 16 and len(scored) - 2 * 16 in (1, 2)
-    for one in found:
-        expected = one_of(records, method="hcl", dataset=one.dataset, shot=one.shot)
-        assert (one.accuracy, one.levels) == (expected.accuracy, expected.levels)
+    for record in new_records:
+        expected = one_of(records, method="hcl", dataset=record.dataset, shot=record.shot)
+        assert (record.accuracy, record.levels) == (expected.accuracy, expected.levels)
     made = tree(tmp_path / "cache" / "scores")
     assert made and all(name.endswith(".npz") for name in made)  # no tile is left
     for name in made:
@@ -306,7 +308,7 @@ def test_one_of_two_actors_is_killed_and_costs_its_tile_alone_and_changes_no_byt
 def test_a_killed_driver_goes_on_with_what_is_on_disk(
     local_ray: ModuleType, experiment: Experiment, run_folder: Path, data_root: Path, trained: Run, tmp_path: Path
 ) -> None:
-    """The driver is another process on the same Ray; it dies when the first tiles are there."""
+    """The driver is another process on the same Ray; it dies when the first tiles exist."""
     runs = tmp_path / "runs"
     shutil.copytree(trained.runs / "cache" / "grids", runs / "cache" / "grids")
     shutil.copytree(run_folder, runs / "tiny", ignore=shutil.ignore_patterns("evaluation"))
@@ -329,7 +331,7 @@ def test_a_killed_driver_goes_on_with_what_is_on_disk(
     assert answers.n_encoded == 0 and before == {path: path.stat().st_mtime_ns for path in before}
     again = questions_of([Target(run_folder, wanted, methods=("untrained",))], data_root)
     expected = evaluate(again, runs=trained.runs)
-    assert [one.accuracy for one in answers.records] == [one.accuracy for one in expected.records]
+    assert [record.accuracy for record in answers.records] == [record.accuracy for record in expected.records]
 
 
 def tiles_in(runs: Path) -> list[Path]:
@@ -338,7 +340,7 @@ def tiles_in(runs: Path) -> list[Path]:
 
 @pytest.mark.ray
 def test_views_are_averaged(local_ray: ModuleType, data_root: Path, tmp_path: Path) -> None:
-    """Three random readings of each clip: the levels of an episode are the mean of those of each reading."""
+    """For three random views of each clip, the levels of an episode are the mean of those of each view."""
     experiment = tiny_experiment(
         evaluation__views=3, evaluation__shots=[2], evaluation__episodes=6, model__train_backbone=True
     )
@@ -396,7 +398,7 @@ def test_a_named_checkpoint_is_another_method_and_features_go_where_asked(
     )
     targets = [Target(tmp_path / "tiny", brief, checkpoint) for checkpoint in (None, tmp_path / "tiny" / LAST)]
     answers = evaluate(questions_of(targets, data_root), runs=tmp_path)
-    assert [one.method for one in answers.records] == ["hcl", "hcl last"]
+    assert [record.method for record in answers.records] == ["hcl", "hcl last"]
     assert {path.name for path in (tmp_path / "tiny" / "evaluation").glob("*.json")} == {
         "hcl-other-test-2way-1shot.json",
         next(path.name for path in (tmp_path / "tiny" / "evaluation").glob("hcl_last*.json")),
@@ -437,7 +439,7 @@ def test_defects_that_mix_clips_go_episode_by_episode(
     (tmp_path / "tiny").mkdir()
     questions = questions_of([Target(tmp_path / "tiny", experiment, methods=("untrained",))], data_root)
     notes = one_by_one_notes(questions)
-    assert notes and all("untrained on toy, 2-shot goes episode by episode" in note for note in notes)
+    assert notes and all("untrained on toy, 2-shot is scored episode by episode" in note for note in notes)
     answers = evaluate(questions, runs=tmp_path / "runs")
     assert answers.n_encoded == 15
     partition = read_partition(data_root, "toy", "test")

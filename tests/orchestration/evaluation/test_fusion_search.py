@@ -1,4 +1,4 @@
-"""The search of a fusion: candidates are screened on some episodes, and the best of them are judged on all."""
+"""Test the search of a fusion: candidates are screened on some episodes, and the best are judged on all."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def episodes() -> list[Episodes]:
 
 
 def accuracy(table: dict[str, np.ndarray], episodes: list[Episodes], settings: dict[str, object]) -> float:
-    """Of a fusion, looked up by itself."""
+    """Return the accuracy of a fusion by a separate look-up."""
     experiment = override(tiny_experiment(), settings)
     fusion, sizes = experiment.fusion, experiment.matching.tuple_sizes
     means = []
-    for one in episodes:
+    for of_shot in episodes:
         metric = experiment.matching.metric
         levels = look_up(
-            table, one, metric=metric, tuple_sizes=sizes, triples=fusion.triples, over_shots=fusion.over_shots
+            table, of_shot, metric=metric, tuple_sizes=sizes, triples=fusion.triples, over_shots=fusion.over_shots
         )
         means.append(accuracies(fused(levels, arguments.sigmas_of_fusion(experiment)), QUERIES).mean())
     return float(np.mean(means))
@@ -57,16 +57,16 @@ def accuracy(table: dict[str, np.ndarray], episodes: list[Episodes], settings: d
 def test_the_best_candidates_are_judged_on_all_episodes(
     table: dict[str, np.ndarray], episodes: list[Episodes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So few are screened that what is best there is not best in all."""
+    """Screening uses so few episodes that its best candidate is not the best on all."""
     monkeypatch.setattr(fusion_search, "_SCREENED", N_SCREENED)
-    found = search_table(table, episodes, tiny_experiment(), SPACE, n_trials=N_TRIALS)
-    assert found.value == pytest.approx(accuracy(table, episodes, found.settings), abs=1e-6)
-    assert found.published == pytest.approx(accuracy(table, episodes, PUBLISHED_FUSION), abs=1e-6)
-    few = [next(one.parts(N_SCREENED)) for one in episodes]
-    assert found.value != pytest.approx(accuracy(table, few, found.settings), abs=1e-3)
+    search = search_table(table, episodes, tiny_experiment(), SPACE, n_trials=N_TRIALS)
+    assert search.value == pytest.approx(accuracy(table, episodes, search.settings), abs=1e-6)
+    assert search.published == pytest.approx(accuracy(table, episodes, PUBLISHED_FUSION), abs=1e-6)
+    few = [next(of_shot.parts(N_SCREENED)) for of_shot in episodes]
+    assert search.value != pytest.approx(accuracy(table, few, search.settings), abs=1e-3)
 
     monkeypatch.setattr(fusion_search, "_SCREENED", N_EPISODES)
     of_all = search_table(table, episodes, tiny_experiment(), SPACE, n_trials=N_TRIALS)
-    assert found.value == of_all.value, "all candidates are finalists: the best of all episodes is found"
+    assert search.value == of_all.value, "all candidates are finalists: the best of all episodes is found"
     screened = search_table(table, few, tiny_experiment(), SPACE, n_trials=N_TRIALS)
-    assert accuracy(table, episodes, screened.settings) < found.value - 1e-3, "screening alone would choose another"
+    assert accuracy(table, episodes, screened.settings) < search.value - 1e-3, "screening alone would choose another"

@@ -1,4 +1,4 @@
-"""Other matchers, fusion and explanations of a run, with actors in this process."""
+"""Test other matchers, fusion and explanations of a run, with actors in this process."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from hcl.config.resolve import override, to_yaml
 from hcl.datasets.splits import read_partition
 from hcl.errors import ConfigError
 from hcl.frames.store import FrameStore
+from hcl.matching.similarity import LEVELS
 from hcl.models.baselines import prototype_scores
 from hcl.models.checkpoint import save_checkpoint
 from orchestration.evaluation import evaluate as evaluating
@@ -46,7 +47,7 @@ def experiment() -> Experiment:
 
 @pytest.fixture(scope="module")
 def folder(experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose checkpoint has its initial weights."""
+    """Write a run whose checkpoint has its initial weights."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     (folder / BEST).parent.mkdir(parents=True)
     model = models.make_model(experiment, 4)
@@ -70,10 +71,12 @@ def records(folder: Path, experiment: Experiment, data_root: Path) -> list[resul
 
 
 def test_methods_answer_the_same_episodes(records: list[results.EvaluationRecord]) -> None:
-    assert {(one.method, one.shot) for one in records} == {(method, shot) for method in METHODS for shot in SHOTS}
+    assert {(record.method, record.shot) for record in records} == {
+        (method, shot) for method in METHODS for shot in SHOTS
+    }
     for shot in SHOTS:
-        assert len({one.episodes_digest for one in records if one.shot == shot}) == 1
-    assert {one.metric for one in records if one.method == "frames-protonet"} == {"euclidean"}
+        assert len({record.episodes_digest for record in records if record.shot == shot}) == 1
+    assert {record.metric for record in records if record.method == "frames-protonet"} == {"euclidean"}
 
 
 def test_protonet_on_the_encoders_frames(
@@ -115,12 +118,16 @@ def test_other_weights_are_another_method_and_leave_the_runs_own_record_alone(
     where = ("--runs", folder.parent, "--data", data_root)
     assert hcl("evaluate", folder, *where, "--set", "fusion.sigma_spatial=0").code == 0
     made = [path for path in (folder / "evaluation").glob("*.json") if path not in before]
-    found = [results.read_evaluation(path) for path in made]
-    assert {(one.method, one.shot) for one in found} == {("hcl (sigma_spatial=0.0)", shot) for shot in SHOTS}
+    new_records = [results.read_evaluation(path) for path in made]
+    assert {(record.method, record.shot) for record in new_records} == {
+        ("hcl (sigma_spatial=0.0)", shot) for shot in SHOTS
+    }
     assert all(path.read_bytes() == content for path, content in before.items())
-    for one in found:
-        again = target_of(read_recorded(folder), one, folder)
-        assert [question.record["method"] for question in questions_of([again], data_root)] == [one.method] * len(SHOTS)
+    for record in new_records:
+        again = target_of(read_recorded(folder), record, folder)
+        assert [question.record["method"] for question in questions_of([again], data_root)] == [record.method] * len(
+            SHOTS
+        )
     for path in made:
         path.unlink()
         path.with_suffix(".npz").unlink()
@@ -129,21 +136,21 @@ def test_other_weights_are_another_method_and_leave_the_runs_own_record_alone(
 def test_a_fusion_is_chosen_on_val_and_told_on_test(folder: Path, experiment: Experiment, data_root: Path) -> None:
     where = {"data_root": data_root, "runs": folder.parent}
     options = {"space": load_space("fusion"), "n_trials": 60}
-    found = search_fusion(folder, experiment, **where, **options)  # type: ignore[arg-type]
-    assert found.value >= found.published
-    assert chosen_fusion(folder) == found.settings
-    assert search_fusion(folder, experiment, **where, **options) == found  # type: ignore[arg-type]
+    search = search_fusion(folder, experiment, **where, **options)  # type: ignore[arg-type]
+    assert search.value >= search.published
+    assert chosen_fusion(folder) == search.settings
+    assert search_fusion(folder, experiment, **where, **options) == search  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="another search"):
         search_fusion(folder, experiment, **where, **options, seed=1)  # type: ignore[arg-type]
     # the very same accuracy by the usual way, on the same val episodes
-    on_val = override(experiment, {**found.settings, "evaluation.partition": "val"})
+    on_val = override(experiment, {**search.settings, "evaluation.partition": "val"})
     again = evaluate(questions_of([Target(folder, on_val, label="check")], data_root), runs=folder.parent).records
-    assert np.mean([one.accuracy for one in again]) == pytest.approx(found.value, abs=1e-6)
-    told = evaluate_fusion(folder, experiment, **where)
-    assert {one.partition for records in told.values() for one in records} == {"test"}
-    assert list(told) == [FUSED, "hcl", "hcl published weights", *(f"hcl {x} only" for x in LEVELS)]
+    assert np.mean([record.accuracy for record in again]) == pytest.approx(search.value, abs=1e-6)
+    by_fusion = evaluate_fusion(folder, experiment, **where)
+    assert {record.partition for records in by_fusion.values() for record in records} == {"test"}
+    assert list(by_fusion) == [FUSED, "hcl", "hcl published weights", *(f"hcl {x} only" for x in LEVELS)]
     for level in LEVELS:
-        for only, plain in zip(told[f"hcl {level} only"], told["hcl"], strict=True):
+        for only, plain in zip(by_fusion[f"hcl {level} only"], by_fusion["hcl"], strict=True):
             assert only.accuracy == pytest.approx(plain.levels[level])
 
 
@@ -159,9 +166,9 @@ def test_a_query_is_drawn_with_its_class_and_a_rival(
     folder: Path, experiment: Experiment, data_root: Path, tmp_path: Path
 ) -> None:
     explainer = Explainer(folder, experiment, data_root=data_root)
-    found = explainer.explain("hen/hen_1", shot=2, to=tmp_path / "x.png")
-    assert found.query == "hen/hen_1" and len(found.scores) == 2
-    picture = cv2.imread(str(found.picture))
+    explained = explainer.explain("hen/hen_1", shot=2, to=tmp_path / "x.png")
+    assert explained.query == "hen/hen_1" and len(explained.scores) == 2
+    picture = cv2.imread(str(explained.picture))
     assert picture is not None and picture.shape[0] > 4 * 168  # two pairs of clips and more
     given = explainer.explain("hen_1", support=["hen/hen_0", "jay/jay_2"], to=tmp_path / "y.png")
     assert [name for name, _ in sorted(given.scores)] == ["hen", "jay"]
@@ -172,8 +179,8 @@ def test_a_query_is_drawn_with_its_class_and_a_rival(
     [
         ("hen/nobody", [], "is no video of toy test"),
         ("hen/hen_1", ["hen/hen_1", "jay/jay_2"], "is the query itself"),
-        ("hen/hen_1", ["jay/jay_2"], "make no episode"),
-        ("hen/hen_1", ["hen/hen_0", "jay/jay_2", "jay/jay_3"], "make no episode"),
+        ("hen/hen_1", ["jay/jay_2"], "form no episode"),
+        ("hen/hen_1", ["hen/hen_0", "jay/jay_2", "jay/jay_3"], "form no episode"),
     ],
 )
 def test_what_cannot_be_explained_is_told(

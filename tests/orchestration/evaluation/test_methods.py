@@ -1,4 +1,4 @@
-"""Names of methods that are asked with other settings than their run's."""
+"""Test the names of methods with other settings than their run's."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ OWN = tiny_experiment()
     ],
 )
 def test_what_makes_another_method_stands_in_its_name(method, changes, name):
-    found = named(method, method, OWN, override(OWN, changes))
-    assert found == name and plain_name(found) == method
+    full_name = named(method, method, OWN, override(OWN, changes))
+    assert full_name == name and plain_name(full_name) == method
 
 
 def test_of_many_settings_two_are_spelt_out():

@@ -1,4 +1,4 @@
-"""What an evaluation keeps in a run's folder."""
+"""Test the files that an evaluation writes into a run's folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orchestration.evaluation import outcomes
 
 def partition(dataset: str, classes: tuple[str, ...]) -> Partition:
     return Partition(
-        dataset, "test", classes, tuple(Video(one, f"{one}{index}") for one in classes for index in range(6))
+        dataset, "test", classes, tuple(Video(name, f"{name}{index}") for name in classes for index in range(6))
     )
 
 
@@ -26,9 +26,11 @@ def asked_of(part: Partition) -> EpisodeList:
 
 def test_data_sets_of_the_same_layout_keep_their_own_questions(tmp_path: Path) -> None:
     for part in (partition("one", ("ant", "bee", "cat")), partition("two", ("run", "sit", "wave"))):
-        asked = asked_of(part)
-        answered = outcomes.outcomes_of(np.random.default_rng(0).random((20, 6, 2)), asked, part.classes)
+        episode_list = asked_of(part)
+        answered = outcomes.outcomes_of(np.random.default_rng(0).random((20, 6, 2)), episode_list, part.classes)
         results.write_outcomes(tmp_path / f"{part.dataset}.json", answered)
-        found = results.read_outcomes(tmp_path / f"{part.dataset}.json", asked.digest(), answered.accuracies.mean())
-        assert found is not None and found.questions.class_names == part.classes
+        from_disk = results.read_outcomes(
+            tmp_path / f"{part.dataset}.json", episode_list.digest(), answered.accuracies.mean()
+        )
+        assert from_disk is not None and from_disk.questions.class_names == part.classes
     assert len(list(tmp_path.glob("episodes-*.npz"))) == 2

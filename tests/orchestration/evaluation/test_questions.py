@@ -1,4 +1,4 @@
-"""What an evaluation is asked: refused before Ray where it cannot be answered, and named in its record."""
+"""Test the questions of an evaluation: refusals before Ray starts, and the fields of records."""
 
 from __future__ import annotations
 
@@ -47,19 +47,19 @@ def test_what_cannot_be_evaluated_is_refused_before_ray(
 def test_overlapping_episodes_are_told_in_the_record(
     changes: dict[str, Any], from_file: bool, is_marked: bool, data_root: Path, tmp_path: Path
 ) -> None:
-    overlapping, asked = (
-        Target(tmp_path / "tiny", override(tiny_experiment(), one), methods=("untrained",))
-        for one in ({"evaluation.overlapping": True}, changes)
+    overlapping, target = (
+        Target(tmp_path / "tiny", override(tiny_experiment(), settings), methods=("untrained",))
+        for settings in ({"evaluation.overlapping": True}, changes)
     )
     lists = [questions_of([overlapping], data_root)[0].asked] if from_file else None
-    questions = questions_of([asked], data_root, episodes=lists)
+    questions = questions_of([target], data_root, episodes=lists)
     assert {question.record["overlapping"] for question in questions} == {is_marked}
 
 
 def test_questions_with_the_same_record_are_refused(data_root: Path, tmp_path: Path) -> None:
     experiment = tiny_experiment()
     fewer = override(experiment, {"evaluation.episodes": 9, "evaluation.shots": [3]})
-    targets = [Target(tmp_path / "tiny", one, methods=("untrained",)) for one in (experiment, fewer)]
+    targets = [Target(tmp_path / "tiny", settings, methods=("untrained",)) for settings in (experiment, fewer)]
     with pytest.raises(ConfigError, match=r"untrained-toy-test-2way-3shot\.json: two questions of this job"):
         questions_of(targets, data_root)
 

@@ -1,4 +1,4 @@
-"""A run that is trained again, or still trained, while its results are read: in this process, without Ray."""
+"""Test runs that are trained again, or still training, while their results are read, in this process without Ray."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def made(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture
 def folder(made: Run, tmp_path: Path) -> Path:
-    """A copy, to be changed."""
+    """Return a copy that tests may change."""
     shutil.copytree(made.folder, tmp_path / "runs" / "tiny")
     return tmp_path / "runs" / "tiny"
 
 
 def train_again(folder: Path) -> None:
-    """Put other weights in the place of the run's best."""
+    """Replace the run's best weights."""
     import torch
 
     content = load_checkpoint(folder / BEST)
@@ -87,9 +87,9 @@ def test_examples_of_an_old_evaluation_are_not_explained(folder: Path, data_root
     partition = read_partition(data_root, "toy", "test")
     assert asked_examples(folder, partition, "hcl", 1)
     assert hcl("explain", folder, "--examples", "1", "--data", data_root).code == 0
-    assert "Drawn with weights" not in _page(hcl, folder)
+    assert "drawn with weights" not in _page(hcl, folder)
     train_again(folder)
-    assert "Drawn with weights that the run no longer has" in _page(hcl, folder)
+    assert "drawn with weights that the run no longer has" in _page(hcl, folder)
     with pytest.raises(ConfigError, match="with weights that it no longer has"):
         asked_examples(folder, partition, "hcl", 1)
 
@@ -104,8 +104,8 @@ def test_a_fusion_is_of_the_weights_that_it_was_chosen_with(
     folder: Path, made: Run, data_root: Path, hcl: Command
 ) -> None:
     def search(restart: bool = False) -> None:
-        known = {"data_root": data_root, "runs": folder.parent, "space": load_space("fusion"), "n_trials": 8}
-        search_fusion(folder, made.experiment, restart=restart, **known)  # type: ignore[arg-type]
+        options = {"data_root": data_root, "runs": folder.parent, "space": load_space("fusion"), "n_trials": 8}
+        search_fusion(folder, made.experiment, restart=restart, **options)  # type: ignore[arg-type]
 
     search()
     search()  # the same question again
@@ -124,7 +124,7 @@ def test_a_fusion_is_of_the_weights_that_it_was_chosen_with(
 
 
 def test_the_fusion_of_an_epoch_is_there_before_its_weights_are_the_best(folder: Path, made: Run) -> None:
-    """A kill between the two leaves the next best, with which a run that is resumed does both again."""
+    """A kill between the two leaves the next best, with which a resumed run repeats both."""
     run = Run(made.experiment, made.data_root, folder.parent, folder)
     shutil.copy(folder / BEST, folder / NEXT_BEST)
     row = {f"fused_sigma_{level}": 0.5 for level in ("global", "temporal", "spatial")}
@@ -141,7 +141,7 @@ def test_the_fusion_of_an_epoch_is_there_before_its_weights_are_the_best(folder:
 
 @pytest.fixture
 def unfinished(folder: Path) -> Path:
-    """The run as it is after two of nine epochs."""
+    """Return the run in its state after two of nine epochs."""
     settings = folder / "experiment.yaml"
     settings.write_text(settings.read_text().replace("epochs: 2", "epochs: 9"))
     return folder
@@ -151,13 +151,13 @@ def test_a_run_that_is_still_trained_is_evaluated_with_a_note(unfinished: Path, 
     evaluation = ("evaluate", unfinished, "--data", data_root, "--runs", unfinished.parent)
     code, _, err = hcl(*evaluation)
     epoch = load_checkpoint(unfinished / BEST)["epoch"]
-    told = f"2 of 9 epochs are done, and the weights of epoch {epoch} are taken"
-    assert code == 0 and told in err and "has not been trained to its end" in err
+    note = f"2 of 9 epochs are done, and the weights of epoch {epoch} are used"
+    assert code == 0 and note in err and "has not been fully trained" in err
     [file] = (unfinished / "evaluation").glob("*.json")
     record = results.read_evaluation(file)
     assert (record.checkpoint_epoch, record.epochs_done) == (epoch, 2)
     for words in (("fuse", unfinished, "--trials", "1"), ("explain", unfinished, "--query", "nobody")):
-        assert told in hcl(*words, "--data", data_root).err
+        assert note in hcl(*words, "--data", data_root).err
 
 
 def test_whether_training_goes_on_is_known_by_its_lock(unfinished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,9 +179,9 @@ def test_a_finished_run_says_nothing_of_its_training(made: Run, folder: Path, da
 
 
 def test_weights_that_change_while_they_are_evaluated_are_refused(made: Run, folder: Path, data_root: Path) -> None:
-    """Two actors would score with the weights of two epochs, and keep the table under the digest of the first."""
+    """Otherwise two actors could score with weights of two epochs, under the digest of the first."""
     [question] = questions_of([Target(folder, made.experiment)], data_root)
     assert question.cell.checkpoint_digest
     train_again(folder)
-    with pytest.raises(CheckpointError, match="has changed since the evaluation began"):
+    with pytest.raises(CheckpointError, match="has changed since the evaluation started"):
         Scorer(folder.parent).encode(question.cell, (0, 1))

@@ -1,4 +1,4 @@
-"""Suites: what a file says, what is refused, and one job over several checkpoints and data sets."""
+"""Test suites: the content of a file, refusals, and one job for several checkpoints and data sets."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_mistakes_name_the_entry_and_the_field(text: str, said: str, tmp_path: P
 
 @pytest.fixture
 def place(trained: Run, tmp_path: Path) -> Path:
-    """A working folder with the run and its cached grids under `runs`."""
+    """Make a working folder with the run and its cached grids under `runs`."""
     shutil.copytree(trained.folder, tmp_path / "runs" / "tiny")
     shutil.copytree(trained.runs / "cache" / "grids", tmp_path / "runs" / "cache" / "grids")
     return tmp_path
@@ -58,7 +58,7 @@ def place(trained: Run, tmp_path: Path) -> Path:
 
 @pytest.mark.ray
 def test_a_suite_is_one_job(hcl: Command, place: Path, data_root: Path) -> None:
-    """A checkpoint by name, one by file, and one on another data set; then its episodes, asked again from a file."""
+    """Evaluate a checkpoint by name, one by file, and one on another data set; then use its episodes from a file."""
     last = Path("runs") / "tiny" / LAST
     suite = written(
         place,
@@ -69,8 +69,8 @@ def test_a_suite_is_one_job(hcl: Command, place: Path, data_root: Path) -> None:
     code, out, err = hcl("evaluate", "--suite", suite, "--data", data_root, "--set", "evaluation.shots=[1]")
     assert code == 0, err
     assert "encoded 45 of 45 clips" in err
-    found = [results.read_evaluation(path) for path in (place / "runs" / "tiny" / "evaluation").glob("*.json")]
-    assert {(one.method, one.dataset, one.partition, one.shot, one.episodes) for one in found} == {
+    records = [results.read_evaluation(path) for path in (place / "runs" / "tiny" / "evaluation").glob("*.json")]
+    assert {(record.method, record.dataset, record.partition, record.shot, record.episodes) for record in records} == {
         ("hcl", "toy", "test", 1, 9),
         ("hcl last", "toy", "val", 1, 30),
         ("hcl", "other", "test", 1, 30),

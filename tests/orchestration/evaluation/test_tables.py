@@ -1,4 +1,4 @@
-"""What names a score table and the cached grids: all that they depend on, and nothing else."""
+"""Test that digests of score tables and cached grids cover everything that they depend on, and nothing else."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def cell(data_root: Path, method: str = "untrained", dataset: str = "toy", **cha
     ids=str,
 )
 def test_what_does_not_change_a_pair_shares_the_table(changes: dict[str, Any], data_root: Path) -> None:
-    one, other = cell(data_root), cell(data_root, **changes)
-    assert one == other and hash(one) == hash(other)
+    first, other = cell(data_root), cell(data_root, **changes)
+    assert first == other and hash(first) == hash(other)
 
 
 @pytest.mark.parametrize(
@@ -63,25 +63,25 @@ def test_what_changes_a_pair_makes_another_table(changes: dict[str, Any], data_r
 
 
 def test_features_are_shared_by_tables_that_only_choose_otherwise(data_root: Path, tmp_path: Path) -> None:
-    one, other = cell(data_root), cell(data_root, matching__top_tuples=2, matching__zoom_ranks_test=1)
-    assert one != other and one.features(tmp_path) == other.features(tmp_path)
-    assert one.features(tmp_path) != cell(data_root, matching__project_at_test=False).features(tmp_path)
+    first, other = cell(data_root), cell(data_root, matching__top_tuples=2, matching__zoom_ranks_test=1)
+    assert first != other and first.features(tmp_path) == other.features(tmp_path)
+    assert first.features(tmp_path) != cell(data_root, matching__project_at_test=False).features(tmp_path)
 
 
 def names_of(data_root: Path) -> tuple[str, str]:
-    """What names the table and the grids of a data root, as a worker elsewhere finds it."""
-    one = pickle.loads(pickle.dumps(cell(data_root)))
-    return one.key, one.grid_job().store(Path("runs")).folder.name
+    """Return the digests of the table and the grids of a data root, as a worker elsewhere computes them."""
+    pickled = pickle.loads(pickle.dumps(cell(data_root)))
+    return pickled.key, pickled.grid_job().store(Path("runs")).folder.name
 
 
 def test_other_frames_under_the_same_lists_make_another_table_and_other_grids(tmp_path: Path) -> None:
-    one, copy, other = (tmp_path / name for name in ("one", "copy", "other"))
-    write_data(one, ("toy",))
+    first, copy, other = (tmp_path / name for name in ("one", "copy", "other"))
+    write_data(first, ("toy",))
     for root in (copy, other):
-        shutil.copytree(one, root)
-    (other / "images/toy/jay/jay_4/0.jpg").write_bytes((one / "images/toy/hen/hen_0/0.jpg").read_bytes())
-    assert names_of(copy) == names_of(one)
-    assert not set(names_of(other)) & set(names_of(one))
+        shutil.copytree(first, root)
+    (other / "images/toy/jay/jay_4/0.jpg").write_bytes((first / "images/toy/hen/hen_0/0.jpg").read_bytes())
+    assert names_of(copy) == names_of(first)
+    assert not set(names_of(other)) & set(names_of(first))
 
 
 def test_extraction_changes_a_table_and_grids_where_it_changes_frames(data_root: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Extraction of whole datasets by actors: resumed, disturbed, and with all that can be wrong with videos."""
+"""Test the extraction of whole datasets by actors: resumed, disturbed, and with all kinds of wrong videos."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def write_video(path: Path, n_frames: int = 3, *, side: int = 32, seed: int = 0)
 
 
 def benchmark(root: Path, n_videos: int = 4, *, n_frames: int = 3, side: int = 32) -> Path:
-    """A split of three classes and its videos; modification times are fixed, so that manifests can be compared."""
+    """Write a split of three classes with videos; modification times are fixed so that manifests can be compared."""
     partitions = {}
     for partition, class_name in CLASSES.items():
         videos = tuple(Video(class_name, f"{class_name} {index:02d}") for index in range(n_videos))
@@ -61,12 +61,12 @@ def contents(root: Path) -> dict[str, bytes]:
 
 
 def stamps(root: Path) -> dict[str, int]:
-    """When each frame was written; the manifest is written again by every call."""
+    """Return the modification time of each frame; the manifest is written again by every call."""
     return {str(path): path.stat().st_mtime_ns for path in (root / "images").rglob("*.jpg")}
 
 
 def kill_extractor(killed: list[int]) -> None:
-    """SIGKILL an actor that was not killed before: Ray lists the dead as alive for a while."""
+    """SIGKILL an actor that was not killed before, because Ray lists dead actors as alive for a while."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         # The address is given because other Rays may run on the machine.
@@ -101,7 +101,7 @@ def test_all_partitions_are_extracted_and_a_repeat_does_nothing(local_ray: Modul
 
 
 def test_videos_elsewhere_of_a_data_set_with_letters_beyond_ascii(local_ray: ModuleType, tmp_path: Path) -> None:
-    """Nodes look at the folders that a card names, not at DATA/videos, and metrics bear the name."""
+    """Nodes check the folders that a card names, not DATA/videos, and metrics are tagged with the name."""
     for seed, class_name in enumerate("abc"):
         write_video(tmp_path / "elsewhere" / class_name / "v 1.avi", seed=seed)
     make_splits(tmp_path / "data", "küche 1", tmp_path / "elsewhere", {"train": 1, "val": 1, "test": 1})
@@ -186,7 +186,7 @@ def test_a_video_that_hangs_for_ever_costs_a_row(local_ray: ModuleType, tmp_path
 
 
 class Fragile(extract._Extractor):
-    """Its decoder dies of what it reads in some files, and leaves half of their frames."""
+    """Extract with a decoder that dies on some files, and leaves half of their frames."""
 
     def extract(self, job: ExtractionJob) -> VideoRecord:
         if job.relative in ("open/open 01.avi", "close 100%d/close 100%d 03.avi"):
@@ -213,7 +213,7 @@ def test_a_decoder_that_dies_of_a_signal_costs_a_row(
 
 @ray.remote(num_cpus=0)
 class Blind:
-    """An actor on a node that has nothing under the data root's path."""
+    """Stand for an actor on a node that has nothing under the data root's path."""
 
     def look(self, place: extract._Place, job: ExtractionJob) -> None:
         place.refuse_blind(job)

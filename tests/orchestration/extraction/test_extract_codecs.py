@@ -1,7 +1,7 @@
-"""A folder of real, odd and broken files, each of which ends as its description says.
+"""Extract a folder of real, odd and broken files, and compare each result with its description.
 
-HCL_CODECS names the folder: videos in `real/`, `made/` and `broken/`, and `manifest.json` with what OpenCV and PyAV
-make of each (`cv2`, `av`: n frames, size as shown) and its metadata (`ffprobe`: rotation).
+HCL_CODECS names the folder: videos in `real/`, `made/` and `broken/`, and `manifest.json` with the results of OpenCV
+and PyAV (`cv2`, `av`: number of frames, size as shown) and the metadata (`ffprobe`: rotation).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ pytestmark = [
 def test_every_file_ends_as_described(local_ray: ModuleType, tmp_path: Path, n_frames: int | None) -> None:
     expected = json.loads((Path(str(CODECS)) / "manifest.json").read_text())
     videos, images = tmp_path / "videos" / "codecs", tmp_path / "images" / "codecs"
-    for name in expected:  # one folder each: some differ in their ending alone
+    for name in expected:  # one folder each, because some differ only in their ending
         folder = videos / name.replace("/", " ")
         folder.mkdir(parents=True)
         shutil.copy(Path(str(CODECS)) / name, folder / f"v{Path(name).suffix}")

@@ -1,7 +1,7 @@
-"""kill -9 of an actor, of the driver, of a whole Ray, and of packing, at random moments.
+"""Test kill -9 of an actor, of the driver, of a whole Ray, and of packing, at random moments.
 
-`make test-long` runs it; HCL_KILLS sets how many (default 3), HCL_KILL_SEED the moments. Each command runs in a
-process of its own with a Ray of its own; only its descendants are killed.
+`make test-long` runs it. HCL_KILLS sets the number of kills (default 3), HCL_KILL_SEED the moments. Each command runs
+in a process of its own with a Ray of its own; only its descendants are killed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 
 class Run:
-    """A command in a process of its own, and all that it starts."""
+    """Run a command in a process of its own, and track all processes that it starts."""
 
     def __init__(self, root: Path, code: str):
         environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
@@ -46,23 +46,23 @@ class Run:
         self.seen: set[int] = set()
 
     def descendants(self) -> list[int]:
-        """Those that live, however deep; remembered, for they may outlive what started them."""
+        """Return the living descendants at any depth; they are remembered, because they may outlive their parents."""
         parents = {}
         for entry in os.scandir("/proc"):
             with suppress(OSError, ValueError):
                 parents[int(entry.name)] = int(Path(entry, "stat").read_text().rpartition(")")[2].split()[1])
-        found, new = set(), {self.process.pid}
+        pids, new = set(), {self.process.pid}
         while new:
-            found |= new
-            new = {pid for pid, parent in parents.items() if parent in found} - found
-        self.seen |= found
-        return sorted(found)
+            pids |= new
+            new = {pid for pid, parent in parents.items() if parent in pids} - pids
+        self.seen |= pids
+        return sorted(pids)
 
     def is_running(self) -> bool:
         return self.process.poll() is None
 
     def wait_until(self, is_so: Callable[[], bool]) -> bool:
-        """Whether it became so before the command ended."""
+        """Return whether the condition became true before the command ended."""
         deadline = time.monotonic() + 240
         while time.monotonic() < deadline:
             if is_so():
@@ -82,7 +82,7 @@ class Run:
             self.end()
 
     def end(self) -> None:
-        """Nothing of it is left; what has died with its driver is given a moment to do so by itself."""
+        """Check that no process is left; those that die with their driver get a moment to do so."""
         self.process.wait()
         deadline = time.monotonic() + 5
         while (left := [pid for pid in self.seen if is_alive(pid)]) and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""What a report says of settings: those that are not at their defaults, with what they mean."""
+"""Test the settings in a report: those that differ from their defaults, with their meaning."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from search_spaces import load_space
 def test_only_what_differs_from_the_defaults_is_told(tmp_path: Path) -> None:
     changes = {"name": "mine", "train.epochs": 3, "evaluation.shots": [1, 2], "model.dim_feedforward": 64}
     (tmp_path / "experiment.yaml").write_text(to_yaml(override(resolve(None).experiment, changes)))
-    found = {one.path: one for one in changed_settings(tmp_path) or []}
-    assert set(found) == {"train.epochs", "evaluation.shots", "model.dim_feedforward"}
-    assert found["train.epochs"].value == "3 epochs" and found["train.epochs"].meaning
-    assert found["evaluation.shots"].value.startswith("1, 2")
-    assert found["model.dim_feedforward"].default == "none"
+    by_path = {setting.path: setting for setting in changed_settings(tmp_path) or []}
+    assert set(by_path) == {"train.epochs", "evaluation.shots", "model.dim_feedforward"}
+    assert by_path["train.epochs"].value == "3 epochs" and by_path["train.epochs"].meaning
+    assert by_path["evaluation.shots"].value.startswith("1, 2")
+    assert by_path["model.dim_feedforward"].default == "none"
 
 
 def test_settings_that_cannot_be_read_are_not_guessed(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_a_page_replaces_what_a_page_has_made_and_nothing_else(tmp_path: Path, n
     to = tmp_path / "site"
     to.mkdir()
     (to / name).write_text("<html>mine</html>")
-    with pytest.raises(ConfigError, match=f"holds {name}, which `hcl report` has not made"):
+    with pytest.raises(ConfigError, match=f"holds {name}, which `hcl report` did not make"):
         make_report([tmp_path / "run"], to)
     assert [path.name for path in to.iterdir()] == [name] and (to / name).read_text() == "<html>mine</html>"
     (to / name).unlink()

@@ -1,4 +1,4 @@
-"""`hcl reproduce` on a run of two epochs, trained and asked in this process."""
+"""Test `hcl reproduce` on a run of two epochs that is trained and evaluated in this process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SHOTS = (1, 3)
 
 
 def train_here(experiment: Experiment, *, data_root: Path, runs: Path, **_: Any) -> Run:
-    """What `hcl train` does, without Ray."""
+    """Train like `hcl train`, but without Ray."""
     run = prepare(experiment, data_root=data_root, runs=runs)
     digests = {"experiment": experiment.digest(), **data_digests(run)}
     origin = results.collect_provenance("hcl train tiny.yaml", digests=digests)
@@ -50,26 +50,26 @@ def _inline() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def made(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Trained, and evaluated by two methods with other episodes than its own settings ask."""
+    """Train a run, and evaluate it by two methods with other episodes than its own settings sample."""
     experiment = tiny_experiment(model__train_backbone=True)
     run = train_here(experiment, data_root=data_root, runs=tmp_path_factory.mktemp("runs"))
-    asked = override(experiment, evaluation_settings(["evaluation.episodes=20", "fusion.sigma_global=0.5"]))
-    questions = questions_of([Target(run.folder, asked, methods=("hcl", "prototype"))], data_root)
+    evaluated = override(experiment, evaluation_settings(["evaluation.episodes=20", "fusion.sigma_global=0.5"]))
+    questions = questions_of([Target(run.folder, evaluated, methods=("hcl", "prototype"))], data_root)
     evaluate(questions, runs=run.runs, command="hcl evaluate tiny --set evaluation.episodes=20")
     return run.folder
 
 
 @pytest.fixture
 def folder(made: Path, tmp_path: Path) -> Path:
-    """A copy, to be spoilt."""
+    """Return a copy that tests may damage."""
     shutil.copytree(made, tmp_path / "runs" / "tiny")
     return tmp_path / "runs" / "tiny"
 
 
 def record_of(folder: Path, method: str = "hcl (sigma_global=0.5)", shot: int = 1) -> Path:
     files = {file: results.read_evaluation(file) for file in (folder / "evaluation").glob("*.json")}
-    [found] = [file for file, one in files.items() if (one.method, one.shot) == (method, shot)]
-    return found
+    [match] = [file for file, record in files.items() if (record.method, record.shot) == (method, shot)]
+    return match
 
 
 def spoil(file: Path, **changes: Any) -> None:
@@ -82,7 +82,7 @@ def test_the_commands_and_that_nothing_differs(hcl: Command, folder: Path, data_
     assert "trained, as typed: hcl train tiny.yaml" in out and f"train the same: hcl train {folder}/exp" in out
     assert "evaluated, as typed: hcl evaluate tiny --set evaluation.episodes=20" in out
     assert "--method prototype --set fusion.sigma_global=0.5 --set evaluation.episodes=20" in out
-    assert "DIFFERS" not in out and "not told" not in out and out.count("same") > 10
+    assert "DIFFERS" not in out and "unknown here" not in out and out.count("same") > 10
 
 
 def test_the_printed_command_asks_the_same(folder: Path, data_root: Path, hcl: Command, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_what_differs_here_is_named(hcl: Command, folder: Path, data_root: Path)
 
 
 def verdicts(out: str) -> dict[str, str]:
-    """Of each check, by what was checked."""
+    """Return the verdict of each check, by its subject."""
     cells = [[cell.strip() for cell in line.split("│")] for line in out.splitlines() if line.startswith("│")]
     return {row[1]: row[4] for row in cells}
 
@@ -118,7 +118,7 @@ def verdicts(out: str) -> dict[str, str]:
 def test_other_content_of_the_files_that_a_run_reads_differs(
     hcl: Command, folder: Path, data_root: Path, tmp_path: Path
 ) -> None:
-    """Weights of the backbone and class-name embeddings, of which the settings hold a path."""
+    """The weights of the backbone and the class-name embeddings are files, of which the settings only hold a path."""
     shutil.rmtree(folder / "evaluation")
     files = {"weights": tmp_path / "weights.pth", "embeddings": tmp_path / "names.npz"}
     settings = folder / "experiment.yaml"
@@ -131,16 +131,16 @@ def test_other_content_of_the_files_that_a_run_reads_differs(
         file.write_bytes(b"one")
     rows = {"weights": "training: file of model.weights", "embeddings": "training: class-name embeddings"}
     reproduce = ("reproduce", folder, "--data", data_root)
-    found = verdicts(hcl(*reproduce).out)
-    assert {found[row] for row in rows.values()} == {"not recorded"}  # as in runs of earlier versions
+    by_row = verdicts(hcl(*reproduce).out)
+    assert {by_row[row] for row in rows.values()} == {"not recorded"}  # as in runs of earlier versions
     origin, run = results.read_provenance(folder), Run(load_resolved(settings), data_root, folder.parent, folder)
     results.write_provenance(folder, replace(origin, digests={**origin.digests, **data_digests(run)}))
-    found = verdicts(hcl(*reproduce).out)
-    assert {found[row] for row in rows.values()} == {"same"}
+    by_row = verdicts(hcl(*reproduce).out)
+    assert {by_row[row] for row in rows.values()} == {"same"}
     for name, file in files.items():
         file.write_bytes(b"two")
-        found = verdicts(hcl(*reproduce).out)
-        assert found[rows[name]] == "DIFFERS", name
+        by_row = verdicts(hcl(*reproduce).out)
+        assert by_row[rows[name]] == "DIFFERS", name
         file.write_bytes(b"one")
 
 
@@ -176,7 +176,7 @@ def test_a_record_comes_out_again_to_the_last_digit(hcl: Command, folder: Path, 
     before = sorted(path.stat().st_mtime_ns for path in folder.rglob("*"))
     code, out, err = hcl("reproduce", record_of(folder, shot=3), "--data", data_root, "--run", "--tolerance", "0")
     assert code == 0, err
-    assert "0.00" in out and "100.00%" in out and "it came out again" in out
+    assert "0.00" in out and "100.00%" in out and "the figures were reproduced" in out
     assert before == sorted(path.stat().st_mtime_ns for path in folder.rglob("*"))
 
 
@@ -184,7 +184,7 @@ def test_a_run_is_trained_and_evaluated_again(hcl: Command, folder: Path, data_r
     again = tmp_path / "again"
     code, out, err = hcl("reproduce", folder, "--data", data_root, "--run", "--runs", again, "--tolerance", "0")
     assert code == 0, err
-    assert "it came out again" in out and out.count("100.00%") == 2 * len(SHOTS)
+    assert "the figures were reproduced" in out and out.count("100.00%") == 2 * len(SHOTS)
     assert len(results.read_epochs(again / "tiny")) == 2
     assert results.load(again / "tiny").evaluations["accuracy"].tolist() == (
         results.load(folder).evaluations["accuracy"].tolist()
@@ -192,20 +192,20 @@ def test_a_run_is_trained_and_evaluated_again(hcl: Command, folder: Path, data_r
 
 
 def test_nothing_that_lies_there_is_removed(hcl: Command, folder: Path, data_root: Path, tmp_path: Path) -> None:
-    """Neither a run of that name in the folder nor what somebody has put beside what was reproduced."""
+    """Neither a run of that name in the folder nor other files beside the reproduced ones are removed."""
     again = tmp_path / "again"
     shutil.copytree(folder, again / "tiny")
     (again / "tiny" / "notes.txt").write_text("mine")
     before = tree(again)
-    for asked in (record_of(folder), folder):
-        code, _, err = hcl("reproduce", asked, "--data", data_root, "--run", "--runs", again)
-        assert code == 2 and "exists already, and nothing in it is replaced" in err
+    for source in (record_of(folder), folder):
+        code, _, err = hcl("reproduce", source, "--data", data_root, "--run", "--runs", again)
+        assert code == 2 and "exists already, and is not replaced" in err
         assert tree(again) == before
     other = tmp_path / "other"
     assert hcl("reproduce", record_of(folder), "--data", data_root, "--run", "--runs", other).code == 0
     (other / "tiny" / "notes.txt").write_text("mine")
     code, out, err = hcl("reproduce", record_of(folder, shot=3), "--data", data_root, "--run", "--runs", other)
-    assert code == 0 and "it came out again" in out, err
+    assert code == 0 and "the figures were reproduced" in out, err
     assert (other / "tiny" / "notes.txt").read_text() == "mine"
     assert len(list((other / "tiny" / "evaluation").glob("*.json"))) == 2
     code, _, err = hcl("reproduce", folder, "--data", data_root, "--run", "--runs", other)
@@ -229,19 +229,17 @@ def test_other_figures_end_with_status_1(hcl: Command, folder: Path, data_root: 
     spoil(record_of(folder), accuracy=accuracy - 0.02)
     command = ("reproduce", record_of(folder), "--data", data_root, "--run", "--tolerance")
     code, out, err = hcl(*command, "1")
-    assert code == 1 and "DIFFERS" in out and "did not come out again within 1 points" in err
+    assert code == 1 and "DIFFERS" in out and "was not reproduced within 1 points" in err
     assert hcl(*command, "3").code == 0
 
 
 def test_episodes_of_a_file_are_asked_as_they_were_kept(hcl: Command, folder: Path, data_root: Path) -> None:
-    """A record whose settings sample other episodes than it was asked."""
+    """The record's settings sample other episodes than it was evaluated on."""
     experiment = load_resolved(folder / "experiment.yaml")
     other = override(experiment, {"evaluation.seed": 7, "evaluation.episodes": 12})
-    asked = questions_of([Target(folder, other, methods=("prototype",))], data_root)
+    episodes = [question.asked for question in questions_of([Target(folder, other, methods=("prototype",))], data_root)]
     plain = override(experiment, {"evaluation.shots": [1]})
-    questions = questions_of(
-        [Target(folder, plain, methods=("prototype",))], data_root, episodes=[one.asked for one in asked]
-    )
+    questions = questions_of([Target(folder, plain, methods=("prototype",))], data_root, episodes=episodes)
     evaluate(questions, runs=folder.parent)
     file = record_of(folder, "prototype")
     code, out, err = hcl("reproduce", file, "--data", data_root, "--run", "--tolerance", "0")
@@ -293,9 +291,9 @@ def test_a_fusion_of_an_older_version_is_known_by_its_name(folder: Path, data_ro
     for name, sigma in (("hcl fused", 0.125), ("hcl temporal only", 0.0), ("hcl", 1.0)):
         spoil(record_of(folder), settings=[], experiment_digest="")
         record = replace(results.read_evaluation(record_of(folder)), method=name)
-        found = target_of(read_recorded(record_of(folder)), record, folder)
-        assert found.experiment.fusion.sigma_global == sigma, name
-        assert (found.methods, found.label) == (("hcl",), "" if name == "hcl" else name)
+        target = target_of(read_recorded(record_of(folder)), record, folder)
+        assert target.experiment.fusion.sigma_global == sigma, name
+        assert (target.methods, target.label) == (("hcl",), "" if name == "hcl" else name)
     assert experiment.fusion.sigma_global == 1.0
 
 

@@ -1,4 +1,4 @@
-"""Records on a real MLflow store: a database of this machine."""
+"""Test tracking with a real MLflow store, a database on this machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RECORD = results.EvaluationRecord(
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """A run of two epochs with an evaluation, and a study of two trials."""
+    """Write a run of two epochs with an evaluation, and a study of two trials."""
     folder = tmp_path / "runs" / "tiny"
     origin = results.Provenance(command="hcl train tiny", revision="f" * 40, started=MOMENT, versions={"torch": "2"})
     results.write_provenance(folder, replace(origin, finished="2026-01-01T01:00:00+00:00"))
@@ -47,7 +47,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def on(server: str, experiment: str) -> dict[str, Any]:
-    """What the store holds, by the run's name; the client's own reading."""
+    """Return the content of the store by run name, as the client reads it."""
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri=server)
@@ -58,24 +58,24 @@ def on(server: str, experiment: str) -> dict[str, Any]:
 def history(server: str, run: Any, name: str) -> list[tuple[int, float]]:
     from mlflow.tracking import MlflowClient
 
-    return [(one.step, one.value) for one in MlflowClient(server).get_metric_history(run.info.run_id, name)]
+    return [(metric.step, metric.value) for metric in MlflowClient(server).get_metric_history(run.info.run_id, name)]
 
 
 def test_a_store_has_the_settings_metrics_and_provenance_of_the_records(hcl: Command, runs: Path, server: str) -> None:
     code, out, err = hcl("results", "track", "--to", server, "--experiment", "first")
     assert code == 0, err
     assert "4 runs and trials in first" in out and "4 new" in out
-    found = on(server, "first")
-    run = found["tiny"]
+    by_name = on(server, "first")
+    run = by_name["tiny"]
     assert run.data.params["model.d_model"] == "24" and run.data.params["evaluation.shots"] == "1, 3"
     assert history(server, run, "loss_total") == [(1, 3.0), (2, 1.5)]
     assert run.data.metrics["toy/test/5way/1shot/hcl/accuracy"] == 0.5
     assert run.data.metrics["toy/test/5way/1shot/hcl/levels.global"] == 0.25
     assert run.data.tags["hcl.command"] == "hcl train tiny" and run.data.tags["hcl.versions.torch"] == "2"
     assert (run.info.status, run.info.end_time - run.info.start_time) == ("FINISHED", 3_600_000)
-    trial, failed = found["study t0"], found["study t1"]
+    trial, failed = by_name["study t0"], by_name["study t1"]
     assert trial.data.params == {"optim.lr": "0.1"} and history(server, trial, "val_accuracy") == [(2, 0.5)]
-    assert trial.data.tags["mlflow.parentRunId"] == found["study"].info.run_id
+    assert trial.data.tags["mlflow.parentRunId"] == by_name["study"].info.run_id
     assert failed.info.status == "FAILED" and failed.data.tags["hcl.error"] == "not finite"
 
 
@@ -120,7 +120,7 @@ def test_a_server_that_cannot_be_used_is_told_in_one_line(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     code, _, err = hcl("results", "track", "--to", uri)
-    assert code == 1 and "cannot be tracked to" in err and "Traceback" not in err
+    assert code == 1 and "cannot be used for tracking" in err and "Traceback" not in err
 
 
 def test_without_mlflow_the_remedy_is_named(hcl: Command, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,4 +128,4 @@ def test_without_mlflow_the_remedy_is_named(hcl: Command, runs: Path, monkeypatc
     code, _, err = hcl("results", "track", "--to", "sqlite:///x.db")
     assert code == 2 and "pip install 'hcl-orchestrator[mlflow]'" in err
     code, _, err = hcl("results", "track")
-    assert code == 2 and "name an MLflow server" in err
+    assert code == 2 and "give an MLflow server" in err

@@ -1,4 +1,4 @@
-"""Connecting to Ray, and actors that fail in every way while a stream of items goes through them."""
+"""Test connecting to Ray, and actors that fail in every way while items stream through them."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ pytestmark = pytest.mark.ray
 
 
 class Worker:
-    """Squares numbers, and does what words tell it."""
+    """Square numbers, and follow the instructions in text items."""
 
     def work(self, item: int | str) -> Any:
         if item == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if item == "hang":
-            while True:  # holds on to the interpreter, as a decoder does
+            while True:  # holds the interpreter's lock, as a decoder does
                 pass
         if item == "raise":
             raise VideoError("cannot be decoded", where="v.mp4", remedy="another file")
@@ -57,7 +57,7 @@ def run(items: Any, n_actors: Any = 2, **options: Any) -> Generator[tuple[Any, A
 
 
 def test_what_stands_behind_a_barrier_waits_for_all_before_it(local_ray: ModuleType, tmp_path: Path) -> None:
-    """Also for an item whose actor died, and on the same actors."""
+    """This also holds for an item whose actor died, and on the same actors."""
     began = []
 
     def call(actor: Any, item: Any) -> Any:
@@ -98,7 +98,7 @@ def test_work_is_shared_among_the_actors(local_ray: ModuleType) -> None:
 
 
 def test_room_that_comes_later_is_used(local_ray: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when a node joins: there is room for one first, then for two more."""
+    """This happens when a node joins: one actor fits first, then two more."""
     monkeypatch.setattr(actors, "_ROOM_S", 0.1)
     answers = iter([1, 0, 2])
     pids: list[int] = []
@@ -165,18 +165,18 @@ def test_actors_that_cannot_be_constructed_end_it_with_their_reason(local_ray: M
 
 
 def test_actors_that_die_as_they_start_do_not_end_what_others_do(local_ray: ModuleType) -> None:
-    """As on a node that dies with all that has begun there."""
+    """This happens on a node that dies with all actors that have started there."""
     makers = [ray.remote(Worker).options(num_cpus=1).remote] + 5 * [ray.remote(Stillborn).remote]
 
     def make() -> Any:
         return (makers.pop(0) if len(makers) > 1 else makers[0])()
 
-    found: list[int] = []
+    items: list[int] = []
     for item, result in map_actors(make, range(300), lambda actor, item: actor.work.remote(item), n_actors=3):
         assert result == item * item
-        found.append(item)
+        items.append(item)
         time.sleep(0.02)
-    assert sorted(found) == list(range(300)) and len(makers) == 1
+    assert sorted(items) == list(range(300)) and len(makers) == 1
 
 
 def test_actors_that_find_no_room_end_it_with_what_there_is(local_ray: ModuleType) -> None:
@@ -204,7 +204,7 @@ def test_actors_end_with_the_stream(local_ray: ModuleType) -> None:
 def test_actors_of_a_stream_that_an_error_left_open_end_with_the_connection(
     local_ray: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error keeps the stream alive; once Ray has ended, nothing asks it to end actors: it would start anew."""
+    """The error keeps the stream alive; once Ray has ended, ending actors must not start a new Ray."""
     kept, pids = [], []
     before = run([-1] * 50, 1)
     next(before)

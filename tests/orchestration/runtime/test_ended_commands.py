@@ -1,4 +1,4 @@
-"""Commands as processes, with a Ray of their own: after an error and after a signal they end, and leave nothing."""
+"""Run commands as processes with a Ray of their own: after an error or a signal they end, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tests.orchestration.sweeps.test_killed_study import processes_below
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-LIMIT_S = 300.0  # of a machine that does much else; a quiet one takes ten seconds
+LIMIT_S = 300.0  # for a loaded machine; an idle one takes ten seconds
 
 
 class Place:
-    """A working folder, and processes of the command line with a temporary folder of their own."""
+    """Hold a working folder, and run commands in processes with a temporary folder of their own."""
 
     def __init__(self, folder: Path, temporary: Path):
         self.folder, self.temporary = folder, temporary
@@ -45,14 +45,14 @@ class Place:
         )
 
     def assert_nothing_left(self) -> None:
-        """Neither a folder of Ray's, nor a lock of a run; the commands have said where logs are, if they kept any."""
+        """Check that no folder of Ray and no lock of a run is left; commands have named the logs that they kept."""
         assert sorted(path.name for path in self.temporary.iterdir()) == []
         assert list((self.folder / "runs").glob(".*.lock")) == []
 
 
 @pytest.fixture
 def place(data_root: Path, tmp_path: Path) -> Iterator[Place]:
-    """The data without one frame of one training video: the file is there, and holds only its beginning."""
+    """Write the data with one truncated frame of a training video."""
     shutil.copytree(data_root, tmp_path / "data")
     (tmp_path / "tiny.yaml").write_text(to_yaml(tiny_experiment()))
     temporary = Path(tempfile.mkdtemp(prefix="hcl", dir="/tmp"))  # short: sockets
@@ -61,9 +61,9 @@ def place(data_root: Path, tmp_path: Path) -> Iterator[Place]:
 
 
 def test_a_frame_that_is_torn_ends_train_sweep_and_evaluate_within_seconds(place: Place, trained) -> None:
-    """All three at once, which takes less time, and none is in another's way."""
+    """All three run at once to save time, and must not disturb each other."""
     shutil.copytree(trained.folder, place.folder / "runs" / "tiny")
-    for video in ("ant/ant_0", "hen/hen_0"):  # one to learn from, one to be judged by
+    for video in ("ant/ant_0", "hen/hen_0"):  # one for training, one for validation
         for index in range(N_FRAMES):
             frame = place.folder / "data" / "images" / "toy" / video / f"{index}.jpg"
             frame.write_bytes(frame.read_bytes()[:-200])
@@ -87,13 +87,13 @@ LOOPBACK, AGENT_PORT = "127.0.0.1", 52365
 
 
 def addresses_of(pids: Iterable[int]) -> set[tuple[str, int]]:
-    """Return where processes listen, as the kernel tells it."""
+    """Return the addresses on which processes listen, according to the kernel."""
     inodes = set()
     for pid in pids:
         for link in Path(f"/proc/{pid}/fd").glob("*"):
             with suppress(OSError):
                 inodes.add(os.readlink(link).removeprefix("socket:[").removesuffix("]"))
-    found = set()
+    addresses = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in Path(table).read_text().splitlines()[1:]:
             fields = line.split()
@@ -101,8 +101,8 @@ def addresses_of(pids: Iterable[int]) -> set[tuple[str, int]]:
                 host, port = fields[1].split(":")
                 numbers = bytes.fromhex(host[-8:])[::-1]  # the last four of an IPv4 address that IPv6 sees
                 is_mapped = len(host) == 8 or host[:24] == "0000000000000000FFFF0000"
-                found.add((".".join(map(str, numbers)) if is_mapped else host, int(port, 16)))
-    return found
+                addresses.add((".".join(map(str, numbers)) if is_mapped else host, int(port, 16)))
+    return addresses
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_signal_ends_a_command_its_ray_and_its_workers(
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 128 + number, err
-    assert err.splitlines()[-1] == "stopped; repeat the command to go on where it was"
+    assert err.splitlines()[-1] == "stopped; repeat the command to resume"
     assert "Traceback" not in err and "SIGTERM received" not in err
     deadline = time.monotonic() + 20
     while any(Path(f"/proc/{pid}").exists() for pid in below) and time.monotonic() < deadline:

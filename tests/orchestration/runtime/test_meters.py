@@ -1,4 +1,4 @@
-"""What Ray exports for Prometheus, as Prometheus would read it, and names in Ray's state."""
+"""Test Ray's metrics as Prometheus reads them, and names in Ray's state."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_without_ray_nothing_is_counted(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_names_beyond_ascii_stay_apart_in_tags() -> None:
-    """Ray raises for them; extraction of a data set called so with Ray is in test_extract."""
+    """Ray raises for such names; test_extract extracts a data set with such a name with Ray."""
     tags = [meters._tags(phase=f"extract {name}")["phase"] for name in ("küche 1", "köche 1", "my kitchen")]
     assert len(set(tags)) == 3 and all(tag.isascii() for tag in tags) and tags[2] == "extract my kitchen"
 

@@ -1,4 +1,4 @@
-"""A driver whose nodes are gone ends with an error instead of waiting for ever."""
+"""Test that a driver without nodes ends with an error instead of waiting for ever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder of a local Ray: private, gone afterwards, and never one that another command uses."""
+"""Test the folder of a local Ray: private, removed afterwards, and never shared with another command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from orchestration.runtime.ray_folder import private_folder
 
 @pytest.fixture(autouse=True)
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where temporary files go in these tests; a short path stands for the system's /tmp."""
+    """Return the place of temporary files in these tests; a short path stands for the system's /tmp."""
     folder = tmp_path / "t"
     folder.mkdir()
     monkeypatch.setattr(ray_folder, "_SYSTEM", folder)
@@ -63,7 +63,7 @@ with ray_folder.private_folder() as folder:
 
 
 def test_nothing_else_is_removed(base: Path) -> None:
-    """A folder that another command is just making, kept logs, what somebody else made; logs go after days."""
+    """A folder that another command is creating, kept logs and files of others stay; logs are removed after days."""
     fresh, kept, old, link = (base / f"hcl-ray-{name}" for name in ("fresh", "logs-1", "logs-2", "link"))
     for folder in (fresh, kept, old):
         folder.mkdir()
@@ -97,7 +97,7 @@ def test_a_place_that_cannot_be_used_is_named_with_what_to_do_about_it(
     monkeypatch.setenv("RAY_TMPDIR", str(base / "file" / "x"))
     with pytest.raises(ClusterError, match=r"RAY_TMPDIR=.*file/x: .*Not a directory") as raised, private_folder():
         pass
-    assert "set RAY_TMPDIR to a folder of yours" in str(raised.value.remedy)
+    assert "set RAY_TMPDIR to a folder of your own" in str(raised.value.remedy)
     monkeypatch.delenv("RAY_TMPDIR")
     monkeypatch.setenv("TMPDIR", str(base / "file" / "x"))
     with private_folder() as folder:  # as Python's own temporary files

@@ -1,4 +1,4 @@
-"""Commands that a signal ends: in order, with a status and a line that say so; and at once at a second Ctrl-C."""
+"""Test commands that end by a signal: orderly, with a status and a message; and at once at a second Ctrl-C."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def test_a_signal_ends_a_command_with_its_status_and_how_to_go_on(
     monkeypatch.setattr("hcl.frames.checking.check_dataset", interrupted)
     code, _, err = hcl("data", "check", "toy")
     assert code == 128 + number and undone == [number]
-    assert err == "stopped; repeat the command to go on where it was\n"
+    assert err == "stopped; repeat the command to resume\n"
     assert signal.getsignal(number) is before
 
 
 def test_a_signal_that_was_ignored_stays_ignored() -> None:
-    """As under nohup."""
+    """This happens under nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with orderly_ends() as seen:
@@ -63,7 +63,7 @@ def test_a_second_ctrl_c_ends_at_once_and_other_signals_that_come_twice_do_not(m
     with orderly_ends() as seen:
         with pytest.raises(KeyboardInterrupt):
             receive(signal.SIGTERM)
-        for number in (signal.SIGHUP, signal.SIGTERM):  # a terminal that closes says so twice
+        for number in (signal.SIGHUP, signal.SIGTERM):  # a closing terminal sends its signal twice
             os.kill(os.getpid(), number)
         assert not at_once
         os.kill(os.getpid(), signal.SIGINT)
@@ -71,15 +71,15 @@ def test_a_second_ctrl_c_ends_at_once_and_other_signals_that_come_twice_do_not(m
 
 
 def test_what_can_end_by_itself_is_asked_first() -> None:
-    asked = []
+    calls = []
     with orderly_ends() as seen:
-        with ended_by(lambda: bool(asked.append(1)) or True):
+        with ended_by(lambda: bool(calls.append(1)) or True):
             os.kill(os.getpid(), signal.SIGTERM)
-        assert asked == [1] and seen.received == [signal.SIGTERM]
+        assert calls == [1] and seen.received == [signal.SIGTERM]
 
 
 def test_a_command_that_hangs_as_it_ends_is_ended(tmp_path: Path) -> None:
-    """Nothing waits for ever: neither after one signal nor, for longer than a moment, after two."""
+    """Nothing waits for ever after one signal, nor longer than a moment after two."""
     script = """
         import os, signal, sys, time
         from orchestration.runtime import signals as interrupts
@@ -106,7 +106,7 @@ def test_a_command_that_hangs_as_it_ends_is_ended(tmp_path: Path) -> None:
 def test_ctrl_c_of_a_job_that_is_followed_says_how_to_reach_it_in_one_line(
     hcl: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The commands are there to be copied, however narrow the terminal is. A job has time to end in order."""
+    """Commands in the message can be copied on any width of the terminal. A job has time to end in order."""
     job, given = "hcl-train-a-name-that-is-rather-long-0123456789", {}
 
     class Server:
@@ -125,5 +125,5 @@ def test_ctrl_c_of_a_job_that_is_followed_says_how_to_reach_it_in_one_line(
     monkeypatch.setattr(submit.notes, "_width", 40)
     code, _, err = hcl("submit", "--installed", "--name", job, "--", "config", "list")
     assert code == 130
-    assert err == f"job {job} goes on: hcl jobs logs {job} --follow, or hcl jobs stop {job}\n"
+    assert err == f"job {job} keeps running: hcl jobs logs {job} --follow, or hcl jobs stop {job}\n"
     assert given["environment"]["RAY_JOB_STOP_WAIT_TIME_S"] == "30"

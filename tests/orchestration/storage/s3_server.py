@@ -1,6 +1,6 @@
-"""A local S3 server (moto), as a process of its own: what waits for a file of a bucket may hold Python's own lock.
+"""Run a local S3 server (moto) in a process of its own, because code that waits for a bucket's file may hold the GIL.
 
-Buckets whose name begins with `readonly` take nothing from those who do not send the header X-Test.
+Buckets whose name starts with `readonly` reject writes without the header X-Test.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _DENIED = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Access
 
 
 def missing() -> str:
-    """Why buckets cannot be tried here; empty where they can."""
+    """Return why buckets cannot be tested here; empty if they can."""
     if find_spec("moto") is None:
         return "moto is not installed: make install"
     if not shutil.which("s3fs"):
@@ -34,14 +34,14 @@ def missing() -> str:
 
 @contextmanager
 def s3_server(address: str = "127.0.0.1", command: Sequence[str] = ()) -> Iterator[str]:
-    """Serves buckets for the duration of a block; gives its endpoint.
+    """Serve buckets for the duration of a block, and yield the endpoint.
 
     Args:
-        command: what runs it elsewhere, such as in a network namespace.
+        command: prefix that runs it elsewhere, such as in a network namespace.
     """
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
     words = [*command, sys.executable, "-m", "tests.orchestration.storage.s3_server", "serve", address, str(port)]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     try:
@@ -54,14 +54,14 @@ def s3_server(address: str = "127.0.0.1", command: Sequence[str] = ()) -> Iterat
 
 
 def upload(endpoint: str, bucket: str, content: dict[str, bytes]) -> None:
-    """Objects as other tools leave them: without modes, owners, or objects for folders."""
+    """Upload objects as other tools do: without modes, owners, or objects for folders."""
     for path in ("", *content):
         answer = requests.put(f"{endpoint}/{bucket}/{path}", content.get(path), headers={"X-Test": "1"}, timeout=30)
         answer.raise_for_status()
 
 
 def download(endpoint: str, bucket: str, folder: Path) -> None:
-    """All objects of a bucket as files; keys are in the environment."""
+    """Download all objects of a bucket as files; keys are in the environment."""
     from pyarrow import fs
 
     store = fs.S3FileSystem(endpoint_override=endpoint.removeprefix("http://"), scheme="http", region="us-east-1")

@@ -1,4 +1,4 @@
-"""Runs and data in a bucket: mounted as a folder, against a real S3 server on this machine."""
+"""Test runs and data in a bucket that is mounted as a folder, with a real S3 server on this machine."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def server(endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    """Its endpoint; keys and endpoint are in the environment, and mounts go with the test."""
+    """Yield the endpoint; keys and endpoint are in the environment, and mounts end with the test."""
     for name, value in {**KEYS, "AWS_ENDPOINT_URL": endpoint, mounts._MOUNTED: "{}"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(mounts, "_root", lambda: tmp_path / "mounts")
@@ -77,7 +77,7 @@ def test_a_path_does_not_leave_its_bucket(hcl: Command) -> None:
 
 def test_without_s3fs_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestration.storage.buckets.shutil.which", lambda _: None)
-    with pytest.raises(ConfigError, match="mounted by s3fs, which is not installed") as caught:
+    with pytest.raises(ConfigError, match="needs s3fs, which is not installed") as caught:
         mounted("s3://bucket/runs", "--runs")
     assert "apt-get install s3fs" in str(caught.value)
 
@@ -156,7 +156,7 @@ def test_a_mount_whose_process_was_killed_is_made_anew_also_in_a_worker(server: 
 def test_a_folder_of_mounts_that_others_may_enter_is_refused(server: str, tmp_path: Path) -> None:
     upload(server, "mine", {})
     (tmp_path / "mounts").mkdir(mode=0o755)
-    with pytest.raises(StorageError, match="not a folder of yours alone"):
+    with pytest.raises(StorageError, match="is not a folder that only you can access"):
         mounted("s3://mine/", "--runs")
 
 
@@ -172,7 +172,7 @@ def test_a_run_in_a_bucket_equals_one_on_disk(
     assert code == 0, err
     folder = mounted("s3://lab/runs", "--runs") / "tiny"
     timeless = [
-        [{name: one for name, one in row.items() if name not in TIMED} for row in results.read_epochs(place)]
+        [{name: value for name, value in row.items() if name not in TIMED} for row in results.read_epochs(place)]
         for place in (folder, trained.folder)
     ]
     assert timeless[0] == timeless[1] and len(timeless[0]) == TWO["train__epochs"]

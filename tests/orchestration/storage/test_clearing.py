@@ -1,4 +1,4 @@
-"""--restart removes what commands have made in a folder, and nothing else."""
+"""Test that --restart removes the files of commands in a folder, and nothing else."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_folder_of_its_own_goes_at_once_and_none_is_no_error(tmp_path: Path) -
 
 
 def test_restart_in_a_folder_that_is_no_run_removes_nothing(data_root: Path, tmp_path: Path) -> None:
-    """`--runs ~ --set name=Documents --restart`."""
+    """The case is `--runs ~ --set name=Documents --restart`."""
     (tmp_path / "tiny" / "letters").mkdir(parents=True)
     (tmp_path / "tiny" / "letters" / "one.txt").write_text("dear")
     prepare(tiny_experiment(), data_root=data_root, runs=tmp_path, restart=True)

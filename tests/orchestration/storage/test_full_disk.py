@@ -1,6 +1,6 @@
-"""Disks that are full or may not be written: one clear error, nothing half-written taken for whole, and on it goes.
+"""Test full and read-only disks: one clear error, no half-written file counts as complete, and work can resume.
 
-The disks are real: small file systems in memory, where they may be mounted.
+The disks are real: small file systems in memory, if they may be mounted.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tests.orchestration.training.test_train import assert_same_checkpoints, unt
 
 @pytest.fixture(scope="module")
 def whole(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Two epochs in this process, undisturbed. The frozen stages are not cached: that is another matter."""
+    """Train two epochs in this process without a disturbance; the frozen stages are not cached."""
     runs = tmp_path_factory.mktemp("whole")
     run = Run(tiny_experiment(model__cached_views=0), data_root, runs, runs / "tiny")
     run_epochs(run)
@@ -49,7 +49,7 @@ def size_of(run: Run) -> int:
 def test_training_on_a_full_disk_says_so_and_goes_on_once_there_is_room(
     whole: Run, disk: Disk, n_checkpoints: float
 ) -> None:
-    """It ends in the first, the second, the third checkpoint that is written."""
+    """Training ends while it writes the first, second or third checkpoint."""
     disk.mount(int(n_checkpoints * size_of(whole)))
     run = Run(whole.experiment, whole.data_root, disk.folder, disk.folder / "tiny")
     with pytest.raises(StorageError, match="cannot be written: No space left on device") as caught:
@@ -80,7 +80,7 @@ def test_ray_train_on_a_full_disk_ends_with_one_error(trained: Run, disk: Disk) 
 def test_a_study_on_a_full_disk_stops_and_then_runs_what_is_left(
     local_ray: object, data_root: Path, disk: Disk
 ) -> None:
-    """No trial is failed by it, and none that was done is run again."""
+    """The full disk fails no trial, and finished trials are not run again."""
     disk.mount(5 * MB)
     study = stub_study(data_root, disk.folder, 6, stop_rule="none", limits=Limits(concurrency=1))
     with pytest.raises(StorageError, match="No space left on device"):
@@ -105,9 +105,9 @@ def test_an_evaluation_on_a_full_disk_leaves_no_record_and_goes_on(
     (disk.folder / "tiny" / "experiment.yaml").write_text(to_yaml(whole.experiment))
     shutil.copy(whole.folder / BEST, disk.folder / "tiny" / BEST)
     words = ["evaluate", "tiny", "--data", whole.data_root, "--runs", disk.folder]
-    code, _, told = hcl(*words)
-    assert code == 1 and "cannot be written" in told and "free space" in told  # numpy counts bytes, and has no number
-    assert str(disk.folder) in told and "Traceback" not in told
+    code, _, err = hcl(*words)
+    assert code == 1 and "cannot be written" in err and "free space" in err  # numpy counts bytes, and has no number
+    assert str(disk.folder) in err and "Traceback" not in err
     assert not list(disk.folder.rglob("evaluation/*.json"))
     disk.again("size=300m")
     assert hcl(*words).code == 0
@@ -116,16 +116,16 @@ def test_an_evaluation_on_a_full_disk_leaves_no_record_and_goes_on(
 
 def refused(hcl: Command, *words: str | Path) -> str:
     began = time.monotonic()
-    code, _, told = hcl(*words)
-    assert code == 1 and "Traceback" not in told, told
+    code, _, err = hcl(*words)
+    assert code == 1 and "Traceback" not in err, err
     assert time.monotonic() - began < 10
-    return " ".join(told.split())
+    return " ".join(err.split())
 
 
 def test_read_only_storage_is_refused_before_any_work(
     data_root: Path, disk: Disk, hcl: Command, experiment_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Data may be read only for all but what writes frames."""
+    """Data may be read-only except for commands that write frames."""
     started: list[str] = []
     monkeypatch.setattr("orchestration.runtime.local_ray._start", lambda *_: started.append("Ray"))
     disk.mount()
@@ -158,9 +158,9 @@ def test_read_only_storage_is_refused_before_any_work(
 def test_the_disks_part_in_an_error_is_found(make: Callable[[], Exception], where: str | None) -> None:
     outer = RuntimeError("a task failed")
     outer.__cause__ = make()
-    told = storage_error(outer, Path("/runs"))
-    assert (told.where if told else None) == where
-    assert told is None or isinstance(told, HCLError)
+    fault = storage_error(outer, Path("/runs"))
+    assert (fault.where if fault else None) == where
+    assert fault is None or isinstance(fault, HCLError)
 
 
 def test_a_worker_that_cannot_leave_its_error_behind_is_heard_all_the_same(

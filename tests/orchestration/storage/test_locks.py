@@ -1,4 +1,4 @@
-"""One command a run: who else holds it is named, and a holder that is killed holds nothing."""
+"""Test that one command works on a run: messages name another holder, and a killed holder holds nothing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_second_command_on_a_run_is_refused_naming_the_first(data_root: Path, 
     with another_process(tmp_path / ".tiny.lock") as process:
         with pytest.raises(StorageError, match=f"by process {process.pid} on {socket.gethostname()}") as caught:
             train(tiny_experiment(), data_root=data_root, runs=tmp_path)
-        assert "training of tiny is under way" in str(caught.value)
+        assert "training of tiny is already running" in str(caught.value)
         assert not (tmp_path / "tiny").exists()
 
 
@@ -91,7 +91,7 @@ def test_a_file_system_without_locks_is_not_taken_for_another_process(
         pass
 
 
-# --- among hosts that no lock joins -----------------------------------------------------------------------------------
+# --- among hosts that share no locks --------------------------------------------------------------------------------
 
 FAR = """
 import sys
@@ -115,7 +115,7 @@ except Exception as error:
 
 @contextmanager
 def on_host(name: str, path: Path) -> Iterator[subprocess.Popen]:
-    """A process that wants the lock once it is sent a line, on a host of that name."""
+    """Start a process that takes the lock once it gets a line, on a host of that name."""
     command = [sys.executable, "-c", FAR, str(path), name]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
     try:
@@ -143,7 +143,7 @@ def test_a_claim_of_another_host_holds_while_it_lives_and_not_longer(tmp_path: P
         go(far)
         assert said(far) == "holds"
         go(near)
-        assert f"under way already, by process {far.pid} on far" in said(near)
+        assert f"already running, by process {far.pid} on far" in said(near)
         far.kill()
         far.wait()
         assert path.exists()
@@ -158,7 +158,7 @@ def test_of_two_hosts_that_begin_together_one_goes_on(tmp_path: Path) -> None:
         go(near, far)
         answers = [said(near), said(far)]
     (refused,) = {*answers} - {"holds"}
-    assert "holds" in answers and "under way already, by process" in refused
+    assert "holds" in answers and "already running, by process" in refused
 
 
 def test_a_host_that_comes_back_to_a_claim_that_was_taken_over_stops(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Folders that runs and data cannot lie in are refused in seconds, before any work."""
+"""Test that unusable folders for runs and data are refused in seconds, before any work."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def test_a_file_system_that_hangs_costs_seconds(monkeypatch: pytest.MonkeyPatch,
     ],
 )
 def test_shared_memory_that_is_full_is_no_fault_of_the_runs_folder(tmp_path: Path, text: str) -> None:
-    told = storage_error(RuntimeError(f"Caught RuntimeError in DataLoader worker process 0.\n{text}"), tmp_path)
-    assert told is not None and told.where == "/dev/shm"
-    assert "train.loader_processes=0" in str(told.remedy) and "--shm-size" in str(told.remedy)
+    fault = storage_error(RuntimeError(f"Caught RuntimeError in DataLoader worker process 0.\n{text}"), tmp_path)
+    assert fault is not None and fault.where == "/dev/shm"
+    assert "train.loader_processes=0" in str(fault.remedy) and "--shm-size" in str(fault.remedy)
 
 
 def test_a_full_disk_is_the_one_that_is_named_or_that_has_no_room(
@@ -61,6 +61,6 @@ def test_a_full_disk_is_the_one_that_is_named_or_that_has_no_room(
 
 def test_the_remedy_fits_what_a_disk_refuses(tmp_path: Path) -> None:
     for number, word in ((errno.EROFS, "mount it for writing"), (errno.EDQUOT, "quota"), (errno.ESTALE, "mount it")):
-        told = storage_error(OSError(number, os.strerror(number), "/x"), tmp_path)
-        assert told is not None and word in str(told.remedy)
-        assert number == errno.EDQUOT or "free space" not in str(told.remedy)
+        fault = storage_error(OSError(number, os.strerror(number), "/x"), tmp_path)
+        assert fault is not None and word in str(fault.remedy)
+        assert number == errno.EDQUOT or "free space" not in str(fault.remedy)

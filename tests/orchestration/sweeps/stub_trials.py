@@ -1,4 +1,4 @@
-"""A study whose trials compute one formula instead of training: everything around a trial, and no waiting."""
+"""Run studies whose trials compute one formula instead of training, to test everything around a trial quickly."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ENDS = "ends.log"  # in the study's folder: a line for each trial that came to i
 
 
 def stub_study(data_root: Path, runs: Path, n_trials: int, **more: Any) -> Study:
-    """Of an experiment whose backbone learns, so that nothing is encoded before."""
+    """Return a study of an experiment with a trained backbone, so that nothing is encoded before."""
     name, epochs, workers = more.pop("name", "study"), more.pop("epochs", 1), more.pop("workers", 1)
     content = {"name": "test", "about": "for tests", "parameters": PARAMETERS} | more.pop("space", {})
     experiment = tiny_experiment(name=name, train__epochs=epochs, train__workers=workers, model__train_backbone=True)
@@ -39,14 +39,14 @@ def stub_study(data_root: Path, runs: Path, n_trials: int, **more: Any) -> Study
 
 
 def instant(run: Run, report: Report) -> None:
-    """All epochs at once, better near one point; each trial's end is written down."""
+    """Report all epochs at once, better near one point; each trial's end is written down."""
     for epoch in range(1, run.experiment.train.epochs + 1):
         tune.report(report(row_of(run, epoch)))
     note_end(run)
 
 
 def paced(run: Run, report: Report) -> None:
-    """Goes on after the epochs that are on disk, half a second an epoch."""
+    """Resume after the epochs on disk, and take half a second per epoch."""
     rows = results.read_epochs(run.folder) if (run.folder / "metrics.parquet").exists() else []
     (run.folder / "pid").write_text(str(os.getpid()))
     for epoch in range(1, run.experiment.train.epochs + 1):
@@ -59,7 +59,7 @@ def paced(run: Run, report: Report) -> None:
 
 
 def troubled(run: Run, report: Report) -> None:
-    """Trial 1 raises a bug, 2 dies once, 3 hangs, 4 is stopped, 5 never leaves a library; all others end well."""
+    """Fail: trial 1 by a bug, 2 by a single death, 3 by hanging, 4 by a stop, 5 in a library; others end well."""
     index = int(run.folder.name.rpartition("-")[2])
     if index == 1:
         raise KeyError("a bug")
@@ -71,12 +71,12 @@ def troubled(run: Run, report: Report) -> None:
     if index == 4:
         os.kill(os.getpid(), signal.SIGSTOP)
     if index == 5:
-        re.match("(a+)+$", 60 * "a" + "b")  # for years, without letting another thread run
+        re.match("(a+)+$", 60 * "a" + "b")  # runs for years and holds the GIL
     instant(run, report)
 
 
 def freezing_worker(run: Run, report: Report) -> None:
-    """Trial 0 by two workers of Ray Train, the second of which is stopped while the first waits for it."""
+    """Run trial 0 by two workers of Ray Train, the second of which is stopped while the first waits for it."""
     if run.folder.name == "trial-0000":
         TorchTrainer(
             _freeze,
@@ -97,7 +97,7 @@ def _freeze(config: dict[str, Any]) -> None:
 
 
 def filling(run: Run, report: Report) -> None:
-    """Needs two megabytes of its disk."""
+    """Write two megabytes to its disk."""
     with (run.folder / "weights").open("wb") as file:
         file.write(bytes(2_000_000))
         file.flush()

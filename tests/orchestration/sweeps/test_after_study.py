@@ -1,4 +1,4 @@
-"""What follows a study: its best trials with new seeds, and each at its best fusion; without Ray."""
+"""Test the steps after a study: its best trials with new seeds, and each at its best fusion, without Ray."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TRIALS = [trial_of(0, 0.5), trial_of(1, 0.75), trial_of(2, 0.7), trial_of(3, 0.9
 
 
 def train_with(values: dict[int, list[float | None]]) -> Any:
-    """Stands in for `run_trials`: the value of each trial at each seed."""
+    """Replace `run_trials`: give each trial its value at each seed."""
 
     def run_trials(study: Any, source: Any, on_event: Any, train: Any) -> None:
         while (given := source.ask()) is not None:
@@ -55,14 +55,14 @@ def confirmed(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_lucky_trial_is_no_winner(confirmed: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """Trial 1 was the best of the study; over the seeds trial 2 is, clearly better than 4 and not than 1."""
+    """Trial 1 was the best of the study; over the seeds trial 2 is, significantly better than 4 but not than 1."""
     first, second, third = confirmed({1: [0.6, 0.7, 0.5], 2: [0.7, 0.71, 0.69], 4: [0.5, 0.51, 0.48]})
     assert [first.trial, second.trial, third.trial] == ["trial-0002", "trial-0001", "trial-0004"]
     assert first.behind is None and first.mean == pytest.approx(0.7)
     assert second.behind == pytest.approx(paired_over_seeds([0.1, 0.01, 0.19])) and not second.is_told_apart
     assert third.behind.mean == pytest.approx(0.61 / 3) and third.is_told_apart
     show_candidates([first, second, third])
-    assert "not told apart from trial-0002: trial-0001" in capsys.readouterr().out
+    assert "no significant difference to trial-0002: trial-0001" in capsys.readouterr().out
 
 
 def test_what_was_trained_is_not_trained_again(confirmed: Any) -> None:
@@ -80,18 +80,18 @@ def test_nothing_that_could_be_trained(confirmed: Any) -> None:
 
 
 def test_students_interval_of_a_few_seeds() -> None:
-    found = paired_over_seeds([1.0, 2.0, 3.0])
-    assert found.mean == 2 and found.ci95 == pytest.approx(4.303 / math.sqrt(3), abs=1e-3)
+    interval = paired_over_seeds([1.0, 2.0, 3.0])
+    assert interval.mean == 2 and interval.ci95 == pytest.approx(4.303 / math.sqrt(3), abs=1e-3)
     assert math.isnan(paired_over_seeds([0.5]).ci95)
 
 
 def test_each_whole_trial_is_judged_at_its_best_fusion(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked: list[str] = []
+    searched: list[str] = []
 
     def search(folder: Path, experiment: Any, **options: Any) -> Search:
-        asked.append(folder.name)
+        searched.append(folder.name)
         assert options["n_trials"] == 50 and experiment.loss.sigma_temporal == int(folder.name[-1]) / 10
         value = {"trial-0000": 0.95, "trial-0001": 0.8}.get(folder.name, 0.6)
         return Search({"fusion.sigma_spatial": 2.0}, value, 0.5, 50, 0.1)
@@ -103,11 +103,11 @@ def test_each_whole_trial_is_judged_at_its_best_fusion(
         (run.folder / "experiment.yaml").write_text(to_yaml(run.experiment))
     monkeypatch.setattr(fused_trials, "search_fusion", search)
     monkeypatch.setattr(fused_trials, "connect", connect)
-    found = fuse_trials(study, TRIALS, n_trials=50)
-    assert asked == ["trial-0000", "trial-0001", "trial-0002", "trial-0004"]  # one that was stopped early is left out
-    assert [one.trial for one in found][:2] == ["trial-0000", "trial-0001"]
-    assert (found[0].trained, found[0].published, found[0].fused) == (0.5, 0.5, 0.95)
-    show_fused(found)
+    fused = fuse_trials(study, TRIALS, n_trials=50)
+    assert searched == [f"trial-{number:04d}" for number in (0, 1, 2, 4)], "a trial that was stopped early is left out"
+    assert [trial.trial for trial in fused][:2] == ["trial-0000", "trial-0001"]
+    assert (fused[0].trained, fused[0].published, fused[0].fused) == (0.5, 0.5, 0.95)
+    show_fused(fused)
     assert "sigma_spatial 2" in capsys.readouterr().out
-    with pytest.raises(HCLError, match="no trial came to its end"):
+    with pytest.raises(HCLError, match="no trial is complete"):
         fuse_trials(study, [TRIALS[3]], n_trials=50)

@@ -1,4 +1,4 @@
-"""CMA-ES from the trials of a study: the same as one optimiser that is told of generation after generation."""
+"""Test CMA-ES from the trials of a study: it equals one optimiser that is told of each generation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def open_ledger(folder: Path, space: Space | None = None, n_trials: int = 60) ->
 
 
 def value_of(values: dict[str, Any]) -> float:
-    """Best at 0.5, 1e-3 and 30."""
+    """Return the objective, which is best at 0.5, 1e-3 and 30."""
     return -(
         (values["loss.sigma_temporal"] - 0.5) ** 2
         + np.log10(values["optim.lr"] / 1e-3) ** 2 / 4
@@ -44,7 +44,7 @@ def value_of(values: dict[str, Any]) -> float:
 
 
 def scaled(values: dict[str, Any]) -> np.ndarray:
-    """Between 0 and 1; a whole number stands in the middle of its share."""
+    """Return values between 0 and 1; a whole number is in the middle of its share."""
     return np.array(
         [
             values["loss.sigma_temporal"] / 2,
@@ -59,28 +59,28 @@ def test_it_draws_what_one_optimiser_draws_and_comes_near_the_best(tmp_path: Pat
         mean=np.full(3, 0.5), sigma=1 / 6, bounds=np.array(3 * [[0.0, 1.0]]), n_max_resampling=30, seed=1
     )
     assert optimiser.population_size == SIZE
-    told: list[tuple[np.ndarray, float]] = []
+    generation: list[tuple[np.ndarray, float]] = []
     values: list[float] = []
     for number in range(N_RANDOM + 5 * SIZE):
         ledger = open_ledger(tmp_path)  # a new process for each trial
         given = ledger.ask()
         assert given is not None
         if number >= N_RANDOM:
-            if len(told) == SIZE:
-                optimiser.tell(told)
-                told = []
+            if len(generation) == SIZE:
+                optimiser.tell(generation)
+                generation = []
             optimiser._rng.seed(seed_of(0, number))
             expected = optimiser.ask()
             expected[2] = (round(float(expected[2] * 40 + 0.5)) - 0.5) / 40
             assert scaled(given.params) == pytest.approx(expected, abs=1e-6)
-            told.append((scaled(given.params), -value_of(given.params)))
+            generation.append((scaled(given.params), -value_of(given.params)))
         values.append(value_of(given.params))
         ledger.finish(given.name, [values[-1]])
     assert np.mean(values[-SIZE:]) > 0.3 * np.mean(values[:N_RANDOM]), "it has learnt next to nothing"
 
 
 def test_what_is_asked_follows_from_the_storage_also_where_trials_end_late(tmp_path: Path) -> None:
-    """Several are under way, and one of an early generation ends after later ones were judged without it."""
+    """Several trials run, and one of an early generation ends after later ones were judged without it."""
     rng, running = random.Random(3), []
     ledger = open_ledger(tmp_path / "study")
     for step in range(45):
@@ -91,7 +91,7 @@ def test_what_is_asked_follows_from_the_storage_also_where_trials_end_late(tmp_p
             assert open_ledger(copy).ask() == given
         else:  # the copy gives out first what is under way
             again = open_ledger(copy)
-            assert {one.name for one in running} == {again.ask().name for _ in running}  # type: ignore[union-attr]
+            assert {trial.name for trial in running} == {again.ask().name for _ in running}  # type: ignore[union-attr]
             assert again.ask() == given
         running.append(given)
         while len(running) > 3 or (running and rng.random() < 0.3):
@@ -102,7 +102,7 @@ def test_what_is_asked_follows_from_the_storage_also_where_trials_end_late(tmp_p
                 break
     judged = [trial.system_attrs[JUDGED_BY] for trial in ledger.trials() if JUDGED_BY in trial.system_attrs]
     assert sum(map(len, judged)) >= 3, "each generation is noted once"
-    assert len({generation for one in judged for generation in one}) == sum(map(len, judged))
+    assert len({generation for by_generation in judged for generation in by_generation}) == sum(map(len, judged))
 
 
 def test_a_study_that_optunas_own_sampler_began_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

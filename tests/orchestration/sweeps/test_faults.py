@@ -1,4 +1,4 @@
-"""Faults that are no trial's: what they are, that they end a study with one error, and that nothing is lost by them."""
+"""Test faults that no trial has caused: their recognition, one error per study, and no lost trials."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def study(data_root: Path, tmp_path: Path) -> Study:
 
 @pytest.fixture
 def reports(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What a trial reports to Tune."""
+    """Collect the reports of a trial to Tune."""
     reports: list[dict[str, Any]] = []
     monkeypatch.setattr(trials, "tune", SimpleNamespace(report=reports.append))
     return reports
@@ -134,11 +134,11 @@ def test_a_node_that_does_not_see_a_folder_fails_no_trial(
     assert "mount the" in str(fault.remedy) and not (tmp_path / "elsewhere").exists()
 
 
-# --- what Tune tells --------------------------------------------------------------------------------------------------
+# --- reports of Tune ------------------------------------------------------------------------------------------------
 
 
 class Watched:
-    """A study's ledger with one trial given out, and all that listens to Tune."""
+    """Hold a study's ledger with one trial given out, and all listeners of Tune."""
 
     def __init__(self, study: Study):
         self.study, self.ledger, self.halt = study, study.ledger(), Halt(study.folder)
@@ -192,19 +192,19 @@ def test_a_reported_fault_ends_the_study_and_the_trial_is_run_again(watched: Wat
 def test_a_storage_that_fails_is_no_trials_failure(
     where: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tune takes whatever a callback raises for the failure of the trial at hand."""
+    """Tune takes any exception of a callback for a failure of the current trial."""
     with monkeypatch.context() as busy:
-        busy.setattr(watched.ledger, where, raises(StorageError("the database has been busy or away for 60 s")))
+        busy.setattr(watched.ledger, where, raises(StorageError("the database has been busy or unreachable for 60 s")))
         assert watched.search.suggest("2") is None or where != "ask"
         assert watched.stopping.on_trial_result(None, watched.trial(), DONE) == "CONTINUE"
         watched.recorder.on_trial_complete(0, [], watched.trial(DONE))
-    with pytest.raises(StorageError, match="busy or away"):
+    with pytest.raises(StorageError, match="busy or unreachable"):
         watched.step()
     assert watched.state() == "RUNNING"
 
 
 def test_after_a_fault_other_trials_do_not_end_either(watched: Watched) -> None:
-    """What is in a storage that has failed once is not added to."""
+    """Nothing is added to a storage that has failed once."""
     watched.halt.note(StorageError("the first"))
     watched.recorder.on_trial_complete(0, [], watched.trial(DONE))
     watched.recorder.on_trial_error(0, [], watched.trial(told="KeyError: 1"))
@@ -215,8 +215,8 @@ def test_after_a_fault_other_trials_do_not_end_either(watched: Watched) -> None:
 
 
 def test_an_error_of_the_disk_that_ray_has_told_is_no_trials_failure(watched: Watched) -> None:
-    told = "ray.exceptions.RayTaskError: ...\nOSError: [Errno 28] No space left on device: '/tmp/ray'"
-    watched.recorder.on_trial_error(0, [], watched.trial(told=told))
+    text = "ray.exceptions.RayTaskError: ...\nOSError: [Errno 28] No space left on device: '/tmp/ray'"
+    watched.recorder.on_trial_error(0, [], watched.trial(told=text))
     with pytest.raises(StorageError, match="No space left on device"):
         watched.step()
     assert watched.state() == "RUNNING"
@@ -231,15 +231,15 @@ def test_records_that_cannot_be_written_end_the_study(watched: Watched, monkeypa
 
 
 def test_a_trial_that_loses_its_node_is_given_out_again_but_not_for_ever(watched: Watched) -> None:
-    told = "The actor died because its node has died. Node Id: 1"
+    text = "The actor died because its node has died. Node Id: 1"
     for _ in range(recorder._NODE_DEATHS):
-        watched.recorder.on_trial_error(0, [], watched.trial(told=told))
+        watched.recorder.on_trial_error(0, [], watched.trial(told=text))
         watched.step()
         assert watched.search.suggest("2") == {
             "trial": watched.given and watched.given.name,
             "given": watched.given and asdict(watched.given),
         }
-    watched.recorder.on_trial_error(0, [], watched.trial(told=told))
+    watched.recorder.on_trial_error(0, [], watched.trial(told=text))
     with pytest.raises(ClusterError, match="trial-0000 has lost its node 6 times"):
         watched.step()
     assert watched.state() == "RUNNING"
@@ -267,7 +267,7 @@ def test_what_fails_while_a_study_is_cleaned_up_does_not_hide_its_error(
 def test_failed_trials_are_run_again_under_their_names_where_that_is_asked_for(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As of a study of before, in which a full disk has failed trials."""
+    """This repairs an earlier study in which a full disk has failed trials."""
     study = open_folder(stub_study(data_root, tmp_path, 4))
     ledger, values = study.ledger(), {}
     for index in range(4):
@@ -282,7 +282,7 @@ def test_failed_trials_are_run_again_under_their_names_where_that_is_asked_for(
     assert [trial.state for trial in sweep(study)[1]] == ["complete", "failed", "failed", "complete"] and not ran
     _, records = sweep(study, retry_failed=True)
     assert ran == ["trial-0001", "trial-0002"] and not (study.trial_folder("trial-0001") / HUNG_LOG).exists()
-    assert [(one.trial, one.params, one.state, one.error) for one in records] == [
+    assert [(trial.trial, trial.params, trial.state, trial.error) for trial in records] == [
         (name, params, "complete", None) for name, params in values.items()
     ]
     assert sweep(study)[1] == sweep(study, retry_failed=True)[1] == records and len(ran) == 2
@@ -297,7 +297,7 @@ def test_killed_while_failed_trials_are_given_out_again(data_root: Path, tmp_pat
         ledger.finish(given.name, None)
     ledger.retry_failed()
     again = study.ledger()
-    assert [one.name for one in (again.ask(), again.ask()) if one] == ["trial-0000", "trial-0001"]
+    assert [given.name for given in (again.ask(), again.ask()) if given] == ["trial-0000", "trial-0001"]
     assert again.ask() is None and again.n_running == 2
     again.finish("trial-0000", [0.5])
     last = study.ledger()
@@ -309,7 +309,7 @@ def test_rounds_of_a_population_are_not_run_again(
 ) -> None:
     without_tune(monkeypatch)
     study = stub_study(data_root, tmp_path, 2, epochs=2, sampler="population")
-    with pytest.raises(ConfigError, match="has gone on from another's since"):
+    with pytest.raises(ConfigError, match="has continued from another member's checkpoint since"):
         sweep(study, retry_failed=True)
 
 

@@ -1,4 +1,4 @@
-"""SIGKILL to a study's driver, to a trial's process and to the node beneath: it ends as one that was not killed."""
+"""SIGKILL a study's driver, a trial's process and the node below; the study must end as without the kill."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ DRIVER, TRIAL, NODE = "driver", "trial", "node"
 
 
 def sequential(data_root: Path, runs: Path, n_trials: int = N_TRIALS) -> Study:
-    """One trial at a time, so that what is asked depends on nothing but what came before."""
+    """Return a study with one trial at a time, so that suggestions depend only on earlier trials."""
     limits = Limits(retries=20, concurrency=1)
     return stub_study(data_root, runs, n_trials, epochs=EPOCHS, stop_rule="none", limits=limits)
 
 
 def drive(data_root: str, runs: str, n_trials: int) -> None:
-    """What `hcl sweep` does, in a process and with a Ray of its own."""
+    """Run the work of `hcl sweep` in a process with a Ray of its own."""
     sweep(sequential(Path(data_root), Path(runs), n_trials), train=paced)
 
 
@@ -41,39 +41,39 @@ def start(data_root: Path, runs: Path, n_trials: int = N_TRIALS) -> subprocess.P
 
 
 def kill(kind: str, driver: subprocess.Popen[bytes], folder: Path) -> bool:
-    """Whether there was one to kill, of those that belong to this driver."""
+    """Kill a process of this driver, and return whether there was one."""
     if kind == DRIVER:
         driver.kill()
         return True
     below = processes_below(driver.pid)
     trials = {int(path.read_text() or 0) for path in folder.glob("trials/*/pid")}
-    found = [pid for pid, name in below.items() if (name == "raylet" if kind == NODE else pid in trials)]
-    for pid in found:
+    pids = [pid for pid, name in below.items() if (name == "raylet" if kind == NODE else pid in trials)]
+    for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    return bool(found)
+    return bool(pids)
 
 
 def processes_below(pid: int) -> dict[int, str]:
-    """The names of a process's children, and of theirs, as the kernel tells them."""
+    """Return the names of a process's descendants, according to the kernel."""
     parents: dict[int, tuple[int, str]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             number, rest = path.read_text().split(" (", 1)
             name, fields = rest.rsplit(")", 1)
             parents[int(number)] = (int(fields.split()[1]), name)
-    found: dict[int, str] = {}
+    names: dict[int, str] = {}
     layer = {pid}
     while layer:
         layer = {child for child, (parent, _) in parents.items() if parent in layer}
-        found |= {child: parents[child][1] for child in layer}
-    return found
+        names |= {child: parents[child][1] for child in layer}
+    return names
 
 
 def run_to_its_end(
     data_root: Path, runs: Path, kills: Sequence[str], *, seed: int = 0, n_trials: int = N_TRIALS, limit_s: float = 600
 ) -> int:
-    """Repeat the command until it ends by itself, with kills at random moments of its trials; how many there were."""
+    """Repeat the command until it ends by itself, with random kills; return the number of kills."""
     folder, rng = runs / "study", random.Random(seed)
     left, n_kills, deadline = list(kills), 0, time.monotonic() + limit_s
     while True:
@@ -93,18 +93,18 @@ def run_to_its_end(
 
 
 def running(folder: Path) -> bool:
-    """Whether a trial's process is at work."""
+    """Return whether a trial's process is running."""
     pids = [int(path.read_text() or 0) for path in folder.glob("trials/*/pid")]
     return any(Path(f"/proc/{pid}").exists() for pid in pids if pid)
 
 
 def assert_like_undisturbed(folder: Path, undisturbed: Path) -> None:
     trials, whole = results.read_trials(folder), results.read_trials(undisturbed)
-    assert [(one.trial, one.params, one.value, one.state) for one in trials] == [
-        (one.trial, one.params, one.value, one.state) for one in whole
+    assert [(trial.trial, trial.params, trial.value, trial.state) for trial in trials] == [
+        (trial.trial, trial.params, trial.value, trial.state) for trial in whole
     ]
     ends = (folder / ENDS).read_text().split()
-    assert sorted(ends) == [one.trial for one in trials], "no trial came to its end twice"
+    assert sorted(ends) == [trial.trial for trial in trials], "no trial came to its end twice"
     assert results.read_sweep(folder).best_value == results.read_sweep(undisturbed).best_value
 
 
@@ -119,7 +119,7 @@ def test_killed_again_and_again_a_study_ends_as_an_undisturbed_one(
 
 
 def trials_of(folder: Path) -> list[results.TrialRecord]:
-    """As recorded so far."""
+    """Return the trials that are recorded so far."""
     return results.read_trials(folder) if (folder / "sweep.json").exists() else []
 
 

@@ -1,4 +1,4 @@
-"""The ledger of a study without Ray: what is given out, what a kill leaves, constraints, grids, samplers."""
+"""Test the ledger of a study without Ray: trials that are given out, kills, constraints, grids, samplers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def value_of(values: dict[str, Any]) -> float:
 
 
 def work(ledger: Ledger, n_trials: int) -> list[dict[str, Any]]:
-    """Run some trials one after another; their values."""
+    """Run some trials one after another, and return their values."""
     done = []
     for _ in range(n_trials):
         given = ledger.ask()
@@ -53,7 +53,7 @@ def work(ledger: Ledger, n_trials: int) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes", "gp", "random"])
 def test_a_study_cut_anywhere_asks_what_an_uncut_one_asks(sampler: str, tmp_path: Path) -> None:
-    """Trials are given out under names in order; after each cut the one that ran comes again, with its values."""
+    """Trials are given out under names in order; after each cut the running one comes again, with its values."""
     if sampler == "gp":
         pytest.importorskip("scipy")
     if sampler == "cmaes":
@@ -205,8 +205,8 @@ def test_failures_count_and_say_why(tmp_path: Path) -> None:
 def test_several_objectives_and_what_is_known_before(tmp_path: Path) -> None:
     space = space_of(trade_offs=[{"metric": "parameters", "mode": "min"}])
     ledger = open_ledger(tmp_path, space, n_trials=8)
-    known = {"loss.sigma_temporal": 1.0, "loss.sigma_spatial": 0.5, "optim.schedule": "cosine"}
-    ledger.learn([(known, [0.9, 10.0])])
+    values = {"loss.sigma_temporal": 1.0, "loss.sigma_spatial": 0.5, "optim.schedule": "cosine"}
+    ledger.learn([(values, [0.9, 10.0])])
     for index in range(8):
         given = ledger.ask()
         assert given is not None
@@ -228,7 +228,7 @@ def test_a_database_keeps_a_study_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "kind", "message"),
     [
-        ("nosuch://user:secret@host/db", ConfigError, "is not the URL of a database"),
+        ("nosuch://user:secret@host/db", ConfigError, "is not the URL of a usable database"),
         ("sqlite:////no/such/folder/studies.db", StorageError, "the database cannot be used"),
         ("/proc/no/journal", StorageError, "cannot be written"),
     ],

@@ -1,4 +1,4 @@
-"""A trial that takes more memory than its node has ends, told as what it is, and the study goes on."""
+"""Test that a trial that exceeds its node's memory is reported as such, and that the study continues."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ drive({data_root!r}, {runs!r})
 
 
 def greedy(run: Run, report: Report) -> None:
-    """The second trial takes ever more memory."""
+    """Let the second trial take ever more memory."""
     held = []
     while run.folder.name.endswith("1"):
         held.append(bytearray(100 * _MEBIBYTE))
@@ -38,7 +38,7 @@ def greedy(run: Run, report: Report) -> None:
 
 
 def drive(data_root: str, runs: str) -> None:
-    """A study in a process of its own, whose Ray is told that memory ends a little above what is taken now."""
+    """Run a study in a process whose Ray has a memory limit a little above the present use."""
     limits = Limits(concurrency=1, retries=0)
     _, trials = sweep(stub_study(Path(data_root), Path(runs), 3, stop_rule="none", limits=limits), train=greedy)
     print(json.dumps([[trial.state, trial.error] for trial in trials]))
@@ -50,6 +50,6 @@ def test_a_trial_that_takes_too_much_memory(data_root: Path, tmp_path: Path) -> 
     code = _DRIVER.format(data_root=str(data_root), runs=str(tmp_path))
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 0, ended.stderr
-    told: list[Any] = json.loads(ended.stdout.splitlines()[-1])
-    assert told[0] == told[2] == ["complete", None]
-    assert told[1][0] == "failed" and "ran out of memory" in told[1][1]
+    outcomes: list[Any] = json.loads(ended.stdout.splitlines()[-1])
+    assert outcomes[0] == outcomes[2] == ["complete", None]
+    assert outcomes[1][0] == "failed" and "ran out of memory" in outcomes[1][1]

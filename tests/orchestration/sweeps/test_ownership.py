@@ -1,4 +1,4 @@
-"""Studies of one name in one storage: whose each is, one command at a time, and what a restart may remove."""
+"""Test studies of one name in one storage: their owners, one command at a time, and what a restart may remove."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Of = Callable[..., Study]
 
 @pytest.fixture
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A storage that several people share."""
+    """Return a storage that several people share."""
     return place_in(tmp_path, getattr(request, "param", "journal"))
 
 
@@ -46,7 +46,7 @@ def place_in(folder: Path, kind: str) -> str:
 
 @pytest.fixture
 def of(data_root: Path, tmp_path: Path, place: str) -> Of:
-    """The study of somebody, in the shared storage."""
+    """Make a study of a person in the shared storage."""
     return lambda who, n_trials=3: stub_study(data_root, tmp_path / who, n_trials, storage=place)
 
 
@@ -59,7 +59,7 @@ def n_stored(study: Study) -> int:
 def test_a_study_of_another_folder_is_neither_adopted_nor_removed(
     of: Of, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first goes on afterwards as if nothing had been."""
+    """The first study resumes afterwards without a change."""
     ran = without_tune(monkeypatch)
     first, second = of("ann"), of("bob")
     record, trials = sweep(first)
@@ -83,7 +83,7 @@ def test_a_restart_removes_this_folders_study_alone(of: Of, tmp_path: Path, monk
     optuna.create_study(storage=open_storage(tmp_path, of("ann").storage), study_name="another")
     sweep(of("ann"))
     assert len(sweep(of("ann"), restart=True)[1]) == 3 and len(ran) == 6
-    names = {one.study_name for one in open_storage(tmp_path, of("ann").storage).get_all_studies()}
+    names = {study.study_name for study in open_storage(tmp_path, of("ann").storage).get_all_studies()}
     assert names == {"another", "study"}
 
 
@@ -142,7 +142,7 @@ def test_studies_of_before_go_on_and_then_belong_to_their_folder(
 
 
 def test_killed_between_the_folder_and_the_storage_it_goes_on(of: Of, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At each of the four steps that make a study known."""
+    """The kill happens at each of the four steps that make a study known."""
     ran, steps = without_tune(monkeypatch), 0
 
     class Killed(BaseException):
@@ -193,7 +193,7 @@ def test_the_journal_in_anothers_folder_is_refused(
 
 
 def begin(data_root: str, folder: str, who: str) -> None:
-    """A study in each kind of storage, begun on a word and held until the next; what came of it."""
+    """Start a study in each kind of storage at one signal, hold it until the next, and print the result."""
     with pytest.MonkeyPatch.context() as patched:
         without_tune(patched)
         print("ready", flush=True)
@@ -238,7 +238,7 @@ def test_of_two_commands_that_begin_together_one_goes_on(data_root: Path, tmp_pa
             say()
             answers = hear()
             [refused] = {*answers} - {"holds"}
-            assert "holds" in answers and "is under way already, by " in refused, kind
+            assert "holds" in answers and "is already running, by " in refused, kind
             say()
             assert sorted(hear()) == ["", "done"], kind
             assert len(list(tmp_path.glob(f"{kind}/*/study/study.yaml"))) == 1
@@ -252,7 +252,7 @@ def test_of_two_commands_that_begin_together_one_goes_on(data_root: Path, tmp_pa
 
 
 def claims_in(path: Path) -> list[str]:
-    return [one.study_name for one in open_storage(path.parent, f"sqlite:///{path}").get_all_studies()]
+    return [study.study_name for study in open_storage(path.parent, f"sqlite:///{path}").get_all_studies()]
 
 
 def test_a_claim_in_a_database_holds_while_it_beats_and_goes_with_the_block(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_a_claim_in_a_database_holds_while_it_beats_and_goes_with_the_block(tmp_
     first, second = open_storage(tmp_path, url), open_storage(tmp_path, url)
     with database_claim(first, "study", where="lab", beat_s=0.05, quiet_s=1.0):
         with (
-            pytest.raises(StorageError, match="study study is under way already, by process"),
+            pytest.raises(StorageError, match="study study is already running, by process"),
             database_claim(second, "study", where="lab", quiet_s=5.0),
         ):
             pass

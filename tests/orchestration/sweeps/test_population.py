@@ -1,4 +1,4 @@
-"""A population without Ray: who goes on from whom, with which values, and what a kill leaves of it."""
+"""Test a population without Ray: parents, values, and kills."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ SPACE = {
 
 def population(folder: Path, **options: Any) -> Population:
     space = Space.model_validate(SPACE)
-    known: dict[str, Any] = {"members": 4, "epochs": 6, "round_epochs": 2} | options
-    return Population("study", open_storage(folder, None), space, **known)
+    arguments: dict[str, Any] = {"members": 4, "epochs": 6, "round_epochs": 2} | options
+    return Population("study", open_storage(folder, None), space, **arguments)
 
 
 def value_of(given: Given) -> float:
@@ -55,14 +55,16 @@ def test_the_worst_goes_on_from_the_best_and_the_others_from_themselves(tmp_path
     ledger = population(tmp_path)
     first = [asked(ledger) for _ in range(4)]
     assert first[0].values == SPACE["first_points"][0]
-    assert [(one.name, one.parent, one.until) for one in first] == [(f"trial-000{i}", None, 2) for i in range(4)]
+    assert [(given.name, given.parent, given.until) for given in first] == [
+        (f"trial-000{i}", None, 2) for i in range(4)
+    ]
     assert not ledger.may_ask(), "all members train"
     for given, value in zip(first, (0.3, 0.9, 0.1, 0.5), strict=True):
         end(ledger, given, value)
     second = [asked(ledger) for _ in range(4)]
-    parents = {one.parent: one for one in second}
-    assert [one.parent for one in second] == ["trial-0000", "trial-0001", "trial-0001", "trial-0003"]
-    assert {one.until for one in second} == {4}
+    parents = {given.parent: given for given in second}
+    assert [given.parent for given in second] == ["trial-0000", "trial-0001", "trial-0001", "trial-0003"]
+    assert {given.until for given in second} == {4}
     assert second[0].values == first[0].values and second[1].values == first[1].values
     moved = second[2].values
     assert moved != first[1].values and moved != first[2].values
@@ -75,7 +77,7 @@ def test_nobody_waits_for_the_slowest(tmp_path: Path) -> None:
     for given, value in zip(first[1:], (0.9, 0.1, 0.5), strict=True):
         end(ledger, given, value)
     ahead = [asked(ledger) for _ in range(3)]
-    assert [one.parent for one in ahead] == ["trial-0001", "trial-0001", "trial-0003"]
+    assert [given.parent for given in ahead] == ["trial-0001", "trial-0001", "trial-0003"]
     assert not ledger.may_ask()
     end(ledger, ahead[0])
     assert asked(ledger).until == 6, "a third round while a first one is under way"
@@ -147,7 +149,7 @@ def test_a_population_trains(
     study = study_of(data_root, tmp_path)
     record, trials = sweep(study)
     assert n_trials_in_all(study) == record.n_trials == len(trials) == 6
-    assert [(one.member, one.round, one.state, one.epochs) for one in trials[:3]] == [
+    assert [(trial.member, trial.round, trial.state, trial.epochs) for trial in trials[:3]] == [
         (member, 0, "complete", 1) for member in range(3)
     ]
     for trial in trials[3:]:
@@ -172,7 +174,7 @@ RATE = {**SPACE, "parameters": {"optim.lr": {"type": "float", "low": 1e-5, "high
     ("n_members", "space", "changes", "message"),
     [
         (4, RATE, {}, "optim.lr: cannot change in the middle of a training"),
-        (1, SPACE, {}, "nobody to learn from"),
+        (1, SPACE, {}, "no other member to learn from"),
         (4, SPACE, {"train__epochs": 1}, "no member would ever change"),
         (4, {**SPACE, "trade_offs": [{"metric": "parameters", "mode": "min"}]}, {}, "ranked by one objective"),
     ],

@@ -1,4 +1,4 @@
-"""Storages of studies that cannot be used, are damaged, are busy, or hold code: one error each, and nothing is run."""
+"""Test storages of studies that are unusable, damaged, busy, or hold code: one error each, and no trial runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.orchestration.sweeps.test_ledger import open_ledger, space_of, value_
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database of this version of Optuna, with a study; read only."""
+    """Make a read-only database of this version of Optuna, with a study."""
     path = tmp_path_factory.mktemp("made") / "made.db"
     work(in_database(path), 2)
     return path
@@ -42,7 +42,7 @@ def in_database(path: Path, query: str = "", **options: Any) -> Ledger:
 
 
 def changed(made: Path, path: Path, *statements: str) -> Path:
-    """A copy of a database after some statements."""
+    """Return a copy of a database after some statements."""
     shutil.copy(made, path)
     with closing(sqlite3.connect(path)) as connection, connection:
         for statement in statements:
@@ -50,7 +50,7 @@ def changed(made: Path, path: Path, *statements: str) -> Path:
     return path
 
 
-# --- what cannot be used ----------------------------------------------------------------------------------------------
+# --- unusable storages ----------------------------------------------------------------------------------------------
 
 _OLD = "update alembic_version set version_num = 'v2.6.0.a'"
 
@@ -58,7 +58,7 @@ _OLD = "update alembic_version set version_num = 'v2.6.0.a'"
 @pytest.mark.parametrize(
     ("statements", "message", "remedy"),
     [
-        ([_OLD], "an older version of Optuna has made this database", "optuna storage upgrade --storage sqlite:///"),
+        ([_OLD], "an older version of Optuna created this database", "optuna storage upgrade --storage sqlite:///"),
         (["delete from alembic_version"], "an older version of Optuna", "optuna storage upgrade"),
         (
             ["update alembic_version set version_num = 'v9'"],
@@ -82,8 +82,8 @@ def test_a_database_that_others_have_made_is_refused_and_left_as_it_was(
     changed(made, tmp_path / "lab.db", *statements)
     before = tree(tmp_path)
     outcome = hcl("sweep", experiment_file, "--data", data_root, "--storage", f"sqlite:///{tmp_path / 'lab.db'}")
-    told = " ".join(outcome.err.split())
-    assert outcome.code in (1, 2) and message in told and remedy in told and "Traceback" not in told
+    err = " ".join(outcome.err.split())
+    assert outcome.code in (1, 2) and message in err and remedy in err and "Traceback" not in err
     assert tree(tmp_path) == before, "neither folder nor lock is left behind"
     assert not (tmp_path / "runs").exists()
 
@@ -98,7 +98,7 @@ def test_a_database_that_others_have_made_is_refused_and_left_as_it_was(
         ("folder", True, "is a folder, not a database"),
         ("made.db", False, "is a database, not a journal"),
         ("no/such.db", True, "there is no folder"),
-        ("", True, "keeps nothing once the command has ended"),
+        ("", True, "is a database in memory"),
     ],
 )
 def test_what_is_no_storage_of_studies(made: Path, tmp_path: Path, name: str, as_url: bool, message: str) -> None:
@@ -139,7 +139,7 @@ def test_an_empty_file_is_a_storage_without_studies(tmp_path: Path, as_url: bool
     ],
 )
 def test_a_url_that_cannot_be_used_is_told_without_its_password(url: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is not the URL of a database that can be used here") as caught:
+    with pytest.raises(ConfigError, match="is not the URL of a usable database") as caught:
         open_storage(tmp_path, url)
     assert "hunter2" not in str(caught.value) and "hunter2" not in str(without_password(url))
     assert "DIALECT+DRIVER" in str(caught.value.remedy) and not list(tmp_path.iterdir())
@@ -180,7 +180,7 @@ def test_a_wrong_line_is_told_by_its_number(line: bytes, message: str, remedy: s
 
 
 def test_half_a_line_of_another_who_was_killed_is_dropped_and_not_written_to(tmp_path: Path) -> None:
-    """Of studies in one journal: neither's lines are lost."""
+    """Two studies share one journal, and no lines of either are lost."""
     place = str(tmp_path / "lab.journal")
     first = Ledger("first", open_storage(tmp_path, place), space_of(), n_trials=12)
     second = Ledger("second", open_storage(tmp_path, place), space_of(), n_trials=12)
@@ -189,7 +189,10 @@ def test_half_a_line_of_another_who_was_killed_is_dropped_and_not_written_to(tmp
         file.write(b'{"op_code":4,"worker_')
     work(second, 2)
     work(first, 1)
-    names = {one.study_name: one.n_trials for one in optuna.get_all_study_summaries(open_storage(tmp_path, place))}
+    names = {
+        summary.study_name: summary.n_trials
+        for summary in optuna.get_all_study_summaries(open_storage(tmp_path, place))
+    }
     assert names == {"first": 3, "second": 2}
 
 
@@ -202,7 +205,7 @@ def test_a_disk_that_is_full_leaves_no_part_of_a_line(tmp_path: Path, monkeypatc
     real, n_left = open, 20
 
     class Full:
-        """A file on a disk with room for so many bytes."""
+        """Stand for a file on a disk with room for a number of bytes."""
 
         def __init__(self, file: Any):
             self._file = file
@@ -249,7 +252,7 @@ def test_a_journal_reads_on_where_it_stopped(tmp_path: Path) -> None:
     assert [log["n"] for log in journal.read_logs(1)] == [1, 2, 3]
 
 
-# --- databases that are busy or away ----------------------------------------------------------------------------------
+# --- databases that are busy or unreachable -------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -303,10 +306,10 @@ def test_a_database_that_stays_busy_is_one_error_and_the_trial_is_still_to_be_ru
         lambda: in_database(tmp_path / "lab.db", "?timeout=0.01"),
     ):
         with pytest.raises(
-            StorageError, match="the database has been busy or away for .*: database is locked"
+            StorageError, match="the database has been busy or unreachable for .*: database is locked"
         ) as caught:
             ask()
-        assert "goes on where it stopped" in str(caught.value.remedy)
+        assert "repeat the command to resume" in str(caught.value.remedy)
     monkeypatch.undo()
     assert in_database(tmp_path / "lab.db").ask() == given
 
@@ -348,7 +351,7 @@ def test_an_end_whose_answer_was_lost_is_noted_once(tmp_path: Path, monkeypatch:
 
 
 class Bomb:
-    """Touches a file where it is unpickled."""
+    """Touch a file when it is unpickled."""
 
     def __init__(self, path: Path):
         self._path = path

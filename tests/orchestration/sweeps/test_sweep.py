@@ -1,4 +1,4 @@
-"""Studies: what they write, trials that fail, studies that are killed, trials of several workers."""
+"""Test studies: their files, failing trials, killed studies, trials of several workers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def study_of(data_root: Path, runs: Path, space: Space, n_trials: int, **changes
 
 @pytest.fixture(scope="module")
 def runs(local_ray: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder for the studies here, so that the frozen backbone encodes once."""
+    """Return one folder for all studies here, so that the frozen backbone encodes only once."""
     return tmp_path_factory.mktemp("studies")
 
 
@@ -67,7 +67,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.ray
 def test_a_study_with_a_trial_that_fails(runs: Path, data_root: Path) -> None:
-    """Four trials, several at once: the first point first, the second diverges, the others go on."""
+    """Four trials run, several at once: the first point first, the second diverges, the others continue."""
     rates = {"type": "choice", "values": [1e-3, 1e30]}
     first, second = {"loss.sigma_ce": 0.25, "optim.lr": 1e-3}, {"loss.sigma_ce": 0.5, "optim.lr": 1e30}
     space = space_of(
@@ -79,9 +79,9 @@ def test_a_study_with_a_trial_that_fails(runs: Path, data_root: Path) -> None:
         optim__lr=rates,
     )
     study = study_of(data_root, runs, space, 4)
-    told: list[results.TrialRecord] = []
+    reported: list[results.TrialRecord] = []
     handler = signal.getsignal(signal.SIGINT)
-    record, trials = sweep(study, command="hcl sweep", on_trial=told.append)
+    record, trials = sweep(study, command="hcl sweep", on_trial=reported.append)
 
     assert signal.getsignal(signal.SIGINT) is handler, "Ctrl-C after a study is not Tune's"
 
@@ -89,10 +89,10 @@ def test_a_study_with_a_trial_that_fails(runs: Path, data_root: Path) -> None:
     assert [trial.state for trial in trials] == ["complete", "failed", "complete", "complete"]
     assert trials[1].params == second
     assert "the loss is not finite" in trials[1].error and trials[1].value is None
-    assert sorted(trial.trial for trial in told if trial.state == "complete") == sorted(
+    assert sorted(trial.trial for trial in reported if trial.state == "complete") == sorted(
         trial.trial for trial in trials if trial.state == "complete"
     )
-    assert {trial.trial for trial in told} == {trial.trial for trial in trials}
+    assert {trial.trial for trial in reported} == {trial.trial for trial in trials}
     assert results.read_trials(study.folder) == trials
     assert results.read_sweep(study.folder) == record
     assert record.resources == study.trial_resources() == {"workers": 1, "cpus": 1, "gpus": 0}
@@ -148,12 +148,12 @@ def test_a_trial_of_several_workers(runs: Path, data_root: Path) -> None:
     assert (trial.state, trial.epochs, trial.params) == ("complete", 2, {"loss.sigma_ce": 0.5})
     rows = results.read_epochs(study.folder / "trials" / trial.trial)
     assert record.best_value == trial.value == max(row["val_accuracy"] for row in rows)
-    told = (study.folder / "trials" / trial.trial / "log.txt").read_text()
-    assert told.count("begins") == 1 and "stops" not in told, "its first try has failed"
+    log = (study.folder / "trials" / trial.trial / "log.txt").read_text()
+    assert log.count("starts") == 1 and "stops" not in log, "its first try has failed"
 
 
 def test_a_trial_in_the_folder_of_another_begins_anew(data_root: Path, tmp_path: Path) -> None:
-    """Of a study of the same name, whose ledger was lost."""
+    """The folder is of a study of the same name, whose ledger was lost."""
     study = study_of(data_root, tmp_path, space_of(loss__sigma_ce=FLOAT), 1)
     config = {"given": asdict(Given("trial-0000", {"loss.sigma_ce": 0.5}))}
     begins: list[bool] = []
@@ -172,22 +172,22 @@ def test_a_trial_in_the_folder_of_another_begins_anew(data_root: Path, tmp_path:
 def test_trials_that_fail_die_hang_or_freeze_do_not_stop_a_study(
     local_ray: ModuleType, runs: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bug is tried twice and told, a killed process is begun again, and what hangs is ended, with the place.
+    """A bug is retried once and reported, a killed process is retried, and a hanging one is killed, with its place.
 
-    A process that is stopped, or in which nothing of Python runs any more, is ended from outside or by its watchdog.
+    A process that is stopped, or in which no Python code runs any more, is killed from outside or by its watchdog.
     """
     monkeypatch.setattr(deadlines, "GRACE_S", 10.0)
     study = stub_study(data_root, runs, 8, name="troubled", epochs=2, stop_rule="none", limits=Limits(time_s=8))
-    told: list[results.TrialRecord] = []
-    record, trials = sweep(study, on_trial=told.append, train=troubled)
+    reported: list[results.TrialRecord] = []
+    record, trials = sweep(study, on_trial=reported.append, train=troubled)
     assert [trial.state for trial in trials] == ["complete", "failed", "complete", *3 * ["failed"], *2 * ["complete"]]
     bug, late, frozen, busy = trials[1], *trials[3:6]
     assert bug.error == "KeyError: 'a bug'" and "in troubled" in Path(bug.log or "").read_text()
-    assert {one.error for one in (late, frozen, busy)} == {"ran for longer than 8 s"}
-    assert all("in troubled" in Path(one.log or "").read_text() for one in (late, busy))
-    assert "was ended from outside" in Path(frozen.log or "").read_text()
+    assert {timed_out.error for timed_out in (late, frozen, busy)} == {"ran for longer than 8 s"}
+    assert all("in troubled" in Path(timed_out.log or "").read_text() for timed_out in (late, busy))
+    assert "was killed from outside" in Path(frozen.log or "").read_text()
     assert (study.folder / ENDS).read_text().splitlines().count("trial-0002") == 1
-    assert sorted(trial.trial for trial in told) == [trial.trial for trial in trials]
+    assert sorted(trial.trial for trial in reported) == [trial.trial for trial in trials]
     assert record.best_value == max(trial.value for trial in trials if trial.value is not None)
     assert_all_free(local_ray)
 
@@ -197,18 +197,21 @@ def test_trials_that_fail_die_hang_or_freeze_do_not_stop_a_study(
 def test_a_worker_that_freezes_ends_its_trial_with_all_its_workers(
     local_ray: ModuleType, runs: Path, data_root: Path
 ) -> None:
-    """The other waits for it in a collective operation; the trial's driver is well, and waits too."""
+    """The other worker waits for it in a collective operation; the trial's driver is well, and also waits."""
     limits = Limits(time_s=20, concurrency=1)
     study = stub_study(data_root, runs, 2, name="frozen_worker", stop_rule="none", limits=limits, workers=2)
     _, trials = sweep(study, train=freezing_worker)
-    assert [(one.state, one.error) for one in trials] == [("failed", "ran for longer than 20 s"), ("complete", None)]
+    assert [(trial.state, trial.error) for trial in trials] == [
+        ("failed", "ran for longer than 20 s"),
+        ("complete", None),
+    ]
     assert_all_free(local_ray)
     for path in study.folder.glob("trials/trial-0000/pid-*"):
         assert not Path(f"/proc/{path.read_text()}").exists(), "a worker was left behind"
 
 
 def assert_all_free(ray: ModuleType) -> None:
-    """Every CPU of the cluster is given back within a while."""
+    """Check that every CPU of the cluster is released within a while."""
     deadline = time.monotonic() + 60
     while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
         assert time.monotonic() < deadline, ray.available_resources()
@@ -226,11 +229,11 @@ def test_a_study_becomes_longer_and_knows_an_earlier_one(runs: Path, data_root: 
     assert five[:3] == three and len(five) == record.n_trials == 5
     assert five[3].params == {"loss.sigma_temporal": 1.0, "loss.sigma_spatial": 0.5}
     assert record.best_trial == "trial-0003" and sum(record.importances.values()) == pytest.approx(1)
-    assert sweep(first, train=instant)[1] == five  # all done: nothing is started
+    assert sweep(first, train=instant)[1] == five  # all are finished, so nothing starts
     _, warm = sweep(stub_study(data_root, runs, 1, name="warm"), warm_start=first.folder, train=instant)
     assert len(warm) == 1
-    known = stub_study(data_root, runs, 1, name="warm").ledger().study.trials
-    assert len(known) == 6
+    earlier = stub_study(data_root, runs, 1, name="warm").ledger().study.trials
+    assert len(earlier) == 6
 
 
 @pytest.mark.ray
@@ -254,7 +257,7 @@ def test_a_metric_that_a_regime_does_not_report_fails_with_those_it_has(runs: Pa
     study = stub_study(
         data_root, runs, 2, name="unreported", space={"objective": {"metric": "loss_spatial", "mode": "min"}}
     )
-    with pytest.raises(HCLError, match="all 2 trials failed: a trial reports no loss_spatial, but epoch"):
+    with pytest.raises(HCLError, match="all 2 trials failed: a trial does not report loss_spatial, but reports epoch"):
         sweep(study, train=instant)
 
 
@@ -267,10 +270,10 @@ def test_status_of_a_study_under_way(data_root: Path, tmp_path: Path, capsys: py
     ledger.finish(names[2], None, notes={ERROR: "it broke", LOG: "error.log"})
     Records(study, ledger, command="hcl sweep tiny").write()
     show_status(study.folder)
-    said = capsys.readouterr().out
-    assert "1 complete, 1 failed, 1 running of 4" in said
-    assert "trial-0002 failed: it broke (error.log)" in said
-    assert "best trial-0001 50.0%; nobody runs it; to go on: hcl sweep tiny" in said
+    out = capsys.readouterr().out
+    assert "1 complete, 1 failed, 1 running of 4" in out
+    assert "trial-0002 failed: it broke (error.log)" in out
+    assert "best trial-0001 50.0%; not running; to resume: hcl sweep tiny" in out
 
 
 def test_values_that_contradict_each_other_are_never_run(data_root: Path, tmp_path: Path) -> None:
@@ -283,7 +286,7 @@ def test_values_that_contradict_each_other_are_never_run(data_root: Path, tmp_pa
     assert "n_heads=3 does not divide d_model=20" in str(study.problem_with({"model.d_model": 20, "model.n_heads": 3}))
     ledger = study.ledger()
     given = [ledger.ask() for _ in range(4)]
-    assert all(one and one.values != {"model.d_model": 20, "model.n_heads": 3} for one in given)
+    assert all(trial and trial.values != {"model.d_model": 20, "model.n_heads": 3} for trial in given)
 
 
 def test_workers_that_would_mix_clips_are_given_no_trial(data_root: Path, tmp_path: Path) -> None:
@@ -299,7 +302,7 @@ def test_workers_that_would_mix_clips_are_given_no_trial(data_root: Path, tmp_pa
 
 def test_trials_share_a_seed_or_have_their_own(data_root: Path, tmp_path: Path) -> None:
     study = stub_study(data_root, tmp_path, 4)
-    runs_of = lambda one: [one.trial_run(Given(f"trial-000{index}", {})).experiment.seed for index in (1, 2, 1)]  # noqa: E731
+    runs_of = lambda study: [study.trial_run(Given(f"trial-000{index}", {})).experiment.seed for index in (1, 2, 1)]  # noqa: E731
     assert runs_of(study) == [0, 0, 0]
     first, second, again = runs_of(replace(study, paired=False))
     assert first == again != second
@@ -332,12 +335,12 @@ def test_a_study_never_chooses_on_test_classes(data_root: Path, tmp_path: Path) 
         (
             {"train__val_shot": {"type": "int", "low": 1, "high": 9}},
             ConfigError,
-            "would give each trial other questions",
+            "would give each trial other episodes",
         ),
         (
             {"evaluation__way": {"type": "int", "low": 2, "high": 3}},
             ConfigError,
-            "would give each trial other questions",
+            "would give each trial other episodes",
         ),
         ({"loss__sigma_ce": FLOAT, "objective": "accuracy"}, ConfigError, "trials do not report 'accuracy'"),
         ({"loss__sigma_ce": FLOAT, "objective": "val_fused_accuracy"}, ConfigError, "where no fusion is tried"),
@@ -380,7 +383,7 @@ def test_a_study_does_not_go_on_once_its_data_have_changed(tmp_path: Path, monke
     lists.write_text(lists.read_text().replace("eel/eel_4\n", ""))
     (data / "images" / "toy" / "bee" / "bee_1" / "0.jpg").write_bytes(b"another")
     with pytest.raises(
-        ConfigError, match="study: was begun with other data in val, frames.train, frames.val\n"
+        ConfigError, match="study: was started with other data in val, frames.train, frames.val\n"
     ) as caught:
         sweep(replace(study, n_trials=6))
     assert "--restart" in caught.value.remedy
@@ -416,7 +419,9 @@ def test_no_trial_waits_for_workers_that_there_can_never_be(
     study = study_of(
         data_root, tmp_path, space_of(loss__sigma_ce=FLOAT), 4, train__workers=8, train__classes_per_batch=8
     )
-    with pytest.raises(HCLError, match="a trial needs 8 workers of 1 CPUs, and 4 find room") as caught:
+    with pytest.raises(
+        HCLError, match="a trial needs 8 workers of 1 CPUs, and 4 fit on the nodes that train"
+    ) as caught:
         room_for(study)
     assert caught.value.where == "train.workers"
     assert os.getpid() and caught.value.exit_code == 1

@@ -1,4 +1,4 @@
-"""Studies whose trials are computed in this process, one after another: for what a study is, not for how it is run."""
+"""Run studies whose trials are computed in this process, to test studies rather than their runner."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.orchestration.inline import connect
 
 
 def without_tune(patched: pytest.MonkeyPatch, *, value: float = 0.5) -> list[str]:
-    """Have `sweep` give every trial this value; the list names those that were run, as they are run."""
+    """Make `sweep` give every trial this value; return the list of the trials that run."""
     ran: list[str] = []
 
     def run_trials(study: Study, ledger: Any, on_event: Any, train: Any = None) -> None:

@@ -1,7 +1,7 @@
-"""A clock that jumps by hours and days while commands work: results are those of a steady one.
+"""Test a clock that jumps by hours and days while commands work: results equal those of a steady clock.
 
-Every process of the program and of its workers sees `time.time` jump every three seconds; the driver once Ray is up,
-whose own start asks the clock for names of folders.
+Every process of the program and of its workers sees `time.time` jump every three seconds; the driver does so only once
+Ray runs, because Ray's start uses the clock for names of folders.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where work may run, how many workers find room, and a run that goes on with another number of them."""
+"""Test roles of nodes, the number of workers that fit, and runs that resume with another number of workers."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from tests.orchestration.training.test_train import untimed
 def have(
     monkeypatch: pytest.MonkeyPatch, *nodes: dict[str, float], free: Sequence[dict[str, float]] | None = None
 ) -> None:
-    """Pretend that the cluster has these living nodes, of which so much is free, and a dead one."""
-    alive = [{"Alive": True, "NodeID": str(index), "Resources": one} for index, one in enumerate(nodes)]
+    """Pretend that the cluster has these living nodes with these free resources, and a dead one."""
+    alive = [{"Alive": True, "NodeID": str(index), "Resources": resources} for index, resources in enumerate(nodes)]
     dead = {"Alive": False, "NodeID": "dead", "Resources": {"CPU": 1000.0, "train": 1.0}}
     monkeypatch.setattr(ray, "nodes", lambda: [*alive, dead])
-    left = {str(index): one for index, one in enumerate(nodes if free is None else free)}
+    left = {str(index): resources for index, resources in enumerate(nodes if free is None else free)}
     monkeypatch.setattr(roles, "available_by_node", lambda: left)
     total: dict[str, float] = {}
     for node in nodes:
@@ -101,7 +101,7 @@ def test_the_next_number_of_workers_is_the_largest_with_room_that_has_not_failed
     counts = (8, 4, 2)
     assert elastic.next_count(counts, 9, {}) == 8
     assert elastic.next_count(counts, 7, {8: 1}) == 4
-    assert elastic.next_count(counts, 8, {8: 1}) == 4  # there is room for them, and they did not start
+    assert elastic.next_count(counts, 8, {8: 1}) == 4  # eight fit, but did not start
     assert elastic.next_count(counts, 0, {8: 1}) == 2  # a node may join
     assert elastic.next_count(counts, 1, {2: 2}) == 2
     assert elastic.next_count(counts, 1, {2: 3}) is None
@@ -123,12 +123,14 @@ def test_trials_are_counted_by_node(data_root: Path, tmp_path: Path, monkeypatch
     space = space_of(loss__sigma_ce=FLOAT)
     two = study_of(data_root, tmp_path, space, 4, train__workers=2, train__cpus_per_worker=5, train__use_gpu=True)
     assert concurrency.room_for(two) == 7  # three workers a node
-    one = study_of(data_root, tmp_path, space, 4, train__use_gpu=True)
-    assert concurrency.room_for(replace(one, limits=replace(one.limits, gpu_share=0.4))) == 80  # 16 CPUs, two a GPU
-    assert concurrency.room_for(replace(one, limits=replace(one.limits, gpu_share=0.6))) == 40
+    study = study_of(data_root, tmp_path, space, 4, train__use_gpu=True)
+    assert concurrency.room_for(replace(study, limits=replace(study.limits, gpu_share=0.4))) == 80  # 16 CPUs, two a GPU
+    assert concurrency.room_for(replace(study, limits=replace(study.limits, gpu_share=0.6))) == 40
     have(monkeypatch, {"CPU": 16.0, "GPU": 8.0})
     many = study_of(data_root, tmp_path, space, 4, train__workers=4, train__cpus_per_worker=5, train__use_gpu=True)
-    with pytest.raises(ClusterError, match="a trial needs 4 workers of 5 CPUs and 1 GPUs, and 3 find room"):
+    with pytest.raises(
+        ClusterError, match="a trial needs 4 workers of 5 CPUs and 1 GPUs, and 3 fit on the nodes that train"
+    ):
         concurrency.room_for(many)
 
 
@@ -153,7 +155,7 @@ def test_a_run_that_began_with_one_worker_takes_a_second_and_ends_with_the_same_
 def test_a_run_whose_workers_cannot_be_started_goes_on_with_fewer(
     trained: Run, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ray Train's own part is left out: it takes a minute to give up."""
+    """Ray Train itself is replaced, because it takes a minute to give up."""
     began: list[int] = []
 
     can_start = {1}
@@ -218,7 +220,7 @@ def test_workers_whose_checkpoints_are_not_seen_here_are_told(
     local_ray: ModuleType, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_train, "_trainer", lambda *_: SimpleNamespace(fit=lambda: None))
-    with pytest.raises(StorageError, match="left no checkpoint that is seen here"):
+    with pytest.raises(StorageError, match="but their checkpoint is not visible here"):
         ray_train.fit(Run(tiny_experiment(), data_root, tmp_path, tmp_path / "tiny"))
 
 
@@ -246,10 +248,10 @@ def test_a_study_waits_for_a_node_and_not_for_ever(
 
 
 def assert_nearly_the_same(run: Run, other: Run) -> None:
-    """But for rounding: other numbers of workers add in another order."""
+    """Compare up to rounding, because other numbers of workers add in another order."""
     for ours, theirs in zip(untimed(run), untimed(other), strict=True):
         assert ours["epoch"] == theirs["epoch"]
         assert ours["loss_total"] == pytest.approx(theirs["loss_total"], rel=1e-3)
-    found, expected = (load_checkpoint(one.folder / LAST)["model"] for one in (run, other))
+    weights, expected = (load_checkpoint(either.folder / LAST)["model"] for either in (run, other))
     for name, values in expected.items():
-        torch.testing.assert_close(found[name], values, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(weights[name], values, rtol=1e-3, atol=1e-4)

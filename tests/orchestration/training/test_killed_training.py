@@ -1,4 +1,4 @@
-"""SIGKILL to the whole of a run, while it computes and while it writes, and to the driver alone."""
+"""SIGKILL a whole run, while it computes and while it writes, and the driver alone."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from tests.orchestration.training.test_train import assert_same_checkpoints, unt
 
 
 def slow() -> Experiment:
-    """Backbone trained, two loader processes, a checkpoint after every step."""
+    """Return an experiment with a trained backbone, two loader processes, and a checkpoint after every step."""
     changes = {"batches_per_epoch": 3, "checkpoint_every": 1, "loader_processes": 2}
     return tiny_experiment(model__train_backbone=True, **{f"train__{name}": value for name, value in changes.items()})
 
 
 def child(run: Run, dies_in_write: int | None) -> None:
-    """Train in a process; kill it as it writes its n-th checkpoint, before that has its name."""
+    """Train in a process, and kill it while it writes its n-th checkpoint, before the rename."""
     torch.set_num_threads(1)
     if dies_in_write is not None:
         written = 0
@@ -68,14 +68,14 @@ def test_killed_anywhere_a_run_loses_one_interval_at_most_and_ends_as_a_whole_on
         assert process.exitcode == -signal.SIGKILL
         assert list((run.folder / "checkpoints").glob("*.partial"))  # half a write was left behind
         assert steps_done(run) == steps_kept
-    process, known = start(run), steps_done(run)
+    process, n_steps = start(run), steps_done(run)
     deadline = time.monotonic() + 300
-    while steps_done(run) == known and process.is_alive() and time.monotonic() < deadline:
+    while steps_done(run) == n_steps and process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()  # while it computes, somewhere
     process.join(30)
-    known = steps_done(run)
-    assert known >= 3
+    n_steps = steps_done(run)
+    assert n_steps >= 3
     run_epochs(run)
     assert not list((run.folder / "checkpoints").glob("*.partial"))
     assert untimed(run) == untimed(whole)
@@ -83,7 +83,7 @@ def test_killed_anywhere_a_run_loses_one_interval_at_most_and_ends_as_a_whole_on
 
 
 def steps_done(run: Run) -> int:
-    """Of a checkpoint that is whole whenever it is there."""
+    """Return the steps in a checkpoint, which must be complete whenever it exists."""
     if not (run.folder / LAST).exists():
         return 0
     state = load_checkpoint(run.folder / LAST)
@@ -91,7 +91,7 @@ def steps_done(run: Run) -> int:
 
 
 class KillDriver:
-    """Rank 0, which writes, kills the driver after the first epoch and stays behind with the right to write."""
+    """Make rank 0, which writes, kill the driver after the first epoch and keep the right to write."""
 
     def __init__(self, pid: int):
         self.pid = pid
@@ -104,7 +104,7 @@ class KillDriver:
 
 
 def drive(address: str, data_root: str, runs: str) -> None:
-    """A driver of its own: what `hcl train` does, and death on the way."""
+    """Run a driver like `hcl train`, which dies on the way."""
     run = prepare(tiny_experiment(**TWO, name="orphan"), data_root=Path(data_root), runs=Path(runs))
     with connect(address):
         fit(run, report=KillDriver(os.getpid()))
@@ -115,7 +115,7 @@ def drive(address: str, data_root: str, runs: str) -> None:
 def test_kill_9_of_the_driver_changes_no_weight(
     local_ray: ModuleType, trained: Run, data_root: Path, tmp_path: Path
 ) -> None:
-    """The same command again waits for the orphaned workers to end, and goes on."""
+    """The repeated command waits for the orphaned workers to end, and resumes."""
     address = local_ray.get_runtime_context().gcs_address
     code = f"from {__name__} import drive; drive({address!r}, {str(data_root)!r}, {str(trained.runs)!r})"
     driver = subprocess.run([sys.executable, "-c", code], timeout=400, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""What a dry run computes from shapes, for settings at the ends of what is allowed."""
+"""Test the estimates of a dry run from shapes, for settings at the limits of their ranges."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EPISODES: dict[str, Any] = {"train__episode_way": 3, "train__episode_queries": 2
 def test_frames_of_one_cell_have_a_memory_and_features(
     regime: str, backbone: str, data_root: Path, tmp_path: Path
 ) -> None:
-    """The smallest frames, of a frozen backbone: one frame has one value a channel, of which there is no variance."""
+    """The case is the smallest frames of a frozen backbone: one frame has one value per channel, without a variance."""
     experiment = tiny_experiment(
         **EPISODES, clips__size=32, model__backbone=backbone, train__regime=regime, model__pooled_from="encoder"
     )
@@ -30,7 +30,7 @@ def test_frames_of_one_cell_have_a_memory_and_features(
     assert estimate_memory(run, 4).peak > 0
     untrained = () if regime == "hcl" else ("prototype",)
     questions = questions_of([Target(run.folder, experiment, methods=untrained or ("untrained",))], data_root)
-    assert all(one.cell.feature_bytes() > 0 for one in questions)
+    assert all(question.cell.feature_bytes() > 0 for question in questions)
 
 
 def test_the_order_of_numbers_in_memory_changes_no_estimate(data_root: Path, tmp_path: Path) -> None:

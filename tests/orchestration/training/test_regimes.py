@@ -1,4 +1,4 @@
-"""Runs of every regime and runs with class names: trained here, evaluated by actors, by the matcher of the run."""
+"""Test runs of every regime and runs with class names: trained here, evaluated by actors with the run's matcher."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_run_is_evaluated_by_the_matcher_of_its_regime(
     questions = questions_of([Target(run.folder, experiment)], data_root)
     records = evaluate(questions, runs=tmp_path).records
     assert len(plan(questions, tmp_path)) == 1
-    assert [(one.method, one.shot, one.levels, one.metric) for one in records] == [
+    assert [(record.method, record.shot, record.levels, record.metric) for record in records] == [
         (regime, 1, {}, ""),
         (regime, 3, {}, ""),
     ]
@@ -74,15 +74,15 @@ def test_a_run_is_evaluated_by_the_matcher_of_its_regime(
     clips = inputs.make_dataset(experiment, FrameStore(data_root / "images/toy"), partition, training=False)
     model = models.trained_model(experiment, run.folder / BEST)
     pooled, _ = encode(model, clips, range(len(partition.videos)))
-    for one in records:
-        episodes = sample_episodes(partition.labels, way=2, shot=one.shot, queries=2, episodes=30, seed=0)
+    for record in records:
+        episodes = sample_episodes(partition.labels, way=2, shot=record.shot, queries=2, episodes=30, seed=0)
         each = accuracies(pooled_scores(model, lambda clips: pooled[clips], episodes), 2)
-        assert one.accuracy == pytest.approx(each.mean())
-        assert one.checkpoint_digest == file_digest(run.folder / BEST)
+        assert record.accuracy == pytest.approx(each.mean())
+        assert record.checkpoint_digest == file_digest(run.folder / BEST)
 
 
 def test_a_method_of_another_regime_is_refused(data_root: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="'hcl' cannot be evaluated of this run, which was trained as protonet"):
+    with pytest.raises(ConfigError, match="'hcl' does not exist for this run, which was trained as protonet"):
         questions_of([Target(tmp_path, experiment_of("protonet"), methods=("hcl",))], data_root)
 
 
@@ -110,7 +110,7 @@ def test_a_run_that_was_killed_in_its_epoch_ends_as_one_that_was_not(
             run_epochs(run)
     assert load_checkpoint(run.folder / LAST)["step"] == 2
     run_epochs(run)
-    ours, expected = (load_checkpoint(one.folder / LAST)["model"] for one in (run, whole))
+    ours, expected = (load_checkpoint(either.folder / LAST)["model"] for either in (run, whole))
     assert all(torch.equal(ours[key], value) for key, value in expected.items())
 
 
@@ -142,7 +142,7 @@ def write_embeddings(folder: Path, classes: tuple[str, ...]) -> Path:
 
 @pytest.fixture
 def named(tmp_path: Path) -> str:
-    """Of data.embeddings: an absolute path stays one under any data root."""
+    """Return data.embeddings: an absolute path stays the same under any data root."""
     every = tuple(name for classes in CLASSES.values() for name in classes)
     return str(write_embeddings(tmp_path / "names", every).parent / "{dataset}.npz")
 
@@ -152,7 +152,7 @@ def named(tmp_path: Path) -> str:
 def test_a_run_with_class_names_is_scored_with_them(
     mode: str, named: str, data_root: Path, tmp_path: Path, local_ray: ModuleType
 ) -> None:
-    """In published mode the queries' classes leak, which every record says."""
+    """In published mode the queries' classes leak, which every record marks."""
     experiment = experiment_of("hcl", mode=mode, data__embeddings=named, **NAMED)
     run = trained(experiment, data_root, tmp_path / "runs")
     weight = load_checkpoint(run.folder / BEST)["model"]["heads.semantic_linear.weight"]

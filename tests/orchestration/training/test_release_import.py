@@ -1,4 +1,4 @@
-"""`hcl checkpoint`: a released file becomes a run that evaluates; what files hold; what is refused."""
+"""Test `hcl checkpoint`: a released file becomes a run that can be evaluated, files are listed, others refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RELEASED = {key: value for key, value in TINY.items() if key not in ("name", "cl
 
 
 def released_state(d_model: int = 24, **settings: object) -> dict[str, Tensor]:
-    """What the release would save of the tiny model: both tuple sizes, the unused embedding."""
+    """Return what the release would save of the tiny model: both tuple sizes and the unused embedding."""
     changes = RELEASED | {"model.d_model": d_model, "matching.tuple_sizes": [2, 3], **settings}
     model = models.make_model(resolve(None, changes).experiment, N_CLASSES)
     state = {published_name(key): value for key, value in model.state_dict().items()}
@@ -67,18 +67,18 @@ def test_an_imported_file_is_evaluated_in_published_mode(
     code, out, err = hcl("checkpoint", "import", released, "--to", run, "--experiment", released_experiment)
     assert code == 0, err
     assert f"{run}: " in out and f"a model of {N_CLASSES} classes, published mode" in out
-    assert "ignored, not used with tuple sizes 2: tri_linear.weight, tri_linear.bias, query_embed" in err
+    assert "ignored, because tuple sizes 2 do not use them: tri_linear.weight, tri_linear.bias, query_embed" in err
     assert "temp_linear was never trained" in err
     assert set(tree(run)) == {"experiment.yaml", "provenance.json", IMPORTED, BEST}
     code, out, err = hcl("evaluate", run, "--data", data_root, "--runs", tmp_path / "runs")
     assert code == 0, err
     assert "hcl on toy test: 1-shot" in out
     records = [results.read_evaluation(path) for path in (run / "evaluation").glob("*.json")]
-    assert {(one.method, one.mode, one.shot, one.episodes) for one in records} == {
+    assert {(record.method, record.mode, record.shot, record.episodes) for record in records} == {
         ("hcl", "published", 1, 30),
         ("hcl", "published", 2, 30),
     }
-    assert {one.checkpoint_digest for one in records} == {file_digest(run / BEST)}
+    assert {record.checkpoint_digest for record in records} == {file_digest(run / BEST)}
 
 
 def test_the_run_names_where_it_came_from_and_holds_the_weights(released: Path, tmp_path: Path) -> None:

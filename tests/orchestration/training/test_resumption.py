@@ -1,4 +1,4 @@
-"""A damaged or deleted checkpoint: the run goes on from the one before it, says so, and ends as one that was whole."""
+"""Test damaged or deleted checkpoints: the run resumes from the one before, reports it, and ends like a whole one."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ EPOCHS = 4
 
 
 def _mark(model: torch.nn.Module) -> torch.Tensor:
-    """A parameter that holds the number of epochs trained: it begins near 0."""
+    """Return a parameter that holds the number of trained epochs, starting near 0."""
     return list(model.parameters())[-1]
 
 
 def _stub(patched: pytest.MonkeyPatch) -> dict[int, float]:
-    """Have training count epochs in a weight, and validation look up the accuracy of each, which is returned."""
+    """Make training count epochs in a weight, and validation look up the accuracy of each, which is returned."""
     of_epoch = {1: 0.2, 2: 0.3, 3: 0.4, 4: 0.35}
 
     def train_epoch(model: torch.nn.Module, *_: Any, **__: Any) -> dict[str, float]:
@@ -61,7 +61,7 @@ def accuracies(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
 
 @pytest.fixture(scope="module")
 def three(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Three epochs are done. Read only."""
+    """Return a read-only run with three finished epochs."""
     experiment = tiny_experiment(model__train_backbone=True, train__epochs=EPOCHS)
     run = prepare(experiment, data_root=data_root, runs=tmp_path_factory.mktemp("three"))
     with pytest.MonkeyPatch.context() as patched:
@@ -83,13 +83,13 @@ def _link(source: str, destination: str) -> None:
 
 @pytest.fixture
 def begun(three: Run, run: Run) -> Run:
-    """The same in a folder of its own."""
+    """Return a copy of the run in a folder of its own."""
     shutil.copytree(three.folder, run.folder, copy_function=_link, dirs_exist_ok=True)
     return run
 
 
 def trained_to(run: Run, epoch: int) -> list[int]:
-    """The epochs that were trained now."""
+    """Return the epochs that were trained in this call."""
     seen: list[int] = []
 
     def until(row: dict[str, Any]) -> bool:
@@ -101,7 +101,7 @@ def trained_to(run: Run, epoch: int) -> list[int]:
 
 
 def replaced(path: Path, content: bytes) -> None:
-    """Another file of that name: the old one may have other names."""
+    """Replace a file by another one, because the old one may have hard links."""
     path.unlink()
     path.write_bytes(content)
 
@@ -116,7 +116,7 @@ FAULTS = {"flipped": flip, "torn": lambda path: replaced(path, b"PK\x03\x04 torn
 
 
 def epoch_of(path: Path) -> int:
-    """As the checkpoint says, and as its weights say."""
+    """Return the epoch of a checkpoint, which must agree with its weights."""
     content = load_checkpoint(path)
     weights = list(content["model"].values())
     assert any(values.numel() > 1 and bool((values == content["epoch"]).all()) for values in weights)
@@ -124,7 +124,7 @@ def epoch_of(path: Path) -> int:
 
 
 def assert_whole(run: Run, best: int) -> None:
-    """As a run of four epochs that nothing disturbed."""
+    """Check that the run equals one of four undisturbed epochs."""
     last = load_checkpoint(run.folder / LAST)
     assert (
         [row["epoch"] for row in results.read_epochs(run.folder)] == [1, 2, 3, 4] == [r["epoch"] for r in last["rows"]]
@@ -145,12 +145,12 @@ def test_a_run_goes_on_from_the_checkpoint_before_one_that_cannot_be_read(
     assert_whole(run, best=3)
     problem = "no such file" if fault == "deleted" else "cannot be read: it is damaged"
     for text in (caplog.text, (run.folder / LOG).read_text()):
-        assert f"{LAST}: {problem}" in text and f"training goes on from {PREVIOUS}, after epoch 2" in text
+        assert f"{LAST}: {problem}" in text and f"training resumes from {PREVIOUS}, after epoch 2" in text
     assert (run.folder / DAMAGED).exists() == (fault != "deleted")
     with notes.capture() as captured:
         tell_notices(run.runs)
         tell_notices(run.runs)
-    assert captured.get().count("training goes on from") == 1, "the command that watches tells it once"
+    assert captured.get().count("training resumes from") == 1, "the command that watches tells it once"
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_one_that_cannot_be_read(
 def test_the_best_epoch_is_that_of_a_whole_run(
     values: tuple[float, ...], best: int, run: Run, accuracies: dict[int, float]
 ) -> None:
-    """`best.pt` may be of an epoch that is trained again, and the checkpoint of one before the best."""
+    """`best.pt` may be of an epoch that is trained again, and the checkpoint of an epoch before the best."""
     accuracies |= dict(enumerate(values, start=1))
     trained_to(run, 3)
     flip(run.folder / LAST)
@@ -170,7 +170,7 @@ def test_the_best_epoch_is_that_of_a_whole_run(
 def test_an_epoch_that_comes_out_worse_the_second_time_leaves_the_best_weights(
     run: Run, accuracies: dict[int, float]
 ) -> None:
-    """As with fewer workers: the best are those of the first time, whose accuracy they had."""
+    """With fewer workers this can happen: the best weights are those of the first time, which had that accuracy."""
     accuracies |= {1: 0.9, 2: 0.5, 3: 0.95}
     trained_to(run, 3)
     flip(run.folder / LAST)
@@ -183,8 +183,8 @@ def test_an_epoch_that_comes_out_worse_the_second_time_leaves_the_best_weights(
 def test_metrics_of_epochs_that_are_trained_again_are_taken_back(begun: Run) -> None:
     run = begun
     flip(run.folder / LAST)
-    found = run.resumption(holding=PARTS)
-    best = settle(run, found, lambda text: None)
+    resumption = run.resumption(holding=PARTS)
+    best = settle(run, resumption, lambda text: None)
     assert [row["epoch"] for row in results.read_epochs(run.folder)] == [1, 2]
     assert best["epoch"] == epoch_of(run.folder / BEST) == 2, "written again from the weights of the checkpoint"
     assert run.resumption(holding=PARTS).file == LAST and run.epochs_done() == 2
@@ -196,7 +196,7 @@ def test_a_run_without_a_whole_checkpoint_says_so_and_loses_nothing(faults: tupl
     for name, fault in zip((LAST, PREVIOUS), faults, strict=True):
         FAULTS[fault](run.folder / name)
     before = tree(run.folder)
-    for go_on in (run_epochs, lambda one: train(one.experiment, data_root=one.data_root, runs=one.runs)):
+    for go_on in (run_epochs, lambda run: train(run.experiment, data_root=run.data_root, runs=run.runs)):
         with pytest.raises(CheckpointError, match="though the run has trained 3 epochs") as caught:
             go_on(run)
         assert str(caught.value.where).endswith(LAST)
@@ -263,7 +263,7 @@ def test_metrics_that_cannot_be_read_are_written_from_the_checkpoint(fault: str,
 
 
 def test_a_checkpoint_of_an_older_version_is_gone_on_from(begun: Run) -> None:
-    """It has no metrics of the epochs before its own, and no checkpoint before it."""
+    """It has no metrics of earlier epochs, and no previous checkpoint."""
     run = begun
     content = load_checkpoint(run.folder / LAST)
     del content["rows"]
@@ -298,7 +298,7 @@ def test_there_is_a_whole_checkpoint_while_a_new_one_is_written(
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its first epoch's metrics are there, and its best weights under their first name."""
+    """Its first epoch's metrics exist, and its best weights under their first name."""
     save = checkpointing.save_checkpoint
 
     def killed(path: Path, **content: Any) -> None:
@@ -334,6 +334,6 @@ def test_a_trial_with_a_damaged_checkpoint_goes_on_or_begins_again(
     seen: list[list[int]] = []
     _run_trial(config, study, lambda run, report: seen.append(trained_to(run, EPOCHS)))
     assert seen == [[3, 4] if has_previous else [1, 2, 3, 4]]
-    assert ("goes on from" if has_previous else "the trial begins again") in caplog.text
+    assert ("resumes from" if has_previous else "the trial starts over") in caplog.text
     assert epoch_of(folder / BEST) == 3
     assert [row["epoch"] for row in results.read_epochs(folder)] == [1, 2, 3, 4]

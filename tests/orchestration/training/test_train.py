@@ -1,4 +1,4 @@
-"""Training by Ray Train: two gloo workers, killed ones, and errors that reach the caller."""
+"""Test training with Ray Train: two gloo workers, kills, and errors that reach the caller."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def untimed(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def assert_same_checkpoints(one: Run, other: Run) -> None:
+def assert_same_checkpoints(first: Run, other: Run) -> None:
     for name in (LAST, BEST):
-        found, expected = (load_checkpoint(run.folder / name) for run in (one, other))
-        assert found["epoch"] == expected["epoch"]
-        for key, values in found["model"].items():
+        checkpoint, expected = (load_checkpoint(run.folder / name) for run in (first, other))
+        assert checkpoint["epoch"] == expected["epoch"]
+        for key, values in checkpoint["model"].items():
             assert torch.equal(values, expected["model"][key]), f"{name}: {key}"
 
 
@@ -71,8 +71,8 @@ def test_a_run_leaves_its_settings_provenance_metrics_and_checkpoints(
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert epochs_of_trained == rows
     drawn = EventAccumulator(str(trained.folder / "tensorboard")).Reload().Scalars("val_accuracy")
-    assert [one.step for one in drawn] == [1, 2, 3]
-    assert [one.value for one in drawn] == pytest.approx([row["val_accuracy"] for row in rows])
+    assert [point.step for point in drawn] == [1, 2, 3]
+    assert [point.value for point in drawn] == pytest.approx([row["val_accuracy"] for row in rows])
     last, best = (load_checkpoint(trained.folder / name) for name in (LAST, BEST))
     assert last["epoch"] == 3
     assert best["epoch"] == max(rows, key=lambda row: row["val_accuracy"])["epoch"]
@@ -82,7 +82,7 @@ def test_a_run_leaves_its_settings_provenance_metrics_and_checkpoints(
 def test_one_process_has_the_losses_and_accuracies_of_two_workers(
     trained: Run, data_root: Path, tmp_path: Path
 ) -> None:
-    """With frozen batch norm the number of workers shows in the rounding alone; with dropout, too."""
+    """With frozen batch norm, and also with dropout, the number of workers changes only the rounding."""
     experiment = tiny_experiment(**TWO | {"train__workers": 1})
     alone = Run(experiment, data_root, trained.runs, tmp_path)
     run_epochs(alone)
@@ -107,10 +107,10 @@ def test_the_same_command_again_does_nothing(
 @pytest.mark.ray
 def test_a_run_is_not_gone_on_with_on_other_videos(trained: Run, data_root: Path, tmp_path: Path) -> None:
     shutil.copytree(trained.folder, tmp_path / "tiny")
-    known = results.read_provenance(tmp_path / "tiny")
-    results.write_provenance(tmp_path / "tiny", replace(known, digests={**known.digests, "val": "0"}))
+    provenance = results.read_provenance(tmp_path / "tiny")
+    results.write_provenance(tmp_path / "tiny", replace(provenance, digests={**provenance.digests, "val": "0"}))
     run = Run(trained.experiment, data_root, tmp_path, tmp_path / "tiny")
-    with pytest.raises(ConfigError, match="was begun with other data in val"):
+    with pytest.raises(ConfigError, match="was started with other data in val"):
         training._provenance(run, "hcl train tiny")
 
 
@@ -121,13 +121,13 @@ def test_a_run_is_not_gone_on_with_on_other_frames_of_the_same_videos(
     folder = shutil.copytree(trained.folder, tmp_path / "tiny")
     data = shutil.copytree(data_root, tmp_path / "data")
     run = Run(trained.experiment, data, tmp_path, folder)
-    known = results.read_provenance(folder)
-    assert training._provenance(run, "hcl train tiny") == known
+    provenance = results.read_provenance(folder)
+    assert training._provenance(run, "hcl train tiny") == provenance
     (data / "images/toy/eel/eel_0/0.jpg").write_bytes((data / "images/toy/gnu/gnu_0/0.jpg").read_bytes() + b"0")
-    with pytest.raises(ConfigError, match=r"was begun with other data in frames\.val\n"):
+    with pytest.raises(ConfigError, match=r"was started with other data in frames\.val\n"):
         training._provenance(run, "hcl train tiny")
-    without = {name: digest for name, digest in known.digests.items() if not name.startswith("frames.")}
-    results.write_provenance(folder, replace(known, digests=without))  # as runs did before they kept it
+    without = {name: digest for name, digest in provenance.digests.items() if not name.startswith("frames.")}
+    results.write_provenance(folder, replace(provenance, digests=without))  # as runs did before they kept it
     assert training._provenance(run, "hcl train tiny").digests == without
 
 
@@ -150,7 +150,7 @@ def test_other_settings_are_refused_with_their_difference_and_restart_begins_ane
 def test_a_run_whose_batch_norm_sees_the_number_of_workers_goes_on_with_that_number(
     data_root: Path, tmp_path: Path
 ) -> None:
-    """And with any other, where it does not."""
+    """Otherwise it resumes with any other number."""
     learns = tiny_experiment(train__workers=2, model__train_backbone=True)
     prepare(learns, data_root=data_root, runs=tmp_path)
     prepare(learns, data_root=data_root, runs=tmp_path)
@@ -165,7 +165,7 @@ def test_a_run_whose_batch_norm_sees_the_number_of_workers_goes_on_with_that_num
 def test_a_checkpoint_of_unknown_settings_is_not_gone_on_from(data_root: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny" / "checkpoints").mkdir(parents=True)
     (tmp_path / "tiny" / LAST).touch()
-    with pytest.raises(ConfigError, match="holds a checkpoint, and no experiment.yaml that says of what"):
+    with pytest.raises(ConfigError, match="holds a checkpoint, but no experiment.yaml that describes it"):
         prepare(tiny_experiment(), data_root=data_root, runs=tmp_path)
 
 
@@ -187,7 +187,7 @@ def test_clips_that_mix_are_refused_to_several_workers_before_anything_is_writte
 
 
 class KillOnce:
-    """Kills rank 0, which writes, with SIGKILL as it reports the first epoch."""
+    """Kill rank 0, which writes, with SIGKILL when it reports the first epoch."""
 
     def __init__(self, mark: Path):
         self.mark = mark
@@ -213,7 +213,7 @@ def test_kill_9_of_a_worker_changes_no_weight(trained: Run, data_root: Path, tmp
 def test_an_error_of_any_worker_reaches_the_caller_and_a_later_command_goes_on(
     local_ray: ModuleType, data_root: Path, tmp_path: Path
 ) -> None:
-    """A damaged frame, which one of the two workers meets; once it is whole again the same command succeeds."""
+    """One of the two workers reads a damaged frame; once that is repaired the same command succeeds."""
     data = tmp_path / "data"
     shutil.copytree(data_root, data)
     experiment = tiny_experiment(name="damaged", model__train_backbone=True, train__workers=2, train__epochs=1)

@@ -1,4 +1,4 @@
-"""What one sees of a run: a row an epoch with every term it has, a line for the epoch under way, a step's memory."""
+"""Test the view of a run: a row per epoch with every term, a line for the current epoch, and a step's memory."""
 
 from __future__ import annotations
 

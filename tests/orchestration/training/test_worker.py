@@ -1,4 +1,4 @@
-"""What a training worker does, in this process: epochs, checkpoints, going on, and what it never reads."""
+"""Test a training worker in this process: epochs, checkpoints, resuming, and data that it must not read."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ def states(run: Run) -> dict[str, Any]:
     return {name: load_checkpoint(run.folder / name) for name in (LAST, BEST)}
 
 
-def assert_same_weights(one: dict[str, Any], other: dict[str, Any]) -> None:
-    assert one["model"].keys() == other["model"].keys()
-    for name, values in one["model"].items():
+def assert_same_weights(first: dict[str, Any], other: dict[str, Any]) -> None:
+    assert first["model"].keys() == other["model"].keys()
+    for name, values in first["model"].items():
         assert torch.equal(values, other["model"][name]), name
 
 
 @pytest.fixture(scope="module")
 def whole(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Three epochs without an interruption, backbone trained."""
+    """Train three epochs without an interruption, with a trained backbone."""
     run = new_run(data_root, tmp_path_factory.mktemp("whole"))
     run_epochs(run)
     return run
 
 
 def test_an_epoch_that_is_done_again_stands_once_in_tensorboard(data_root: Path, tmp_path: Path) -> None:
-    """As after a kill between the events of an epoch and its checkpoint."""
+    """This happens after a kill between the events of an epoch and its checkpoint."""
     run = new_run(data_root, tmp_path, tiny_experiment(model__train_backbone=True, train__epochs=2))
     kept = tmp_path / "after-one.pt"
 
@@ -75,19 +75,19 @@ def test_an_epoch_that_is_done_again_stands_once_in_tensorboard(data_root: Path,
     drawn = EventAccumulator(str(run.folder / "tensorboard")).Reload()
     for name in ("val_accuracy", "loss_total", "lr"):
         scalars = drawn.Scalars(name)
-        assert [one.step for one in scalars] == [row["epoch"] for row in rows] == [1, 2]
-        assert [one.value for one in scalars] == pytest.approx([row[name] for row in rows])
+        assert [point.step for point in scalars] == [row["epoch"] for row in rows] == [1, 2]
+        assert [point.value for point in scalars] == pytest.approx([row[name] for row in rows])
 
 
 def test_one_row_an_epoch_and_two_checkpoints(whole: Run) -> None:
     rows = results.read_epochs(whole.folder)
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert all(np.isfinite(row["loss_total"]) and 0 <= row["val_accuracy"] <= 1 for row in rows)
-    found = states(whole)
-    assert found[LAST]["epoch"] == 3
-    assert found[LAST]["classes"] == list(CLASSES["train"])
-    assert found[LAST]["experiment_digest"] == whole.experiment.digest()
-    assert "optimizer" in found[LAST] and "optimizer" not in found[BEST]
+    checkpoints = states(whole)
+    assert checkpoints[LAST]["epoch"] == 3
+    assert checkpoints[LAST]["classes"] == list(CLASSES["train"])
+    assert checkpoints[LAST]["experiment_digest"] == whole.experiment.digest()
+    assert "optimizer" in checkpoints[LAST] and "optimizer" not in checkpoints[BEST]
 
 
 @pytest.mark.parametrize(
@@ -101,10 +101,10 @@ def test_best_is_the_epoch_with_the_highest_accuracy_and_of_equals_the_first(
     monkeypatch.setattr(worker, "_validate", lambda *_, **__: Validation([np.full(20, next(values))]))
     monkeypatch.setattr(worker, "train_epoch", lambda *_, **__: {"total": 1.0})
     assert run_epochs(run)["epoch"] == best
-    found = states(run)
-    assert (found[BEST]["epoch"], found[LAST]["epoch"]) == (best, 3)
-    assert found[LAST]["best"]["epoch"] == best
-    assert found[BEST]["metrics"]["val_accuracy"] == pytest.approx(max(accuracies))
+    checkpoints = states(run)
+    assert (checkpoints[BEST]["epoch"], checkpoints[LAST]["epoch"]) == (best, 3)
+    assert checkpoints[LAST]["best"]["epoch"] == best
+    assert checkpoints[BEST]["metrics"]["val_accuracy"] == pytest.approx(max(accuracies))
 
 
 class Killed(Exception):
@@ -115,13 +115,13 @@ TIMED = {"clips_per_second", "data_wait", "train_seconds", "val_seconds", "memor
 
 
 def assert_as_if_whole(run: Run, whole: Run) -> None:
-    """The same weights in both checkpoints, bit for bit, and the same metrics but times and memory."""
+    """Check for bitwise equal weights in both checkpoints, and equal metrics except times and memory."""
     for name, state in states(run).items():
         assert_same_weights(state, states(whole)[name])
         assert state["epoch"] == states(whole)[name]["epoch"]
     rows, expected = (
-        [{k: v for k, v in row.items() if k not in TIMED} for row in results.read_epochs(one.folder)]
-        for one in (run, whole)
+        [{k: v for k, v in row.items() if k not in TIMED} for row in results.read_epochs(either.folder)]
+        for either in (run, whole)
     )
     assert rows == expected
 
@@ -147,18 +147,18 @@ def test_a_run_without_checkpoints_inside_epochs_goes_on_with_the_epoch(
     assert seen == [2, 3]
     assert_as_if_whole(run, whole)
     here = f"process {os.getpid()} on {platform.node()}, "
-    told = [line.partition(" ")[2] for line in (run.folder / LOG).read_text().splitlines()]
-    assert [line.partition(":")[0] for line in told] == [
-        "begins", "epoch 1", "stops", "goes on after epoch 1", "epoch 2", "epoch 3",
+    lines = [line.partition(" ")[2] for line in (run.folder / LOG).read_text().splitlines()]
+    assert [line.partition(":")[0] for line in lines] == [
+        "starts", "epoch 1", "stops", "resumes after epoch 1", "epoch 2", "epoch 3",
     ]  # fmt: skip
-    assert here in told[0] and here in told[3] and told[2] == "stops: Killed"
+    assert here in lines[0] and here in lines[3] and lines[2] == "stops: Killed"
 
 
 @pytest.mark.parametrize("processes", [0, 2])
 def test_an_epoch_goes_on_in_its_middle_as_if_nothing_had_happened(
     processes: int, whole: Run, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With dropout, augmentation, and clips read here or by loader processes."""
+    """This holds with dropout, augmentation, and clips that are read here or by loader processes."""
     experiment = interruptible(train__checkpoint_every=1, train__loader_processes=processes)
     assert experiment.model.dropout > 0 and experiment.clips.jitter > 0
     assert experiment.digest() == whole.experiment.digest()
@@ -201,16 +201,16 @@ def test_a_run_killed_between_its_two_checkpoints_has_the_best_of_all_epochs(
             run_epochs(run)
     assert load_checkpoint(run.folder / LAST)["epoch"] == epoch
     run_epochs(run)
-    found = states(run)
-    assert found[BEST]["epoch"] == found[LAST]["epoch"] == 3
-    assert_same_weights(found[BEST], found[LAST])
+    checkpoints = states(run)
+    assert checkpoints[BEST]["epoch"] == checkpoints[LAST]["epoch"] == 3
+    assert_same_weights(checkpoints[BEST], checkpoints[LAST])
     assert not (run.folder / NEXT_BEST).exists()
 
 
 def test_the_best_weights_of_an_epoch_that_is_done_again_are_those_of_the_second_time(
     whole: Run, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With fewer workers it may come out differently, and be the best no more."""
+    """With fewer workers the epoch may end differently, and no longer be the best."""
     run = new_run(data_root, tmp_path, interruptible())
     run_epochs(run, on_epoch=lambda row: row["epoch"] == 1)
     shutil.copyfile(run.folder / BEST, run.folder / NEXT_BEST)
@@ -282,7 +282,7 @@ def test_a_finished_run_is_left_as_it_is(whole: Run, data_root: Path, tmp_path: 
 def test_only_videos_of_train_and_val_are_read(
     whole: Run, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Selection never sees test: not one frame of it is opened, and without its frames the run is the same."""
+    """Selection never uses test: no frame of it is opened, and the run is the same without them."""
     bare = tmp_path / "data"
     shutil.copytree(data_root, bare)
     for class_name in CLASSES["test"]:
@@ -342,15 +342,15 @@ def test_a_damaged_last_checkpoint_is_named_and_not_overwritten(
     (run.folder / LAST).write_bytes(content)
     with pytest.raises(CheckpointError, match="last.pt: cannot be read"):
         run_epochs(run)
-    found = tree(run.folder)
-    assert found.keys() == {LAST, LOG} and found[LAST] == content
-    assert " stops: cannot be read" in found[LOG].decode()
+    files = tree(run.folder)
+    assert files.keys() == {LAST, LOG} and files[LAST] == content
+    assert " stops: cannot be read" in files[LOG].decode()
 
 
 def test_a_run_that_goes_on_from_another_ends_as_if_it_had_been_one(
     whole: Run, data_root: Path, tmp_path: Path
 ) -> None:
-    """As the members of a population do: an epoch in one folder, the others in another, the first left as it was."""
+    """Members of a population do this: an epoch in one folder, the others in another, the first left unchanged."""
     parent = replace(new_run(data_root, tmp_path / "parent", whole.experiment), until=1)
     run_epochs(parent)
     assert load_checkpoint(parent.folder / LAST)["epoch"] == 1
@@ -369,13 +369,13 @@ def test_a_run_that_goes_on_from_another_ends_as_if_it_had_been_one(
 def test_several_shots_and_fusions_choose_the_epoch(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found, validate = [], worker._validate
-    monkeypatch.setattr(worker, "_validate", lambda *given: found.append(validate(*given)) or found[-1])
+    validations, validate = [], worker._validate
+    monkeypatch.setattr(worker, "_validate", lambda *given: validations.append(validate(*given)) or validations[-1])
     experiment = tiny_experiment(model__train_backbone=True, train__val_shot=[1, 3], train__val_fusions=40)
     run = new_run(data_root, tmp_path, experiment)
     best = run_epochs(run)
     rows = results.read_epochs(run.folder)
-    for row, validation in zip(rows, found, strict=True):
+    for row, validation in zip(rows, validations, strict=True):
         of_episodes = np.mean(validation.accuracies, axis=0)  # not independent: shots share classes and queries
         assert row["val_ci95"] == pytest.approx(results.mean_and_ci95(of_episodes).ci95)
         assert row["val_accuracy"] == pytest.approx((row["val_accuracy_1_shot"] + row["val_accuracy_3_shot"]) / 2)

@@ -1,4 +1,4 @@
-"""Ablations, printed figures, and everything as files."""
+"""Test ablations, published figures, and exports to files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.results.conftest import made
 
 @pytest.fixture
 def terms(kept, tmp_path):
-    """Three runs that differ in the loss's weights, and one that differs in more."""
+    """Write three runs that differ in the loss's weights, and one that differs in more."""
 
     def build(**of_all):
         for run, weights, p_right, lr in (
@@ -125,23 +125,23 @@ def test_a_table_as_json_says_all_that_it_shows(terms, tmp_path):
 
 def test_all_tables_stand_in_one_file_beside_the_page(terms, tmp_path, sweep, trials):
     results.write_sweep(tmp_path / "study", sweep, trials)
-    found = terms(dataset="hmdb51")
-    assert list(all_tables(found, ("name", "train.workers"))) == ["accuracy", "published", "ablation-1", "trials"]
-    write_tables(found, tmp_path / "tables", ("name", "train.workers"))
+    loaded = terms(dataset="hmdb51")
+    assert list(all_tables(loaded, ("name", "train.workers"))) == ["accuracy", "published", "ablation-1", "trials"]
+    write_tables(loaded, tmp_path / "tables", ("name", "train.workers"))
     assert (tmp_path / "tables" / "results.md").read_text().count("\n| ---") == 4
     assert (tmp_path / "tables" / "results.tex").read_text().count(r"\begin{table}") == 4
 
 
 def test_files_that_no_export_has_written_are_not_replaced(terms, tmp_path):
-    found, folder = terms(), tmp_path / "out"
+    loaded, folder = terms(), tmp_path / "out"
     folder.mkdir()
     (folder / "runs.csv").write_text("mine")
     with pytest.raises(results.RecordError, match=r"holds runs\.csv, which no export has written"):
-        export(found, folder, "csv")
+        export(loaded, folder, "csv")
     assert [path.name for path in folder.iterdir()] == ["runs.csv"] and (folder / "runs.csv").read_text() == "mine"
     (folder / "runs.csv").unlink()
     for form in ("csv", "parquet", "csv", "markdown"):
-        export(found, folder, form)
+        export(loaded, folder, form)
     (folder / "export.json").write_text("{}")
     with pytest.raises(results.RecordError, match="which no export has written"):
-        export(found, folder, "csv")
+        export(loaded, folder, "csv")

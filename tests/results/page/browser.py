@@ -1,4 +1,4 @@
-"""A headless Chromium for tests, driven over its debugging pipe: no port, no driver, no further package."""
+"""Drive a headless Chromium for tests over its debugging pipe, without a port, a driver or another package."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ FLAGS = (
 
 
 def chromium() -> str | None:
-    """The program, where this machine has one."""
+    """Return the program, if this machine has one."""
     return next(filter(None, map(shutil.which, PROGRAMS)), None)
 
 
 class Browser:
-    """One tab. `events` holds what it told of, in order: (method, parameters)."""
+    """Hold one tab. `events` holds its events in order: (method, parameters)."""
 
     def __init__(self, folder: Path):
         commands, self._to = os.pipe()
@@ -64,7 +64,7 @@ class Browser:
         os.close(self._from)
 
     def ask(self, method: str, *, timeout_s: float = 60, **parameters: Any) -> dict[str, Any]:
-        """What it answers to a command of the DevTools protocol."""
+        """Return the answer to a command of the DevTools protocol."""
         number = next(self._numbers)
         message: dict[str, Any] = {"id": number, "method": method, "params": parameters}
         if self._session is not None:
@@ -80,7 +80,7 @@ class Browser:
                 self.events.append((answer["method"], answer["params"]))
 
     def open(self, page: Path, *, width: int = 1200, height: int = 900) -> float:
-        """Load a page and draw it; seconds until it was."""
+        """Load a page, draw it, and return the seconds that it took."""
         self.events.clear()
         self.ask(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500
@@ -94,31 +94,31 @@ class Browser:
         return time.monotonic() - began
 
     def settle(self) -> None:
-        """Wait until what is under way has been drawn."""
+        """Wait until pending changes have been drawn."""
         self.value("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
 
     def value(self, expression: str) -> Any:
-        """Of an expression in the page."""
-        found = self.ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in found, found["exceptionDetails"]
-        return found["result"].get("value")
+        """Return the value of an expression in the page."""
+        answer = self.ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
 
     def complaints(self) -> list[str]:
-        """What the page threw, logged as an error or warned of."""
-        said = []
+        """Return the exceptions, errors and warnings of the page."""
+        texts = []
         for method, about in self.events:
             if method == "Runtime.exceptionThrown":
-                said.append(str(about["exceptionDetails"]))
+                texts.append(str(about["exceptionDetails"]))
             elif method == "Log.entryAdded" and about["entry"]["level"] in ("error", "warning"):
-                said.append(about["entry"]["text"])
+                texts.append(about["entry"]["text"])
             elif method == "Runtime.consoleAPICalled" and about["type"] in ("error", "warning", "assert"):
-                said.append(str(about["args"]))
-        return said
+                texts.append(str(about["args"]))
+        return texts
 
     def requests(self) -> list[str]:
-        """Every address that was asked for, the page's own included; pictures within the page are none."""
-        asked = [about["request"]["url"] for method, about in self.events if method == "Network.requestWillBeSent"]
-        return [url for url in asked if not url.startswith("data:")]
+        """Return every requested address, including the page's own; inline pictures are none."""
+        urls = [about["request"]["url"] for method, about in self.events if method == "Network.requestWillBeSent"]
+        return [url for url in urls if not url.startswith("data:")]
 
     def look(self, *, dark: bool = False) -> None:
         """Prefer light or dark."""
@@ -126,12 +126,12 @@ class Browser:
         self.ask("Emulation.setEmulatedMedia", media="screen", features=features)
 
     def picture(self, path: Path, *, whole: bool = True) -> Path:
-        """A PNG of the page, or of what its window shows."""
+        """Write a PNG of the page, or of the visible part."""
         path.write_bytes(base64.b64decode(self.ask("Page.captureScreenshot", captureBeyondViewport=whole)["data"]))
         return path
 
     def paper(self, path: Path) -> Path:
-        """The page as PDF."""
+        """Write the page as PDF."""
         path.write_bytes(base64.b64decode(self.ask("Page.printToPDF", printBackground=True)["data"]))
         return path
 

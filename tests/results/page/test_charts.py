@@ -1,4 +1,4 @@
-"""Scales, panels and the charts made of them: places, ticks, and names that cannot break out."""
+"""Test scales, panels and charts: places, ticks, and escaped names."""
 
 from __future__ import annotations
 
@@ -104,8 +104,8 @@ def test_printed_figures_are_drawn_where_way_and_split_are_ours(tmp_path, evalua
     marks = dict.fromkeys(MARKED)
     printed = pd.DataFrame([{**theirs, "dataset": "mine", "way": way, **marks} for way in (5, 20)])
     chart = charts.accuracy_chart(evaluations, printed)
-    assert [key.label for key in chart.legend] == ["hcl", "X, printed"]
-    assert str(chart.panels[0].svg()).count("X, printed, 1-shot: 90.00%") == 1
+    assert [key.label for key in chart.legend] == ["hcl", "X, published"]
+    assert str(chart.panels[0].svg()).count("X, published, 1-shot: 90.00%") == 1
     assert chart.notes[-1] == "Printed: X: a page."
 
 
@@ -118,11 +118,11 @@ def test_a_study_of_two_objectives_has_a_front(tmp_path, sweep):
     record["space"] = {"objective": {"metric": "accuracy", "mode": "max"}}
     record["space"]["trade_offs"] = [{"metric": "seconds", "mode": "min"}]
     results.write_sweep(tmp_path / "s", results.SweepRecord(**record), trials)
-    found = results.load(tmp_path / "s")
-    by_title = {c.title: c for c in sweep_charts.sweep_charts(found.sweeps.to_dict("records")[0], found.trials)}
+    loaded = results.load(tmp_path / "s")
+    by_title = {c.title: c for c in sweep_charts.sweep_charts(loaded.sweeps.to_dict("records")[0], loaded.trials)}
     front = by_title["Pareto front"]
     assert front.notes == ["accuracy: more is better.", "seconds: less is better."]
     assert str(front.panels[0].svg()).count('class="mark c1') == 2
-    assert "first is a with 75%" in by_title["What mattered"].panels[0].description
+    assert "first is a with 75%" in by_title["Importance of parameters"].panels[0].description
     assert [panel.title for panel in by_title["val.accuracy against each parameter"].panels] == ["a", "b"]
-    assert sweep_charts.tips(found.trials)[1] == "t1: val.accuracy 0.6\naccuracy 0.6\nseconds 30\na 1\nb 1"
+    assert sweep_charts.tips(loaded.trials)[1] == "t1: val.accuracy 0.6\naccuracy 0.6\nseconds 30\na 1\nb 1"

@@ -1,4 +1,4 @@
-"""Hours follow from seconds and what was held; where the records do not say what was held, they are a bound."""
+"""Test hours from seconds and resources; without recorded resources they are a bound."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who leads a cell, by how much on the same episodes, and what may not lead."""
+"""Test the leads of cells: their sizes on the same episodes, and the methods that must not lead."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from results.page.leads import leads, leads_table
 
 @pytest.fixture
 def found(tmp_path, evaluation, answers):
-    """Writes records with answers and loads them."""
+    """Write records with answers, and load them."""
 
     def build(*methods):
         for name, skill, changes in methods:

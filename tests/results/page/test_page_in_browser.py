@@ -1,4 +1,4 @@
-"""The page in a real browser: nothing complains, nothing is asked for, nothing sticks out, and a long study is fast."""
+"""Test the page in a real browser: no errors, no requests, no overflow, and a long study is fast."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_dark_light_and_paper_have_colours_of_their_own(browser, full, tmp_path)
 
 
 def test_text_can_be_told_from_its_paper(browser, full, tmp_path):
-    """Contrast of at least 4.5 to 1, as WCAG asks of text."""
+    """WCAG requires a contrast of at least 4.5 to 1 for text."""
     page = write_report(full, tmp_path / "page.html")
     for dark in (False, True):
         browser.look(dark=dark)
@@ -94,7 +94,7 @@ def test_pointing_at_a_trial_finds_it_in_every_figure(browser, full, tmp_path):
         " const box = mark.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]; })"
         "(document.querySelector('.study .mark[data-k=\"1\"]'))"
     )
-    browser.settle()  # scrolling hides what is said
+    browser.settle()  # scrolling hides the tip
     browser.ask("Input.dispatchMouseEvent", type="mouseMoved", x=place[0], y=place[1])
     assert browser.value("document.querySelector('#tip').textContent").startswith("t1: val.accuracy 0.47")
     assert browser.value("document.querySelectorAll('.study .on').length") == 4  # history, two slices, a line
@@ -129,7 +129,7 @@ def long_study(folder, n):
 
 
 def contrast(*colours):
-    """Of two CSS colours `rgb(...)`."""
+    """Return the contrast of two CSS colours `rgb(...)`."""
     lights = []
     for colour in colours:
         shares = [int(part) / 255 for part in colour.removeprefix("rgb(").rstrip(")").split(",")]

@@ -1,4 +1,4 @@
-"""Tables as the page has them: what all rows share goes, the best come first, and what is bold stays so."""
+"""Test tables of the page: values that all rows share are removed, the best come first, and bold cells stay bold."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def table():
 
 
 def test_the_best_come_first_and_bold_moves_along():
-    found = best_first(table())
-    assert found["method"].tolist() == ["high", "low", "some", "none"]
-    assert found.attrs["bold"] == [[0, "1-shot"], [2, "1-shot"]] and found.attrs["footnotes"] == ["note"]
+    ordered = best_first(table())
+    assert ordered["method"].tolist() == ["high", "low", "some", "none"]
+    assert ordered.attrs["bold"] == [[0, "1-shot"], [2, "1-shot"]] and ordered.attrs["footnotes"] == ["note"]
 
 
 def test_what_all_rows_share_goes_into_the_caption():
@@ -33,10 +33,10 @@ def test_what_all_rows_share_goes_into_the_caption():
 
 
 def test_a_page_s_table_knows_its_names_its_numbers_and_its_bold_cells():
-    found = page_table(without_shared(table()))
-    assert found is not None
-    assert found["numeric"] == [False, False, True] and found["n_naming"] == 2
-    assert found["best"] == {(1, 2), (3, 2)} and found["rows"][0][1] == "low"
+    content = page_table(without_shared(table()))
+    assert content is not None
+    assert content["numeric"] == [False, False, True] and content["n_naming"] == 2
+    assert content["best"] == {(1, 2), (3, 2)} and content["rows"][0][1] == "low"
     assert page_table(table()[:0]) is None
 
 

@@ -1,4 +1,4 @@
-"""The page is whole by itself, shows names as text, and asks nobody for anything."""
+"""Test that the page is self-contained, shows names as text, and makes no requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.results.conftest import HOSTILE, WEBP
 
 
 class Page(HTMLParser):
-    """Elements with their attributes, the text outside scripts, and the scripts' texts."""
+    """Collect elements with their attributes, the text outside scripts, and the scripts' texts."""
 
     def __init__(self, html: str):
         super().__init__()
@@ -50,8 +50,8 @@ class Page(HTMLParser):
         return [attrs["aria-label"] for tag, attrs in self.elements if tag == "svg" and attrs.get("role") == "img"]
 
 
-def page_of(found, folder, **options):
-    return Page(write_report(found, folder, **options).read_text())
+def page_of(loaded, folder, **options):
+    return Page(write_report(loaded, folder, **options).read_text())
 
 
 def test_page_holds_every_part(full, tmp_path):
@@ -62,17 +62,17 @@ def test_page_holds_every_part(full, tmp_path):
     expected = {"answer", "confidence", "classes", "examples", "learning", "sweeps", "runs", "failures"}
     assert expected <= page.ids() and "skipped" not in page.ids()
     best = f"{100 * full.evaluations['accuracy'].max():.1f}"
-    for said in (
+    for text in (
         "Five domains", best, "hcl evaluate first", "hcl train x.yaml", "experiment 5", "loss is not finite",
-        "at most 0.9 points", "compared in 4 cells; in 4 of them", "2 runs, 8 evaluation records, 1 sweep, 4 trials",
+        "at most 0.9 points", "compared in 4 cells; in 4 of them", "2 runs, 8 evaluation records, 1 study, 4 trials",
         "hen/hen_1", "taken for", "hcl explain first --examples 1", "sigma, trial t3", "hcl report runs/*",
     ):  # fmt: skip
-        assert said in page.text, said
-    said = " ".join(page.charts())
+        assert text in page.text, text
+    text = " ".join(page.charts())
     for chart in ("Accuracy over shots on plain", "Confusions of hcl", "Loss terms of first", "val.accuracy of 2 runs"):
-        assert chart in said
+        assert chart in text
     for chart in ("val.accuracy of 3 trials", "Parallel coordinates of 3 trials", "against loss.sigma_ce"):
-        assert chart in said
+        assert chart in text
 
 
 def test_the_order_is_answer_then_how_sure_then_why(full, tmp_path):
@@ -99,7 +99,7 @@ def test_settings_off_their_defaults_are_shown_with_their_meaning(full, tmp_path
     folder = full.runs["path"].iloc[0]
     changed = {folder: [Setting("train.epochs", "3 epochs", "15 epochs", "how long")]}
     page = page_of(full, tmp_path / "r", changed=changed)
-    assert "1 setting off its default" in page.text and "15 epochs" in page.text and "how long" in page.text
+    assert "1 setting changed from the default" in page.text and "15 epochs" in page.text and "how long" in page.text
 
 
 def test_the_cost_is_told(full, tmp_path):
@@ -125,8 +125,8 @@ def test_hostile_names_are_shown_as_text(hostile_results, tmp_path):
 
 
 def test_page_asks_nobody_for_anything(hostile_results, full, tmp_path):
-    for found in (hostile_results, full):
-        html = write_report(found, tmp_path / "r").read_text()
+    for loaded in (hostile_results, full):
+        html = write_report(loaded, tmp_path / "r").read_text()
         addresses = [
             value
             for _, attrs in Page(html).elements
@@ -141,8 +141,8 @@ def test_page_asks_nobody_for_anything(hostile_results, full, tmp_path):
 
 
 def test_every_table_and_region_has_a_name(full, hostile_results, tmp_path):
-    for found in (full, hostile_results):
-        html = write_report(found, tmp_path / "r").read_text()
+    for loaded in (full, hostile_results):
+        html = write_report(loaded, tmp_path / "r").read_text()
         assert html.count("<table") == html.count("<caption")
         page = Page(html)
         regions = [attrs for _, attrs in page.elements if attrs.get("role") == "region"]
@@ -202,5 +202,5 @@ def test_printed_figures_stand_beside_ours_on_the_same_split(tmp_path, evaluatio
     dataset = "ssv2_100_otam" if printed else "plain"
     results.write_evaluation(tmp_path / "r", evaluation(dataset=dataset))
     page = page_of(results.load(tmp_path / "r"), tmp_path / "report")
-    assert ("HCL (released checkpoint) †‡, printed" in page.text) == printed
+    assert ("HCL (released checkpoint) †‡, published" in page.text) == printed
     assert ("README of github.com/zhengsipeng/HCL-FSAR" in page.text) == printed

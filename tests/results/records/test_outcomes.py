@@ -1,4 +1,4 @@
-"""Answers on disk, and what follows from them: classes, confusions, paired comparisons, the spread over runs."""
+"""Test answers on disk and their statistics: classes, confusions, paired comparisons, the spread over runs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.results.conftest import NAMES, made
 def test_answers_read_back(tmp_path):
     outcomes = made(0.7)
     write_outcomes(tmp_path / "cell.json", outcomes)
-    found = read_outcomes(tmp_path / "cell.json", "e1", outcomes.accuracies.mean())
-    np.testing.assert_array_equal(found.answers, outcomes.answers)
+    from_disk = read_outcomes(tmp_path / "cell.json", "e1", outcomes.accuracies.mean())
+    np.testing.assert_array_equal(from_disk.answers, outcomes.answers)
     for name in ("classes", "support", "query"):
-        np.testing.assert_array_equal(getattr(found.questions, name), getattr(outcomes.questions, name))
-    assert found.questions.class_names == NAMES
+        np.testing.assert_array_equal(getattr(from_disk.questions, name), getattr(outcomes.questions, name))
+    assert from_disk.questions.class_names == NAMES
     assert read_outcomes(tmp_path / "other.json", "e1", 0.5) is None
 
 
@@ -39,12 +39,12 @@ def test_damaged_answers_are_named(tmp_path, content):
 
 
 def test_answers_that_a_kill_left_under_the_record_of_others_are_refused(tmp_path):
-    """Of other episodes, or of the same by another checkpoint: the digest or the accuracy tells."""
+    """The answers are of other episodes, or of the same by another checkpoint; digest or accuracy reveals it."""
     old, path = made(0.7), tmp_path / "cell.json"
     write_outcomes(path, old)
     write_outcomes(path, made(0.7, digest="e2"))
     with pytest.raises(
-        results.RecordError, match=r"cell.npz: answers the episodes 'e2', its record is of 'e1'"
+        results.RecordError, match=r"cell.npz: answers the episodes 'e2', but its record names 'e1'"
     ) as caught:
         read_outcomes(path, "e1", old.accuracies.mean())
     assert "hcl evaluate" in caught.value.remedy
@@ -58,8 +58,8 @@ def test_answers_of_older_versions_name_no_episodes_and_read(tmp_path):
     outcomes = made(0.7)
     write_outcomes(tmp_path / "cell.json", outcomes)
     np.savez(tmp_path / "cell.npz", answers=outcomes.answers)
-    found = read_outcomes(tmp_path / "cell.json", "e1", outcomes.accuracies.mean())
-    np.testing.assert_array_equal(found.answers, outcomes.answers)
+    from_disk = read_outcomes(tmp_path / "cell.json", "e1", outcomes.accuracies.mean())
+    np.testing.assert_array_equal(from_disk.answers, outcomes.answers)
     np.savez(tmp_path / "cell.npz", answers=outcomes.answers[:20])
     with pytest.raises(results.RecordError, match="does not fit"):
         read_outcomes(tmp_path / "cell.json", "e1", outcomes.accuracies.mean())
@@ -98,12 +98,12 @@ def test_two_methods_on_the_same_episodes(kept):
 
 def test_what_was_asked_as_published_is_marked_and_never_compared_with_the_rest(kept):
     published = {"evaluation_protocol": "published", "protocol": "published"}
-    one, two = kept("one", made(0.7), **published), kept("two", made(0.6, 2), evaluation_protocol="published")
-    table = comparison_table(one, two, names=("A", "B"))
-    assert list(table["data set"]) == [f"{one['dataset'].iloc[0]} {DAGGER}{DOUBLE_DAGGER}"]
+    first, second = kept("one", made(0.7), **published), kept("two", made(0.6, 2), evaluation_protocol="published")
+    table = comparison_table(first, second, names=("A", "B"))
+    assert list(table["data set"]) == [f"{first['dataset'].iloc[0]} {DAGGER}{DOUBLE_DAGGER}"]
     assert table.attrs["footnotes"] == [FOOTNOTE, ASKED_AS_PUBLISHED]
     with pytest.raises(results.RecordError, match="no data set and shot that both"):
-        comparison_table(one, kept("three", made(0.6)), names=("A", "B"))
+        comparison_table(first, kept("three", made(0.6)), names=("A", "B"))
 
 
 def test_other_episodes_are_refused_with_both_digests(kept):

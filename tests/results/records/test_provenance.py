@@ -1,4 +1,4 @@
-"""Provenance tells the checkout that the code comes from, and copes where there is none."""
+"""Test that provenance finds the checkout of the code, and works without one."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_file_that_the_checkout_does_not_track_has_no_revision(checkout):
 
 @needs_git
 def test_the_revision_of_another_owners_checkout_is_read_with_its_reason(checkout, monkeypatch):
-    """Git refuses to work there; what it would have to run for it is not run."""
+    """Git refuses to work there; the programs that it would have to run are not run."""
     folder, revision = checkout
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     (folder / "nested").mkdir()
@@ -60,14 +60,14 @@ def test_the_revision_of_another_owners_checkout_is_read_with_its_reason(checkou
     assert state[:2] == (revision, None) and "belongs to another user" in state.why
     assert state.remedy == f"git config --global --add safe.directory {folder}"
     assert not (folder / "was-run").exists()
-    assert code_state(folder / "nested" / "more.py")[:3] == (None, None, "the code lies in no git checkout")
+    assert code_state(folder / "nested" / "more.py")[:3] == (None, None, "the code is in no git checkout")
     record = collect_provenance("hcl demo", code=folder / "code.py")
     assert record.revision == revision and record.dirty is None
     assert record.revision_note.endswith(f"-> git config --global --add safe.directory {folder}")
     monkeypatch.setattr("results.exports.reproduction.code_state", lambda: state)
     [check] = code_checks("training", revision, False, {})
     table = checks_table([check])
-    assert table[""].tolist() == ["not told"] and "safe.directory" in table["here"][0]
+    assert table[""].tolist() == ["unknown here"] and "safe.directory" in table["here"][0]
     [other] = code_checks("training", "f" * 40, False, {})
     assert other.verdict == "DIFFERS"
 
@@ -93,7 +93,7 @@ def test_shallow_clones_and_worktrees_have_their_revision(checkout, tmp_path_fac
 @needs_git
 def test_why_there_is_no_revision_is_told(checkout, tmp_path_factory, monkeypatch):
     folder, _ = checkout
-    assert code_state(tmp_path_factory.mktemp("installed") / "code.py").why == "the code lies in no git checkout"
+    assert code_state(tmp_path_factory.mktemp("installed") / "code.py").why == "the code is in no git checkout"
     empty = tmp_path_factory.mktemp("empty")
     (empty / "code.py").touch()
     for words in (("init", "-q"), ("add", "code.py")):
@@ -103,7 +103,7 @@ def test_why_there_is_no_revision_is_told(checkout, tmp_path_factory, monkeypatc
     state = code_state(folder / "code.py")
     assert state.revision is None and state.why.startswith("git cannot be run: No such file") and not state.remedy
     [check] = code_checks("training", "f" * 40, False, {})
-    assert check.verdict == "not told" and "git cannot be run" in checks_table([check])["here"][0]
+    assert check.verdict == "unknown here" and "git cannot be run" in checks_table([check])["here"][0]
 
 
 def test_without_git_there_is_no_revision(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Records go to disk and back; what is damaged, foreign or half-written is named, never taken for whole."""
+"""Test that records go to disk and back; damaged, foreign or half-written ones are named and never accepted."""
 
 from __future__ import annotations
 
@@ -86,9 +86,9 @@ def test_wrong_content_is_named(tmp_path, evaluation, change, said):
 def test_a_record_whose_figures_are_not_those_that_were_written_is_named(tmp_path, evaluation):
     path = write_evaluation(tmp_path, evaluation(accuracy=0.319))
     path.write_text(path.read_text().replace("0.319", "0.219"))
-    with pytest.raises(RecordError, match="is damaged: its checksum is that of other content") as caught:
+    with pytest.raises(RecordError, match="is damaged: its checksum does not match its content") as caught:
         read_evaluation(path)
-    assert str(path) in str(caught.value) and "`crc32` is taken out" in caught.value.remedy
+    assert str(path) in str(caught.value) and "remove `crc32`" in caught.value.remedy
     payload = json.loads(path.read_text())
     del payload["crc32"]
     path.write_text(json.dumps(payload))
@@ -163,7 +163,7 @@ def test_epochs_append_and_a_resumed_one_replaces_its_row(tmp_path):
     results.append_epoch(tmp_path, {"epoch": np.int64(1), "loss.total": 9.5, "val.accuracy": np.float32(0.5)})
     assert results.read_epochs(tmp_path) == [
         {"epoch": 0, "loss.total": 3.0, "val.accuracy": None},
-        {"epoch": 1, "loss.total": 9.5, "val.accuracy": 0.5},  # what came after it was of other weights
+        {"epoch": 1, "loss.total": 9.5, "val.accuracy": 0.5},  # later rows were of other weights
     ]
     assert files_in(tmp_path) == ["metrics.parquet"]
 

@@ -1,4 +1,4 @@
-"""Folders of runs and sweeps become frames; what cannot be read is named and left out."""
+"""Test that folders of runs and studies become frames; unreadable files are named and left out."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def runs(tmp_path, evaluation, sweep, trials):
 
 
 def test_frames_hold_every_record(runs):
-    found = results.load(str(runs / "*"))
-    assert found.skipped == ()
-    assert list(found.runs["run"]) == ["first", "second"]
-    assert set(found.runs["seeds.experiment"]) == {5} and found.runs["versions.numpy"].notna().all()
-    assert found.evaluations[["run", "shot", "accuracy", "levels.global"]].values.tolist() == [
+    loaded = results.load(str(runs / "*"))
+    assert loaded.skipped == ()
+    assert list(loaded.runs["run"]) == ["first", "second"]
+    assert set(loaded.runs["seeds.experiment"]) == {5} and loaded.runs["versions.numpy"].notna().all()
+    assert loaded.evaluations[["run", "shot", "accuracy", "levels.global"]].values.tolist() == [
         ["first", 1, 0.3, 0.2], ["first", 5, 0.3, 0.2], ["second", 1, 0.6, 0.2], ["second", 5, 0.6, 0.2],
     ]  # fmt: skip
-    assert found.epochs.groupby("run")["loss.total"].sum().to_dict() == {"first": 3.0, "second": 3.0}
-    assert list(found.trials["trial"]) == ["t0", "t1", "t2", "t3"]
-    assert list(found.trials["params.loss.sigma_ce"]) == [0.5, 0.25, 1.0, 2.0]
-    assert set(found.trials["objective"]) == {"val.accuracy"} and set(found.trials["mode"]) == {"max"}
-    assert found.sweeps["best_trial"].tolist() == ["t1"]
+    assert loaded.epochs.groupby("run")["loss.total"].sum().to_dict() == {"first": 3.0, "second": 3.0}
+    assert list(loaded.trials["trial"]) == ["t0", "t1", "t2", "t3"]
+    assert list(loaded.trials["params.loss.sigma_ce"]) == [0.5, 0.25, 1.0, 2.0]
+    assert set(loaded.trials["objective"]) == {"val.accuracy"} and set(loaded.trials["mode"]) == {"max"}
+    assert loaded.sweeps["best_trial"].tolist() == ["t1"]
 
 
 def test_a_folder_of_runs_a_glob_and_a_list_find_the_same(runs):
@@ -57,11 +57,11 @@ def test_damaged_and_foreign_files_are_named_and_the_rest_is_read(runs):
     damaged[3].write_text("[]")
     damaged[4].write_bytes((runs / "second" / "metrics.parquet").read_bytes())
     (evaluation_dir / ".half.tmp").write_text("{")
-    found = results.load(runs)
-    assert {entry.file for entry in found.skipped} == {str(path) for path in damaged}
-    assert all(entry.reason for entry in found.skipped)
-    assert len(found.evaluations) == 4 and set(found.epochs["run"]) == {"second"} and found.trials.empty
-    assert list(found.runs["run"]) == ["first", "second"]
+    loaded = results.load(runs)
+    assert {entry.file for entry in loaded.skipped} == {str(path) for path in damaged}
+    assert all(entry.reason for entry in loaded.skipped)
+    assert len(loaded.evaluations) == 4 and set(loaded.epochs["run"]) == {"second"} and loaded.trials.empty
+    assert list(loaded.runs["run"]) == ["first", "second"]
 
 
 def test_reason_names_the_field(runs):
@@ -73,17 +73,17 @@ def test_reason_names_the_field(runs):
 
 def test_a_folder_without_records_is_named(runs):
     (runs / "notes").mkdir()
-    found = results.load(f"{runs}/*")
-    assert [(entry.file, entry.reason) for entry in found.skipped] == [
+    loaded = results.load(f"{runs}/*")
+    assert [(entry.file, entry.reason) for entry in loaded.skipped] == [
         (str(runs / "notes"), "neither a run nor a sweep")
     ]
 
 
 def test_runs_of_one_name_in_two_folders_stay_apart(runs, evaluation):
     results.write_evaluation(runs / "elsewhere" / "first", evaluation(accuracy=0.9))
-    found = results.load([runs / "first", runs / "elsewhere" / "first"])
-    assert found.runs["run"].tolist() == ["first", str(runs / "elsewhere" / "first")]
-    assert found.evaluations.groupby("run")["accuracy"].max().tolist() == [0.9, 0.3]
+    loaded = results.load([runs / "first", runs / "elsewhere" / "first"])
+    assert loaded.runs["run"].tolist() == ["first", str(runs / "elsewhere" / "first")]
+    assert loaded.evaluations.groupby("run")["accuracy"].max().tolist() == [0.9, 0.3]
 
 
 def test_folder_names_that_look_like_patterns_or_partitions(tmp_path, evaluation):
@@ -91,9 +91,9 @@ def test_folder_names_that_look_like_patterns_or_partitions(tmp_path, evaluation
     results.append_epoch(run, {"epoch": 0, "loss": 1.0})
     (run / "evaluation").mkdir()
     (run / "evaluation" / "bad.json").write_text("")
-    found = results.load(run)
-    assert list(found.epochs.columns) == ["run", "epoch", "loss"]
-    assert found.skipped[0].file == str(run / "evaluation" / "bad.json")
+    loaded = results.load(run)
+    assert list(loaded.epochs.columns) == ["run", "epoch", "loss"]
+    assert loaded.skipped[0].file == str(run / "evaluation" / "bad.json")
 
 
 def test_nothing_there_is_an_error(tmp_path):
@@ -103,9 +103,9 @@ def test_nothing_there_is_an_error(tmp_path):
 
 def test_an_empty_run_has_empty_frames_with_their_columns(tmp_path):
     (tmp_path / "evaluation").mkdir()
-    found = results.load(tmp_path)
-    assert found.evaluations.empty and {"shot", "accuracy", "ci95", "protocol"} <= set(found.evaluations.columns)
-    assert found.trials.empty and {"sweep", "value", "state"} <= set(found.trials.columns)
+    loaded = results.load(tmp_path)
+    assert loaded.evaluations.empty and {"shot", "accuracy", "ci95", "protocol"} <= set(loaded.evaluations.columns)
+    assert loaded.trials.empty and {"sweep", "value", "state"} <= set(loaded.trials.columns)
 
 
 def test_episodes_are_read_when_asked_for(kept, evaluation, tmp_path):
@@ -113,17 +113,17 @@ def test_episodes_are_read_when_asked_for(kept, evaluation, tmp_path):
     kept("one", outcomes)
     kept("one", made(0.5, seed=1), method="prototype")
     results.write_evaluation(tmp_path / "old", evaluation(run="old", method="without answers"))
-    found = results.load(tmp_path)
-    assert "episodes" not in vars(found)
-    frame = found.episodes
+    loaded = results.load(tmp_path)
+    assert "episodes" not in vars(loaded)
+    frame = loaded.episodes
     assert len(frame) == 600 and set(frame["method"]) == {"hcl", "prototype"}
     of_hcl = frame[frame["method"] == "hcl"]
     assert of_hcl["accuracy"].tolist() == outcomes.accuracies.tolist()
     assert of_hcl["episode"].tolist() == list(range(300))
     means = frame.groupby("method", observed=True)["accuracy"].mean()
-    for record in found.evaluations[found.evaluations["run"] == "one"].to_dict("records"):
+    for record in loaded.evaluations[loaded.evaluations["run"] == "one"].to_dict("records"):
         assert means[record["method"]] == pytest.approx(record["accuracy"])
-    assert found.episodes is frame and frame.attrs["skipped"] == []
+    assert loaded.episodes is frame and frame.attrs["skipped"] == []
 
 
 def test_damaged_answers_are_named_and_the_others_are_rows(kept, tmp_path):

@@ -1,4 +1,4 @@
-"""Results of weights that a run no longer has: found without reading a checkpoint twice, and marked everywhere."""
+"""Test results of weights that a run no longer has: found without reading a checkpoint twice, and marked everywhere."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.results.conftest import made
 
 @pytest.fixture
 def run(tmp_path, evaluation):
-    """A run with weights, and records of two methods made from them; `run(content)` trains it again."""
+    """Write a run with weights, and records of two methods made from them; `run(content)` trains it again."""
     folder = tmp_path / "runs" / "one"
 
     def train(content: bytes) -> Path:
@@ -38,9 +38,12 @@ def run(tmp_path, evaluation):
     digest = read_digest(train(b"first") / "checkpoints" / "best.pt")
     for method, p_right in (("hcl", 0.9), ("prototype", 0.4)):
         answers = made(p_right, seed=len(method))
-        known = {"checkpoint": "/elsewhere/runs/one/checkpoints/best.pt", "checkpoint_digest": digest}
+        checkpoint_fields = {"checkpoint": "/elsewhere/runs/one/checkpoints/best.pt", "checkpoint_digest": digest}
         record = evaluation(
-            run="one", method=method, accuracy=float(answers.accuracies.mean()), **(known if method == "hcl" else {})
+            run="one",
+            method=method,
+            accuracy=float(answers.accuracies.mean()),
+            **(checkpoint_fields if method == "hcl" else {}),
         )
         write_outcomes(results.evaluation_file(folder, record), answers)
         results.write_evaluation(folder, record)
@@ -48,34 +51,34 @@ def run(tmp_path, evaluation):
 
 
 def test_a_record_is_stale_once_its_run_has_other_weights(run):
-    found = results.load(run(b"first")).evaluations
-    assert found["stale"].tolist() == [False, False] and len(told_apart(found).paths) == 1
-    found = results.load(run(b"other")).evaluations.set_index("method")
-    assert found["stale"].to_dict() == {"hcl": True, "prototype": False}  # which reads no checkpoint
+    evaluations = results.load(run(b"first")).evaluations
+    assert evaluations["stale"].tolist() == [False, False] and len(told_apart(evaluations).paths) == 1
+    evaluations = results.load(run(b"other")).evaluations.set_index("method")
+    assert evaluations["stale"].to_dict() == {"hcl": True, "prototype": False}  # which reads no checkpoint
     assert not results.load(run(b"first")).evaluations["stale"].any()
 
 
 def test_it_is_marked_wherever_it_is_shown_and_never_bold(run, tmp_path):
-    found = results.load(run(b"other"))
-    table = accuracy_table(found.evaluations)
+    loaded = results.load(run(b"other"))
+    table = accuracy_table(loaded.evaluations)
     assert f"hcl {LOZENGE}" in table["method"].tolist() and "prototype" in table["method"].tolist()
     assert table.attrs["bold"] == [] and STALE_FOOTNOTE in table.attrs["footnotes"]
     assert STALE_FOOTNOTE.replace("`", r"\`") in to_markdown(table) or STALE_FOOTNOTE in to_markdown(table)
     assert r"hcl $^\diamond$" in to_latex(table)
-    listing = evaluations_listing(found)
+    listing = evaluations_listing(loaded)
     assert f"hcl {LOZENGE}" in listing["method"].tolist() and STALE_FOOTNOTE in listing.attrs["footnotes"]
-    page = write_report(found, tmp_path / "page").read_text()
+    page = write_report(loaded, tmp_path / "page").read_text()
     assert f"hcl {LOZENGE}" in page and "the run no longer has" in page
-    write_tables(found, tmp_path / "page")
-    export(found, tmp_path / "out", "csv")
+    write_tables(loaded, tmp_path / "page")
+    export(loaded, tmp_path / "out", "csv")
     for file in ("page/results.csv", "page/results.md", "page/results.tex", "out/table-accuracy.csv"):
         text = (tmp_path / file).read_text()
         assert LOZENGE in text or r"\diamond" in text, file
     for file in ("page/evaluations.csv", "out/evaluations.csv"):
         assert ",True," in (tmp_path / file).read_text(), file
-    [tracked] = tracked_runs(found)
-    assert any(one.name.startswith("plain/test/5way/1shot/hcl/stale/") for one in tracked.metrics)
-    [lead] = leads(found.evaluations)
+    [tracked] = tracked_runs(loaded)
+    assert any(metric.name.startswith("plain/test/5way/1shot/hcl/stale/") for metric in tracked.metrics)
+    [lead] = leads(loaded.evaluations)
     assert lead.name == "prototype"
 
 
@@ -95,13 +98,13 @@ def test_evaluating_again_takes_the_mark_away(run):
         **{**vars(old), "checkpoint_digest": read_digest(folder / "checkpoints" / "best.pt")}
     )
     results.write_evaluation(folder, new)
-    found = results.load(folder).evaluations
-    assert len(found) == 2 and not found["stale"].any()
+    evaluations = results.load(folder).evaluations
+    assert len(evaluations) == 2 and not evaluations["stale"].any()
 
 
 def test_what_cannot_be_told_is_not_marked(run):
     folder = run(b"other")
-    shutil.rmtree(folder / "checkpoints")  # records were copied without them, or they were deleted to save space
+    shutil.rmtree(folder / "checkpoints")  # checkpoints may be left out of a copy, or deleted to save space
     assert not results.load(folder).evaluations["stale"].any()
     (folder / "checkpoints").mkdir()
     assert not results.load(folder).evaluations["stale"].any()
@@ -136,7 +139,7 @@ def test_stale_results_are_not_compared_among_themselves(run):
     folder = run(b"other")
     for file in (folder / "evaluation").glob("*.json"):
         record = results.read_evaluation(file)
-        known = {"checkpoint": "checkpoints/best.pt", "checkpoint_digest": "of the first"}
-        results.write_evaluation(folder, results.EvaluationRecord(**{**vars(record), **known}))
-    found = results.load(folder).evaluations
-    assert found["stale"].tolist() == [True, True] and told_apart(found) == (frozenset(), "")
+        checkpoint_fields = {"checkpoint": "checkpoints/best.pt", "checkpoint_digest": "of the first"}
+        results.write_evaluation(folder, results.EvaluationRecord(**{**vars(record), **checkpoint_fields}))
+    evaluations = results.load(folder).evaluations
+    assert evaluations["stale"].tolist() == [True, True] and told_apart(evaluations) == (frozenset(), "")

@@ -1,4 +1,4 @@
-"""Intervals against NumPy, the paired test against full enumeration."""
+"""Test intervals against NumPy, and the paired test against full enumeration."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_one_episode_has_no_interval_and_equal_ones_have_width_0():
 
 @pytest.mark.parametrize("values", [[], [[0.1, 0.2]], [0.1, math.nan]])
 def test_what_is_not_a_list_of_accuracies_is_refused(values):
-    with pytest.raises(ValueError, match="one finite accuracy an episode"):
+    with pytest.raises(ValueError, match="one finite accuracy per episode"):
         mean_and_ci95(values)
 
 
@@ -35,10 +35,10 @@ def test_p_value_approaches_the_one_of_all_sign_patterns():
     differences = a - b
     patterns = np.array(list(itertools.product([-1, 1], repeat=len(a))))
     exact = np.mean(abs(patterns @ differences) >= abs(differences.sum()) - 1e-12)
-    found = paired_difference(a, b, n_flips=100_000)
-    assert found.p_value == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 100_000))
-    assert found.mean == pytest.approx(differences.mean())
-    assert found.ci95 == pytest.approx(1.96 * differences.std(ddof=1) / math.sqrt(11))
+    difference = paired_difference(a, b, n_flips=100_000)
+    assert difference.p_value == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 100_000))
+    assert difference.mean == pytest.approx(differences.mean())
+    assert difference.ci95 == pytest.approx(1.96 * differences.std(ddof=1) / math.sqrt(11))
 
 
 def test_pairing_finds_what_separate_intervals_hide():
@@ -46,8 +46,8 @@ def test_pairing_finds_what_separate_intervals_hide():
     hardness = rng.uniform(0.2, 0.9, size=401)  # episodes differ far more than the methods do
     a, b = hardness + 0.01 + rng.normal(0, 0.02, 401), hardness + rng.normal(0, 0.02, 401)
     assert abs(mean_and_ci95(a).mean - mean_and_ci95(b).mean) < mean_and_ci95(a).ci95
-    found = paired_difference(a, b)
-    assert found.p_value < 0.001 and found.mean > found.ci95
+    difference = paired_difference(a, b)
+    assert difference.p_value < 0.001 and difference.mean > difference.ci95
 
 
 def test_equal_methods_do_not_differ():
@@ -63,8 +63,10 @@ def test_p_value_is_uniform_where_the_methods_are_exchangeable():
 def test_swapping_the_methods_turns_the_sign_only():
     rng = np.random.default_rng(2)
     a, b = rng.uniform(size=(2, 31))
-    one, other = paired_difference(a, b, seed=4), paired_difference(b, a, seed=4)
-    assert (one.mean, one.ci95, one.p_value) == pytest.approx((-other.mean, other.ci95, other.p_value))
+    forward, backward = paired_difference(a, b, seed=4), paired_difference(b, a, seed=4)
+    assert (forward.mean, forward.ci95, forward.p_value) == pytest.approx(
+        (-backward.mean, backward.ci95, backward.p_value)
+    )
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 13])

@@ -1,4 +1,4 @@
-"""Intervals over classes and videos: exact for additive effects, and cover the truth of a simulated world."""
+"""Test intervals over classes and videos: exact for additive effects, and with the right coverage in simulations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WAY, SHOT, QUERIES, VIDEOS, DIM = 5, 1, 4, 12, 6
 
 
 def world(rng, n_classes):
-    """Classes as centres and spreads; videos are points about them."""
+    """Draw classes as centres and spreads; videos are points around them."""
     return rng.normal(size=(n_classes, DIM)) * rng.uniform(0.5, 1.3, (n_classes, 1)), rng.uniform(0.5, 1.2, n_classes)
 
 
@@ -23,14 +23,14 @@ def videos_of(rng, centres, spreads, n):
 
 
 def answer(rng, videos, n_episodes):
-    """Nearest class mean on random episodes: (classes, support, query, right)."""
+    """Classify by the nearest class mean on random episodes; return (classes, support, query, right)."""
     n_classes, n, _ = videos.shape
     classes = np.argsort(rng.random((n_episodes, n_classes)), axis=1)[:, :WAY]
     clips = classes[..., None] * n + np.argsort(rng.random((n_episodes, WAY, n)), axis=2)
     support, query = clips[..., :SHOT], clips[..., SHOT : SHOT + QUERIES]
     points = videos.reshape(-1, DIM)
-    means, asked = points[support].mean(axis=2), points[query]
-    distances = ((asked[:, :, :, None] - means[:, None, None]) ** 2).sum(axis=-1)
+    means, queries = points[support].mean(axis=2), points[query]
+    distances = ((queries[:, :, :, None] - means[:, None, None]) ** 2).sum(axis=-1)
     return classes, support, query, distances.argmin(axis=-1) == np.arange(WAY)[None, :, None]
 
 
@@ -38,13 +38,13 @@ def test_effects_of_an_additive_world_are_found_exactly():
     effects = np.array([0.3, -0.1, 0.2, 0.05, -0.25, 0.1])
     members = np.array(list(itertools.combinations(range(6), 3)))
     values = 0.5 + effects[members].sum(axis=1)
-    found = main_effects(values, members)
-    np.testing.assert_allclose(found.pseudo, 3 * (effects - effects.mean()), atol=1e-12)
-    assert found.noise == pytest.approx(0, abs=1e-20)
+    estimated = main_effects(values, members)
+    np.testing.assert_allclose(estimated.pseudo, 3 * (effects - effects.mean()), atol=1e-12)
+    assert estimated.noise == pytest.approx(0, abs=1e-20)
 
 
 def test_pseudo_values_are_the_jackknifes():
-    """Leaving a class out of all episodes that could be drawn moves the mean by its pseudo-value."""
+    """Leaving a class out of all possible episodes moves the mean by its pseudo-value."""
     effects, members = np.array([0.3, -0.1, 0.2, 0.05, -0.25, 0.1]), np.array(list(itertools.combinations(range(6), 3)))
     values = 0.5 + effects[members].sum(axis=1)
     left_out = np.array([values[(members != item).all(axis=1)].mean() for item in range(6)])
@@ -53,7 +53,7 @@ def test_pseudo_values_are_the_jackknifes():
 
 
 def test_noise_is_counted_once():
-    """Where many classes make no difference the interval over them is near the conventional one."""
+    """If many classes make no difference, the interval over them is close to the conventional one."""
     rng = np.random.default_rng(0)
     classes = np.argsort(rng.random((2000, 100)), axis=1)[:, :WAY]
     widths = [(over_classes(v, classes).error, mean_and_ci95(v).ci95 / 1.96) for v in rng.normal(0.5, 0.1, (20, 2000))]
@@ -62,21 +62,21 @@ def test_noise_is_counted_once():
 
 
 def test_few_classes_do_not_tell_noise_from_classes():
-    """A corrected variance that is a small part of the raw one is not believed: the raw one stands."""
+    """A corrected variance that is a small part of the raw one is not used: the raw one is kept."""
     rng = np.random.default_rng(0)
     classes = np.argsort(rng.random((300, 10)), axis=1)[:, :WAY]
     for values in rng.normal(0.5, 0.1, (20, 300)):
-        raw, found = main_effects(values, classes).pseudo.std(), class_values(values, classes).std()
-        assert 0.5 * raw < found <= raw * (1 + 1e-12)
+        raw, corrected = main_effects(values, classes).pseudo.std(), class_values(values, classes).std()
+        assert 0.5 * raw < corrected <= raw * (1 + 1e-12)
 
 
 def test_intervals_cover_where_the_conventional_one_does_not():
     rng = np.random.default_rng(1)
     whole = []
-    for _ in range(8):  # the truth of an endless world: every episode has classes of its own
+    for _ in range(8):  # the truth for infinitely many classes: every episode has its own
         videos = videos_of(rng, *world(rng, 2000 * WAY), SHOT + QUERIES).reshape(2000, WAY, SHOT + QUERIES, DIM)
-        means, asked = videos[:, :, :SHOT].mean(axis=2), videos[:, :, SHOT:]
-        distances = ((asked[:, :, :, None] - means[:, None, None]) ** 2).sum(axis=-1)
+        means, queries = videos[:, :, :SHOT].mean(axis=2), videos[:, :, SHOT:]
+        distances = ((queries[:, :, :, None] - means[:, None, None]) ** 2).sum(axis=-1)
         whole.append((distances.argmin(axis=-1) == np.arange(WAY)[None, :, None]).mean())
     truth, n_worlds, hits, same = np.mean(whole), 120, np.zeros(2), np.zeros(2)
     for _ in range(n_worlds):
@@ -94,7 +94,7 @@ def test_intervals_cover_where_the_conventional_one_does_not():
 
 
 def test_intervals_over_videos_cover_with_several_shots_of_few_videos():
-    """A video that makes queries hard makes its episodes easier while it is support: it is not among the queries."""
+    """A video that makes queries hard makes its episodes easier as support, because no query uses it then."""
     rng = np.random.default_rng(2)
     n_classes, n, n_worlds, hits = 8, 12, 150, 0
     for _ in range(n_worlds):
@@ -104,7 +104,7 @@ def test_intervals_over_videos_cover_with_several_shots_of_few_videos():
         support, query = clips[..., :5], clips[..., 5:10]
         right = rng.random(query.shape) < 0.6 + as_query[query] + as_support[support].mean(axis=2)[..., None]
         interval = over_videos(right, classes, support, query, n_draws=400)
-        hits += interval.low <= 0.6 <= interval.high  # 0.6: of endlessly many videos
+        hits += interval.low <= 0.6 <= interval.high  # 0.6: for infinitely many videos
     assert hits / n_worlds > 0.88
 
 
@@ -116,7 +116,7 @@ def test_what_cannot_be_told_is_none():
     right = np.ones((6, 2, 1), dtype=bool)
     classes, support, query = np.tile([0, 1], (6, 1)), np.tile([[[0]], [[1]]], (6, 1, 1, 1))[:, :, 0], None
     query = support.copy()
-    assert over_videos(right, classes, support, query) is None  # one video a class
+    assert over_videos(right, classes, support, query) is None  # one video per class
 
 
 def test_equal_accuracies_have_no_width():

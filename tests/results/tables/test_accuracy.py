@@ -1,4 +1,4 @@
-"""Cells, marks and escapes of the tables."""
+"""Test cells, marks and escapes of the tables."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_episodes_asked_as_published_are_marked_beside_the_others(load, evaluati
         [f"hcl {DOUBLE_DAGGER}", "55.0 ± 0.9"],
     ]
     assert table.attrs["footnotes"] == [ASKED_AS_PUBLISHED]
-    assert r"$^\ddagger$ asked as the printed" in to_latex(table)
+    assert r"$^\ddagger$ evaluated as the published" in to_latex(table)
 
 
 def test_published_protocol_is_marked_in_every_format(load, evaluation, tmp_path):
@@ -178,7 +178,7 @@ NUMBERS = (
 
 
 def read_back(cell: str) -> str:
-    """The text that `to_csv` was given, as its description says."""
+    """Return the text that `to_csv` was given, by the rule in its description."""
     return cell[1:] if re.match(r"'+[=+\-@\t\n＝＋－＠]", cell) else cell
 
 
@@ -196,8 +196,8 @@ def test_no_cell_of_a_csv_file_is_a_formula():
 
 def test_names_from_data_are_no_formulas_in_any_file(tmp_path, evaluation):
     results.write_evaluation(tmp_path / "=run", evaluation(run="=run", method="@m", dataset="+d", command="-c"))
-    found = results.load(tmp_path)
-    paths = [*write_tables(found, tmp_path / "page"), *export(found, tmp_path / "out", "csv")]
+    loaded = results.load(tmp_path)
+    paths = [*write_tables(loaded, tmp_path / "page"), *export(loaded, tmp_path / "out", "csv")]
     files = [path for path in paths if path.suffix == ".csv"]
     cells = [cell for file in files for row in csv.reader(file.open(newline="")) for cell in row]
     assert {"'=run", "'@m", "'+d", "'-c"} <= set(cells) and len(files) > 4

@@ -1,4 +1,4 @@
-"""What may stand in bold, against what chance alone would put there."""
+"""Test which cells are bold, against what chance alone would make bold."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def test_holm_against_its_definition():
 
 def test_the_best_is_bold_where_it_is_better_than_every_other(kept):
     for method, p_right in (("hcl", 0.9), ("otam", 0.6), ("prototype", 0.5)):
-        found = kept("one", made(p_right, seed=len(method)), method=method)
-    table = accuracy_table(found)
+        evaluations = kept("one", made(p_right, seed=len(method)), method=method)
+    table = accuracy_table(evaluations)
     [[row, column]] = table.attrs["bold"]
     assert (table["method"][row], column) == ("hcl", "1-shot")
     assert "over classes, p < 0.05 after Holm's correction" in table.attrs["caption"]
@@ -45,35 +45,35 @@ def test_the_best_is_bold_where_it_is_better_than_every_other(kept):
 
 def test_the_best_by_chance_is_not_bold(kept):
     for seed, method in enumerate(("hcl", "otam", "prototype")):
-        found = kept("one", made(0.7, seed=seed), method=method)
-    table = accuracy_table(found)
+        evaluations = kept("one", made(0.7, seed=seed), method=method)
+    table = accuracy_table(evaluations)
     assert table.attrs["bold"] == [] and "**" not in to_markdown(table)
-    assert "Nothing is in bold" in table.attrs["caption"]
+    assert "No bold" in table.attrs["caption"]
 
 
 @pytest.mark.parametrize(("p_right", "n_bold"), [((0.9, 0.5), 1), ((0.7, 0.7), 0)])
 def test_the_page_prints_in_bold_what_the_table_does(kept, tmp_path, p_right, n_bold):
     for seed, (method, p) in enumerate(zip(("hcl", "prototype"), p_right, strict=True)):
-        found = kept("one", made(p, seed=seed), method=method)
-    folder = Path(found["path"].iloc[0]).parent.parent
+        evaluations = kept("one", made(p, seed=seed), method=method)
+    folder = Path(evaluations["path"].iloc[0]).parent.parent
     html = write_report(results.load(folder), tmp_path / "page").read_text()
-    assert html.count('<td class="number best">') == len(accuracy_table(found).attrs["bold"]) == n_bold
+    assert html.count('<td class="number best">') == len(accuracy_table(evaluations).attrs["bold"]) == n_bold
 
 
 def test_one_equal_rival_is_enough(kept):
-    """Clearly better than one, not than the other: the cell has no best."""
+    """The best is significantly better than one rival but not than the other, so the cell has no bold."""
     kept("one", made(0.8, seed=1), method="hcl")
     kept("one", made(0.8, seed=2), method="otam")
-    found = kept("one", made(0.3), method="prototype")
-    assert told_apart(found).paths == frozenset()
+    evaluations = kept("one", made(0.3), method="prototype")
+    assert told_apart(evaluations).paths == frozenset()
 
 
 def test_other_episodes_or_missing_answers_are_not_tested(kept, evaluation, tmp_path):
     kept("one", made(0.9), method="hcl")
     kept("one", made(0.4, digest="e2"), method="otam", shot=1)
     assert told_apart(results.load(tmp_path).evaluations) == (frozenset(), "")
-    found = kept("one", made(0.4), method="otam")
-    assert len(told_apart(found).paths) == 1
+    evaluations = kept("one", made(0.4), method="otam")
+    assert len(told_apart(evaluations).paths) == 1
     results.write_evaluation(tmp_path / "old", evaluation(run="old", method="prototype"))
     assert told_apart(results.load(tmp_path).evaluations) == (frozenset(), "")
 

@@ -1,7 +1,7 @@
-"""Error rates of the tests and coverage of the intervals, in simulated worlds whose truth is known.
+"""Test error rates of the tests and coverage of the intervals in simulations with a known truth.
 
-A rate is held against the exact binomial bound that a right procedure passes in one of ten thousand repetitions at
-most. The seeds are fixed: a failure is a change of the statistic, not bad luck.
+A rate is compared with the exact binomial bound that a correct procedure exceeds in at most one of ten thousand
+repetitions. The seeds are fixed: a failure is a change of the statistic and not chance.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def drawn_classes(rng, n_classes, way, n_episodes=EPISODES):
 
 
 def null_differences(rng, classes, n_classes, ratio, n_worlds):
-    """(world, episode): of two methods that are equally good over all classes that there are.
+    """Return (world, episode): differences of two methods that are equally good over all classes.
 
     Args:
-        ratio: variance that the classes put into the mean, in units of what the noise of the episodes does.
+        ratio: variance of the mean from the classes, in units of that from the noise of the episodes.
     """
     effects = rng.normal(0, NOISE * math.sqrt(ratio * n_classes / len(classes)), (n_worlds, n_classes))
     return effects[:, classes].mean(axis=2) + rng.normal(0, NOISE, (n_worlds, len(classes)))
@@ -46,8 +46,12 @@ def null_differences(rng, classes, n_classes, ratio, n_worlds):
 def class_level_p_values(n_classes, way, ratio, n_worlds=N):
     rng = np.random.default_rng(n_classes)
     classes = drawn_classes(rng, n_classes, way)
-    values = [class_values(one, classes) for one in null_differences(rng, classes, n_classes, ratio, n_worlds)]
-    return np.array([paired_difference(one, np.zeros(n_classes), n_flips=799).p_value for one in values])
+    values = [
+        class_values(differences, classes) for differences in null_differences(rng, classes, n_classes, ratio, n_worlds)
+    ]
+    return np.array(
+        [paired_difference(differences, np.zeros(n_classes), n_flips=799).p_value for differences in values]
+    )
 
 
 # The ratio is the one at which the noise correction alone, without its own uncertainty, rejects most often: 9 to 20%.
@@ -60,11 +64,11 @@ def test_a_class_level_test_rejects_equal_methods_in_five_of_a_hundred_worlds_at
 
 @pytest.mark.parametrize(("n_classes", "way"), [(7, 3), (12, 5), (24, 5)])
 def test_a_class_level_test_is_exact_where_classes_differ_more_than_episodes(n_classes, way):
-    """2^(n - 1) patterns of signs exist but for the sign of all: p-values are multiples of one in that many."""
+    """There are 2^(n - 1) sign patterns up to a common sign, so p-values are multiples of one in that many."""
     p_values = class_level_p_values(n_classes, way, ratio=500.0)
     for level in (0.05, 0.2, 0.5):
         exact = math.floor(level * 2 ** (n_classes - 1)) / 2 ** (n_classes - 1)
-        # of 799 flips a p-value is a count that chance moves by up to a hundredth about such levels
+        # with 799 flips, chance moves a p-value by up to a hundredth around such levels
         fewest, most = bounds(N, exact - 0.01)[0], bounds(N, level)[1]
         assert fewest <= (p_values < level).sum() <= most, level
 
@@ -73,7 +77,7 @@ def test_a_class_level_test_is_exact_where_classes_differ_more_than_episodes(n_c
     "far_behind", [[], [0.0], [0.3]], ids=["two alike", "three alike", "two alike, one far behind"]
 )
 def test_nothing_is_bold_beside_its_equal_but_in_five_of_a_hundred_worlds(far_behind, monkeypatch):
-    """The worst case of the rule is the last: one rival is surely beaten, and chance decides about the other."""
+    """The last case is the worst: one rival is certainly beaten, and chance decides about the other."""
     monkeypatch.setattr("results.tables.best.paired_difference", lambda *pair: paired_difference(*pair, n_flips=799))
     rng, n_classes, n_worlds = np.random.default_rng(5), 10, 400
     classes = drawn_classes(rng, n_classes, 5)
@@ -90,7 +94,7 @@ def test_nothing_is_bold_beside_its_equal_but_in_five_of_a_hundred_worlds(far_be
 
 
 def test_rivals_are_counted_by_holm():
-    """Against each of two rivals p is 4/128: enough against one, too much against two."""
+    """Against each of two rivals p is 4/128: small enough against one, too large against two."""
     classes = np.array(list(itertools.combinations(range(7), 3)))
     rival, lead = np.full(len(classes), 0.4), np.array([5, 5, 5, 5, 5, 5, -1]) / 50
     best = rival + lead[classes].mean(axis=1)  # additive: the values of the classes are `lead`
@@ -103,7 +107,7 @@ def test_rivals_are_counted_by_holm():
 
 
 def test_the_interval_over_classes_is_the_expanded_percentile_interval():
-    """Against all 6^6 resamples; Student's t with 5 degrees of freedom is 2.5706 at 97.5%."""
+    """The reference are all 6^6 resamples; Student's t with 5 degrees of freedom is 2.5706 at 97.5%."""
     classes, values = (
         np.array(list(itertools.combinations(range(6), 3))),
         np.array([0.31, 0.42, 0.47, 0.55, 0.58, 0.73]),
@@ -112,12 +116,12 @@ def test_the_interval_over_classes_is_the_expanded_percentile_interval():
     means = values[np.array(list(itertools.product(range(6), repeat=6)))].mean(axis=1)
     stretch = math.sqrt(6 / 5)
     tail = NormalDist().cdf(-stretch * 2.5706)
-    found = over_classes(accuracies, classes, n_draws=200_000)
-    # of 200,000 draws 490 lie beyond a limit: 5% of chance in the tail, which is 1% of the half width
+    interval = over_classes(accuracies, classes, n_draws=200_000)
+    # of 200,000 draws 490 are beyond a limit: 5% of error in the tail, which is 1% of the half width
     expected = np.quantile(means, [tail, 1 - tail])
     half_width = (expected[1] - expected[0]) / 2
-    np.testing.assert_allclose([found.low, found.high], expected, atol=0.02 * half_width)
-    assert found.error == pytest.approx(stretch * means.std(), rel=0.01)
+    np.testing.assert_allclose([interval.low, interval.high], expected, atol=0.02 * half_width)
+    assert interval.error == pytest.approx(stretch * means.std(), rel=0.01)
 
 
 @pytest.mark.parametrize(("n_classes", "way"), [(6, 2), (12, 5)])
@@ -128,7 +132,7 @@ def test_intervals_over_classes_cover_the_truth(n_classes, way):
     for accuracies in null_differences(rng, classes, n_classes, 60.0, N):
         interval = over_classes(accuracies, classes, n_draws=400)
         hits += interval.low <= 0 <= interval.high
-    # the percentile interval is no t interval: with 6 values it covers 94%
+    # the percentile interval is no t interval; with 6 values it covers 94%
     assert bounds(N, 0.94)[0] <= hits <= bounds(N, 0.96)[1]
 
 
@@ -143,5 +147,5 @@ def test_intervals_over_videos_cover_the_truth_with_three_videos_a_class():
         support, query = clips[..., :1], clips[..., 1:]
         right = rng.random(query.shape) < 0.6 + as_query[query]
         interval = over_videos(right, classes, support, query, n_draws=400)
-        hits += interval.low <= 0.6 <= interval.high  # 0.6: of endlessly many videos
+        hits += interval.low <= 0.6 <= interval.high  # 0.6: for infinitely many videos
     assert bounds(n_worlds, 0.95)[0] <= hits <= bounds(n_worlds, 0.97)[1]

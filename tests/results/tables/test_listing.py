@@ -1,4 +1,4 @@
-"""Settings read from text, and the rows of the lists."""
+"""Test settings that are read from text, and the rows of the lists."""
 
 from __future__ import annotations
 
@@ -73,5 +73,5 @@ def test_evaluations_carry_their_marks(found):
 
 def test_lists_of_nothing_are_empty(tmp_path):
     (tmp_path / "evaluation").mkdir()
-    found = results.load(tmp_path)
-    assert len(runs_listing(found)) == 1 and studies_listing(found).empty and evaluations_listing(found).empty
+    loaded = results.load(tmp_path)
+    assert len(runs_listing(loaded)) == 1 and studies_listing(loaded).empty and evaluations_listing(loaded).empty
