@@ -61,7 +61,7 @@ class Sampler(Protocol):
         ...
 
     def batches_per_step(self, world_size: int) -> int:
-        """How many batches a worker's share is. Raises ConfigError where equal shares are impossible."""
+        """Return the number of batches in a worker's share. Raises ConfigError where equal shares are impossible."""
         ...
 
 

@@ -15,7 +15,7 @@ from orchestration.cli.options import Workers
 from orchestration.sweeps.choices import SamplerName, StopRule
 
 TRIALS = 20
-_SEARCH, _TRIAL, _AFTER = "What is searched", "How trials run", "What follows"
+_SEARCH, _TRIAL, _AFTER = "Search", "Trials", "After the study"
 
 
 @dataclass(frozen=True)
@@ -29,28 +29,28 @@ class SearchOptions:
         int | None,
         typer.Option(
             min=1,
-            help=f"Trials of the study, {TRIALS} unless given; it may grow. Of a population: its members.",
+            help=f"Trials of the study, default {TRIALS}; may be raised later. For a population: members.",
             show_default=False,
             rich_help_panel=_SEARCH,
         ),
     ] = None
     add_trials: Annotated[
-        int, typer.Option(min=0, help="So many more, once those asked for are done.", rich_help_panel=_SEARCH)
+        int, typer.Option(min=0, help="Number of trials to add once all others are done.", rich_help_panel=_SEARCH)
     ] = 0
     sampler: Annotated[
         SamplerName,
         typer.Option(
-            help="Who chooses the next trial; grid: every combination; population: see below.", rich_help_panel=_SEARCH
+            help="Method of choosing trials; grid: every combination; population: see below.", rich_help_panel=_SEARCH
         ),
     ] = "tpe"
     round_epochs: Annotated[
-        int, typer.Option(min=1, help="Of a population: epochs of a round.", rich_help_panel=_SEARCH)
+        int, typer.Option(min=1, help="For a population: epochs of a round.", rich_help_panel=_SEARCH)
     ] = 1
     point: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PATH=VALUE,...",
-            help="Values to try before anything is sampled; repeatable. What it leaves out is sampled.",
+            help="Values to try before anything is sampled; repeatable. Others are sampled.",
             show_default=False,
             rich_help_panel=_SEARCH,
         ),
@@ -59,17 +59,17 @@ class SearchOptions:
         Path | None,
         typer.Option(
             metavar="STUDY",
-            help="An earlier study whose trials the sampler knows.",
+            help="An earlier study whose trials inform the sampler.",
             show_default=False,
             rich_help_panel=_SEARCH,
         ),
     ] = None
-    seed: Annotated[int, typer.Option(help="Of the sampler.", rich_help_panel=_SEARCH)] = 0
+    seed: Annotated[int, typer.Option(help="Seed of the sampler.", rich_help_panel=_SEARCH)] = 0
     paired: Annotated[
         bool,
         typer.Option(
             "--paired/--independent",
-            help="All trials see the same seed and batches, or each has a seed of its own.",
+            help="All trials have the same seed and batches, or each has its own seed.",
             rich_help_panel=_SEARCH,
         ),
     ] = True
@@ -78,8 +78,8 @@ class SearchOptions:
         typer.Option(
             envvar="HCL_STORAGE",
             metavar="URL_OR_FILE",
-            help="Where Optuna keeps the study: a database, or a journal file; default: optuna.journal in its folder. "
-            "Give a password by the environment only.",
+            help="Place of Optuna's study: a database or a journal file; default: optuna.journal in its folder. "
+            "Set a URL with a password only by the environment.",
             show_default=False,
             rich_help_panel=_SEARCH,
         ),
@@ -90,32 +90,32 @@ class SearchOptions:
 class TrialOptions:
     """The resources of trials, and what becomes of those that fall behind or fail."""
 
-    stop: Annotated[
-        StopRule, typer.Option(help="Who stops trials that fall behind; median: of the others.", rich_help_panel=_TRIAL)
-    ] = "asha"
+    stop: Annotated[StopRule, typer.Option(help="Rule that stops trials that fall behind.", rich_help_panel=_TRIAL)] = (
+        "asha"
+    )
     workers: Workers = None
     concurrency: Annotated[
         int | None,
-        typer.Option(min=1, help="Trials at once, at most; default: as many as find room.", rich_help_panel=_TRIAL),
+        typer.Option(min=1, help="Largest number of trials at once; default: as many as fit.", rich_help_panel=_TRIAL),
     ] = None
     gpu_share: Annotated[
-        float, typer.Option(min=0.01, max=1.0, help="Of a GPU, for a trial of one worker.", rich_help_panel=_TRIAL)
+        float, typer.Option(min=0.01, max=1.0, help="Share of a GPU for a trial of one worker.", rich_help_panel=_TRIAL)
     ] = 1.0
     retries: Annotated[
-        int, typer.Option(min=0, help="Of a trial whose process or node has died.", rich_help_panel=_TRIAL)
+        int, typer.Option(min=0, help="Retries of a trial whose process or node has died.", rich_help_panel=_TRIAL)
     ] = 1
     retry_failed: Annotated[
         bool,
         typer.Option(
             "--retry-failed",
-            help="Run trials that have failed again, with their values, from their checkpoints.",
+            help="Run failed trials again, with their values, from their checkpoints.",
             rich_help_panel=_TRIAL,
         ),
     ] = False
     trial_timeout: Annotated[
         float | None,
         typer.Option(
-            min=1, help="Seconds that a trial may run; then it has failed.", show_default=False, rich_help_panel=_TRIAL
+            min=1, help="Seconds that a trial may run before it fails.", show_default=False, rich_help_panel=_TRIAL
         ),
     ] = None
 
@@ -127,13 +127,13 @@ class FollowUpOptions:
     fuse: Annotated[
         int,
         typer.Option(
-            min=0, help="Fusions to try on each whole trial's val score table; 0: none.", rich_help_panel=_AFTER
+            min=0, help="Fusions to try on each complete trial's val score table; 0: none.", rich_help_panel=_AFTER
         ),
     ] = 0
     confirm: Annotated[
-        int, typer.Option(min=0, help="So many of the best trials are trained again.", rich_help_panel=_AFTER)
+        int, typer.Option(min=0, help="Number of best trials to train again.", rich_help_panel=_AFTER)
     ] = 0
-    seeds: Annotated[int, typer.Option(min=2, help="New seeds for each of them.", rich_help_panel=_AFTER)] = 3
+    seeds: Annotated[int, typer.Option(min=2, help="Number of new seeds for each of them.", rich_help_panel=_AFTER)] = 3
     then_train: Annotated[
         bool, typer.Option("--then-train", help="Train the best settings as a run STUDY-best.", rich_help_panel=_AFTER)
     ] = False

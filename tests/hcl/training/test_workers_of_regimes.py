@@ -78,7 +78,7 @@ def gradients_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def three_steps(name: str, features: str, group: ProcessGroup) -> dict[str, Any]:
-    """What the steps return, the last gradients, the weights, and the validation; in float64, with dropout."""
+    """Return the values of the steps, the last gradients, the weights and the validation, in float64 with dropout."""
     changes = {"model__pooled_from": features, "model__dropout": 0.1, "train__episodes_per_step": 4}
     experiment = experiment_of(name, **changes)
     regime = models.make_regime(experiment)
