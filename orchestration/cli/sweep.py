@@ -28,7 +28,7 @@ from orchestration.cli.options import (
     run_folder,
     tell_code_state,
 )
-from orchestration.cli.space_options import point_of, space_of
+from orchestration.cli.space_options import space_of
 from orchestration.cli.sweep_options import TRIALS, FollowUpOptions, SearchOptions, TrialOptions
 from orchestration.console import out
 
@@ -105,6 +105,7 @@ def _study(
     restart: bool,
 ) -> Study:
     """Make the study that was asked for; one that is there keeps its number of trials."""
+    from hcl.config.overrides import parse_point
     from orchestration.sweeps.study import Limits, Study, n_trials_of
 
     return Study(
@@ -117,7 +118,7 @@ def _study(
         sampler=search.sampler,
         stop_rule=how.stop,
         paired=search.paired,
-        points=tuple(map(point_of, search.point or ())),
+        points=tuple(map(parse_point, search.point or ())),
         limits=Limits(how.retries, how.trial_timeout, how.concurrency, how.gpu_share),
         storage=search.storage,
         round_epochs=search.round_epochs,

@@ -26,6 +26,7 @@ from hcl.models.features import ClipFeatures
 from hcl.models.hcl import HCL
 from orchestration.evaluation.drawing import Panel, draw, small_picture, write_picture
 from orchestration.evaluation.single_episodes import asked_examples, drawn_support, given_support, video_index
+from orchestration.storage.record_files import storing_records
 from orchestration.training.run import BEST
 from results.records.explanations import FOLDER, ExplanationRecord, write_explanation
 from results.records.weights import read_digest
@@ -129,7 +130,8 @@ class Explainer:
                 command=self.command,
                 created=results.now(),
             )
-            write_explanation(place_of.with_name(f"{place_of.stem}.json"), record, small_picture(image))
+            with storing_records():
+                write_explanation(place_of.with_name(f"{place_of.stem}.json"), record, small_picture(image))
         return Explained(write_picture(to or place_of, image), key, ranked)
 
     def examples(self, n: int, *, shot: int | None = None, seed: int = 0) -> Iterator[Explained]:

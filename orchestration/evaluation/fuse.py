@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import results
-from hcl.assembly import arguments
-from hcl.clips.episodes import Episodes, sample_episodes
+from hcl.assembly import arguments, inputs
 from hcl.config import Experiment
 from hcl.config.paths import flatten
 from hcl.config.regimes import WITH_LEVELS
@@ -18,6 +17,7 @@ from hcl.config.strict_yaml import dump_yaml, read_yaml
 from hcl.datasets.splits import read_partition
 from hcl.errors import ConfigError
 from hcl.evaluation.scores import LEVELS
+from hcl.files.atomic import write_atomically
 from hcl.frames.effective import effective_partition
 from orchestration.evaluation.evaluate import evaluate
 from orchestration.evaluation.fusion_search import PUBLISHED_FUSION, Search, search_table
@@ -27,7 +27,6 @@ from orchestration.evaluation.tables import Cell
 from orchestration.runtime.connect import connect
 from orchestration.training.grids import ensure_grids
 from orchestration.training.run import BEST, FUSED_WEIGHTS, FUSION, write_fusion
-from results.records.files import write_atomically
 from results.records.weights import Weights
 from search_spaces import Space
 
@@ -71,7 +70,8 @@ def search_fusion(
             ensure_grids([job], runs)
         ensure_tables([cell], runs)
     table = cell.table(runs).read()
-    found = search_table(table, _val_episodes(cell), experiment, space, n_trials=n_trials, seed=seed)
+    episodes = inputs.evaluation_episodes(experiment, partition)
+    found = search_table(table, episodes, experiment, space, n_trials=n_trials, seed=seed)
     write_fusion(folder, found.settings, "by `hcl fuse`, see fusion/search.yaml", weights=cell.checkpoint_digest)
     write_atomically(record, dump_yaml({"asked": asked, "found": vars(found)}).encode())
     return found
@@ -162,24 +162,6 @@ def _checked(space: Space, experiment: Experiment) -> Space:
             f"levels cannot be looked up: {reason}", where="matching", remedy="fuse a run of mode: corrected"
         )
     return space.pin({"fusion.triples": 0.5}) if len(experiment.matching.tuple_sizes) == 1 else space
-
-
-def _val_episodes(cell: Cell) -> list[Episodes]:
-    """Of every shot."""
-    evaluation = cell.experiment.evaluation
-    return [
-        sample_episodes(
-            cell.partition.labels,
-            way=evaluation.way,
-            shot=shot,
-            queries=evaluation.queries,
-            episodes=evaluation.episodes,
-            seed=evaluation.seed,
-            class_names=cell.partition.classes,
-            overlapping=evaluation.overlapping,
-        )
-        for shot in evaluation.shots
-    ]
 
 
 def _repeated(record: Path, asked: dict[str, Any]) -> Search:

@@ -22,6 +22,7 @@ from orchestration.sweeps.concurrency import room_for
 from orchestration.sweeps.study import Study, n_trials_in_all
 from orchestration.training.run import LAST, PREVIOUS, Run
 from orchestration.training.worker import run_epochs
+from results.records.moments import duration
 from search_spaces import grid_points
 
 _STEPS, _EPISODES, _SAMPLES = 3, 2, 3
@@ -59,7 +60,7 @@ def show_plan(study: Study, address: str | None) -> None:
     cost = measure(study)
     whole = n_trials * cost.seconds / settings.workers / max(1, room)
     out.print(
-        f"about {_duration(whole)} in all, {_duration(cost.seconds / settings.workers)} a trial, none stopped early; "
+        f"about {duration(whole)} in all, {duration(cost.seconds / settings.workers)} a trial, none stopped early; "
         f"by {_STEPS} steps timed on this machine",
         soft_wrap=True,
     )
@@ -123,9 +124,3 @@ def _room(study: Study, address: str | None) -> int:
     each *= 1 if settings.use_gpu else settings.cpus_per_worker
     room = int(total / each + 1e-9)
     return min(room, study.limits.concurrency or room)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 import results
 from hcl.config import Experiment
 from hcl.config.resolve import override
+from orchestration.storage.record_files import write_sweep
 from orchestration.sweeps.ledger import Ledger
 from orchestration.sweeps.population import MEMBER, PARENT, ROUND
 from orchestration.sweeps.study import Study
@@ -79,7 +80,7 @@ class Records:
             command=self._command,
             created=results.now(),
         )
-        results.write_sweep(study.folder, record, trials)
+        write_sweep(study.folder, record, trials)
         if self._on_change is not None:
             self._on_change(trials)
         return record, trials

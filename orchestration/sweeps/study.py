@@ -12,8 +12,8 @@ from hcl.config import Experiment
 from hcl.config.paths import flatten
 from hcl.config.resolve import load_resolved, override, to_yaml
 from hcl.config.strict_yaml import dump_yaml, read_yaml
-from hcl.errors import ConfigError, StorageError
-from hcl.files.disk_errors import remedy_for
+from hcl.errors import ConfigError
+from hcl.files.atomic import write_atomically
 from orchestration.sweeps.choices import SamplerName, StopRule
 from orchestration.sweeps.ledger import Ledger
 from orchestration.sweeps.population import Population, n_rounds
@@ -23,7 +23,6 @@ from orchestration.sweeps.storage.optuna_storage import open_storage
 from orchestration.sweeps.trial_source import Given
 from orchestration.training.run import Run, resources_of
 from orchestration.training.train import STUDY, changed_data, data_digests
-from results.records.files import write_atomically
 from search_spaces import Space
 
 TRIALS = "trials"
@@ -150,14 +149,8 @@ def open_folder(study: Study) -> Study:
         _refuse_other(content, known, where=str(study.folder))
         content["n_trials"] = max(study.n_trials, int(known["n_trials"]))
         content |= {name: known[name] for name in (IDENTITIES,) if name in known}
-    try:
-        study.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, dump_yaml(content).encode())
-        write_atomically(study.folder / "experiment.yaml", to_yaml(study.experiment).encode())
-    except OSError as error:
-        raise StorageError(
-            f"cannot be written: {error.strerror}", where=str(study.folder), remedy=f"{remedy_for(error)} (--runs)"
-        ) from error
+    write_atomically(path, dump_yaml(content).encode())
+    write_atomically(study.folder / "experiment.yaml", to_yaml(study.experiment).encode())
     return replace(study, n_trials=content["n_trials"])
 
 

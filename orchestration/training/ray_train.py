@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch import nn
 
 from hcl import errors
 from hcl.errors import ClusterError, HCLError, StorageError, TrainingError
+from hcl.files.json_files import read_json, write_json
 from hcl.training.process_group import DistributedGroup, ProcessGroup, SingleProcess
 from orchestration.console import notes
 from orchestration.runtime import meters
@@ -30,7 +31,6 @@ from orchestration.training.elastic import could_be_more, first_count, n_that_fi
 from orchestration.training.run import FAILED, Run
 from orchestration.training.worker import run_epochs
 from results import RecordError
-from results.records.files import read_json, write_atomically
 
 _RAY_STATE = ".ray_train"  # Ray Train's own files; ours are the checkpoints
 
@@ -91,7 +91,7 @@ def fit(run: Run, *, callbacks: Sequence[Any] = (), report: Callable[[dict], dic
         for one in (error, *failures):  # a full disk has no room for what a worker leaves behind either
             if told := storage_error(one, run.folder):
                 raise told from error
-            if isinstance(one, HCLError):
+            if isinstance(one, (HCLError, RecordError)):
                 raise one from error
         if failures and not any(map(_is_death, failures)):
             raise  # a bug in our own code, which wants its traceback
@@ -168,7 +168,8 @@ def _train_worker(config: dict[str, Any]) -> None:
         )
     except (HCLError, RecordError) as error:
         content = {"kind": type(error).__name__, "problem": error.problem, "where": error.where}
-        write_atomically(run.folder / FAILED, json.dumps(content | {"remedy": error.remedy}).encode())
+        with suppress(StorageError):  # Ray hands the error on as well, where a full disk has no room for it
+            write_json(run.folder / FAILED, content | {"remedy": error.remedy})
         raise
 
 
@@ -186,7 +187,7 @@ def _raise_recorded(run: Run) -> None:
     """Raise the error that a worker left behind, if there is one."""
     path = run.folder / FAILED
     if path.exists():
-        content = read_json(path)
+        content = read_json(path, remedy="remove it, then repeat the command")
         told = content if isinstance(content, dict) else {}
         kind = _KINDS.get(str(told.get("kind")), TrainingError)
         raise kind(str(told.get("problem")), where=str(told.get("where") or path), remedy=told.get("remedy"))

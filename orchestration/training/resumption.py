@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,9 +16,10 @@ from typing import Any
 import results
 from hcl.errors import CheckpointError
 from hcl.evaluation.scores import LEVELS
-from hcl.files.atomic import PARTIAL
+from hcl.files.atomic import partial_of
 from hcl.files.disk_errors import storing
 from hcl.models.checkpoint import check_checkpoint, file_digest, load_checkpoint, write_checkpoint
+from orchestration.storage.record_files import write_epochs
 from orchestration.training.run import BEST, FUSION, LAST, METRICS, NEXT_BEST, PREVIOUS, Resumption, Run, write_fusion
 
 FUSED_ACCURACY = "val_fused_accuracy"
@@ -40,7 +40,7 @@ def keep_previous(folder: Path) -> None:
     last, previous = folder / LAST, folder / PREVIOUS
     if not last.exists():
         return
-    partial = _partial(previous)
+    partial = partial_of(previous)
     with storing(previous):
         try:
             os.link(last, partial)
@@ -133,7 +133,7 @@ def _settle_metrics(run: Run, state: dict[str, Any], is_fallback: bool, warn: Ca
         known, is_fallback = [], True
     rows = rows_of(run, state) if "rows" in state else [row for row in known if row["epoch"] <= state["epoch"]]
     if rows and (is_fallback or not known):
-        results.write_epochs(run.folder, rows)
+        write_epochs(run.folder, rows)
     elif is_fallback and not rows:
         path.unlink(missing_ok=True)
 
@@ -180,7 +180,7 @@ def _settle_best(run: Run, state: dict[str, Any], is_fallback: bool, warn: Calla
 
 
 def _link_or_copy(source: Path, destination: Path) -> None:
-    partial = _partial(destination)
+    partial = partial_of(destination)
     with storing(destination):
         destination.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -190,7 +190,3 @@ def _link_or_copy(source: Path, destination: Path) -> None:
         os.replace(partial, destination)
         with suppress(OSError):
             partial.unlink()
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")

@@ -112,7 +112,7 @@ def test_a_trial_tells_a_fault_from_its_own_failure(study: Study, reports: list[
 def test_a_trial_whose_disk_has_no_room_for_its_error_is_not_failed(
     study: Study, reports: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full = RecordError("cannot be written: No space left on device", where="error.log")
+    full = StorageError("cannot be written: No space left on device", where="error.log")
     write = trials.write_atomically
     monkeypatch.setattr(
         trials, "write_atomically", lambda path, text: raises(full)() if path.name == ERROR_LOG else write(path, text)
