@@ -219,7 +219,7 @@ def test_values_given_out_are_not_the_spaces_own():
     assert space == make()
 
 
-def test_overrides_refuse_the_trial_of_another_space():
+def test_decoding_refuses_the_trial_of_another_space():
     config = make().suggest(RandomTrial(0)) | {"matching.tuple_sizes": "[2]"}
     assert make().decode(config)["matching.tuple_sizes"] == [2]
     with pytest.raises(SpaceError, match=r"'\[4\]' is none of '\[2\]'") as caught:
@@ -230,7 +230,7 @@ def test_overrides_refuse_the_trial_of_another_space():
         make().decode(config)
 
 
-def test_overrides_pass_over_values_of_inactive_parameters():
+def test_decoding_passes_over_values_of_inactive_parameters():
     config = {**make().encoded_first_points()[0], "train.batches_per_epoch": 5, "fusion.sigma_spatial": 0.5}
     config |= {"matching.multi_scale": None, "optim.schedule": "cosine", "optim.gamma": 0.5}
     values = make().decode(config)

@@ -97,7 +97,7 @@ def test_what_is_asked_follows_from_the_storage_also_where_trials_end_late(tmp_p
         while len(running) > 3 or (running and rng.random() < 0.3):
             late = running[0].name == "trial-0008" and len(ledger.trials()) < 30
             done = running.pop(1 if late and len(running) > 1 else rng.randrange(1 if late else 0, len(running)))
-            ledger.finish(done.name, [value_of(done.values)])
+            ledger.finish(done.name, [value_of(done.params)])
             if late and len(running) == 1:
                 break
     judged = [trial.system_attrs[JUDGED_BY] for trial in ledger.trials() if JUDGED_BY in trial.system_attrs]

@@ -54,21 +54,19 @@ def asked(ledger: Population) -> Given:
 def test_the_worst_goes_on_from_the_best_and_the_others_from_themselves(tmp_path: Path) -> None:
     ledger = population(tmp_path)
     first = [asked(ledger) for _ in range(4)]
-    assert first[0].values == SPACE["first_points"][0]
-    assert [(given.name, given.parent, given.until) for given in first] == [
-        (f"trial-000{i}", None, 2) for i in range(4)
-    ]
+    assert first[0].params == SPACE["first_points"][0]
+    assert [(one.name, one.parent, one.until) for one in first] == [(f"trial-000{i}", None, 2) for i in range(4)]
     assert not ledger.may_ask(), "all members train"
     for given, value in zip(first, (0.3, 0.9, 0.1, 0.5), strict=True):
         end(ledger, given, value)
     second = [asked(ledger) for _ in range(4)]
-    parents = {given.parent: given for given in second}
-    assert [given.parent for given in second] == ["trial-0000", "trial-0001", "trial-0001", "trial-0003"]
-    assert {given.until for given in second} == {4}
-    assert second[0].values == first[0].values and second[1].values == first[1].values
-    moved = second[2].values
-    assert moved != first[1].values and moved != first[2].values
-    assert parents["trial-0003"].values == first[3].values
+    parents = {one.parent: one for one in second}
+    assert [one.parent for one in second] == ["trial-0000", "trial-0001", "trial-0001", "trial-0003"]
+    assert {one.until for one in second} == {4}
+    assert second[0].params == first[0].params and second[1].params == first[1].params
+    moved = second[2].params
+    assert moved != first[1].params and moved != first[2].params
+    assert parents["trial-0003"].params == first[3].params
 
 
 def test_nobody_waits_for_the_slowest(tmp_path: Path) -> None:
@@ -93,7 +91,7 @@ def test_a_member_that_fails_is_replaced(tmp_path: Path) -> None:
     for given in first[1:]:
         end(ledger, given, 0.5)
     heir = asked(ledger)
-    assert heir.parent == "trial-0001" and heir.values != first[0].values
+    assert heir.parent == "trial-0001" and heir.params != first[0].params
 
 
 def test_where_all_have_failed_each_begins_anew_with_other_values(tmp_path: Path) -> None:
@@ -102,7 +100,7 @@ def test_where_all_have_failed_each_begins_anew_with_other_values(tmp_path: Path
     for given in first:
         ledger.finish(given.name, None)
     again = asked(ledger)
-    assert again.parent is None and again.until == 4 and again.values != first[0].values
+    assert again.parent is None and again.until == 4 and again.params != first[0].params
 
 
 def test_cut_anywhere_it_asks_what_an_uncut_one_asks(tmp_path: Path) -> None:

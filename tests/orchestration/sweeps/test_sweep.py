@@ -276,7 +276,7 @@ def test_status_of_a_study_under_way(data_root: Path, tmp_path: Path, capsys: py
     assert "best trial-0001 50.0%; not running; to resume: hcl sweep tiny" in out
 
 
-def test_values_that_contradict_each_other_are_never_run(data_root: Path, tmp_path: Path) -> None:
+def test_params_that_contradict_each_other_are_never_run(data_root: Path, tmp_path: Path) -> None:
     space = space_of(
         model__d_model={"type": "choice", "values": [24, 20]}, model__n_heads={"type": "choice", "values": [4, 3]}
     )
@@ -286,7 +286,7 @@ def test_values_that_contradict_each_other_are_never_run(data_root: Path, tmp_pa
     assert "n_heads=3 does not divide d_model=20" in str(study.problem_with({"model.d_model": 20, "model.n_heads": 3}))
     ledger = study.ledger()
     given = [ledger.ask() for _ in range(4)]
-    assert all(trial and trial.values != {"model.d_model": 20, "model.n_heads": 3} for trial in given)
+    assert all(one and one.params != {"model.d_model": 20, "model.n_heads": 3} for one in given)
 
 
 def test_workers_that_would_mix_clips_are_given_no_trial(data_root: Path, tmp_path: Path) -> None:
