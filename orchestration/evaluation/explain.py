@@ -13,6 +13,7 @@ import results
 from hcl.assembly import arguments, inputs, models
 from hcl.clips.episodes import Episodes
 from hcl.config import Experiment
+from hcl.config.regimes import WITH_LEVELS
 from hcl.datasets.cards import frames_folder
 from hcl.datasets.splits import read_partition
 from hcl.errors import ConfigError
@@ -21,7 +22,8 @@ from hcl.frames.effective import effective_partition
 from hcl.frames.store import FrameStore
 from hcl.matching.explain import explain_pair
 from hcl.models.encoding import encode, features_of
-from hcl.models.hcl import HCL, ClipFeatures
+from hcl.models.features import ClipFeatures
+from hcl.models.hcl import HCL
 from orchestration.evaluation.drawing import Panel, draw, small_picture, write_picture
 from orchestration.evaluation.single_episodes import asked_examples, drawn_support, given_support, video_index
 from orchestration.storage.record_files import storing_records
@@ -60,11 +62,11 @@ class Explainer:
 
     def __init__(self, folder: Path, experiment: Experiment, *, data_root: Path, command: str = ""):
         self.folder, self.experiment, self.command = folder.absolute(), experiment, command
-        if experiment.train.regime != "hcl":
+        if not experiment.train.traits.has_levels:
             raise ConfigError(
                 f"was trained as {experiment.train.regime}, which matches no tuples and patches",
                 where=str(self.folder),
-                remedy="explain a run of train.regime: hcl",
+                remedy=f"explain a run of train.regime: {WITH_LEVELS}",
             )
         dataset = (experiment.evaluation.datasets or (experiment.data.dataset,))[0]
         part = read_partition(data_root, dataset, experiment.evaluation.partition)
@@ -187,7 +189,6 @@ def _levels(features: ClipFeatures, way: int, shot: int, experiment: Experiment)
 def _figures(levels: Levels, scores: np.ndarray, way: int, experiment: Experiment) -> str:
     sigmas = arguments.sigmas_of_fusion(experiment)
     terms = [
-        f"{name} {sigmas[f'sigma_{name}']:.3g} x {values[0, 0, way]:.3f}"
-        for name, values in zip(LEVELS, levels, strict=True)
+        f"{name} {sigmas[name]:.3g} x {values[0, 0, way]:.3f}" for name, values in zip(LEVELS, levels, strict=True)
     ]
     return f"score {scores[way]:.3f} = {' + '.join(terms)}"

@@ -11,6 +11,7 @@ import results
 from hcl.assembly import arguments, inputs
 from hcl.config import Experiment
 from hcl.config.paths import flatten
+from hcl.config.regimes import WITH_LEVELS
 from hcl.config.resolve import override
 from hcl.config.strict_yaml import dump_yaml, read_yaml
 from hcl.datasets.splits import read_partition
@@ -149,11 +150,11 @@ def _checked(space: Space, experiment: Experiment) -> Space:
             where="data.train_partitions",
             remedy="fuse a run that was trained on train alone",
         )
-    if experiment.train.regime != "hcl":
+    if not experiment.train.traits.has_levels:
         raise ConfigError(
             f"was trained as {experiment.train.regime}, which has no levels to be weighed",
             where="train.regime",
-            remedy="fuse a run of train.regime: hcl",
+            remedy=f"fuse a run of train.regime: {WITH_LEVELS}",
         )
     reasons = [arguments.defects(experiment).reason(shot) for shot in experiment.evaluation.shots]
     if reason := next(filter(None, reasons), None):

@@ -50,8 +50,8 @@ def show_plan(study: Study, address: str | None) -> None:
         out.print(f"  constraint: {escape(text)}", soft_wrap=True)
     for objective in space.objectives:
         out.print(f"  objective: {objective.mode} {objective.metric}")
-    for values in _samples(study):
-        out.print(f"  for example {escape(str(values))}", soft_wrap=True)
+    for params in _samples(study):
+        out.print(f"  for example {escape(str(params))}", soft_wrap=True)
     room = _room(study, address)
     kind = "GPU" if settings.use_gpu else "CPU"
     each = study.limits.gpu_share if settings.use_gpu and settings.workers == 1 else float(settings.workers)
@@ -105,9 +105,9 @@ def _samples(study: Study) -> list[dict[str, object]]:
     """A few draws that could be run."""
     found: list[dict[str, object]] = []
     for seed in range(1000):
-        values = study.space.sample(seed)
-        if study.problem_with(values) is None:
-            found.append(values)
+        params = study.space.sample(seed)
+        if study.problem_with(params) is None:
+            found.append(params)
         if len(found) == _SAMPLES:
             break
     return found

@@ -94,7 +94,7 @@ def record_of(study: Study, trial: FrozenTrial) -> results.TrialRecord:
     metrics = [one.metric for one in study.space.objectives]
     return results.TrialRecord(
         trial=notes[NAME],
-        params=study.space.overrides(trial.params),
+        params=study.space.decode(trial.params),
         value=values[0] if values else None,
         values=dict(zip(metrics, values, strict=False)) if values and len(metrics) > 1 else {},
         state=_STATES.get(trial.state, "running"),  # type: ignore[arg-type]

@@ -54,7 +54,7 @@ class Study:
     Attributes:
         stop_rule: who stops trials that fall behind.
         paired: all trials see the same seed, and so the same batches; otherwise each has a seed of its own.
-        points: values by path, tried before anything is sampled; a study that is repeated may be given others.
+        points: params, or some of them, tried before anything is sampled; a study that is repeated may be given others.
         n_trials: of a population: its members.
         round_epochs: of a population: epochs between two choices of who goes on.
         storage: of the ledger: a database URL or a journal file; None: a journal in the study's folder.
@@ -93,18 +93,18 @@ class Study:
         return {**held, "gpus": self.limits.gpu_share} if is_shared else held
 
     def trial_run(self, given: Given) -> Run:
-        """The run of one trial; raises ConfigError where its values contradict each other."""
-        values = given.values if self.paired else {"seed": seed_of(self.seed, given.index), **given.values}
-        experiment = override(self.experiment, values)
+        """Return the run of one trial; raises ConfigError where its params contradict each other."""
+        params = given.params if self.paired else {"seed": seed_of(self.seed, given.index), **given.params}
+        experiment = override(self.experiment, params)
         return Run(experiment, self.data_root, self.runs, self.trial_folder(given.name), given.until)
 
-    def problem_with(self, values: Mapping[str, Any]) -> str | None:
-        """Why a trial of these values cannot be run: a broken constraint, or values that contradict each other."""
+    def problem_with(self, params: Mapping[str, Any]) -> str | None:
+        """Return why a trial of these params cannot be run: they break a constraint, or contradict each other."""
         settings = flatten(self.experiment.model_dump(), "experiment")
         try:
-            if broken := self.space.broken_constraint(values, settings.__getitem__):
+            if broken := self.space.broken_constraint(params, settings.__getitem__):
                 return f"breaks {broken}"
-            check_workers(override(self.experiment, dict(values)))
+            check_workers(override(self.experiment, dict(params)))
         except ValueError as error:
             return str(error)
         except ConfigError as error:

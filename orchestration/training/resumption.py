@@ -23,7 +23,7 @@ from orchestration.storage.record_files import write_epochs
 from orchestration.training.run import BEST, FUSION, LAST, METRICS, NEXT_BEST, PREVIOUS, Resumption, Run, write_fusion
 
 FUSED_ACCURACY = "val_fused_accuracy"
-FUSED_SIGMAS = tuple(f"fused_sigma_{level}" for level in LEVELS)
+FUSED_SIGMAS = {level: f"fused_sigma_{level}" for level in LEVELS}
 """In an epoch's metrics with `train.val_fusions`: the accuracy at the best weights of the levels, and these weights."""
 PARTS = ("epoch", "sums", "metrics", "best", "optimizer", "scaler")
 """Of a checkpoint, what a run goes on from."""
@@ -101,8 +101,8 @@ def inherit(parent: Path, folder: Path) -> None:
 
 
 def fusion_of(row: dict[str, Any]) -> dict[str, float]:
-    """The best weights of the levels of an epoch, by dotted path; empty where none were tried."""
-    return {f"fusion.sigma_{level}": row[name] for level, name in zip(LEVELS, FUSED_SIGMAS, strict=True) if name in row}
+    """Return the best weights of the levels of an epoch, by dotted path; empty where none were tried."""
+    return {f"fusion.sigma_{level}": row[name] for level, name in FUSED_SIGMAS.items() if name in row}
 
 
 def chosen_by(row: dict[str, Any]) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hcl.datasets.cards import PARTITIONS
-from hcl.evaluation.scores import LEVELS
+from hcl.matching.similarity import LEVELS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,7 +23,7 @@ def nodes() -> Iterator[tuple[str, ast.AST]]:
 
 @pytest.mark.parametrize(
     ("names", "place"),
-    [(LEVELS, "hcl/evaluation/scores.py"), (PARTITIONS, "hcl/datasets/cards.py")],
+    [(LEVELS, "hcl/matching/similarity.py"), (PARTITIONS, "hcl/datasets/cards.py")],
     ids=["LEVELS", "PARTITIONS"],
 )
 def test_a_list_of_names_is_written_once(names: tuple[str, ...], place: str) -> None:

@@ -273,7 +273,7 @@ def test_failed_trials_are_run_again_under_their_names_where_that_is_asked_for(
     for index in range(4):
         given = ledger.ask()
         assert given is not None
-        values[given.name] = given.values
+        values[given.name] = given.params
         failed = index in (1, 2)
         ledger.finish(given.name, None if failed else [0.25], notes={ERROR: "No space left"} if failed else {})
     study.trial_folder("trial-0001").mkdir(parents=True)
