@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from hcl.config.paths import setting_of
 from hcl.config.strict_yaml import read_yaml
-from hcl.config.values import check_value
 from hcl.errors import ConfigError
 
 
@@ -51,8 +51,9 @@ def _entry(content: Any, where: str) -> Entry:
         if not isinstance(content.get(name), str) or not content[name]:
             raise ConfigError(f"expected a text, got {content.get(name)!r}", where=f"{where}: {name}", remedy=_REMEDY)
     partition = content.get("partition")
-    if partition is not None:
-        partition = check_value("evaluation.partition", partition, where)
+    allowed = get_args(setting_of("evaluation.partition").annotation)
+    if partition not in (None, *allowed):
+        raise ConfigError(f"got {partition!r}", where=f"{where}: partition", remedy=f"one of {', '.join(allowed)}")
     settings = content.get("settings") or {}
     if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
         raise ConfigError(
