@@ -11,11 +11,12 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from hcl.datasets.cards import PARTITIONS
 from hcl.datasets.splits import Video
 
-PRECEDENCE = ("test", "val", "train")
-"""Order in which partitions keep a video that is in several: test first, because published results are compared on it,
-then val, which selects the model, and train last."""
+PRECEDENCE = PARTITIONS[::-1]
+"""Which partition keeps a video that stands in several: test stays what others are compared on, then what chooses the
+model, and training does without."""
 
 
 class Original(NamedTuple):

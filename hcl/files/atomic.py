@@ -1,4 +1,7 @@
-"""Write files and folders atomically: they are complete or absent at any moment."""
+"""Write files and folders that are whole or absent at any moment: the one writer of `hcl` and `orchestration`.
+
+`results`, which may not import this package, has its own for its records (`results.records.files`).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from hcl.errors import StorageError
 from hcl.files.disk_errors import storing
 
 PARTIAL = ".partial"
@@ -19,14 +23,16 @@ PARTIAL = ".partial"
 
 @contextmanager
 def whole_file(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
-    """Open a file for writing under a hidden name, rename it to `path` when the block ends, remove it on failure.
+    """Open a file to write: it has a hidden name beside `path` until the block ends, and is removed where that fails.
 
     Args:
-        sync: synchronise the content to disk before the rename, so that a crash leaves the old file or the new one.
+        sync: bring the content to the disk before the file gets its name, so that a machine that goes down leaves the
+            old file or the new.
+
     Raises:
         StorageError: the disk is full or not writable.
     """
-    partial = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}{PARTIAL}")
+    partial = partial_of(path)
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -42,20 +48,41 @@ def whole_file(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
             raise
 
 
-def write_atomically(path: Path, content: bytes) -> Path:
-    """Write `content` to a file atomically. Raises StorageError."""
-    with whole_file(path) as file:
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Make a folder to fill: it has a hidden name beside `path` until the block ends, and is removed where that fails.
+
+    Raises:
+        StorageError: the disk is full, or may not be written; it names `path`, whatever file in it was refused.
+    """
+    partial = partial_of(path)
+    try:
+        with storing(path):
+            partial.mkdir(parents=True)
+            yield partial
+            os.rename(partial, path)
+    except StorageError as error:
+        if not str(error.where).startswith(str(partial)):
+            raise
+        raise StorageError(error.problem, where=str(path), remedy=error.remedy) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_atomically(path: Path, content: bytes, *, sync: bool = True) -> Path:
+    """Write `content` as a whole file. Raises StorageError, as `whole_file`."""
+    with whole_file(path, sync=sync) as file:
         file.write(content)
     return path
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> Path:
-    """Write lines to a file atomically, each ended by a newline. Raises StorageError."""
+    """Write one line each, with a last newline. Raises StorageError."""
     return write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
 
 
 def sync_folder(folder: Path) -> None:
-    """Synchronise the names in a folder to disk, before other copies are removed. Raises OSError."""
+    """Bring the names in a folder to the disk, before something is removed that they replace. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -67,7 +94,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def publish_folder(partial: Path, destination: Path) -> None:
-    """Rename a finished folder to its destination, and remove an existing one. Raises OSError."""
+    """Move a finished folder to its place and remove the one that stands there. Raises OSError."""
     for attempt in range(10):
         discard_folder(destination)
         try:
@@ -90,5 +117,5 @@ def discard_folder(folder: Path) -> None:
 
 
 def partial_of(path: Path) -> Path:
-    """Return the path of a hidden sibling, on the same file system; long names are cut, as file systems limit them."""
-    return path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}.partial")
+    """Return a hidden sibling's path, on the same file system; file systems bound a name's length, so it is cut."""
+    return path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}{PARTIAL}")

@@ -1,13 +1,12 @@
 """Define the HCL model, which turns clips into features and holds every learnt parameter of the method.
 
-The steps after it are pure functions of its `ClipFeatures`: `hcl.matching.similarity`, `hcl.training.losses` and
-`hcl.evaluation.scores`.
+The steps after it are pure functions of `hcl.models.features.ClipFeatures`: `hcl.matching.similarity`,
+`hcl.training.losses` and `hcl.evaluation.scores`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from jaxtyping import Float, Num
 from torch import Tensor, nn
@@ -15,40 +14,12 @@ from torch.nn import functional
 
 from hcl.models.backbone import Backbone, OnBackbone
 from hcl.models.encoder import Draws, Encoder
+from hcl.models.features import ClipFeatures
 from hcl.models.precision import in_full_precision
 from hcl.models.tuples import concatenated_frames, multi_scale_patches
 
 HEAD_NORM_EPS = 1e-12
 """Epsilon of the layer norms in the matching heads, as released."""
-
-
-@dataclass(frozen=True)
-class ClipFeatures:
-    """Hold the features that matching compares: unit vectors, except `clip`, a mean of unit vectors as published.
-
-    Attributes:
-        patches: per tuple size, (clip, frame, patch, dim); the same tensor for every size unless deviation 2 is on.
-        tuples: per tuple size, (clip, tuple, dim).
-        clip: (clip, dim), or wider where frames or patches stand side by side.
-        semantics: per tuple size, class-name embeddings (clip, dim), or None.
-    """
-
-    patches: tuple[Tensor, ...]
-    tuples: tuple[Tensor, ...]
-    clip: Tensor
-    semantics: tuple[Tensor, ...] | None = None
-
-    def __getitem__(self, index: slice | Tensor) -> ClipFeatures:
-        """Select the features of some of the clips."""
-        return ClipFeatures(
-            tuple(p[index] for p in self.patches),
-            tuple(u[index] for u in self.tuples),
-            self.clip[index],
-            None if self.semantics is None else tuple(e[index] for e in self.semantics),
-        )
-
-    def __len__(self) -> int:
-        return len(self.clip)
 
 
 class MatchingHeads(nn.Module):

@@ -1,4 +1,4 @@
-"""Estimate the memory of a training step by arithmetic and by a dry run on tensors without content.
+"""The memory that a training step takes: by arithmetic, and by a dry run on tensors without content.
 
 The dry run calls the real model, loss and optimiser and counts the bytes of their tensors without computing them: a
 laptop tries a batch for a GPU in seconds. Memory that libraries use inside an operation (workspaces, caches) is not
@@ -8,7 +8,7 @@ counted.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -19,18 +19,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from hcl.clips.batches import Batch
-from hcl.models.hcl import ClipFeatures
+from hcl.models.features import ClipFeatures
 from hcl.training.epoch import Loss
-from hcl.training.workers import OneProcess
+from hcl.training.process_group import SingleProcess
 
 
 class StepMemory(NamedTuple):
     """Hold the memory of a step in bytes.
 
     Attributes:
-        backbone: tensors that the backbone's forward pass keeps for the backward pass, its result included.
-        forward: tensors alive after the loss was computed: weights and all that the backward pass needs.
-        peak: the maximum over forward, backward and update.
+        backbone: kept from the backbone's forward pass for the backward one, its result included.
+        forward: live when the loss is known: weights and all that the backward pass needs.
+        peak: the most at any moment of forward, backward and update.
     """
 
     backbone: int
@@ -39,7 +39,7 @@ class StepMemory(NamedTuple):
 
 
 class Peak(TorchDispatchMode):
-    """Count the bytes of the tensors that are created and freed while the mode is active."""
+    """A count of the bytes of the tensors that are made while it is on, less those that are let go."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,24 +66,19 @@ class Peak(TorchDispatchMode):
         self.live -= size
 
 
-class CopiesOfWorkers(OneProcess):
-    """Replace `hcl.training.workers.Workers` in a dry run: repeat this worker's features once for each worker."""
+class CopiesOfWorkers(SingleProcess):
+    """A stand-in for a group of several workers, with this worker's features once for each of them."""
 
-    def __init__(self, world: int):
-        self.world = world  # type: ignore[misc]
+    def __init__(self, world_size: int):
+        self.world_size = world_size  # type: ignore[misc]
 
-    def features(self, features: ClipFeatures) -> ClipFeatures:
-        def repeat(values: Sequence[Tensor]) -> tuple[Tensor, ...]:
-            repeated = {id(value): torch.cat([value] * self.world) for value in values}
-            return tuple(repeated[id(value)] for value in values)
-
-        semantics = None if features.semantics is None else repeat(features.semantics)
-        return ClipFeatures(repeat(features.patches), repeat(features.tuples), repeat([features.clip])[0], semantics)
+    def all_gather(self, features: ClipFeatures) -> ClipFeatures:
+        return features.map(lambda tensor: torch.cat([tensor] * self.world_size))
 
 
 @contextmanager
 def without_content() -> Iterator[Peak]:
-    """Create tensors with a shape and no content in the block, and yield the counter of their bytes."""
+    """Give tensors that are made in the block a shape and no content, and count the bytes that they would take."""
     with FakeTensorMode(), Peak() as peak:
         yield peak
 
@@ -92,7 +87,7 @@ def dry_step(
     peak: Peak, model: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, batch: Callable[[], Batch]
 ) -> StepMemory:
     """Run forward, backward and update inside `without_content` (or on real tensors, under a `Peak`)."""
-    live_after_backbone: list[int] = []
+    reached: list[int] = []
     for name, part in model.named_children():
         if name == "encoder":
             part.register_forward_pre_hook(lambda *_: live_after_backbone.append(peak.live))
@@ -107,7 +102,7 @@ def dry_step(
 
 
 def state_bytes(model: nn.Module, *, optimizer: str, workers: int) -> dict[str, int]:
-    """Return the bytes that every step needs: weights, gradients, the optimiser's averages, DDP's gradient buckets."""
+    """Count the bytes of weights, their gradients, the optimiser's averages, and DDP's copy of the gradients."""
     weights = sum(value.nbytes for value in model.state_dict().values())
     learnt = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
     averages = 1 if optimizer == "sgd" else 2
@@ -116,7 +111,7 @@ def state_bytes(model: nn.Module, *, optimizer: str, workers: int) -> dict[str, 
 
 
 def matching_bytes(*, clips: int, chunk_size: int, tuple_size: int, patches: int, d_model: int) -> int:
-    """Return the bytes of a chunk's matching in float32: the patches of both sides of each pair, and their affinities.
+    """Count the bytes of a chunk's matching in float32: the patches of both sides of each pair, and their affinities.
 
     Args:
         clips: number of clips in the whole batch.
