@@ -87,7 +87,7 @@ def dry_step(
     peak: Peak, model: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, batch: Callable[[], Batch]
 ) -> StepMemory:
     """Run forward, backward and update inside `without_content` (or on real tensors, under a `Peak`)."""
-    reached: list[int] = []
+    live_after_backbone: list[int] = []
     for name, part in model.named_children():
         if name == "encoder":
             part.register_forward_pre_hook(lambda *_: live_after_backbone.append(peak.live))

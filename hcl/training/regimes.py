@@ -146,7 +146,7 @@ class Classification:
     terms: tuple[str, ...] = ("ce",)
 
     def loss(self, model: nn.Module, *, group: ProcessGroup, device: torch.device | str, precision: str) -> Loss:
-        def of_batch(batch: Batch) -> BatchLoss:
+        def batch_loss(batch: Batch) -> BatchLoss:
             labels = batch.labels.to(device, non_blocking=True)
             with autocast(device, precision):
                 logits = model(batch.clips.to(device, non_blocking=True), draws=batch.draws.to(device))
