@@ -9,8 +9,8 @@ from pathlib import Path
 import ray
 from ray.tune.experiment import Trial
 
+from hcl.files.atomic import write_atomically
 from orchestration.training.run import HUNG_LOG
-from results.records.files import write_atomically
 
 GRACE_S = 20.0
 """Time that a trial's own process has after its limit to end itself, which records where it hangs."""

@@ -12,8 +12,8 @@ from hcl.config import Experiment
 from hcl.config.paths import flatten
 from hcl.config.resolve import load_resolved, override, to_yaml
 from hcl.config.strict_yaml import dump_yaml, read_yaml
-from hcl.errors import ConfigError, StorageError
-from hcl.files.disk_errors import remedy_for
+from hcl.errors import ConfigError
+from hcl.files.atomic import write_atomically
 from orchestration.sweeps.choices import SamplerName, StopRule
 from orchestration.sweeps.ledger import Ledger
 from orchestration.sweeps.population import Population, n_rounds
@@ -23,7 +23,6 @@ from orchestration.sweeps.storage.optuna_storage import open_storage
 from orchestration.sweeps.trial_source import Given
 from orchestration.training.run import Run, resources_of
 from orchestration.training.train import STUDY, changed_data, data_digests
-from results.records.files import write_atomically
 from search_spaces import Space
 
 TRIALS = "trials"
@@ -53,12 +52,12 @@ class Study:
     """Describe a search: its experiment, its space of variations, and its length.
 
     Attributes:
-        stop_rule: the rule that stops trials that fall behind.
-        paired: whether all trials have the same seed, and so the same batches; otherwise each has its own seed.
-        points: values by path that are tried before anything is sampled; a repeated study may be given others.
-        n_trials: number of trials; for a population the number of its members.
-        round_epochs: for a population, the epochs of a round, after which members may change their values.
-        storage: place of the ledger, a database URL or a journal file; None: a journal in the study's folder.
+        stop_rule: who stops trials that fall behind.
+        paired: all trials see the same seed, and so the same batches; otherwise each has a seed of its own.
+        points: params, or some of them, tried before anything is sampled; a study that is repeated may be given others.
+        n_trials: of a population: its members.
+        round_epochs: of a population: epochs between two choices of who goes on.
+        storage: of the ledger: a database URL or a journal file; None: a journal in the study's folder.
     """
 
     experiment: Experiment
@@ -94,18 +93,18 @@ class Study:
         return {**held, "gpus": self.limits.gpu_share} if is_shared else held
 
     def trial_run(self, given: Given) -> Run:
-        """Return the run of one trial. Raises ConfigError if its values contradict each other."""
-        values = given.values if self.paired else {"seed": seed_of(self.seed, given.index), **given.values}
-        experiment = override(self.experiment, values)
+        """Return the run of one trial; raises ConfigError where its params contradict each other."""
+        params = given.params if self.paired else {"seed": seed_of(self.seed, given.index), **given.params}
+        experiment = override(self.experiment, params)
         return Run(experiment, self.data_root, self.runs, self.trial_folder(given.name), given.until)
 
-    def problem_with(self, values: Mapping[str, Any]) -> str | None:
-        """Return why a trial cannot run with these values (broken constraint, contradiction); None if it can."""
+    def problem_with(self, params: Mapping[str, Any]) -> str | None:
+        """Return why a trial of these params cannot be run: they break a constraint, or contradict each other."""
         settings = flatten(self.experiment.model_dump(), "experiment")
         try:
-            if broken := self.space.broken_constraint(values, settings.__getitem__):
+            if broken := self.space.broken_constraint(params, settings.__getitem__):
                 return f"breaks {broken}"
-            check_workers(override(self.experiment, dict(values)))
+            check_workers(override(self.experiment, dict(params)))
         except ValueError as error:
             return str(error)
         except ConfigError as error:
@@ -144,20 +143,14 @@ def open_folder(study: Study) -> Study:
     content = _identity(study)
     path = study.folder / STUDY
     if path.exists():
-        description = _description(path)
-        if description.get("experiment") == study.experiment.digest(workers=1) and _has_workers_of(study):
-            description["experiment"] = content["experiment"]  # older versions left the number of workers out
-        _refuse_other(content, description, where=str(study.folder))
-        content["n_trials"] = max(study.n_trials, int(description["n_trials"]))
-        content |= {name: description[name] for name in (IDENTITIES,) if name in description}
-    try:
-        study.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, dump_yaml(content).encode())
-        write_atomically(study.folder / "experiment.yaml", to_yaml(study.experiment).encode())
-    except OSError as error:
-        raise StorageError(
-            f"cannot be written: {error.strerror}", where=str(study.folder), remedy=f"{remedy_for(error)} (--runs)"
-        ) from error
+        known = _known(path)
+        if known.get("experiment") == study.experiment.digest(workers=1) and _has_workers_of(study):
+            known["experiment"] = content["experiment"]  # versions before left the number of workers out
+        _refuse_other(content, known, where=str(study.folder))
+        content["n_trials"] = max(study.n_trials, int(known["n_trials"]))
+        content |= {name: known[name] for name in (IDENTITIES,) if name in known}
+    write_atomically(path, dump_yaml(content).encode())
+    write_atomically(study.folder / "experiment.yaml", to_yaml(study.experiment).encode())
     return replace(study, n_trials=content["n_trials"])
 
 

@@ -18,13 +18,13 @@ class Given:
     """Describe a trial that was given out.
 
     Attributes:
-        values: parameters by dotted path.
-        parent: the trial whose checkpoint it continues from; None: it starts without one.
-        until: the epoch after which it ends; None: the last one.
+        params: values of the experiment's settings, by dotted path.
+        parent: the trial whose checkpoint it goes on from; None: it begins anew.
+        until: the epoch that it ends with; None: the last one.
     """
 
     name: str
-    values: dict[str, Any]
+    params: dict[str, Any]
     parent: str | None = None
     until: int | None = None
 

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from results.page.costs import Cost, evaluation_cost, is_known, seconds_between, sweep_cost, training_cost
+from results.page.costs import Cost, evaluation_cost, is_known, sweep_cost, training_cost
+from results.records.moments import duration, seconds_between
 from results.records.store import Results
 
 
@@ -50,12 +51,12 @@ def runs_overview(results: Results, changed: Changed) -> list[dict[str, Any]]:
             {
                 "name": run,
                 "kind": "run" if sweep is None else "study",
-                "path": fields["path"],
-                "command": fields.get("command", ""),
-                "started": fields.get("started", ""),
-                "duration": "" if lasted is None else spelled(lasted),
-                "revision": f"{revision} + changes" if revision and fields.get("dirty") else revision,
-                "hardware": _hardware(fields),
+                "path": known["path"],
+                "command": known.get("command", ""),
+                "started": known.get("started", ""),
+                "duration": "" if lasted is None else duration(lasted),
+                "revision": f"{revision} + changes" if revision and known.get("dirty") else revision,
+                "hardware": _hardware(known),
                 "costs": {name: cost for name, cost in costs.items() if cost is not None},
                 "facts": {part: facts for part in _FACTS if (facts := _part(fields, part))},
                 "settings": list(changed.get(fields["path"], ())),
@@ -99,19 +100,12 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
-def spelled(seconds: float) -> str:
-    """Return a duration as text."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def _hardware(fields: Mapping[str, Any]) -> str:
-    parts = [str(fields["hardware.host"])] if "hardware.host" in fields else []
-    parts += [f"{fields['hardware.cpus']:g} CPUs"] if isinstance(fields.get("hardware.cpus"), (int, float)) else []
-    parts += [f"{fields['hardware.memory_gib']} GiB"] if "hardware.memory_gib" in fields else []
-    gpus = fields.get("hardware.gpus")
-    return ", ".join([*parts, *(map(str, gpus) if isinstance(gpus, list) else [])])
+def _hardware(known: Mapping[str, Any]) -> str:
+    said = [str(known["hardware.host"])] if "hardware.host" in known else []
+    said += [f"{known['hardware.cpus']:g} CPUs"] if isinstance(known.get("hardware.cpus"), (int, float)) else []
+    said += [f"{known['hardware.memory_gib']} GiB"] if "hardware.memory_gib" in known else []
+    gpus = known.get("hardware.gpus")
+    return ", ".join([*said, *(map(str, gpus) if isinstance(gpus, list) else [])])
 
 
 def _part(fields: Mapping[str, Any], part: str) -> dict[str, Any]:
