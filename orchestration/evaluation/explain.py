@@ -133,8 +133,8 @@ class Explainer:
                 created=results.now(),
             )
             with storing_records():
-                write_explanation(place_of.with_name(f"{place_of.stem}.json"), record, small_picture(image))
-        return Explained(write_picture(to or place_of, image), key, ranked)
+                write_explanation(default_place.with_name(f"{default_place.stem}.json"), record, small_picture(image))
+        return Explained(write_picture(to or default_place, image), key, ranked)
 
     def examples(self, n: int, *, shot: int | None = None, seed: int = 0) -> Iterator[Explained]:
         """Explain `n` queries that the run's evaluation got right and `n` that it got wrong, in its episodes.

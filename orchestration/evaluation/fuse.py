@@ -71,10 +71,10 @@ def search_fusion(
         ensure_tables([cell], runs)
     table = cell.table(runs).read()
     episodes = inputs.evaluation_episodes(experiment, partition)
-    found = search_table(table, episodes, experiment, space, n_trials=n_trials, seed=seed)
-    write_fusion(folder, found.settings, "by `hcl fuse`, see fusion/search.yaml", weights=cell.checkpoint_digest)
-    write_atomically(record, dump_yaml({"asked": asked, "found": vars(found)}).encode())
-    return found
+    chosen = search_table(table, episodes, experiment, space, n_trials=n_trials, seed=seed)
+    write_fusion(folder, chosen.settings, "by `hcl fuse`, see fusion/search.yaml", weights=cell.checkpoint_digest)
+    write_atomically(record, dump_yaml({"asked": search, "found": vars(chosen)}).encode())
+    return chosen
 
 
 def evaluate_fusion(
@@ -170,9 +170,9 @@ def _checked(space: Space, experiment: Experiment) -> Space:
     return space.pin({"fusion.triples": 0.5}) if len(experiment.matching.tuple_sizes) == 1 else space
 
 
-def _repeated(record: Path, asked: dict[str, Any]) -> Search:
-    """The search that a run's folder holds, if it is this one."""
-    known = read_yaml(record, str(record))
+def _repeated(record: Path, search: dict[str, Any]) -> Search:
+    """Return the search that a run's folder holds, if it is this one. Raises ConfigError otherwise."""
+    content = read_yaml(record, str(record))
     try:
         earlier, chosen = content["asked"], Search(**content["found"])
     except (TypeError, KeyError) as error:

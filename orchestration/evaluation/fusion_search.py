@@ -115,8 +115,8 @@ def _values(
     ordered = sorted(range(len(candidates)), key=lambda index: _choice(candidates[index]))
     for choice, group in itertools.groupby(ordered, key=lambda index: _choice(candidates[index])):
         members = list(group)
-        sigmas = [{level: asked[index][f"fusion.sigma_{level}"] for level in LEVELS} for index in members]
-        weights = level_weights(sigmas, [asked[index]["fusion.triples"] for index in members], sizes)
+        sigmas = [{level: candidates[index][f"fusion.sigma_{level}"] for level in LEVELS} for index in members]
+        weights = level_weights(sigmas, [candidates[index]["fusion.triples"] for index in members], sizes)
         shots = margins(*choice)
         values[members] = torch.stack([fused_accuracies(shot, weights) for shot in shots]).mean(dim=0).numpy()
     return values.tolist()

@@ -184,11 +184,11 @@ def _evaluate_command(recorded: Recorded, record: results.EvaluationRecord, plac
     words = ["hcl", "evaluate", str(target.checkpoint or recorded.folder), *places, "--method", target.methods[0]]
     if record.evaluation_protocol == "published":
         words += ["--protocol", "published"]
-        settings = [one for one in settings if path_of(one) not in PUBLISHED_EVALUATION]
-    if record.method == FUSED and (chosen := _told(lambda: chosen_fusion(recorded.folder))[0]):
+        settings = [setting for setting in settings if path_of(setting) not in PUBLISHED_EVALUATION]
+    if record.method == FUSED and (chosen := _try(lambda: chosen_fusion(recorded.folder))[0]):
         words.append("--fused")
-        settings = [one for one in settings if path_of(one) not in chosen]
-    return shlex.join([*words, *(word for one in settings for word in ("--set", one))])
+        settings = [setting for setting in settings if path_of(setting) not in chosen]
+    return shlex.join([*words, *(word for setting in settings for word in ("--set", setting))])
 
 
 def _try(read: Callable[[], T]) -> tuple[T | None, str]:

@@ -94,9 +94,9 @@ def storage_error(error: BaseException, folder: Path) -> StorageError | None:
             )
         number = getattr(cause, "errno", None)
         for code in _OF_DISK:
-            if number == code or os.strerror(code) in str(seen):
-                return refused(OSError(code, os.strerror(code)), _place(seen, folder, code))
-        seen = seen.__cause__ or seen.__context__
+            if number == code or os.strerror(code) in str(cause):
+                return refused(OSError(code, os.strerror(code)), _place(cause, folder, code))
+        cause = cause.__cause__ or cause.__context__
     return None
 
 

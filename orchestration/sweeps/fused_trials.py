@@ -74,11 +74,11 @@ def fuse_trials(
                 n_trials=n_trials,
                 seed=study.seed,
             )
-            found.append(FusedTrial(trial.trial, trial.value, search.value, search.published, search.settings))
-            on_trial(found[-1])
-    found.sort(key=lambda one: -one.fused)
-    write_fused(study, found)
-    return found
+            fused_trials.append(FusedTrial(trial.trial, trial.value, search.value, search.published, search.settings))
+            on_trial(fused_trials[-1])
+    fused_trials.sort(key=lambda fused: -fused.fused)
+    write_fused(study, fused_trials)
+    return fused_trials
 
 
 def write_fused(study: Study, found: Sequence[FusedTrial]) -> Path:

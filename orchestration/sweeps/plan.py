@@ -60,7 +60,7 @@ def show_plan(study: Study, address: str | None) -> None:
     cost = measure(study)
     total_s = n_trials * cost.seconds / settings.workers / max(1, room)
     out.print(
-        f"about {duration(whole)} in all, {duration(cost.seconds / settings.workers)} a trial, none stopped early; "
+        f"about {duration(total_s)} in all, {duration(cost.seconds / settings.workers)} a trial, none stopped early; "
         f"by {_STEPS} steps timed on this machine",
         soft_wrap=True,
     )
@@ -107,8 +107,8 @@ def _samples(study: Study) -> list[dict[str, object]]:
     for seed in range(1000):
         params = study.space.sample(seed)
         if study.problem_with(params) is None:
-            found.append(params)
-        if len(found) == _SAMPLES:
+            samples.append(params)
+        if len(samples) == _SAMPLES:
             break
     return samples
 

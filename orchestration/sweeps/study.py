@@ -143,12 +143,12 @@ def open_folder(study: Study) -> Study:
     content = _identity(study)
     path = study.folder / STUDY
     if path.exists():
-        known = _known(path)
-        if known.get("experiment") == study.experiment.digest(workers=1) and _has_workers_of(study):
-            known["experiment"] = content["experiment"]  # versions before left the number of workers out
-        _refuse_other(content, known, where=str(study.folder))
-        content["n_trials"] = max(study.n_trials, int(known["n_trials"]))
-        content |= {name: known[name] for name in (IDENTITIES,) if name in known}
+        description = _description(path)
+        if description.get("experiment") == study.experiment.digest(workers=1) and _has_workers_of(study):
+            description["experiment"] = content["experiment"]  # older versions left the number of workers out
+        _refuse_other(content, description, where=str(study.folder))
+        content["n_trials"] = max(study.n_trials, int(description["n_trials"]))
+        content |= {name: description[name] for name in (IDENTITIES,) if name in description}
     write_atomically(path, dump_yaml(content).encode())
     write_atomically(study.folder / "experiment.yaml", to_yaml(study.experiment).encode())
     return replace(study, n_trials=content["n_trials"])

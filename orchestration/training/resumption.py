@@ -130,9 +130,9 @@ def _settle_metrics(run: Run, state: dict[str, Any], is_fallback: bool, warn: Ca
         if "rows" not in state:
             raise
         warn(f"{path}: {error.problem}; it has been written again from the checkpoint")
-        known, is_fallback = [], True
-    rows = rows_of(run, state) if "rows" in state else [row for row in known if row["epoch"] <= state["epoch"]]
-    if rows and (is_fallback or not known):
+        rows_on_disk, is_fallback = [], True
+    rows = rows_of(run, state) if "rows" in state else [row for row in rows_on_disk if row["epoch"] <= state["epoch"]]
+    if rows and (is_fallback or not rows_on_disk):
         write_epochs(run.folder, rows)
     elif is_fallback and not rows:
         path.unlink(missing_ok=True)

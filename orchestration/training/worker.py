@@ -197,10 +197,10 @@ def _row(
         "val_ci95": results.mean_and_ci95(np.mean(validation.accuracies, axis=0)).ci95,
     }
     if len(of_shot) > 1:
-        validated |= {f"val_accuracy_{shot}_shot": one.mean for shot, one in of_shot.items()}
-    if found.sigmas is not None and found.fused_accuracy is not None:
-        validated[FUSED_ACCURACY] = found.fused_accuracy
-        validated |= {FUSED_SIGMAS[level]: sigma for level, sigma in found.sigmas.items()}
+        validated |= {f"val_accuracy_{shot}_shot": accuracy_of_shot.mean for shot, accuracy_of_shot in of_shot.items()}
+    if validation.sigmas is not None and validation.fused_accuracy is not None:
+        validated[FUSED_ACCURACY] = validation.fused_accuracy
+        validated |= {FUSED_SIGMAS[level]: sigma for level, sigma in validation.sigmas.items()}
     losses = {*regime.terms, "total"}
     terms = {f"loss_{name}" if name in losses else name: value for name, value in metrics.items()}
     lr = optimizer.param_groups[0]["lr"]

@@ -44,9 +44,9 @@ def export(
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError("is a file, not a folder", where=str(folder), remedy="name a folder for the files")
-    found = load_chosen(run, runs)
+    loaded = load_chosen(run, runs)
     with storing_records():
-        paths = write_export(found, folder, form, machine_settings())
+        paths = write_export(loaded, folder, form, machine_settings())
     out.print(f"{len(paths)} files in {escape(str(folder))}: {', '.join(path.name for path in paths)}", soft_wrap=True)
     tell_skipped(loaded.skipped)
 

@@ -90,7 +90,7 @@ def test_all_commands_refuse_the_same_texts_alike(
 
 
 def test_the_values_of_a_study_are_those_of_its_trials() -> None:
-    """What --set fixes in a space is what it sets in the experiment, whether or not the defaults allow for it."""
+    """A space fixes the values of --set as an experiment sets them, whether or not the defaults allow for them."""
     text = "clips.n_frames=32"  # more than model.max_positions is by default
     with pytest.raises(ConfigError, match=r"exceeds model\.max_positions"):
         resolve(None, [text])

@@ -17,6 +17,7 @@ from hcl.config import Experiment
 from hcl.config.resolve import override, to_yaml
 from hcl.datasets.splits import read_partition
 from hcl.errors import ConfigError
+from hcl.evaluation.scores import LEVELS
 from hcl.frames.store import FrameStore
 from hcl.models.baselines import prototype_scores
 from hcl.models.checkpoint import save_checkpoint

@@ -73,7 +73,7 @@ def test_it_draws_what_one_optimiser_draws_and_comes_near_the_best(tmp_path: Pat
             expected = optimiser.ask()
             expected[2] = (round(float(expected[2] * 40 + 0.5)) - 0.5) / 40
             assert scaled(given.params) == pytest.approx(expected, abs=1e-6)
-            told.append((scaled(given.params), -value_of(given.params)))
+            generation.append((scaled(given.params), -value_of(given.params)))
         values.append(value_of(given.params))
         ledger.finish(given.name, [values[-1]])
     assert np.mean(values[-SIZE:]) > 0.3 * np.mean(values[:N_RANDOM]), "it has learnt next to nothing"
