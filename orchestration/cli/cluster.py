@@ -35,7 +35,7 @@ def cluster() -> None:
 
 @app.command("render")
 def render(
-    kind: Annotated[Kind, typer.Argument(help="What it is for; cluster/README.md tells the way of each.")],
+    kind: Annotated[Kind, typer.Argument(help="What it is for; cluster/SETUP.md describes each.")],
     command: Annotated[
         list[str] | None,
         typer.Argument(
@@ -73,7 +73,7 @@ def render(
     """Print the descriptor of a cluster: a head without work, GPU nodes, CPU nodes, storage that all of them see.
 
     kuberay: for kubectl apply. ray-up: for ray up, on AWS. slurm: for sbatch. laptop: a script that starts a head with
-    a job server here. What a description can say, with defaults, stands in cluster/README.md.
+    a job server here. What a description can say, with defaults, stands in cluster/SETUP.md.
     """
     from cluster.description import counted, read_description
     from cluster.kuberay import render_kuberay

@@ -1,14 +1,17 @@
-"""`hcl data splits ...`: class-disjoint splits of one's own videos."""
+"""Define `hcl data splits make`, which draws class-disjoint splits of a user's videos."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
+from hcl.config.evaluation import Evaluation
+from hcl.datasets.splits import Partition
 from orchestration.cli.options import DATA, Data
 from orchestration.console import notes, out
 
@@ -19,15 +22,15 @@ _SIZE = "Classes of {}: a count (64) or a share of all (0.64)."
 
 @app.command("make")
 def make(
-    name: Annotated[str, typer.Argument(help="What the data set is to be called.")],
+    name: Annotated[str, typer.Argument(help="Name of the data set.")],
     source: Annotated[Path, typer.Option("--from", help="A folder with one folder a class, of videos or of frames.")],
     data: Data = DATA,
     train: Annotated[float, typer.Option(min=0, help=_SIZE.format("training"))] = 0.64,
     val: Annotated[float, typer.Option(min=0, help=_SIZE.format("validation"))] = 0.12,
     test: Annotated[float, typer.Option(min=0, help=_SIZE.format("test"))] = 0.24,
-    seed: Annotated[int, typer.Option(min=0, help="Which classes go where follows from it.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed that decides which classes go where.")] = 0,
     folds: Annotated[
-        int, typer.Option(min=1, max=1000, help="So many splits of the same videos, called NAME_0, NAME_1, ...")
+        int, typer.Option(min=1, max=1000, help="Number of splits of the same videos, called NAME_0, NAME_1, ...")
     ] = 1,
     keep_copies: Annotated[
         bool, typer.Option("--keep-copies", help="List videos of the same content, of which the first alone is listed.")
@@ -39,8 +42,8 @@ def make(
     Lists go to DATA/splits/NAME, and DATA/datasets/NAME.yaml says where the videos are. Several splits, for repeated
     evaluation, share one folder of frames: extract each of them, and each video is decoded once.
 
-    What is left out is told with a number and an example: copies, leftovers of downloaders, files that are no videos.
-    Where it cannot be told which folders are the classes, nothing is made.
+    The command names what it leaves out, with a number and an example: copies, leftovers of downloaders, files that are
+    not videos. It makes nothing where several folders could be the classes.
     """
     from hcl.frames.split_making import make_splits
 
@@ -51,8 +54,20 @@ def make(
     for dataset, partitions in made.items():
         parts = [f"{one.name} {len(one.classes)} classes, {len(one.videos):,} videos" for one in partitions.values()]
         out.print(escape(f"{dataset}: {'; '.join(parts)}"), soft_wrap=True, highlight=False)
+    _warn_of_few_classes(next(iter(made.values())))
     first, at = shlex.quote(next(iter(made))), "" if data == DATA else f" --data {shlex.quote(str(data))}"
     out.print(escape(f"next: hcl extract {first}{at}, then hcl data check {first}{at}"), soft_wrap=True)
+
+
+def _warn_of_few_classes(partitions: Mapping[str, Partition]) -> None:
+    """Print a note where a partition has fewer classes than an episode takes by default."""
+    way = Evaluation().way
+    few = [f"{name} has {len(partitions[name].classes)}" for name in ("val", "test")]
+    if any(len(partitions[name].classes) < way for name in ("val", "test")):
+        _tell(
+            f"an episode takes {way} classes by default, and {' and '.join(few)}: give them more with --train, --val and "
+            f"--test, or train with --set evaluation.way=N"
+        )
 
 
 def _tell(note: str) -> None:
