@@ -1,4 +1,4 @@
-"""The similarities against loops over pairs, tuples and patches; `tests.hcl.training.test_losses` and others use the loops."""
+"""Check the similarities against loops over pairs, tuples and patches, which other tests use as well."""
 
 from __future__ import annotations
 

@@ -23,11 +23,11 @@ from hcl.training.epoch import BatchLoss, PairLoss, train_step
 from hcl.training.losses import TERMS, classification_loss, contrastive_terms, neighbouring_pairs, weighted_total
 from hcl.training.validation import validate
 from hcl.training.workers import Gather, OneProcess
-from tests.hcl.training.process_group import computed
 from tests.hcl.evaluation.test_matcher import LABELS as VALIDATION_LABELS
 from tests.hcl.evaluation.test_matcher import SIGMAS as FUSION
 from tests.hcl.evaluation.test_matcher import Clips
 from tests.hcl.models.test_hcl import pixels, tiny_model
+from tests.hcl.training.process_group import computed
 from tests.hcl.training.test_epoch import LABELS, MATCHING, SIGMAS, Stripes, pair_batches
 
 CLASSES_PER_BATCH = 4  # eight clips: four for each of two workers, a pair for each of four

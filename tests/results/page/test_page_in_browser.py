@@ -9,8 +9,8 @@ import pytest
 
 import results
 from results.page.report import write_report
-from tests.results.page.browser import Browser, chromium
 from tests.results.conftest import HOSTILE
+from tests.results.page.browser import Browser, chromium
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")
 
