@@ -62,11 +62,12 @@ def make(
 def _warn_of_few_classes(partitions: Mapping[str, Partition]) -> None:
     """Print a note where a partition has fewer classes than an episode takes by default."""
     way = Evaluation().way
-    few = [f"{name} has {len(partitions[name].classes)}" for name in ("val", "test")]
-    if any(len(partitions[name].classes) < way for name in ("val", "test")):
+    counts = {name: len(partitions[name].classes) for name in ("val", "test")}
+    if min(counts.values()) < way:
+        has = " and ".join(f"{name} has {count}" for name, count in counts.items())
         _tell(
-            f"an episode takes {way} classes by default, and {' and '.join(few)}: give them more with --train, --val and "
-            f"--test, or train with --set evaluation.way=N"
+            f"an episode takes {way} classes by default, and {has}: give them more with --train, --val and --test, or "
+            f"train with --set evaluation.way=N"
         )
 
 
