@@ -18,6 +18,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## make .venv and install the tested versions into it
+	@echo "hcl is installed. Run '. $(BIN)/activate' once in each shell, or call $(BIN)/hcl instead of hcl."
 demo: $(STAMP) ## the whole way on generated videos: extract, sweep, train, evaluate, report
 	$(BIN)/hcl demo
 test: $(STAMP) ## every test but benchmarks, clusters and the long ones; TESTS=PATH runs some of them

@@ -123,7 +123,7 @@ def read_description(path: Path | None, changes: dict[str, Any]) -> Description:
             problem = " ".join(str(error).split())
             raise DescriptionError(f"cannot be read: {problem}", where=where, remedy="give a YAML file") from error
         if not isinstance(content, dict):
-            raise DescriptionError("expected a mapping", where=where, remedy="cluster/README.md shows one")
+            raise DescriptionError("expected a mapping", where=where, remedy="cluster/SETUP.md shows one")
     try:
         return Description.model_validate(_merged(content, changes))
     except ValidationError as error:
@@ -132,7 +132,7 @@ def read_description(path: Path | None, changes: dict[str, Any]) -> Description:
         problem = first["msg"].removeprefix("Value error, ")
         shown = "" if isinstance(first["input"], dict | BaseModel) else f", got {first['input']!r}"
         raise DescriptionError(
-            f"{field + ': ' if field else ''}{problem}{shown}", where=where, remedy="cluster/README.md names the fields"
+            f"{field + ': ' if field else ''}{problem}{shown}", where=where, remedy="cluster/SETUP.md names the fields"
         ) from error
 
 

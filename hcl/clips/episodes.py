@@ -166,6 +166,13 @@ def training_episode(
     return np.concatenate([clips[:, :shot].ravel(), clips[:, shot:].ravel()])
 
 
+_FEWER = {
+    "evaluation.way": ", or ask for fewer shots (evaluation.shots, train.val_shot) or queries (evaluation.queries)",
+    "train.episode_way": ", or ask for fewer shots (train.episode_shot) or queries (train.episode_queries)",
+}
+"""The remedy for episodes that need too many clips of a class, by the setting of their classes."""
+
+
 def _check(members, way, clips, names, *, skip=0, what="an episode", setting="evaluation.way"):
     if len(members) - skip < way:
         raise EpisodeError(
@@ -180,5 +187,5 @@ def _check(members, way, clips, names, *, skip=0, what="an episode", setting="ev
         raise EpisodeError(
             f"class {named[0]} has {len(members[short[0]])} clips, {what} needs {clips} of each class{others}",
             where="the partition's video list",
-            remedy="add videos of that class, remove the class from the split, or ask for fewer shots or queries",
+            remedy=f"add videos of that class, or remove it from the split{_FEWER.get(setting, '')}",
         )

@@ -33,7 +33,7 @@ def cluster() -> None:
 
 @app.command("render")
 def render(
-    kind: Annotated[Kind, typer.Argument(help="Kind of cluster; cluster/README.md explains the steps for each.")],
+    kind: Annotated[Kind, typer.Argument(help="Kind of cluster; cluster/SETUP.md describes each.")],
     command: Annotated[
         list[str] | None,
         typer.Argument(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from orchestration.cli.options import Address, Data, Runs, command_line
+from orchestration.console import out
 
 
 def demo(
@@ -20,3 +25,15 @@ def demo(
     from orchestration.demo import run_demo
 
     run_demo(data_root=data, runs=runs, seed=seed, address=address, command=command_line())
+    out.print(escape(f"next: README.md, 'From a folder of videos to a table'{_activation()}"), highlight=False)
+
+
+def _activation() -> str:
+    """Return how the shell finds `hcl`, or nothing where it finds it already."""
+    if shutil.which("hcl"):
+        return ""
+    folder = Path(sys.executable).parent  # the environment's own: never resolve its link to the system's Python
+    if folder.is_relative_to(Path.cwd()):
+        folder = folder.relative_to(Path.cwd())
+    hcl, activate = shlex.quote(str(folder / "hcl")), shlex.quote(str(folder / "activate"))
+    return f"; run `. {activate}` once in each shell, or call {hcl} instead of hcl"

@@ -1,4 +1,4 @@
-"""Docstrings are sentences that a reader understands at once; a few rules of CONTRIBUTING can be checked by a program."""
+"""Check that docstrings begin as sentences; CONTRIBUTING says why."""
 
 from __future__ import annotations
 

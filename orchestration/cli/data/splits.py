@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
+from hcl.config.evaluation import Evaluation
+from hcl.datasets.splits import Partition
 from orchestration.cli.options import DATA, Data
 from orchestration.console import notes, out
 
@@ -53,8 +56,21 @@ def make(
             f"{part.name} {len(part.classes)} classes, {len(part.videos):,} videos" for part in partitions.values()
         ]
         out.print(escape(f"{dataset}: {'; '.join(parts)}"), soft_wrap=True, highlight=False)
+    _warn_of_few_classes(next(iter(made.values())))
     first, at = shlex.quote(next(iter(made))), "" if data == DATA else f" --data {shlex.quote(str(data))}"
     out.print(escape(f"next: hcl extract {first}{at}, then hcl data check {first}{at}"), soft_wrap=True)
+
+
+def _warn_of_few_classes(partitions: Mapping[str, Partition]) -> None:
+    """Print a note where a partition has fewer classes than an episode takes by default."""
+    way = Evaluation().way
+    counts = {name: len(partitions[name].classes) for name in ("val", "test")}
+    if min(counts.values()) < way:
+        has = " and ".join(f"{name} has {count}" for name, count in counts.items())
+        _tell(
+            f"an episode takes {way} classes by default, and {has}: give them more with --train, --val and --test, or "
+            f"train with --set evaluation.way=N"
+        )
 
 
 def _tell(note: str) -> None:

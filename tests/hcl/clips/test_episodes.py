@@ -106,7 +106,7 @@ def test_a_class_with_exactly_enough_clips_is_used_up():
 def test_an_impossible_episode_names_the_class_and_the_counts():
     with pytest.raises(EpisodeError, match="class 'jump' has 7 clips, an episode needs 8 of each class") as caught:
         draw(6, class_names=NAMES)
-    assert "fewer shots" in caught.value.remedy
+    assert "evaluation.queries" in caught.value.remedy
     with pytest.raises(EpisodeError, match="class 'number 1' has 7 clips"):
         draw(6)
     with pytest.raises(EpisodeError, match="'jump' has 7 clips.*too few too: 'pour', 'throw'"):

@@ -166,3 +166,16 @@ def test_packing_and_unpacking_from_the_command_line(hcl: Command, data_root: Pa
     for arguments, problem in ((("toy",), "holds no shards"), (("other",), "there are no frames"), (("../x",), "name")):
         code, _, err = hcl("data", "unpack", *arguments, "--data", tmp_path / "data")
         assert code == 1 and problem in err and "Traceback" not in err
+
+
+def test_the_demo_ends_with_how_hcl_is_called(hcl: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its work is left out here: tests/cluster/test_demo.py does it."""
+    monkeypatch.setattr("orchestration.demo.run_demo", lambda **places: None)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "my env" / "bin" / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    last = hcl("demo").out.splitlines()[-1]
+    assert "README.md" in last and ". 'my env/bin/activate'" in last and "call 'my env/bin/hcl'" in last
+    (tmp_path / "hcl").touch(mode=0o755)  # the environment is active
+    last = hcl("demo").out.splitlines()[-1]
+    assert "README.md" in last and "activate" not in last

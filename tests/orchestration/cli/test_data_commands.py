@@ -151,6 +151,9 @@ def test_splits_are_made_and_not_replaced(hcl: Command, tmp_path: Path) -> None:
         (tmp_path / "raw" / class_name / "1.mp4").write_text(class_name)
     make = ("data", "splits", "make", "mine", "--from", tmp_path / "raw", "--data", tmp_path / "data")
     made = hcl(*make, "--folds", "2", "--train", "3", "--val", "1", "--test", "2")
+    assert (
+        "an episode takes 5 classes by default, and val has 1 and test has 2: give them more with --train" in made.err
+    )
     assert made.code == 0 and "mine_1: train 3 classes, 3 videos; val 1 classes, 1 videos" in made.out
     assert len(read_split(tmp_path / "data", "mine_0").partitions["test"].classes) == 2
     again = hcl(*make, "--folds", "2")

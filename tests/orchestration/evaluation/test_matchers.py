@@ -17,7 +17,6 @@ from hcl.config import Experiment
 from hcl.config.resolve import override, to_yaml
 from hcl.datasets.splits import read_partition
 from hcl.errors import ConfigError
-from hcl.evaluation.scores import LEVELS
 from hcl.frames.store import FrameStore
 from hcl.matching.similarity import LEVELS
 from hcl.models.baselines import prototype_scores
