@@ -3,6 +3,7 @@ the token, from 1.6 on it takes one that is named (`token_secret`)."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.resources
 import json
 import shlex
@@ -10,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jsonschema
-import ray
 import yaml
 
 from cluster.description import N_TRIAL_DRIVERS, Description, Nodes
@@ -57,7 +57,7 @@ def _cluster(description: Description) -> dict[str, Any]:
         "template": _pod(description, description.head, "ray-head", ports=True),
     }
     return {
-        "rayVersion": ray.__version__,
+        "rayVersion": importlib.metadata.version("ray"),
         "authOptions": auth,
         "headGroupSpec": head,
         "workerGroupSpecs": [

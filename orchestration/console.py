@@ -1,30 +1,34 @@
-"""What the commands print: one line an epoch, a trial, a cell of the table; tables; errors."""
+"""Print what commands report: one line for an epoch, a trial or a cell of the table; tables; errors.
+
+Every command imports this module: pandas and what needs it are imported by the functions that print frames.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-import results
-from results.tables.accuracy import accuracy_table, trials_table
 from results.tables.cells import marked
-from results.tables.markup import bold_cells
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from results import EvaluationRecord, TrialRecord
 
 out, notes = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
-"""What was asked for, and what is said about it. Lines are never broken: commands in them are there to be copied.
+"""Print the results of a command, and notes about them. Lines are never broken: commands in them are there to be copied.
 Tables, whose cells and titles are wrapped, are printed with `soft_wrap=False`."""
 
 
 def show_epoch(row: dict[str, Any]) -> None:
-    """One line an epoch: for a log; a terminal gets `orchestration.training.view`."""
+    """Print a line for an epoch, as a log needs it; on a terminal `orchestration.training.view` shows a table."""
     terms = " ".join(f"{name.removeprefix('loss_')} {row[name]:.3f}" for name in row if name.startswith("loss_"))
     out.print(
         f"epoch {row['epoch']}: val {percent(row['val_accuracy'])} ± {100 * (row['val_ci95'] or 0):.1f}  "
@@ -35,8 +39,8 @@ def show_epoch(row: dict[str, Any]) -> None:
     )
 
 
-def show_trial(trial: results.TrialRecord) -> None:
-    """One line a trial."""
+def show_trial(trial: TrialRecord) -> None:
+    """Print a line for a trial."""
     values = " ".join(f"{path}={short_value(value)}" for path, value in trial.params.items())
     outcome = trial.error if trial.error else percent(trial.value)
     out.print(
@@ -46,8 +50,8 @@ def show_trial(trial: results.TrialRecord) -> None:
     )
 
 
-def show_records(records: Sequence[results.EvaluationRecord]) -> None:
-    """One line for a method on a data set, all shots."""
+def show_records(records: Sequence[EvaluationRecord]) -> None:
+    """Print a line for a method on a data set, with all shots."""
     cells = [f"{one.shot}-shot {percent(one.accuracy)} ± {100 * (one.ci95 or 0):.1f}" for one in records]
     first = records[0]
     out.print(
@@ -58,50 +62,72 @@ def show_records(records: Sequence[results.EvaluationRecord]) -> None:
 
 
 def show_trials(folder: Path) -> None:
-    """The best trials of a study."""
-    print_rows(trials_table(results.load(folder).trials))
+    """Print the best trials of a study."""
+    from results import load
+    from results.tables.accuracy import trials_table
+
+    print_frame(trials_table(load(folder).trials))
 
 
 def print_table(folders: Sequence[Any]) -> None:
-    """The accuracies of runs."""
-    evaluations = results.load(folders).evaluations
+    """Print the accuracies of runs."""
+    from results import load
+    from results.tables.accuracy import accuracy_table
+
+    evaluations = load(folders).evaluations
     if evaluations.empty:
         out.print("no evaluations yet: hcl evaluate RUN")
         return
-    print_rows(accuracy_table(evaluations))
+    print_frame(accuracy_table(evaluations))
 
 
-def print_rows(frame: pd.DataFrame, title: str | None = None) -> None:
-    """A table with what is said below it."""
-    table = Table(*(str(column) for column in frame.columns), title=escape(title) if title else None)
-    chosen = bold_cells(frame)
-    for index, row in enumerate(frame.itertuples(index=False)):
-        cells = zip(frame.columns, map(escape, map(str, row)), strict=True)
-        table.add_row(*(f"[bold]{text}[/]" if (index, column) in chosen else text for column, text in cells))
-    page().print(table, soft_wrap=False)
+def print_frame(frame: pd.DataFrame, title: str | None = None) -> None:
+    """Print a frame with its caption and its footnotes below it."""
+    from results.tables.markup import bold_cells
+
+    print_rows(list(frame.columns), frame.itertuples(index=False), title, bold=bold_cells(frame))
     for line in (frame.attrs.get("caption", ""), *frame.attrs.get("footnotes", ())):
         if line:
             out.print(escape(line), soft_wrap=True, highlight=False)
 
 
+def print_rows(
+    columns: Sequence[str],
+    rows: Iterable[Iterable[Any]],
+    title: str | None = None,
+    *,
+    bold: Collection[tuple[int, str]] = (),
+) -> None:
+    """Print a table of values, each as its text.
+
+    Args:
+        bold: row and column of the cells that are printed bold.
+    """
+    table = Table(*map(str, columns), title=escape(title) if title else None)
+    for index, row in enumerate(rows):
+        cells = zip(columns, map(escape, map(str, row)), strict=True)
+        table.add_row(*(f"[bold]{text}[/]" if (index, column) in bold else text for column, text in cells))
+    page().print(table, soft_wrap=False)
+
+
 def page() -> Console:
-    """Where tables go: the terminal, or, piped into a file, as much width as they need."""
+    """Return the console for tables: the terminal, or, piped into a file, one as wide as they need."""
     return out if out.is_terminal else Console(width=220)
 
 
 def fits(table: Table) -> bool:
-    """Whether a table has room for all of its text: what does not fit would be cut to a few letters a column."""
+    """Tell whether a table has room for all of its text; otherwise its columns would be cut to a few letters."""
     return Measurement.get(out, out.options.update_width(10_000), table).maximum <= page().width
 
 
 def settings_text(values: Mapping[str, Any]) -> str:
-    """Settings in one text that a column of any width can wrap; the names as `short_names` gives them."""
+    """Return settings as one text that a column of any width can wrap, with the names of `short_names`."""
     _, names = short_names(list(values))
     return ", ".join(f"{name} {short_value(value)}" for name, value in zip(names, values.values(), strict=True))
 
 
 def short_names(paths: Sequence[str]) -> tuple[str, list[str]]:
-    """What some dotted paths begin with alike, up to a dot or an underscore, and what is left of each."""
+    """Return the common beginning of dotted paths, up to a dot or an underscore, and the rest of each."""
     common = os.path.commonprefix(paths) if len(paths) > 1 else "".join(paths)  # noqa: RUF071 - of letters
     length = 1 + max(common.rfind("."), common.rfind("_") if len(paths) > 1 else -1)
     return common[:length], [path[length:] for path in paths]

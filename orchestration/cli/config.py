@@ -1,10 +1,9 @@
-"""`hcl config ...`: experiments, their settings and where each came from."""
+"""Implement `hcl config ...`: show experiments, their settings and the origin of each."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-import pandas as pd
 import typer
 
 from hcl.config.resolve import resolve, rows, shipped_experiments
@@ -17,7 +16,7 @@ app = typer.Typer(help="Look at experiments.", no_args_is_help=True)
 
 @app.command("list")
 def list_shipped() -> None:
-    """The experiments and search spaces that the program ships."""
+    """List the experiments and search spaces that the program ships."""
     out.print("experiments: " + ", ".join(shipped_experiments()))
     out.print("spaces:      " + ", ".join(shipped_spaces()))
 
@@ -28,8 +27,8 @@ def show(
     settings: Set = None,
     origin: Annotated[str, typer.Option(help="Only values whose origin holds this text, such as `--set`.")] = "",
 ) -> None:
-    """The resolved experiment: each setting with its value, its origin, its unit and its meaning."""
+    """Show a resolved experiment: each setting with its value, its origin, its unit and its meaning."""
     resolved = resolve(experiment, settings or [])
     shown = [row for row in rows(resolved) if origin in row.origin]
-    frame = pd.DataFrame([row._asdict() for row in shown], columns=["path", "value", "origin", "unit", "meaning"])
-    print_rows(frame, title=f"{experiment}, digest {resolved.experiment.digest()}")
+    cells = [(row.path, row.value, row.origin, row.unit, row.meaning) for row in shown]
+    print_rows(["path", "value", "origin", "unit", "meaning"], cells, title=f"{experiment}, digest {resolved.experiment.digest()}")

@@ -1,11 +1,10 @@
-"""`hcl jobs ...`: what runs on a cluster, what it says, and how to end it."""
+"""Implement `hcl jobs ...`: list the jobs of a cluster, show their logs, and stop them."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Annotated
 
-import pandas as pd
 import typer
 
 from orchestration.cli.submit import Server, follow, write_log
@@ -35,7 +34,7 @@ def list_jobs(address: Server = None) -> None:
     if not rows:
         out.print("no jobs yet: hcl submit -- COMMAND")
         return
-    print_rows(pd.DataFrame(rows))
+    print_rows(list(rows[0]), [row.values() for row in rows])
 
 
 @app.command("logs")

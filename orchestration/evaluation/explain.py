@@ -24,7 +24,7 @@ from hcl.models.encoding import encode, features_of
 from hcl.models.hcl import HCL, ClipFeatures
 from orchestration.evaluation.drawing import Panel, draw, small_picture, write_picture
 from orchestration.evaluation.single_episodes import asked_examples, drawn_support, given_support, video_index
-from orchestration.training.run import BEST
+from orchestration.training.run_files import BEST
 from results.records.explanations import FOLDER, ExplanationRecord, write_explanation
 from results.records.weights import read_digest
 

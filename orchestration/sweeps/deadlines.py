@@ -9,7 +9,7 @@ from pathlib import Path
 import ray
 from ray.tune.experiment import Trial
 
-from orchestration.training.run import HUNG_LOG
+from orchestration.training.run_files import HUNG_LOG
 from results.records.files import write_atomically
 
 GRACE_S = 20.0

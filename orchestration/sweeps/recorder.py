@@ -30,7 +30,7 @@ from orchestration.sweeps.trial import (
     ran_too_long,
 )
 from orchestration.sweeps.trial_source import BEST, EPOCHS, ERROR, FUSED, LAST, LOG, SECONDS, UNFUSED, Source
-from orchestration.training.run import ERROR_LOG, HUNG_LOG
+from orchestration.training.run_files import ERROR_LOG, HUNG_LOG
 from results.records.files import write_atomically
 
 _NODE_DIED, _NODE_DEATHS = "its node has died", 5

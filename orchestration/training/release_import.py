@@ -22,7 +22,7 @@ from hcl.models.checkpoint import FORMAT, file_digest, read_tensors_only, save_c
 from hcl.models.hcl import HCL
 from hcl.models.published import fit_published, read_published, was_never_trained
 from hcl.models.tensor_files import state_dict_in, without_wrappers
-from orchestration.training.run import BEST
+from orchestration.training.run_files import BEST
 from results.records.files import write_atomically
 
 IMPORTED = "imported.json"  # marks a folder whose weights came from elsewhere: nothing trains into it

@@ -1,4 +1,4 @@
-"""A training run: what, from where, to where, and the names of the files in its folder."""
+"""Describe a training run: its experiment, its data, and the folder that it writes to."""
 
 from __future__ import annotations
 
@@ -22,26 +22,8 @@ from hcl.errors import CheckpointError
 from hcl.frames.effective import effective_partition
 from hcl.models.checkpoint import load_checkpoint
 from orchestration.training.grids import GridJob
+from orchestration.training.run_files import BEST, FUSED_WEIGHTS, FUSION, LAST, PREVIOUS
 from results.records.files import write_atomically
-
-LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"
-PREVIOUS = "checkpoints/previous.pt"
-"""The last checkpoint but one: what a run goes on from where the last is damaged or gone."""
-NEXT_BEST = "checkpoints/next_best.pt"
-"""The best weights until the last checkpoint, too, is that of their epoch."""
-METRICS = "metrics.parquet"
-WRITER = "checkpoints/.writer"
-"""The lock of who writes a run's checkpoints."""
-PROGRESS = "progress.json"
-LOG, ERROR_LOG, HUNG_LOG = "log.txt", "error.log", "hung.log"
-"""In the run's folder: its diary; of a trial, the traceback of what it failed of, and of where it was when its time was
-over."""
-FAILED = "failed.json"
-NON_FINITE = "non_finite.json"
-FUSION = "fusion.yaml"
-"""In the run's folder: the weights of the levels that were chosen on val, as `hcl evaluate RUN --fused` takes them."""
-FUSED_WEIGHTS = "weights"
-"""In that file, beside the settings: the digest of the checkpoint that they were chosen with."""
 
 
 def resources_of(experiment: Experiment) -> dict[str, float]:

@@ -11,9 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from results.errors import RecordError
 
 
@@ -73,7 +70,10 @@ def read_json(path: Path) -> Any:
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Rows to one parquet file; its columns are all the names that occur, in order of first appearance."""
+    """Write rows to one parquet file. Its columns are all the names that occur, in order of first appearance."""
+    import pyarrow as pa  # here, because most records are JSON, and most commands read no rows
+    import pyarrow.parquet as pq
+
     names = dict.fromkeys(name for row in rows for name in row)
     try:
         table = pa.table({name: [row.get(name) for row in rows] for name in names})
@@ -95,6 +95,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     Raises RecordError for a file that is damaged: parquet's own checksums leave out its names and counts, so that the
     file says what its rows add up to. Those of older versions do not.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     content = io.BytesIO(read_bytes(path))
     try:
         # read_table() would take "a=b" in a folder's name for a partition column

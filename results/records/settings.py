@@ -14,6 +14,8 @@ from results.errors import RecordError
 
 NAME = "name"
 """The setting in which any two runs differ."""
+TERMS = "loss.sigma_"
+"""The beginning of the settings whose values an ablation of the loss changes."""
 
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

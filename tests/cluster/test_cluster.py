@@ -21,7 +21,7 @@ import torch
 import results
 from hcl.config.resolve import to_yaml
 from hcl.models.checkpoint import load_checkpoint
-from orchestration.training.run import LAST
+from orchestration.training.run_files import LAST
 from tests.cluster.compare import (
     assert_same_frames,
     assert_same_run,

@@ -1,23 +1,22 @@
-"""`hcl results compare`, `classes` and `seeds`: evaluations that are done, compared without computing a score again."""
+"""Implement `hcl results compare`, `classes` and `seeds`: compare evaluations without computing a score again."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
 from rich.markup import escape
 
-import results
 from hcl.config import Experiment
 from hcl.config.resolve import load_resolved, override
 from hcl.errors import ConfigError
 from orchestration.cli.options import RUNS, Runs, run_folder
-from orchestration.console import notes, out, print_rows
+from orchestration.console import notes, out, print_frame
 from results.tables.cells import CELL, footnotes, marked
-from results.tables.comparison import comparison_table
-from results.tables.details import class_table, confusion_table, outcomes_of, runs_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Dataset = Annotated[str | None, typer.Option(help="This data set only.")]
 
@@ -33,12 +32,14 @@ def compare(
     Pairing takes out what makes an episode hard for both, so that differences show that lie within either interval.
     Two intervals: over episodes, and over classes, which is the one to quote for a claim about other actions.
     """
+    from results.tables.comparison import comparison_table
+
     first, run, method = _evaluations(a, runs, dataset, None)
     second, other_run, other_method = _evaluations(b, runs, dataset, run)
     names = (method, other_method) if run == other_run else (f"{run.name}:{method}", f"{other_run.name}:{other_method}")
     names = (f"{names[0]} (A)", f"{names[1]} (B)")
     table = comparison_table(first, second, names=names)
-    print_rows(table)
+    print_frame(table)
 
 
 def classes(
@@ -49,6 +50,10 @@ def classes(
     runs: Runs = RUNS,
 ) -> None:
     """Accuracy by class, hardest first, and the classes that are confused most often."""
+    import pandas as pd
+
+    from results.tables.details import class_table, confusion_table, outcomes_of
+
     folder = run_folder(run, runs)
     frames = [_evaluations(f"{folder}:{one}", runs, dataset, None)[0] for one in method or ["hcl"]]
     found = pd.concat(frames)
@@ -64,9 +69,9 @@ def classes(
         out.rule(escape(f"{first['dataset']} {first['partition']}, {first['way']}-way {first['shot']}-shot"))
         table = class_table([(marked(record), outcomes) for record, outcomes in of_cell])
         table.attrs["footnotes"] = footnotes(pd.DataFrame([record for record, _ in of_cell]))
-        print_rows(table)
+        print_frame(table)
         for record, outcomes in of_cell:
-            print_rows(confusion_table(outcomes), title=marked(record))
+            print_frame(confusion_table(outcomes), title=marked(record))
 
 
 def seeds(
@@ -74,29 +79,34 @@ def seeds(
     runs: Runs = RUNS,
 ) -> None:
     """Several training runs of one experiment as mean and standard deviation over the runs."""
+    from results import load
+    from results.tables.details import runs_table
+
     folders = [run_folder(one, runs) for one in run]
     alike = {_without_seed(load_resolved(folder / "experiment.yaml")) for folder in folders}
     if len(alike) > 1:
         notes.print(
             "[yellow]note[/] these runs differ in more than their seed; `hcl config show` tells", soft_wrap=True
         )
-    table = runs_table(results.load(folders).evaluations)
-    print_rows(table)
+    table = runs_table(load(folders).evaluations)
+    print_frame(table)
 
 
 def _evaluations(text: str, runs: Path, dataset: str | None, run: Path | None) -> tuple[pd.DataFrame, Path, str]:
-    """The records that RUN:METHOD names, with the run's folder and the method.
+    """Return the records that RUN:METHOD names, with the run's folder and the method.
 
     Args:
-        run: of a text that names a method only.
+        run: the folder of the run where the text names a method only.
     """
+    from results import load
+
     place, _, method = text.partition(":")
     if not place and run is None:
         raise ConfigError("names no run", where=text, remedy="write RUN or RUN:METHOD")
     folder = run_folder(Path(place), runs) if place else run
     assert folder is not None
     method = method or "hcl"
-    frame = results.load(folder).evaluations
+    frame = load(folder).evaluations
     chosen = frame[frame["method"] == method]
     chosen = chosen if dataset is None else chosen[chosen["dataset"] == dataset]
     if chosen.empty:

@@ -1,23 +1,23 @@
-"""`hcl results export`, `ablation`, `published`: tables and frames of many runs."""
+"""Implement `hcl results export`, `ablation`, `published`: tables and frames of many runs."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-import results
 from hcl.config.paths import machine_settings
 from hcl.errors import ConfigError
 from orchestration.cli.options import RUNS, Runs, run_folder
 from orchestration.cli.results.listing import tell_skipped
-from orchestration.console import out, print_rows
-from results.exports.exporting import Format
-from results.exports.exporting import export as write_export
-from results.tables.ablation import TERMS, ablations
-from results.tables.published import published_table, read_published
+from orchestration.console import out, print_frame
+from results.exports.choices import Format
+from results.records.settings import TERMS
+
+if TYPE_CHECKING:
+    from results import Results
 
 Chosen = Annotated[
     list[str] | None,
@@ -42,6 +42,8 @@ def export(
     hcl results export tables --format latex
     hcl results export frames 'runs/ssv2*' --format parquet
     """
+    from results.exports.exporting import export as write_export
+
     if folder.exists() and not folder.is_dir():
         raise ConfigError("is a file, not a folder", where=str(folder), remedy="name a folder for the files")
     found = load_chosen(run, runs)
@@ -65,6 +67,8 @@ def ablation(
     hcl results ablation
     hcl results ablation 'runs/ssv2*' --over matching.
     """
+    from results.tables.ablation import ablations
+
     found = load_chosen(run, runs)
     tables = ablations(found, over=over, ignored=machine_settings(), dataset=dataset)
     if not tables:
@@ -74,7 +78,7 @@ def ablation(
             remedy="train another with --set loss.sigma_spatial=0 --set name=..., or name other settings with --over",
         )
     for table in tables:
-        print_rows(table)
+        print_frame(table)
     tell_skipped(found.skipped)
 
 
@@ -84,6 +88,8 @@ def published(run: Chosen = None, runs: Runs = RUNS) -> None:
     Only data sets of which printed figures are known are shown, on their test classes. Nothing is tested across the
     two: other episodes, other frames, often another protocol.
     """
+    from results.tables.published import published_table, read_published
+
     found = load_chosen(run, runs)
     table = published_table(found.evaluations)
     if table.empty:
@@ -96,12 +102,14 @@ def published(run: Chosen = None, runs: Runs = RUNS) -> None:
             where=str(runs),
             remedy=f"evaluate on one of {named}",
         )
-    print_rows(table)
+    print_frame(table)
     tell_skipped(found.skipped)
 
 
-def load_chosen(run: list[str] | None, runs: Path) -> results.Results:
-    """The records of the runs that were named, or of all. Raises ConfigError, RecordError."""
+def load_chosen(run: list[str] | None, runs: Path) -> Results:
+    """Load the records of the runs that were named, or of all. Raises ConfigError, RecordError."""
+    from results import load
+
     if not run:
-        return results.load(runs)
-    return results.load([one if any(sign in one for sign in "*?[") else run_folder(Path(one), runs) for one in run])
+        return load(runs)
+    return load([one if any(sign in one for sign in "*?[") else run_folder(Path(one), runs) for one in run])
