@@ -1,11 +1,16 @@
 """The command line: `hcl --help`. Exit status 0 done, 1 failed, 2 misused, 128 and the number of the signal that ended
-it. One module a group of commands."""
+it. Each command or group of commands has a module.
+
+These modules import at their top what the help needs; each command imports what it runs when it runs, so that the help,
+the shell's completion and commands that only read records start without torch, Ray and pandas.
+"""
 
 from __future__ import annotations
 
 import errno
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -32,6 +37,7 @@ from orchestration.cli import (
     sweep,
     train,
 )
+from orchestration.cli.version import show_version
 from orchestration.console import notes
 from orchestration.runtime.signals import INTERRUPTED, orderly_ends
 from orchestration.storage.places import storage_error
@@ -44,6 +50,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def hcl(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and the code revision.", callback=show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Take the options of the program itself."""
+
+
 for command in (
     demo.demo,
     extract.extract,
@@ -92,7 +110,7 @@ def _run() -> None:
 
 
 def _told(error: OSError) -> StorageError | None:
-    """Put what the system refused into a message; None for what would be a bug."""
+    """Return the message for what the system refused, or None for what would be a bug."""
     if isinstance(error, PermissionError) and error.filename is not None:
         problem = f"no permission ({error.strerror})"
         return StorageError(problem, where=str(error.filename), remedy=f"{remedy_for(error)} (--data, --runs)")
