@@ -1,9 +1,7 @@
-"""The videos of a dataset to frames, by Ray actors; repeated, it does only what is missing or has changed."""
+"""Extract the frames of a data set by Ray actors; repeated, do only what is missing or has changed."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 import time
 import uuid
 from collections import Counter
@@ -12,20 +10,18 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import cv2
-
 from hcl.datasets.cards import frames_folder
 from hcl.datasets.manifest import VideoRecord, append_record, read_manifest, write_manifest
 from hcl.files.atomic import discard_folder
 from hcl.files.locking import exclusive
 from hcl.frames.decoding import FrameOptions
-from hcl.frames.extraction import discard_partials, extract_video
-from hcl.frames.inventory import ExtractionJob, Inventory, extraction_jobs, settle_missing, take_inventory
+from hcl.frames.extraction import ExtractionJob, discard_partials
+from hcl.frames.inventory import Inventory, extraction_jobs, settle_missing, take_inventory
+from orchestration.extraction.extractor import Extractor, Place
 from orchestration.runtime.actors import ItemCrash, ItemTimeout, map_actors
 from orchestration.runtime.connect import actor_of, connect, n_workers_available
 from orchestration.runtime.progress import progress
 from orchestration.storage.locks import held, lock_of
-from orchestration.storage.places import check_seen
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,7 @@ def extract_dataset(
         jobs = extraction_jobs(images_root, inventory, records, options.digest, retry_failed=retry_failed)
         try:
             if jobs:
-                place = _Place(_staging(images_root))
+                place = Place(_staging(images_root))
                 extracted = _extracted(jobs, place, options, actors, time_limit_s, dataset)
                 with connect(address), closing(extracted):
                     for record in extracted:
@@ -133,47 +129,16 @@ def _summary(
     )
 
 
-@dataclass(frozen=True)
-class _Place:
-    """The staging folder of this run, which a node has to see beside the folder of a video."""
-
-    staging: Path
-
-    def refuse_blind(self, job: ExtractionJob) -> None:
-        """Raise StorageError, which names the node, if its process does not see both. The staging folder is new and
-        has a name of its own: an empty folder under the same path on another disk is not taken for it."""
-        for folder in (job.source.parent, self.staging):
-            check_seen(folder, remedy="mount it under the same path on every node")
-
-    def partial(self, job: ExtractionJob) -> Path:
-        return self.staging / hashlib.sha256(job.relative.encode()).hexdigest()
-
-
-class _Extractor:
-    """Runs in an actor. One video a call, so that a hang or a crash costs one."""
-
-    def __init__(self, place: _Place, options: FrameOptions):
-        os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"  # what FFmpeg says of damaged videos is noise in an actor's log
-        cv2.setNumThreads(1)
-        self.place, self.options = place, options
-
-    def extract(self, job: ExtractionJob) -> VideoRecord:
-        self.place.refuse_blind(job)
-        return extract_video(
-            job.source, job.destination, self.options, partial=self.place.partial(job), earlier=job.earlier
-        )
-
-
 def _extracted(
     jobs: list[ExtractionJob],
-    place: _Place,
+    place: Place,
     options: FrameOptions,
     actors: int | None,
     time_limit_s: float,
     dataset: str,
 ) -> Generator[VideoRecord, None, None]:
-    """Records of the jobs as they finish. Raises what is not the video's fault."""
-    make_actor = actor_of(_Extractor, "decode", f"extract {dataset}")
+    """Yield the records of the jobs as they finish. Raise what is not the video's fault."""
+    make_actor = actor_of(Extractor, "decode", f"extract {dataset}")
     results = map_actors(
         lambda: make_actor(place, options),
         jobs,
@@ -194,8 +159,8 @@ def _extracted(
 
 
 def _staging(images_root: Path) -> Path:
-    """A folder for the unfinished frames of this run. The next one removes it, and with it what actors that outlive
-    a killed driver could still put into place."""
+    """Make a folder for the unfinished frames of this run. The next run removes it, and with it what actors that
+    outlive a killed driver could still put into place."""
     staging = images_root / f".{uuid.uuid4().hex}.partial"
     staging.mkdir()
     return staging
