@@ -1,9 +1,11 @@
-"""A cluster's job server: commands submitted, followed, listed and stopped. Nothing here waits for ever."""
+"""Submit commands to a cluster's job server, follow, list and stop them. Nothing here waits for ever.
+
+Ray is imported where a job is submitted, and aiohttp where one is followed.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,15 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import requests
-from ray.exceptions import AuthenticationError
-from ray.job_submission import JobDetails, JobStatus
 
-from cluster.client import Client
+from cluster.client import SUCCEEDED, Client, Job, TokenRefused, UnknownAnswer
 from cluster.errors import JobError
 from cluster.proxies import is_loopback
-from cluster.servers import OVERRIDES, token_for, url_of, without
+from cluster.servers import token_for, url_of
 from cluster.tokens import PLACES
 
 STOP_S = 30.0
@@ -52,16 +51,14 @@ class JobServer:
     """
 
     def __init__(self, address: str | None = None):
-        for module in ("dashboard_sdk", "job.sdk"):  # tell of every upload and closed connection
-            logging.getLogger(f"ray.dashboard.modules.{module}").setLevel(logging.ERROR)
         self.url = url_of(address)
         self.token = token_for(self.url)
-        with without(OVERRIDES), _told(self):
-            self._client = Client(self.url, headers=self.token.header() if self.token else None)
+        self._headers = self.token.header() if self.token else {}
+        self._client = Client(self.url, self._headers)
 
     @property
     def sends_token_in_clear(self) -> bool:
-        """Whether the token travels unencrypted to another machine."""
+        """Tell whether the token travels unencrypted to another machine."""
         return self.token is not None and self.url.startswith("http://") and not is_loopback(self.url)
 
     def submit(
@@ -74,7 +71,7 @@ class JobServer:
         metadata: Mapping[str, str] | None = None,
         job_id: str | None = None,
     ) -> str:
-        """Start a shell command as a job; returns its id.
+        """Start a shell command as a job and return its id.
 
         Args:
             package: a zip file, unpacked into the working folder of the job and of its workers.
@@ -83,6 +80,8 @@ class JobServer:
 
         A cluster that has just started has a server before it has a node that can run jobs: that is waited for.
         """
+        from cluster.upload import submit_job
+
         resources = resources or Resources()
         runtime: dict[str, Any] = {"env_vars": dict(environment or {})}
         if package is not None:
@@ -91,7 +90,9 @@ class JobServer:
         while True:
             try:
                 with _told(self):
-                    return self._client.submit_job(
+                    return submit_job(
+                        self.url,
+                        self._headers,
                         entrypoint=entrypoint,
                         runtime_env=runtime,
                         metadata=dict(metadata or {}),
@@ -112,29 +113,29 @@ class JobServer:
                     ) from error
             time.sleep(2.0)
 
-    def details(self, job_id: str) -> JobDetails:
-        """What the server knows of a job. Raises JobError for an unknown one."""
+    def details(self, job_id: str) -> Job:
+        """Return the facts of a job. Raises JobError for an unknown one."""
         with _told(self, job_id):
-            return self._client.get_job_info(job_id)
+            return self._client.details(job_id)
 
-    def jobs(self) -> list[JobDetails]:
-        """All submitted jobs, the latest first."""
+    def jobs(self) -> list[Job]:
+        """Return all submitted jobs, the latest first."""
         with _told(self):
-            found = [job for job in self._client.list_jobs() if job.submission_id]
+            found = [job for job in self._client.jobs() if job.submission_id]
         return sorted(found, key=lambda job: job.start_time or 0, reverse=True)
 
     def logs(self, job_id: str) -> str:
-        """What a job has printed so far."""
+        """Return the log of a job so far."""
         with _told(self, job_id):
-            return self._client.get_job_logs(job_id)
+            return self._client.logs(job_id)
 
     def stop(self, job_id: str) -> bool:
         """Ask a job to end; one of `hcl submit` has STOP_S before it is killed. False where it had ended."""
         with _told(self, job_id):
-            return self._client.stop_job(job_id)
+            return self._client.stop(job_id)
 
-    def follow(self, job_id: str, write: Callable[[str], object]) -> JobDetails:
-        """Hand on what a job prints, as it comes, until it has ended; a connection that breaks is made again.
+    def follow(self, job_id: str, write: Callable[[str], object]) -> Job:
+        """Hand on the log of a job, as it comes, until the job has ended; a connection that breaks is made again.
 
         Raises:
             JobError: the server has been silent for a minute; the job may be running still.
@@ -144,7 +145,7 @@ class JobServer:
             try:
                 n_shown = asyncio.run(self._tail(job_id, n_shown, write))
                 details = self.details(job_id)
-                if details.status.is_terminal():
+                if details.has_ended:
                     return details
                 silent_since = None
             except _Broken as broken:
@@ -164,8 +165,10 @@ class JobServer:
             time.sleep(1.0)
 
     async def _tail(self, job_id: str, n_shown: int, write: Callable[[str], object]) -> int:
-        """The log from its n-th character on, until the server closes it; returns how many are shown then."""
-        chunks = self._client.tail_job_logs(job_id)
+        """Write the log from its n-th character on, until the server closes it; return how many are shown then."""
+        import aiohttp
+
+        chunks = self._client.tail(job_id)
         position = 0  # a new connection begins with the log's first line
         pending: asyncio.Task[str] | None = None
         has_ended = False
@@ -178,7 +181,7 @@ class JobServer:
                         log = await asyncio.to_thread(self.logs, job_id)
                         write(log[n_shown:])
                         return max(n_shown, len(log))
-                    has_ended = (await asyncio.to_thread(self.details, job_id)).status.is_terminal()
+                    has_ended = (await asyncio.to_thread(self.details, job_id)).has_ended
                     continue
                 chunk, pending = pending.result(), None
                 write(chunk[max(0, n_shown - position) :])
@@ -193,21 +196,21 @@ class JobServer:
                 pending.cancel()
 
 
-def exit_status(details: JobDetails) -> int:
-    """Of the job's command, as a shell would give it; 1 where a job ended without one."""
-    if details.status == JobStatus.SUCCEEDED:
+def exit_status(job: Job) -> int:
+    """Return the exit status of the job's command, as a shell would give it; 1 where a job ended without one."""
+    if job.status == SUCCEEDED:
         return 0
-    code = details.driver_exit_code
+    code = job.driver_exit_code
     if not code:
         return 1
     return code if code > 0 else 128 - code  # ended by a signal
 
 
-def outcome(details: JobDetails) -> str:
-    """How a job ended, in one line; its log, which the server repeats, is left out."""
-    reason = " ".join((details.message or "").partition(", last available logs")[0].split())
-    state = str(details.status).lower()
-    return state if details.status == JobStatus.SUCCEEDED else f"{state}: {reason}"
+def outcome(job: Job) -> str:
+    """Return in one line how a job ended; its log, which the server repeats, is left out."""
+    reason = " ".join((job.message or "").partition(", last available logs")[0].split())
+    state = job.status.lower()
+    return state if job.status == SUCCEEDED else f"{state}: {reason}"
 
 
 class _Broken(Exception):
@@ -218,16 +221,22 @@ class _Broken(Exception):
 
 @contextmanager
 def _told(server: JobServer, job_id: str | None = None) -> Iterator[None]:
-    """What Ray's client raises, as JobError."""
+    """Raise as JobError what the clients raise."""
     try:
         yield
-    except AuthenticationError as error:
+    except TokenRefused as error:
         raise JobError(
             "the cluster no longer accepts the token", where=server.url, remedy=f"renew it in {PLACES}"
         ) from error
     except (requests.RequestException, ConnectionError) as error:
         raise JobError(
             "the job server does not answer", where=server.url, remedy="check that the cluster runs"
+        ) from error
+    except UnknownAnswer as error:
+        raise JobError(
+            "the job server gives an answer that this program does not know",
+            where=server.url,
+            remedy="check its version of Ray: see `hcl doctor` there",
         ) from error
     except RuntimeError as error:
         if job_id and "status code 404" in str(error):
@@ -238,6 +247,6 @@ def _told(server: JobServer, job_id: str | None = None) -> Iterator[None]:
 
 
 def _last_line(error: Exception) -> str:
-    """The server sends tracebacks."""
+    """Return the last line of a message: the server sends tracebacks."""
     lines = [line.strip() for line in str(error).replace("\\n", "\n").splitlines() if line.strip(" \"'.")]
     return lines[-1].rstrip("\"'.") if lines else type(error).__name__

@@ -17,13 +17,13 @@ Job = Annotated[str, typer.Argument(metavar="ID", help="As `hcl jobs list` shows
 
 @app.command("list")
 def list_jobs(address: Server = None) -> None:
-    """All jobs of the cluster, the latest first: id, state, start, duration, command."""
+    """List all jobs of the cluster, the latest first: id, state, start, duration, command."""
     from cluster.jobs import JobServer
 
     rows = [
         {
             "job": job.submission_id,
-            "state": str(job.status).lower(),
+            "state": job.status.lower(),
             "started (UTC)": _moment(job.start_time),
             "duration": _duration(job.start_time, job.end_time),
             "exit": "" if job.driver_exit_code is None else job.driver_exit_code,
@@ -43,7 +43,7 @@ def logs(
     follows: Annotated[bool, typer.Option("--follow", "-f", help="Until the job ends, with its exit status.")] = False,
     address: Server = None,
 ) -> None:
-    """What a job has printed."""
+    """Print the log of a job."""
     from cluster.jobs import JobServer
 
     server = JobServer(address)
