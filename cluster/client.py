@@ -128,7 +128,7 @@ class Client:
         return None
 
     def _answer(self, method: str, endpoint: str, form: TypeAdapter[T]) -> T:
-        """Return the answer of the server, which must have the form. Raises RuntimeError for another status than 200."""
+        """Return the server's answer, which must have the form. Raises RuntimeError for another status than 200."""
         answer = self.request(method, endpoint)
         if answer.status_code != 200:
             raise RuntimeError(f"Request failed with status code {answer.status_code}: {answer.text}.")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from results import EvaluationRecord, TrialRecord
 
 out, notes = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
-"""Print the results of a command, and notes about them. Lines are never broken: commands in them are there to be copied.
+"""Print the results of a command, and notes about them. Lines are never broken, so that commands in them can be copied.
 Tables, whose cells and titles are wrapped, are printed with `soft_wrap=False`."""
 
 

@@ -56,7 +56,9 @@ app = typer.Typer(
 def hcl(
     version: Annotated[
         bool,
-        typer.Option("--version", help="Print the version and the code revision.", callback=show_version, is_eager=True),
+        typer.Option(
+            "--version", help="Print the version and the code revision.", callback=show_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
     """Take the options of the program itself."""

@@ -31,4 +31,8 @@ def show(
     resolved = resolve(experiment, settings or [])
     shown = [row for row in rows(resolved) if origin in row.origin]
     cells = [(row.path, row.value, row.origin, row.unit, row.meaning) for row in shown]
-    print_rows(["path", "value", "origin", "unit", "meaning"], cells, title=f"{experiment}, digest {resolved.experiment.digest()}")
+    print_rows(
+        ["path", "value", "origin", "unit", "meaning"],
+        cells,
+        title=f"{experiment}, digest {resolved.experiment.digest()}",
+    )

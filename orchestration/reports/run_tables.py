@@ -1,4 +1,4 @@
-"""Build the tables of `hcl results list` and `hcl results show`: values as text, rows of one data set, one run's facts."""
+"""Build the tables of `hcl results list` and `hcl results show`: values as text, and the facts of one run."""
 
 from __future__ import annotations
 

@@ -49,9 +49,11 @@ def test_no_two_settings_share_a_meaning() -> None:
 
 def test_config_show_documents_every_setting_under_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[dict[str, Any]] = []
-    monkeypatch.setattr(
-        command, "print_rows", lambda columns, rows, title: shown.extend(dict(zip(columns, row)) for row in rows)
-    )
+
+    def keep(columns: list[str], rows: list[Any], title: str) -> None:
+        shown.extend(dict(zip(columns, row, strict=True)) for row in rows)
+
+    monkeypatch.setattr(command, "print_rows", keep)
     command.show("demo")
     documented = {row["path"]: row["meaning"] for row in shown}
     assert documented == {path: field.description for path, field in all_settings().items()}

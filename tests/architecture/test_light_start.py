@@ -55,8 +55,10 @@ print(repr((paths, sorted(name for name in sys.modules if "." not in name))), fi
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A runs folder with a run, `trained`, and a study, `study`, with two trials."""
+    """A runs folder with a run, `trained`, a study, `study`, with two trials, and the description of a cluster."""
     folder = tmp_path_factory.mktemp("runs")
+    cluster = {"head": {"machine": "m6i.xlarge"}, "gpu": {"count": 1, "gpus": 2, "machine": "g5.12xlarge"}}
+    (folder / "cluster.yaml").write_text(json.dumps(cluster | {"ami": "ami-0", "storage": {"server": "fs.example:/"}}))
     for name in ("trained", "study"):
         (folder / name).mkdir()
         (folder / name / "experiment.yaml").write_text(to_yaml(resolve(None, {"name": name}).experiment))
@@ -90,7 +92,7 @@ class JobServer(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(json.dumps(self.ANSWERS[self.path]).encode())
 
-    do_POST = do_GET
+    do_POST = do_GET  # noqa: N815
 
     def log_message(self, *_: object) -> None:
         pass
@@ -107,7 +109,14 @@ def server() -> Iterator[str]:
 
 def run(*words: str, **variables: str) -> tuple[str, set[str]]:
     """Run a command as a process; return its output, and the packages and modules that it has imported."""
-    command = [sys.executable, "-X", "importtime", "-c", "import sys; sys.argv[0] = 'hcl'; from orchestration.cli import main; main()", *words]
+    command = [
+        sys.executable,
+        "-X",
+        "importtime",
+        "-c",
+        "import sys; sys.argv[0] = 'hcl'; from orchestration.cli import main; main()",
+        *words,
+    ]
     environment = {**os.environ, "COLUMNS": "200", **variables}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
@@ -129,21 +138,24 @@ def run(*words: str, **variables: str) -> tuple[str, set[str]]:
         (["results", "list", "studies"], "study", NEVER),
         (["results", "show", "trained"], "50.0 ± 10.0", NEVER),
         (["results", "show", "study"], "trial-1", HEAVY - {"pyarrow"}),
-        (["cluster", "render", "laptop"], "ray start", HEAVY),
+        (["cluster", "render", "laptop", "--cpus", "1x2"], "ray start", HEAVY),
         (["cluster", "render", "kuberay", "--gpus", "1x2", "--image", "x/y:1", "--claim", "c"], "RayCluster", HEAVY),
-        (["cluster", "render", "ray-up", "--gpus", "1x2"], "cluster_name", HEAVY),
+        (["cluster", "render", "ray-up", "--from", "cluster.yaml"], "cluster_name", HEAVY),
         (["cluster", "render", "slurm", "--gpus", "1x2", "--", "train", "hcl"], "#SBATCH", HEAVY),
     ],
     ids=lambda words: " ".join(words) if isinstance(words, list) else None,
 )
 def test_a_command_that_reads_starts_light(runs: Path, words: list[str], output: str, forbidden: set[str]) -> None:
     where = ["--runs", str(runs)] if words[0] in ("results", "sweep") else []
+    words = [str(runs / word) if word == "cluster.yaml" else word for word in words]
     text, loaded = run(*words, *where)
     assert output in text
     assert not loaded & forbidden
 
 
-@pytest.mark.parametrize(("words", "output"), [(["list"], "succeeded"), (["logs", "one"], "epoch 1"), (["stop", "one"], "had ended")])
+@pytest.mark.parametrize(
+    ("words", "output"), [(["list"], "succeeded"), (["logs", "one"], "epoch 1"), (["stop", "one"], "had ended")]
+)
 def test_jobs_are_looked_at_without_ray(server: str, words: list[str], output: str) -> None:
     text, loaded = run("jobs", *words, "--address", server)
     assert output in text

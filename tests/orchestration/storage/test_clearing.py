@@ -22,7 +22,15 @@ from tests.orchestration.conftest import prepare, tiny_experiment, tree
 
 
 def test_every_name_that_commands_write_is_known() -> None:
-    of_run = (run_files.LAST, run_files.BEST, run_files.PROGRESS, run_files.LOG, run_files.ERROR_LOG, run_files.HUNG_LOG, run_files.FAILED)
+    of_run = (
+        run_files.LAST,
+        run_files.BEST,
+        run_files.PROGRESS,
+        run_files.LOG,
+        run_files.ERROR_LOG,
+        run_files.HUNG_LOG,
+        run_files.FAILED,
+    )
     for path in (*of_run, run_files.NON_FINITE, run_files.FUSION, REPRODUCES, _RAY_STATE):
         assert any(fnmatch(Path(path).parts[0], pattern) for pattern in OF_RUN), path
     of_study = (JOURNAL, f"{JOURNAL}.lock", TRIALS, CONFIRMATION, FUSED_TRIALS, BEST, STUDY, _SCRATCH)
