@@ -7,7 +7,7 @@ a command that reads one record does not load either. `results.page.report` is i
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from results.errors import RecordError
+from results.errors import RecordError, UnwritableError
 from results.records.files import Skipped
 from results.records.provenance import collect_provenance, finished, now
 from results.records.records import (
@@ -58,6 +58,7 @@ __all__ = [
     "Skipped",
     "SweepRecord",
     "TrialRecord",
+    "UnwritableError",
     "append_epoch",
     "collect_provenance",
     "evaluation_file",

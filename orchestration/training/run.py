@@ -19,11 +19,11 @@ from hcl.config.paths import nest
 from hcl.config.strict_yaml import dump_yaml
 from hcl.datasets.splits import Partition, merge, read_split
 from hcl.errors import CheckpointError
+from hcl.files.atomic import write_atomically
 from hcl.frames.effective import effective_partition
 from hcl.models.checkpoint import load_checkpoint
 from orchestration.training.grids import GridJob
 from orchestration.training.run_files import BEST, FUSED_WEIGHTS, FUSION, LAST, PREVIOUS
-from results.records.files import write_atomically
 
 
 def resources_of(experiment: Experiment) -> dict[str, float]:

@@ -42,12 +42,14 @@ def export(
     hcl results export tables --format latex
     hcl results export frames 'runs/ssv2*' --format parquet
     """
+    from orchestration.storage.record_files import storing_records
     from results.exports.exporting import export as write_export
 
     if folder.exists() and not folder.is_dir():
         raise ConfigError("is a file, not a folder", where=str(folder), remedy="name a folder for the files")
     found = load_chosen(run, runs)
-    paths = write_export(found, folder, form, machine_settings())
+    with storing_records():
+        paths = write_export(found, folder, form, machine_settings())
     out.print(f"{len(paths)} files in {escape(str(folder))}: {', '.join(path.name for path in paths)}", soft_wrap=True)
     tell_skipped(found.skipped)
 

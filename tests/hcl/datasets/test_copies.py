@@ -98,6 +98,7 @@ def test_a_check_of_an_earlier_version_is_looked_at_for_copies(tmp_path: Path) -
     keep_effective(make(tmp_path), check_dataset(tmp_path, "toy"))
     path = effective_file(tmp_path, "toy")
     content = json.loads(path.read_text())
+    del content["crc32"]
     for one in content["partitions"].values():
         del one["copies"]
     path.write_text(json.dumps(content))
