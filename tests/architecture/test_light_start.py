@@ -58,7 +58,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A runs folder with a run, `trained`, a study, `study`, with two trials, and the description of a cluster."""
     folder = tmp_path_factory.mktemp("runs")
     cluster = {"head": {"machine": "m6i.xlarge"}, "gpu": {"count": 1, "gpus": 2, "machine": "g5.12xlarge"}}
-    (folder / "cluster.yaml").write_text(json.dumps(cluster | {"ami": "ami-0", "storage": {"server": "fs.example:/"}}))
+    (folder / "cluster.yaml").write_text(json.dumps(cluster | {"ami": "ami-0123456789abcdef0", "storage": {"server": "fs.example:/"}}))
     for name in ("trained", "study"):
         (folder / name).mkdir()
         (folder / name / "experiment.yaml").write_text(to_yaml(resolve(None, {"name": name}).experiment))
