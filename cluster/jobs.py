@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,15 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import requests
-from ray.exceptions import AuthenticationError
-from ray.job_submission import JobDetails, JobStatus
 
-from cluster.client import Client
+from cluster.client import SUCCEEDED, Client, Job, TokenRefused, UnknownAnswer
 from cluster.errors import JobError
 from cluster.proxies import is_loopback
-from cluster.servers import OVERRIDES, token_for, url_of, without
+from cluster.servers import token_for, url_of
 from cluster.tokens import PLACES
 
 STOP_S = 30.0
@@ -52,12 +48,10 @@ class JobServer:
     """
 
     def __init__(self, address: str | None = None):
-        for module in ("dashboard_sdk", "job.sdk"):  # they log every upload and closed connection
-            logging.getLogger(f"ray.dashboard.modules.{module}").setLevel(logging.ERROR)
         self.url = url_of(address)
         self.token = token_for(self.url)
-        with without(OVERRIDES), _as_job_error(self):
-            self._client = Client(self.url, headers=self.token.header() if self.token else None)
+        self._headers = self.token.header() if self.token else {}
+        self._client = Client(self.url, self._headers)
 
     @property
     def sends_token_in_clear(self) -> bool:
@@ -83,6 +77,8 @@ class JobServer:
 
         In a cluster that has just started, the server answers before a node can run jobs; this waits for the node.
         """
+        from cluster.upload import submit_job
+
         resources = resources or Resources()
         runtime: dict[str, Any] = {"env_vars": dict(environment or {})}
         if package is not None:
@@ -91,7 +87,9 @@ class JobServer:
         while True:
             try:
                 with _as_job_error(self):
-                    return self._client.submit_job(
+                    return submit_job(
+                        self.url,
+                        self._headers,
                         entrypoint=entrypoint,
                         runtime_env=runtime,
                         metadata=dict(metadata or {}),
@@ -112,29 +110,29 @@ class JobServer:
                     ) from error
             time.sleep(2.0)
 
-    def details(self, job_id: str) -> JobDetails:
-        """Return the server's information on a job. Raises JobError for an unknown job."""
+    def details(self, job_id: str) -> Job:
+        """Return the facts of a job. Raises JobError for an unknown one."""
         with _as_job_error(self, job_id):
-            return self._client.get_job_info(job_id)
+            return self._client.details(job_id)
 
-    def jobs(self) -> list[JobDetails]:
+    def jobs(self) -> list[Job]:
         """Return all submitted jobs, the latest first."""
         with _as_job_error(self):
-            submitted = [job for job in self._client.list_jobs() if job.submission_id]
+            submitted = [job for job in self._client.jobs() if job.submission_id]
         return sorted(submitted, key=lambda job: job.start_time or 0, reverse=True)
 
     def logs(self, job_id: str) -> str:
-        """Return the output of a job so far."""
+        """Return the log of a job so far."""
         with _as_job_error(self, job_id):
-            return self._client.get_job_logs(job_id)
+            return self._client.logs(job_id)
 
     def stop(self, job_id: str) -> bool:
         """Ask a job to end; one of `hcl submit` is killed after STOP_S. Return False if it had already ended."""
         with _as_job_error(self, job_id):
-            return self._client.stop_job(job_id)
+            return self._client.stop(job_id)
 
-    def follow(self, job_id: str, write: Callable[[str], object]) -> JobDetails:
-        """Pass on the output of a job until it ends, and reconnect after a broken connection.
+    def follow(self, job_id: str, write: Callable[[str], object]) -> Job:
+        """Hand on the log of a job, as it comes, until the job has ended; a connection that breaks is made again.
 
         Raises:
             JobError: the server has not answered for a minute; the job may still be running.
@@ -144,7 +142,7 @@ class JobServer:
             try:
                 n_shown = asyncio.run(self._tail(job_id, n_shown, write))
                 details = self.details(job_id)
-                if details.status.is_terminal():
+                if details.has_ended:
                     return details
                 silent_since = None
             except _Broken as broken:
@@ -164,9 +162,11 @@ class JobServer:
             time.sleep(1.0)
 
     async def _tail(self, job_id: str, n_shown: int, write: Callable[[str], object]) -> int:
-        """Write the log from character `n_shown` on until the server closes it, and return the new `n_shown`."""
-        chunks = self._client.tail_job_logs(job_id)
-        position = 0  # a new connection starts with the log's first line
+        """Write the log from its n-th character on, until the server closes it; return how many are shown then."""
+        import aiohttp
+
+        chunks = self._client.tail(job_id)
+        position = 0  # a new connection begins with the log's first line
         pending: asyncio.Task[str] | None = None
         has_ended = False
         try:
@@ -178,7 +178,7 @@ class JobServer:
                         log = await asyncio.to_thread(self.logs, job_id)
                         write(log[n_shown:])
                         return max(n_shown, len(log))
-                    has_ended = (await asyncio.to_thread(self.details, job_id)).status.is_terminal()
+                    has_ended = (await asyncio.to_thread(self.details, job_id)).has_ended
                     continue
                 chunk, pending = pending.result(), None
                 write(chunk[max(0, n_shown - position) :])
@@ -193,21 +193,21 @@ class JobServer:
                 pending.cancel()
 
 
-def exit_status(details: JobDetails) -> int:
-    """Return the exit status of the job's command like a shell; 1 if the job ended without one."""
-    if details.status == JobStatus.SUCCEEDED:
+def exit_status(job: Job) -> int:
+    """Return the exit status of the job's command, as a shell would give it; 1 where a job ended without one."""
+    if job.status == SUCCEEDED:
         return 0
-    code = details.driver_exit_code
+    code = job.driver_exit_code
     if not code:
         return 1
     return code if code > 0 else 128 - code  # ended by a signal
 
 
-def outcome(details: JobDetails) -> str:
-    """Describe in one line how a job ended, without its log, which the server repeats."""
-    reason = " ".join((details.message or "").partition(", last available logs")[0].split())
-    state = str(details.status).lower()
-    return state if details.status == JobStatus.SUCCEEDED else f"{state}: {reason}"
+def outcome(job: Job) -> str:
+    """Return in one line how a job ended; its log, which the server repeats, is left out."""
+    reason = " ".join((job.message or "").partition(", last available logs")[0].split())
+    state = job.status.lower()
+    return state if job.status == SUCCEEDED else f"{state}: {reason}"
 
 
 class _Broken(Exception):
@@ -221,13 +221,19 @@ def _as_job_error(server: JobServer, job_id: str | None = None) -> Iterator[None
     """Convert exceptions of Ray's client to JobError."""
     try:
         yield
-    except AuthenticationError as error:
+    except TokenRefused as error:
         raise JobError(
             "the cluster no longer accepts the token", where=server.url, remedy=f"renew it in {PLACES}"
         ) from error
     except (requests.RequestException, ConnectionError) as error:
         raise JobError(
             "the job server does not answer", where=server.url, remedy="check that the cluster runs"
+        ) from error
+    except UnknownAnswer as error:
+        raise JobError(
+            "the job server gives an answer that this program does not know",
+            where=server.url,
+            remedy="check its version of Ray: see `hcl doctor` there",
         ) from error
     except RuntimeError as error:
         if job_id and "status code 404" in str(error):

@@ -4,6 +4,7 @@ KubeRay generates the token from version 1.5.1 on, and accepts a given one (`tok
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.resources
 import json
 import shlex
@@ -11,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jsonschema
-import ray
 import yaml
 
 from cluster.description import N_TRIAL_DRIVERS, Description, Nodes
@@ -58,7 +58,7 @@ def _cluster(description: Description) -> dict[str, Any]:
         "template": _pod(description, description.head, "ray-head", ports=True),
     }
     return {
-        "rayVersion": ray.__version__,
+        "rayVersion": importlib.metadata.version("ray"),
         "authOptions": auth,
         "headGroupSpec": head,
         "workerGroupSpecs": [

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-import results
-from results.tables.accuracy import accuracy_table, trials_table
 from results.tables.cells import marked
-from results.tables.markup import bold_cells
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from results import EvaluationRecord, TrialRecord
 
 out, notes = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
 """Output and messages. Lines are never broken, so that commands in them can be copied. Tables, whose cells and titles
@@ -35,8 +36,8 @@ def show_epoch(row: dict[str, Any]) -> None:
     )
 
 
-def show_trial(trial: results.TrialRecord) -> None:
-    """Print one line for a trial."""
+def show_trial(trial: TrialRecord) -> None:
+    """Print a line for a trial."""
     values = " ".join(f"{path}={short_value(value)}" for path, value in trial.params.items())
     outcome = trial.error if trial.error else percent(trial.value)
     out.print(
@@ -46,8 +47,8 @@ def show_trial(trial: results.TrialRecord) -> None:
     )
 
 
-def show_records(records: Sequence[results.EvaluationRecord]) -> None:
-    """Print one line for a method on a data set, with all shots."""
+def show_records(records: Sequence[EvaluationRecord]) -> None:
+    """Print a line for a method on a data set, with all shots."""
     cells = [f"{record.shot}-shot {percent(record.accuracy)} ± {100 * (record.ci95 or 0):.1f}" for record in records]
     first = records[0]
     out.print(
@@ -59,29 +60,51 @@ def show_records(records: Sequence[results.EvaluationRecord]) -> None:
 
 def show_trials(folder: Path) -> None:
     """Print the best trials of a study."""
-    print_rows(trials_table(results.load(folder).trials))
+    from results import load
+    from results.tables.accuracy import trials_table
+
+    print_frame(trials_table(load(folder).trials))
 
 
 def print_table(folders: Sequence[Any]) -> None:
     """Print the accuracies of runs."""
-    evaluations = results.load(folders).evaluations
+    from results import load
+    from results.tables.accuracy import accuracy_table
+
+    evaluations = load(folders).evaluations
     if evaluations.empty:
         out.print("no evaluations yet: hcl evaluate RUN")
         return
-    print_rows(accuracy_table(evaluations))
+    print_frame(accuracy_table(evaluations))
 
 
-def print_rows(frame: pd.DataFrame, title: str | None = None) -> None:
-    """Print a table with its caption and footnotes."""
-    table = Table(*(str(column) for column in frame.columns), title=escape(title) if title else None)
-    chosen = bold_cells(frame)
-    for index, row in enumerate(frame.itertuples(index=False)):
-        cells = zip(frame.columns, map(escape, map(str, row)), strict=True)
-        table.add_row(*(f"[bold]{text}[/]" if (index, column) in chosen else text for column, text in cells))
-    page().print(table, soft_wrap=False)
+def print_frame(frame: pd.DataFrame, title: str | None = None) -> None:
+    """Print a frame with its caption and its footnotes below it."""
+    from results.tables.markup import bold_cells
+
+    print_rows(list(frame.columns), frame.itertuples(index=False), title, bold=bold_cells(frame))
     for line in (frame.attrs.get("caption", ""), *frame.attrs.get("footnotes", ())):
         if line:
             out.print(escape(line), soft_wrap=True, highlight=False)
+
+
+def print_rows(
+    columns: Sequence[str],
+    rows: Iterable[Iterable[Any]],
+    title: str | None = None,
+    *,
+    bold: Collection[tuple[int, str]] = (),
+) -> None:
+    """Print a table of values, each as its text.
+
+    Args:
+        bold: row and column of the cells that are printed bold.
+    """
+    table = Table(*map(str, columns), title=escape(title) if title else None)
+    for index, row in enumerate(rows):
+        cells = zip(columns, map(escape, map(str, row)), strict=True)
+        table.add_row(*(f"[bold]{text}[/]" if (index, column) in bold else text for column, text in cells))
+    page().print(table, soft_wrap=False)
 
 
 def page() -> Console:

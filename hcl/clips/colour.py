@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
-from torchvision.transforms import v2
 
 
 class ColourJitter(nn.Module):
@@ -24,6 +23,8 @@ class ColourJitter(nn.Module):
     """
 
     def __init__(self, brightness: float, contrast: float, saturation: float, hue: float):
+        from torchvision.transforms import v2
+
         super().__init__()
         self.ranges = v2.ColorJitter(brightness, contrast, saturation, hue)  # validates the values
 

@@ -13,9 +13,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Int, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
-from torchvision.transforms import v2
 
 from hcl.clips.colour import ColourJitter
 from hcl.datasets.splits import Video
@@ -55,18 +54,20 @@ def frame_indices(
     return ((np.arange(n_frames) + offset) * n_available / n_frames).astype(np.int64)
 
 
-def test_transform(size: int, resize: str) -> v2.Transform:
-    """Build the test transform: `squash` to a square, or `crop` the centre after scaling the short side to size."""
+def test_transform(size: int, resize: str) -> nn.Module:
+    """Return the transform that `squash`es to a square, or `crop`s the centre square of a short side of `size`."""
+    from torchvision.transforms import v2  # takes as long to load as torch, and a driver reads no clips
+
     if resize == "squash":
         return v2.Resize((size, size), antialias=True)
     return v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size)])
 
 
-def train_transform(
-    size: int, *, crop_scale: tuple[float, float], flip: bool, jitter: float, grey: float
-) -> v2.Transform:
-    """Build the training transform: random resized crop, mirror, colour jitter, grey, as in the published `type1`."""
-    steps: list[v2.Transform] = [v2.RandomResizedCrop(size, scale=crop_scale, antialias=True)]
+def train_transform(size: int, *, crop_scale: tuple[float, float], flip: bool, jitter: float, grey: float) -> nn.Module:
+    """Return a random resized crop, mirror, colour jitter and grey, as in the published run's `type1`."""
+    from torchvision.transforms import v2
+
+    steps: list[nn.Module] = [v2.RandomResizedCrop(size, scale=crop_scale, antialias=True)]
     if flip:
         steps.append(v2.RandomHorizontalFlip())
     if jitter:
@@ -102,7 +103,7 @@ class ClipDataset(Dataset):
         *,
         n_frames: int,
         sampling: str,
-        transform: v2.Transform,
+        transform: nn.Module,
         per_frame: bool = False,
         random: bool = False,
         min_side: int = 0,

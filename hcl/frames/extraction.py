@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hcl.datasets.manifest import VideoRecord
@@ -14,6 +14,22 @@ from hcl.frames.decoding import FrameOptions, decode_into, probe
 from hcl.videos.opencv_reader import OpenCVFrames
 
 DEFAULT_OPTIONS = FrameOptions()
+
+
+@dataclass(frozen=True)
+class ExtractionJob:
+    """A video file to extract.
+
+    Attributes:
+        relative: the source's folder and name: the manifest stays true where the data root is moved.
+        destination: its folder of frames, `<class>/<video>`.
+        earlier: the record of frames that stay as they are if OpenCV reads the video correctly.
+    """
+
+    source: Path
+    relative: str
+    destination: Path
+    earlier: VideoRecord | None = None
 
 
 def extract_video(

@@ -15,6 +15,7 @@ from hcl.datasets.splits import Partition, Video, read_split
 from hcl.datasets.video_files import read_tree
 from hcl.errors import DataError
 from hcl.files.atomic import write_lines
+from hcl.frames.extraction import ExtractionJob
 from hcl.frames.store import FrameStore, packed_keys
 
 
@@ -31,14 +32,6 @@ class Inventory:
     def missing(self) -> list[str]:
         """Return the listed videos with neither a file nor frames; files may be deleted after extraction."""
         return [key for key in self.listed if key not in self.files and key not in self.present]
-
-
-@dataclass(frozen=True)
-class ExtractionJob:
-    source: Path
-    relative: str  # the source's folder and name, so that the manifest stays valid if the data root moves
-    destination: Path
-    earlier: VideoRecord | None = None  # its frames are kept if OpenCV reads the video correctly
 
 
 def take_inventory(data_root: Path, dataset: str) -> Inventory:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -35,6 +36,7 @@ from orchestration.cli import (
     sweep,
     train,
 )
+from orchestration.cli.version import show_version
 from orchestration.console import notes
 from orchestration.runtime.signals import INTERRUPTED, orderly_ends
 from orchestration.storage.places import storage_error
@@ -47,6 +49,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def hcl(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and the code revision.", callback=show_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Take the options of the program itself."""
+
+
 for command in (
     demo.demo,
     extract.extract,

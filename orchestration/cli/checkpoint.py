@@ -6,7 +6,6 @@ import shlex
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 import typer
 from rich.markup import escape
 
@@ -60,4 +59,5 @@ def show(file: File) -> None:
     listing = list_checkpoint(file)
     for name, value in listing.facts:
         out.print(f"{name}: {escape(value)}", soft_wrap=True, highlight=False)
-    print_rows(pd.DataFrame(listing.tensors, columns=["tensor", "shape", "type", "sum"]))
+    columns = ["tensor", "shape", "type", "sum"]
+    print_rows(columns, [[tensor[name] for name in columns] for tensor in listing.tensors])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import pandas as pd
 import typer
 
 from hcl.config.resolve import resolve, rows, shipped_experiments
@@ -33,5 +32,9 @@ def show(
     """Show the resolved experiment: each setting with its value, origin, unit and meaning."""
     resolved = resolve(experiment, settings or [])
     shown = [row for row in rows(resolved) if origin in row.origin]
-    frame = pd.DataFrame([row._asdict() for row in shown], columns=["path", "value", "origin", "unit", "meaning"])
-    print_rows(frame, title=f"{experiment}, digest {resolved.experiment.digest()}")
+    cells = [(row.path, row.value, row.origin, row.unit, row.meaning) for row in shown]
+    print_rows(
+        ["path", "value", "origin", "unit", "meaning"],
+        cells,
+        title=f"{experiment}, digest {resolved.experiment.digest()}",
+    )

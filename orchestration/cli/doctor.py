@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import astuple, fields
 
-import pandas as pd
 import typer
 
 from orchestration.cli.options import DATA, RUNS, Address, Data, Runs
@@ -21,10 +20,10 @@ def doctor(data: Data = DATA, runs: Runs = RUNS, address: Address = None) -> Non
 
     The exit status is 1 if something is wrong.
     """
-    from orchestration.clusters.doctor import examine
+    from orchestration.clusters.doctor import Finding, examine
 
     findings = examine(data, runs, address)
-    print_rows(pd.DataFrame([asdict(finding) for finding in findings]))
+    print_rows([field.name for field in fields(Finding)], map(astuple, findings))
     n_wrong = sum(finding.state == "wrong" for finding in findings)
     out.print("nothing is wrong" if not n_wrong else f"{n_wrong} findings are wrong, each with its remedy")
     raise typer.Exit(1 if n_wrong else 0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 import typer
 from rich.markup import escape
 
@@ -22,7 +21,7 @@ from orchestration.cli.options import (
     run_folder,
     tell_unfinished,
 )
-from orchestration.console import out, percent, print_rows, show_records
+from orchestration.console import out, percent, print_frame, show_records
 from search_spaces import load_space
 
 
@@ -49,7 +48,7 @@ def fuse(
     """
     from orchestration.cli.evaluate import evaluation_settings
     from orchestration.evaluation.fuse import FUSED, evaluate_fusion, search_fusion
-    from results.records.store import load
+    from results import load
     from results.tables.comparison import comparison_table
 
     folder = run_folder(run, runs)
@@ -71,5 +70,4 @@ def fuse(
     digests = {record.episodes_digest for record in records[FUSED]}
     frame = frame[(frame["partition"] == "test") & frame["episodes_digest"].isin(digests)]
     chosen, published = (frame[frame["method"] == name] for name in (FUSED, "hcl published weights"))
-    table: pd.DataFrame = comparison_table(chosen, published, names=("fused on val", "published weights"))
-    print_rows(table)
+    print_frame(comparison_table(chosen, published, names=("fused on val", "published weights")))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated
 
-import pandas as pd
 import typer
 
 from orchestration.cli.submit import Server, follow, write_log
@@ -25,7 +24,7 @@ def list_jobs(address: Server = None) -> None:
     rows = [
         {
             "job": job.submission_id,
-            "state": str(job.status).lower(),
+            "state": job.status.lower(),
             "started (UTC)": _moment(job.start_time),
             "duration": _duration(job.start_time, job.end_time),
             "exit": "" if job.driver_exit_code is None else job.driver_exit_code,
@@ -36,7 +35,7 @@ def list_jobs(address: Server = None) -> None:
     if not rows:
         out.print("no jobs yet: hcl submit -- COMMAND")
         return
-    print_rows(pd.DataFrame(rows))
+    print_rows(list(rows[0]), [row.values() for row in rows])
 
 
 @app.command("logs")

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from hcl.errors import HCLError
 from orchestration.cli.options import DATA, Address, Data, place
-from orchestration.console import out, print_rows
+from orchestration.console import out, print_frame
 
 
 def reproduce(
@@ -53,7 +53,7 @@ def reproduce(
     for what, command in commands_of(recorded, data):
         out.print(f"{what}: {escape(command)}", soft_wrap=True, highlight=False)
     checks = checks_of(recorded, data)
-    print_rows(checks_table(checks), title="recorded and present versions")
+    print_frame(checks_table(checks), title="recorded and present versions")
     if not run:
         return
     with tempfile.TemporaryDirectory(prefix="hcl-") if runs is None else nullcontext(runs) as place:
@@ -62,7 +62,7 @@ def reproduce(
         if epochs:
             tables.insert(0, epochs_table(results.read_epochs(recorded.folder), epochs, tolerance))
     for table in tables:
-        print_rows(table, title="reproduced figures")
+        print_frame(table, title="reproduced figures")
     if not all(agrees(table) for table in tables):
         raise HCLError(
             f"was not reproduced within {tolerance:g} points",

@@ -27,7 +27,7 @@ from hcl.models.hcl import HCL
 from orchestration.evaluation.drawing import Panel, draw, small_picture, write_picture
 from orchestration.evaluation.single_episodes import asked_examples, drawn_support, given_support, video_index
 from orchestration.storage.record_files import storing_records
-from orchestration.training.run import BEST
+from orchestration.training.run_files import BEST
 from results.records.explanations import FOLDER, ExplanationRecord, write_explanation
 from results.records.weights import read_digest
 

@@ -26,7 +26,8 @@ from orchestration.evaluation.scoring import ensure_tables
 from orchestration.evaluation.tables import Cell
 from orchestration.runtime.connect import connect
 from orchestration.training.grids import ensure_grids
-from orchestration.training.run import BEST, FUSED_WEIGHTS, FUSION, write_fusion
+from orchestration.training.run import write_fusion
+from orchestration.training.run_files import BEST, FUSED_WEIGHTS, FUSION
 from results.records.weights import Weights
 from search_spaces import Space
 

@@ -18,7 +18,7 @@ from hcl.frames.effective import effective_partition
 from orchestration.evaluation.methods import is_trained, methods_of, named
 from orchestration.evaluation.tables import Cell
 from orchestration.evaluation.training_state import Unfinished, unfinished
-from orchestration.training.run import BEST
+from orchestration.training.run_files import BEST
 
 
 @dataclass(frozen=True)

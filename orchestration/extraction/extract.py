@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import time
 import uuid
 from collections import Counter
@@ -12,20 +10,18 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import cv2
-
 from hcl.datasets.cards import frames_folder
 from hcl.datasets.manifest import VideoRecord, append_record, read_manifest, write_manifest
 from hcl.files.atomic import discard_folder
 from hcl.files.locking import exclusive
 from hcl.frames.decoding import FrameOptions
-from hcl.frames.extraction import discard_partials, extract_video
-from hcl.frames.inventory import ExtractionJob, Inventory, extraction_jobs, settle_missing, take_inventory
+from hcl.frames.extraction import ExtractionJob, discard_partials
+from hcl.frames.inventory import Inventory, extraction_jobs, settle_missing, take_inventory
+from orchestration.extraction.extractor import Extractor, Place
 from orchestration.runtime.actors import ItemCrash, ItemTimeout, map_actors
 from orchestration.runtime.connect import actor_of, connect, n_workers_available
 from orchestration.runtime.progress import progress
 from orchestration.storage.locks import held, lock_of
-from orchestration.storage.places import check_seen
 
 
 @dataclass(frozen=True)
@@ -98,7 +94,7 @@ def extract_dataset(
         jobs = extraction_jobs(images_root, inventory, records, options.digest, retry_failed=retry_failed)
         try:
             if jobs:
-                place = _Place(_staging(images_root))
+                place = Place(_staging(images_root))
                 extracted = _extracted(jobs, place, options, actors, time_limit_s, dataset)
                 with connect(address), closing(extracted):
                     for record in extracted:
@@ -136,50 +132,16 @@ def _summary(
     )
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Hold the staging folder of this run, which every node must see besides the folder of a video."""
-
-    staging: Path
-
-    def refuse_blind(self, job: ExtractionJob) -> None:
-        """Raise StorageError, which names the node, if its process does not see both folders.
-
-        The staging folder is new and has a unique name, so that an empty folder under the same path on another disk is
-        not mistaken for it.
-        """
-        for folder in (job.source.parent, self.staging):
-            check_seen(folder, remedy="mount it under the same path on every node")
-
-    def partial(self, job: ExtractionJob) -> Path:
-        return self.staging / hashlib.sha256(job.relative.encode()).hexdigest()
-
-
-class _Extractor:
-    """Extract one video per call, in an actor, so that a hang or a crash costs only one."""
-
-    def __init__(self, place: _Place, options: FrameOptions):
-        os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"  # FFmpeg's messages on damaged videos are noise in an actor's log
-        cv2.setNumThreads(1)
-        self.place, self.options = place, options
-
-    def extract(self, job: ExtractionJob) -> VideoRecord:
-        self.place.refuse_blind(job)
-        return extract_video(
-            job.source, job.destination, self.options, partial=self.place.partial(job), earlier=job.earlier
-        )
-
-
 def _extracted(
     jobs: list[ExtractionJob],
-    place: _Place,
+    place: Place,
     options: FrameOptions,
     actors: int | None,
     time_limit_s: float,
     dataset: str,
 ) -> Generator[VideoRecord, None, None]:
-    """Yield the records of the jobs as they finish. Raises errors that no video has caused."""
-    make_actor = actor_of(_Extractor, "decode", f"extract {dataset}")
+    """Yield the records of the jobs as they finish. Raise what is not the video's fault."""
+    make_actor = actor_of(Extractor, "decode", f"extract {dataset}")
     results = map_actors(
         lambda: make_actor(place, options),
         jobs,

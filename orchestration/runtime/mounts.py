@@ -21,7 +21,6 @@ from typing import Any
 
 from cluster.tokens import home_folder
 from hcl.errors import HCLError, StorageError
-from orchestration.runtime.each_node import ask_each_node
 
 CONNECT_S = 5.0
 INSTALL = "install s3fs (apt-get install s3fs), and give containers access to /dev/fuse, on every node"
@@ -112,6 +111,8 @@ def mount_everywhere() -> None:
     """Mount the driver's buckets on every node of the connected cluster. Raises StorageError, which names a node."""
     if not _mounted_buckets():
         return
+    from orchestration.runtime.each_node import ask_each_node  # needs Ray, which few users of this module do
+
     for answer in ask_each_node(mount_here, lambda _: (), env_vars={_ASKED: "1"}, answer_s=_MOUNT_S):
         if answer.error is not None:
             problem = answer.error.problem if isinstance(answer.error, HCLError) else answer.problem

@@ -15,7 +15,6 @@ import ray
 from ray._private import utils
 from ray._private.parameter import RayParams
 from ray._private.state import available_resources_per_node
-from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 
 from orchestration.runtime.signals import ended_by
@@ -36,6 +35,8 @@ def out_of_memory_ends_one_trial() -> Iterator[None]:
     Tune takes it for a bug and stops the whole study. Within the block it is the death of an actor like any other:
     retried, then recorded. Closed upstream when the test of a trial that takes too much memory passes without this.
     """
+    from ray.air.execution._internal.actor_manager import RayActorManager  # brings pandas; only studies need it
+
     original = RayActorManager._actor_task_failed
 
     def failed(manager: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:

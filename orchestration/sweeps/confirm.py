@@ -23,7 +23,8 @@ from orchestration.sweeps.recorder import OnEvent
 from orchestration.sweeps.study import Study
 from orchestration.sweeps.trial_source import ERROR, Given
 from orchestration.training.grids import ensure_grids
-from orchestration.training.run import HUNG_LOG, Run
+from orchestration.training.run import Run
+from orchestration.training.run_files import HUNG_LOG
 from results.statistics.episodes import MeanAndInterval, paired_over_seeds
 
 CONFIRMATION = "confirmation.json"

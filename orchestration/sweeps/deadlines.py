@@ -10,7 +10,7 @@ import ray
 from ray.tune.experiment import Trial
 
 from hcl.files.atomic import write_atomically
-from orchestration.training.run import HUNG_LOG
+from orchestration.training.run_files import HUNG_LOG
 
 GRACE_S = 20.0
 """Time that a trial's own process has after its limit to end itself, which records where it hangs."""

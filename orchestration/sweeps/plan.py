@@ -20,7 +20,8 @@ from orchestration.console import out
 from orchestration.runtime.connect import connect
 from orchestration.sweeps.concurrency import room_for
 from orchestration.sweeps.study import Study, n_trials_in_all
-from orchestration.training.run import LAST, PREVIOUS, Run
+from orchestration.training.run import Run
+from orchestration.training.run_files import LAST, PREVIOUS
 from orchestration.training.worker import run_epochs
 from results.records.moments import duration
 from search_spaces import grid_points

@@ -31,7 +31,7 @@ from orchestration.sweeps.trial import (
     ran_too_long,
 )
 from orchestration.sweeps.trial_source import BEST, EPOCHS, ERROR, FUSED, LAST, LOG, SECONDS, UNFUSED, Source
-from orchestration.training.run import ERROR_LOG, HUNG_LOG
+from orchestration.training.run_files import ERROR_LOG, HUNG_LOG
 
 _NODE_DIED, _NODE_DEATHS = "its node has died", 5
 """Ray's text for an actor that was lost with its node, and how often a trial may be lost that way."""

@@ -27,7 +27,8 @@ from orchestration.sweeps.storage.optuna_storage import check_storage
 from orchestration.sweeps.storage.ownership import check_owner, claimed, forget, take_possession
 from orchestration.sweeps.study import Study, open_folder
 from orchestration.training.grids import ensure_grids
-from orchestration.training.run import HUNG_LOG, Run, gpus_here
+from orchestration.training.run import Run, gpus_here
+from orchestration.training.run_files import HUNG_LOG
 from orchestration.training.train import STUDY
 from search_spaces import Space
 

@@ -34,7 +34,8 @@ from orchestration.sweeps.study import Study
 from orchestration.sweeps.trial_source import Given
 from orchestration.training.ray_train import fit
 from orchestration.training.resumption import fusion_of, inherit
-from orchestration.training.run import ERROR_LOG, FUSION, HUNG_LOG, METRICS, Run
+from orchestration.training.run import Run
+from orchestration.training.run_files import ERROR_LOG, FUSION, HUNG_LOG, METRICS
 from orchestration.training.train import STUDY
 from orchestration.training.worker import run_epochs
 from search_spaces.space import Objective

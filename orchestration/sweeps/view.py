@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.live import Live
@@ -17,10 +17,12 @@ from rich.text import Text
 import results
 from orchestration.console import fits, out, page, percent, settings_text, short_names, short_value, show_trial
 from orchestration.storage.locks import holder, lock_of
-from orchestration.sweeps.confirm import Candidate
-from orchestration.sweeps.fused_trials import FusedTrial
-from orchestration.training.run import PROGRESS
-from search_spaces import Space
+from orchestration.training.run_files import PROGRESS
+
+if TYPE_CHECKING:
+    from orchestration.sweeps.confirm import Candidate
+    from orchestration.sweeps.fused_trials import FusedTrial
+    from search_spaces import Space
 
 _ROWS = 20
 _IMPORTANT = 6

@@ -32,7 +32,8 @@ from orchestration.storage.locks import held
 from orchestration.storage.record_files import write_epochs
 from orchestration.training.log import Diary
 from orchestration.training.resumption import PARTS, chosen_by, keep_previous, name_best, rows_of, settle
-from orchestration.training.run import LAST, NEXT_BEST, NON_FINITE, PROGRESS, WRITER, Run
+from orchestration.training.run import Run
+from orchestration.training.run_files import LAST, NEXT_BEST, NON_FINITE, PROGRESS, WRITER
 
 _PROGRESS_S = 1.0
 

@@ -17,7 +17,7 @@ import torch
 import results
 from hcl.errors import HCLError
 from orchestration.console import percent
-from orchestration.training.run import LOG
+from orchestration.training.run_files import LOG
 
 
 class Diary:

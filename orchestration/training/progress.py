@@ -10,7 +10,8 @@ from typing import Any
 
 import results
 from orchestration.runtime.notices import tell_notices
-from orchestration.training.run import PROGRESS, Run
+from orchestration.training.run import Run
+from orchestration.training.run_files import PROGRESS
 
 
 @contextmanager

@@ -28,7 +28,8 @@ from orchestration.runtime.ray_gaps import ctrl_c_ends_training, work_in
 from orchestration.runtime.roles import wait_for_nodes
 from orchestration.storage.places import SAME_RUNS, check_seen, storage_error
 from orchestration.training.elastic import could_be_more, first_count, n_that_fit, next_count, worker_resources
-from orchestration.training.run import FAILED, Run
+from orchestration.training.run import Run
+from orchestration.training.run_files import FAILED
 from orchestration.training.worker import run_epochs
 from results import RecordError
 

@@ -20,7 +20,8 @@ from hcl.files.atomic import partial_of
 from hcl.files.disk_errors import storing
 from hcl.models.checkpoint import check_checkpoint, file_digest, load_checkpoint, write_checkpoint
 from orchestration.storage.record_files import write_epochs
-from orchestration.training.run import BEST, FUSION, LAST, METRICS, NEXT_BEST, PREVIOUS, Resumption, Run, write_fusion
+from orchestration.training.run import Resumption, Run, write_fusion
+from orchestration.training.run_files import BEST, FUSION, LAST, METRICS, NEXT_BEST, PREVIOUS
 
 FUSED_ACCURACY = "val_fused_accuracy"
 FUSED_SIGMAS = {level: f"fused_sigma_{level}" for level in LEVELS}

@@ -23,24 +23,7 @@ from hcl.files.atomic import write_atomically
 from hcl.frames.effective import effective_partition
 from hcl.models.checkpoint import load_checkpoint
 from orchestration.training.grids import GridJob
-
-LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"
-PREVIOUS = "checkpoints/previous.pt"
-"""The checkpoint before the last, from which a run resumes if the last is damaged or gone."""
-NEXT_BEST = "checkpoints/next_best.pt"
-"""The best weights until the last checkpoint is also that of their epoch."""
-METRICS = "metrics.parquet"
-WRITER = "checkpoints/.writer"
-"""The lock of the process that writes a run's checkpoints."""
-PROGRESS = "progress.json"
-LOG, ERROR_LOG, HUNG_LOG = "log.txt", "error.log", "hung.log"
-"""Files in the run's folder: its log; for a trial also the traceback of its failure, and the one of a timeout."""
-FAILED = "failed.json"
-NON_FINITE = "non_finite.json"
-FUSION = "fusion.yaml"
-"""File in the run's folder: the weights of the levels chosen on val, which `hcl evaluate RUN --fused` reads."""
-FUSED_WEIGHTS = "weights"
-"""Key in that file, beside the settings: the digest of the checkpoint with which they were chosen."""
+from orchestration.training.run_files import BEST, FUSED_WEIGHTS, FUSION, LAST, PREVIOUS
 
 
 def resources_of(experiment: Experiment) -> dict[str, float]:

@@ -6,13 +6,14 @@ import io
 import json
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from results.errors import RecordError
+from results.exports.choices import Format
 from results.records.codec import SCHEMA, plain
 from results.records.files import read_json, write_atomically, write_json
 from results.records.provenance import now
@@ -23,7 +24,6 @@ from results.tables.accuracy import accuracy_table, levels_table, trials_table
 from results.tables.markup import to_csv, to_latex, to_markdown
 from results.tables.published import published_table
 
-Format = Literal["csv", "parquet", "json", "latex", "markdown"]
 FRAMES = ("runs", "epochs", "evaluations", "episodes", "sweeps", "trials")
 MANIFEST = "export.json"
 """File that lists every file of an export with its rows, the schema of the records, and unreadable files."""

@@ -11,9 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from results.errors import RecordError, UnwritableError
 
 
@@ -76,7 +73,15 @@ def read_json(path: Path) -> Any:
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Write rows to a parquet file; its columns are all names that occur, in order of first appearance."""
+    """Write rows to one parquet file. Its columns are all the names that occur, in order of first appearance.
+
+    Raises:
+        RecordError: values of one name are not of one kind.
+        UnwritableError: as `write_atomically`.
+    """
+    import pyarrow as pa  # here, because most records are JSON, and most commands read no rows
+    import pyarrow.parquet as pq
+
     names = dict.fromkeys(name for row in rows for name in row)
     try:
         table = pa.table({name: [row.get(name) for row in rows] for name in names})
@@ -98,6 +103,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     Raises RecordError for a damaged file. Parquet's own checksums do not cover names and counts, so the file also holds
     a checksum of its rows; files of older versions have none.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     content = io.BytesIO(read_bytes(path))
     try:
         # read_table() would take "a=b" in a folder's name for a partition column

@@ -13,7 +13,9 @@ import yaml
 from results.errors import RecordError
 
 NAME = "name"
-"""The setting that always differs between two runs."""
+"""The setting in which any two runs differ."""
+TERMS = "loss.sigma_"
+"""The beginning of the settings whose values an ablation of the loss changes."""
 
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -8,13 +8,11 @@ from typing import Any
 import pandas as pd
 
 from results.errors import RecordError
-from results.records.settings import NAME, differing, settings_of
+from results.records.settings import NAME, TERMS, differing, settings_of
 from results.records.store import Results
 from results.tables.best import compare_records
 from results.tables.cells import MARKED, MISSING, cell_text, footnotes, latest_cells, marks
 
-TERMS = "loss.sigma_"
-"""The beginning of the paths of the settings that an ablation of the loss changes."""
 _QUESTION = ["dataset", "partition", "way", *MARKED]
 
 

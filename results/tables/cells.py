@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 DAGGER, DOUBLE_DAGGER, SECTION, PARALLEL, LOZENGE = "†", "‡", "§", "‖", "◊"
 FOOTNOTE = f"{DAGGER} published protocol: trained on train and val, checkpoint chosen on test; optimistic."

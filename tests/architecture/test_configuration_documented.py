@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from hcl.config import PUBLISHED, PUBLISHED_EVALUATION, Experiment, Section
@@ -49,10 +48,14 @@ def test_no_two_settings_share_a_meaning() -> None:
 
 
 def test_config_show_documents_every_setting_under_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[pd.DataFrame] = []
-    monkeypatch.setattr(command, "print_rows", lambda frame, **_: shown.append(frame))
+    shown: list[dict[str, Any]] = []
+
+    def keep(columns: list[str], rows: list[Any], title: str) -> None:
+        shown.extend(dict(zip(columns, row, strict=True)) for row in rows)
+
+    monkeypatch.setattr(command, "print_rows", keep)
     command.show("demo")
-    documented = dict(zip(shown[0]["path"], shown[0]["meaning"], strict=True))
+    documented = {row["path"]: row["meaning"] for row in shown}
     assert documented == {path: field.description for path, field in all_settings().items()}
 
 

@@ -11,7 +11,7 @@ import torch
 import results
 from hcl.datasets.manifest import read_manifest
 from hcl.models.checkpoint import load_checkpoint
-from orchestration.training.run import BEST, LAST
+from orchestration.training.run_files import BEST, LAST
 from tests.orchestration.conftest import tree
 from tests.orchestration.training.test_train import TIMED
 

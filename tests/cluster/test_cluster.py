@@ -21,7 +21,7 @@ import torch
 import results
 from hcl.config.resolve import to_yaml
 from hcl.models.checkpoint import load_checkpoint
-from orchestration.training.run import LAST
+from orchestration.training.run_files import LAST
 from tests.cluster.compare import (
     assert_same_frames,
     assert_same_run,
@@ -114,13 +114,13 @@ def n_begun(data: Path) -> int:
 
 def test_a_node_killed_in_extraction_changes_no_frame(place: LocalCluster, extracted: Path) -> None:
     data = not_extracted(extracted, "killed")
-    place.submit_and_kill("_Extractor", "decode", lambda: n_begun(data) >= 5, "extract", "synth_plain", "--data", data)
+    place.submit_and_kill("Extractor", "decode", lambda: n_begun(data) >= 5, "extract", "synth_plain", "--data", data)
     assert_same_frames(data, extracted)
 
 
 def test_a_node_that_joins_takes_videos_and_leaves_without_loss(place: LocalCluster, extracted: Path) -> None:
     data = not_extracted(extracted, "joined")
-    place.submit_and_join("_Extractor", lambda: n_begun(data) >= 5, "extract", "synth_plain", "--data", data)
+    place.submit_and_join("Extractor", lambda: n_begun(data) >= 5, "extract", "synth_plain", "--data", data)
     assert_same_frames(data, extracted)
 
 

@@ -31,7 +31,7 @@ def run_demo(place: LocalCluster, root: Path, submit: Submit) -> Path:
     ended_well(place.submit("data", "synth", "--videos-per-class", str(VIDEOS), "--size", "96", "--data", data))
     extract = ["--short-side", "96", "--data", data]
     first, *others = map(dataset_name, DOMAINS)
-    submit("_Extractor", "decode", lambda: len(list((images / first).glob("*/*"))) > 10, "extract", first, *extract)
+    submit("Extractor", "decode", lambda: len(list((images / first).glob("*/*"))) > 10, "extract", first, *extract)
     for dataset in others:
         ended_well(place.submit("extract", dataset, *extract))
     places = ["--data", data, "--runs", runs]

@@ -8,12 +8,11 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from types import SimpleNamespace
 
 import pytest
 from aiohttp import web
-from ray.job_submission import JobStatus
 
+from cluster.client import Job
 from cluster.errors import JobError
 from cluster.jobs import JobServer, exit_status, outcome
 
@@ -240,18 +239,33 @@ def test_a_connection_that_died_silently_is_not_followed_for_ever(serve, monkeyp
 @pytest.mark.parametrize(
     ("status", "code", "expected"),
     [
-        (JobStatus.SUCCEEDED, 0, 0),
-        (JobStatus.FAILED, 2, 2),
-        (JobStatus.FAILED, -9, 137),
-        (JobStatus.FAILED, None, 1),
-        (JobStatus.STOPPED, None, 1),
+        ("SUCCEEDED", 0, 0),
+        ("FAILED", 2, 2),
+        ("FAILED", -9, 137),
+        ("FAILED", None, 1),
+        ("STOPPED", None, 1),
     ],
 )
-def test_the_exit_status_is_that_of_the_command(status: JobStatus, code: int | None, expected: int) -> None:
-    assert exit_status(SimpleNamespace(status=status, driver_exit_code=code)) == expected  # type: ignore[arg-type]
+def test_the_exit_status_is_that_of_the_command(status: str, code: int | None, expected: int) -> None:
+    assert exit_status(Job(status=status, entrypoint="x", driver_exit_code=code)) == expected
 
 
 def test_the_log_is_not_told_twice() -> None:
     message = "exit code 1, last available logs (truncated to 20,000 chars):\n a b"
-    details = SimpleNamespace(status=JobStatus.FAILED, message=message)
-    assert outcome(details) == "failed: exit code 1"  # type: ignore[arg-type]
+    assert outcome(Job(status="FAILED", entrypoint="x", message=message)) == "failed: exit code 1"
+
+
+class Odd(Handler):
+    """A server whose version is a job server's, and whose other answers are none."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(VERSION if self.path == "/api/version" else b'{"jobs": [1, 2]}')
+
+
+def test_an_answer_that_is_none_is_told_without_a_traceback(serve) -> None:
+    server = JobServer(serve(Odd))
+    for ask in (server.jobs, lambda: server.details("one"), lambda: server.logs("one")):
+        with pytest.raises(JobError, match="an answer that this program does not know"):
+            ask()

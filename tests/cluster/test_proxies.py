@@ -79,7 +79,7 @@ def test_a_server_cannot_have_the_token_sent_to_another(places: tuple[Place, Pla
     server.server.onward = ""  # type: ignore[attr-defined]
     client = Client(server.url, headers={"Authorization": "Bearer secret"})
     server.server.onward = other.url  # type: ignore[attr-defined]
-    assert client._do_request("GET", "/api/jobs/").status_code == 302
+    assert client.request("GET", "/api/jobs/").status_code == 302
     assert not other.seen
 
 

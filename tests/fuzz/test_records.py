@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import results
 from orchestration.training.ray_train import _raise_recorded
-from orchestration.training.run import FAILED
+from orchestration.training.run_files import FAILED
 from results.exports.tracked import tracked_runs, tracked_studies
 from results.page.report import write_report
 from results.records.codec import encode

@@ -19,7 +19,8 @@ from orchestration.sweeps.ledger import Ledger
 from orchestration.sweeps.storage.database import without_password
 from orchestration.sweeps.storage.optuna_storage import open_storage
 from orchestration.sweeps.study import STUDY, _known, n_trials_of
-from orchestration.training.run import FUSION, write_fusion
+from orchestration.training.run import write_fusion
+from orchestration.training.run_files import FUSION
 from search_spaces import load_space
 from tests.fuzz.hostile import altered, contained, fuzzed, mutated, texts
 

@@ -20,7 +20,7 @@ from hcl.evaluation.matcher import levels_by_shot
 from hcl.evaluation.scores import fused
 from hcl.models.hcl import HCL
 from orchestration.training.release_import import import_published
-from orchestration.training.run import BEST
+from orchestration.training.run_files import BEST
 from tests.golden.weights import deterministic_state
 from tests.parity.recorded import check, check_predictions, hidden_of, load, published_name
 from tests.parity.test_stage6_images import images, terms_of

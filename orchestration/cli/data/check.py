@@ -6,7 +6,6 @@ import shlex
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
 from rich.markup import escape
 
@@ -35,7 +34,7 @@ def list_datasets(data: Data = DATA) -> None:
         ]
         flips = {True: "safe", False: "left and right are classes", None: ""}[card.flips_are_safe]
         rows.append([name, card.title, ", ".join(counts), " ".join(card.extensions), flips])
-    print_rows(pd.DataFrame(rows, columns=["data set", "title", "classes / videos", "files", "flips"]))
+    print_rows(["data set", "title", "classes / videos", "files", "flips"], rows)
     for name in known_datasets(data):
         card = card_of(data, name)
         out.print(escape(f"{name}: {', '.join(card.videos).replace('{dataset}', name)}"), soft_wrap=True)
@@ -91,7 +90,8 @@ def check(
             "copies": f"{len(part.copies):,}",
         }
         rows.append(row)
-    print_rows(pd.DataFrame(rows), title=f"{dataset}: {checked.card.title}" if checked.card.title else dataset)
+    title = f"{dataset}: {checked.card.title}" if checked.card.title else dataset
+    print_rows(list(rows[0]), [row.values() for row in rows], title)
     for part in checked.partitions:
         if part.short:
             names = ", ".join(f"{video.key} ({n})" for video, n in list(part.short.items())[:3])

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
 from rich.markup import escape
 
-import results
 from hcl.config import Experiment
 from hcl.config.resolve import load_resolved, override
 from hcl.errors import ConfigError
 from orchestration.cli.options import RUNS, Runs, run_folder
-from orchestration.console import notes, out, print_rows
+from orchestration.console import notes, out, print_frame
 from results.tables.cells import CELL, footnotes, marked
-from results.tables.comparison import comparison_table
-from results.tables.details import class_table, confusion_table, outcomes_of, runs_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Dataset = Annotated[str | None, typer.Option(help="Only this data set.")]
 
@@ -34,12 +33,14 @@ def compare(
     visible. There are two intervals: one over episodes, and one over classes; quote the latter for a claim about other
     actions.
     """
+    from results.tables.comparison import comparison_table
+
     first, run, method = _evaluations(a, runs, dataset, None)
     second, other_run, other_method = _evaluations(b, runs, dataset, run)
     names = (method, other_method) if run == other_run else (f"{run.name}:{method}", f"{other_run.name}:{other_method}")
     names = (f"{names[0]} (A)", f"{names[1]} (B)")
     table = comparison_table(first, second, names=names)
-    print_rows(table)
+    print_frame(table)
 
 
 def classes(
@@ -49,7 +50,11 @@ def classes(
     dataset: Dataset = None,
     runs: Runs = RUNS,
 ) -> None:
-    """Print the accuracy by class, hardest first, and the classes that are confused most often."""
+    """Accuracy by class, hardest first, and the classes that are confused most often."""
+    import pandas as pd
+
+    from results.tables.details import class_table, confusion_table, outcomes_of
+
     folder = run_folder(run, runs)
     frames = [_evaluations(f"{folder}:{name}", runs, dataset, None)[0] for name in method or ["hcl"]]
     evaluations = pd.concat(frames)
@@ -65,9 +70,9 @@ def classes(
         out.rule(escape(f"{first['dataset']} {first['partition']}, {first['way']}-way {first['shot']}-shot"))
         table = class_table([(marked(record), outcomes) for record, outcomes in of_cell])
         table.attrs["footnotes"] = footnotes(pd.DataFrame([record for record, _ in of_cell]))
-        print_rows(table)
+        print_frame(table)
         for record, outcomes in of_cell:
-            print_rows(confusion_table(outcomes), title=marked(record))
+            print_frame(confusion_table(outcomes), title=marked(record))
 
 
 def seeds(
@@ -75,6 +80,9 @@ def seeds(
     runs: Runs = RUNS,
 ) -> None:
     """Print several training runs of one experiment as mean and standard deviation over the runs."""
+    from results import load
+    from results.tables.details import runs_table
+
     folders = [run_folder(path, runs) for path in run]
     alike = {_without_seed(load_resolved(folder / "experiment.yaml")) for folder in folders}
     if len(alike) > 1:
@@ -82,8 +90,8 @@ def seeds(
             "[yellow]note[/] these runs differ in more than their seed; compare them with `hcl config show`",
             soft_wrap=True,
         )
-    table = runs_table(results.load(folders).evaluations)
-    print_rows(table)
+    table = runs_table(load(folders).evaluations)
+    print_frame(table)
 
 
 def _evaluations(text: str, runs: Path, dataset: str | None, run: Path | None) -> tuple[pd.DataFrame, Path, str]:
@@ -92,13 +100,15 @@ def _evaluations(text: str, runs: Path, dataset: str | None, run: Path | None) -
     Args:
         run: the run of a text with only a method.
     """
+    from results import load
+
     place, _, method = text.partition(":")
     if not place and run is None:
         raise ConfigError("names no run", where=text, remedy="write RUN or RUN:METHOD")
     folder = run_folder(Path(place), runs) if place else run
     assert folder is not None
     method = method or "hcl"
-    frame = results.load(folder).evaluations
+    frame = load(folder).evaluations
     chosen = frame[frame["method"] == method]
     chosen = chosen if dataset is None else chosen[chosen["dataset"] == dataset]
     if chosen.empty:

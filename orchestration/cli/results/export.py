@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-import results
 from hcl.config.paths import machine_settings
 from hcl.errors import ConfigError
 from orchestration.cli.options import RUNS, Runs, run_folder
 from orchestration.cli.results.listing import tell_skipped
-from orchestration.console import out, print_rows
-from orchestration.storage.record_files import storing_records
-from results.exports.exporting import Format
-from results.exports.exporting import export as write_export
-from results.tables.ablation import TERMS, ablations
-from results.tables.published import published_table, read_published
+from orchestration.console import out, print_frame
+from results.exports.choices import Format
+from results.records.settings import TERMS
+
+if TYPE_CHECKING:
+    from results import Results
 
 Chosen = Annotated[
     list[str] | None,
@@ -42,6 +41,9 @@ def export(
     hcl results export tables --format latex
     hcl results export frames 'runs/ssv2*' --format parquet
     """
+    from orchestration.storage.record_files import storing_records
+    from results.exports.exporting import export as write_export
+
     if folder.exists() and not folder.is_dir():
         raise ConfigError("is a file, not a folder", where=str(folder), remedy="name a folder for the files")
     loaded = load_chosen(run, runs)
@@ -66,6 +68,8 @@ def ablation(
     hcl results ablation
     hcl results ablation 'runs/ssv2*' --over matching.
     """
+    from results.tables.ablation import ablations
+
     loaded = load_chosen(run, runs)
     tables = ablations(loaded, over=over, ignored=machine_settings(), dataset=dataset)
     if not tables:
@@ -75,7 +79,7 @@ def ablation(
             remedy="train another with --set loss.sigma_spatial=0 --set name=..., or choose other settings with --over",
         )
     for table in tables:
-        print_rows(table)
+        print_frame(table)
     tell_skipped(loaded.skipped)
 
 
@@ -85,6 +89,8 @@ def published(run: Chosen = None, runs: Runs = RUNS) -> None:
     Only data sets with published figures are shown, on their test classes. There is no statistical test between the
     two, because episodes, frames and often the protocol differ.
     """
+    from results.tables.published import published_table, read_published
+
     loaded = load_chosen(run, runs)
     table = published_table(loaded.evaluations)
     if table.empty:
@@ -102,12 +108,14 @@ def published(run: Chosen = None, runs: Runs = RUNS) -> None:
             where=str(runs),
             remedy=f"evaluate on one of {named}",
         )
-    print_rows(table)
+    print_frame(table)
     tell_skipped(loaded.skipped)
 
 
-def load_chosen(run: list[str] | None, runs: Path) -> results.Results:
-    """Return the records of the given runs, or of all. Raises ConfigError, RecordError."""
+def load_chosen(run: list[str] | None, runs: Path) -> Results:
+    """Load the records of the runs that were named, or of all. Raises ConfigError, RecordError."""
+    from results import load
+
     if not run:
-        return results.load(runs)
-    return results.load([name if any(sign in name for sign in "*?[") else run_folder(Path(name), runs) for name in run])
+        return load(runs)
+    return load([name if any(sign in name for sign in "*?[") else run_folder(Path(name), runs) for name in run])

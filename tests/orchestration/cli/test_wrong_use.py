@@ -13,7 +13,8 @@ import pytest
 from hcl.config.resolve import to_yaml
 from hcl.frames.store import FrameStore
 from orchestration.runtime import connect
-from orchestration.training.run import BEST, LAST, PREVIOUS, Run
+from orchestration.training.run import Run
+from orchestration.training.run_files import BEST, LAST, PREVIOUS
 from tests.orchestration.conftest import Command, Outcome, tiny_experiment, tree, write_data
 
 

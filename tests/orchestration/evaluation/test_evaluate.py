@@ -34,7 +34,8 @@ from hcl.models.hcl import HCL
 from orchestration.evaluation import scorer, scoring, tables
 from orchestration.evaluation.evaluate import Answers, evaluate
 from orchestration.evaluation.questions import Target, encodings, one_by_one_notes, plan, questions_of
-from orchestration.training.run import BEST, LAST, Run
+from orchestration.training.run import Run
+from orchestration.training.run_files import BEST, LAST
 from results.records.outcomes import read_questions
 from tests.orchestration.conftest import tiny_experiment, tree
 

@@ -29,7 +29,7 @@ from orchestration.evaluation.fuse import FUSED, chosen_fusion, evaluate_fusion,
 from orchestration.evaluation.questions import Target, questions_of
 from orchestration.reports.recorded import read_recorded, target_of
 from orchestration.training import grids
-from orchestration.training.run import BEST
+from orchestration.training.run_files import BEST
 from results.records.explanations import read_explanations
 from results.tables.comparison import comparison_table
 from search_spaces import load_space

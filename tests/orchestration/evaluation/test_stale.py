@@ -20,7 +20,8 @@ from orchestration.evaluation.scorer import Scorer
 from orchestration.evaluation.single_episodes import asked_examples
 from orchestration.training import grids
 from orchestration.training.resumption import name_best
-from orchestration.training.run import BEST, FUSION, NEXT_BEST, WRITER, Run
+from orchestration.training.run import Run
+from orchestration.training.run_files import BEST, FUSION, NEXT_BEST, WRITER
 from orchestration.training.worker import run_epochs
 from results.records.weights import read_digest
 from results.tables.cells import LOZENGE

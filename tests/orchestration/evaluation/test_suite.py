@@ -10,7 +10,8 @@ import pytest
 import results
 from hcl.errors import ConfigError
 from orchestration.evaluation.suite import Entry, read_suite
-from orchestration.training.run import LAST, Run
+from orchestration.training.run import Run
+from orchestration.training.run_files import LAST
 from tests.orchestration.conftest import Command
 
 

@@ -21,11 +21,13 @@ from hcl.datasets.manifest import VideoRecord, append_record, read_manifest
 from hcl.datasets.splits import Partition, Video, read_split, write_split
 from hcl.errors import DataError, StorageError
 from hcl.files.locking import exclusive
-from hcl.frames.inventory import ExtractionJob, extraction_jobs
+from hcl.frames.extraction import ExtractionJob
+from hcl.frames.inventory import extraction_jobs
 from hcl.frames.split_making import make_splits
 from hcl.frames.store import FrameStore
 from orchestration.extraction import extract
 from orchestration.extraction.extract import extract_dataset
+from orchestration.extraction.extractor import Extractor, Place
 from orchestration.runtime.actors import ItemCrash
 
 pytestmark = pytest.mark.ray
@@ -185,8 +187,8 @@ def test_a_video_that_hangs_for_ever_costs_a_row(local_ray: ModuleType, tmp_path
     assert extract_dataset(tmp_path, "toy", actors=1, time_limit_s=2).n_skipped == 12
 
 
-class Fragile(extract._Extractor):
-    """Extract with a decoder that dies on some files, and leaves half of their frames."""
+class Fragile(Extractor):
+    """Its decoder dies of what it reads in some files, and leaves half of their frames."""
 
     def extract(self, job: ExtractionJob) -> VideoRecord:
         if job.relative in ("open/open 01.avi", "close 100%d/close 100%d 03.avi"):
@@ -202,7 +204,7 @@ def test_a_decoder_that_dies_of_a_signal_costs_a_row(
 ) -> None:
     benchmark(tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr(extract, "_Extractor", Fragile)
+        patched.setattr(extract, "Extractor", Fragile)
         summary = extract_dataset(tmp_path, "toy", actors=2)
     assert (summary.n_ok, summary.n_broken) == (10, 2)
     assert {record.key for record in summary.failed} == {"open/open 01", "close 100%d/close 100%d 03"}
@@ -215,7 +217,7 @@ def test_a_decoder_that_dies_of_a_signal_costs_a_row(
 class Blind:
     """Stand for an actor on a node that has nothing under the data root's path."""
 
-    def look(self, place: extract._Place, job: ExtractionJob) -> None:
+    def look(self, place: Place, job: ExtractionJob) -> None:
         place.refuse_blind(job)
 
 
@@ -223,7 +225,7 @@ class Blind:
 def test_a_node_that_does_not_see_the_data_is_named(local_ray: ModuleType, tmp_path: Path, unseen: str) -> None:
     def look(videos: Path, staging: Path) -> None:
         job = ExtractionJob(videos / "v.avi", "c/v.avi", tmp_path / "c" / "v")
-        ray.get(Blind.remote().look.remote(extract._Place(staging), job))
+        ray.get(Blind.remote().look.remote(Place(staging), job))
 
     folders = {"videos": tmp_path, "staging": tmp_path, unseen: tmp_path / "not mounted here"}
     with pytest.raises(StorageError, match=r"not mounted here: node [\d.]+ does not see this folder") as caught:
@@ -236,13 +238,10 @@ def test_a_blind_node_ends_the_extraction_without_a_row(
     local_ray: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     benchmark(tmp_path)
-    monkeypatch.setattr(extract, "_Place", lambda staging: extract_place(staging / "elsewhere"))
+    monkeypatch.setattr(extract, "Place", lambda staging: Place(staging / "elsewhere"))
     with pytest.raises(StorageError, match="elsewhere: node .* does not see this folder"):
         extract_dataset(tmp_path, "toy", actors=2)
     assert read_manifest(tmp_path / "images" / "toy") == {}
-
-
-extract_place = extract._Place
 
 
 def test_a_file_that_vanishes_meanwhile_costs_a_row(

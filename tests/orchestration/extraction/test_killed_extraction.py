@@ -94,7 +94,7 @@ class Run:
 
 def is_extractor(pid: int) -> bool:
     with suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::_Extractor")
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::Extractor")
     return False
 
 

@@ -21,7 +21,8 @@ from orchestration.evaluation.questions import Target, questions_of
 from orchestration.reports import reproduce as reproducing
 from orchestration.reports.recorded import read_recorded, target_of
 from orchestration.training import grids
-from orchestration.training.run import BEST, Run
+from orchestration.training.run import Run
+from orchestration.training.run_files import BEST
 from orchestration.training.train import data_digests
 from orchestration.training.worker import run_epochs
 from tests.orchestration.conftest import Command, prepare, tiny_experiment, tree, write_data

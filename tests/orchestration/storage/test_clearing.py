@@ -15,15 +15,23 @@ from orchestration.sweeps.ray_tune import _SCRATCH
 from orchestration.sweeps.storage.optuna_storage import JOURNAL
 from orchestration.sweeps.study import TRIALS
 from orchestration.sweeps.sweep import BEST
-from orchestration.training import run
+from orchestration.training import run_files
 from orchestration.training.ray_train import _RAY_STATE
 from orchestration.training.train import STUDY
 from tests.orchestration.conftest import prepare, tiny_experiment, tree
 
 
 def test_every_name_that_commands_write_is_known() -> None:
-    of_run = (run.LAST, run.BEST, run.PROGRESS, run.LOG, run.ERROR_LOG, run.HUNG_LOG, run.FAILED)
-    for path in (*of_run, run.NON_FINITE, run.FUSION, REPRODUCES, _RAY_STATE):
+    of_run = (
+        run_files.LAST,
+        run_files.BEST,
+        run_files.PROGRESS,
+        run_files.LOG,
+        run_files.ERROR_LOG,
+        run_files.HUNG_LOG,
+        run_files.FAILED,
+    )
+    for path in (*of_run, run_files.NON_FINITE, run_files.FUSION, REPRODUCES, _RAY_STATE):
         assert any(fnmatch(Path(path).parts[0], pattern) for pattern in OF_RUN), path
     of_study = (JOURNAL, f"{JOURNAL}.lock", TRIALS, CONFIRMATION, FUSED_TRIALS, BEST, STUDY, _SCRATCH)
     for path in (*of_study, "sweep.json", "trials.parquet"):

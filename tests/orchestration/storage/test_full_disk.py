@@ -23,7 +23,8 @@ from orchestration.sweeps.study import Limits
 from orchestration.sweeps.sweep import sweep
 from orchestration.training import grids, ray_train
 from orchestration.training.ray_train import fit
-from orchestration.training.run import BEST, LAST, Run
+from orchestration.training.run import Run
+from orchestration.training.run_files import BEST, LAST
 from orchestration.training.worker import run_epochs
 from tests.orchestration.conftest import TWO, Command, tiny_experiment, tree
 from tests.orchestration.inline import without_ray

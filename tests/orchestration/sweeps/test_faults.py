@@ -34,7 +34,7 @@ from orchestration.sweeps.study import Limits, Study, open_folder
 from orchestration.sweeps.sweep import sweep
 from orchestration.sweeps.trial import FAILURE, FAULT, OBJECTIVE, VALUES, _run_trial
 from orchestration.sweeps.trial_source import ERROR, Given
-from orchestration.training.run import ERROR_LOG, HUNG_LOG
+from orchestration.training.run_files import ERROR_LOG, HUNG_LOG
 from results import RecordError
 from tests.orchestration.inline import connect
 from tests.orchestration.sweeps.stub_trials import stub_study

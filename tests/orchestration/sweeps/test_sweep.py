@@ -29,7 +29,7 @@ from orchestration.sweeps.sweep import sweep
 from orchestration.sweeps.trial import _run_trial
 from orchestration.sweeps.trial_source import EPOCHS, ERROR, LOG, Given
 from orchestration.sweeps.view import show_end, show_status
-from orchestration.training.run import LAST
+from orchestration.training.run_files import LAST
 from search_spaces import Space, SpaceError
 from tests.orchestration.conftest import tiny_experiment, tree, write_data
 from tests.orchestration.sweeps.stub_trials import ENDS, freezing_worker, instant, stub_study, troubled

@@ -22,7 +22,8 @@ from orchestration.runtime import roles
 from orchestration.runtime.connect import n_workers_available
 from orchestration.sweeps import concurrency
 from orchestration.training import elastic, ray_train
-from orchestration.training.run import LAST, Run
+from orchestration.training.run import Run
+from orchestration.training.run_files import LAST
 from orchestration.training.worker import run_epochs
 from tests.orchestration.conftest import TWO, tiny_experiment
 from tests.orchestration.sweeps.test_sweep import FLOAT, space_of, study_of

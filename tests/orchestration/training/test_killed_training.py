@@ -19,7 +19,8 @@ from hcl.config import Experiment
 from hcl.models.checkpoint import load_checkpoint
 from orchestration.runtime.connect import connect
 from orchestration.training.ray_train import fit
-from orchestration.training.run import LAST, Run
+from orchestration.training.run import Run
+from orchestration.training.run_files import LAST
 from orchestration.training.train import train
 from orchestration.training.worker import run_epochs
 from tests.orchestration.conftest import TWO, prepare, tiny_experiment

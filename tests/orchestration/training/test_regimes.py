@@ -24,7 +24,8 @@ from hcl.models.encoding import encode
 from orchestration.evaluation.evaluate import evaluate
 from orchestration.evaluation.questions import Target, plan, questions_of
 from orchestration.training.checkpointing import Keeper
-from orchestration.training.run import BEST, LAST, Run
+from orchestration.training.run import Run
+from orchestration.training.run_files import BEST, LAST
 from orchestration.training.worker import run_epochs
 from tests.orchestration.conftest import CLASSES, prepare, tiny_experiment
 

@@ -23,7 +23,8 @@ from orchestration.sweeps.trial import _run_trial
 from orchestration.sweeps.trial_source import Given
 from orchestration.training import checkpointing, resumption, worker
 from orchestration.training.resumption import DAMAGED, PARTS, settle
-from orchestration.training.run import BEST, LAST, LOG, NEXT_BEST, PREVIOUS, Run
+from orchestration.training.run import Run
+from orchestration.training.run_files import BEST, LAST, LOG, NEXT_BEST, PREVIOUS
 from orchestration.training.train import train
 from orchestration.training.worker import run_epochs
 from tests.orchestration.conftest import prepare, tiny_experiment, tree

@@ -22,7 +22,8 @@ from hcl.errors import ConfigError, DataError, TrainingError
 from hcl.models.checkpoint import load_checkpoint
 from orchestration.training import train as training
 from orchestration.training.ray_train import fit
-from orchestration.training.run import BEST, FAILED, LAST, LOG, PREVIOUS, Run
+from orchestration.training.run import Run
+from orchestration.training.run_files import BEST, FAILED, LAST, LOG, PREVIOUS
 from orchestration.training.train import train
 from orchestration.training.worker import run_epochs
 from tests.orchestration.conftest import TWO, prepare, tiny_experiment, tree

@@ -29,7 +29,8 @@ from orchestration.evaluation.fuse import chosen_fusion
 from orchestration.training import checkpointing, worker
 from orchestration.training.checkpointing import Keeper, Position
 from orchestration.training.resumption import inherit
-from orchestration.training.run import BEST, LAST, LOG, NEXT_BEST, NON_FINITE, Run
+from orchestration.training.run import Run
+from orchestration.training.run_files import BEST, LAST, LOG, NEXT_BEST, NON_FINITE
 from orchestration.training.worker import run_epochs
 from tests.orchestration.conftest import CLASSES, tiny_experiment, tree
 
