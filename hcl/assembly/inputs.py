@@ -1,4 +1,4 @@
-"""From an experiment to what its model is given: clips, validation episodes, class-name embeddings."""
+"""From an experiment to the inputs of its model: clips, validation episodes, class-name embeddings."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from hcl.clips import dataset as clips
 from hcl.clips.dataset import ClipDataset, Draw, Frames
 from hcl.clips.episodes import Episodes, sample_episodes
 from hcl.config import Clips, Experiment
-from hcl.datasets.cards import frames_folder
 from hcl.datasets.embeddings import read_embeddings
 from hcl.datasets.splits import Partition
 from hcl.frames.shard_cache import ShardCache
 from hcl.frames.store import BY_CONTENT, FrameStore
+from hcl.frames.stored_dataset import StoredDataset
 from hcl.models.checkpoint import file_digest
 
 VAL_SEED = 20221023
@@ -26,7 +26,7 @@ VAL_SEED = 20221023
 def make_dataset(
     experiment: Experiment, frames: Frames, partition: Partition, *, training: bool, random_views: bool = False
 ) -> ClipDataset:
-    """The partition's clips as training or as test sees them.
+    """Make the partition's clips as training or as test sees them.
 
     Args:
         random_views: at test, readings that the seeds of a draw name (`test_draws`), in place of the one view.
@@ -54,20 +54,21 @@ def make_dataset(
     )
 
 
-def frame_store(experiment: Experiment, data_root: Path, dataset: str) -> FrameStore:
-    """A data set's frames, read through this machine's copies of its shards where `data.cache_dir` names a place."""
+def frame_store(experiment: Experiment, stored: StoredDataset) -> FrameStore:
+    """Return a data set's frames, read through this machine's copies of its shards where `data.cache_dir` is set."""
     data = experiment.data
-    cache = ShardCache(Path(data.cache_dir), int(data.cache_gb * 1e9)) if data.cache_dir else None
-    return FrameStore(frames_folder(data_root, dataset), cache)
+    if not data.cache_dir:
+        return stored.frames
+    return stored.frames.through(ShardCache(Path(data.cache_dir), int(data.cache_gb * 1e9)))
 
 
 def test_draws(clip: int, views: int) -> list[Draw]:
-    """The readings of a clip that an evaluation averages over: the one test view, or random ones named by number."""
+    """Return the readings of a clip that an evaluation averages over: the one test view, or random ones by number."""
     return [Draw(clip)] if views == 1 else [Draw(clip, (view,)) for view in range(views)]
 
 
 def val_episodes(experiment: Experiment, partition: Partition) -> list[Episodes]:
-    """The episodes of each shot that choose the best epoch: the same after every epoch and in every trial."""
+    """Sample the episodes of each shot that choose the best epoch: the same after every epoch and in every trial."""
     evaluation, train = experiment.evaluation, experiment.train
     return [
         sample_episodes(
@@ -85,33 +86,33 @@ def val_episodes(experiment: Experiment, partition: Partition) -> list[Episodes]
 
 
 def class_embeddings(
-    experiment: Experiment, data_root: Path, partition: Partition
+    experiment: Experiment, stored: StoredDataset, partition: Partition
 ) -> Float[Tensor, "class_index embedding"] | None:
-    """The embedding of each class name of a partition; None without `matching.semantic`. Raises DataError."""
-    path = embeddings_file(experiment, data_root, partition.dataset)
+    """Read the embedding of each class name of a partition; None without `matching.semantic`. Raises DataError."""
+    path = embeddings_file(experiment, stored)
     if path is None:
         return None
     return read_embeddings(path, partition.classes, dataset=partition.dataset, dim=experiment.model.embedding_dim)
 
 
 def clip_embeddings(
-    experiment: Experiment, data_root: Path, partition: Partition
+    experiment: Experiment, stored: StoredDataset, partition: Partition
 ) -> Float[Tensor, "clip embedding"] | None:
-    """The embedding of each clip's class name; None without `matching.semantic`. Raises DataError."""
-    of_class = class_embeddings(experiment, data_root, partition)
+    """Read the embedding of each clip's class name; None without `matching.semantic`. Raises DataError."""
+    of_class = class_embeddings(experiment, stored, partition)
     return None if of_class is None else of_class[torch.tensor(partition.labels)]
 
 
-def embeddings_file(experiment: Experiment, data_root: Path, dataset: str) -> Path | None:
-    """The class-name embeddings of a data set; None without `matching.semantic`."""
+def embeddings_file(experiment: Experiment, stored: StoredDataset) -> Path | None:
+    """Return the file of a data set's class-name embeddings; None without `matching.semantic`."""
     if not experiment.matching.semantic:
         return None
-    return data_root / experiment.data.embeddings.replace("{dataset}", dataset)
+    return stored.data_root / experiment.data.embeddings.replace("{dataset}", stored.name)
 
 
-def embeddings_identity(experiment: Experiment, data_root: Path, dataset: str) -> str:
-    """The digest of the class-name embeddings that an experiment reads; empty where it reads none."""
-    path = embeddings_file(experiment, data_root, dataset)
+def embeddings_identity(experiment: Experiment, stored: StoredDataset) -> str:
+    """Return the digest of the class-name embeddings that an experiment reads; empty where it reads none."""
+    path = embeddings_file(experiment, stored)
     return file_digest(path) if path is not None and path.exists() else ""
 
 
@@ -123,11 +124,6 @@ def recorded_frames(recorded: str, here: str) -> str:
     if recorded.removeprefix(BY_CONTENT) == here.removeprefix(BY_CONTENT):
         return here
     return "" if here.startswith(BY_CONTENT) and not recorded.startswith(BY_CONTENT) else recorded
-
-
-def frames_identity(data_root: Path, partition: Partition) -> str:
-    """What names the frames of a partition's videos; see `FrameStore.digest`. Raises DataError or StorageError."""
-    return FrameStore(frames_folder(data_root, partition.dataset)).digest(partition)
 
 
 def _min_side(settings: Clips, training: bool) -> int:

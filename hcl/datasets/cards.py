@@ -59,7 +59,7 @@ class DatasetCard(Section):
         return self
 
     def places(self, class_name: str, video: str) -> list[tuple[str, str]]:
-        """(folder, file name without extension) of each place where a video is looked for."""
+        """Return (folder, file name without extension) of each place where a video is looked for."""
         values = {"dataset": self.name, "class": class_name, "video": video}
         filled = []
         for place in self.videos:
@@ -72,7 +72,7 @@ class DatasetCard(Section):
 
 
 def card_of(data_root: Path, dataset: str) -> DatasetCard:
-    """The card of a data set.
+    """Read the card of a data set.
 
     Raises:
         SplitError: the name cannot be a folder.
@@ -87,18 +87,13 @@ def card_of(data_root: Path, dataset: str) -> DatasetCard:
     return DatasetCard(name=dataset)
 
 
-def frames_folder(data_root: Path, dataset: str) -> Path:
-    """Where the frames of a data set lie; several splits of the same videos share one folder. Raises as `card_of`."""
-    return Path(data_root) / "images" / (card_of(data_root, dataset).frames_of or dataset)
-
-
 def shipped_datasets() -> list[str]:
-    """The names of the data sets whose cards come with the package."""
+    """Return the names of the data sets whose cards come with the package."""
     return sorted(Path(entry.name).stem for entry in _shipped().iterdir() if entry.name.endswith(".yaml"))
 
 
 def known_datasets(data_root: Path) -> list[str]:
-    """Those shipped, those with a card of their own, and those with lists, sorted."""
+    """Return the names of the data sets that are shipped, have a card of their own or have lists, sorted."""
     own = [path.stem for path in (Path(data_root) / "datasets").glob("*.yaml")]
     listed = [path.parent.name for path in (Path(data_root) / "splits").glob("*/train_class.txt")]
     return sorted({*shipped_datasets(), *own, *listed})
@@ -108,7 +103,7 @@ _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 
 
 def _fill(text: str, values: dict[str, str]) -> str:
-    """One pass: a class that is called `{video}` stays what it is."""
+    """Fill placeholders in one pass: a class that is called `{video}` stays what it is."""
     return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), text)
 
 
@@ -138,7 +133,7 @@ _REMEDY = "see hcl/README.md for its form, or copy a shipped one"
 
 
 def card_fields() -> dict[str, str]:
-    """The fields of a card with their meanings."""
+    """Return the fields of a card with their meanings."""
     return {name: field.description or "" for name, field in DatasetCard.model_fields.items()}
 
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
-from hcl.datasets.cards import card_of, frames_folder
-from hcl.datasets.manifest import read_manifest
+from hcl.datasets.cards import DatasetCard
 from hcl.datasets.spellings import Spellings, folded, spelled_like
 from hcl.datasets.video_files import SYSTEM_FOLDERS, is_video
 from hcl.files.names import problem_with, shown
@@ -28,10 +26,16 @@ _COLUMNS = [re.compile(rf"(.*\S)((?:[ \t]+[0-9]+){{{n}}})", re.DOTALL) for n in 
 
 @dataclass
 class Known:
-    """Return whether a name has frames, a record of them, or a video file where the card looks for it."""
+    """Tells whether a name has frames, a record of them, or a video file where the card looks for it.
+
+    Attributes:
+        recorded: returns the keys of the manifest; it is called for names that nothing else is found of.
+    """
 
     data_root: Path
-    dataset: str
+    card: DatasetCard
+    images_root: Path
+    recorded: Callable[[], Collection[str]]
     _spellings: Spellings = field(default_factory=Spellings)
 
     def as_it_is(self, line: str) -> bool:
@@ -39,26 +43,21 @@ class Known:
         class_name, slash, name = line.partition("/")
         if not slash or problem_with(class_name) or problem_with(name):
             return False
-        images = frames_folder(self.data_root, self.dataset)
-        if (images / class_name / name).is_dir():
+        if (self.images_root / class_name / name).is_dir():
             return True
-        for folder, stem in card_of(self.data_root, self.dataset).places(class_name, name):
+        for folder, stem in self.card.places(class_name, name):
             if any(_stem(one) == stem for one in _videos(Path(self.data_root, folder))):
                 return True
-        return line in self._recorded
-
-    @cached_property
-    def _recorded(self) -> frozenset[str]:
-        return frozenset(read_manifest(frames_folder(self.data_root, self.dataset)))
+        return line in self.recorded()
 
     def by_spelling(self, line: str) -> bool:
         """Return whether there is something of this name or of another spelling of it."""
         class_name, slash, name = line.partition("/")
         if not slash or problem_with(class_name) or problem_with(name):
             return False
-        if self._spellings.find(frames_folder(self.data_root, self.dataset), (class_name, name)):
+        if self._spellings.find(self.images_root, (class_name, name)):
             return True
-        for folder, stem in card_of(self.data_root, self.dataset).places(class_name, name):
+        for folder, stem in self.card.places(class_name, name):
             root = "/" if os.path.isabs(folder) else self.data_root
             path = self._spellings.find(root, [part for part in folder.split("/") if part])
             if path is not None and any(folded(_stem(one)) == folded(stem) for one in _videos(path)):

@@ -6,6 +6,7 @@ a line to `manifest.jsonl`, so that a kill costs at most the video under way; bo
 
 from __future__ import annotations
 
+import io
 import json
 import zlib
 from collections.abc import Iterable
@@ -117,7 +118,7 @@ def write_manifest(images_root: Path, records: Iterable[VideoRecord]) -> Path:
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     """Read the manifest's rows and compare their checksum, which older versions lack. Raises ValueError."""
-    table = pq.ParquetFile(path).read()
+    table = pq.ParquetFile(io.BytesIO(path.read_bytes())).read()
     rows = table.to_pylist()
     written = (table.schema.metadata or {}).get(_CHECKSUM.encode())
     if written is not None and written != _checksum(rows).encode():

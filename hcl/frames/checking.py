@@ -1,4 +1,4 @@
-"""`hcl data check`: what each list promises, what is there of it, and the effective split that follows."""
+"""The checks of `hcl data check`: each list against what is there of it, and the effective split that follows."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeGuard
 
-from hcl.datasets.cards import Counts, DatasetCard, card_of, frames_folder
+from hcl.datasets.cards import Counts, DatasetCard
 from hcl.datasets.copies import Original, find_copies, same_files
-from hcl.datasets.manifest import VideoRecord, read_manifest
+from hcl.datasets.manifest import VideoRecord
 from hcl.datasets.sources import find_sources
-from hcl.datasets.splits import Partition, Video, read_split
+from hcl.datasets.splits import Partition, Video
 from hcl.datasets.video_files import is_unfinished, is_video, leftovers
 from hcl.files.atomic import write_lines
 from hcl.files.names import some
-from hcl.frames.effective import effective_file, without, write_effective
+from hcl.frames.effective import without, write_effective
 from hcl.frames.inventory import nothing_found, respelled_notes
 from hcl.frames.store import FrameStore
+from hcl.frames.stored_dataset import StoredDataset
 
 NO_FILE = "no video file and no frames"
 
@@ -46,14 +47,14 @@ class PartitionCheck:
 
     @property
     def left_out(self) -> dict[Video, str]:
-        """What training and evaluation will do without, in the order of the list."""
+        """The videos that training and evaluation will do without, in the order of the list."""
         reasons = self.broken | dict.fromkeys(self.missing, NO_FILE)
         return {video: reasons[video] for video in self.listed.videos if video in reasons}
 
 
 @dataclass(frozen=True)
 class DatasetCheck:
-    """What `check_dataset` found."""
+    """The findings of `check_dataset`."""
 
     card: DatasetCard
     partitions: tuple[PartitionCheck, ...]
@@ -64,11 +65,11 @@ class DatasetCheck:
 
     @property
     def is_extracted(self) -> bool:
-        """Whether every video that is there has frames, so that the effective split is known."""
+        """Tells whether every video that is there has frames, so that the effective split is known."""
         return not any(part.waiting for part in self.partitions)
 
     def warnings(self) -> list[str]:
-        """What a strict check fails for."""
+        """Return the findings that a strict check fails for."""
         found = []
         for part in self.partitions:
             name, listed = part.listed.name, part.listed
@@ -87,10 +88,8 @@ class DatasetCheck:
         return found
 
 
-def check_dataset(
-    data_root: Path, dataset: str, *, min_frames: int = 8, open_files: OpenFiles | None = None
-) -> DatasetCheck:
-    """Compare the lists of a dataset with what lies in the data root.
+def check_dataset(stored: StoredDataset, *, min_frames: int = 8, open_files: OpenFiles | None = None) -> DatasetCheck:
+    """Compare the lists of a data set with what lies in the data root.
 
     Args:
         min_frames: videos with fewer are called short.
@@ -101,16 +100,14 @@ def check_dataset(
         SplitError: the lists contradict themselves or each other.
         DataError: not one of the listed videos is there.
     """
-    data_root = Path(data_root)
-    card, split = card_of(data_root, dataset), read_split(data_root, dataset)
+    card, split = stored.card, stored.split
     videos = [video for partition in split.partitions.values() for video in partition.videos]
     respelled: list[str] = []
-    files = find_sources(data_root, card, videos, respelled=respelled)
-    images_root = frames_folder(data_root, dataset)
-    store, records = FrameStore(images_root), read_manifest(images_root)
+    files = find_sources(stored.data_root, card, videos, respelled=respelled)
+    store, records = stored.frames, stored.records
     without_frames = {video for part in split.partitions.values() for video in store.missing(part)}
     if not files and len(without_frames) == len(videos):
-        raise nothing_found(data_root, card, len(videos), videos[0])
+        raise nothing_found(stored, len(videos), videos[0])
     waiting, broken = _without_frames(without_frames, files, records)
     if open_files is not None:
         extracted = {video: store.folder_of(video) for video in videos if video not in without_frames}
@@ -147,13 +144,13 @@ def check_dataset(
     return DatasetCheck(card, tuple(checked), min_frames, repeated, unconfirmed, notes)
 
 
-def keep_names(data_root: Path, check: DatasetCheck) -> list[Path]:
+def keep_names(stored: StoredDataset, check: DatasetCheck) -> list[Path]:
     """Write `missing.txt`, `broken.txt` and `copies.txt` beside the lists, which exist only where there are some.
 
     Returns:
         The files that were written.
     """
-    folder, written = effective_file(data_root, check.card.name).parent, []
+    written = []
     missing = [video.key for part in check.partitions for video in part.missing]
     broken = [
         f"{video.key}\t{' '.join(why.split())}" for part in check.partitions for video, why in part.broken.items()
@@ -165,19 +162,19 @@ def keep_names(data_root: Path, check: DatasetCheck) -> list[Path]:
     ]
     for name, lines in (("missing.txt", missing), ("broken.txt", broken), ("copies.txt", copies)):
         if lines:
-            written.append(write_lines(folder / name, lines))
+            written.append(write_lines(stored.lists / name, lines))
         else:
-            (folder / name).unlink(missing_ok=True)
+            (stored.lists / name).unlink(missing_ok=True)
     return written
 
 
-def keep_effective(data_root: Path, check: DatasetCheck) -> dict[str, Partition]:
+def keep_effective(stored: StoredDataset, check: DatasetCheck) -> dict[str, Partition]:
     """Write the effective split; returns its partitions.
 
     Raises:
         DataError: a class would lose all of its videos; nothing is written then.
     """
-    write_effective(data_root, [(part.listed, part.left_out, part.copies) for part in check.partitions])
+    write_effective(stored.effective_file, [(part.listed, part.left_out, part.copies) for part in check.partitions])
     return {
         part.listed.name: without(part.listed, {**part.left_out, **dict.fromkeys(part.copies, "")})
         for part in check.partitions
@@ -218,7 +215,7 @@ def _leftover_notes(files: Iterable[Path]) -> list[str]:
 def _without_frames(
     videos: set[Video], files: Mapping[str, Path], records: Mapping[str, VideoRecord]
 ) -> tuple[set[Video], dict[Video, str]]:
-    """Of the videos without frames, those that extraction has still to do and those that it cannot."""
+    """Divide videos without frames into those that extraction has still to do and those that it cannot."""
     waiting, broken = set(), {}
     for video in videos:
         record, file = records.get(video.key), files.get(video.key)
@@ -233,7 +230,7 @@ def _without_frames(
 
 
 def _has_failed(record: VideoRecord | None, stat: os.stat_result | None) -> TypeGuard[VideoRecord]:
-    """Whether extraction could do nothing with this very file, or with one that is gone."""
+    """Return whether extraction could do nothing with this very file, or with one that is gone."""
     if record is None or record.status not in ("broken", "timeout"):
         return False
     if stat is None:
@@ -243,5 +240,5 @@ def _has_failed(record: VideoRecord | None, stat: os.stat_result | None) -> Type
 
 
 def _names_are_global(card: DatasetCard) -> bool:
-    """Whether one file serves a name in whatever class: then a name in two classes is one video with two labels."""
+    """Return whether one file serves a name in any class: then a name in two classes is one video with two labels."""
     return any("{class}" not in place for place in card.videos)

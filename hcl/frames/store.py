@@ -6,9 +6,10 @@ the classes; `manifest.parquet` holds one `VideoRecord` a video.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -44,14 +45,27 @@ class FrameStore:
 
     Args:
         cache: where copies of shards are kept, on a disk of this machine.
+        records: of the manifest, where that has been read already.
     """
 
-    def __init__(self, images_root: Path, cache: ShardCache | None = None):
+    def __init__(
+        self, images_root: Path, cache: ShardCache | None = None, *, records: Mapping[str, VideoRecord] | None = None
+    ):
         self.images_root, self._cache = Path(images_root), cache
-        self._records = read_manifest(self.images_root)
+        self._records = read_manifest(self.images_root) if records is None else records
         self._packed = packed_videos(self.images_root)
         self._listings: dict[str, FrameFolder] = {}
         self._spellings, self._packed_by_fold = Spellings(), dict[str, list[str]]()
+
+    def through(self, cache: ShardCache) -> FrameStore:
+        """Return a store of the same frames that reads shards through their copies on this machine."""
+        store = copy.copy(self)
+        store._cache = cache
+        return store
+
+    def packed_keys(self) -> frozenset[str]:
+        """Return `class/video` of all whose frames lie in shards."""
+        return frozenset(key for key, packed in self._packed.items() if is_current(packed, self._records.get(key)))
 
     def n_frames(self, video: Video) -> int:
         """Raises: DataError if the video has no frames."""
@@ -229,10 +243,3 @@ def is_current(packed: PackedVideo, record: VideoRecord | None) -> bool:
     if record is None or record.status == "missing":  # frames of another tool
         return True
     return record.status == "ok" and packed.n_frames == record.n_frames and record.digest in ("", packed.digest)
-
-
-def packed_keys(images_root: Path) -> frozenset[str]:
-    """`class/video` of all whose frames lie in shards. Raises DataError or StorageError for what is damaged."""
-    packed = packed_videos(images_root)
-    records = read_manifest(images_root) if packed else {}
-    return frozenset(key for key, copy in packed.items() if is_current(copy, records.get(key)))

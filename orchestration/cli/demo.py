@@ -19,4 +19,4 @@ def demo(
     """The whole way on generated videos: extract, sweep, train the best, evaluate 5 data sets x 5 shots, report."""
     from orchestration.demo import run_demo
 
-    run_demo(data_root=data, runs=runs, seed=seed, address=address, command=command_line())
+    run_demo(data=data, runs=runs, seed=seed, address=address, command=command_line())

@@ -94,6 +94,7 @@ def evaluate(
     command after an interruption and it does what is missing. Episodes of another --set replace a record; a setting
     that makes it another method, such as fusion.sigma_spatial=0, stands in the name of its record.
     """
+    from hcl.frames.stored_dataset import DataRoot
     from orchestration.evaluation.evaluate import evaluate as answer
     from orchestration.evaluation.methods import METHODS
     from orchestration.evaluation.questions import encodings, one_by_one_notes, plan, questions_of
@@ -112,14 +113,15 @@ def evaluate(
     if not targets:
         raise ConfigError("nothing to evaluate", where="RUN_OR_CHECKPOINT", remedy="name a run, or give --suite FILE")
     keeps = {one: target.experiment.asks_copies for target in targets for one in _datasets(target)}
+    opened = DataRoot(data.absolute())
     for one, keep_copies in keeps.items():
-        tell_left_out(data, one, keep_copies=keep_copies)
+        tell_left_out(opened.dataset(one), keep_copies=keep_copies)
     lists = None
     if episodes is not None:
         from hcl.clips.episode_files import read_episodes
 
         lists = read_episodes(episodes)
-    questions = questions_of(targets, data, episodes=lists)
+    questions = questions_of(targets, opened, episodes=lists)
     if write_episodes is not None:
         _write(write_episodes, questions)
         return

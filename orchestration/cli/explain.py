@@ -51,6 +51,7 @@ def explain(
     --examples N takes N right and N wrong queries of the run's evaluation, each in the episode in which it was asked.
     What lies in the run's explanations/ is shown by `hcl report`.
     """
+    from hcl.frames.stored_dataset import DataRoot
     from orchestration.cli.evaluate import evaluation_settings
     from orchestration.evaluation.explain import Explainer
 
@@ -61,7 +62,7 @@ def explain(
     folder = run_folder(run, runs)
     tell_unfinished(folder)
     experiment = override(load_resolved(folder / "experiment.yaml"), evaluation_settings(settings))
-    explainer = Explainer(folder, experiment, data_root=data, command=command_line())
+    explainer = Explainer(folder, experiment, data=DataRoot(data), command=command_line())
     if examples is not None:
         for found in explainer.examples(examples, shot=shot, seed=seed):
             _tell(found)

@@ -32,11 +32,11 @@ def extract(
     rest goes on. OpenCV decodes; what it does not read, or not correctly, such as interlaced videos, PyAV decodes.
     Frames of 640 x 480 take about a quarter of the space that they would at full size and quality 95.
     """
+    from hcl.frames.stored_dataset import StoredDataset
     from orchestration.extraction.extract import extract_dataset
 
     summary = extract_dataset(
-        data,
-        dataset,
+        StoredDataset(data.absolute(), dataset),
         actors=actors,
         short_side=short_side,
         quality=quality,

@@ -45,6 +45,7 @@ def fuse(
 
     --set takes evaluation.* (the shots to choose for: --set evaluation.shots=[5]) and settings of the machine.
     """
+    from hcl.frames.stored_dataset import DataRoot
     from orchestration.cli.evaluate import evaluation_settings
     from orchestration.evaluation.fuse import FUSED, evaluate_fusion, search_fusion
     from results.records.store import load
@@ -53,8 +54,9 @@ def fuse(
     folder = run_folder(run, runs)
     tell_unfinished(folder)
     experiment = override(load_resolved(folder / "experiment.yaml"), evaluation_settings(settings))
+    opened = DataRoot(data.absolute())
     found = search_fusion(
-        folder, experiment, data_root=data, runs=runs, space=load_space(space), n_trials=trials, seed=seed,
+        folder, experiment, data=opened, runs=runs, space=load_space(space), n_trials=trials, seed=seed,
         restart=restart, address=address,
     )  # fmt: skip
     rate = found.n_trials / max(found.seconds, 1e-9)
@@ -63,7 +65,7 @@ def fuse(
     out.print(f"chosen: {escape(shown)}", soft_wrap=True, highlight=False)
     out.print(f"val, mean over shots: {percent(found.value)}, published weights {percent(found.published)}")
     records = evaluate_fusion(
-        folder, experiment, data_root=data, runs=runs, address=address, command=command_line(), on_cell=show_records
+        folder, experiment, data=opened, runs=runs, address=address, command=command_line(), on_cell=show_records
     )
     frame = load(folder).evaluations
     asked = {one.episodes_digest for one in records[FUSED]}

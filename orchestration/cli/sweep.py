@@ -182,6 +182,7 @@ def sweep(
 
         show_status(run_folder(Path(experiment), runs))
         return
+    from hcl.frames.stored_dataset import DataRoot
     from orchestration.sweeps.checks import check_study
     from orchestration.sweeps.confirm import confirm as confirm_trials
     from orchestration.sweeps.fused_trials import fuse_trials
@@ -195,7 +196,7 @@ def sweep(
     study = Study(
         chosen,
         space_of(space, settings),
-        data.absolute(),
+        DataRoot(data.absolute()),
         runs.absolute(),
         asked,
         seed,
@@ -249,7 +250,7 @@ def sweep(
     if then_train:
         from orchestration.cli.train import train_and_show
 
-        train_and_show(best, data=data, runs=runs, address=address)
+        train_and_show(best, DataRoot(data.absolute()), data=data, runs=runs, address=address)
         return
     out.print(escape(f"next: hcl train {shlex.quote(str(path))} {options}"), soft_wrap=True)
     out.print(escape(f"then: hcl evaluate {shlex.quote(best.name)} {options}"), soft_wrap=True)

@@ -13,9 +13,9 @@ from hcl.clips.episode_files import EpisodeList, lists_for
 from hcl.clips.episodes import sample_episodes
 from hcl.config import Experiment
 from hcl.config.resolve import changes, load_resolved
-from hcl.datasets.splits import Partition, read_partition
+from hcl.datasets.splits import Partition
 from hcl.errors import ConfigError
-from hcl.frames.effective import effective_partition
+from hcl.frames.stored_dataset import DataRoot
 from orchestration.evaluation.methods import is_trained, methods_of, named
 from orchestration.evaluation.tables import Cell
 from orchestration.evaluation.training_state import Unfinished, unfinished
@@ -66,11 +66,12 @@ class Question:
 
 
 def questions_of(
-    targets: Sequence[Target], data_root: Path, *, episodes: Sequence[EpisodeList] | None = None
+    targets: Sequence[Target], data: DataRoot, *, episodes: Sequence[EpisodeList] | None = None
 ) -> list[Question]:
     """Every question about the targets, checked: nothing is computed, and nothing is written.
 
     Args:
+        data: with an absolute path, for actors have another working folder.
         episodes: ask these, in place of those that `experiment.evaluation` would sample.
 
     Raises:
@@ -79,17 +80,16 @@ def questions_of(
         DataError, SplitError, EpisodeError: the data sets cannot provide the episodes, or the names of the classes.
         CheckpointError: there is none.
     """
-    data_root = Path(data_root).absolute()  # actors work elsewhere
     questions = []
     for target in targets:
         evaluation, settings = target.experiment.evaluation, target.folder / "experiment.yaml"
         own = load_resolved(settings) if settings.exists() else target.experiment
         for dataset in evaluation.datasets or (target.experiment.data.dataset,):
-            listed = read_partition(data_root, dataset, evaluation.partition)
-            partition = effective_partition(data_root, listed, keep_copies=target.experiment.asks_copies)
+            stored = data.dataset(dataset)
+            partition = stored.effective(evaluation.partition, keep_copies=target.experiment.asks_copies)
             lists = _sampled(target.experiment, partition) if episodes is None else lists_for(partition, episodes)
             for method in _methods(target):
-                cell = Cell(method, target.experiment, data_root, partition, _weights(target, method))
+                cell = Cell(method, target.experiment, stored, partition, _weights(target, method))
                 cell.embeddings()  # a class without a name's embedding is told now
                 state = unfinished(target.folder, own, cell.checkpoint) if cell.checkpoint else None
                 questions += [

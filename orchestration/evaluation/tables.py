@@ -30,6 +30,7 @@ from hcl.errors import CheckpointError, StorageError
 from hcl.evaluation.methods import Method, Pairwise
 from hcl.files.archives import archive_problem
 from hcl.files.arrays import load_arrays, save_arrays
+from hcl.frames.stored_dataset import StoredDataset
 from hcl.models.checkpoint import check_checkpoint
 from orchestration.evaluation.methods import method_of
 from orchestration.training.grids import GridJob
@@ -51,7 +52,7 @@ class Cell:
 
     method: str
     experiment: Experiment
-    data_root: Path
+    stored: StoredDataset
     partition: Partition
     checkpoint: Path | None = None
 
@@ -81,8 +82,8 @@ class Cell:
     def digests(self) -> dict[str, str]:
         """By content: of the frames, and of the files of class-name embeddings and weights that the settings name."""
         digests = {
-            "frames": inputs.frames_identity(self.data_root, self.partition),
-            "embeddings": inputs.embeddings_identity(self.experiment, self.data_root, self.partition.dataset),
+            "frames": self.stored.frames_identity(self.partition),
+            "embeddings": inputs.embeddings_identity(self.experiment, self.stored),
             "weights": models.weights_digest(self.experiment),
         }
         return {name: digest for name, digest in digests.items() if digest}
@@ -138,7 +139,7 @@ class Cell:
             return None
         return GridJob(
             self.experiment,
-            self.data_root,
+            self.stored,
             self.partition,
             training=False,
             random_backbone=self.has_random_weights,
@@ -147,7 +148,7 @@ class Cell:
 
     def embeddings(self) -> Float[Tensor, "clip embedding"] | None:
         """Of each clip's class name, where the method reads them. Raises DataError."""
-        return inputs.clip_embeddings(self.experiment, self.data_root, self.partition) if self.how.reads_names else None
+        return inputs.clip_embeddings(self.experiment, self.stored, self.partition) if self.how.reads_names else None
 
     def features(self, runs: Path) -> BlockStore:
         """What the method keeps of each clip."""

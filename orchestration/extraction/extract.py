@@ -14,13 +14,13 @@ from pathlib import Path
 
 import cv2
 
-from hcl.datasets.cards import frames_folder
 from hcl.datasets.manifest import VideoRecord, append_record, read_manifest, write_manifest
 from hcl.files.atomic import discard_folder
 from hcl.files.locking import exclusive
 from hcl.frames.decoding import FrameOptions
 from hcl.frames.extraction import discard_partials, extract_video
 from hcl.frames.inventory import ExtractionJob, Inventory, extraction_jobs, settle_missing, take_inventory
+from hcl.frames.stored_dataset import StoredDataset
 from orchestration.runtime.actors import ItemCrash, ItemTimeout, map_actors
 from orchestration.runtime.connect import actor_of, connect, n_workers_available
 from orchestration.runtime.progress import progress
@@ -55,8 +55,7 @@ class ExtractSummary:
 
 
 def extract_dataset(
-    data_root: Path,
-    dataset: str,
+    stored: StoredDataset,
     *,
     actors: int | None = None,
     short_side: int = 256,
@@ -72,6 +71,7 @@ def extract_dataset(
     video costs a row of the manifest, never the run. Missing ones are listed in `images/<dataset>/missing.txt`.
 
     Args:
+        stored: with an absolute path, for actors have another working folder.
         actors: how many videos are decoded at once; None: one for each free CPU.
         short_side, quality, n_frames: as in `FrameOptions`; a video that was extracted with others is done again.
         time_limit_s: of one video.
@@ -83,14 +83,13 @@ def extract_dataset(
         ClusterError: Ray cannot be started or reached.
     """
     began = time.monotonic()
-    data_root = Path(data_root).absolute()
-    images_root = frames_folder(data_root, dataset)
+    dataset, images_root = stored.name, stored.images_root
     options = FrameOptions(short_side, quality, n_frames)
-    inventory = take_inventory(data_root, dataset)
+    inventory = take_inventory(stored)
     done: list[VideoRecord] = []
     with exclusive(images_root), held(lock_of(images_root), what=f"extraction of {dataset}"):  # the second: of hosts
         discard_partials(images_root)
-        records = read_manifest(images_root)
+        records = read_manifest(images_root)  # under the lock: another extraction may have ended since
         settle_missing(images_root, inventory, records)
         jobs = extraction_jobs(images_root, inventory, records, options.digest, retry_failed=retry_failed)
         try:

@@ -12,6 +12,7 @@ import results
 from hcl.assembly.inputs import recorded_frames
 from hcl.config import PUBLISHED_EVALUATION
 from hcl.errors import ConfigError, HCLError
+from hcl.frames.stored_dataset import DataRoot
 from orchestration.evaluation.evaluate import evaluate
 from orchestration.evaluation.fuse import FUSED, chosen_fusion
 from orchestration.evaluation.questions import Question
@@ -42,7 +43,7 @@ def commands_of(recorded: Recorded, data: Path) -> list[tuple[str, str]]:
     return [(what, one) for what, one in [*said, *(("evaluate the same", one) for one in dict.fromkeys(alone))] if one]
 
 
-def checks_of(recorded: Recorded, data: Path) -> list[Check]:
+def checks_of(recorded: Recorded, data: DataRoot) -> list[Check]:
     """Code, packages, settings, videos, episodes and weights, as recorded and as they are here."""
     checks = []
     if (origin := recorded.provenance) is not None:
@@ -51,7 +52,7 @@ def checks_of(recorded: Recorded, data: Path) -> list[Check]:
         if recorded.digest_here(recorded.experiment, trained_as) == trained_as:
             settings = trained_as
         checks.append(Check("training: settings", trained_as, settings))
-        run = Run(recorded.experiment, data.absolute(), recorded.folder.parent, recorded.folder)
+        run = Run(recorded.experiment, data, recorded.folder.parent, recorded.folder)
         found, problem = _told(lambda: data_digests(run))
         for name in dict.fromkeys([*origin.digests, *(found or {})]):
             if name != "experiment":
@@ -67,7 +68,7 @@ def checks_of(recorded: Recorded, data: Path) -> list[Check]:
 
 
 def repeat(
-    recorded: Recorded, data: Path, runs: Path, address: str | None = None
+    recorded: Recorded, data: DataRoot, runs: Path, address: str | None = None
 ) -> tuple[list[Repeated], list[dict[str, object]]]:
     """Do it again in another folder: train a run, or take its checkpoint, and ask every record's episodes.
 
@@ -89,7 +90,7 @@ def repeat(
     epochs: list[dict[str, object]] = []
     with connect(address):  # once for both
         if recorded.provenance is not None:
-            train(recorded.experiment, data_root=data, runs=runs, address=address, command=_COMMAND)
+            train(recorded.experiment, data=data, runs=runs, address=address, command=_COMMAND)
             epochs = results.read_epochs(folder)
         else:
             _copy(recorded, folder)

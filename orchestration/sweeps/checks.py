@@ -21,7 +21,7 @@ from search_spaces import Space, grid_points
 def check_study(study: Study) -> None:
     """Raise for what can be known to fail without starting anything: the space, the data, the folder."""
     check_space(study)
-    run = Run(study.experiment, study.data_root, study.runs, study.folder)
+    run = Run(study.experiment, study.data, study.runs, study.folder)
     check_data(run)
     partitions = run.partitions()
     for probe in study.space.probes():

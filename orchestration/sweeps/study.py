@@ -14,6 +14,7 @@ from hcl.config.resolve import load_resolved, override, to_yaml
 from hcl.config.strict_yaml import dump_yaml, read_yaml
 from hcl.errors import ConfigError, StorageError
 from hcl.files.disk_errors import remedy_for
+from hcl.frames.stored_dataset import DataRoot
 from orchestration.sweeps.choices import SamplerName, StopRule
 from orchestration.sweeps.ledger import Ledger
 from orchestration.sweeps.population import Population, n_rounds
@@ -53,6 +54,7 @@ class Study:
     """A search: what varies, around which experiment, and how long.
 
     Attributes:
+        data: with an absolute path, for trials have another working folder.
         stop_rule: who stops trials that fall behind.
         paired: all trials see the same seed, and so the same batches; otherwise each has a seed of its own.
         points: values by path, tried before anything is sampled; a study that is repeated may be given others.
@@ -63,7 +65,7 @@ class Study:
 
     experiment: Experiment
     space: Space
-    data_root: Path
+    data: DataRoot
     runs: Path
     n_trials: int
     seed: int = 0
@@ -97,7 +99,7 @@ class Study:
         """The run of one trial; raises ConfigError where its values contradict each other."""
         values = given.values if self.paired else {"seed": seed_of(self.seed, given.index), **given.values}
         experiment = override(self.experiment, values)
-        return Run(experiment, self.data_root, self.runs, self.trial_folder(given.name), given.until)
+        return Run(experiment, self.data, self.runs, self.trial_folder(given.name), given.until)
 
     def problem_with(self, values: Mapping[str, Any]) -> str | None:
         """Why a trial of these values cannot be run: a broken constraint, or values that contradict each other."""
@@ -187,7 +189,7 @@ def _known(path: Path) -> dict[str, Any]:
 
 
 def _identity(study: Study) -> dict[str, Any]:
-    run = Run(study.experiment, study.data_root, study.runs, study.folder)
+    run = Run(study.experiment, study.data, study.runs, study.folder)
     return {
         "experiment": study.experiment.digest(),
         "space": study.space.model_dump(mode="json"),

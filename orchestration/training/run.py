@@ -17,9 +17,9 @@ from hcl.assembly import inputs, models
 from hcl.config import Experiment
 from hcl.config.paths import nest
 from hcl.config.strict_yaml import dump_yaml
-from hcl.datasets.splits import Partition, merge, read_split
+from hcl.datasets.splits import Partition, merge
 from hcl.errors import CheckpointError
-from hcl.frames.effective import effective_partition
+from hcl.frames.stored_dataset import DataRoot, StoredDataset
 from hcl.models.checkpoint import load_checkpoint
 from orchestration.training.grids import GridJob
 from results.records.files import write_atomically
@@ -65,12 +65,13 @@ class Run:
     """A training run: what, from where, to where.
 
     Attributes:
+        data: with an absolute path, for workers have another working folder.
         runs: also holds the cache of grids.
         until: the epoch to stop after; None: the experiment's last.
     """
 
     experiment: Experiment
-    data_root: Path
+    data: DataRoot
     runs: Path
     folder: Path
     until: int | None = None
@@ -80,38 +81,47 @@ class Run:
         """The epoch that it ends with; the schedule of the learning rate is that of all the experiment's epochs."""
         return self.until or self.experiment.train.epochs
 
+    @property
+    def stored(self) -> StoredDataset:
+        """The data set that it learns from."""
+        return self.data.dataset(self.experiment.data.dataset)
+
     def partitions(self) -> tuple[Partition, Partition]:
-        """Those of training (merged) and of selection, without videos that could not be decoded and without copies."""
-        data = self.experiment.data
-        split, keep = read_split(self.data_root, data.dataset).partitions, self.experiment.learns_from_copies
-        train = [effective_partition(self.data_root, split[name], keep_copies=keep) for name in data.train_partitions]
-        merged = train[0] if len(train) == 1 else merge(train, "+".join(data.train_partitions))
-        return merged, effective_partition(self.data_root, split[data.selection_partition], keep_copies=keep)
+        """Return the partitions of training (merged) and of selection, each as `StoredDataset.effective` gives it.
+
+        Raises:
+            SplitError, DataError: as `StoredDataset.check_lists` and `StoredDataset.effective`.
+        """
+        settings, stored, keep = self.experiment.data, self.stored, self.experiment.learns_from_copies
+        stored.check_lists()
+        train = [stored.effective(name, keep_copies=keep) for name in settings.train_partitions]
+        merged = train[0] if len(train) == 1 else merge(train, "+".join(settings.train_partitions))
+        return merged, stored.effective(settings.selection_partition, keep_copies=keep)
 
     def grid_jobs(self) -> list[GridJob]:
-        """What frozen stages encode before the run."""
+        """Return what frozen stages encode before the run."""
         if not models.caches_grids(self.experiment):
             return []
         train, selection = self.partitions()
         return [
-            GridJob(self.experiment, self.data_root, train, training=True),
-            GridJob(self.experiment, self.data_root, selection, training=False),
+            GridJob(self.experiment, self.stored, train, training=True),
+            GridJob(self.experiment, self.stored, selection, training=False),
         ]
 
     def datasets(self, train: Partition, selection: Partition) -> tuple[Dataset, Dataset]:
-        """The clips of both partitions, or what the frozen stages have made of them."""
+        """Return the clips of both partitions, or what the frozen stages have made of them."""
         jobs = self.grid_jobs()
         if jobs:
             train_grids, selection_grids = (job.dataset(self.runs) for job in jobs)
             return train_grids, selection_grids
-        frames = inputs.frame_store(self.experiment, self.data_root, self.experiment.data.dataset)
+        frames = inputs.frame_store(self.experiment, self.stored)
         return (
             inputs.make_dataset(self.experiment, frames, train, training=True),
             inputs.make_dataset(self.experiment, frames, selection, training=False),
         )
 
     def has_last(self) -> bool:
-        """Whether there is a checkpoint to go on from."""
+        """Return whether there is a checkpoint to resume from."""
         return any((self.folder / name).exists() for name in (LAST, PREVIOUS))
 
     def epochs_done(self) -> int:

@@ -10,7 +10,6 @@ import pandas as pd
 import typer
 from rich.markup import escape
 
-from hcl.datasets.cards import card_of, known_datasets
 from hcl.errors import DataError
 from hcl.files.names import some
 from orchestration.cli.options import DATA, Address, Data
@@ -25,15 +24,16 @@ def list_datasets(data: Data = DATA) -> None:
 
     A data set of your own is a file DATA/datasets/NAME.yaml of the same form; without one it is its lists alone.
     """
-    rows = []
-    for name in known_datasets(data):
-        card = card_of(data, name)
+    from hcl.frames.stored_dataset import DataRoot
+
+    opened, rows = DataRoot(data), []
+    cards = {name: opened.dataset(name).card for name in opened.names()}
+    for name, card in cards.items():
         counts = [f"{part} {one.classes} / {one.videos:,}" for part, one in card.partitions.items()]
         flips = {True: "safe", False: "left and right are classes", None: ""}[card.flips_are_safe]
         rows.append([name, card.title, ", ".join(counts), " ".join(card.extensions), flips])
     print_rows(pd.DataFrame(rows, columns=["data set", "title", "classes / videos", "files", "flips"]))
-    for name in known_datasets(data):
-        card = card_of(data, name)
+    for name, card in cards.items():
         out.print(escape(f"{name}: {', '.join(card.videos).replace('{dataset}', name)}"), soft_wrap=True)
         if card.obtain:
             out.print(escape(f"  {card.obtain}"), soft_wrap=True)
@@ -68,10 +68,12 @@ def check(
     fail a strict check. --set data.keep_copies=true uses all, and so do the published protocols.
     """
     from hcl.frames.checking import check_dataset, keep_effective, keep_names
+    from hcl.frames.stored_dataset import StoredDataset
     from orchestration.extraction.open_files import unreadable
 
     opened = (lambda files: unreadable(files, address=address)) if open_files else None
-    found = check_dataset(data, dataset, min_frames=min_frames, open_files=opened)
+    stored = StoredDataset(data, dataset)
+    found = check_dataset(stored, min_frames=min_frames, open_files=opened)
     rows = []
     for part in found.partitions:
         due, listed = part.expected, part.listed
@@ -108,7 +110,7 @@ def check(
         notes.print(f"[yellow]warning[/] {escape(warning)}", soft_wrap=True)
     for video, why in islice(((one, why) for part in found.partitions for one, why in part.broken.items()), 3):
         notes.print(f"  {escape(video.key)}: {escape(why)}")
-    for path in keep_names(data, found):
+    for path in keep_names(stored, found):
         notes.print(f"  names: {escape(str(path))}", soft_wrap=True)
     if strict and warnings:
         raise DataError(
@@ -117,7 +119,7 @@ def check(
             remedy="find what is missing, or check without --strict",
         )
     if found.is_extracted:
-        for name, partition in keep_effective(data, found).items():
+        for name, partition in keep_effective(stored, found).items():
             out.print(f"effective {name}: {len(partition.videos):,} videos, digest {partition.digest()}")
     else:
         n_waiting = sum(len(part.waiting) for part in found.partitions)

@@ -39,17 +39,17 @@ def embed(
     The rows of a published pickle are the lines of the *_dirname2cls.txt beside it, which belongs into
     DATA/embeddings or is given with --names.
     """
-    from hcl.datasets.cards import card_of
     from hcl.datasets.class_names import read_names, spelled_out
     from hcl.datasets.embeddings import ClassEmbeddings, embeddings_file, write_embeddings
     from hcl.datasets.published_embeddings import import_published
-    from hcl.datasets.splits import read_split
     from hcl.datasets.text_encoder import encode_names
+    from hcl.frames.stored_dataset import StoredDataset
 
-    path, card = embeddings_file(data, dataset), card_of(data, dataset)
+    stored = StoredDataset(data, dataset)
+    path, card = embeddings_file(data, dataset), stored.card
     if path.exists() and not overwrite:
         raise ConfigError("exists", where=str(path), remedy="replace it: --overwrite")
-    classes = [one for part in read_split(data, dataset).partitions.values() for one in part.classes]
+    classes = [one for part in stored.split.partitions.values() for one in part.classes]
     names_file = names or card.names_file(data)
     if published is not None:
         embeddings = import_published(published, names_file, classes, f"published bert-base-cased, {published.name}")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hcl.datasets.embeddings import read_embeddings
-from hcl.datasets.splits import read_split
+from hcl.frames.stored_dataset import StoredDataset
 from tests.orchestration.conftest import CLASSES, N_VIDEOS, Command, write_data
 
 ALL = [one for classes in CLASSES.values() for one in classes]
@@ -145,7 +145,7 @@ def test_splits_are_made_and_not_replaced(hcl: Command, tmp_path: Path) -> None:
     make = ("data", "splits", "make", "mine", "--from", tmp_path / "raw", "--data", tmp_path / "data")
     made = hcl(*make, "--folds", "2", "--train", "3", "--val", "1", "--test", "2")
     assert made.code == 0 and "mine_1: train 3 classes, 3 videos; val 1 classes, 1 videos" in made.out
-    assert len(read_split(tmp_path / "data", "mine_0").partitions["test"].classes) == 2
+    assert len(StoredDataset(tmp_path / "data", "mine_0").split.partitions["test"].classes) == 2
     again = hcl(*make, "--folds", "2")
     assert again.code == 2 and "exists" in again.err and "--overwrite" in again.err
     assert hcl(*make, "--folds", "2", "--overwrite", "--seed", "1").code == 0
