@@ -14,6 +14,7 @@ from hcl.errors import ConfigError
 from results.exports.exporting import TABLES, write_tables
 from results.page.overview import Setting
 from results.page.report import is_page, write_report
+from results.tables.evaluated import Evaluated
 
 
 class Report(NamedTuple):
@@ -35,8 +36,9 @@ def make_report(folders: Sequence[str | Path], to: Path, *, title: str = "HCL re
     _refuse_foreign(to)
     loaded = results.load(folders)
     changed = {str(path): settings for path in loaded.runs["path"] if (settings := changed_settings(path)) is not None}
-    page = write_report(loaded, to / _PAGE, title=title, changed=changed, command=command)
-    write_tables(loaded, to, machine_settings())
+    evaluated = Evaluated(loaded.evaluations)
+    page = write_report(loaded, to / _PAGE, title=title, changed=changed, command=command, evaluated=evaluated)
+    write_tables(loaded, to, machine_settings(), evaluated)
     return Report(page, loaded)
 
 

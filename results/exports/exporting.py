@@ -20,6 +20,7 @@ from results.records.settings import NAME
 from results.records.store import Results
 from results.tables.ablation import ablations
 from results.tables.accuracy import accuracy_table, levels_table, trials_table
+from results.tables.evaluated import Evaluated
 from results.tables.markup import to_csv, to_latex, to_markdown
 from results.tables.published import published_table
 
@@ -29,17 +30,21 @@ MANIFEST = "export.json"
 """Names every file of an export with its rows, the schema of the records, and what could not be read."""
 
 
-def all_tables(found: Results, ignored: Collection[str] = (NAME,)) -> dict[str, pd.DataFrame]:
-    """Every table that there is something for, by name.
+def all_tables(
+    found: Results, ignored: Collection[str] = (NAME,), evaluated: Evaluated | None = None
+) -> dict[str, pd.DataFrame]:
+    """Make every table that there is something for, by name.
 
     Args:
         ignored: settings in which runs of an ablation may differ, such as those of the machine.
+        evaluated: the evaluations of `found`, where other parts of a report use them, too.
     """
-    evaluations = found.evaluations
-    tables = {"accuracy": accuracy_table(evaluations)}
-    if len(evaluations):
-        tables |= {"levels": levels_table(evaluations), "published": published_table(evaluations)}
-    tables |= {f"ablation-{number}": one for number, one in enumerate(ablations(found, ignored=ignored), 1)}
+    evaluated = evaluated or Evaluated(found.evaluations)
+    tables = {"accuracy": accuracy_table(evaluated)}
+    if len(evaluated.records):
+        tables |= {"levels": levels_table(evaluated), "published": published_table(evaluated)}
+    of_terms = ablations(found, ignored=ignored, answers=evaluated.answers)
+    tables |= {f"ablation-{number}": one for number, one in enumerate(of_terms, 1)}
     if len(found.trials):
         tables["trials"] = trials_table(found.trials)
     return {name: table for name, table in tables.items() if len(table)}
@@ -90,11 +95,14 @@ def _earlier(folder: Path) -> set[str]:
     return {MANIFEST, *map(str, content.get("rows", ())), *map(str, content.get("files", ()))}
 
 
-def write_tables(found: Results, folder: Path | str, ignored: Collection[str] = (NAME,)) -> list[Path]:
+def write_tables(
+    found: Results, folder: Path | str, ignored: Collection[str] = (NAME,), evaluated: Evaluated | None = None
+) -> list[Path]:
     """Write what stands beside a page: results.md and results.tex with all tables, results.csv with the accuracies, and
-    evaluations.csv with every record, unrounded."""
-    folder, tables = Path(folder), all_tables(found, ignored)
-    first = tables.pop("accuracy", accuracy_table(found.evaluations))
+    evaluations.csv with every record, unrounded. Arguments as of `all_tables`."""
+    folder, tables = Path(folder), all_tables(found, ignored, evaluated)
+    first = tables.pop("accuracy", None)
+    first = accuracy_table(found.evaluations) if first is None else first
     texts = {
         "results.md": "\n".join(map(to_markdown, [first, *tables.values()])),
         "results.csv": to_csv(first),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from results.page.charts import Chart, with_series
+from results.page.charts import Chart
 from results.page.panels import Panel
 from results.page.scales import categories
 from results.records.explanations import ExplanationRecord, read_explanations
@@ -16,6 +16,7 @@ from results.records.outcomes import Outcomes
 from results.records.weights import Weights
 from results.tables.cells import footnotes
 from results.tables.details import class_table, confusion_rates, confusion_table, outcomes_of
+from results.tables.evaluated import Evaluated
 
 MOST_METHODS, MOST_OF_MANY_CLASSES = 4, 2
 """Whose confusions are drawn, the most accurate ones; the table of classes holds all."""
@@ -24,14 +25,17 @@ MOST_EXAMPLES = 3
 """Right ones, and wrong ones, of a run."""
 
 
-def class_cells(evaluations: pd.DataFrame) -> list[dict[str, Any]]:
-    """For each data set at its smallest shot: accuracy by class, and confusions of the best methods."""
-    cells, series = with_series(evaluations)
+def class_cells(evaluations: pd.DataFrame | Evaluated) -> list[dict[str, Any]]:
+    """Return accuracy by class and confusions of the best methods, for each data set at its smallest shot."""
+    evaluated = Evaluated.of(evaluations)
+    cells, series = evaluated.latest, evaluated.series
     found = []
     for (dataset, partition), group in cells.groupby(["dataset", "partition"], sort=True):
         smallest = group[group["shot"] == group["shot"].min()].sort_values("accuracy", ascending=False)
         by_path = dict(zip(smallest["path"], series[smallest.index], strict=True))
-        named = [(str(by_path[record["path"]]), outcomes) for record, outcomes in outcomes_of(smallest)]
+        named = [
+            (str(by_path[record["path"]]), outcomes) for record, outcomes in outcomes_of(smallest, evaluated.answers)
+        ]
         same = [(name, one) for name, one in named if one.questions.class_names == named[0][1].questions.class_names]
         if not same:
             continue
@@ -51,7 +55,7 @@ def class_cells(evaluations: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def confusion_chart(outcomes: Outcomes, name: str) -> Chart | None:
-    """Rows are a query's class, columns what it was taken for; hardest class first; None with too many classes.
+    """Draw confusions, a query's class by what it was taken for, hardest class first; None with too many classes.
 
     Right answers and mistakes have a colour each; a mistake is the stronger, the more often it was made where it could
     be: when both classes were in the episode.
@@ -92,7 +96,7 @@ def confusion_chart(outcomes: Outcomes, name: str) -> Chart | None:
 
 
 def examples(run_dir: str) -> list[dict[str, Any]]:
-    """The explanations that `hcl explain` left in a run's folder: some right, some wrong, with inline pictures."""
+    """Return explanations that `hcl explain` left in a run's folder: some right, some wrong, with inline pictures."""
     found, weights, chosen = read_explanations(run_dir), Weights(), []
     for is_right in (True, False):
         chosen += [one for one in found if one[0].is_right == is_right][-MOST_EXAMPLES:]
@@ -113,7 +117,7 @@ def examples(run_dir: str) -> list[dict[str, Any]]:
 
 
 def _about(record: ExplanationRecord) -> str:
-    """The picture in words."""
+    """Describe the picture in words."""
     rival = next((name for name in record.scores if name != record.class_name), "another class")
     return (
         f"Frames of the query {record.query} above frames of support clips of its own class, {record.class_name}, and "

@@ -7,12 +7,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from results.page.charts import with_series
-from results.records.outcomes import Outcomes
 from results.tables.accuracy import CELL, MISSING
 from results.tables.cells import marks
-from results.tables.comparison import compare_outcomes
-from results.tables.details import outcomes_of
+from results.tables.evaluated import Answers, Evaluated
 
 
 class Behind(NamedTuple):
@@ -33,7 +30,7 @@ class Behind(NamedTuple):
 
     @property
     def is_told_apart(self) -> bool | None:
-        """Whether the interval over classes leaves out zero; None where there is none."""
+        """Tells whether the interval over classes leaves out zero; None where there is none."""
         return None if self.classes is None else abs(self.difference) > self.classes
 
 
@@ -46,16 +43,16 @@ class Lead(NamedTuple):
     others: list[Behind]
 
 
-def leads(evaluations: pd.DataFrame) -> list[Lead]:
+def leads(evaluations: pd.DataFrame | Evaluated) -> list[Lead]:
     """Return one lead a cell. A method with a sign (`results.tables.cells`) leads only where all have one."""
-    cells, series = with_series(evaluations)
-    answers = {record["path"]: outcomes for record, outcomes in outcomes_of(cells)}
+    evaluated = Evaluated.of(evaluations)
+    cells, series = evaluated.latest, evaluated.series
     found = []
     for values, group in cells.groupby(CELL, sort=True):
         rows = group.assign(series=series[group.index]).sort_values("accuracy", ascending=False).to_dict("records")
         plain = [row for row in rows if not marks({**row, "evaluation_protocol": None})] or rows
         best = plain[0]
-        others = [_behind(row, best, answers) for row in plain[1:]]
+        others = [_behind(row, best, evaluated.answers) for row in plain[1:]]
         found.append(
             Lead(
                 dict(zip(CELL, values, strict=True)),
@@ -68,7 +65,7 @@ def leads(evaluations: pd.DataFrame) -> list[Lead]:
 
 
 def leads_table(found: list[Lead]) -> pd.DataFrame:
-    """One row a method that is not the best of its cell, in points."""
+    """Make a table of one row a method that is not the best of its cell, in points."""
     rows = []
     for lead in found:
         about = {"data set": f"{lead.cell['dataset']} {lead.cell['partition']}", "shots": lead.cell["shot"]}
@@ -85,12 +82,11 @@ def leads_table(found: list[Lead]) -> pd.DataFrame:
     return table
 
 
-def _behind(row: dict[Any, Any], best: dict[Any, Any], answers: dict[str, Outcomes]) -> Behind:
+def _behind(row: dict[Any, Any], best: dict[Any, Any], answers: Answers) -> Behind:
     plain = Behind(row["series"], row["accuracy"], best["accuracy"] - row["accuracy"])
-    ours, theirs = answers.get(best["path"]), answers.get(row["path"])
-    if ours is None or theirs is None or ours.questions.digest != theirs.questions.digest:
+    found = answers.compare(best, row)
+    if found is None:
         return plain
-    found = compare_outcomes(ours, theirs)
     half = found.episodes.ci95
     return plain._replace(
         difference=found.a - found.b,

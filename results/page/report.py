@@ -23,6 +23,7 @@ from results.records.files import write_atomically
 from results.records.provenance import now
 from results.records.store import Results
 from results.tables import accuracy
+from results.tables.evaluated import Evaluated
 from results.tables.published import published_table
 
 MOST_CURVES = 24
@@ -38,6 +39,7 @@ def write_report(
     title: str = "HCL results",
     changed: Changed | None = None,
     command: str = "",
+    evaluated: Evaluated | None = None,
 ) -> Path:
     """Write the page to `destination` (a .html file, or a folder for its index.html) and return its path.
 
@@ -46,6 +48,7 @@ def write_report(
     Args:
         changed: settings that differ from the defaults, by folder; a folder that is not named is shown without.
         command: what makes this page again.
+        evaluated: the evaluations of `results`, where other parts of the report use them, too.
     """
     path = Path(destination)
     path = path if path.suffix.lower() in (".html", ".htm") else path / "index.html"
@@ -57,7 +60,9 @@ def write_report(
         lstrip_blocks=True,
     )
     environment.filters |= {"when": _when, "hours": _hours, "parts": parts, "breakable": breakable, "short": short}
-    page = environment.get_template("report.html.j2").render(_context(results, title, changed or {}, command))
+    evaluated = evaluated or Evaluated(results.evaluations)
+    context = _context(results, evaluated, title, changed or {}, command)
+    page = environment.get_template("report.html.j2").render(context)
     return write_atomically(path, page.encode("utf-8", errors="backslashreplace"))
 
 
@@ -67,8 +72,8 @@ def is_page(file: Path) -> bool:
         return b"content=\"default-src 'none'; style-src" in content.read(2000)
 
 
-def _context(results: Results, title: str, changed: Changed, command: str) -> dict[str, Any]:
-    evaluations, epochs = results.evaluations, results.epochs
+def _context(results: Results, evaluated: Evaluated, title: str, changed: Changed, command: str) -> dict[str, Any]:
+    epochs = results.epochs
     runs = runs_overview(results, changed)
     curves = [
         (run, learning_charts.learning_chart(epochs, run)) for run in list(dict.fromkeys(epochs["run"]))[:MOST_CURVES]
@@ -84,7 +89,7 @@ def _context(results: Results, title: str, changed: Changed, command: str) -> di
         "cost": total_cost(runs),
         "runs": runs,
         "commands": {run["name"]: [run["command"]] if run["command"] else [] for run in runs},
-        **(_of_evaluations(evaluations) if len(evaluations) else {"accuracy": None, "classes": []}),
+        **(_of_evaluations(evaluated) if len(evaluated.records) else {"accuracy": None, "classes": []}),
         "comparison": learning_charts.comparison_chart(epochs),
         "curves": [(run, chart) for run, chart in curves if chart is not None],
         "n_curves_left_out": max(0, epochs["run"].nunique() - MOST_CURVES),
@@ -95,10 +100,10 @@ def _context(results: Results, title: str, changed: Changed, command: str) -> di
     }
 
 
-def _of_evaluations(evaluations: pd.DataFrame) -> dict[str, Any]:
-    """What the accuracies give: the answer, the tables, the figures, and how sure they are."""
+def _of_evaluations(evaluations: Evaluated) -> dict[str, Any]:
+    """Return what the accuracies give: the answer, the tables, the figures, and how sure they are."""
     found = leads.leads(evaluations)
-    lines = [text for text in dict.fromkeys(evaluations["command"]) if is_known(text)]
+    lines = [text for text in dict.fromkeys(evaluations.records["command"]) if is_known(text)]
     cells = class_cells(evaluations)
     return {
         "evaluation_commands": lines,
@@ -122,7 +127,7 @@ def _of_evaluations(evaluations: pd.DataFrame) -> dict[str, Any]:
 
 
 def _chosen(found: list[leads.Lead]) -> list[leads.Lead]:
-    """The cells that answer first: each data set at its smallest shot, and where there is room at its largest."""
+    """Return the cells that answer first: each data set at its smallest shot, where there is room at its largest, too."""
     by_dataset: dict[tuple[str, str], list[leads.Lead]] = {}
     for lead in found:
         by_dataset.setdefault((lead.cell["dataset"], lead.cell["partition"]), []).append(lead)
@@ -162,9 +167,9 @@ def _sweep(row: dict[str, Any], trials: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _confidence(evaluations: pd.DataFrame) -> dict[str, Any]:
-    """What can be said of the intervals from the records themselves."""
-    latest = accuracy.latest_cells(evaluations, accuracy.row_keys(evaluations))
+def _confidence(evaluations: Evaluated) -> dict[str, Any]:
+    """Return what can be said of the intervals from the records themselves."""
+    latest = evaluations.latest
     compared = latest.groupby(accuracy.CELL).filter(lambda group: len(group) > 1)
     digests = compared.groupby(accuracy.CELL)["episodes_digest"]
     same = (digests.nunique() == 1) & (digests.min() != "")  # an empty digest vouches for nothing
@@ -188,13 +193,13 @@ def _counts(results: Results) -> str:
 
 
 def _as_json(value: Any) -> Markup:
-    """JSON that no markup can end."""
+    """Return JSON that no markup can end."""
     text = json.dumps(value, ensure_ascii=False)
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
 def _when(moment: str) -> str:
-    """An ISO time as people write it; anything else as it is."""
+    """Write an ISO time as people do; anything else as it is."""
     try:
         return datetime.fromisoformat(moment).strftime("%Y-%m-%d %H:%M %Z").strip()
     except ValueError:
@@ -202,7 +207,7 @@ def _when(moment: str) -> str:
 
 
 def _hours(cost: Cost) -> str:
-    """CPU- and GPU-hours, such as `0.42 CPU-hours`, with a sign where they are a bound."""
+    """Write CPU- and GPU-hours, such as `0.42 CPU-hours`, with a sign where they are a bound."""
     said = [f"{cost.cpu_hours:.2g} CPU-hours" if cost.cpu_hours < 10 else f"{cost.cpu_hours:,.0f} CPU-hours"]
     if cost.gpu_hours:
         said.append(f"{cost.gpu_hours:.2g} GPU-hours" if cost.gpu_hours < 10 else f"{cost.gpu_hours:,.0f} GPU-hours")

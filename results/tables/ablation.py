@@ -10,8 +10,8 @@ import pandas as pd
 from results.errors import RecordError
 from results.records.settings import NAME, differing, settings_of
 from results.records.store import Results
-from results.tables.best import compare_records
 from results.tables.cells import MARKED, MISSING, cell_text, footnotes, latest_cells, marks
+from results.tables.evaluated import Answers
 
 TERMS = "loss.sigma_"
 """The settings whose values an ablation of the loss changes begin so."""
@@ -19,9 +19,14 @@ _QUESTION = ["dataset", "partition", "way", *MARKED]
 
 
 def ablations(
-    found: Results, *, over: str = TERMS, ignored: Collection[str] = (NAME,), dataset: str | None = None
+    found: Results,
+    *,
+    over: str = TERMS,
+    ignored: Collection[str] = (NAME,),
+    dataset: str | None = None,
+    answers: Answers | None = None,
 ) -> list[pd.DataFrame]:
-    """One table a group of runs whose settings differ in what begins with `over` and in nothing else.
+    """Make a table for each group of runs whose settings differ in what begins with `over` and in nothing else.
 
     A row is a run, with its values of what differs and the accuracy of its own method at each shot. All are compared
     with the group's reference, the run with the most terms (of equals that with the largest weights): difference in
@@ -31,6 +36,7 @@ def ablations(
     Args:
         ignored: settings in which the runs may differ, such as those of the machine.
         dataset: evaluations of this one only.
+        answers: of the report; default: they are read.
     """
     groups: dict[Any, list[tuple[str, dict[str, Any]]]] = {}
     for run in found.runs.to_dict("records"):
@@ -44,26 +50,31 @@ def ablations(
         if settings:
             groups.setdefault(rest, []).append((run["run"], settings))
     evaluations = found.evaluations if dataset is None else found.evaluations[found.evaluations["dataset"] == dataset]
+    answers = answers or Answers()
     tables = []
     for runs in groups.values():
         paths = [path for path in differing(settings for _, settings in runs) if path.startswith(over)]
         if len(runs) > 1 and paths:
-            tables += _tables(runs, paths, evaluations)
+            tables += _tables(runs, paths, evaluations, answers)
     return tables
 
 
-def _tables(runs: list[tuple[str, dict[str, Any]]], paths: list[str], evaluations: pd.DataFrame) -> list[pd.DataFrame]:
-    """One for each data set, partition, way and protocol that some run of the group was asked; one without any."""
+def _tables(
+    runs: list[tuple[str, dict[str, Any]]], paths: list[str], evaluations: pd.DataFrame, answers: Answers
+) -> list[pd.DataFrame]:
+    """Make a table for each data set, partition, way and protocol that some run was asked; one without any."""
     own = {run: settings.get("train.regime", "hcl") for run, settings in runs}
     mine = evaluations[evaluations["method"] == evaluations["run"].map(own)]
     latest = latest_cells(mine, ["run", *_QUESTION])
     weights = {run: [_weight(settings.get(path)) for path in paths] for run, settings in runs}
     ordered = sorted(runs, key=lambda one: (-sum(w > 0 for w in weights[one[0]]), -sum(weights[one[0]])))
     questions = [cell for _, cell in latest.groupby(_QUESTION, dropna=False)] or [latest]
-    return [_table(ordered, paths, cell) for cell in questions]
+    return [_table(ordered, paths, cell, answers) for cell in questions]
 
 
-def _table(runs: list[tuple[str, dict[str, Any]]], paths: list[str], records: pd.DataFrame) -> pd.DataFrame:
+def _table(
+    runs: list[tuple[str, dict[str, Any]]], paths: list[str], records: pd.DataFrame, answers: Answers
+) -> pd.DataFrame:
     by_cell = {(record["run"], record["shot"]): record for record in records.to_dict("records")}
     shots, reference, rows = sorted(records["shot"].unique()), runs[0][0], []
     for run, settings in runs:
@@ -73,7 +84,9 @@ def _table(runs: list[tuple[str, dict[str, Any]]], paths: list[str], records: pd
             row[f"{shot}-shot"] = (
                 cell_text(record["accuracy"], record["ci95"], record["ci95_classes"]) if record else MISSING
             )
-            row[f"Δ {shot}-shot"] = _difference(record, by_cell.get((reference, shot))) if run != reference else ""
+            row[f"Δ {shot}-shot"] = (
+                _difference(record, by_cell.get((reference, shot)), answers) if run != reference else ""
+            )
         rows.append(row)
     table = pd.DataFrame(rows)
     if len(records):
@@ -90,14 +103,14 @@ def _table(runs: list[tuple[str, dict[str, Any]]], paths: list[str], records: pd
     return table
 
 
-def _difference(record: dict[Any, Any] | None, reference: dict[Any, Any] | None) -> str:
-    """In points, with its p-value; a dash where the two did not answer the same episodes."""
-    found = compare_records(record, reference) if record and reference else None
+def _difference(record: dict[Any, Any] | None, reference: dict[Any, Any] | None, answers: Answers) -> str:
+    """Return the difference in points with its p-value; a dash where the two did not answer the same episodes."""
+    found = answers.compare(record, reference) if record and reference else None
     if found is None:
         return MISSING
-    difference, p_value, over = found
+    p_value, over = found.test
     mark = "" if over == "classes" else ", e"
-    return f"{100 * difference:+.1f} (p {p_value:.3f}{mark})"
+    return f"{100 * found.difference:+.1f} (p {p_value:.3f}{mark})"
 
 
 def _weight(value: Any) -> float:

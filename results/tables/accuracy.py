@@ -9,19 +9,20 @@ import pandas as pd
 
 from results.tables.best import told_apart
 from results.tables.cells import CELL, MARKED, MISSING, cell_text, footnotes, latest_cells, marked, row_keys
+from results.tables.evaluated import Evaluated
 
 
-def accuracy_table(evaluations: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy in percent with its 95% intervals, such as `47.7 ± 0.9 (± 3.1)`: over episodes, and over classes.
+def accuracy_table(evaluations: pd.DataFrame | Evaluated) -> pd.DataFrame:
+    """Make the table of accuracies in percent with 95% intervals over episodes and over classes: `47.7 ± 0.9 (± 3.1)`.
 
     Columns that tell rows apart (partition, way, run, ...) appear where they are needed. Rows of the published
     protocols carry a dagger (training) or a double dagger (episodes), those that saw the queries' labels a section
     sign, those whose queries may be their own support a double line; `attrs` holds the caption, the footnotes and, in
     `bold`, row and column of what is better than all else in its cell (`results.tables.best`).
     """
-    keys = row_keys(evaluations)
-    latest = latest_cells(evaluations, keys)
-    best = told_apart(latest)
+    evaluated = Evaluated.of(evaluations)
+    keys, latest = evaluated.keys, evaluated.latest
+    best = told_apart(latest, evaluated.answers)
     shots = sorted(latest["shot"].unique())
     rows: list[dict[str, Any]] = []
     bold: list[list[Any]] = []
@@ -44,12 +45,13 @@ def accuracy_table(evaluations: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def levels_table(evaluations: pd.DataFrame) -> pd.DataFrame:
-    """What each level gives alone beside their fusion, in percent; empty where no record holds levels."""
-    levels = [name for name in evaluations.columns if name.startswith("levels.")]
-    latest = latest_cells(evaluations, row_keys(evaluations))
+def levels_table(evaluations: pd.DataFrame | Evaluated) -> pd.DataFrame:
+    """Make a table of each level alone beside their fusion, in percent; empty where no record holds levels."""
+    evaluated = Evaluated.of(evaluations)
+    latest = evaluated.latest
+    levels = [name for name in latest.columns if name.startswith("levels.")]
     with_levels = latest[latest[levels].notna().any(axis=1)] if levels else latest.iloc[:0]
-    keys = [*(key for key in row_keys(evaluations) if key not in MARKED), "shot"]
+    keys = [*(key for key in evaluated.keys if key not in MARKED), "shot"]
     table = with_levels[keys].rename(columns=_HEADINGS)
     table["method"] = [marked(record) for record in with_levels.to_dict("records")]
     for name in ("accuracy", *levels):
@@ -60,7 +62,7 @@ def levels_table(evaluations: pd.DataFrame) -> pd.DataFrame:
 
 
 def trials_table(trials: pd.DataFrame, n: int = 10) -> pd.DataFrame:
-    """The best `n` trials of each sweep, best first, with the parameters that vary; trials without a value last."""
+    """Make a table of the best `n` trials of each sweep, best first, with what varies; those without a value last."""
     several = trials["sweep"].nunique() > 1
     varying = varying_parameters(trials)
     rows: list[dict[str, Any]] = []
@@ -87,7 +89,7 @@ def varying_parameters(trials: pd.DataFrame) -> list[str]:
 
 
 def caption(evaluations: pd.DataFrame) -> str:
-    """What the numbers are, as far as all of them have it in common."""
+    """Say what the numbers are, as far as all of them have it in common."""
     if evaluations.empty:
         return "No evaluation."
     said = ["Accuracy in percent"]
@@ -103,7 +105,7 @@ def caption(evaluations: pd.DataFrame) -> str:
 
 
 def number(value: Any) -> str:
-    """A value for a table: four significant digits, whole numbers whole, nothing as a dash."""
+    """Write a value for a table: four significant digits, whole numbers whole, nothing as a dash."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return MISSING
     if isinstance(value, bool) or not isinstance(value, (int, float)):

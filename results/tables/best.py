@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
-from results.errors import RecordError
-from results.records.outcomes import Outcomes, read_outcomes
-from results.statistics.episodes import holm, paired_difference
-from results.statistics.resampling import Floats, Ints, class_values
+from results.records.outcomes import Outcomes
+from results.statistics.episodes import holm
+from results.statistics.resampling import Floats, Ints
 from results.tables.cells import CELL, MARKED
+from results.tables.comparison import Comparison
+from results.tables.evaluated import Answers
 
 LEVEL = 0.05
 
@@ -30,8 +30,8 @@ class Best(NamedTuple):
     note: str
 
 
-def told_apart(records: pd.DataFrame) -> Best:
-    """The best record of each cell, where it differs from each other one on the very same episodes.
+def told_apart(records: pd.DataFrame, answers: Answers | None = None) -> Best:
+    """Return the best record of each cell, where it differs from each other one on the very same episodes.
 
     Compared are records of one cell with the same marks, stale ones left out. The test is paired: over classes, so
     that it speaks of other actions, or over episodes where the classes are too few; p-values of a cell are corrected by
@@ -39,16 +39,19 @@ def told_apart(records: pd.DataFrame) -> Best:
 
     Args:
         records: one a method and cell, with their `path`.
+        answers: of the report; default: they are read.
     """
+    answers = answers or Answers()
     paths: set[str] = set()
     over: list[str] = []
     present = records[~records["stale"].astype(bool)]  # weights that a run no longer has are not what is compared
     for _, cell in present.groupby(list(dict.fromkeys([*CELL, *MARKED])), dropna=False):
-        answered = _answers(cell) if len(cell) > 1 else None
+        rows = {record["path"]: record for record in cell.to_dict("records")} if len(cell) > 1 else {}
+        answered = _answered(rows, answers)
         if answered is None:
             continue
-        classes = next(iter(answered.values())).questions.classes
-        best, kinds = best_of({path: outcomes.accuracies for path, outcomes in answered.items()}, classes)
+        accuracies = {path: outcomes.accuracies for path, outcomes in answered.items()}
+        best, kinds = _best_of(accuracies, partial(_compared, rows, answers))
         over += kinds
         paths |= {best} if best else set()
     return Best(frozenset(paths), _note(over, bool(paths)))
@@ -61,53 +64,37 @@ def best_of(accuracies: Mapping[str, Floats], classes: Ints) -> tuple[str | None
         accuracies: (episode,) by name, of two names or more on the same episodes.
         classes: (episode, way), of the episodes.
     """
+    return _best_of(accuracies, lambda one, other: Comparison(accuracies[one], accuracies[other], classes))
+
+
+def _best_of(
+    accuracies: Mapping[str, Floats], compare: Callable[[str, str], Comparison]
+) -> tuple[str | None, set[str]]:
+    """As `best_of`, with what compares two names."""
     best = max(accuracies, key=lambda name: accuracies[name].mean())
-    tests = [_p_value(accuracies[best] - other, classes) for name, other in accuracies.items() if name != best]
+    tests = [compare(best, name).test for name in accuracies if name != best]
     is_apart = max(holm([p for p, _ in tests])) < LEVEL
     return best if is_apart else None, {kind for _, kind in tests}
 
 
-def compare_records(a: Mapping[Any, Any], b: Mapping[Any, Any]) -> tuple[float, float, str] | None:
-    """The difference a - b of two records' accuracies, its p-value, and what that was taken over: classes or episodes.
-
-    None where they have no answers, or answered other episodes.
-    """
-    if a["episodes_digest"] != b["episodes_digest"]:
-        return None
-    first, second = _outcomes(a), _outcomes(b)
-    if first is None or second is None:
-        return None
-    difference = first.accuracies - second.accuracies
-    return (float(difference.mean()), *_p_value(difference, first.questions.classes))
-
-
-def _answers(cell: pd.DataFrame) -> dict[str, Outcomes] | None:
-    """By path; None where some are missing or answer other episodes."""
-    digests = set(cell["episodes_digest"])
-    if len(digests) > 1 or digests == {""}:
-        return None
-    found = {}
-    for record in cell.to_dict("records"):
-        outcomes = _outcomes(record)
-        if outcomes is None:
-            return None
-        found[record["path"]] = outcomes
+def _compared(rows: Mapping[str, Mapping[Any, Any]], answers: Answers, one: str, other: str) -> Comparison:
+    found = answers.compare(rows[one], rows[other])
+    assert found is not None  # all of `rows` have answered the same episodes
     return found
 
 
-def _outcomes(record: Mapping[Any, Any]) -> Outcomes | None:
-    try:
-        return read_outcomes(Path(record["path"]), record["episodes_digest"], record["accuracy"])
-    except RecordError:  # the accuracies stand without them
+def _answered(rows: Mapping[str, Mapping[Any, Any]], answers: Answers) -> dict[str, Outcomes] | None:
+    """Return the answers of some records by path; None where some are missing or answer other episodes."""
+    digests = {record["episodes_digest"] for record in rows.values()}
+    if len(digests) != 1 or digests == {""}:
         return None
-
-
-def _p_value(difference: Floats, classes: Ints) -> tuple[float, str]:
-    """Return the two-sided p-value of a difference by episode, and what it was taken over."""
-    values = class_values(difference, classes)
-    kind = "episodes" if values is None else "classes"
-    tested = difference if values is None else values
-    return paired_difference(tested, np.zeros(len(tested))).p_value, kind
+    found = {}
+    for path, record in rows.items():
+        outcomes = answers.of(record)
+        if outcomes is None:
+            return None
+        found[path] = outcomes
+    return found
 
 
 def _note(over: list[str], any_best: bool) -> str:

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from results.errors import RecordError
-from results.records.outcomes import Outcomes, read_outcomes
+from results.records.outcomes import Outcomes
 from results.tables.cells import CELL, MARKED, MISSING, footnotes, marked
+from results.tables.evaluated import Answers
 
 
-def outcomes_of(evaluations: pd.DataFrame) -> list[tuple[dict[Any, Any], Outcomes]]:
-    """The records of a frame whose answers can be read, with them."""
-    found = []
-    for record in evaluations.to_dict("records"):
-        try:
-            outcomes = read_outcomes(Path(record["path"]), record["episodes_digest"], record["accuracy"])
-        except RecordError:  # the accuracies stand without them
-            continue
-        if outcomes is not None:
-            found.append((record, outcomes))
-    return found
+def outcomes_of(evaluations: pd.DataFrame, answers: Answers | None = None) -> list[tuple[dict[Any, Any], Outcomes]]:
+    """Return the records of a frame whose answers can be read, with them.
+
+    Args:
+        answers: of the report; default: they are read.
+    """
+    answers = answers or Answers()
+    pairs = [(record, answers.of(record)) for record in evaluations.to_dict("records")]
+    return [(record, outcomes) for record, outcomes in pairs if outcomes is not None]
 
 
 def class_table(named: Sequence[tuple[str, Outcomes]]) -> pd.DataFrame:
-    """One row a class, hardest first by the first column; one column of percents a name.
+    """Make a table of one row a class, hardest first by the first column; one column of percents a name.
 
     Args:
         named: methods with their answers, all on the same partition.
@@ -44,8 +42,8 @@ def class_table(named: Sequence[tuple[str, Outcomes]]) -> pd.DataFrame:
 
 
 def confusion_table(outcomes: Outcomes, n: int = 10) -> pd.DataFrame:
-    """The pairs of classes most often confused: of the times both were in an episode, how often the one was taken
-    for the other."""
+    """Make a table of the pairs of classes most often confused: how often the one was taken for the other, of the times
+    that both were in an episode."""
     rates = confusion_rates(outcomes)
     np.fill_diagonal(rates, 0)
     names = outcomes.questions.class_names
@@ -69,7 +67,7 @@ def confusion_rates(outcomes: Outcomes) -> np.ndarray:
 
 
 def runs_table(evaluations: pd.DataFrame) -> pd.DataFrame:
-    """Each cell over several training runs: mean and standard deviation over the runs, in percent.
+    """Make a table of each cell over several training runs: mean and standard deviation over the runs, in percent.
 
     The runs' mean accuracies are the sample here; each is taken as it is, whatever its own interval.
 
