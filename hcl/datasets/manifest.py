@@ -1,4 +1,4 @@
-"""What became of each video of a dataset: one record a video, on disk beside its frames.
+"""The manifest of a data set: the outcome of each video as one record, on disk beside its frames.
 
 `images/<dataset>/manifest.parquet` holds the records of finished runs. While a run goes on, each finished video adds
 a line to `manifest.jsonl`, so that a kill costs at most the video under way; both are read as one.
@@ -27,7 +27,7 @@ Status = Literal["ok", "broken", "missing", "timeout"]
 
 @dataclass(frozen=True)
 class VideoRecord:
-    """What became of one video. Only `ok` has frames; width and height are those of the stored frames."""
+    """The outcome of one video. Only `ok` has frames; width and height are those of the stored frames."""
 
     class_name: str
     video: str
@@ -63,7 +63,7 @@ class VideoRecord:
 
 
 def read_manifest(images_root: Path) -> dict[str, VideoRecord]:
-    """`class/video` -> record, from manifest.parquet and the journal of a run that has not ended. Empty without both.
+    """Read `class/video` -> record from manifest.parquet and the journal of a run that has not ended; empty without.
 
     Raises:
         StorageError: the manifest is damaged.
@@ -127,7 +127,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _checked(line: Any) -> Any:
-    """A line of the journal without its checksum. Raises ValueError where that is another's."""
+    """Return a line of the journal without its checksum. Raises ValueError where that is another's."""
     written = line.pop(_CHECKSUM, None) if isinstance(line, dict) else None
     if written is not None and written != _checksum(line):
         raise ValueError("it is damaged")
@@ -139,14 +139,14 @@ def _checksum(content: Any) -> str:
 
 
 def _record(row: Any) -> VideoRecord:
-    """Raises TypeError or ValueError for what `append_record` and `write_manifest` do not write."""
+    """Make a record of a row. Raises TypeError or ValueError for what is not written here."""
     record = VideoRecord(**row)
-    for field in fields(VideoRecord):
-        value, kind = getattr(record, field.name), _KINDS[str(field.type)]
-        if type(value) is not kind and not (kind is float and type(value) is int):
-            raise TypeError(f"{field.name} of {record.class_name!r} is {value!r:.80}")
-        if isinstance(value, int) and not 0 <= value < 2**63:
-            raise ValueError(f"{field.name} of {record.key!r} is {value!r:.80}")
+    for name, value in row.items():  # of seventy thousand rows: what a row leaves out is right by itself
+        given, kind = type(value), _FIELDS[name]
+        if given is not kind and not (kind is float and given is int):
+            raise TypeError(f"{name} of {record.class_name!r} is {value!r:.80}")
+        if given is int and not 0 <= value < 2**63:
+            raise ValueError(f"{name} of {record.key!r} is {value!r:.80}")
     if record.status not in get_args(Status):
         raise ValueError(f"status of {record.key!r} is {record.status!r:.80}")
     for name in (record.class_name, record.video):  # both become folders
@@ -161,5 +161,6 @@ def _journal(images_root: Path) -> Path:
 
 _CHECKSUM = "crc32"
 _KINDS = {"str": str, "Status": str, "int": int, "float": float, "bool": bool}
+_FIELDS = {field.name: _KINDS[str(field.type)] for field in fields(VideoRecord)}
 _TYPES = {"str": pa.string(), "Status": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 _SCHEMA = pa.schema([pa.field(field.name, _TYPES[str(field.type)], nullable=False) for field in fields(VideoRecord)])

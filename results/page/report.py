@@ -127,7 +127,7 @@ def _of_evaluations(evaluations: Evaluated) -> dict[str, Any]:
 
 
 def _chosen(found: list[leads.Lead]) -> list[leads.Lead]:
-    """Return the cells that answer first: each data set at its smallest shot, where there is room at its largest, too."""
+    """Return the cells that answer first: each data set at its smallest shot, and at its largest where room is."""
     by_dataset: dict[tuple[str, str], list[leads.Lead]] = {}
     for lead in found:
         by_dataset.setdefault((lead.cell["dataset"], lead.cell["partition"]), []).append(lead)

@@ -44,7 +44,7 @@ def published_figures() -> pd.DataFrame:
 
 
 def published_table(evaluations: pd.DataFrame | Evaluated) -> pd.DataFrame:
-    """Make a table of our rows of the test classes with the printed ones of the same data sets and way, if there are any.
+    """Make a table of our rows of the test classes with printed ones of the same data sets and way; or empty.
 
     A printed row names its source by a number, ours say "here". Bold, as in `accuracy_table`, concerns ours only.
     """

@@ -344,7 +344,7 @@ def test_kill_9_of_the_driver_costs_at_most_what_was_under_way(local_ray: Module
     )
     extract_dataset(StoredDataset(reference, "toy"), actors=2)
     script = "import sys; from orchestration.extraction.extract import *; "
-    script += "extract_dataset(Path(sys.argv[1]), 'toy', actors=2)"
+    script += "extract_dataset(StoredDataset(Path(sys.argv[1]), 'toy'), actors=2)"
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     driver = subprocess.Popen([sys.executable, "-c", script, str(disturbed)], env=environment)
     journal = disturbed / "images" / "toy" / "manifest.jsonl"
