@@ -3,7 +3,7 @@
 `results.page.report` is imported by name: it brings jinja2, which a worker that writes a record does not need.
 """
 
-from results.errors import RecordError
+from results.errors import RecordError, UnwritableError
 from results.records.outcomes import Outcomes, Questions, read_outcomes, write_outcomes
 from results.records.provenance import collect_provenance, finished, now
 from results.records.records import (
@@ -37,6 +37,7 @@ __all__ = [
     "Skipped",
     "SweepRecord",
     "TrialRecord",
+    "UnwritableError",
     "append_epoch",
     "collect_provenance",
     "evaluation_file",

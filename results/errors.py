@@ -1,4 +1,4 @@
-"""The one exception of this package; it reads like those of `hcl.errors`, which it may not import."""
+"""The exceptions of this package; they read like those of `hcl.errors`, which it may not import."""
 
 from __future__ import annotations
 
@@ -20,8 +20,15 @@ class RecordError(Exception):
         super().__init__(f"{message}\n  -> {remedy}" if remedy else message)
 
     def __reduce__(self):  # keyword arguments survive pickling between processes
-        return _rebuild, (self.problem, self.where, self.remedy)
+        return _rebuild, (type(self), self.problem, self.where, self.remedy)
 
 
-def _rebuild(problem: str, where: str | None, remedy: str | None) -> RecordError:
-    return RecordError(problem, where=where, remedy=remedy)
+class UnwritableError(RecordError):
+    """A record that the system refuses to write, such as on a full disk; `where` is its file.
+
+    Nothing of the file is left then. `__cause__` is the system's OSError, for those who know more about disks.
+    """
+
+
+def _rebuild(kind: type[RecordError], problem: str, where: str | None, remedy: str | None) -> RecordError:
+    return kind(problem, where=where, remedy=remedy)

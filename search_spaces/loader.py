@@ -76,7 +76,7 @@ def _read(path: Path) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which a key stands once and 1e-4 is a number; PyYAML allows registration on classes only."""
+    """Build plain data only, with no key twice; PyYAML allows registration on classes only."""
 
 
 def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -92,12 +92,29 @@ def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping_without_duplicates)
-_Loader.add_implicit_resolver(
-    # YAML 1.1 wants a point and a sign in 1.0e-4 and takes 1e-4 for a text.
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)$"),
-    list("-+.0123456789"),
+
+
+def _whole_number(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = loader.construct_scalar(node)
+    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+
+
+SCALARS = (
+    ("null", r"~|null|Null|NULL|", ("~", "n", "N", "")),
+    ("bool", r"(?i:true|false|yes|no|on|off)", tuple("tTfFyYnNoO")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", tuple("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", tuple("-+.0123456789")),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", tuple("-+.")),
+    ("merge", r"<<", ("<",)),
 )
+"""What a text without quotes stands for: its kind, its form, and the characters that it may begin with. All else is
+text. This is YAML 1.2's core schema, with the truth values and the merge key of YAML 1.1. `hcl.config.strict_yaml` has
+the same table."""
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _form, _first in SCALARS:
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_form})$"), list(_first))
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 
 
 def _describe(item: Any) -> str:

@@ -64,11 +64,11 @@ class Space(Part):
         return [path for path, parameter in self.parameters.items() if not isinstance(parameter, Fixed)]
 
     def suggest(self, trial: Trial) -> dict[str, Any]:
-        """Ask a trial for each active parameter, under its dotted path; gives experiment values."""
-        return self._active_values(lambda path: self.parameters[path].suggest(trial, path))
+        """Ask a trial for each active parameter; return its params, values of the experiment by dotted path."""
+        return self._active_params(lambda path: self.parameters[path].suggest(trial, path))
 
-    def overrides(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The experiment values of a trial's flat configuration, as suggested; its other keys are passed over.
+    def decode(self, encoded: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a trial's params from the form in which a study keeps them; paths of no parameter are passed over.
 
         Raises:
             SpaceError: a value is missing or impossible: the trial was made with another space.
@@ -77,11 +77,11 @@ class Space(Part):
         def read(path: str) -> Any:
             if isinstance(self.parameters[path], Fixed):
                 return None
-            if path not in config:
+            if path not in encoded:
                 raise SpaceError(f"the trial has no value for {path}", where=f"space {self.name}", remedy=_OTHER_SPACE)
-            return config[path]
+            return encoded[path]
 
-        return self._active_values(read)
+        return self._active_params(read)
 
     def with_points(self, points: Sequence[Mapping[str, Any]]) -> Space:
         """This space with further points to try first. Raises SpaceError for one outside of it."""
@@ -92,45 +92,45 @@ class Space(Part):
             raise SpaceError(problem, where=f"space {self.name}, points") from None
 
     def sample(self, seed: int) -> dict[str, Any]:
-        """One random draw of experiment values: the same for the same seed."""
+        """Return the params of one random draw: the same for the same seed."""
         return self.suggest(RandomTrial(seed))
 
     def encode(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        """Experiment values as a study takes them (`enqueue_trial`); fixed ones fall away."""
+        """Return params, or some of them, as a study keeps them (`enqueue_trial`); fixed ones fall away."""
         searched = set(self.searched)
         return {path: self.parameters[path].encode(value) for path, value in point.items() if path in searched}
 
     def encoded_first_points(self) -> list[dict[str, Any]]:
-        """The first points as a study takes them."""
+        """Return the first points as a study keeps them."""
         return [self.encode(point) for point in self.first_points]
 
-    def broken_constraint(self, values: Mapping[str, Any], setting: Callable[[str], Any]) -> str | None:
-        """The first constraint that a trial's values break. One on a parameter that is not active asks nothing.
+    def broken_constraint(self, params: Mapping[str, Any], setting: Callable[[str], Any]) -> str | None:
+        """Return the first constraint that a trial's params break. One on a parameter that is not active asks nothing.
 
         Args:
-            values: of the active parameters, as `suggest` gives them.
+            params: of the active parameters, as `suggest` gives them.
             setting: the experiment's own value of a path that is not in the space.
         Raises:
             ValueError: a constraint that cannot be computed from these values.
         """
 
         def value_of(path: str) -> Any:
-            return values[path] if path in values else setting(path)
+            return params[path] if path in params else setting(path)
 
         for text in self.constraints:
-            is_asked = all(path in values or path not in self.parameters for path in paths_in(text))
+            is_asked = all(path in params or path not in self.parameters for path in paths_in(text))
             if is_asked and not holds(text, value_of):
                 return text
         return None
 
-    def could_draw(self, values: Mapping[str, Any]) -> bool:
-        """Whether a trial of this space could have these values, those of its active parameters and no others."""
-        if any(path not in self.parameters or self.parameters[path].problem_with(values[path]) for path in values):
+    def could_draw(self, params: Mapping[str, Any]) -> bool:
+        """Return true if a trial of this space could have these params, of its active parameters and no others."""
+        if any(path not in self.parameters or self.parameters[path].problem_with(params[path]) for path in params):
             return False
-        return set(values) == {
+        return set(params) == {
             path
             for path, parameter in self.parameters.items()
-            if all(other in values and same(values[other], wanted) for other, wanted in parameter.when.items())
+            if all(other in params and same(params[other], wanted) for other, wanted in parameter.when.items())
         }
 
     def pin(self, values: Mapping[str, Any]) -> Space:
@@ -181,7 +181,7 @@ class Space(Part):
                 raise SpaceError(str(error.problem), where=where, remedy=getattr(error, "remedy", None)) from error
 
     def probes(self) -> Iterator[dict[str, Any]]:
-        """Overrides that hold the space against a schema: each first point, and each parameter at each extreme.
+        """Yield params that hold the space against a schema: each first point, and each parameter at each extreme.
 
         A probe carries the fixed values and what a parameter's `when` asks for, and nothing else, so that an
         experiment that refuses it refuses this parameter's bound.
@@ -194,16 +194,16 @@ class Space(Part):
             for value in parameter.extremes():
                 yield fixed | self._conditions(path) | {path: value}
 
-    def _active_values(self, read: Callable[[str], Any]) -> dict[str, Any]:
-        values: dict[str, Any] = {}
+    def _active_params(self, read: Callable[[str], Any]) -> dict[str, Any]:
+        params: dict[str, Any] = {}
         for path, parameter in self.parameters.items():
-            if all(other in values and same(values[other], value) for other, value in parameter.when.items()):
+            if all(other in params and same(params[other], value) for other, value in parameter.when.items()):
                 try:
-                    values[path] = parameter.decode(read(path))
+                    params[path] = parameter.decode(read(path))
                 except ValueError as error:
                     where = f"space {self.name}, parameters.{path}"
                     raise SpaceError(str(error), where=where, remedy=_OTHER_SPACE) from error
-        return values
+        return params
 
     def _conditions(self, path: str) -> dict[str, Any]:
         wanted: dict[str, Any] = {}

@@ -1,20 +1,20 @@
-"""From an experiment to the keyword arguments of plain functions: weights of terms and levels, ways of matching."""
+"""The keyword arguments of plain functions, from an experiment: weights of terms and levels, ways of matching."""
 
 from __future__ import annotations
 
 from typing import Any
-
-from jaxtyping import Float
-from torch import Tensor
 
 from hcl.config import Experiment
 from hcl.errors import ConfigError
 from hcl.evaluation.fusion import drawn_sigmas
 from hcl.evaluation.matcher import Defects, Matcher
 
+PUBLISHED_SIGMAS = {"global": 1.0, "temporal": 0.5, "spatial": 0.5}
+"""The weights of the levels in the published evaluation."""
+
 
 def sigmas_of_loss(experiment: Experiment) -> dict[str, float]:
-    """The weight of each term of `hcl.training.losses.TERMS`."""
+    """Return the weight of each term of `hcl.training.losses.TERMS`, by name."""
     loss = experiment.loss
     return {
         "ce": loss.sigma_ce,
@@ -27,18 +27,19 @@ def sigmas_of_loss(experiment: Experiment) -> dict[str, float]:
 
 
 def sigmas_of_fusion(experiment: Experiment) -> dict[str, float]:
-    """The keyword arguments of `hcl.matching.similarity.fuse`."""
-    return experiment.fusion.model_dump(include={"sigma_global", "sigma_temporal", "sigma_spatial"})
+    """Return the weight of each level of `hcl.matching.similarity.LEVELS`, by name."""
+    fusion = experiment.fusion
+    return {"global": fusion.sigma_global, "temporal": fusion.sigma_temporal, "spatial": fusion.sigma_spatial}
 
 
-def candidate_fusions(experiment: Experiment) -> Float[Tensor, "candidate 3"] | None:
-    """The weights of the levels that validation tries, the experiment's own and the published ones first."""
+def candidate_fusions(experiment: Experiment) -> list[dict[str, float]]:
+    """Return the weights of the levels that validation tries, the experiment's own and the published ones first."""
     n = experiment.train.val_fusions
-    return drawn_sigmas(n, [list(sigmas_of_fusion(experiment).values()), [1.0, 0.5, 0.5]]) if n else None
+    return drawn_sigmas(n, [sigmas_of_fusion(experiment), PUBLISHED_SIGMAS]) if n else []
 
 
 def training_matching(experiment: Experiment) -> dict[str, Any]:
-    """The keyword arguments of `hcl.training.losses.contrastive_terms`."""
+    """Return the keyword arguments of `hcl.training.losses.contrastive_terms`."""
     matching, loss = experiment.matching, experiment.loss
     return {
         "tuple_sizes": matching.tuple_sizes,
@@ -57,7 +58,7 @@ def training_matching(experiment: Experiment) -> dict[str, Any]:
 
 
 def test_matching(experiment: Experiment) -> dict[str, Any]:
-    """The keyword arguments of `hcl.evaluation.scores.score_pairs`."""
+    """Return the keyword arguments of `hcl.evaluation.scores.score_pairs`."""
     matching = experiment.matching
     return {
         "tuple_sizes": matching.tuple_sizes,
@@ -71,7 +72,7 @@ def test_matching(experiment: Experiment) -> dict[str, Any]:
 
 
 def test_matcher(experiment: Experiment) -> Matcher:
-    """How episodes are compared, in validation and in evaluation."""
+    """Return the matcher of episodes, in validation and in evaluation."""
     matching, fusion = experiment.matching, experiment.fusion
     return Matcher(
         matching.metric,
@@ -95,7 +96,7 @@ def defects(experiment: Experiment) -> Defects:
 def check_workers(experiment: Experiment) -> None:
     """Raise ConfigError where several workers would train what one worker does not."""
     train = experiment.train
-    if train.workers > 1 and train.regime == "hcl" and defects(experiment).mix_scales:
+    if train.workers > 1 and train.traits.has_levels and defects(experiment).mix_scales:
         raise ConfigError(
             "multi-scale patches take their frames from other clips of the same worker (deviation 3): "
             f"train.workers={train.workers} would not give the losses and gradients of one",

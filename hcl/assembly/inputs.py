@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +14,8 @@ from hcl.clips import dataset as clips
 from hcl.clips.dataset import ClipDataset, Draw, Frames
 from hcl.clips.episodes import Episodes, sample_episodes
 from hcl.config import Clips, Experiment
-from hcl.datasets.embeddings import read_embeddings
+from hcl.config.paths import setting_of
+from hcl.datasets.embeddings import embeddings_file, read_embeddings
 from hcl.datasets.splits import Partition
 from hcl.frames.shard_cache import ShardCache
 from hcl.frames.store import BY_CONTENT, FrameStore
@@ -68,20 +71,33 @@ def test_draws(clip: int, views: int) -> list[Draw]:
 
 
 def val_episodes(experiment: Experiment, partition: Partition) -> list[Episodes]:
-    """Sample the episodes of each shot that choose the best epoch: the same after every epoch and in every trial."""
-    evaluation, train = experiment.evaluation, experiment.train
+    """Return the episodes of each shot that choose the best epoch: the same after every epoch and in every trial."""
+    train = experiment.train
+    return _episodes(experiment, partition, train.val_shots, train.val_episodes, VAL_SEED)
+
+
+def evaluation_episodes(experiment: Experiment, partition: Partition) -> list[Episodes]:
+    """Return the episodes of each shot that an evaluation asks. Raises EpisodeError."""
+    evaluation = experiment.evaluation
+    return _episodes(experiment, partition, evaluation.shots, evaluation.episodes, evaluation.seed)
+
+
+def _episodes(
+    experiment: Experiment, partition: Partition, shots: Sequence[int], n_episodes: int, seed: int
+) -> list[Episodes]:
+    evaluation = experiment.evaluation
     return [
         sample_episodes(
             partition.labels,
             way=evaluation.way,
             shot=shot,
             queries=evaluation.queries,
-            episodes=train.val_episodes,
-            seed=VAL_SEED,
+            episodes=n_episodes,
+            seed=seed,
             class_names=partition.classes,
             overlapping=evaluation.overlapping,
         )
-        for shot in train.val_shots
+        for shot in shots
     ]
 
 
@@ -89,10 +105,13 @@ def class_embeddings(
     experiment: Experiment, stored: StoredDataset, partition: Partition
 ) -> Float[Tensor, "class_index embedding"] | None:
     """Read the embedding of each class name of a partition; None without `matching.semantic`. Raises DataError."""
-    path = embeddings_file(experiment, stored)
-    if path is None:
+    if not experiment.matching.semantic:
         return None
-    return read_embeddings(path, partition.classes, dataset=partition.dataset, dim=experiment.model.embedding_dim)
+    pattern, dim = experiment.data.embeddings, experiment.model.embedding_dim
+    path = embeddings_file(stored.data_root, stored.name, pattern)
+    is_default = pattern == setting_of("data.embeddings").default
+    options = "" if is_default else f"--set {shlex.quote(f'data.embeddings={pattern}')}"
+    return read_embeddings(path, partition.classes, dataset=partition.dataset, dim=dim, options=options)
 
 
 def clip_embeddings(
@@ -103,17 +122,12 @@ def clip_embeddings(
     return None if of_class is None else of_class[torch.tensor(partition.labels)]
 
 
-def embeddings_file(experiment: Experiment, stored: StoredDataset) -> Path | None:
-    """Return the file of a data set's class-name embeddings; None without `matching.semantic`."""
-    if not experiment.matching.semantic:
-        return None
-    return stored.data_root / experiment.data.embeddings.replace("{dataset}", stored.name)
-
-
 def embeddings_identity(experiment: Experiment, stored: StoredDataset) -> str:
     """Return the digest of the class-name embeddings that an experiment reads; empty where it reads none."""
-    path = embeddings_file(experiment, stored)
-    return file_digest(path) if path is not None and path.exists() else ""
+    if not experiment.matching.semantic:
+        return ""
+    path = embeddings_file(stored.data_root, stored.name, experiment.data.embeddings)
+    return file_digest(path) if path.exists() else ""
 
 
 def recorded_frames(recorded: str, here: str) -> str:

@@ -1,33 +1,28 @@
-"""From an experiment to its model, its regime and its optimiser."""
+"""The model, the way to learn and the optimiser of an experiment."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from hcl.assembly import arguments
-from hcl.clips.batches import EpisodeSampler, PairSampler
-from hcl.config import EPISODIC, Experiment
+from hcl.assembly.regimes import Model, parts_of
+from hcl.config import Experiment
 from hcl.errors import BackboneError
 from hcl.models.backbone import N_STAGES, make_backbone
-from hcl.models.baselines import Classifier, CosineNet, MatchingNet, ProtoNet, RelationNet
 from hcl.models.checkpoint import file_digest, load_checkpoint, load_model
-from hcl.models.encoder import Encoder
-from hcl.models.hcl import HCL, MatchingHeads
-from hcl.models.pooled import PooledModel
 from hcl.models.recomputing import recompute_blocks
 from hcl.training.optimisation import learning_rate_factor, make_optimizer, parameter_groups
-from hcl.training.regimes import Classification, Contrastive, Episodic, Regime
+from hcl.training.regimes import Regime
 
-Model = HCL | PooledModel
+__all__ = ["Model"]
 
 
 def make_model(experiment: Experiment, n_classes: int, *, random_weights: bool = False) -> Model:
-    """The regime's model with its initial weights, which depend on the experiment's seed alone.
+    """Make the regime's model with its initial weights, which depend on the experiment's seed alone.
 
     Args:
         n_classes: training classes.
@@ -39,57 +34,14 @@ def make_model(experiment: Experiment, n_classes: int, *, random_weights: bool =
         backbone = make_backbone(settings.backbone, "none" if random_weights else settings.weights)
         if experiment.train.channels_last:
             backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        how: dict[str, Any] = {"frozen_stages": frozen_stages(experiment), "batch_norm": settings.batch_norm}
-        if experiment.train.regime == "hcl":
-            encoder, heads = _encoder(experiment, backbone.channels), _matching_heads(experiment)
-            return HCL(backbone, encoder, heads, n_classes=n_classes, **how)
-        pooled_encoder = _encoder(experiment, backbone.channels) if settings.pooled_from == "encoder" else None
-        channels = backbone.channels if pooled_encoder is None else settings.d_model
-        return PooledModel(backbone, pooled_encoder, _pooled_head(experiment, channels, n_classes), **how)
-
-
-def _encoder(experiment: Experiment, channels: int) -> Encoder:
-    model = experiment.model
-    return Encoder(
-        channels,
-        d_model=model.d_model,
-        n_layers=model.n_layers,
-        n_heads=model.n_heads,
-        dim_feedforward=model.dim_feedforward,
-        dropout=model.dropout,
-        pre_norm=model.pre_norm,
-        position_embedding=model.position_embedding,
-        max_positions=model.max_positions,
-    )
-
-
-def _matching_heads(experiment: Experiment) -> MatchingHeads:
-    model, matching = experiment.model, experiment.matching
-    return MatchingHeads(
-        model.d_model,
-        tuple_sizes=matching.tuple_sizes,
-        global_pooling=matching.global_pooling,
-        multi_scale=matching.multi_scale,
-        reproject_per_size=matching.reproject_per_size,
-        mix_scales=matching.mix_scales,
-        embedding_dim=model.embedding_dim if matching.semantic else None,
-        learn_semantics=experiment.loss.sigma_spatial_cycle > 0,
-    )
-
-
-def _pooled_head(experiment: Experiment, channels: int, n_classes: int) -> nn.Module:
-    match experiment.train.regime:
-        case "classification":
-            return Classifier(channels, n_classes)
-        case "protonet":
-            return ProtoNet()
-        case "cosine":
-            return CosineNet(experiment.loss.temperature)
-        case "matching":
-            return MatchingNet(channels)
-        case "relation":
-            return RelationNet(channels, chunk_size=experiment.matching.chunk_size)
-    raise ValueError(f"regime {experiment.train.regime!r} has no pooled head")
+        make = parts_of(experiment).model
+        return make(
+            experiment,
+            backbone,
+            n_classes,
+            frozen_stages=frozen_stages(experiment),
+            batch_norm=settings.batch_norm,
+        )
 
 
 def make_regime(
@@ -98,7 +50,7 @@ def make_regime(
     class_embeddings: Tensor | None = None,
     val_embeddings: Tensor | None = None,
 ) -> Regime:
-    """What a run's steps are made of, what it minimises and how it validates.
+    """Make the way to learn: what a run's steps are made of, what it minimises and how it validates.
 
     Args:
         class_embeddings: of the training classes' names, with `matching.semantic`.
@@ -108,40 +60,24 @@ def make_regime(
         ConfigError: as `hcl.assembly.arguments.check_workers`.
     """
     arguments.check_workers(experiment)
-    train, seed = experiment.train, experiment.seed
-    if train.regime in EPISODIC:
-        shape = (train.episode_way, train.episode_shot, train.episode_queries)
-        return Episodic(EpisodeSampler(*shape, train.episodes_per_step, seed))
-    sampler = PairSampler(train.classes_per_batch, seed)
-    if train.regime == "classification":
-        return Classification(sampler)
-    return Contrastive(
-        sampler,
-        sigmas=arguments.sigmas_of_loss(experiment),
-        matching=arguments.training_matching(experiment),
-        matcher=arguments.test_matcher(experiment),
-        fusion=arguments.sigmas_of_fusion(experiment),
-        candidates=arguments.candidate_fusions(experiment),
-        class_embeddings=class_embeddings,
-        clip_embeddings=val_embeddings,
-    )
+    return parts_of(experiment).regime(experiment, class_embeddings=class_embeddings, val_embeddings=val_embeddings)
 
 
 def clips_per_step(experiment: Experiment) -> int:
-    """Clips of one step of all workers."""
+    """Return the number of clips of one step of all workers."""
     train = experiment.train
-    if train.regime in EPISODIC:
+    if train.traits.is_episodic:
         return train.episodes_per_step * train.episode_way * (train.episode_shot + train.episode_queries)
     return 2 * train.classes_per_batch
 
 
 def clips_per_epoch(experiment: Experiment) -> int:
-    """Clips that all workers train on in an epoch."""
+    """Return the number of clips that all workers train on in an epoch."""
     return experiment.train.batches_per_epoch * clips_per_step(experiment)
 
 
 def trained_model(experiment: Experiment, checkpoint: Path) -> Model:
-    """The model with a checkpoint's weights, to evaluate. Raises CheckpointError where the two do not fit."""
+    """Make the model with a checkpoint's weights, to evaluate. Raises CheckpointError where the two do not fit."""
     content = load_checkpoint(checkpoint, holding=["classes"])
     model = make_model(experiment, len(content["classes"]), random_weights=True)
     load_model(model, content["model"], source=str(checkpoint))
@@ -156,10 +92,7 @@ def prepare_training(experiment: Experiment, model: Model, *, compile_parts: boo
     Args:
         compile_parts: false leaves `train.compile` out: a dry run has nothing to compile.
     """
-    if isinstance(model, HCL) and not _patches_are_compared(experiment):
-        # No term reaches them, so that they get no gradient: one worker leaves them alone, several would wait for it.
-        model.heads.spatial_linear.requires_grad_(False)
-        model.heads.spatial_norm.requires_grad_(False)
+    parts_of(experiment).freeze_unused(experiment, model)
     if experiment.train.recompute_backbone:
         recompute_blocks(model.backbone)
     if experiment.train.compile and compile_parts:
@@ -169,24 +102,18 @@ def prepare_training(experiment: Experiment, model: Model, *, compile_parts: boo
             part.compile()
 
 
-def _patches_are_compared(experiment: Experiment) -> bool:
-    """Return whether a term of the loss compares projected patches: a spatial one, or the global one by their mean."""
-    loss = experiment.loss
-    return loss.sigma_spatial > 0 or loss.sigma_spatial_cycle > 0 or experiment.matching.global_pooling == "mean"
-
-
 def frozen_stages(experiment: Experiment) -> int:
-    """Lowest stages of the backbone that are not trained: none, some, or all."""
+    """Return how many of the backbone's lowest stages are not trained: none, some, or all."""
     return experiment.model.frozen_stages if experiment.model.train_backbone else N_STAGES
 
 
 def caches_grids(experiment: Experiment) -> bool:
-    """Whether what the frozen stages make of every clip is encoded once and kept."""
+    """Return true where the output of the frozen stages is computed once for every clip, and kept."""
     return frozen_stages(experiment) > 0 and experiment.model.cached_views > 0
 
 
 def optimizer_of(experiment: Experiment, model: nn.Module) -> Optimizer:
-    """The optimiser with its groups. Raises TrainingError where nothing is to be trained."""
+    """Make the optimiser with its groups. Raises TrainingError where nothing is to be trained."""
     optim = experiment.optim
     groups = parameter_groups(
         model, lr=optim.lr, backbone_lr_factor=optim.backbone_lr_factor, weight_decay=optim.weight_decay
@@ -195,7 +122,7 @@ def optimizer_of(experiment: Experiment, model: nn.Module) -> Optimizer:
 
 
 def rate_factor(experiment: Experiment, epoch: int) -> float:
-    """What the initial learning rates are multiplied by during an epoch, counted from 0."""
+    """Return the factor of the initial learning rates during an epoch, counted from 0."""
     optim = experiment.optim
     return learning_rate_factor(
         optim.schedule,
@@ -215,7 +142,7 @@ def weights_digest(experiment: Experiment) -> str:
 
 
 def weights_identity(weights: str) -> str:
-    """What `model.weights` names: itself, or the content of the file. Raises BackboneError for a missing file."""
+    """Return `model.weights`, or the digest of the file that it names. Raises BackboneError for a missing file."""
     if weights in ("imagenet", "none"):
         return weights
     try:

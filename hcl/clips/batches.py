@@ -56,11 +56,11 @@ class Sampler(Protocol):
         """The whole step's clips, in the parts whose gradients are added up. Raises EpisodeError."""
         ...
 
-    def share(self, parts: list[Part], rank: int, world: int) -> list[Part]:
+    def share(self, parts: list[Part], rank: int, world_size: int) -> list[Part]:
         """One worker's part of them; the workers' shares are equal."""
         ...
 
-    def batches_per_step(self, world: int) -> int:
+    def batches_per_step(self, world_size: int) -> int:
         """How many batches a worker's share is. Raises ConfigError where equal shares are impossible."""
         ...
 
@@ -76,13 +76,13 @@ class PairSampler:
         where = {"seed": self.seed, "epoch": epoch, "step": step}
         return [pair_batch(labels, classes_per_batch=self.classes_per_batch, class_names=class_names, **where)]
 
-    def share(self, parts: list[Part], rank: int, world: int) -> list[Part]:
-        return [np.split(part, world)[rank] for part in parts]
+    def share(self, parts: list[Part], rank: int, world_size: int) -> list[Part]:
+        return [np.split(part, world_size)[rank] for part in parts]
 
-    def batches_per_step(self, world: int) -> int:
-        if 2 * self.classes_per_batch % world:
+    def batches_per_step(self, world_size: int) -> int:
+        if 2 * self.classes_per_batch % world_size:
             raise ConfigError(
-                f"2 clips of each of {self.classes_per_batch} classes cannot be shared evenly by {world} workers",
+                f"2 clips of each of {self.classes_per_batch} classes cannot be shared evenly by {world_size} workers",
                 where="train.classes_per_batch",
                 remedy="make it a multiple of train.workers: with unequal shares the mean of the workers' losses is "
                 "not the loss of the batch",
@@ -105,18 +105,18 @@ class EpisodeSampler:
         where = {"seed": self.seed, "epoch": epoch, "step": step}
         return [one(number=number, class_names=class_names, **where) for number in range(self.episodes)]
 
-    def share(self, parts: list[Part], rank: int, world: int) -> list[Part]:
-        each = self.batches_per_step(world)
+    def share(self, parts: list[Part], rank: int, world_size: int) -> list[Part]:
+        each = self.batches_per_step(world_size)
         return parts[rank * each : (rank + 1) * each]
 
-    def batches_per_step(self, world: int) -> int:
-        if self.episodes % world:
+    def batches_per_step(self, world_size: int) -> int:
+        if self.episodes % world_size:
             raise ConfigError(
-                f"{self.episodes} episodes cannot be shared evenly by {world} workers",
+                f"{self.episodes} episodes cannot be shared evenly by {world_size} workers",
                 where="train.episodes_per_step",
                 remedy="make it a multiple of train.workers",
             )
-        return self.episodes // world
+        return self.episodes // world_size
 
 
 def sampled_batches(
@@ -128,7 +128,7 @@ def sampled_batches(
     epoch: int,
     first_step: int = 0,
     rank: int = 0,
-    world: int = 1,
+    world_size: int = 1,
     processes: int = 0,
     prefetch: int = 2,
     pin_memory: bool = False,
@@ -146,14 +146,14 @@ def sampled_batches(
         ConfigError: the workers cannot take equal shares.
         EpisodeError: the partition cannot provide a step.
     """
-    sampler.batches_per_step(world)
+    sampler.batches_per_step(world_size)
 
     def shares() -> Iterator[tuple[list[Draw], list[int]]]:
         for step in range(first_step, steps):
             names = (sampler.seed, epoch, step)
             parts = sampler.draw(labels, epoch=epoch, step=step, class_names=class_names)
-            numbered = sampler.share(_numbered(parts), rank, world)
-            for part, places in zip(sampler.share(parts, rank, world), numbered, strict=True):
+            numbered = sampler.share(_numbered(parts), rank, world_size)
+            for part, places in zip(sampler.share(parts, rank, world_size), numbered, strict=True):
                 yield [Draw(int(clip), names) for clip in part], [draw_key(*names, int(place)) for place in places]
 
     ahead, here = itertools.tee(shares())  # the loader asks for batches before they are due

@@ -9,12 +9,12 @@ from hcl.config.evaluation import Evaluation, Fusion
 from hcl.config.experiment import Experiment, settings_digest
 from hcl.config.model import Matching, Model
 from hcl.config.presets import ADDED, MACHINE_SETTINGS, PUBLISHED, PUBLISHED_EVALUATION
+from hcl.config.regimes import REGIMES
 from hcl.config.section import Section, setting
-from hcl.config.training import EPISODIC, REGIMES, Loss, Optim, RegimeName, Train
+from hcl.config.training import Loss, Optim, RegimeName, Train
 
 __all__ = [
     "ADDED",
-    "EPISODIC",
     "MACHINE_SETTINGS",
     "PUBLISHED",
     "PUBLISHED_EVALUATION",

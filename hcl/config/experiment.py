@@ -13,8 +13,11 @@ from hcl.config.data import Clips, Data
 from hcl.config.evaluation import Evaluation, Fusion
 from hcl.config.model import Matching, Model
 from hcl.config.presets import ADDED, MACHINE_SETTINGS, PUBLISHED_EVALUATION
+from hcl.config.regimes import WITH_LEVELS
 from hcl.config.section import Section, setting
-from hcl.config.training import EPISODIC, Loss, Optim, Train
+from hcl.config.training import Loss, Optim, Train
+
+_TIMES = ("never", "once", "twice")
 
 
 class Experiment(Section):
@@ -68,19 +71,19 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _regime_can_learn(self) -> Self:
-        regime, model = self.train.regime, self.model
-        if regime in ("protonet", "cosine") and model.pooled_from == "backbone" and not model.train_backbone:
+        regime, traits, model = self.train.regime, self.train.traits, self.model
+        if not traits.head_learns and model.pooled_from == "backbone" and not model.train_backbone:
             raise ValueError(
                 f"train.regime={regime} learns nothing on a frozen backbone: it has no weights of its own; "
                 "set model.pooled_from=encoder or model.train_backbone=true"
             )
-        if regime == "relation" and (side := self.grid_side) < 4:
+        if (side := self.grid_side) < (least := traits.smallest_grid):
             raise ValueError(
-                f"train.regime=relation halves the feature grid twice and needs 4 cells a side, clips.size="
-                f"{self.clips.size} gives {side}; set clips.size=128 or more"
+                f"train.regime={regime} halves the feature grid {_TIMES[traits.grid_halvings]} and needs {least} cells "
+                f"a side, clips.size={self.clips.size} gives {side}; set clips.size={32 * least} or more"
             )
-        if self.matching.semantic and regime != "hcl":
-            raise ValueError(f"matching.semantic concerns train.regime=hcl alone, got {regime}")
+        if self.matching.semantic and not traits.has_levels:
+            raise ValueError(f"matching.semantic concerns train.regime={WITH_LEVELS} alone, got {regime}")
         return self
 
     @model_validator(mode="after")
@@ -138,12 +141,12 @@ class Experiment(Section):
         A worker normalises by its own frames, and keeps the running statistics of its own episodes. Statistics of all
         workers are those of a pair batch, which is shared; of several episodes at once one worker knows none.
         """
-        regime, model = self.train.regime, self.model
-        if regime == "relation":  # its head has batch norms, too
+        traits, model = self.train.traits, self.model
+        if traits.head_has_batch_norms:
             return True
         if not model.train_backbone or model.batch_norm == "frozen":
             return False
-        return model.batch_norm == "train" or regime in EPISODIC
+        return model.batch_norm == "train" or traits.is_episodic
 
     def identity(self, workers: int | None = None) -> dict[str, Any]:
         """Return the settings that say what comes out, in sections.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from hcl.config import MACHINE_SETTINGS, PUBLISHED, Experiment
+from hcl.config.overrides import SET, parse_overrides
 from hcl.config.paths import all_settings, did_you_mean, expand, flatten, nest, setting_of, unit_of
-from hcl.config.strict_yaml import dump_yaml, parse_yaml, read_yaml
+from hcl.config.strict_yaml import dump_yaml, read_yaml
 from hcl.config.values import check_value, expected, explain
 from hcl.errors import ConfigError
 
@@ -42,7 +43,7 @@ __all__ = [
 Overrides = Mapping[str, Any] | Sequence[str]
 """`path=value` texts, or values by dotted path."""
 
-DEFAULT, PRESET, OVERRIDE = "default", "mode: published", "--set"
+DEFAULT, PRESET, OVERRIDE = "default", "mode: published", SET
 MAX_BASES = 8
 
 
@@ -151,22 +152,8 @@ def _override_layers(overrides: Overrides) -> list[Layer]:
     if isinstance(overrides, str):
         overrides = [overrides]
     if isinstance(overrides, Mapping):
-        pairs: Iterable[tuple[str, Any]] = overrides.items()
-    else:
-        pairs = [_parse_override(text) for text in overrides]
-    return [(OVERRIDE, expand(path, value, OVERRIDE)) for path, value in pairs]
-
-
-def _parse_override(text: str) -> tuple[str, Any]:
-    path, equals, value = (part.strip() for part in text.partition("="))
-    if not equals or not path:
-        raise ConfigError(
-            f"`{text}` is not PATH=VALUE", where=OVERRIDE, remedy="write it as --set loss.sigma_temporal=0.25"
-        )
-    is_text = path in all_settings() and setting_of(path).annotation is str
-    if is_text and value[:1] not in ("'", '"'):  # name=007 is a name, not a number
-        return path, value
-    return path, parse_yaml(value, f"{OVERRIDE} {path}")
+        return [(OVERRIDE, expand(path, value, OVERRIDE)) for path, value in overrides.items()]
+    return [(OVERRIDE, parse_overrides(overrides, OVERRIDE))]
 
 
 def _file_layers(source: str | Path) -> list[Layer]:

@@ -1,7 +1,9 @@
-"""YAML as configuration needs it: no constructors, no key twice, numbers and dates as one would read them.
+"""Read YAML as configuration needs it: no constructors, no key twice, and scalars as people mean them.
 
-PyYAML follows YAML 1.1, where `1e-4` is a string, `010` is eight, `12:30` is 750 and `2024-01-01` is a date. Here
-numbers are decimal, `1e-4` is one, and what looks like a time or a date stays text.
+PyYAML follows YAML 1.1, where `1e-4` is a string, `010` is eight, `12:30` is 750 and `2024-01-01` is a date. Here, as
+in YAML 1.2, `1e-4` and `010` are decimal numbers, and what looks like a time or a date stays text. `yes`, `no`, `on`
+and `off` are truth values as in YAML 1.1: as texts, the choices `[on, off]` of a space would equal neither true nor
+false.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from hcl.errors import ConfigError
 
 
 def read_yaml(path: Path, label: str) -> Any:
-    """The content of a YAML file.
+    """Return the content of a YAML file.
 
     Args:
         path: the file.
@@ -39,7 +41,7 @@ def read_yaml(path: Path, label: str) -> Any:
 
 
 def parse_yaml(text: str, label: str) -> Any:
-    """The value that a YAML text holds; ConfigError with line and column where it holds none."""
+    """Return the value that a YAML text holds. Raises ConfigError with line and column where it holds none."""
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
@@ -54,7 +56,7 @@ def parse_yaml(text: str, label: str) -> Any:
 
 
 def dump_yaml(content: Any) -> str:
-    """Plain data as YAML that `parse_yaml` and other programs, which follow YAML 1.1, read as the same."""
+    """Return plain data as YAML that `parse_yaml` and other programs, which follow YAML 1.1, read as the same."""
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=False, width=110)
 
 
@@ -76,24 +78,31 @@ class _Loader(yaml.SafeLoader):  # builds plain data only, whatever the tags say
         return super().construct_mapping(node, deep)
 
 
-def _decimal(loader: _Loader, node: yaml.ScalarNode) -> int:
-    return int(loader.construct_scalar(node))
+def _whole_number(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = loader.construct_scalar(node)
+    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
 
 
-_INT, _FLOAT, _TIMESTAMP = (f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp"))
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in {_INT, _FLOAT, _TIMESTAMP}]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(_INT, re.compile(r"[-+]?[0-9]+$"), list("-+0123456789"))
-_Loader.add_implicit_resolver(
-    _FLOAT, re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"), list("-+.0123456789")
+SCALARS = (
+    ("null", r"~|null|Null|NULL|", ("~", "n", "N", "")),
+    ("bool", r"(?i:true|false|yes|no|on|off)", tuple("tTfFyYnNoO")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", tuple("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", tuple("-+.0123456789")),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", tuple("-+.")),
+    ("merge", r"<<", ("<",)),
 )
-_Loader.add_constructor(_INT, _decimal)
+"""What a text without quotes stands for: its kind, its form, and the characters that it may begin with. All else is
+text. This is YAML 1.2's core schema, with the truth values and the merge key of YAML 1.1. `search_spaces.loader` has
+the same table."""
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _form, _first in SCALARS:
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_form})$"), list(_first))
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes a text that either of the two takes for something else: `1e4`, `08`, `0x1`."""
+    """Quote a text that this reader or YAML 1.1 takes for something else: `1e4`, `08`, `12:30`."""
 
 
 _Dumper.yaml_implicit_resolvers = {

@@ -1,17 +1,18 @@
-"""How a run learns: its regime, its losses, its optimiser and its steps."""
+"""The settings of training: regime, losses, optimiser and steps."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from hcl.config.regimes import REGIMES, Traits
 from hcl.config.section import Section, setting
 
-RegimeName = Literal["hcl", "classification", "protonet", "cosine", "matching", "relation"]
-REGIMES: tuple[str, ...] = get_args(RegimeName)
-EPISODIC = REGIMES[2:]
-"""Regimes whose steps are episodes; the other two learn from pair batches."""
+if TYPE_CHECKING:
+    RegimeName = str
+else:
+    RegimeName = Literal[tuple(REGIMES)]
 
 _Shot = Annotated[int, Field(ge=1)]
 Shots = _Shot | Annotated[tuple[_Shot, ...], Field(min_length=1)]
@@ -97,21 +98,26 @@ class Train(Section):
 
     @property
     def val_shots(self) -> tuple[int, ...]:
-        """`val_shot`, whether one or several were given."""
+        """The shots of `val_shot`, whether one or several were given."""
         return (self.val_shot,) if isinstance(self.val_shot, int) else self.val_shot
+
+    @property
+    def traits(self) -> Traits:
+        """The properties of the regime."""
+        return REGIMES[self.regime]
 
     @model_validator(mode="after")
     def _validates_what_it_has(self) -> Self:
         if len(set(self.val_shots)) < len(self.val_shots):
             raise ValueError(f"val_shot={list(self.val_shots)} names a shot twice")
-        if self.val_fusions and self.regime != "hcl":
+        if self.val_fusions and not self.traits.has_levels:
             raise ValueError(f"val_fusions weighs the levels of HCL, which regime={self.regime} does not have")
         return self
 
     @property
     def worker_counts(self) -> tuple[int, ...]:
-        """Numbers of workers that the run may have, which share a batch evenly; the largest first."""
-        shared = self.episodes_per_step if self.regime in EPISODIC else self.classes_per_batch
+        """The numbers of workers that the run may have, which share a batch evenly; the largest first."""
+        shared = self.episodes_per_step if self.traits.is_episodic else self.classes_per_batch
         least = self.min_workers or self.workers
         return tuple(count for count in range(self.workers, least - 1, -1) if shared % count == 0)
 
@@ -123,7 +129,7 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _workers_share_evenly(self) -> Self:
-        if self.regime in EPISODIC:
+        if self.traits.is_episodic:
             if self.episodes_per_step % self.workers:
                 raise ValueError(
                     f"episodes_per_step={self.episodes_per_step} cannot be shared evenly by workers={self.workers}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -16,6 +16,9 @@ from hcl.config import Section, setting
 from hcl.config.strict_yaml import read_yaml
 from hcl.errors import ConfigError
 from hcl.files.names import refuse_unsafe_name
+
+PartitionName = Literal["train", "val", "test"]
+PARTITIONS: tuple[str, ...] = get_args(PartitionName)
 
 
 class Counts(Section):
@@ -43,7 +46,7 @@ class DatasetCard(Section):
         "embeddings/{dataset}_dirname2cls.txt", "file of readable class names, relative to the data root"
     )
     frames_of: str = setting("", "the data set whose frames this split uses; empty: its own")
-    partitions: dict[Literal["train", "val", "test"], Counts] = setting({}, "what each should hold")
+    partitions: dict[PartitionName, Counts] = setting({}, "what each should hold")
 
     @model_validator(mode="after")
     def _places_are_sound(self) -> Self:

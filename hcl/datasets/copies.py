@@ -11,9 +11,10 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from hcl.datasets.cards import PARTITIONS
 from hcl.datasets.splits import Video
 
-PRECEDENCE = ("test", "val", "train")
+PRECEDENCE = PARTITIONS[::-1]
 """Which partition keeps a video that stands in several: test stays what others are compared on, then what chooses the
 model, and training does without."""
 

@@ -36,9 +36,17 @@ class ClassEmbeddings:
     model: str
 
 
-def embeddings_file(data_root: Path, dataset: str) -> Path:
+def embeddings_file(data_root: Path, dataset: str, pattern: str) -> Path:
+    """Return the file of a data set's class-name embeddings.
+
+    Args:
+        pattern: `data.embeddings`: a path under the data root, or an absolute one, with `{dataset}` for the name.
+
+    Raises:
+        SplitError: the name cannot be that of a file.
+    """
     refuse_unsafe_name(dataset, what="dataset name", where="dataset")
-    return Path(data_root) / "embeddings" / f"{dataset}.npz"
+    return Path(data_root) / pattern.replace("{dataset}", dataset)
 
 
 def write_embeddings(path: Path, embeddings: ClassEmbeddings) -> Path:
@@ -55,19 +63,20 @@ def write_embeddings(path: Path, embeddings: ClassEmbeddings) -> Path:
 
 
 def read_embeddings(
-    path: Path, classes: Sequence[str], *, dataset: str, dim: int
+    path: Path, classes: Sequence[str], *, dataset: str, dim: int, options: str = ""
 ) -> Float[Tensor, "class_index embedding"]:
-    """The vectors of some classes in their order, float32.
+    """Return the vectors of some classes in their order, float32.
 
     Args:
         path: an archive of `classes` (names) and `vectors` (class, dim); nothing in it is unpickled.
         dataset: for messages.
         dim: the width that the model was made for.
+        options: of `hcl data embed`, with which it writes this file; for messages.
 
     Raises:
         DataError: a missing or damaged file, a class that it does not hold, or vectors of another width.
     """
-    remedy = f"run `hcl data embed {shlex.quote(dataset)}`"
+    remedy = f"run `{' '.join(['hcl data embed', shlex.quote(dataset), *filter(None, [options])])}`"
     if not path.exists():
         raise DataError("no such file of class-name embeddings", where=str(path), remedy=remedy)
     try:

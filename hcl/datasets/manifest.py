@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 from hcl.errors import StorageError
 from hcl.files.atomic import sync_folder, whole_file
 from hcl.files.disk_errors import storing
+from hcl.files.json_files import checksum
 from hcl.files.names import problem_with, shown
 
 Status = Literal["ok", "broken", "missing", "timeout"]
@@ -92,9 +92,14 @@ def read_manifest(images_root: Path) -> dict[str, VideoRecord]:
 
 
 def append_record(images_root: Path, record: VideoRecord) -> None:
-    """Add a line to the journal. Not synchronised to disk: a lost line means a video done again."""
-    with _journal(images_root).open("a", encoding="utf-8") as journal:
-        journal.write(json.dumps(asdict(record) | {_CHECKSUM: _checksum(asdict(record))}) + "\n")
+    """Add a line to the journal. It is not synchronised to disk: a lost line means a video done again.
+
+    Raises:
+        StorageError: the disk is full, or may not be written.
+    """
+    path = _journal(images_root)
+    with storing(path), path.open("a", encoding="utf-8") as journal:
+        journal.write(json.dumps(asdict(record) | {_CHECKSUM: checksum(asdict(record))}) + "\n")
 
 
 def write_manifest(images_root: Path, records: Iterable[VideoRecord]) -> Path:
@@ -109,7 +114,7 @@ def write_manifest(images_root: Path, records: Iterable[VideoRecord]) -> Path:
     path = images_root / "manifest.parquet"
     table = pa.Table.from_pylist([asdict(row) for row in rows], schema=_SCHEMA)
     with whole_file(path) as file:
-        pq.write_table(table.replace_schema_metadata({_CHECKSUM: _checksum(table.to_pylist())}), file)
+        pq.write_table(table.replace_schema_metadata({_CHECKSUM: checksum(table.to_pylist())}), file)
     with storing(path):
         sync_folder(images_root)
         _journal(images_root).unlink(missing_ok=True)
@@ -121,7 +126,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     table = pq.ParquetFile(io.BytesIO(path.read_bytes())).read()
     rows = table.to_pylist()
     written = (table.schema.metadata or {}).get(_CHECKSUM.encode())
-    if written is not None and written != _checksum(rows).encode():
+    if written is not None and written != checksum(rows).encode():
         raise ValueError("it is damaged, its checksum is that of other content")
     return rows
 
@@ -129,13 +134,9 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 def _checked(line: Any) -> Any:
     """Return a line of the journal without its checksum. Raises ValueError where that is another's."""
     written = line.pop(_CHECKSUM, None) if isinstance(line, dict) else None
-    if written is not None and written != _checksum(line):
+    if written is not None and written != checksum(line):
         raise ValueError("it is damaged")
     return line
-
-
-def _checksum(content: Any) -> str:
-    return f"{zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"
 
 
 def _record(row: Any) -> VideoRecord:

@@ -18,13 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hcl.datasets.cards import PARTITIONS
 from hcl.datasets.list_formats import Known, put_right
 from hcl.datasets.text_lists import numbered_lines
 from hcl.errors import SplitError
 from hcl.files.atomic import write_lines
 from hcl.files.names import refuse_unsafe_name, shown, some
-
-PARTITIONS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, order=True)

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hcl.clips.episodes import Episodes
-from hcl.evaluation.scores import Levels, look_up, query_classes, size_weights
+from hcl.evaluation.scores import LEVELS, Levels, look_up, query_classes, size_weights
 
 _TIE = 1e-30  # what decides a tie and nothing else: no sum of products of margins and weights is as small
 _CHUNK = 1 << 16  # fused margins computed at a time: what a cache holds
@@ -50,7 +50,7 @@ def contested(
     over_shots: str,
     tuple_sizes: Sequence[int],
 ) -> Contested:
-    """The margins of episodes under one metric and one way to combine shots."""
+    """Return the margins of episodes under one metric and one way to combine shots."""
     levels = [
         look_up(table, episodes, metric=metric, tuple_sizes=(size,), over_shots=over_shots) for size in tuple_sizes
     ]
@@ -59,7 +59,7 @@ def contested(
 
 
 def _contested(levels: Sequence[Float[np.ndarray, "episode query way"]]) -> Contested:
-    """The margins of similarities, level by level; queries stand class by class."""
+    """Return the margins of similarities, level by level; queries stand class by class."""
     n_episodes, n_queries, n_way = levels[0].shape
     values = np.stack(levels).astype(np.float32).reshape(len(levels), -1, n_way)
     own = np.tile(query_classes(n_way, n_queries // n_way), n_episodes)
@@ -74,39 +74,50 @@ def _contested(levels: Sequence[Float[np.ndarray, "episode query way"]]) -> Cont
     return Contested(open_, _TIE * torch.from_numpy(is_first[is_open]).to(open_.dtype), int(always.sum()), len(own))
 
 
-def mean_accuracies(levels: Sequence[Levels], sigmas: Float[Tensor, "candidate 3"]) -> Float[Tensor, "candidate"]:
-    """Mean accuracy over shots of many weights of the levels (global, temporal, spatial), each tuple size in its share.
+def mean_accuracies(levels: Sequence[Levels], candidates: Sequence[Mapping[str, float]]) -> Float[Tensor, "candidate"]:
+    """Return the mean accuracy over shots of many sigmas of the levels, each tuple size in its share.
 
     Args:
         levels: of the episodes of each shot.
+        candidates: sigmas by level.
     """
-    return torch.stack([fused_accuracies(_contested(one), sigmas) for one in levels]).mean(dim=0)
+    sigmas = _stacked(candidates)
+    return torch.stack([fused_accuracies(_contested(of_shot), sigmas) for of_shot in levels]).mean(dim=0)
 
 
-def drawn_sigmas(n: int, first: Sequence[Sequence[float]], highest: float = 4.0) -> Float[Tensor, "candidate 3"]:
-    """Weights of the levels to be tried: given ones, then others spread evenly (Sobol) beside a global level of 1."""
-    if n <= len(first):  # the engine refuses to draw none
-        return torch.tensor(first[:n])
-    drawn = torch.quasirandom.SobolEngine(2, scramble=True, seed=0).draw(n - len(first))
-    spread = torch.cat([torch.ones(len(drawn), 1), highest * drawn], dim=1)
-    return torch.cat([torch.tensor(first, dtype=spread.dtype), spread])
+def drawn_sigmas(n: int, first: Sequence[Mapping[str, float]], highest: float = 4.0) -> list[dict[str, float]]:
+    """Return sigmas of the levels to be tried: given ones, then others spread evenly (Sobol) beside a global one of 1.
+
+    All are rounded to float32, in which they are compared.
+    """
+    sigmas = _stacked(first[:n])
+    if n > len(first):  # the engine refuses to draw none
+        drawn = torch.quasirandom.SobolEngine(2, scramble=True, seed=0).draw(n - len(first))
+        sigmas = torch.cat([sigmas, torch.cat([torch.ones(len(drawn), 1), highest * drawn], dim=1)])
+    return [dict(zip(LEVELS, candidate, strict=True)) for candidate in sigmas.tolist()]
 
 
 def level_weights(
-    sigmas: Float[Tensor, "candidate 3"], triples: Float[Tensor, "candidate"], tuple_sizes: Sequence[int]
+    candidates: Sequence[Mapping[str, float]], triples: Sequence[float], tuple_sizes: Sequence[int]
 ) -> Float[Tensor, "candidate level"]:
-    """Candidates as weights of the levels in the order of `Contested.margins`.
+    """Return candidates as weights of the levels in the order of `Contested.margins`.
 
     Args:
-        sigmas: of the global, temporal and spatial level; not negative, one of them positive.
-        triples: as in `hcl.evaluation.scores.look_up`.
+        candidates: sigmas by level; not negative, one of them positive.
+        triples: of each candidate, as in `hcl.evaluation.scores.look_up`.
     """
-    shares = torch.tensor([size_weights(tuple_sizes, float(one)) for one in triples], dtype=sigmas.dtype)
+    sigmas = _stacked(candidates)
+    shares = torch.tensor([size_weights(tuple_sizes, float(share)) for share in torch.tensor(triples)])
     return torch.cat([sigmas[:, :1], sigmas[:, 1:2] * shares, sigmas[:, 2:] * shares], dim=1)
 
 
+def _stacked(candidates: Sequence[Mapping[str, float]]) -> Float[Tensor, "candidate 3"]:
+    """Return sigmas as float32 numbers, in the order of `LEVELS`."""
+    return torch.tensor([[sigmas[level] for level in LEVELS] for sigmas in candidates], dtype=torch.float32)
+
+
 def fused_accuracies(contested: Contested, weights: Float[Tensor, "candidate level"]) -> Float[Tensor, "candidate"]:
-    """The share of queries that each candidate gets right. A tie: the first class."""
+    """Return the share of queries that each candidate gets right. In a tie, the first class is the answer."""
     right = torch.full((len(weights),), float(contested.n_right))
     n_others = contested.margins.shape[2]
     size = max(1, _CHUNK // (len(weights) * n_others))

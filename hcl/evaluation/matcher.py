@@ -17,7 +17,8 @@ from torch import Tensor
 from hcl.clips.episodes import Episodes
 from hcl.evaluation.scores import Levels, look_up, score_episode, score_pairs
 from hcl.models.encoding import features_of
-from hcl.models.hcl import ClipFeatures, MatchingHeads
+from hcl.models.features import ClipFeatures
+from hcl.models.hcl import MatchingHeads
 from hcl.models.pooled import PooledModel
 
 

@@ -19,8 +19,8 @@ from hcl.clips.episodes import Episodes
 from hcl.evaluation.matcher import Matcher, levels_one_by_one, pooled_scores
 from hcl.evaluation.scores import LEVELS, Levels, fused, look_up, look_up_global, metric_of, score_pairs
 from hcl.models.encoding import features_of
-from hcl.models.features import pack, unpack
-from hcl.models.hcl import HCL, ClipFeatures
+from hcl.models.features import ClipFeatures, pack, unpack
+from hcl.models.hcl import HCL
 from hcl.models.pooled import PooledModel
 from hcl.models.precision import autocast
 

@@ -18,8 +18,8 @@ from jaxtyping import Float, Int
 
 from hcl.clips.episodes import Episodes
 from hcl.matching.pairs import METRICS, score_pairs
-from hcl.matching.similarity import compare, fuse
-from hcl.models.hcl import ClipFeatures
+from hcl.matching.similarity import LEVELS, compare, fuse
+from hcl.models.features import ClipFeatures
 
 __all__ = [
     "LEVELS",
@@ -34,8 +34,6 @@ __all__ = [
     "score_episode",
     "score_pairs",
 ]
-
-LEVELS = ("global", "temporal", "spatial")
 
 
 class Levels(NamedTuple):
@@ -156,8 +154,8 @@ def score_episode(
 
 
 def fused(levels: Levels, sigmas: Mapping[str, float]) -> Float[np.ndarray, "*episode query way"]:
-    """The score of each query and class: `sigma_global`, `sigma_temporal` and `sigma_spatial` weigh the levels."""
-    return fuse(*levels, **sigmas)  # type: ignore[return-value, arg-type]
+    """Return the score of each query and class: the sum of the levels, each times its sigma (by level name)."""
+    return fuse(*levels, sigmas)  # type: ignore[return-value]
 
 
 def accuracies(scores: Float[np.ndarray, "episode query way"], queries: int) -> Float[np.ndarray, "episode"]:

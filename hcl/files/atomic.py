@@ -1,4 +1,7 @@
-"""Files and folders that are whole or absent at any moment."""
+"""Write files and folders that are whole or absent at any moment: the one writer of `hcl` and `orchestration`.
+
+`results`, which may not import this package, has its own for its records (`results.records.files`).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from hcl.errors import StorageError
 from hcl.files.disk_errors import storing
 
 PARTIAL = ".partial"
@@ -19,15 +23,16 @@ PARTIAL = ".partial"
 
 @contextmanager
 def whole_file(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
-    """A file to write: under a hidden name beside `path` until the block ends, and gone where it fails.
+    """Open a file to write: it has a hidden name beside `path` until the block ends, and is removed where that fails.
 
     Args:
-        sync: the content reaches the disk before the name does, so that a machine that goes down leaves the old file
-            or the new.
+        sync: bring the content to the disk before the file gets its name, so that a machine that goes down leaves the
+            old file or the new.
+
     Raises:
         StorageError: the disk is full, or may not be written.
     """
-    partial = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}{PARTIAL}")
+    partial = partial_of(path)
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -43,20 +48,41 @@ def whole_file(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
             raise
 
 
-def write_atomically(path: Path, content: bytes) -> Path:
-    """`content` as a whole file. Raises StorageError."""
-    with whole_file(path) as file:
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Make a folder to fill: it has a hidden name beside `path` until the block ends, and is removed where that fails.
+
+    Raises:
+        StorageError: the disk is full, or may not be written; it names `path`, whatever file in it was refused.
+    """
+    partial = partial_of(path)
+    try:
+        with storing(path):
+            partial.mkdir(parents=True)
+            yield partial
+            os.rename(partial, path)
+    except StorageError as error:
+        if not str(error.where).startswith(str(partial)):
+            raise
+        raise StorageError(error.problem, where=str(path), remedy=error.remedy) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_atomically(path: Path, content: bytes, *, sync: bool = True) -> Path:
+    """Write `content` as a whole file. Raises StorageError, as `whole_file`."""
+    with whole_file(path, sync=sync) as file:
         file.write(content)
     return path
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> Path:
-    """One line each, with a last newline. Raises StorageError."""
+    """Write one line each, with a last newline. Raises StorageError."""
     return write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk, for what is to be removed only after that. Raises OSError."""
+    """Bring the names in a folder to the disk, before something is removed that they replace. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -68,7 +94,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def publish_folder(partial: Path, destination: Path) -> None:
-    """Put a finished folder in its place; one that stands there goes. Raises OSError."""
+    """Move a finished folder to its place and remove the one that stands there. Raises OSError."""
     for attempt in range(10):
         discard_folder(destination)
         try:
@@ -91,5 +117,5 @@ def discard_folder(folder: Path) -> None:
 
 
 def partial_of(path: Path) -> Path:
-    """A hidden sibling, on the same file system; the name is cut because file systems bound its length."""
-    return path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}.partial")
+    """Return a hidden sibling's path, on the same file system; file systems bound a name's length, so it is cut."""
+    return path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}{PARTIAL}")

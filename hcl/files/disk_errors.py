@@ -1,4 +1,4 @@
-"""What a disk refuses, in words: full, read only, or not ours."""
+"""Say in words why a disk refuses to write: it is full, read only, or belongs to somebody else."""
 
 from __future__ import annotations
 
@@ -20,11 +20,16 @@ def storing(path: Path) -> Iterator[None]:
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):
             raise
-        raise StorageError(
-            f"cannot be written: {cause.strerror or cause}",
-            where=str(path),
-            remedy=f"{remedy_for(cause)}, then repeat the command, which goes on where it stopped",
-        ) from error
+        raise refused(cause, path) from error
+
+
+def refused(error: OSError, path: Path | str) -> StorageError:
+    """Return the error that says why `path` cannot be written, with the remedy for the system's number."""
+    return StorageError(
+        f"cannot be written: {error.strerror or error}",
+        where=str(path),
+        remedy=f"{remedy_for(error)}, then repeat the command, which resumes where it stopped",
+    )
 
 
 def remedy_for(error: OSError | int | None) -> str:

@@ -8,7 +8,6 @@ videos are used. Copies are used all the same where an experiment asks for it. `
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -16,8 +15,8 @@ from pathlib import Path
 
 from hcl.datasets.copies import Original
 from hcl.datasets.splits import Partition, Video
-from hcl.errors import DataError
-from hcl.files.atomic import write_atomically
+from hcl.errors import DataError, StorageError
+from hcl.files.json_files import read_json, write_checked_json
 from hcl.files.names import some
 
 KIND, SCHEMA = "effective split", 1
@@ -72,22 +71,22 @@ def write_effective(path: Path, checked: Sequence[tuple[Partition, Mapping[Video
         )
     partitions = {name: asdict(one) for name, one in accepted.items()}
     content = {"kind": KIND, "schema": SCHEMA, "dataset": dataset, "partitions": partitions}
-    text = json.dumps(content, indent=1, ensure_ascii=False)
-    return write_atomically(path, f"{text}\n".encode())
+    return write_checked_json(path, content)
 
 
 def read_effective(path: Path, dataset: str) -> dict[str, Accepted]:
     """Return what the last check has accepted, by partition; empty without one. Raises DataError for a damaged file."""
     try:
-        content = json.loads(path.read_bytes())
+        if not path.exists():
+            return {}
+        content = read_json(path, remedy="")
         if content["kind"] != KIND or content["schema"] != SCHEMA or content["dataset"] != dataset:
             raise ValueError("it describes something else")
         return {str(name): _accepted(one) for name, one in content["partitions"].items()}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (StorageError, OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        reason = error.problem if isinstance(error, StorageError) else error
         raise DataError(
-            f"is not an effective split: {error}",
+            f"is not an effective split: {reason}",
             where=str(path),
             remedy=f"delete it, or write it anew with `hcl data check {shlex.quote(dataset)}`",
         ) from error

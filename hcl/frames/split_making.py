@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from hcl.datasets.cards import DatasetCard, shipped_datasets
+from hcl.datasets.cards import PARTITIONS, DatasetCard, shipped_datasets
 from hcl.datasets.copies import find_copies, same_files
-from hcl.datasets.splits import PARTITIONS, Partition, Video, write_split
+from hcl.datasets.splits import Partition, Video, write_split
 from hcl.datasets.video_files import read_tree
 from hcl.errors import ConfigError, DataError
 from hcl.files.atomic import write_atomically

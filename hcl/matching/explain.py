@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from hcl.matching.semantic import pair_weights
 from hcl.matching.similarity import match_patches, match_tuples
-from hcl.models.hcl import ClipFeatures
+from hcl.models.features import ClipFeatures
 from hcl.models.tuples import tuple_frames
 
 

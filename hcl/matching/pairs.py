@@ -22,7 +22,7 @@ from hcl.matching.similarity import (
     temporal_means,
 )
 from hcl.matching.zoom import match_patches_by_frame, rounded_products
-from hcl.models.hcl import ClipFeatures
+from hcl.models.features import ClipFeatures
 
 METRICS = ("cosine", "euclidean")
 

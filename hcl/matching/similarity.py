@@ -7,6 +7,7 @@ of counts and features, so that no chosen feature is ever copied for the gradien
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hcl.models.tuples import tuple_frames
+
+LEVELS = ("global", "temporal", "spatial")
+"""The names of the levels, by which their weights (sigmas) are given everywhere."""
 
 Level = Float[Tensor, "*pair"] | Float[np.ndarray, "*pair"]
 
@@ -157,17 +161,9 @@ def compare(
     raise ValueError(f"metric {metric!r} is neither 'cosine' nor 'euclidean'")
 
 
-def fuse(
-    global_: Level,
-    temporal: Level,
-    spatial: Level,
-    *,
-    sigma_global: float,
-    sigma_temporal: float,
-    sigma_spatial: float,
-) -> Level:
-    """The weighted sum of the three levels (METHOD "Fusion")."""
-    return sigma_global * global_ + sigma_temporal * temporal + sigma_spatial * spatial
+def fuse(global_: Level, temporal: Level, spatial: Level, sigmas: Mapping[str, float]) -> Level:
+    """Return the sum of the three levels, each times its sigma (METHOD "Fusion")."""
+    return sigmas["global"] * global_ + sigmas["temporal"] * temporal + sigmas["spatial"] * spatial
 
 
 def _top_indices(values: Tensor, top: int) -> Tensor:

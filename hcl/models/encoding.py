@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hcl.clips.dataset import Draw
-from hcl.models.hcl import HCL, ClipFeatures, MatchingHeads
+from hcl.models.features import ClipFeatures, concatenate
+from hcl.models.hcl import HCL, MatchingHeads
 from hcl.models.pooled import PooledModel
 from hcl.models.precision import autocast
 
@@ -54,13 +55,4 @@ def features_of(
         heads(part, rows, project=project, embeddings=of_part)
         for part, of_part in zip(tokens.split(_HEAD_CLIPS), names, strict=False)
     ]
-    levels = range(len(heads.tuple_sizes))
-    patches: list[Tensor] = []
-    for level in levels:
-        is_new = heads.reproject_per_size or level == 0
-        patches.append(torch.cat([part.patches[level] for part in parts]) if is_new else patches[0])
-    tuples = tuple(torch.cat([part.tuples[level] for part in parts]) for level in levels)
-    semantics = None
-    if embeddings is not None:
-        semantics = tuple(torch.cat([part.semantics[level] for part in parts]) for level in levels)
-    return ClipFeatures(tuple(patches), tuples, torch.cat([part.clip for part in parts]), semantics)
+    return concatenate(parts)

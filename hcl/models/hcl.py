@@ -1,13 +1,12 @@
 """The model: clips to features, with every learnt parameter of the method.
 
-The steps after it are pure functions of its `ClipFeatures`: `hcl.matching.similarity`, `hcl.training.losses` and
-`hcl.evaluation.scores`.
+The steps after it are pure functions of `hcl.models.features.ClipFeatures`: `hcl.matching.similarity`,
+`hcl.training.losses` and `hcl.evaluation.scores`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from jaxtyping import Float, Num
 from torch import Tensor, nn
@@ -15,41 +14,12 @@ from torch.nn import functional
 
 from hcl.models.backbone import Backbone, OnBackbone
 from hcl.models.encoder import Draws, Encoder
+from hcl.models.features import ClipFeatures
 from hcl.models.precision import in_full_precision
 from hcl.models.tuples import concatenated_frames, multi_scale_patches
 
 HEAD_NORM_EPS = 1e-12
 """Of the layer norms in the matching heads, as released."""
-
-
-@dataclass(frozen=True)
-class ClipFeatures:
-    """What matching compares, all unit vectors but `clip`, which is a mean of unit vectors as published.
-
-    Attributes:
-        patches: per tuple size, (clip, frame, patch, dim); the same tensor for every size unless deviation 2 is asked
-            for.
-        tuples: per tuple size, (clip, tuple, dim).
-        clip: (clip, dim), or wider where frames or patches stand side by side.
-        semantics: per tuple size, class-name embeddings (clip, dim), or None.
-    """
-
-    patches: tuple[Tensor, ...]
-    tuples: tuple[Tensor, ...]
-    clip: Tensor
-    semantics: tuple[Tensor, ...] | None = None
-
-    def __getitem__(self, index: slice | Tensor) -> ClipFeatures:
-        """The features of some of the clips."""
-        return ClipFeatures(
-            tuple(p[index] for p in self.patches),
-            tuple(u[index] for u in self.tuples),
-            self.clip[index],
-            None if self.semantics is None else tuple(e[index] for e in self.semantics),
-        )
-
-    def __len__(self) -> int:
-        return len(self.clip)
 
 
 class MatchingHeads(nn.Module):

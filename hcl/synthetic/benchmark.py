@@ -20,12 +20,13 @@ from pathlib import Path
 import numpy as np
 
 from hcl.errors import ConfigError, DataError, StorageError
+from hcl.files.atomic import write_atomically
 from hcl.synthetic.actions import TWINS, Family
 from hcl.synthetic.codecs import CONTAINERS, usable_containers, write_video
 from hcl.synthetic.drawing import DOMAINS, Image, Points, filmed, scenery
 
-PARTITIONS = {partition: tuple(name for twin in twins for name in twin[:2]) for partition, twins in TWINS.items()}
-ACTIONS = tuple(action for actions in PARTITIONS.values() for action in actions)
+ACTIONS_OF = {partition: tuple(name for twin in twins for name in twin[:2]) for partition, twins in TWINS.items()}
+ACTIONS = tuple(action for actions in ACTIONS_OF.values() for action in actions)
 MIN_FRAMES, MAX_FRAMES = 16, 32
 
 _REVISION = 1  # raised whenever the same options give other frames: older files are then refused, not mixed in
@@ -230,7 +231,7 @@ def _claim(data_root: Path, domain: str, stamp: str) -> None:
 
 
 def _write_lists(folder: Path, videos_per_class: int) -> None:
-    for partition, actions in PARTITIONS.items():
+    for partition, actions in ACTIONS_OF.items():
         videos = [f"{action}/{_video_name(action, i)}" for action in actions for i in range(videos_per_class)]
         _write_text(folder / f"{partition}_class.txt", "".join(f"{action}\n" for action in actions))
         _write_text(folder / f"{partition}.list", "".join(f"{video}\n" for video in videos))
@@ -239,9 +240,7 @@ def _write_lists(folder: Path, videos_per_class: int) -> None:
 def _write_text(path: Path, text: str) -> None:
     if path.is_file() and path.read_bytes() == text.encode():
         return
-    part = path.with_name(f".part-{path.name}")
-    part.write_text(text)
-    os.replace(part, path)
+    write_atomically(path, text.encode())
 
 
 def _video_name(action: str, index: int) -> str:

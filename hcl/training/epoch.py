@@ -1,8 +1,8 @@
 """One step and one epoch of training.
 
-Device, gathering, loss and data are passed in: the same code runs in one process and in every DDP worker. What is
-random about a step comes with its batches and nothing is drawn here, so that an epoch gone on with in its middle is the
-epoch.
+Process group, loss and data are passed in: the same code runs in one process and in every DDP worker. All that is
+random about a step comes with its batches and nothing is drawn here, so that an epoch that is resumed in its middle
+ends as one that was not interrupted.
 """
 
 from __future__ import annotations
@@ -22,13 +22,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from hcl.clips.batches import Batch
 from hcl.errors import NonFiniteLossError
-from hcl.models.precision import autocast
-from hcl.training.losses import classification_loss, contrastive_terms, neighbouring_pairs, weighted_total
-from hcl.training.workers import Gather, OneProcess
+from hcl.training.process_group import ProcessGroup, SingleProcess
 
 
 class BatchLoss(NamedTuple):
-    """What a loss makes of a batch: the unweighted terms, what is minimised, the accuracy of this worker's clips."""
+    """The loss of a batch.
+
+    Attributes:
+        terms: the unweighted terms, by name.
+        total: the value that is minimised.
+        accuracy: of this worker's clips, as the loss classifies them.
+    """
 
     terms: dict[str, Tensor]
     total: Tensor
@@ -38,39 +42,6 @@ class BatchLoss(NamedTuple):
 Loss = Callable[[Batch], BatchLoss]
 
 
-@dataclass(frozen=True)
-class PairLoss:
-    """HCL's loss of a pair batch: classification and the contrastive terms of all workers' features.
-
-    Args:
-        model: `HCL`, or DDP around it.
-        sigmas: weight of each term by its name in `hcl.training.losses.TERMS`.
-        matching: the keyword arguments of `hcl.training.losses.contrastive_terms`.
-        precision: of the tokens; heads, matching and losses stay in float32.
-        embeddings: of each class's name, for heads with semantics.
-    """
-
-    model: nn.Module
-    sigmas: Mapping[str, float]
-    matching: Mapping[str, Any]
-    gather: Gather = field(default_factory=OneProcess)
-    device: torch.device | str = "cpu"
-    precision: str = "float32"
-    embeddings: Tensor | None = None
-
-    def __call__(self, batch: Batch) -> BatchLoss:
-        clips = batch.clips.to(self.device, non_blocking=True)
-        labels = batch.labels.to(self.device, non_blocking=True)
-        names = None if self.embeddings is None else self.embeddings[batch.labels].to(self.device)
-        with autocast(self.device, self.precision):
-            features, logits = self.model(clips, names, batch.draws.to(self.device))
-        pairs = neighbouring_pairs(self.gather.rank * len(labels), len(labels), logits.device)
-        terms = {"ce": classification_loss(logits, labels)}
-        terms |= contrastive_terms(features, self.gather.features(features), pairs, **self.matching)
-        accuracy = (logits.detach().argmax(dim=-1) == labels).float().mean()
-        return BatchLoss(terms, weighted_total(terms, self.sigmas), accuracy)
-
-
 def train_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -78,10 +49,10 @@ def train_step(
     *,
     loss: Loss,
     clip_norm: float,
-    gather: Gather | None = None,
+    group: ProcessGroup | None = None,
     scaler: GradScaler | None = None,
 ) -> dict[str, float]:
-    """Forward and backward of each batch and one update; returns the means of terms, total and accuracy.
+    """Run forward and backward of each batch and one update; return the means of terms, total and accuracy.
 
     All workers know the terms of all before anything is updated: they stop together, none waits for another.
 
@@ -95,21 +66,22 @@ def train_step(
     Raises:
         NonFiniteLossError: a term is not finite, at any worker.
     """
-    gather, scaler = gather or OneProcess(), scaler or GradScaler(enabled=False)
+    group, scaler = group or SingleProcess(), scaler or GradScaler(enabled=False)
     optimizer.zero_grad(set_to_none=True)
-    found = []
+    per_batch = []
     for number, batch in enumerate(batches, start=1):
         with _gradients_shared(model, number == len(batches)):
             result = loss(batch)
             scaler.scale(result.total / len(batches)).backward()
         named = {**result.terms, "total": result.total, "train_accuracy": result.accuracy}
-        found.append(torch.stack([value.detach() for value in named.values()]))
-    numbers = torch.stack(found).mean(dim=0).tolist()  # one wait for the device
-    values = gather.mean(dict(zip(named, numbers, strict=True)))
-    if wrong := [name for name, value in values.items() if not np.isfinite(value)]:
+        per_batch.append(torch.stack([value.detach() for value in named.values()]))
+    numbers = torch.stack(per_batch).mean(dim=0).tolist()  # one wait for the device
+    values = group.mean(dict(zip(named, numbers, strict=True)))
+    if broken := [name for name, value in values.items() if not np.isfinite(value)]:
         # Every worker comes here, with the same terms: the mean of a NaN and anything is NaN.
         clips = [int(index) for batch in batches for index in batch.indices]
-        raise NonFiniteLossError([name for name in wrong if name != "total"] or wrong, gather.numbers(clips))
+        terms = [name for name in broken if name != "total"] or broken
+        raise NonFiniteLossError(terms, group.all_gather_numbers(clips))
     scaler.unscale_(optimizer)
     norm = float(nn.utils.clip_grad_norm_(model.parameters(), clip_norm or float("inf")))
     scaler.step(optimizer)
@@ -118,13 +90,13 @@ def train_step(
 
 
 def _gradients_shared(model: nn.Module, is_last: bool) -> AbstractContextManager[None]:
-    """Under data parallelism the workers share the sum of their gradients once, with the last batch of a step."""
+    """Let data parallelism share the sum of the workers' gradients once, with the last batch of a step."""
     return nullcontext() if is_last or not isinstance(model, DistributedDataParallel) else model.no_sync()
 
 
 @dataclass
 class EpochSums:
-    """What an epoch has added up so far: enough to go on in its middle. A checkpoint keeps `state`."""
+    """The sums of an epoch so far, from which it can be resumed in its middle. A checkpoint keeps `state`."""
 
     steps: int = 0
     clips: int = 0
@@ -143,7 +115,7 @@ class EpochSums:
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def means(self) -> dict[str, float]:
-        """Of the values, with the clips a second and the share of time spent waiting for data."""
+        """Return the means of the values, with the clips a second and the share of time spent waiting for data."""
         means = {name: total / self.counts[name] for name, total in self.totals.items()}
         seconds = max(self.seconds, 1e-9)
         speed = {"clips_per_second": self.clips / seconds, "data_wait": self.waited / seconds}
@@ -155,31 +127,34 @@ def train_epoch(
     optimizer: torch.optim.Optimizer,
     batches: Iterable[Batch],
     *,
+    loss: Loss,
+    clip_norm: float,
     batches_per_step: int = 1,
+    group: ProcessGroup | None = None,
+    scaler: GradScaler | None = None,
     sums: EpochSums | None = None,
     on_step: Callable[[EpochSums, dict[str, float]], None] | None = None,
-    **step: Any,
 ) -> dict[str, float]:
-    """All steps of an epoch; means over them, as `EpochSums.means` gives them.
+    """Run all steps of an epoch; return the means over them, as `EpochSums.means` gives them.
 
     Args:
         batches: those that are still to do.
+        loss, clip_norm, group, scaler: as in `train_step`.
         batches_per_step: so many consecutive ones make a step.
         sums: of the steps that were done before; they are added to.
-        on_step: called after each step.
-        step: the keyword arguments of `train_step`.
+        on_step: called after each step with the sums and the step's own values.
     """
     model.train()
-    sums = sums or EpochSums()
-    world = (step.get("gather") or OneProcess()).world  # equal shares: what all workers did
+    group, sums = group or SingleProcess(), sums or EpochSums()
     before, began = sums.seconds, time.perf_counter()
     ready = began
     batches = iter(batches)
     while step_batches := list(itertools.islice(batches, batches_per_step)):
         sums.waited += time.perf_counter() - ready
-        values = train_step(model, optimizer, step_batches, **step)
+        values = train_step(model, optimizer, step_batches, loss=loss, clip_norm=clip_norm, group=group, scaler=scaler)
         sums.add(values)
-        sums.steps, sums.clips = sums.steps + 1, sums.clips + world * sum(len(batch.indices) for batch in step_batches)
+        sums.steps += 1
+        sums.clips += group.world_size * sum(len(batch.indices) for batch in step_batches)  # the shares are equal
         sums.seconds = before + time.perf_counter() - began
         if on_step is not None:
             on_step(sums, values)

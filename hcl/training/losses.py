@@ -6,7 +6,9 @@ losses is then the loss of the whole batch in one process.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -25,21 +27,21 @@ from hcl.matching.similarity import (
     temporal_means,
     tuple_places,
 )
-from hcl.models.hcl import ClipFeatures
+from hcl.models.features import ClipFeatures
 
 TERMS = ("ce", "global", "temporal", "temporal_cycle", "spatial", "spatial_cycle")
 """Names of the terms, in the order of the experiment's `loss.sigma_*`."""
 
 
 class Pairs(NamedTuple):
-    """Where each anchor and its positive stand in the gathered batch."""
+    """The places of each anchor and of its positive in the gathered batch."""
 
     anchor: Int[Tensor, "anchor"]
     positive: Int[Tensor, "anchor"]
 
 
 def neighbouring_pairs(start: int, count: int, device: torch.device | None = None) -> Pairs:
-    """Anchors start to start + count of a batch in which clips 2k and 2k + 1 share a class."""
+    """Return the pairs of anchors start to start + count, in a batch whose clips 2k and 2k + 1 share a class."""
     anchor = torch.arange(start, start + count, device=device)
     return Pairs(anchor, anchor ^ 1)
 
@@ -47,7 +49,7 @@ def neighbouring_pairs(start: int, count: int, device: torch.device | None = Non
 def contrastive_loss(
     similarity: Float[Tensor, "anchor clip"], pairs: Pairs, *, temperature: float, keep_anchor: bool = False
 ) -> Float[Tensor, ""]:
-    """Mean over anchors of -log softmax of the positive among the other clips.
+    """Return the mean over anchors of -log softmax of the positive among the other clips.
 
     Args:
         keep_anchor: leave the anchor in the denominator as exp(0), as released (deviation 1).
@@ -67,7 +69,7 @@ def cycle_loss(
     cycle_temperature: float = 1.0,
     weight: Float[Tensor, "anchor item"] | None = None,
 ) -> Float[Tensor, ""]:
-    """From each item of x to its soft nearest neighbour in y and back: the way should end where it began.
+    """Go from each item of x to its soft nearest neighbour in y and back, and ask that the way end where it began.
 
     Args:
         weight: multiplies the affinities of each item of x (the semantic branch).
@@ -99,7 +101,9 @@ def contrastive_terms(
     spatial_cycle: bool = False,
     chunk_size: int = 16,
 ) -> dict[str, Float[Tensor, ""]]:
-    """The unweighted terms `global`, `temporal`, `temporal_cycle` and, where asked for, `spatial`, `spatial_cycle`.
+    """Return the unweighted terms `global`, `temporal`, `temporal_cycle` and, if wanted, `spatial`, `spatial_cycle`.
+
+    Each level's contrastive term is the same loss of that level's similarity of every anchor and every clip.
 
     Args:
         anchors: features of this worker's clips.
@@ -109,56 +113,104 @@ def contrastive_terms(
         chunk_size: anchors matched at a time.
         The rest as in `hcl.config.Matching` and `hcl.config.Loss`.
     """
-    contrast: dict[str, Any] = {"temperature": temperature, "keep_anchor": keep_anchor}
-    cycle: dict[str, Any] = {"temperature": temperature, "cycle_temperature": cycle_temperature}
-    terms = {"global": [contrastive_loss(global_similarity(anchors.clip, everyone.clip), pairs, **contrast)]}
+    contrast = partial(contrastive_loss, pairs=pairs, temperature=temperature, keep_anchor=keep_anchor)
+    cycle = partial(cycle_loss, temperature=temperature, cycle_temperature=cycle_temperature)
+    terms: defaultdict[str, list[Tensor]] = defaultdict(list)
+    terms["global"].append(contrast(global_similarity(anchors.clip, everyone.clip)))
     for level, size in enumerate(tuple_sizes):
-        weigh = _semantic_weights(anchors, level, size, zoom_ranks, misplaced_semantics)
-        temporal_rows, spatial_rows, cycle_rows = [], [], []
-        for start in range(0, len(anchors), chunk_size):
-            rows = slice(start, start + chunk_size)
-            u, p = anchors.tuples[level][rows], anchors.patches[level][rows]
-            match = match_tuples(u, everyone.tuples[level], top_tuples, same=pairs.anchor[rows])
-            x, y = temporal_means(u, everyone.tuples[level], match)
-            temporal_rows.append(compare(x, y, "cosine", renormalise=renormalise))
-            if not (spatial or spatial_cycle):
-                continue
-            weight = None if weigh is None else weigh(rows, match)
-            if spatial:
-                patches = match_patches(
-                    p, everyone.patches[level], match, size=size, ranks=zoom_ranks, top=top_patches, weight=weight
-                )
-                x, y = spatial_means(p, everyone.patches[level], patches)
-                spatial_rows.append(compare(x, y, "cosine", renormalise=renormalise))
-            if spatial_cycle:
-                positive = pairs.positive[rows]
-                here = torch.arange(len(positive), device=positive.device)
-                own, other = _best_tuple_patches(p, everyone.patches[level][positive], match, here, positive, size)
-                weight = None if weight is None else weight[here, positive, 0]
-                cycle_rows.append(len(here) * cycle_loss(own, other, weight=weight, **cycle))
-        terms.setdefault("temporal", []).append(contrastive_loss(torch.cat(temporal_rows), pairs, **contrast))
-        positives = everyone.tuples[level][pairs.positive]
-        terms.setdefault("temporal_cycle", []).append(cycle_loss(anchors.tuples[level], positives, **cycle))
+        chunks = [
+            _zoom_in(
+                anchors,
+                everyone,
+                pairs,
+                slice(start, start + chunk_size),
+                level=level,
+                size=size,
+                top_tuples=top_tuples,
+                top_patches=top_patches,
+                ranks=zoom_ranks,
+                renormalise=renormalise,
+                misplaced_semantics=misplaced_semantics,
+                spatial=spatial,
+                cycle=cycle if spatial_cycle else None,
+            )
+            for start in range(0, len(anchors), chunk_size)
+        ]
+        terms["temporal"].append(contrast(torch.cat([chunk.temporal for chunk in chunks])))
+        terms["temporal_cycle"].append(cycle(anchors.tuples[level], everyone.tuples[level][pairs.positive]))
         if spatial:
-            terms.setdefault("spatial", []).append(contrastive_loss(torch.cat(spatial_rows), pairs, **contrast))
+            terms["spatial"].append(contrast(torch.cat([chunk.spatial for chunk in chunks])))
         if spatial_cycle:
-            terms.setdefault("spatial_cycle", []).append(torch.stack(cycle_rows).sum() / len(anchors))
+            terms["spatial_cycle"].append(torch.stack([chunk.cycle for chunk in chunks]).sum() / len(anchors))
     return {name: torch.stack(values).mean() for name, values in terms.items()}
 
 
 def classification_loss(logits: Float[Tensor, "clip class"], labels: Int[Tensor, "clip"]) -> Float[Tensor, ""]:
+    """Return the cross entropy of the training classes."""
     return functional.cross_entropy(logits, labels)
 
 
 def weighted_total(terms: Mapping[str, Tensor], sigmas: Mapping[str, float]) -> Float[Tensor, ""]:
-    """The sum of the terms, each times its sigma."""
+    """Return the sum of the terms, each times its sigma."""
     return torch.stack([sigmas[name] * value for name, value in terms.items()]).sum()
+
+
+class _Zoomed(NamedTuple):
+    """The similarities of some anchors and all clips, and their spatial cycle, added up over the anchors."""
+
+    temporal: Float[Tensor, "anchor clip"]
+    spatial: Any = None  # Float[Tensor, "anchor clip"], if wanted
+    cycle: Any = None  # Float[Tensor, ""], if wanted
+
+
+def _zoom_in(
+    anchors: ClipFeatures,
+    everyone: ClipFeatures,
+    pairs: Pairs,
+    rows: slice,
+    *,
+    level: int,
+    size: int,
+    top_tuples: int,
+    top_patches: int,
+    ranks: int,
+    renormalise: bool,
+    misplaced_semantics: bool,
+    spatial: bool,
+    cycle: Callable[..., Tensor] | None,
+) -> _Zoomed:
+    """Compare some anchors with all clips: by the tuples that match best, then by the patches inside of these.
+
+    Args:
+        rows: the anchors.
+        level: the place of the tuple size among the features' tuples; `size` is its number of frames.
+        cycle: `cycle_loss` of the patches of the best tuples; None leaves it out.
+    """
+    some, tuples, patches = anchors[rows], everyone.tuples[level], everyone.patches[level]
+    match = match_tuples(some.tuples[level], tuples, top_tuples, same=pairs.anchor[rows])
+    temporal = compare(*temporal_means(some.tuples[level], tuples, match), "cosine", renormalise=renormalise)
+    zoomed = _Zoomed(temporal)
+    if not spatial and cycle is None:
+        return zoomed
+    own = some.patches[level]
+    weight = _semantic_weights(anchors, rows, level, match, size=size, ranks=ranks, misplaced=misplaced_semantics)
+    if spatial:
+        chosen = match_patches(own, patches, match, size=size, ranks=ranks, top=top_patches, weight=weight)
+        similarity = compare(*spatial_means(own, patches, chosen), "cosine", renormalise=renormalise)
+        zoomed = zoomed._replace(spatial=similarity)
+    if cycle is not None:
+        positive = pairs.positive[rows]
+        here = torch.arange(len(positive), device=positive.device)
+        x, y = _best_tuple_patches(own, patches[positive], match, here, positive, size)
+        best = None if weight is None else weight[here, positive, 0]
+        zoomed = zoomed._replace(cycle=len(here) * cycle(x, y, weight=best))
+    return zoomed
 
 
 def _best_tuple_patches(
     own: Tensor, other: Tensor, match: TupleMatch, here: Tensor, positive: Tensor, size: int
 ) -> tuple[Tensor, Tensor]:
-    """The patches of each anchor and of its positive in the tuple pair that matches best."""
+    """Return the patches of each anchor and of its positive in the tuple pair that matches best."""
     n_frames, n_patches, dim = own.shape[1:]
     chosen = []
     for patches, tuples in ((own, match.query), (other, match.support)):
@@ -168,14 +220,11 @@ def _best_tuple_patches(
 
 
 def _semantic_weights(
-    anchors: ClipFeatures, level: int, size: int, ranks: int, misplaced: bool
-) -> Callable[[slice, TupleMatch], Tensor] | None:
+    anchors: ClipFeatures, rows: slice, level: int, match: TupleMatch, *, size: int, ranks: int, misplaced: bool
+) -> Float[Tensor, "anchor clip rank place"] | None:
+    """Return the weights that class-name embeddings give to the patches of some anchors; None without embeddings."""
     if anchors.semantics is None:
         return None
     embeddings = anchors.semantics[level][:, None]
-
-    def weigh(rows: slice, match: TupleMatch) -> Tensor:
-        weights = pair_weights(anchors.patches[level][rows], embeddings[rows], match, size=size, ranks=ranks)
-        return misplaced_training_weights(weights) if misplaced else weights
-
-    return weigh
+    weights = pair_weights(anchors.patches[level][rows], embeddings[rows], match, size=size, ranks=ranks)
+    return misplaced_training_weights(weights) if misplaced else weights

@@ -1,4 +1,4 @@
-"""What a training step takes of memory: by arithmetic, and by a dry run on tensors without content.
+"""The memory that a training step takes: by arithmetic, and by a dry run on tensors without content.
 
 The dry run calls the real model, loss and optimiser, counts what tensors would take and computes nothing: a batch for a
 GPU is tried out on a laptop in seconds. What libraries take inside an operation (workspaces, caches) is not counted.
@@ -7,7 +7,7 @@ GPU is tried out on a laptop in seconds. What libraries take inside an operation
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -18,16 +18,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from hcl.clips.batches import Batch
-from hcl.models.hcl import ClipFeatures
+from hcl.models.features import ClipFeatures
 from hcl.training.epoch import Loss
-from hcl.training.workers import OneProcess
+from hcl.training.process_group import SingleProcess
 
 
 class StepMemory(NamedTuple):
     """Bytes, while a step runs.
 
     Attributes:
-        backbone: what the backbone's forward pass leaves behind for the backward one, its result included.
+        backbone: kept from the backbone's forward pass for the backward one, its result included.
         forward: live when the loss is known: weights and all that the backward pass needs.
         peak: the most at any moment of forward, backward and update.
     """
@@ -38,7 +38,7 @@ class StepMemory(NamedTuple):
 
 
 class Peak(TorchDispatchMode):
-    """Counts the bytes of the tensors that are made while it is on, and of those that are let go."""
+    """A count of the bytes of the tensors that are made while it is on, less those that are let go."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,24 +65,19 @@ class Peak(TorchDispatchMode):
         self.live -= size
 
 
-class CopiesOfWorkers(OneProcess):
-    """Stands in for `hcl.training.workers.Workers`: this worker's features once for each of `world` workers."""
+class CopiesOfWorkers(SingleProcess):
+    """A stand-in for a group of several workers, with this worker's features once for each of them."""
 
-    def __init__(self, world: int):
-        self.world = world  # type: ignore[misc]
+    def __init__(self, world_size: int):
+        self.world_size = world_size  # type: ignore[misc]
 
-    def features(self, features: ClipFeatures) -> ClipFeatures:
-        def repeat(values: Sequence[Tensor]) -> tuple[Tensor, ...]:
-            made = {id(value): torch.cat([value] * self.world) for value in values}
-            return tuple(made[id(value)] for value in values)
-
-        semantics = None if features.semantics is None else repeat(features.semantics)
-        return ClipFeatures(repeat(features.patches), repeat(features.tuples), repeat([features.clip])[0], semantics)
+    def all_gather(self, features: ClipFeatures) -> ClipFeatures:
+        return features.map(lambda tensor: torch.cat([tensor] * self.world_size))
 
 
 @contextmanager
 def without_content() -> Iterator[Peak]:
-    """Tensors that are made in the block have a shape and no content; gives what they would take."""
+    """Give tensors that are made in the block a shape and no content, and count the bytes that they would take."""
     with FakeTensorMode(), Peak() as peak:
         yield peak
 
@@ -90,7 +85,7 @@ def without_content() -> Iterator[Peak]:
 def dry_step(
     peak: Peak, model: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, batch: Callable[[], Batch]
 ) -> StepMemory:
-    """Forward, backward and update inside `without_content` (or on real tensors, under a `Peak`)."""
+    """Run forward, backward and update inside `without_content` (or on real tensors, under a `Peak`)."""
     reached: list[int] = []
     for name, part in model.named_children():
         if name == "encoder":
@@ -106,7 +101,7 @@ def dry_step(
 
 
 def state_bytes(model: nn.Module, *, optimizer: str, workers: int) -> dict[str, int]:
-    """What is there in every step: weights, their gradients, the optimiser's averages, DDP's copy of the gradients."""
+    """Count the bytes of weights, their gradients, the optimiser's averages, and DDP's copy of the gradients."""
     weights = sum(value.nbytes for value in model.state_dict().values())
     learnt = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
     averages = 1 if optimizer == "sgd" else 2
@@ -115,7 +110,7 @@ def state_bytes(model: nn.Module, *, optimizer: str, workers: int) -> dict[str, 
 
 
 def matching_bytes(*, clips: int, chunk_size: int, tuple_size: int, patches: int, d_model: int) -> int:
-    """The patches of both sides of each pair of a chunk, copied side by side, and their affinities; float32.
+    """Count the bytes of a chunk's matching in float32: the patches of both sides of each pair, and their affinities.
 
     Args:
         clips: of the whole batch.

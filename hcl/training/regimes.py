@@ -1,17 +1,17 @@
-"""How a run learns: what a step is made of, what is minimised, and how an episode of validation is scored.
+"""The ways to learn: each says what a step is made of, what is minimised, and how an episode of validation is scored.
 
-HCL's pair batches, four baselines that learn from episodes, and a plain classifier stand behind one protocol; nothing
-above it asks which of them it is.
+HCL's pair batches, baselines that learn from episodes, and a plain classifier stand behind one protocol; no caller asks
+which of them it has. `hcl.assembly.regimes` makes them by name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -21,34 +21,34 @@ from hcl.evaluation.matcher import Matcher
 from hcl.models.hcl import HCL
 from hcl.models.pooled import PooledModel
 from hcl.models.precision import autocast
-from hcl.training.epoch import BatchLoss, Loss, PairLoss
-from hcl.training.losses import TERMS
+from hcl.training.epoch import BatchLoss, Loss
+from hcl.training.losses import TERMS, classification_loss, contrastive_terms, neighbouring_pairs, weighted_total
+from hcl.training.process_group import ProcessGroup, SingleProcess
 from hcl.training.validation import Validation, validate, validate_pooled
-from hcl.training.workers import Gather
 
 
 @runtime_checkable
 class Regime(Protocol):
-    """Everything that training asks of a way to learn."""
+    """A way to learn, as training asks for it."""
 
     @property
     def terms(self) -> tuple[str, ...]:
-        """Names of the loss terms of a batch."""
+        """The names of the loss terms of a batch."""
         ...
 
     @property
     def sampler(self) -> Sampler:
-        """What a step is made of."""
+        """The sampler of the clips of each step."""
         ...
 
-    def loss(self, model: nn.Module, *, gather: Gather, device: torch.device | str, precision: str) -> Loss:
-        """What a batch costs. `model` is the regime's own, or DDP around it."""
+    def loss(self, model: nn.Module, *, group: ProcessGroup, device: torch.device | str, precision: str) -> Loss:
+        """Return the loss of batches. `model` is the regime's own, or DDP around it."""
         ...
 
     def validate(
-        self, model: Any, dataset: Dataset, episodes: Sequence[Episodes], *, gather: Gather, **encoding: Any
+        self, model: Any, dataset: Dataset, episodes: Sequence[Episodes], *, group: ProcessGroup, **encoding: Any
     ) -> Validation:
-        """The accuracy of each episode, of one or several shots, by the regime's own matcher.
+        """Return the accuracy of each episode, of one or several shots, by the regime's own matcher.
 
         Args:
             encoding: as in `hcl.models.encoding.encode`.
@@ -57,50 +57,83 @@ class Regime(Protocol):
 
 
 @dataclass(frozen=True)
+class PairLoss:
+    """The loss of HCL on a pair batch: classification, and the contrastive terms of all workers' features.
+
+    Args:
+        model: `HCL`, or DDP around it.
+        sigmas: the weight of each term of `hcl.training.losses.TERMS`, by name.
+        matching: the keyword arguments of `hcl.training.losses.contrastive_terms`.
+        precision: of the tokens; heads, matching and losses stay in float32.
+        embeddings: of each class's name, for heads with semantics.
+    """
+
+    model: nn.Module
+    sigmas: Mapping[str, float]
+    matching: Mapping[str, Any]
+    group: ProcessGroup = field(default_factory=SingleProcess)
+    device: torch.device | str = "cpu"
+    precision: str = "float32"
+    embeddings: Tensor | None = None
+
+    def __call__(self, batch: Batch) -> BatchLoss:
+        clips = batch.clips.to(self.device, non_blocking=True)
+        labels = batch.labels.to(self.device, non_blocking=True)
+        embeddings = None if self.embeddings is None else self.embeddings[batch.labels].to(self.device)
+        with autocast(self.device, self.precision):
+            features, logits = self.model(clips, embeddings, batch.draws.to(self.device))
+        pairs = neighbouring_pairs(self.group.rank * len(labels), len(labels), logits.device)
+        terms = {"ce": classification_loss(logits, labels)}
+        terms |= contrastive_terms(features, self.group.all_gather(features), pairs, **self.matching)
+        return BatchLoss(terms, weighted_total(terms, self.sigmas), _accuracy(logits, labels))
+
+
+@dataclass(frozen=True)
 class Contrastive:
     """HCL: contrastive terms and classification of pair batches (METHOD "Training terms").
 
     Args:
-        sigmas: weight of each term.
+        loss_sigmas: the weight of each term, by name.
         matching: the keyword arguments of `hcl.training.losses.contrastive_terms`.
-        matcher, fusion: how episodes of validation are compared, and the weights of the levels.
+        matcher: the comparison of the clips of validation episodes.
+        fusion_sigmas: the weight of each level in it, by name.
         candidates: further weights of the levels that validation tries.
         class_embeddings, clip_embeddings: of the training classes' names and of the validation clips' class names.
     """
 
     sampler: PairSampler
-    sigmas: Mapping[str, float]
+    loss_sigmas: Mapping[str, float]
     matching: Mapping[str, Any]
     matcher: Matcher
-    fusion: Mapping[str, float]
-    candidates: Float[Tensor, "candidate 3"] | None = None
+    fusion_sigmas: Mapping[str, float]
+    candidates: Sequence[Mapping[str, float]] = ()
     class_embeddings: Tensor | None = None
     clip_embeddings: Tensor | None = None
     terms: tuple[str, ...] = TERMS
 
-    def loss(self, model: nn.Module, *, gather: Gather, device: torch.device | str, precision: str) -> Loss:
+    def loss(self, model: nn.Module, *, group: ProcessGroup, device: torch.device | str, precision: str) -> Loss:
         return PairLoss(
             model,
-            sigmas=self.sigmas,
+            sigmas=self.loss_sigmas,
             matching=self.matching,
             embeddings=self.class_embeddings,
-            gather=gather,
+            group=group,
             device=device,
             precision=precision,
         )
 
     def validate(
-        self, model: HCL, dataset: Dataset, episodes: Sequence[Episodes], *, gather: Gather, **encoding: Any
+        self, model: HCL, dataset: Dataset, episodes: Sequence[Episodes], *, group: ProcessGroup, **encoding: Any
     ) -> Validation:
         return validate(
             model,
             dataset,
             episodes,
             self.matcher,
-            sigmas=self.fusion,
+            sigmas=self.fusion_sigmas,
             candidates=self.candidates,
             embeddings=self.clip_embeddings,
-            gather=gather,
+            group=group,
             **encoding,
         )
 
@@ -112,7 +145,7 @@ class Classification:
     sampler: PairSampler
     terms: tuple[str, ...] = ("ce",)
 
-    def loss(self, model: nn.Module, *, gather: Gather, device: torch.device | str, precision: str) -> Loss:
+    def loss(self, model: nn.Module, *, group: ProcessGroup, device: torch.device | str, precision: str) -> Loss:
         def of_batch(batch: Batch) -> BatchLoss:
             labels = batch.labels.to(device, non_blocking=True)
             with autocast(device, precision):
@@ -122,9 +155,15 @@ class Classification:
         return of_batch
 
     def validate(
-        self, model: PooledModel, dataset: Dataset, episodes: Sequence[Episodes], *, gather: Gather, **encoding: Any
+        self,
+        model: PooledModel,
+        dataset: Dataset,
+        episodes: Sequence[Episodes],
+        *,
+        group: ProcessGroup,
+        **encoding: Any,
     ) -> Validation:
-        return validate_pooled(model, dataset, episodes, gather=gather, **encoding)
+        return validate_pooled(model, dataset, episodes, group=group, **encoding)
 
 
 @dataclass(frozen=True)
@@ -134,7 +173,7 @@ class Episodic:
     sampler: EpisodeSampler
     terms: tuple[str, ...] = ("episode",)
 
-    def loss(self, model: nn.Module, *, gather: Gather, device: torch.device | str, precision: str) -> Loss:
+    def loss(self, model: nn.Module, *, group: ProcessGroup, device: torch.device | str, precision: str) -> Loss:
         sampler = self.sampler
         head: Any = getattr(model, "module", model).head  # type: ignore[union-attr]
         target = torch.arange(sampler.way, device=device).repeat_interleave(sampler.queries)
@@ -148,11 +187,21 @@ class Episodic:
         return of_episode
 
     def validate(
-        self, model: PooledModel, dataset: Dataset, episodes: Sequence[Episodes], *, gather: Gather, **encoding: Any
+        self,
+        model: PooledModel,
+        dataset: Dataset,
+        episodes: Sequence[Episodes],
+        *,
+        group: ProcessGroup,
+        **encoding: Any,
     ) -> Validation:
-        return validate_pooled(model, dataset, episodes, gather=gather, **encoding)
+        return validate_pooled(model, dataset, episodes, group=group, **encoding)
 
 
 def _outcome(term: str, value: Tensor, scores: Tensor, target: Tensor) -> BatchLoss:
-    accuracy = (scores.detach().argmax(dim=-1) == target).float().mean()
-    return BatchLoss({term: value}, value, accuracy)
+    """Return the loss of a regime that has a single term."""
+    return BatchLoss({term: value}, value, _accuracy(scores, target))
+
+
+def _accuracy(scores: Float[Tensor, "clip class"], target: Int[Tensor, "clip"]) -> Float[Tensor, ""]:
+    return (scores.detach().argmax(dim=-1) == target).float().mean()

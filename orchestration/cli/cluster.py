@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hcl.errors import ConfigError
+from hcl.files.atomic import write_atomically
 from orchestration.cli.options import RUNS, Runs, run_folder
 from orchestration.console import out
 
@@ -107,7 +108,7 @@ def render(
     if to is None:
         print(text, end="")
     else:
-        to.write_text(text)
+        write_atomically(to, text.encode())
         out.print(f"{kind} descriptor: {to}", soft_wrap=True, highlight=False)
 
 

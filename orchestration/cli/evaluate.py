@@ -10,9 +10,8 @@ import typer
 from rich.markup import escape
 
 from hcl.config import PUBLISHED_EVALUATION, REGIMES
-from hcl.config.paths import expand
+from hcl.config.overrides import SET, parse_overrides
 from hcl.config.resolve import load_resolved, override
-from hcl.config.strict_yaml import parse_yaml
 from hcl.errors import ConfigError
 from orchestration.cli.options import (
     DATA,
@@ -138,14 +137,9 @@ def evaluate(
 
 
 def evaluation_settings(texts: list[str] | None) -> dict[str, Any]:
-    """`--set` as values by path. Raises ConfigError for what would change the model."""
-    values: dict[str, Any] = {}
-    for text in texts or []:
-        path, equals, value = (part.strip() for part in text.partition("="))
-        if not equals:
-            raise ConfigError(f"`{text}` is not PATH=VALUE", where="--set", remedy="write it as PATH=VALUE")
-        values |= expand(path, parse_yaml(value, f"--set {path}"), "--set")
-    _check_settings(values, "--set")
+    """Return `--set` as values by path. Raises ConfigError for what would change the model."""
+    values = parse_overrides(texts or ())
+    _check_settings(values, SET)
     return values
 
 

@@ -10,6 +10,7 @@ import typer
 
 from orchestration.cli.submit import Server, follow, write_log
 from orchestration.console import out, print_rows
+from results.records.moments import duration
 
 app = typer.Typer(help="Jobs of a cluster, as `hcl submit` started them.", no_args_is_help=True)
 
@@ -72,4 +73,4 @@ def _duration(start: int | None, end: int | None) -> str:
     if not start:
         return ""
     seconds = max(0, round((end or datetime.now(UTC).timestamp() * 1000) / 1000 - start / 1000))  # clocks differ
-    return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+    return duration(seconds)

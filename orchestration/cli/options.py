@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from hcl.config import EPISODIC, Experiment
+from hcl.config import Experiment
 from hcl.config.resolve import load_resolved, resolve
 from hcl.errors import ConfigError, HCLError
 from hcl.files.names import some
@@ -150,7 +150,7 @@ def announce(experiment: Experiment) -> None:
     """One line: what is about to run."""
     train = experiment.train
     step = f"{train.classes_per_batch} x 2 clips"
-    if train.regime in EPISODIC:
+    if train.traits.is_episodic:
         step = f"{train.episodes_per_step} episodes ({train.episode_way}-way, {train.episode_shot}-shot)"
     out.print(
         f"{experiment.name} ({train.regime}, {experiment.mode}, digest {experiment.digest()}): "

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from hcl.config.paths import flatten
-from hcl.config.resolve import resolve
-from hcl.config.strict_yaml import parse_yaml
-from hcl.errors import ConfigError
+from hcl.config.overrides import SET, parse_overrides
+from hcl.config.values import check_value
 from search_spaces import Space, load_space
 
 
 def space_of(name: str, settings: list[str] | None) -> Space:
-    """The space, with what --set gives fixed."""
-    resolved = resolve(None, settings or [])
-    values = {
-        path: value
-        for path, value in flatten(resolved.experiment.model_dump(mode="json"), "experiment").items()
-        if resolved.origins.get(path) == "--set"
-    }
-    return load_space(name).pin(values)
+    """Return the space, with what --set gives fixed. Raises ConfigError, SpaceError."""
+    values = {path: check_value(path, value, SET) for path, value in parse_overrides(settings or ()).items()}
+    return load_space(name).pin({path: _plain(value) for path, value in values.items()})
 
 
-def point_of(text: str) -> dict[str, Any]:
-    """`loss.sigma_ce=0.5,loss.sigma_spatial=1` as values by path."""
-    content = parse_yaml("{" + text.replace("=", ": ") + "}", f"--point {text}") if "=" in text else None
-    if not isinstance(content, dict):
-        raise ConfigError(
-            f"`{text}` is not PATH=VALUE,...", where="--point", remedy="write loss.sigma_ce=0.5,loss.sigma_spatial=1"
-        )
-    return content
+def _plain(value: object) -> object:
+    """Return a setting's value as a space's file has it: its tuples are lists."""
+    return [_plain(entry) for entry in value] if isinstance(value, tuple) else value

@@ -1,14 +1,16 @@
-"""`hcl sweep`."""
+"""The command `hcl sweep`."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
+from orchestration.cli.option_groups import with_groups
 from orchestration.cli.options import (
     DATA,
     RUNS,
@@ -20,136 +22,34 @@ from orchestration.cli.options import (
     Restart,
     Runs,
     Set,
-    Workers,
     announce,
     command_line,
     experiment_of,
     run_folder,
     tell_code_state,
 )
-from orchestration.cli.space_options import point_of, space_of
+from orchestration.cli.space_options import space_of
+from orchestration.cli.sweep_options import TRIALS, FollowUpOptions, SearchOptions, TrialOptions
 from orchestration.console import out
-from orchestration.sweeps.choices import SamplerName, StopRule
 
-TRIALS = 20
-_SEARCH, _TRIAL, _AFTER = "What is searched", "How trials run", "What follows"
+if TYPE_CHECKING:
+    import results
+    from hcl.config import Experiment
+    from orchestration.sweeps.study import Study
+
+_SEARCH, _TRIALS, _FOLLOW_UP = SearchOptions(), TrialOptions(), FollowUpOptions()
 
 
+@with_groups
 def sweep(
     experiment: ExperimentName,
     data: Data = DATA,
     runs: Runs = RUNS,
     settings: Set = None,
     cache_dir: CacheDir = None,
-    space: Annotated[
-        str, typer.Option(help="A YAML file, or a shipped one (`hcl config list`).", rich_help_panel=_SEARCH)
-    ] = "sigma",
-    trials: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help=f"Trials of the study, {TRIALS} unless given; it may grow. Of a population: its members.",
-            show_default=False,
-            rich_help_panel=_SEARCH,
-        ),
-    ] = None,
-    add_trials: Annotated[
-        int, typer.Option(min=0, help="So many more, once those asked for are done.", rich_help_panel=_SEARCH)
-    ] = 0,
-    sampler: Annotated[
-        SamplerName,
-        typer.Option(
-            help="Who chooses the next trial; grid: every combination; population: see below.", rich_help_panel=_SEARCH
-        ),
-    ] = "tpe",
-    round_epochs: Annotated[
-        int, typer.Option(min=1, help="Of a population: epochs of a round.", rich_help_panel=_SEARCH)
-    ] = 1,
-    point: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATH=VALUE,...",
-            help="Values to try before anything is sampled; repeatable. What it leaves out is sampled.",
-            show_default=False,
-            rich_help_panel=_SEARCH,
-        ),
-    ] = None,
-    warm_start: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="STUDY",
-            help="An earlier study whose trials the sampler knows.",
-            show_default=False,
-            rich_help_panel=_SEARCH,
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the sampler.", rich_help_panel=_SEARCH)] = 0,
-    paired: Annotated[
-        bool,
-        typer.Option(
-            "--paired/--independent",
-            help="All trials see the same seed and batches, or each has a seed of its own.",
-            rich_help_panel=_SEARCH,
-        ),
-    ] = True,
-    storage: Annotated[
-        str | None,
-        typer.Option(
-            envvar="HCL_STORAGE",
-            metavar="URL_OR_FILE",
-            help="Where Optuna keeps the study: a database, or a journal file; default: optuna.journal in its folder. "
-            "Give a password by the environment only.",
-            show_default=False,
-            rich_help_panel=_SEARCH,
-        ),
-    ] = None,
-    stop: Annotated[
-        StopRule, typer.Option(help="Who stops trials that fall behind; median: of the others.", rich_help_panel=_TRIAL)
-    ] = "asha",
-    workers: Workers = None,
-    concurrency: Annotated[
-        int | None,
-        typer.Option(min=1, help="Trials at once, at most; default: as many as find room.", rich_help_panel=_TRIAL),
-    ] = None,
-    gpu_share: Annotated[
-        float, typer.Option(min=0.01, max=1.0, help="Of a GPU, for a trial of one worker.", rich_help_panel=_TRIAL)
-    ] = 1.0,
-    retries: Annotated[
-        int, typer.Option(min=0, help="Of a trial whose process or node has died.", rich_help_panel=_TRIAL)
-    ] = 1,
-    retry_failed: Annotated[
-        bool,
-        typer.Option(
-            "--retry-failed",
-            help="Run trials that have failed again, with their values, from their checkpoints.",
-            rich_help_panel=_TRIAL,
-        ),
-    ] = False,
-    trial_timeout: Annotated[
-        float | None,
-        typer.Option(
-            min=1, help="Seconds that a trial may run; then it has failed.", show_default=False, rich_help_panel=_TRIAL
-        ),
-    ] = None,
-    fuse: Annotated[
-        int,
-        typer.Option(
-            min=0, help="Fusions to try on each whole trial's val score table; 0: none.", rich_help_panel=_AFTER
-        ),
-    ] = 0,
-    confirm: Annotated[
-        int, typer.Option(min=0, help="So many of the best trials are trained again.", rich_help_panel=_AFTER)
-    ] = 0,
-    seeds: Annotated[int, typer.Option(min=2, help="New seeds for each of them.", rich_help_panel=_AFTER)] = 3,
-    then_train: Annotated[
-        bool, typer.Option("--then-train", help="Train the best settings as a run STUDY-best.", rich_help_panel=_AFTER)
-    ] = False,
-    full_epochs: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Epochs of that run; default: those of a trial.", show_default=False, rich_help_panel=_AFTER
-        ),
-    ] = None,
+    search: SearchOptions = _SEARCH,
+    how: TrialOptions = _TRIALS,
+    after: FollowUpOptions = _FOLLOW_UP,
     restart: Restart = False,
     address: Address = None,
     dry_run: DryRun = False,
@@ -182,75 +82,133 @@ def sweep(
 
         show_status(run_folder(Path(experiment), runs))
         return
-    from hcl.frames.stored_dataset import DataRoot
-    from orchestration.sweeps.checks import check_study
-    from orchestration.sweeps.confirm import confirm as confirm_trials
-    from orchestration.sweeps.fused_trials import fuse_trials
-    from orchestration.sweeps.study import Limits, Study, n_trials_in_all, n_trials_of
-    from orchestration.sweeps.sweep import full_length, write_best
-    from orchestration.sweeps.sweep import sweep as run_sweep
-    from orchestration.sweeps.view import StudyTable, show_candidates, show_end, show_fused
-
-    chosen = experiment_of(experiment, settings, workers, cache_dir)
-    asked = trials or (None if restart else n_trials_of(runs / chosen.name)) or TRIALS
-    study = Study(
-        chosen,
-        space_of(space, settings),
-        DataRoot(data.absolute()),
-        runs.absolute(),
-        asked,
-        seed,
-        sampler,
-        stop,
-        paired,
-        tuple(map(point_of, point or ())),
-        Limits(retries, trial_timeout, concurrency, gpu_share),
-        storage,
-        round_epochs,
-    )
+    chosen = experiment_of(experiment, settings, how.workers, cache_dir)
+    study = _study(chosen, data, runs, settings, search, how, restart=restart)
     if dry_run:
-        from orchestration.sweeps.plan import show_plan
-        from orchestration.sweeps.storage.optuna_storage import check_storage
-
-        check_study(study)
-        check_storage(study.folder, study.storage)
-        show_plan(study, address)
+        _show_plan(study, address)
         return
     announce(chosen)
     tell_code_state()
-    with StudyTable(study.space, study.folder, n_trials_in_all(study) + add_trials) as table:
+    record, ended = _run(study, search, how, restart=restart, address=address)
+    best = _best(study, ended, record.best_trial or "", after, retry_failed=how.retry_failed, address=address)
+    _train_or_say_how(study, best, data, runs, then_train=after.then_train, address=address)
+
+
+def _study(
+    experiment: Experiment,
+    data: Path,
+    runs: Path,
+    settings: list[str] | None,
+    search: SearchOptions,
+    how: TrialOptions,
+    *,
+    restart: bool,
+) -> Study:
+    """Make the study that was asked for; one that is there keeps its number of trials."""
+    from hcl.config.overrides import parse_point
+    from hcl.frames.stored_dataset import DataRoot
+    from orchestration.sweeps.study import Limits, Study, n_trials_of
+
+    return Study(
+        experiment,
+        space_of(search.space, settings),
+        DataRoot(data.absolute()),
+        runs.absolute(),
+        search.trials or (None if restart else n_trials_of(runs / experiment.name)) or TRIALS,
+        seed=search.seed,
+        sampler=search.sampler,
+        stop_rule=how.stop,
+        paired=search.paired,
+        points=tuple(map(parse_point, search.point or ())),
+        limits=Limits(how.retries, how.trial_timeout, how.concurrency, how.gpu_share),
+        storage=search.storage,
+        round_epochs=search.round_epochs,
+    )
+
+
+def _show_plan(study: Study, address: str | None) -> None:
+    from orchestration.sweeps.checks import check_study
+    from orchestration.sweeps.plan import show_plan
+    from orchestration.sweeps.storage.optuna_storage import check_storage
+
+    check_study(study)
+    check_storage(study.folder, study.storage)
+    show_plan(study, address)
+
+
+def _run(
+    study: Study, search: SearchOptions, how: TrialOptions, *, restart: bool, address: str | None
+) -> tuple[results.SweepRecord, list[results.TrialRecord]]:
+    """Run the study under a live table; return its record and its trials."""
+    from orchestration.sweeps.study import n_trials_in_all
+    from orchestration.sweeps.sweep import sweep as run_sweep
+    from orchestration.sweeps.view import StudyTable, show_end
+
+    with StudyTable(study.space, study.folder, n_trials_in_all(study) + search.add_trials) as table:
         record, ended = run_sweep(
             study,
             address=address,
             restart=restart,
-            add_trials=add_trials,
-            retry_failed=retry_failed,
-            warm_start=warm_start,
+            add_trials=search.add_trials,
+            retry_failed=how.retry_failed,
+            warm_start=search.warm_start,
             command=command_line(),
             on_trial=table.ended,
             on_change=table.show,
         )
     show_end(record, ended)
-    winner, fusions = record.best_trial or "", {}
-    if fuse:
-        fused = fuse_trials(study, ended, n_trials=fuse, address=address)
+    return record, ended
+
+
+def _best(
+    study: Study,
+    ended: Sequence[results.TrialRecord],
+    winner: str,
+    after: FollowUpOptions,
+    *,
+    retry_failed: bool,
+    address: str | None,
+) -> Experiment:
+    """Fuse and confirm trials as asked for; return the winner's settings as a run of their own, and say where they are.
+
+    Args:
+        winner: the study's best trial, which fusion or confirmation may replace.
+    """
+    from orchestration.sweeps.confirm import confirm
+    from orchestration.sweeps.fused_trials import fuse_trials
+    from orchestration.sweeps.sweep import full_length, write_best
+    from orchestration.sweeps.view import show_candidates, show_fused
+
+    fusions = {}
+    if after.fuse:
+        fused = fuse_trials(study, ended, n_trials=after.fuse, address=address)
         show_fused(fused)
         winner = fused[0].trial
-        fusions = {one.trial: one.settings for one in fused}
-    if confirm:
-        candidates = confirm_trials(
-            study, ended, n_best=confirm, n_seeds=seeds, retry_failed=retry_failed, address=address
+        fusions = {trial.trial: trial.settings for trial in fused}
+    if after.confirm:
+        candidates = confirm(
+            study, ended, n_best=after.confirm, n_seeds=after.seeds, retry_failed=retry_failed, address=address
         )
         show_candidates(candidates)
         winner = candidates[0].trial
-    best = full_length(study, ended, winner, full_epochs, fusions.get(winner, {}))
+    best = full_length(study, ended, winner, after.full_epochs, fusions.get(winner, {}))
     path = write_best(study, best)
-    options = f"--data {shlex.quote(str(data))} --runs {shlex.quote(str(runs))}"
     out.print(f"best trial {winner}; its experiment: {path}", soft_wrap=True)
+    return best
+
+
+def _train_or_say_how(
+    study: Study, best: Experiment, data: Path, runs: Path, *, then_train: bool, address: str | None
+) -> None:
+    """Train the best settings, or print the commands that do."""
     if then_train:
+        from hcl.frames.stored_dataset import DataRoot
         from orchestration.cli.train import train_and_show
 
         train_and_show(best, DataRoot(data.absolute()), data=data, runs=runs, address=address)
         return
-    out.print(escape(f"next: hcl train {shlex.quote(str(path))} {options}"), soft_wrap=True)
+    from orchestration.sweeps.sweep import BEST
+
+    options = f"--data {shlex.quote(str(data))} --runs {shlex.quote(str(runs))}"
+    out.print(escape(f"next: hcl train {shlex.quote(str(study.folder / BEST))} {options}"), soft_wrap=True)
     out.print(escape(f"then: hcl evaluate {shlex.quote(best.name)} {options}"), soft_wrap=True)

@@ -107,8 +107,10 @@ def _runs_problem(runs: Path, marker: str) -> str:
         if not (runs / marker).exists():
             return "does not show a file that the driver wrote: another folder is mounted there"
         own = runs / f"{marker}.{platform.node()}.{os.getpid()}"
-        own.write_text(platform.node())
-        own.unlink()
+        try:
+            own.write_text(platform.node())
+        finally:
+            own.unlink(missing_ok=True)
     except OSError as error:
         return error.strerror or str(error)
     return ""

@@ -6,6 +6,7 @@ from rich.table import Table
 
 from cluster.plan import Plan, Task, UnitCosts
 from orchestration.console import out
+from results.records.moments import duration
 
 
 def show_plan(made: Plan, costs: UnitCosts, task: Task, *, n_nodes: int, per_node: int) -> None:
@@ -39,14 +40,6 @@ def show_plan(made: Plan, costs: UnitCosts, task: Task, *, n_nodes: int, per_nod
     ):  # fmt: skip
         table.add_row(*row)
     out.print(table, soft_wrap=False)
-
-
-def duration(seconds: float) -> str:
-    """`90 s`, `45 min`, `3.5 h`, `4.2 days`."""
-    for limit, unit, divisor in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
-        if seconds < limit:
-            return f"{seconds / divisor:.1f} {unit}" if unit == "h" else f"{seconds / divisor:.0f} {unit}"
-    return f"{seconds / 86_400:.1f} days"
 
 
 def size(n_bytes: float) -> str:

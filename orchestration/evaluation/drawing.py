@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from hcl.errors import StorageError
+from hcl.files.atomic import write_atomically
 from hcl.matching.explain import PairMatch, patch_boxes
-from results.records.files import write_atomically
 
 _SIDE, _GAP, _MARGIN, _BETWEEN, _TITLE = 168, 10, 16, 96, 56  # pixels
 _PAPER, _INK, _SOFT = (255, 255, 255), (48, 36, 28), (130, 115, 100)  # BGR

@@ -13,14 +13,17 @@ import results
 from hcl.assembly import arguments, inputs, models
 from hcl.clips.episodes import Episodes
 from hcl.config import Experiment
+from hcl.config.regimes import WITH_LEVELS
 from hcl.errors import ConfigError
-from hcl.evaluation.scores import Levels, fused, look_up, score_pairs
+from hcl.evaluation.scores import LEVELS, Levels, fused, look_up, score_pairs
 from hcl.frames.stored_dataset import DataRoot
 from hcl.matching.explain import explain_pair
 from hcl.models.encoding import encode, features_of
-from hcl.models.hcl import HCL, ClipFeatures
+from hcl.models.features import ClipFeatures
+from hcl.models.hcl import HCL
 from orchestration.evaluation.drawing import Panel, draw, small_picture, write_picture
 from orchestration.evaluation.single_episodes import asked_examples, drawn_support, given_support, video_index
+from orchestration.storage.record_files import storing_records
 from orchestration.training.run import BEST
 from results.records.explanations import FOLDER, ExplanationRecord, write_explanation
 from results.records.weights import read_digest
@@ -56,11 +59,11 @@ class Explainer:
 
     def __init__(self, folder: Path, experiment: Experiment, *, data: DataRoot, command: str = ""):
         self.folder, self.experiment, self.command = folder.absolute(), experiment, command
-        if experiment.train.regime != "hcl":
+        if not experiment.train.traits.has_levels:
             raise ConfigError(
                 f"was trained as {experiment.train.regime}, which matches no tuples and patches",
                 where=str(self.folder),
-                remedy="explain a run of train.regime: hcl",
+                remedy=f"explain a run of train.regime: {WITH_LEVELS}",
             )
         dataset = (experiment.evaluation.datasets or (experiment.data.dataset,))[0]
         stored = data.dataset(dataset)
@@ -122,7 +125,8 @@ class Explainer:
                 command=self.command,
                 created=results.now(),
             )
-            write_explanation(place_of.with_name(f"{place_of.stem}.json"), record, small_picture(image))
+            with storing_records():
+                write_explanation(place_of.with_name(f"{place_of.stem}.json"), record, small_picture(image))
         return Explained(write_picture(to or place_of, image), key, ranked)
 
     def examples(self, n: int, *, shot: int | None = None, seed: int = 0) -> Iterator[Explained]:
@@ -180,7 +184,6 @@ def _levels(features: ClipFeatures, way: int, shot: int, experiment: Experiment)
 def _figures(levels: Levels, scores: np.ndarray, way: int, experiment: Experiment) -> str:
     sigmas = arguments.sigmas_of_fusion(experiment)
     terms = [
-        f"{name} {sigmas[f'sigma_{name}']:.3g} x {values[0, 0, way]:.3f}"
-        for name, values in zip(("global", "temporal", "spatial"), levels, strict=True)
+        f"{name} {sigmas[name]:.3g} x {values[0, 0, way]:.3f}" for name, values in zip(LEVELS, levels, strict=True)
     ]
     return f"score {scores[way]:.3f} = {' + '.join(terms)}"

@@ -8,23 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import results
-from hcl.assembly import arguments
-from hcl.clips.episodes import Episodes, sample_episodes
+from hcl.assembly import arguments, inputs
 from hcl.config import Experiment
 from hcl.config.paths import flatten
+from hcl.config.regimes import WITH_LEVELS
 from hcl.config.resolve import override
 from hcl.config.strict_yaml import dump_yaml, read_yaml
 from hcl.errors import ConfigError
+from hcl.evaluation.scores import LEVELS
+from hcl.files.atomic import write_atomically
 from hcl.frames.stored_dataset import DataRoot
 from orchestration.evaluation.evaluate import evaluate
-from orchestration.evaluation.fusion_search import LEVELS, PUBLISHED_FUSION, Search, search_table
+from orchestration.evaluation.fusion_search import PUBLISHED_FUSION, Search, search_table
 from orchestration.evaluation.questions import Target, questions_of
 from orchestration.evaluation.scoring import ensure_tables
 from orchestration.evaluation.tables import Cell
 from orchestration.runtime.connect import connect
 from orchestration.training.grids import ensure_grids
 from orchestration.training.run import BEST, FUSED_WEIGHTS, FUSION, write_fusion
-from results.records.files import write_atomically
 from results.records.weights import Weights
 from search_spaces import Space
 
@@ -68,7 +69,8 @@ def search_fusion(
             ensure_grids([job], runs)
         ensure_tables([cell], runs)
     table = cell.table(runs).read()
-    found = search_table(table, _val_episodes(cell), experiment, space, n_trials=n_trials, seed=seed)
+    episodes = inputs.evaluation_episodes(experiment, partition)
+    found = search_table(table, episodes, experiment, space, n_trials=n_trials, seed=seed)
     write_fusion(folder, found.settings, "by `hcl fuse`, see fusion/search.yaml", weights=cell.checkpoint_digest)
     write_atomically(record, dump_yaml({"asked": asked, "found": vars(found)}).encode())
     return found
@@ -147,11 +149,11 @@ def _checked(space: Space, experiment: Experiment) -> Space:
             where="data.train_partitions",
             remedy="fuse a run that was trained on train alone",
         )
-    if experiment.train.regime != "hcl":
+    if not experiment.train.traits.has_levels:
         raise ConfigError(
             f"was trained as {experiment.train.regime}, which has no levels to be weighed",
             where="train.regime",
-            remedy="fuse a run of train.regime: hcl",
+            remedy=f"fuse a run of train.regime: {WITH_LEVELS}",
         )
     reasons = [arguments.defects(experiment).reason(shot) for shot in experiment.evaluation.shots]
     if reason := next(filter(None, reasons), None):
@@ -159,24 +161,6 @@ def _checked(space: Space, experiment: Experiment) -> Space:
             f"levels cannot be looked up: {reason}", where="matching", remedy="fuse a run of mode: corrected"
         )
     return space.pin({"fusion.triples": 0.5}) if len(experiment.matching.tuple_sizes) == 1 else space
-
-
-def _val_episodes(cell: Cell) -> list[Episodes]:
-    """Of every shot."""
-    evaluation = cell.experiment.evaluation
-    return [
-        sample_episodes(
-            cell.partition.labels,
-            way=evaluation.way,
-            shot=shot,
-            queries=evaluation.queries,
-            episodes=evaluation.episodes,
-            seed=evaluation.seed,
-            class_names=cell.partition.classes,
-            overlapping=evaluation.overlapping,
-        )
-        for shot in evaluation.shots
-    ]
 
 
 def _repeated(record: Path, asked: dict[str, Any]) -> Search:

@@ -22,12 +22,12 @@ from hcl.clips.episodes import Episodes
 from hcl.config import Experiment
 from hcl.config.paths import flatten
 from hcl.evaluation.fusion import Contested, contested, fused_accuracies, level_weights
+from hcl.evaluation.scores import LEVELS
 from search_spaces import Space
 
-LEVELS = ("global", "temporal", "spatial")
 PUBLISHED_FUSION = {"fusion.sigma_global": 1.0, "fusion.sigma_temporal": 0.5, "fusion.sigma_spatial": 0.5,
                     "fusion.triples": 0.5, "fusion.over_shots": "mean", "matching.metric": "auto"}  # fmt: skip
-"""What of an experiment can be searched on a score table, with the values of the published run."""
+"""The settings that can be searched on a score table, with the values of the published run."""
 _BATCH = 256  # trials of one product
 _SCREENED = 1000  # episodes of a shot
 _FINALISTS = 100  # of which the one that screening puts first is rarely the best
@@ -115,8 +115,8 @@ def _values(
     ordered = sorted(range(len(asked)), key=lambda index: _choice(asked[index]))
     for choice, group in itertools.groupby(ordered, key=lambda index: _choice(asked[index])):
         members = list(group)
-        sigmas = torch.tensor([[asked[index][f"fusion.sigma_{level}"] for level in LEVELS] for index in members])
-        weights = level_weights(sigmas, torch.tensor([asked[index]["fusion.triples"] for index in members]), sizes)
+        sigmas = [{level: asked[index][f"fusion.sigma_{level}"] for level in LEVELS} for index in members]
+        weights = level_weights(sigmas, [asked[index]["fusion.triples"] for index in members], sizes)
         shots = margins(*choice)
         values[members] = torch.stack([fused_accuracies(shot, weights) for shot in shots]).mean(dim=0).numpy()
     return values.tolist()

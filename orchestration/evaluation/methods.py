@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 
-from hcl.assembly import arguments
+from hcl.assembly.regimes import parts_of
 from hcl.config import PUBLISHED_EVALUATION, Experiment
 from hcl.config.resolve import changes
 from hcl.evaluation.frame_matchers import FRAME_MATCHERS, FrameMatching
-from hcl.evaluation.methods import HierarchicalMatching, Method, OrderedPrototype, PooledHead
+from hcl.evaluation.methods import Method, OrderedPrototype
 
 METHODS = {
     "hcl": "the run's best checkpoint, or the one that was named",
@@ -35,10 +35,7 @@ def method_of(name: str, experiment: Experiment) -> Method:
         return OrderedPrototype()
     if name in FRAME_MATCHERS:
         return FrameMatching(name, experiment.seed)
-    if experiment.train.regime != "hcl":
-        return PooledHead()
-    half = experiment.evaluation.precision == "bfloat16"
-    return HierarchicalMatching(arguments.test_matcher(experiment), arguments.sigmas_of_fusion(experiment), half)
+    return parts_of(experiment).method(experiment)
 
 
 def is_trained(name: str, experiment: Experiment) -> bool:

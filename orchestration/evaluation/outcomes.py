@@ -10,6 +10,7 @@ import numpy as np
 
 import results
 from hcl.clips.episode_files import EpisodeList
+from orchestration.storage.record_files import write_evaluation, write_outcomes
 
 
 def outcomes_of(scores: np.ndarray, asked: EpisodeList, class_names: Sequence[str]) -> results.Outcomes:
@@ -43,6 +44,6 @@ def figures_of(outcomes: results.Outcomes) -> dict[str, Any]:
 
 
 def write(folder: Path, record: results.EvaluationRecord, outcomes: results.Outcomes) -> None:
-    """A record and the answers behind it. The answers go first: a record that is found has them."""
-    results.write_outcomes(results.evaluation_file(folder, record), outcomes)
-    results.write_evaluation(folder, record)
+    """Write a record and the answers behind it. The answers go first: a record that is found has them."""
+    write_outcomes(results.evaluation_file(folder, record), outcomes)
+    write_evaluation(folder, record)

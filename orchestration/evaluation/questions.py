@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import results
-from hcl.assembly import arguments
+from hcl.assembly import arguments, inputs
 from hcl.clips.episode_files import EpisodeList, lists_for
-from hcl.clips.episodes import sample_episodes
 from hcl.config import Experiment
 from hcl.config.resolve import changes, load_resolved
-from hcl.datasets.splits import Partition
 from hcl.errors import ConfigError
 from hcl.frames.stored_dataset import DataRoot
 from orchestration.evaluation.methods import is_trained, methods_of, named
@@ -87,7 +85,11 @@ def questions_of(
         for dataset in evaluation.datasets or (target.experiment.data.dataset,):
             stored = data.dataset(dataset)
             partition = stored.effective(evaluation.partition, keep_copies=target.experiment.asks_copies)
-            lists = _sampled(target.experiment, partition) if episodes is None else lists_for(partition, episodes)
+            if episodes is None:
+                sampled = inputs.evaluation_episodes(target.experiment, partition)
+                lists = [EpisodeList.of(partition, one, seed=evaluation.seed) for one in sampled]
+            else:
+                lists = lists_for(partition, episodes)
             for method in _methods(target):
                 cell = Cell(method, target.experiment, stored, partition, _weights(target, method))
                 cell.embeddings()  # a class without a name's embedding is told now
@@ -155,24 +157,6 @@ def _methods(target: Target) -> tuple[str, ...]:
             remedy=f"one of {', '.join(known)}",
         )
     return target.methods or known[:1]
-
-
-def _sampled(experiment: Experiment, partition: Partition) -> list[EpisodeList]:
-    evaluation = experiment.evaluation
-    lists = []
-    for shot in evaluation.shots:
-        episodes = sample_episodes(
-            partition.labels,
-            way=evaluation.way,
-            shot=shot,
-            queries=evaluation.queries,
-            episodes=evaluation.episodes,
-            seed=evaluation.seed,
-            class_names=partition.classes,
-            overlapping=evaluation.overlapping,
-        )
-        lists.append(EpisodeList.of(partition, episodes, seed=evaluation.seed))
-    return lists
 
 
 def _weights(target: Target, method: str) -> Path | None:

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from hcl.config.strict_yaml import read_yaml
+from hcl.config.values import check_value
 from hcl.errors import ConfigError
-
-PARTITIONS = ("val", "test")
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,8 @@ def _entry(content: Any, where: str) -> Entry:
         if not isinstance(content.get(name), str) or not content[name]:
             raise ConfigError(f"expected a text, got {content.get(name)!r}", where=f"{where}: {name}", remedy=_REMEDY)
     partition = content.get("partition")
-    if partition not in (None, *PARTITIONS):
-        raise ConfigError(f"got {partition!r}", where=f"{where}: partition", remedy=f"one of {', '.join(PARTITIONS)}")
+    if partition is not None:
+        partition = check_value("evaluation.partition", partition, where)
     settings = content.get("settings") or {}
     if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
         raise ConfigError(

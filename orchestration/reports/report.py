@@ -11,6 +11,7 @@ import results
 from hcl.config.paths import machine_settings
 from hcl.config.resolve import resolve, rows
 from hcl.errors import ConfigError
+from orchestration.storage.record_files import storing_records
 from results.exports.exporting import TABLES, write_tables
 from results.page.overview import Setting
 from results.page.report import is_page, write_report
@@ -30,15 +31,17 @@ def make_report(folders: Sequence[str | Path], to: Path, *, title: str = "HCL re
         command: what makes the page again.
 
     Raises:
-        RecordError: a folder that does not exist, or a place that cannot be written to.
+        RecordError: a folder that does not exist.
+        StorageError: a place that cannot be written to.
         ConfigError: `to` holds a file of one of these names that is not of a page.
     """
     _refuse_foreign(to)
     loaded = results.load(folders)
     changed = {str(path): settings for path in loaded.runs["path"] if (settings := changed_settings(path)) is not None}
     evaluated = Evaluated(loaded.evaluations)
-    page = write_report(loaded, to / _PAGE, title=title, changed=changed, command=command, evaluated=evaluated)
-    write_tables(loaded, to, machine_settings(), evaluated)
+    with storing_records():
+        page = write_report(loaded, to / _PAGE, title=title, changed=changed, command=command, evaluated=evaluated)
+        write_tables(loaded, to, machine_settings(), evaluated)
     return Report(page, loaded)
 
 

@@ -11,7 +11,9 @@ from typing import TypeVar
 import results
 from hcl.assembly.inputs import recorded_frames
 from hcl.config import PUBLISHED_EVALUATION
+from hcl.config.overrides import path_of
 from hcl.errors import ConfigError, HCLError
+from hcl.files.json_files import read_json, write_json
 from hcl.frames.stored_dataset import DataRoot
 from orchestration.evaluation.evaluate import evaluate
 from orchestration.evaluation.fuse import FUSED, chosen_fusion
@@ -21,7 +23,6 @@ from orchestration.runtime.connect import connect
 from orchestration.training.run import Run
 from orchestration.training.train import data_digests, train
 from results.exports.reproduction import Check, Repeated, code_checks
-from results.records.files import read_json, write_json
 
 T = TypeVar("T")
 
@@ -133,7 +134,7 @@ def _claim(recorded: Recorded, folder: Path) -> None:
     mark = folder / REPRODUCES
     content = {"run": str(recorded.folder.resolve()), "trained": recorded.provenance is not None}
     if folder.exists() and any(folder.iterdir()):
-        known = read_json(mark) if mark.exists() else None
+        known = read_json(mark, remedy="name another folder with --runs") if mark.exists() else None
         if known != content:
             what = "holds what `hcl reproduce --run` has made of another result" if mark.exists() else "exists already"
             raise ConfigError(
@@ -181,10 +182,10 @@ def _evaluate_command(recorded: Recorded, record: results.EvaluationRecord, plac
     words = ["hcl", "evaluate", str(target.checkpoint or recorded.folder), *places, "--method", target.methods[0]]
     if record.evaluation_protocol == "published":
         words += ["--protocol", "published"]
-        settings = [one for one in settings if one.partition("=")[0] not in PUBLISHED_EVALUATION]
+        settings = [one for one in settings if path_of(one) not in PUBLISHED_EVALUATION]
     if record.method == FUSED and (chosen := _told(lambda: chosen_fusion(recorded.folder))[0]):
         words.append("--fused")
-        settings = [one for one in settings if one.partition("=")[0] not in chosen]
+        settings = [one for one in settings if path_of(one) not in chosen]
     return shlex.join([*words, *(word for one in settings for word in ("--set", one))])
 
 

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import results
 from hcl.errors import ConfigError, StorageError
-from results.exports.tracked import Metric, Tracked, milliseconds
+from results.exports.tracked import Metric, Tracked
+from results.records.moments import milliseconds
 
 IDENTITY = "hcl.identity"
 """The tag by which a run is found again on a server."""

@@ -82,7 +82,11 @@ def claimed(path: Path) -> Iterator[bool]:
 
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(mine)
+        try:
+            path.write_text(mine)  # in place: a bucket does not rename
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
     time.sleep(_SETTLE_S)
     if not _text(path).startswith(mine):
         yield False

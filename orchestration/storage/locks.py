@@ -67,10 +67,10 @@ def _held(path: Path, what: str, deadline: float) -> Iterator[None]:
             raise _under_way(path, what)
         time.sleep(0.1)
     with file:
-        with storing(path):
-            file.truncate(0)
-            os.write(file.fileno(), signature().encode())
         try:
+            with storing(path):
+                file.truncate(0)
+                os.write(file.fileno(), signature().encode())
             yield
         finally:
             path.unlink(missing_ok=True)  # before closing, which lets go

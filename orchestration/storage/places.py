@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hcl.errors import StorageError
-from hcl.files.disk_errors import remedy_for
+from hcl.files.disk_errors import refused
 from orchestration.storage import buckets
 
 ANSWER_S = 10.0
@@ -93,11 +93,7 @@ def storage_error(error: BaseException, folder: Path) -> StorageError | None:
         number = getattr(seen, "errno", None)
         for code in _OF_DISK:
             if number == code or os.strerror(code) in str(seen):
-                return StorageError(
-                    f"cannot be written: {os.strerror(code)}",
-                    where=_place(seen, folder, code),
-                    remedy=f"{remedy_for(code)}, then repeat the command, which goes on where it stopped",
-                )
+                return refused(OSError(code, os.strerror(code)), _place(seen, folder, code))
         seen = seen.__cause__ or seen.__context__
     return None
 

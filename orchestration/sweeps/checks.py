@@ -51,7 +51,7 @@ def check_space(study: Study) -> None:
         check_workers(override(study.experiment, probe))
         _check_fused(study, probe)
     for index, point in enumerate(space.first_points):
-        if set(space.searched) <= set(point) and (problem := study.problem_with(space.overrides(space.encode(point)))):
+        if set(space.searched) <= set(point) and (problem := study.problem_with(space.decode(space.encode(point)))):
             raise ConfigError(problem, where=f"space {space.name}, first_points.{index}", remedy="change the point")
     grid_points(space, whole=study.sampler == "grid")
     _check_comparable(study)

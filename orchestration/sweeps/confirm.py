@@ -14,6 +14,7 @@ from typing import Any
 import results
 from hcl.config.resolve import override
 from hcl.errors import ConfigError, HCLError
+from hcl.files.json_files import read_json, write_checked_json
 from orchestration.runtime.connect import connect
 from orchestration.storage.locks import held, lock_of
 from orchestration.sweeps.ray_tune import run_trials
@@ -22,10 +23,10 @@ from orchestration.sweeps.study import Study
 from orchestration.sweeps.trial_source import ERROR, Given
 from orchestration.training.grids import ensure_grids
 from orchestration.training.run import HUNG_LOG, Run
-from results.records.files import read_checked, write_checked
 from results.statistics.episodes import MeanAndInterval, paired_over_seeds
 
 CONFIRMATION = "confirmation.json"
+_DAMAGED = "move it away, then repeat the command, which trains its seeds again"
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class _Again:
 
     def __init__(self, study: Study, best: Sequence[results.TrialRecord], seeds: Sequence[int], *, retry_failed: bool):
         self._path = study.folder / CONFIRMATION
-        known = read_checked(self._path) if self._path.exists() else {}
+        known = read_json(self._path, remedy=_DAMAGED) if self._path.exists() else {}
         self._done: dict[str, Any] = dict(known.get("runs", {}))
         if retry_failed:
             failed = [name for name, outcome in self._done.items() if outcome.get("value") is None]
@@ -158,7 +159,7 @@ class _Again:
         self._n_running -= 1
         self.n_left -= 1
         self._done[name] = {"value": values[0] if values else None, "error": (notes or {}).get(ERROR)}
-        write_checked(self._path, {"runs": self._done})
+        write_checked_json(self._path, {"runs": self._done})
 
 
 def _judged(best: Sequence[results.TrialRecord], values: dict[tuple[str, int], float], sign: int) -> list[Candidate]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import ray
 from ray.tune.experiment import Trial
 
+from hcl.files.atomic import write_atomically
 from orchestration.training.run import HUNG_LOG
-from results.records.files import write_atomically
 
 GRACE_S = 20.0
 """How long after its time a trial's own process may take to end itself, which says where it hangs."""

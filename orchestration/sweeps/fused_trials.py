@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import results
 from hcl.config.resolve import load_resolved
 from hcl.errors import HCLError
+from hcl.files.json_files import write_checked_json
 from orchestration.evaluation.fuse import search_fusion
 from orchestration.runtime.connect import connect
 from orchestration.storage.locks import held, lock_of
 from orchestration.sweeps.study import Study
-from results.records.files import write_json
 from search_spaces import Space, load_space
 
 FUSED_TRIALS = "fused_trials.json"
@@ -76,5 +77,10 @@ def fuse_trials(
             found.append(FusedTrial(trial.trial, trial.value, search.value, search.published, search.settings))
             on_trial(found[-1])
     found.sort(key=lambda one: -one.fused)
-    write_json(study.folder / FUSED_TRIALS, {"trials": [vars(one) for one in found]})
+    write_fused(study, found)
     return found
+
+
+def write_fused(study: Study, found: Sequence[FusedTrial]) -> Path:
+    """Keep both stages of every trial in the study's folder, for people. Raises StorageError."""
+    return write_checked_json(study.folder / FUSED_TRIALS, {"trials": [vars(one) for one in found]})

@@ -31,7 +31,7 @@ class Ledger:
 
     Args:
         epochs: of a whole trial, for the rule that stops early.
-        problem_with: what is wrong with a trial's values, or None; such values are drawn again and never run.
+        problem_with: tells what is wrong with a trial's params, or None; such params are drawn again and never run.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class Ledger:
         stop_rule: str = "none",
         epochs: int = 1,
         seed: int = 0,
-        problem_with: Callable[[Mapping[str, Any]], str | None] = lambda values: None,
+        problem_with: Callable[[Mapping[str, Any]], str | None] = lambda params: None,
     ):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self.n_trials, self.seed = space, n_trials, seed
         self._storage, self._problem_with = storage, problem_with
         self._points = grid_points(space, whole=sampler == "grid")
         if sampler == "grid":
-            self._points = [point for point in self._points if problem_with(space.overrides(point)) is None]
+            self._points = [point for point in self._points if problem_with(space.decode(point)) is None]
             self.n_trials = min(n_trials, len(self._points))
         self.study = optuna.create_study(
             storage=storage,
@@ -82,9 +82,9 @@ class Ledger:
         self.study.enqueue_trial(dict(point), user_attrs={_POINT: dict(point)}, skip_if_exists=True)
 
     def learn(self, known: Sequence[tuple[Mapping[str, Any], Sequence[float]]]) -> None:
-        """Let the sampler know values and objectives of another study's trials; they do not count as this one's."""
-        for values, objectives in known:
-            self.study.add_trial(learnt_trial(self.space, values, objectives, {_LEARNT: True}))
+        """Let the sampler know params and objectives of another study's trials; they do not count as this one's."""
+        for params, objectives in known:
+            self.study.add_trial(learnt_trial(self.space, params, objectives, {_LEARNT: True}))
 
     def ask(self) -> Given | None:
         """The next trial to run, first those that were running when the study was killed; None when all are given out.
@@ -99,16 +99,16 @@ class Ledger:
             if attempt == _TRIES_OF_SAMPLER:
                 self._enqueue_a_good_draw()
             trial = self._next()
-            values = self.space.suggest(trial)  # type: ignore[arg-type]
-            problem = self._problem_with(values)
+            params = self.space.suggest(trial)  # type: ignore[arg-type]
+            problem = self._problem_with(params)
             if problem is None:
-                return self._give_out(trial, values)
+                return self._give_out(trial, params)
             self._refuse(trial, problem)
         raise AssertionError("a draw that was good is not")
 
     def given(self, name: str) -> Given:
         """A trial as it was given out."""
-        return Given(name, self.space.overrides(self.trial(name).params))
+        return Given(name, self.space.decode(self.trial(name).params))
 
     def report(self, name: str, epoch: int, value: float) -> bool:
         """Note the objective after an epoch; whether the trial should stop, because it falls behind others."""
@@ -200,20 +200,20 @@ class Ledger:
                 self._half_asked.append(trial.number)
 
     def _next(self) -> optuna.Trial:
-        if self._half_asked:  # killed while its values were drawn: what was drawn stays
+        if self._half_asked:  # killed while its params were drawn: what was drawn stays
             return optuna.Trial(self.study, self._id_of(self._half_asked.pop(0)))
         if self._points and not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             point = self._points[self._n_grid % len(self._points)]
             self.study.enqueue_trial(point, user_attrs={_POINT: point, _GRID: self._n_grid})
         return self.study.ask()
 
-    def _give_out(self, trial: optuna.Trial, values: dict[str, Any]) -> Given:
+    def _give_out(self, trial: optuna.Trial, params: dict[str, Any]) -> Given:
         name = f"trial-{len(self._numbers):04d}"
         self._n_grid += _GRID in trial.user_attrs
         trial.set_user_attr(NAME, name)
         self._numbers[name] = trial.number
         self._running.add(name)
-        return Given(name, values)
+        return Given(name, params)
 
     def _refuse(self, trial: optuna.Trial, problem: str) -> None:
         """Never to be run. What a point left open is drawn again."""
@@ -228,10 +228,10 @@ class Ledger:
         number = len(self.study.get_trials(deepcopy=False))
         problem: str | None = None
         for attempt in range(_TRIES):
-            values = self.space.sample(seed_of(self.seed, number * _TRIES + attempt))
-            problem = self._problem_with(values)
+            params = self.space.sample(seed_of(self.seed, number * _TRIES + attempt))
+            problem = self._problem_with(params)
             if problem is None:
-                self.study.enqueue_trial(self.space.encode(values))
+                self.study.enqueue_trial(self.space.encode(params))
                 return
         raise HCLError(
             f"none of {_TRIES} draws can be run: {problem}",

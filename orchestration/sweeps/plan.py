@@ -22,6 +22,7 @@ from orchestration.sweeps.concurrency import room_for
 from orchestration.sweeps.study import Study, n_trials_in_all
 from orchestration.training.run import LAST, PREVIOUS, Run
 from orchestration.training.worker import run_epochs
+from results.records.moments import duration
 from search_spaces import grid_points
 
 _STEPS, _EPISODES, _SAMPLES = 3, 2, 3
@@ -49,8 +50,8 @@ def show_plan(study: Study, address: str | None) -> None:
         out.print(f"  constraint: {escape(text)}", soft_wrap=True)
     for objective in space.objectives:
         out.print(f"  objective: {objective.mode} {objective.metric}")
-    for values in _samples(study):
-        out.print(f"  for example {escape(str(values))}", soft_wrap=True)
+    for params in _samples(study):
+        out.print(f"  for example {escape(str(params))}", soft_wrap=True)
     room = _room(study, address)
     kind = "GPU" if settings.use_gpu else "CPU"
     each = study.limits.gpu_share if settings.use_gpu and settings.workers == 1 else float(settings.workers)
@@ -59,7 +60,7 @@ def show_plan(study: Study, address: str | None) -> None:
     cost = measure(study)
     whole = n_trials * cost.seconds / settings.workers / max(1, room)
     out.print(
-        f"about {_duration(whole)} in all, {_duration(cost.seconds / settings.workers)} a trial, none stopped early; "
+        f"about {duration(whole)} in all, {duration(cost.seconds / settings.workers)} a trial, none stopped early; "
         f"by {_STEPS} steps timed on this machine",
         soft_wrap=True,
     )
@@ -104,9 +105,9 @@ def _samples(study: Study) -> list[dict[str, object]]:
     """A few draws that could be run."""
     found: list[dict[str, object]] = []
     for seed in range(1000):
-        values = study.space.sample(seed)
-        if study.problem_with(values) is None:
-            found.append(values)
+        params = study.space.sample(seed)
+        if study.problem_with(params) is None:
+            found.append(params)
         if len(found) == _SAMPLES:
             break
     return found
@@ -123,9 +124,3 @@ def _room(study: Study, address: str | None) -> int:
     each *= 1 if settings.use_gpu else settings.cpus_per_worker
     room = int(total / each + 1e-9)
     return min(room, study.limits.concurrency or room)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

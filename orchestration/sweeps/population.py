@@ -73,13 +73,13 @@ class Population(Ledger):
         parent = trial.user_attrs.get(PARENT)
         if parent is not None and parent not in self._numbers:  # it leads to a folder
             raise StorageError(f"goes on from {parent!r:.80}, which is no trial", where=f"ledger of {name}")
-        return Given(name, self.space.overrides(trial.params), parent, until)
+        return Given(name, self.space.decode(trial.params), parent, until)
 
-    def _give_out(self, trial: optuna.Trial, values: dict[str, Any]) -> Given:
+    def _give_out(self, trial: optuna.Trial, params: dict[str, Any]) -> Given:
         if MEMBER not in trial.user_attrs:  # of the first round
             trial.set_user_attr(MEMBER, len(self._numbers))
             trial.set_user_attr(ROUND, 0)
-        return self.given(super()._give_out(trial, values).name)
+        return self.given(super()._give_out(trial, params).name)
 
     def _next_place(self) -> _Place | None:
         """The free member that has trained least; None while all others than those at their end train."""
@@ -95,7 +95,7 @@ class Population(Ledger):
         return bool(self._half_asked or self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def _ask_for(self, place: _Place) -> None:
-        """Choose whose checkpoint and which values a member goes on with."""
+        """Choose the checkpoint and the params with which a member trains its next round."""
         seed = seed_of(self.seed, len(self._numbers))
         before = [trial for trial in self.trials() if trial.user_attrs[ROUND] == place.round - 1]
         own = next(trial for trial in before if trial.user_attrs[MEMBER] == place.member)
@@ -119,13 +119,13 @@ class Population(Ledger):
         return sorted(ended, key=lambda trial: (sign * trial.user_attrs[LAST], trial.number))
 
     def _moved(self, trial: FrozenTrial, seed: int) -> dict[str, Any]:
-        """A trial's values, each moved, as the storage takes them. Raises HCLError where none can be run."""
+        """Return a trial's params, each moved, as the storage takes them. Raises HCLError where none can be run."""
         problem: str | None = None
         for attempt in range(_TRIES):
-            values = self.space.suggest(NearTrial(trial.params, seed_of(seed, attempt)))
-            problem = self._problem_with(values)
+            params = self.space.suggest(NearTrial(trial.params, seed_of(seed, attempt)))
+            problem = self._problem_with(params)
             if problem is None:
-                return self.space.encode(values)
+                return self.space.encode(params)
         raise HCLError(
             f"none of {_TRIES} changes to {trial.user_attrs[NAME]} can be run: {problem}",
             where=f"space {self.space.name}",

@@ -11,6 +11,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from hcl.errors import ClusterError
+from hcl.files.atomic import write_atomically
 from orchestration.runtime import meters
 from orchestration.runtime.node_watch import n_alive
 from orchestration.storage.places import storage_error
@@ -31,7 +32,6 @@ from orchestration.sweeps.trial import (
 )
 from orchestration.sweeps.trial_source import BEST, EPOCHS, ERROR, FUSED, LAST, LOG, SECONDS, UNFUSED, Source
 from orchestration.training.run import ERROR_LOG, HUNG_LOG
-from results.records.files import write_atomically
 
 _NODE_DIED, _NODE_DEATHS = "its node has died", 5
 """What Ray says of an actor that was lost with its node, and how often a trial may be lost so."""

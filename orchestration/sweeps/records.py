@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 import results
 from hcl.config import Experiment
 from hcl.config.resolve import override
+from orchestration.storage.record_files import write_sweep
 from orchestration.sweeps.ledger import Ledger
 from orchestration.sweeps.population import MEMBER, PARENT, ROUND
 from orchestration.sweeps.study import Study
@@ -79,7 +80,7 @@ class Records:
             command=self._command,
             created=results.now(),
         )
-        results.write_sweep(study.folder, record, trials)
+        write_sweep(study.folder, record, trials)
         if self._on_change is not None:
             self._on_change(trials)
         return record, trials
@@ -93,7 +94,7 @@ def record_of(study: Study, trial: FrozenTrial) -> results.TrialRecord:
     metrics = [one.metric for one in study.space.objectives]
     return results.TrialRecord(
         trial=notes[NAME],
-        params=study.space.overrides(trial.params),
+        params=study.space.decode(trial.params),
         value=values[0] if values else None,
         values=dict(zip(metrics, values, strict=False)) if values and len(metrics) > 1 else {},
         state=_STATES.get(trial.state, "running"),  # type: ignore[arg-type]

@@ -12,8 +12,8 @@ from hcl.config import Experiment
 from hcl.config.paths import flatten
 from hcl.config.resolve import load_resolved, override, to_yaml
 from hcl.config.strict_yaml import dump_yaml, read_yaml
-from hcl.errors import ConfigError, StorageError
-from hcl.files.disk_errors import remedy_for
+from hcl.errors import ConfigError
+from hcl.files.atomic import write_atomically
 from hcl.frames.stored_dataset import DataRoot
 from orchestration.sweeps.choices import SamplerName, StopRule
 from orchestration.sweeps.ledger import Ledger
@@ -24,7 +24,6 @@ from orchestration.sweeps.storage.optuna_storage import open_storage
 from orchestration.sweeps.trial_source import Given
 from orchestration.training.run import Run, resources_of
 from orchestration.training.train import STUDY, changed_data, data_digests
-from results.records.files import write_atomically
 from search_spaces import Space
 
 TRIALS = "trials"
@@ -57,7 +56,7 @@ class Study:
         data: with an absolute path, for trials have another working folder.
         stop_rule: who stops trials that fall behind.
         paired: all trials see the same seed, and so the same batches; otherwise each has a seed of its own.
-        points: values by path, tried before anything is sampled; a study that is repeated may be given others.
+        points: params, or some of them, tried before anything is sampled; a study that is repeated may be given others.
         n_trials: of a population: its members.
         round_epochs: of a population: epochs between two choices of who goes on.
         storage: of the ledger: a database URL or a journal file; None: a journal in the study's folder.
@@ -96,18 +95,18 @@ class Study:
         return {**held, "gpus": self.limits.gpu_share} if is_shared else held
 
     def trial_run(self, given: Given) -> Run:
-        """The run of one trial; raises ConfigError where its values contradict each other."""
-        values = given.values if self.paired else {"seed": seed_of(self.seed, given.index), **given.values}
-        experiment = override(self.experiment, values)
+        """Return the run of one trial; raises ConfigError where its params contradict each other."""
+        params = given.params if self.paired else {"seed": seed_of(self.seed, given.index), **given.params}
+        experiment = override(self.experiment, params)
         return Run(experiment, self.data, self.runs, self.trial_folder(given.name), given.until)
 
-    def problem_with(self, values: Mapping[str, Any]) -> str | None:
-        """Why a trial of these values cannot be run: a broken constraint, or values that contradict each other."""
+    def problem_with(self, params: Mapping[str, Any]) -> str | None:
+        """Return why a trial of these params cannot be run: they break a constraint, or contradict each other."""
         settings = flatten(self.experiment.model_dump(), "experiment")
         try:
-            if broken := self.space.broken_constraint(values, settings.__getitem__):
+            if broken := self.space.broken_constraint(params, settings.__getitem__):
                 return f"breaks {broken}"
-            check_workers(override(self.experiment, dict(values)))
+            check_workers(override(self.experiment, dict(params)))
         except ValueError as error:
             return str(error)
         except ConfigError as error:
@@ -152,14 +151,8 @@ def open_folder(study: Study) -> Study:
         _refuse_other(content, known, where=str(study.folder))
         content["n_trials"] = max(study.n_trials, int(known["n_trials"]))
         content |= {name: known[name] for name in (IDENTITIES,) if name in known}
-    try:
-        study.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, dump_yaml(content).encode())
-        write_atomically(study.folder / "experiment.yaml", to_yaml(study.experiment).encode())
-    except OSError as error:
-        raise StorageError(
-            f"cannot be written: {error.strerror}", where=str(study.folder), remedy=f"{remedy_for(error)} (--runs)"
-        ) from error
+    write_atomically(path, dump_yaml(content).encode())
+    write_atomically(study.folder / "experiment.yaml", to_yaml(study.experiment).encode())
     return replace(study, n_trials=content["n_trials"])
 
 

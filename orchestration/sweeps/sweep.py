@@ -12,10 +12,12 @@ import results
 from hcl.config import Experiment
 from hcl.config.resolve import override, to_yaml
 from hcl.errors import ConfigError, HCLError
+from hcl.files.atomic import write_atomically
 from orchestration.runtime.connect import connect
 from orchestration.runtime.notices import telling_notices
 from orchestration.storage.clearing import OF_STUDY, clear
 from orchestration.storage.locks import held, lock_of
+from orchestration.storage.record_files import write_provenance
 from orchestration.sweeps.checks import check_study
 from orchestration.sweeps.ledger import Ledger
 from orchestration.sweeps.ray_tune import run_trials
@@ -27,7 +29,6 @@ from orchestration.sweeps.study import Study, open_folder
 from orchestration.training.grids import ensure_grids
 from orchestration.training.run import HUNG_LOG, Run, gpus_here
 from orchestration.training.train import STUDY
-from results.records.files import write_atomically
 from search_spaces import Space
 
 BEST = "best.yaml"
@@ -93,13 +94,13 @@ def sweep(
                 try:
                     run_trials(study, ledger, records.on_event, train)
                 except BaseException:
-                    with suppress(HCLError, results.RecordError):  # what a full disk has no room for either
+                    with suppress(HCLError, results.RecordError):  # a full disk has no room for these either
                         records.write()
                     raise
                 records.write()
             if not ledger.is_done():
                 raise KeyboardInterrupt
-            results.write_provenance(study.folder, results.finished(provenance))
+            write_provenance(study.folder, results.finished(provenance))
         record, trials = records.write(at_end=True)
         if best_trial(study, trials) is None:
             raise _all_failed(study, trials)
@@ -150,7 +151,7 @@ def _provenance(study: Study, command: str) -> results.Provenance:
     provenance = results.collect_provenance(
         command, seeds={"sampler": study.seed}, digests={"experiment": study.experiment.digest()}, hardware=gpus_here()
     )
-    results.write_provenance(study.folder, provenance)
+    write_provenance(study.folder, provenance)
     return provenance
 
 

@@ -25,7 +25,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 import results
 from hcl.config.resolve import load_resolved, to_yaml
 from hcl.errors import CheckpointError, HCLError, StorageError
-from hcl.files.atomic import discard_folder
+from hcl.files.atomic import discard_folder, write_atomically
 from hcl.frames.stored_dataset import DataRoot
 from orchestration.runtime.notices import keep_notices
 from orchestration.runtime.ray_gaps import train_gives_back_its_workers, work_in
@@ -39,7 +39,6 @@ from orchestration.training.resumption import fusion_of, inherit
 from orchestration.training.run import ERROR_LOG, FUSION, HUNG_LOG, METRICS, Run
 from orchestration.training.train import STUDY
 from orchestration.training.worker import run_epochs
-from results.records.files import write_atomically
 from search_spaces.space import Objective
 
 OBJECTIVE, VALUES, BEST_EPOCH, LAST_VALUE, FUSED_BY, AS_TRAINED, FAILURE, FAULT, TRIAL_SECONDS = (
@@ -144,8 +143,8 @@ def _write_down(folder: Path) -> HCLError | None:
     """
     try:
         write_atomically(folder / ERROR_LOG, traceback.format_exc().encode("utf-8", "backslashreplace"))
-    except results.RecordError as error:
-        return StorageError(error.problem, where=error.where, remedy=error.remedy)
+    except StorageError as error:
+        return error
     return None
 
 

@@ -18,13 +18,13 @@ class Given:
     """A trial that was given out.
 
     Attributes:
-        values: by dotted path.
+        params: values of the experiment's settings, by dotted path.
         parent: the trial whose checkpoint it goes on from; None: it begins anew.
         until: the epoch that it ends with; None: the last one.
     """
 
     name: str
-    values: dict[str, Any]
+    params: dict[str, Any]
     parent: str | None = None
     until: int | None = None
 

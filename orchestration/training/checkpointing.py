@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,19 +19,20 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.utils.tensorboard import SummaryWriter
 
-import results
 from hcl.assembly.models import Model
 from hcl.config.resolve import to_yaml
 from hcl.datasets.splits import Partition
-from hcl.errors import CheckpointError, NonFiniteLossError, TrainingError
+from hcl.errors import CheckpointError, NonFiniteLossError, StorageError, TrainingError
+from hcl.files.atomic import write_atomically
 from hcl.files.disk_errors import storing
+from hcl.files.json_files import write_json
 from hcl.models.checkpoint import load_model, remove_partial_checkpoints, save_checkpoint
 from hcl.training.epoch import EpochSums
 from orchestration.storage.locks import held
+from orchestration.storage.record_files import write_epochs
 from orchestration.training.log import Diary
 from orchestration.training.resumption import PARTS, chosen_by, keep_previous, name_best, rows_of, settle
 from orchestration.training.run import LAST, NEXT_BEST, NON_FINITE, PROGRESS, WRITER, Run
-from results.records.files import write_atomically
 
 _PROGRESS_S = 1.0
 
@@ -151,10 +151,9 @@ class Keeper:
         self._told = time.monotonic()
         content = {"epoch": position.epoch + 1, "epochs": train.epochs, "step": sums.steps}
         content |= {"steps": train.batches_per_epoch}
-        partial = self.run.folder / f".{PROGRESS}.partial"
-        with suppress(OSError):  # only to be looked at; what must be kept says so when the disk is full
-            partial.write_text(json.dumps({**content, **sums.means(), "total": values["total"]}))
-            os.replace(partial, self.run.folder / PROGRESS)
+        text = json.dumps({**content, **sums.means(), "total": values["total"]})
+        with suppress(StorageError):  # it is only for people to look at; a checkpoint says that the disk is full
+            write_atomically(self.run.folder / PROGRESS, text.encode(), sync=False)
 
     def after_epoch(self, position: Position) -> None:
         """Keep the metrics of an epoch that has just been done, and its checkpoints."""
@@ -164,7 +163,7 @@ class Keeper:
         is_best = position.best is row
         if is_best:
             save_checkpoint(self.run.folder / NEXT_BEST, model=self.trained.model, state=self._state(position))
-        results.write_epochs(self.run.folder, position.rows)
+        write_epochs(self.run.folder, position.rows)
         curves = self.run.folder / "tensorboard"
         with storing(curves), SummaryWriter(curves, purge_step=row["epoch"]) as events:
             for name, value in row.items():
@@ -181,7 +180,7 @@ class Keeper:
         if self.is_writer:
             clips = [self.partition.videos[clip].key for clip in error.clips]
             content = {"epoch": epoch, "step": step, "terms": error.terms, "clips": clips}
-            write_atomically(path, json.dumps(content, indent=1).encode())
+            write_json(path, content)
         return TrainingError(
             f"the loss is not finite in epoch {epoch}, step {step}: {', '.join(error.terms)}; its {len(error.clips)} "
             f"clips are named in {path.name}",

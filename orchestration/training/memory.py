@@ -1,4 +1,4 @@
-"""What `hcl train --dry-run` says of a worker's memory."""
+"""The estimate of a worker's memory that `hcl train --dry-run` shows."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from hcl.assembly import models
+from hcl.assembly.regimes import parts_of
 from hcl.clips.batches import Batch
 from hcl.config.resolve import override
-from hcl.models.hcl import HCL
-from hcl.training.memory import CopiesOfWorkers, dry_step, matching_bytes, state_bytes, without_content
+from hcl.training.memory import CopiesOfWorkers, dry_step, state_bytes, without_content
 from orchestration.training.run import Run
 
 
@@ -26,9 +26,9 @@ class Estimate(NamedTuple):
 
 
 def estimate_memory(run: Run, n_classes: int) -> Estimate:
-    """Of a step as the run would do it, in the precision and with the chunks that it names; nothing is computed."""
+    """Estimate a step as the run would do it, in the precision and with the chunks that it names; compute nothing."""
     experiment = override(run.experiment, {"train.channels_last": False})  # the order of numbers takes no memory
-    train, matching, optim = experiment.train, experiment.matching, experiment.optim
+    train = experiment.train
     batches = models.make_regime(experiment).sampler.batches_per_step(train.workers)
     n_clips = models.clips_per_step(experiment) // train.workers // batches  # only one batch of a step is in memory
     jobs = run.grid_jobs()
@@ -37,16 +37,15 @@ def estimate_memory(run: Run, n_classes: int) -> Estimate:
         model = models.make_model(experiment, n_classes, random_weights=True)
         model.train()
         models.prepare_training(experiment, model, compile_parts=False)
-        names = torch.zeros(n_classes, experiment.model.embedding_dim) if matching.semantic else None
+        names = torch.zeros(n_classes, experiment.model.embedding_dim) if experiment.matching.semantic else None
         regime = models.make_regime(experiment, class_embeddings=names)
-        gather = CopiesOfWorkers(train.workers)
-        loss = regime.loss(model, gather=gather, device="cpu", precision=train.precision)
+        group = CopiesOfWorkers(train.workers)
+        loss = regime.loss(model, group=group, device="cpu", precision=train.precision)
         dtype = torch.float16 if jobs else torch.uint8
-        shapes: list[torch.Size] = []
+        n_numbers: list[int] = []
         if model.encoder is not None:
-            model.encoder.register_forward_hook(lambda module, inputs, tokens: shapes.append(tokens.shape))
-        if isinstance(model, HCL):
-            model.heads.register_forward_hook(lambda module, inputs, features: shapes.append(features.patches[0].shape))
+            model.encoder.register_forward_hook(lambda module, inputs, tokens: n_numbers.append(tokens.numel()))
+        matching = parts_of(experiment).matching_memory(experiment, model, n_clips * train.workers)
         step = dry_step(
             peak,
             model,
@@ -59,18 +58,10 @@ def estimate_memory(run: Run, n_classes: int) -> Estimate:
                 torch.zeros(n_clips, dtype=torch.int64),
             ),
         )
-        parts = state_bytes(model, optimizer=optim.optimizer, workers=train.workers)
+        parts = state_bytes(model, optimizer=experiment.optim.optimizer, workers=train.workers)
     parts["backbone's activations (dry run)"] = step.backbone
-    if shapes:
-        parts["tokens, each time they are kept"] = 4 * shapes[0].numel()
-    if isinstance(model, HCL):
-        tokens, patches = shapes
-        parts[f"matching of {matching.chunk_size} clips with all"] = matching_bytes(
-            clips=n_clips * train.workers,
-            chunk_size=matching.chunk_size,
-            tuple_size=max(matching.tuple_sizes),
-            patches=patches[2],
-            d_model=tokens[-1],
-        )
+    if n_numbers:
+        parts["tokens, each time they are kept"] = 4 * n_numbers[0]
+    parts |= matching()
     buckets = sum(value for name, value in parts.items() if "buckets" in name)
     return Estimate(parts, step.peak + buckets)

@@ -1,13 +1,13 @@
-"""A run's epochs by Ray Train, by fewer workers where nodes have left, and its workers' errors on their way here."""
+"""The epochs of a run by Ray Train, by fewer workers where nodes have left; the errors of its workers."""
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from torch import nn
 
 from hcl import errors
 from hcl.errors import ClusterError, HCLError, StorageError, TrainingError
-from hcl.training.workers import Gather, OneProcess, Workers
+from hcl.files.json_files import read_json, write_json
+from hcl.training.process_group import DistributedGroup, ProcessGroup, SingleProcess
 from orchestration.console import notes
 from orchestration.runtime import meters
 from orchestration.runtime.ray_gaps import ctrl_c_ends_training, work_in
@@ -30,20 +31,19 @@ from orchestration.training.elastic import could_be_more, first_count, n_that_fi
 from orchestration.training.run import FAILED, Run
 from orchestration.training.worker import run_epochs
 from results import RecordError
-from results.records.files import read_json, write_atomically
 
 _RAY_STATE = ".ray_train"  # Ray Train's own files; ours are the checkpoints
 
 
 def fit(run: Run, *, callbacks: Sequence[Any] = (), report: Callable[[dict], dict] | None = None) -> None:
-    """The run's epochs by Ray Train.
+    """Run the epochs of a run by Ray Train.
 
     Workers that cannot be started within RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S become fewer, down to
     `train.min_workers`; at the end of an epoch they become more again where there is room.
 
     Args:
         callbacks: of Ray Train, such as the one that hands metrics on to Ray Tune.
-        report: what rank 0 makes of an epoch's metrics before it reports them.
+        report: makes of an epoch's metrics what rank 0 reports.
     """
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     (run.folder / FAILED).unlink(missing_ok=True)
@@ -91,7 +91,7 @@ def fit(run: Run, *, callbacks: Sequence[Any] = (), report: Callable[[dict], dic
         for one in (error, *failures):  # a full disk has no room for what a worker leaves behind either
             if told := storage_error(one, run.folder):
                 raise told from error
-            if isinstance(one, HCLError):
+            if isinstance(one, (HCLError, RecordError)):
                 raise one from error
         if failures and not any(map(_is_death, failures)):
             raise  # a bug in our own code, which wants its traceback
@@ -134,7 +134,7 @@ def _trainer(
 
 
 def _train_worker(config: dict[str, Any]) -> None:
-    """Runs in each of Ray Train's workers."""
+    """Run in each of Ray Train's workers."""
     work_in(config["folder"])
     run: Run = config["run"]
     context = ray.train.get_context()
@@ -142,56 +142,58 @@ def _train_worker(config: dict[str, Any]) -> None:
     check_seen(run.folder, by=run.folder / "experiment.yaml", remedy=SAME_RUNS)
     if (run.folder / FAILED).exists():
         return  # this worker was restarted after an error that would only repeat itself
-    world = context.get_world_size()
+    world_size = context.get_world_size()
     settings = run.experiment.train
     torch.set_num_threads(settings.cpus_per_worker)
-    gather: Gather = Workers() if world > 1 else OneProcess()
-    synchronise = run.experiment.model.batch_norm == "sync" and world > 1
+    group: ProcessGroup = DistributedGroup() if world_size > 1 else SingleProcess()
+    synchronise = run.experiment.model.batch_norm == "sync" and world_size > 1
 
     def ends_here(row: dict[str, Any]) -> bool:
-        """Report an epoch; whether to begin again with more workers, on which all agree."""
+        """Report an epoch; return true, in every worker, where the run should start again with more workers."""
         ray.train.report(report(row))
         if context.get_world_rank() == 0:
             meters.epoch_ended(run.folder.name, row)
-        if world == settings.workers:
+        if world_size == settings.workers:
             return False
-        return gather.mean({"more": float(gather.rank == 0 and could_be_more(settings, world))})["more"] > 0
+        wants_more = group.rank == 0 and could_be_more(settings, world_size)  # rank 0 decides for all
+        return any(group.all_gather_numbers([int(wants_more)]))
 
     try:
         run_epochs(
             run,
-            gather=gather,
+            group=group,
             device=get_device(),
             wrap=lambda model: prepare_model(_synchronised(model) if synchronise else model),
             on_epoch=ends_here,
         )
     except (HCLError, RecordError) as error:
         content = {"kind": type(error).__name__, "problem": error.problem, "where": error.where}
-        write_atomically(run.folder / FAILED, json.dumps(content | {"remedy": error.remedy}).encode())
+        with suppress(StorageError):  # Ray hands the error on as well, where a full disk has no room for it
+            write_json(run.folder / FAILED, content | {"remedy": error.remedy})
         raise
 
 
 def _is_death(failure: Exception) -> bool:
-    """Whether a worker ended by its process or its node."""
+    """Return true where a worker ended because its process or its node died."""
     return isinstance(failure, RayError)
 
 
 def _synchronised(model: nn.Module) -> nn.Module:
-    """Batch-norm statistics over all workers (deviation 22); torch has it on CUDA only."""
+    """Take batch-norm statistics over all workers (deviation 22); torch has it on CUDA only."""
     return nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
 
 def _raise_recorded(run: Run) -> None:
-    """The error that a worker left behind, if there is one."""
+    """Raise the error that a worker left behind, if there is one."""
     path = run.folder / FAILED
     if path.exists():
-        content = read_json(path)
+        content = read_json(path, remedy="remove it, then repeat the command")
         told = content if isinstance(content, dict) else {}
         kind = _KINDS.get(str(told.get("kind")), TrainingError)
         raise kind(str(told.get("problem")), where=str(told.get("where") or path), remedy=told.get("remedy"))
 
 
-# What a worker can leave behind; a name out of a file leads to nothing else.
+# The errors that a worker can leave behind; a name out of a file leads to nothing else.
 _KINDS: dict[str, type[HCLError]] = {
     name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, HCLError)
 } | {"RecordError": StorageError, "NonFiniteLossError": TrainingError}

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,13 +13,14 @@ from hcl.assembly import models
 from hcl.config import Experiment
 from hcl.config.resolve import override, to_yaml
 from hcl.errors import CheckpointError, ConfigError, StorageError
-from hcl.files.disk_errors import remedy_for
+from hcl.files.atomic import whole_folder, write_atomically
+from hcl.files.json_files import write_json
 from hcl.models.checkpoint import FORMAT, file_digest, read_tensors_only, save_checkpoint, tensors_in
 from hcl.models.hcl import HCL
 from hcl.models.published import fit_published, read_published, was_never_trained
 from hcl.models.tensor_files import state_dict_in, without_wrappers
+from orchestration.storage.record_files import write_provenance
 from orchestration.training.run import BEST
-from results.records.files import write_atomically
 
 IMPORTED = "imported.json"  # marks a folder whose weights came from elsewhere: nothing trains into it
 _PROJECTIONS = ("temp_linear.weight", "heads.temporal_linear.weight")  # released, ours
@@ -76,11 +73,9 @@ def import_published(file: Path, experiment: Experiment, folder: Path, *, comman
             where=str(file),
             remedy="import it with --set matching.project_at_test=false, as --experiment published does",
         )
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
     digest = file_digest(file)
     origin = {"file": str(file.absolute()), "digest": digest, "ignored": list(ignored)}
-    try:
-        (partial / BEST).parent.mkdir(parents=True)
+    with whole_folder(folder) as partial:
         names = [f"class {index} of the released file" for index in range(n_classes)]  # it holds numbers only
         content = {
             "epoch": 0,
@@ -92,16 +87,10 @@ def import_published(file: Path, experiment: Experiment, folder: Path, *, comman
         model.load_state_dict(state)
         save_checkpoint(partial / BEST, model=model, state=content)
         write_atomically(partial / "experiment.yaml", to_yaml(experiment).encode())
-        write_atomically(partial / IMPORTED, json.dumps(origin, indent=1).encode())
+        write_json(partial / IMPORTED, origin)
         digests = {"experiment": experiment.digest(), "released file": digest}
         provenance = results.collect_provenance(command, seeds={"experiment": experiment.seed}, digests=digests)
-        results.write_provenance(partial, results.finished(provenance))
-        os.rename(partial, folder)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise StorageError(
-            f"cannot be written: {error.strerror}", where=str(folder), remedy=f"{remedy_for(error)} (--to)"
-        ) from error
+        write_provenance(partial, results.finished(provenance))
     return Import(folder, ignored, len(state), n_classes, trained)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,13 +16,14 @@ from typing import Any
 import results
 from hcl.errors import CheckpointError
 from hcl.evaluation.scores import LEVELS
-from hcl.files.atomic import PARTIAL
+from hcl.files.atomic import partial_of
 from hcl.files.disk_errors import storing
 from hcl.models.checkpoint import check_checkpoint, file_digest, load_checkpoint, write_checkpoint
+from orchestration.storage.record_files import write_epochs
 from orchestration.training.run import BEST, FUSION, LAST, METRICS, NEXT_BEST, PREVIOUS, Resumption, Run, write_fusion
 
 FUSED_ACCURACY = "val_fused_accuracy"
-FUSED_SIGMAS = tuple(f"fused_sigma_{level}" for level in LEVELS)
+FUSED_SIGMAS = {level: f"fused_sigma_{level}" for level in LEVELS}
 """In an epoch's metrics with `train.val_fusions`: the accuracy at the best weights of the levels, and these weights."""
 PARTS = ("epoch", "sums", "metrics", "best", "optimizer", "scaler")
 """Of a checkpoint, what a run goes on from."""
@@ -40,7 +40,7 @@ def keep_previous(folder: Path) -> None:
     last, previous = folder / LAST, folder / PREVIOUS
     if not last.exists():
         return
-    partial = _partial(previous)
+    partial = partial_of(previous)
     with storing(previous):
         try:
             os.link(last, partial)
@@ -101,8 +101,8 @@ def inherit(parent: Path, folder: Path) -> None:
 
 
 def fusion_of(row: dict[str, Any]) -> dict[str, float]:
-    """The best weights of the levels of an epoch, by dotted path; empty where none were tried."""
-    return {f"fusion.sigma_{level}": row[name] for level, name in zip(LEVELS, FUSED_SIGMAS, strict=True) if name in row}
+    """Return the best weights of the levels of an epoch, by dotted path; empty where none were tried."""
+    return {f"fusion.sigma_{level}": row[name] for level, name in FUSED_SIGMAS.items() if name in row}
 
 
 def chosen_by(row: dict[str, Any]) -> float:
@@ -133,7 +133,7 @@ def _settle_metrics(run: Run, state: dict[str, Any], is_fallback: bool, warn: Ca
         known, is_fallback = [], True
     rows = rows_of(run, state) if "rows" in state else [row for row in known if row["epoch"] <= state["epoch"]]
     if rows and (is_fallback or not known):
-        results.write_epochs(run.folder, rows)
+        write_epochs(run.folder, rows)
     elif is_fallback and not rows:
         path.unlink(missing_ok=True)
 
@@ -180,7 +180,7 @@ def _settle_best(run: Run, state: dict[str, Any], is_fallback: bool, warn: Calla
 
 
 def _link_or_copy(source: Path, destination: Path) -> None:
-    partial = _partial(destination)
+    partial = partial_of(destination)
     with storing(destination):
         destination.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -190,7 +190,3 @@ def _link_or_copy(source: Path, destination: Path) -> None:
         os.replace(partial, destination)
         with suppress(OSError):
             partial.unlink()
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")

@@ -19,10 +19,10 @@ from hcl.config.paths import nest
 from hcl.config.strict_yaml import dump_yaml
 from hcl.datasets.splits import Partition, merge
 from hcl.errors import CheckpointError
+from hcl.files.atomic import write_atomically
 from hcl.frames.stored_dataset import DataRoot, StoredDataset
 from hcl.models.checkpoint import load_checkpoint
 from orchestration.training.grids import GridJob
-from results.records.files import write_atomically
 
 LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"
 PREVIOUS = "checkpoints/previous.pt"

@@ -13,21 +13,21 @@ from hcl.config import Experiment
 from hcl.config.paths import flatten
 from hcl.config.resolve import load_resolved, to_yaml
 from hcl.datasets.splits import Partition
-from hcl.errors import ConfigError, StorageError
-from hcl.files.disk_errors import remedy_for
+from hcl.errors import ConfigError
+from hcl.files.atomic import write_atomically
 from hcl.frames.stored_dataset import DataRoot
 from orchestration.console import notes
 from orchestration.runtime.connect import connect
 from orchestration.runtime.notices import telling_notices
 from orchestration.storage.clearing import OF_RUN, clear
 from orchestration.storage.locks import held, lock_of
+from orchestration.storage.record_files import write_provenance
 from orchestration.training.grids import ensure_grids
 from orchestration.training.progress import watching
 from orchestration.training.ray_train import fit
 from orchestration.training.release_import import IMPORTED
 from orchestration.training.resumption import PARTS, settle
 from orchestration.training.run import Run, gpus_here, resources_of
-from results.records.files import write_atomically
 
 STUDY = "study.yaml"  # marks a study's folder
 
@@ -64,12 +64,12 @@ def train(
             settle(run, found, lambda text: notes.print(f"note: {text}", markup=False, soft_wrap=True))
             return run
         provenance = _provenance(run, command)
-        results.write_provenance(run.folder, provenance)
+        write_provenance(run.folder, provenance)
         with telling_notices(run.runs), connect(address):
             ensure_grids(run.grid_jobs(), run.runs)
             with watching(run, on_epoch, on_progress):
                 fit(run)
-        results.write_provenance(run.folder, results.finished(provenance))
+        write_provenance(run.folder, results.finished(provenance))
         return run
 
 
@@ -104,13 +104,7 @@ def _open_folder(run: Run, *, restart: bool) -> None:
             where=str(run.folder),
             remedy="give this one another name (--set name=...), or begin anew with --restart",
         )
-    try:
-        run.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(settings, to_yaml(experiment).encode())
-    except OSError as error:
-        raise StorageError(
-            f"cannot be written: {error.strerror}", where=str(run.folder), remedy=f"{remedy_for(error)} (--runs)"
-        ) from error
+    write_atomically(settings, to_yaml(experiment).encode())
 
 
 def _provenance(run: Run, command: str) -> results.Provenance:

@@ -1,7 +1,7 @@
-"""What one training worker does: open the data, build the model, run the epochs.
+"""The work of one training worker: open the data, build the model, run the epochs.
 
-The same code runs inside Ray Train's workers and inside a Tune trial of one worker; nothing here knows Ray. What it
-writes and how it goes on: `orchestration.training.checkpointing`.
+The same code runs inside Ray Train's workers and inside a Tune trial of one worker; nothing here knows Ray. Its files,
+and how it resumes from them, are described in `orchestration.training.checkpointing`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from hcl.models.precision import set_convolutions
 from hcl.training.epoch import train_epoch
 from hcl.training.losses import TERMS
 from hcl.training.optimisation import set_learning_rates
+from hcl.training.process_group import ProcessGroup, SingleProcess
 from hcl.training.regimes import Regime
 from hcl.training.validation import Validation
-from hcl.training.workers import Gather, OneProcess
 from orchestration.runtime.notices import keep_notices
 from orchestration.training.checkpointing import Keeper, Position, Trained
 from orchestration.training.resumption import FUSED_ACCURACY, FUSED_SIGMAS
@@ -43,12 +43,12 @@ from orchestration.training.run import Run
 def run_epochs(
     run: Run,
     *,
-    gather: Gather | None = None,
+    group: ProcessGroup | None = None,
     device: torch.device | str = "cpu",
     wrap: Callable[[Model], nn.Module] = lambda model: model,
     on_epoch: Callable[[dict[str, Any]], bool | None] | None = None,
 ) -> dict[str, Any]:
-    """Train from the last checkpoint, or from the beginning, to the last epoch; returns the best epoch's metrics.
+    """Train from the last checkpoint, or from the beginning, to the last epoch; return the best epoch's metrics.
 
     Args:
         wrap: puts the model under data parallelism and on its device.
@@ -56,7 +56,7 @@ def run_epochs(
             workers must say the same.
     """
     keep_notices(run.runs)
-    experiment, gather, device = run.experiment, gather or OneProcess(), torch.device(device)
+    experiment, group, device = run.experiment, group or SingleProcess(), torch.device(device)
     set_convolutions(experiment.train.precision)
     partition, val_partition = run.partitions()
     train_clips, val_clips = run.datasets(partition, val_partition)
@@ -72,10 +72,10 @@ def run_epochs(
     )
     trained = Trained(model, optimizer, _scaler(experiment, device))
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
-    loss = regime.loss(wrapped, gather=gather, device=device, precision=experiment.train.precision)
-    keeper = Keeper(run, trained, partition, is_writer=gather.rank == 0, n_workers=gather.world)
+    loss = regime.loss(wrapped, group=group, device=device, precision=experiment.train.precision)
+    keeper = Keeper(run, trained, partition, is_writer=group.rank == 0, n_workers=group.world_size)
     with keeper.writing():
-        position = _restored(keeper, gather, device)
+        position = _restored(keeper, group, device)
         keeper.begin(position, device)
         while position.epoch < run.last_epoch:
             set_learning_rates(trained.optimizer, models.rate_factor(experiment, position.epoch))
@@ -83,21 +83,21 @@ def run_epochs(
                 metrics = train_epoch(
                     wrapped,
                     trained.optimizer,
-                    _batches(experiment, regime, train_clips, partition, position, gather, device),
-                    batches_per_step=regime.sampler.batches_per_step(gather.world),
+                    _batches(experiment, regime, train_clips, partition, position, group, device),
+                    batches_per_step=regime.sampler.batches_per_step(group.world_size),
                     sums=position.sums,
                     on_step=lambda _, values: keeper.after_step(position, values),
                     loss=loss,
                     clip_norm=experiment.optim.clip_norm,
-                    gather=gather,
+                    group=group,
                     scaler=trained.scaler,
                 )
             except NonFiniteLossError as error:
                 raise keeper.non_finite(error, position) from error
             began = time.perf_counter()
-            found = _validate(experiment, regime, model, val_clips, episodes, gather, device)
+            found = _validate(experiment, regime, model, val_clips, episodes, group, device)
             seconds = time.perf_counter() - began
-            metrics = gather.mean({**metrics, "memory_gb": _peak_memory(device) / 1e9, "parameters": n_parameters})
+            metrics = group.mean({**metrics, "memory_gb": _peak_memory(device) / 1e9, "parameters": n_parameters})
             position.finish(_row(position.epoch + 1, regime, metrics, found, experiment, trained.optimizer, seconds))
             keeper.after_epoch(position)
             if on_epoch is not None and on_epoch(position.row):
@@ -105,16 +105,16 @@ def run_epochs(
     return position.best
 
 
-def _restored(keeper: Keeper, gather: Gather, device: torch.device) -> Position:
-    """Where all workers go on: from one and the same checkpoint, though a network file system may show it late.
+def _restored(keeper: Keeper, group: ProcessGroup, device: torch.device) -> Position:
+    """Restore all workers from one and the same checkpoint, though a network file system may show it late.
 
     Raises StorageError where they see different ones.
     """
-    gather.numbers([])  # until rank 0 has the right to write: what another process wrote before that counts
+    group.barrier()  # until rank 0 has the right to write: what another process wrote before that counts
     for attempt in range(_N_LOOKS):
         position = keeper.restore(device)
-        seen = gather.numbers([position.epoch, position.sums.steps])
-        if seen == seen[:2] * gather.world:
+        seen = group.all_gather_numbers([position.epoch, position.sums.steps])
+        if seen == seen[:2] * group.world_size:
             return position
         time.sleep(_LOOK_S if attempt < _N_LOOKS - 1 else 0.0)
     raise StorageError(
@@ -133,10 +133,10 @@ def _batches(
     clips: Dataset,
     partition: Partition,
     position: Position,
-    gather: Gather,
+    group: ProcessGroup,
     device: torch.device,
 ) -> Iterator[Batch]:
-    """This worker's share of what is left of the epoch."""
+    """Return this worker's share of the epoch's remaining batches."""
     train = experiment.train
     return sampled_batches(
         regime.sampler,
@@ -145,8 +145,8 @@ def _batches(
         steps=train.batches_per_epoch,
         epoch=position.epoch,
         first_step=position.sums.steps,
-        rank=gather.rank,
-        world=gather.world,
+        rank=group.rank,
+        world_size=group.world_size,
         processes=train.loader_processes,
         prefetch=train.prefetch,
         pin_memory=device.type == "cuda",
@@ -160,16 +160,16 @@ def _validate(
     model: Model,
     clips: Dataset,
     episodes: Sequence[Episodes],
-    gather: Gather,
+    group: ProcessGroup,
     device: torch.device,
 ) -> Validation:
-    """The validation episodes by the weights and batch-norm statistics that a checkpoint keeps."""
-    gather.share_buffers(model)
+    """Validate with the weights and batch-norm statistics that a checkpoint keeps."""
+    group.broadcast_buffers(model)
     return regime.validate(
         model,
         clips,
         episodes,
-        gather=gather,
+        group=group,
         device=device,
         processes=experiment.train.loader_processes,
         precision=experiment.train.precision,
@@ -198,7 +198,8 @@ def _row(
     if len(of_shot) > 1:
         validated |= {f"val_accuracy_{shot}_shot": one.mean for shot, one in of_shot.items()}
     if found.sigmas is not None and found.fused_accuracy is not None:
-        validated |= {FUSED_ACCURACY: found.fused_accuracy, **dict(zip(FUSED_SIGMAS, found.sigmas, strict=True))}
+        validated[FUSED_ACCURACY] = found.fused_accuracy
+        validated |= {FUSED_SIGMAS[level]: sigma for level, sigma in found.sigmas.items()}
     losses = {*regime.terms, "total"}
     terms = {f"loss_{name}" if name in losses else name: value for name, value in metrics.items()}
     lr = optimizer.param_groups[0]["lr"]
@@ -215,11 +216,11 @@ METRICS = (
     "memory_gb",
     "parameters",
 )
-"""What a study may optimise."""
+"""The metrics that a study may optimise."""
 
 
 def _peak_memory(device: torch.device) -> int:
-    """Bytes that this worker has taken at most: of the GPU's memory, or of the process where it has no GPU."""
+    """Return the most bytes that this worker has taken: of the GPU's memory, or of the process where it has no GPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from results.errors import RecordError
+from results.records.moments import milliseconds
 from results.records.settings import settings_of
 from results.records.store import Results
 from results.tables.cells import MARKED
@@ -113,14 +113,6 @@ def _of_evaluation(record: Mapping[Any, Any]) -> Iterator[Metric]:
 
 def _identity(*parts: Any) -> str:
     return hashlib.sha256("\n".join(map(str, parts)).encode("utf-8", "backslashreplace")).hexdigest()[:16]
-
-
-def milliseconds(moment: str) -> int | None:
-    """Since 1970, of an ISO time; None of anything else."""
-    try:
-        return int(datetime.fromisoformat(moment).timestamp() * 1000)
-    except ValueError:
-        return None
 
 
 def _is_known(value: Any) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import pandas as pd
+
+from results.records.moments import seconds_between
 
 _HOUR = 3600.0
 
@@ -55,14 +56,6 @@ def sweep_cost(sweep: Mapping[str, Any], trials: pd.DataFrame, run: Mapping[str,
         return _of(float(trials["seconds"].sum()), {f"resources.{name}": value for name, value in held.items()})
     seconds: Any = seconds_between(run.get("started"), run.get("finished")) or sweep.get("seconds")
     return _of(float(seconds), run) if is_known(seconds) else None
-
-
-def seconds_between(started: Any, finished: Any) -> float | None:
-    """Of two ISO times; None where one is missing or written by hand."""
-    try:
-        return (datetime.fromisoformat(finished) - datetime.fromisoformat(started)).total_seconds()
-    except (ValueError, TypeError):
-        return None
 
 
 def is_known(value: Any) -> bool:

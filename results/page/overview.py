@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from results.page.costs import Cost, evaluation_cost, is_known, seconds_between, sweep_cost, training_cost
+from results.page.costs import Cost, evaluation_cost, is_known, sweep_cost, training_cost
+from results.records.moments import duration, seconds_between
 from results.records.store import Results
 
 
@@ -52,7 +53,7 @@ def runs_overview(results: Results, changed: Changed) -> list[dict[str, Any]]:
                 "path": known["path"],
                 "command": known.get("command", ""),
                 "started": known.get("started", ""),
-                "duration": "" if lasted is None else spelled(lasted),
+                "duration": "" if lasted is None else duration(lasted),
                 "revision": f"{revision} + changes" if revision and known.get("dirty") else revision,
                 "hardware": _hardware(known),
                 "costs": {name: cost for name, cost in costs.items() if cost is not None},
@@ -96,13 +97,6 @@ def failures(results: Results) -> list[dict[str, str]]:
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a frame, by the columns' names."""
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
-
-
-def spelled(seconds: float) -> str:
-    """A duration as people say it."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _hardware(known: Mapping[str, Any]) -> str:

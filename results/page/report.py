@@ -6,7 +6,6 @@ What the page shows is put together here from `overview`, `leads`, `evidence` an
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,10 @@ from markupsafe import Markup
 from results.page import charts, leads, learning_charts, sweep_charts
 from results.page.costs import Cost, is_known
 from results.page.evidence import class_cells, examples
-from results.page.overview import Changed, failures, records, runs_overview, spelled, total_cost
+from results.page.overview import Changed, failures, records, runs_overview, total_cost
 from results.page.page_tables import best_first, breakable, page_table, parts, short, without_shared
 from results.records.files import write_atomically
+from results.records.moments import duration, shown_moment
 from results.records.provenance import now
 from results.records.store import Results
 from results.tables import accuracy
@@ -59,7 +59,13 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"when": _when, "hours": _hours, "parts": parts, "breakable": breakable, "short": short}
+    environment.filters |= {
+        "when": shown_moment,
+        "hours": _hours,
+        "parts": parts,
+        "breakable": breakable,
+        "short": short,
+    }
     evaluated = evaluated or Evaluated(results.evaluations)
     context = _context(results, evaluated, title, changed or {}, command)
     page = environment.get_template("report.html.j2").render(context)
@@ -159,7 +165,7 @@ def _sweep(row: dict[str, Any], trials: pd.DataFrame) -> dict[str, Any]:
         "best_value": accuracy.number(row.get("best_value")),
         "sampler": row["sampler"] if is_known(row.get("sampler")) else "",
         "commands": [row["command"]] if is_known(row.get("command")) else [],
-        "duration": spelled(row["seconds"]) if is_known(row.get("seconds")) else "",
+        "duration": duration(row["seconds"]) if is_known(row.get("seconds")) else "",
         "states": mine["state"].value_counts().to_dict(),
         "table": page_table(accuracy.trials_table(mine)) if len(mine) else None,
         "charts": figures,
@@ -196,14 +202,6 @@ def _as_json(value: Any) -> Markup:
     """Return JSON that no markup can end."""
     text = json.dumps(value, ensure_ascii=False)
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
-
-
-def _when(moment: str) -> str:
-    """Write an ISO time as people do; anything else as it is."""
-    try:
-        return datetime.fromisoformat(moment).strftime("%Y-%m-%d %H:%M %Z").strip()
-    except ValueError:
-        return moment
 
 
 def _hours(cost: Cost) -> str:

@@ -1,4 +1,8 @@
-"""Files that are whole or absent: atomic writing, and reading that names what is wrong."""
+"""Write records' files, whole or absent, and read them with errors that name what is wrong.
+
+Every function that writes raises UnwritableError for what the system refuses, and leaves nothing behind then. This is
+the writer of records alone; `hcl.files.atomic` writes all other files.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from results.errors import RecordError
+from results.errors import RecordError, UnwritableError
 
 
 class Skipped(NamedTuple):
@@ -30,7 +34,11 @@ class Skipped(NamedTuple):
 
 
 def write_atomically(path: Path, content: bytes) -> Path:
-    """Write under a temporary name in the same folder, then rename; readers see the old file or the new one."""
+    """Write under a temporary name in the same folder, then rename: readers see the old file or the new one.
+
+    Raises:
+        UnwritableError: the disk is full, or may not be written.
+    """
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +52,7 @@ def write_atomically(path: Path, content: bytes) -> Path:
             temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise RecordError(
+        raise UnwritableError(
             f"cannot be written: {error.strerror or error}",
             where=str(path),
             remedy="check permissions and free space, or choose another folder",
@@ -53,6 +61,7 @@ def write_atomically(path: Path, content: bytes) -> Path:
 
 
 def read_bytes(path: Path) -> bytes:
+    """Read a file. Raises RecordError."""
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
@@ -60,11 +69,13 @@ def read_bytes(path: Path) -> bytes:
 
 
 def write_json(path: Path, payload: Mapping[str, Any]) -> Path:
+    """Write an object as indented JSON. Raises UnwritableError."""
     text = json.dumps(payload, indent=2, ensure_ascii=False, allow_nan=False)
     return write_atomically(path, (text + "\n").encode("utf-8", errors="backslashreplace"))
 
 
 def read_json(path: Path) -> Any:
+    """Read a JSON file. Raises RecordError for one that cannot be read or is no JSON."""
     content = read_bytes(path)
     try:
         return json.loads(content)
@@ -73,7 +84,12 @@ def read_json(path: Path) -> Any:
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Rows to one parquet file; its columns are all the names that occur, in order of first appearance."""
+    """Write rows to one parquet file; its columns are all the names that occur, in order of first appearance.
+
+    Raises:
+        RecordError: values of one name are not of one kind.
+        UnwritableError: as `write_atomically`.
+    """
     names = dict.fromkeys(name for row in rows for name in row)
     try:
         table = pa.table({name: [row.get(name) for row in rows] for name in names})
@@ -110,12 +126,12 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def checksum(content: Any) -> str:
-    """CRC-32 of plain values, in hexadecimal: the same for the same values, however they lie on disk."""
+    """Return the CRC-32 of plain values in hexadecimal: the same for the same values, however they lie on disk."""
     return f"{zlib.crc32(json.dumps(content, sort_keys=True, default=str).encode()):08x}"
 
 
 def write_checked(path: Path, payload: Mapping[str, Any]) -> Path:
-    """Write an object as JSON, with a checksum of its other fields as its last."""
+    """Write an object as JSON, with a checksum of its other fields as its last. Raises UnwritableError."""
     plain = json.loads(json.dumps(payload, allow_nan=False))
     return write_json(path, {**payload, _CHECKSUM: checksum(plain)})
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from results.statistics.student import t_quantile
+
 Z95 = 1.96
 
 
@@ -93,12 +95,8 @@ def paired_over_seeds(differences: ArrayLike) -> MeanAndInterval:
     values = _accuracies(differences)
     if values.size < 2:
         return MeanAndInterval(float(values.mean()), math.nan)
-    t95 = _T95[min(values.size - 1, len(_T95)) - 1]
+    t95 = t_quantile(0.975, values.size - 1)
     return MeanAndInterval(float(values.mean()), t95 / Z95 * _half_width(values))
-
-
-_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
-"""97.5% quantiles of Student's t with 1, 2, ... degrees of freedom; the last serves for more, and is too wide there."""
 
 
 def _half_width(values: NDArray[np.float64]) -> float:

@@ -37,12 +37,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from results.statistics.student import FEWEST_DEGREES, t_quantile
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 N_DRAWS = 4000
-_FEWEST_DEGREES = 3
-"""Of freedom, for which `t_quantile` holds."""
 _Z = NormalDist()
 
 
@@ -200,7 +200,7 @@ def _certain(corrected: float, raw: float, freedom: float) -> float:
         freedom: degrees of freedom of the raw variance, which will be counted for the result.
     """
     own = freedom * (corrected / raw) ** 2 if raw > 0 else 0.0
-    if own < _FEWEST_DEGREES:
+    if own < FEWEST_DEGREES:
         return raw
     return min(raw, corrected * (t_quantile(0.975, own) / t_quantile(0.975, freedom)) ** 2)
 
@@ -211,15 +211,3 @@ def _expanded(drawn: Floats, n: float, freedom: float) -> Interval:
     tail = _Z.cdf(-stretch * t_quantile(0.975, freedom))
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return Interval(float(low), float(high), stretch * float(drawn.std()))
-
-
-def t_quantile(level: float, freedom: float) -> float:
-    """Student's t by its expansion about the normal (Abramowitz and Stegun 26.7.5): to 0.02 from 3 degrees on."""
-    z = _Z.inv_cdf(level)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + sum(term / freedom ** (power + 1) for power, term in enumerate(terms))

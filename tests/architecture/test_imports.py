@@ -102,3 +102,30 @@ def test_tests_lie_in_the_rooms_of_what_they_test() -> None:
     }
     assert len(folders) > 20
     assert {str(folder) for folder in folders if not (ROOT / folder).is_dir()} == set()
+
+
+def test_orchestration_writes_records_where_a_full_disk_is_told_as_for_other_files() -> None:
+    """A function of `results` that writes is called in `storage.record_files` or in a block of `storing_records`."""
+    found, places = [], 0
+    for path in (ROOT / "orchestration").rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        writing = {"append_epoch"} if path.name != "record_files.py" else set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "results":
+                names = [one.asname or one.name for one in node.names if one.name.startswith(("write_", "export"))]
+                writing |= {name for name in names if name not in ("exporting",)}
+        guarded = {
+            call
+            for block in ast.walk(tree)
+            if isinstance(block, ast.With) and "storing_records" in ast.dump(block.items[0])
+            for call in ast.walk(block)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "results":
+                is_write = node.attr.startswith(("write_", "append_")) and path.name != "record_files.py"
+            else:
+                is_write = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in writing
+            places += is_write
+            if is_write and node not in guarded:
+                found.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert places >= 4 and found == []

@@ -14,7 +14,7 @@ N_ACTORS, N_BLOCKS, LIMIT_MB = 1000, 200_000, 1000
 DRIVER = """
 import collections, resource, sys, time
 from types import SimpleNamespace
-from orchestration.machines import actors
+from orchestration.runtime import actors
 
 class Reference:
     __slots__ = ()

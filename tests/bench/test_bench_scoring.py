@@ -21,12 +21,12 @@ from hcl.config.resolve import override, resolve
 from hcl.evaluation.matcher import levels_one_by_one
 from hcl.evaluation.scores import accuracies, fused, look_up, score_pairs
 from hcl.models.encoding import encode, features_of
-from hcl.models.features import pack
-from hcl.models.hcl import ClipFeatures, MatchingHeads
+from hcl.models.features import ClipFeatures, pack
+from hcl.models.hcl import MatchingHeads
 from tests.hcl.evaluation.test_matcher import Clips
 
 D_MODEL, FRAMES, PATCHES = 1152, 8, 49
-SIGMAS = {"sigma_global": 1.0, "sigma_temporal": 0.5, "sigma_spatial": 0.5}
+SIGMAS = {"global": 1.0, "temporal": 0.5, "spatial": 0.5}
 
 
 def seconds(work: Callable[[], object], repeats: int = 3) -> float:

@@ -19,10 +19,11 @@ from hcl.clips.batches import Batch
 from hcl.config import Experiment
 from hcl.config.resolve import resolve
 from hcl.models.hcl import MatchingHeads
-from hcl.training.epoch import PairLoss, train_step
+from hcl.training.epoch import train_step
 from hcl.training.losses import contrastive_terms, neighbouring_pairs
 from hcl.training.memory import without_content
-from hcl.training.workers import Gather, OneProcess, Workers
+from hcl.training.process_group import DistributedGroup, ProcessGroup, SingleProcess
+from hcl.training.regimes import PairLoss
 from tests.bench.test_bench_matching import seconds, tell
 
 WORKERS = {
@@ -34,30 +35,30 @@ WORKERS = {
 }
 
 
-def batch_of(experiment: Experiment, gather: Gather) -> Batch:
+def batch_of(experiment: Experiment, group: ProcessGroup) -> Batch:
     """This worker's share of a batch, read already."""
     n_clips, clips = 2 * experiment.train.classes_per_batch, experiment.clips
     shape = (n_clips, clips.n_frames, 3, clips.size, clips.size)
     frames = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    rows = np.split(np.arange(n_clips), gather.world)[gather.rank]
+    rows = np.split(np.arange(n_clips), group.world_size)[group.rank]
     return Batch(frames[rows], torch.from_numpy(rows // 2), rows, torch.from_numpy(rows))
 
 
-def step_of(experiment: Experiment, gather: Gather) -> Any:
+def step_of(experiment: Experiment, group: ProcessGroup) -> Any:
     """A model, and a function that does one step of training with it."""
     model = models.make_model(experiment, experiment.train.classes_per_batch, random_weights=True).train()
     optimizer = models.optimizer_of(experiment, model)
-    wrapped = model if isinstance(gather, OneProcess) else DistributedDataParallel(model)
-    loss = PairLoss(wrapped, arguments.sigmas_of_loss(experiment), arguments.training_matching(experiment), gather)
-    batch, norm = batch_of(experiment, gather), experiment.optim.clip_norm
-    return model, lambda: train_step(wrapped, optimizer, [batch], loss=loss, clip_norm=norm, gather=gather)
+    wrapped = model if isinstance(group, SingleProcess) else DistributedDataParallel(model)
+    loss = PairLoss(wrapped, arguments.sigmas_of_loss(experiment), arguments.training_matching(experiment), group)
+    batch, norm = batch_of(experiment, group), experiment.optim.clip_norm
+    return model, lambda: train_step(wrapped, optimizer, [batch], loss=loss, clip_norm=norm, group=group)
 
 
 def test_a_step_against_its_backbone(capsys):
     """The published model, 4 classes x 2 clips of 8 frames at 224: what is left beside the backbone."""
     experiment = resolve("published", {"train.classes_per_batch": 4}).experiment
-    model, step = step_of(experiment, OneProcess())
-    frames = batch_of(experiment, OneProcess()).clips.flatten(0, 1)
+    model, step = step_of(experiment, SingleProcess())
+    frames = batch_of(experiment, SingleProcess()).clips.flatten(0, 1)
 
     def backbone() -> None:
         model.zero_grad(set_to_none=True)
@@ -70,11 +71,11 @@ def test_a_step_against_its_backbone(capsys):
 def worker(rank: int, world: int, folder: str, sender: Any) -> None:
     torch.set_num_threads(1)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    gather: Gather = OneProcess()
+    group: ProcessGroup = SingleProcess()
     if world > 1:
         dist.init_process_group("gloo", init_method=f"file://{folder}/store{world}", rank=rank, world_size=world)
-        gather = Workers()
-    _, step = step_of(resolve(None, WORKERS).experiment, gather)
+        group = DistributedGroup()
+    _, step = step_of(resolve(None, WORKERS).experiment, group)
     step()
     began = time.perf_counter()
     for _ in range(5):

@@ -46,7 +46,7 @@ def content(path: Path) -> dict[str, str]:
 
 
 def test_only_what_git_tracks_is_packed_as_it_lies_there(checkout: Path, tmp_path: Path) -> None:
-    (checkout / "hcl" / "model.py").write_text("x = 3\n")
+    (checkout / "hcl" / "models" / "hcl.py").write_text("x = 3\n")
     package = pack(checkout / "hcl", tmp_path / "code.zip", named={}, limit=LIMIT)
     found = content(package.path)
     note = json.loads(found.pop(REVISION))

@@ -12,9 +12,9 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from hcl.config.overrides import parse_point
 from hcl.config.resolve import all_settings, load_resolved, override, resolve, shipped_experiments, to_yaml
 from hcl.datasets.cards import card_of
-from orchestration.cli.space_options import point_of
 from results.records.settings import settings_of
 from search_spaces import Space, SpaceError, grid_points, load_space, shipped_spaces
 from search_spaces.constraints import holds, paths_in
@@ -155,7 +155,7 @@ def test_spaces_with_other_values(tmp_path: Path, content: object) -> None:
 @given(mutated([b"loss.sigma_temporal=0.5", b"matching.tuple_sizes=[2, 3]", b"optim.lr=1e-4"]))
 def test_points_as_typed(tmp_path: Path, text: bytes) -> None:
     with contained(tmp_path):
-        load_space("full").with_points([point_of(text.decode(errors="surrogateescape"))])
+        load_space("full").with_points([parse_point(text.decode(errors="surrogateescape"))])
 
 
 @fuzzed(30)

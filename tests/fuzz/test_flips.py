@@ -23,13 +23,17 @@ from hcl.datasets.manifest import VideoRecord, append_record, read_manifest, wri
 from hcl.datasets.splits import Partition, Video
 from hcl.errors import HCLError
 from hcl.files.arrays import load_arrays, save_arrays
+from hcl.files.json_files import read_json, write_checked_json
+from hcl.frames.effective import read_effective, write_effective
 from hcl.frames.shards import packed_videos, write_shard
 from hcl.frames.store import FrameStore
 from hcl.models.checkpoint import load_checkpoint, save_checkpoint
 from hcl.videos.jpegs import frame_checksum, frames_digest
+from orchestration.sweeps.fused_trials import FusedTrial, write_fused
 from results import RecordError
 from results.records.outcomes import Outcomes, Questions, read_outcomes, write_outcomes
 from tests.fuzz.hostile import OURS
+from tests.orchestration.sweeps.stub_trials import stub_study
 
 _N_FLIPS = int(os.environ.get("HCL_FUZZ_EXAMPLES", "150"))
 CLASSES = ("ant", "bee")
@@ -130,6 +134,29 @@ def records(folder: Path) -> Made:
     )
 
 
+def effective_split(folder: Path) -> Made:
+    other = Partition("made", "val", CLASSES, tuple(Video(one, f"w{n}") for one in CLASSES for n in range(3)))
+    left_out = {PARTITION.videos[0]: "no frames", other.videos[2]: "cut off"}
+    checked = [
+        (one, {video: left_out[video] for video in one.videos if video in left_out}, {}) for one in (PARTITION, other)
+    ]
+    path = write_effective(folder, checked)
+    return [path], lambda: read_effective(folder, "made")
+
+
+def fused_trials(folder: Path) -> Made:
+    study = stub_study(folder, folder, 1)
+    found = [FusedTrial(f"trial-{n}", n / 7, n / 6, n / 8, {"fusion.sigma_global": n / 9}) for n in range(3)]
+    path = write_fused(study, found)
+    return [path], lambda: read_json(path, remedy="r")["trials"]
+
+
+def confirmation(folder: Path) -> Made:
+    path = folder / "confirmation.json"
+    write_checked_json(path, {"runs": {f"trial-0000-seed-{n}": {"value": n / 7, "error": None} for n in range(3)}})
+    return [path], lambda: read_json(path, remedy="r")["runs"]
+
+
 def _frames(number: int) -> list[bytes]:
     return [bytes([number, frame]) * 40 for frame in range(3)]
 
@@ -171,7 +198,7 @@ def folders(folder: Path) -> Made:
 
 KINDS = [
     *(checkpoint, features, grids, table, embeddings, episodes, answers, metrics, trials, records, shard, manifest),
-    folders,
+    *(folders, effective_split, fused_trials, confirmation),
 ]
 
 
@@ -220,7 +247,9 @@ def _flips(files: list[Path], chosen: random.Random) -> Iterator[tuple[Path, byt
 
 
 @pytest.mark.parametrize(
-    "kind", [features, metrics, trials, records, manifest, folders], ids=lambda kind: kind.__name__
+    "kind",
+    [features, metrics, trials, records, manifest, folders, effective_split, fused_trials, confirmation],
+    ids=lambda kind: kind.__name__,
 )
 def test_files_of_older_versions_have_no_checksums_and_are_read(
     kind: Callable[[Path], Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

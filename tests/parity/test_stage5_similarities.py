@@ -43,7 +43,7 @@ def test_levels_scores_and_predictions(name):
     )
     for ours, released in zip(levels, ("global_sim", "temp_sims", "spa_sims"), strict=True):
         check(STAGE, "values", ours, recorded, released)
-    sigmas = {f"sigma_{ours}": case[f"sigma_{released}"] for ours, released in RELEASED_SIGMAS.items()}
+    sigmas = {ours: case[f"sigma_{released}"] for ours, released in RELEASED_SIGMAS.items()}
     scores = fused(levels, sigmas)
     check(STAGE, "values", scores, recorded, "sims")
     check_predictions(scores, recorded)

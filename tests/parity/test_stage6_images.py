@@ -7,9 +7,10 @@ from hcl.evaluation.scores import fused, score_episode
 from hcl.models.backbone import make_backbone
 from hcl.models.encoder import Encoder
 from hcl.models.hcl import HCL, MatchingHeads
-from hcl.training.epoch import PairLoss, train_step
+from hcl.training.epoch import train_step
 from hcl.training.losses import contrastive_terms, neighbouring_pairs
 from hcl.training.optimisation import make_optimizer, parameter_groups
+from hcl.training.regimes import PairLoss
 from tests.golden.weights import upsample_tiles
 from tests.parity.recorded import CASES, check, check_predictions, fill, hidden_of, load, published_name, tensor
 
@@ -98,7 +99,7 @@ def test_one_shot_episode(variant):
     levels = score_episode(features, way=5, shot=1, metric="auto", tuple_sizes=sizes)
     for ours, released in zip(levels, ("global_sim", "temp_sims", "spa_sims"), strict=True):
         check(STAGE, "values", ours, recorded, f"{variant}_{released}")
-    scores = fused(levels, {"sigma_global": 1.0, "sigma_temporal": 0.5, "sigma_spatial": 0.5})
+    scores = fused(levels, {"global": 1.0, "temporal": 0.5, "spatial": 0.5})
     check(STAGE, "values", scores, recorded, f"{variant}_sims")
     check_predictions(scores, recorded, f"{variant}_")
 

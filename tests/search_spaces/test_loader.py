@@ -108,7 +108,7 @@ MISTAKES = {  # what stands in the good file, what replaces it, what the message
     "a mapping as value": ("[[2], [3], [2, 3]]", "[{a: 1}, 2]", "{'a': 1} is neither a number, a text"),
     "a date as value": (
         "value: 15",
-        "value: 2020-01-01",
+        "value: !!timestamp 2020-01-01",
         "parameters.train.epochs.value: datetime.date(2020, 1, 1) is neither",
     ),
     "not a number": ("value: 15", "value: .nan", "parameters.train.epochs.value: nan is not a finite number"),

@@ -77,7 +77,7 @@ def test_an_optuna_study_over_the_space():
     def objective(trial: optuna.Trial) -> float:
         seen.append(space.suggest(trial))
         # What a trial stores is enough to find the values again, also in another process.
-        assert space.overrides(json.loads(json.dumps(trial.params))) == seen[-1]
+        assert space.decode(json.loads(json.dumps(trial.params))) == seen[-1]
         return seen[-1]["fusion.sigma_spatial"]
 
     study = quiet_study()
@@ -190,7 +190,7 @@ def test_a_grid_has_every_combination_that_the_conditions_allow():
     points = grid_points(space, whole=True)
     assert len(points) == 2 * (3 + 1) * 3 == len({json.dumps(point) for point in points})
     for point in points:
-        assert_within(space, space.overrides(point))
+        assert_within(space, space.decode(point))
     assert points[1] == {**points[0], "fusion.sigma_spatial": 0.5}
 
 
@@ -221,19 +221,19 @@ def test_values_given_out_are_not_the_spaces_own():
 
 def test_overrides_refuse_the_trial_of_another_space():
     config = make().suggest(RandomTrial(0)) | {"matching.tuple_sizes": "[2]"}
-    assert make().overrides(config)["matching.tuple_sizes"] == [2]
+    assert make().decode(config)["matching.tuple_sizes"] == [2]
     with pytest.raises(SpaceError, match=r"'\[4\]' is none of '\[2\]'") as caught:
-        make().overrides({**config, "matching.tuple_sizes": "[4]"})
+        make().decode({**config, "matching.tuple_sizes": "[4]"})
     assert "start a new study" in str(caught.value)
     del config["optim.lr"]
     with pytest.raises(SpaceError, match=r"no value for optim.lr"):
-        make().overrides(config)
+        make().decode(config)
 
 
 def test_overrides_pass_over_values_of_inactive_parameters():
     config = {**make().encoded_first_points()[0], "train.batches_per_epoch": 5, "fusion.sigma_spatial": 0.5}
     config |= {"matching.multi_scale": None, "optim.schedule": "cosine", "optim.gamma": 0.5}
-    values = make().overrides(config)
+    values = make().decode(config)
     assert "optim.step_size" not in values
     assert "optim.gamma" not in values
     assert values["matching.multi_scale"] is None

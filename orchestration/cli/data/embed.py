@@ -8,6 +8,9 @@ from typing import Annotated, Literal
 import typer
 from rich.markup import escape
 
+from hcl.config.overrides import SET, parse_overrides
+from hcl.config.paths import setting_of
+from hcl.config.values import check_value
 from hcl.errors import ConfigError
 from orchestration.cli.options import DATA, Data
 from orchestration.console import notes, out
@@ -32,9 +35,13 @@ def embed(
     published: Annotated[
         Path | None, typer.Option(help="Import the released *_embs.pkl instead; no code from it runs.")
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="data.embeddings=FILE", help="Where an experiment has them.", show_default=False),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace embeddings that exist.")] = False,
 ) -> None:
-    """Embed the names of all classes of a data set into DATA/embeddings/DATASET.npz.
+    """Embed the names of all classes of a data set into DATA/embeddings/DATASET.npz, or the file of data.embeddings.
 
     The rows of a published pickle are the lines of the *_dirname2cls.txt beside it, which belongs into
     DATA/embeddings or is given with --names.
@@ -46,7 +53,7 @@ def embed(
     from hcl.frames.stored_dataset import StoredDataset
 
     stored = StoredDataset(data, dataset)
-    path, card = embeddings_file(data, dataset), stored.card
+    path, card = embeddings_file(data, dataset, _pattern(settings)), stored.card
     if path.exists() and not overwrite:
         raise ConfigError("exists", where=str(path), remedy="replace it: --overwrite")
     classes = [one for part in stored.split.partitions.values() for one in part.classes]
@@ -66,3 +73,14 @@ def embed(
     write_embeddings(path, embeddings)
     n_classes, dim = embeddings.vectors.shape
     out.print(escape(f"{path}: {n_classes} classes x {dim}, {embeddings.model}"), soft_wrap=True, highlight=False)
+
+
+def _pattern(settings: list[str] | None) -> str:
+    """Return `data.embeddings` as --set has it, or its default. Raises ConfigError for another setting."""
+    values = {path: check_value(path, value, SET) for path, value in parse_overrides(settings or ()).items()}
+    if others := [path for path in values if path != _EMBEDDINGS]:
+        raise ConfigError(f"`{others[0]}` changes no embeddings", where=SET, remedy=f"set {_EMBEDDINGS} alone")
+    return str(values.get(_EMBEDDINGS, setting_of(_EMBEDDINGS).default))
+
+
+_EMBEDDINGS = "data.embeddings"

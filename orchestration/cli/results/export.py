@@ -14,6 +14,7 @@ from hcl.errors import ConfigError
 from orchestration.cli.options import RUNS, Runs, run_folder
 from orchestration.cli.results.listing import tell_skipped
 from orchestration.console import out, print_rows
+from orchestration.storage.record_files import storing_records
 from results.exports.exporting import Format
 from results.exports.exporting import export as write_export
 from results.tables.ablation import TERMS, ablations
@@ -45,7 +46,8 @@ def export(
     if folder.exists() and not folder.is_dir():
         raise ConfigError("is a file, not a folder", where=str(folder), remedy="name a folder for the files")
     found = load_chosen(run, runs)
-    paths = write_export(found, folder, form, machine_settings())
+    with storing_records():
+        paths = write_export(found, folder, form, machine_settings())
     out.print(f"{len(paths)} files in {escape(str(folder))}: {', '.join(path.name for path in paths)}", soft_wrap=True)
     tell_skipped(found.skipped)
 

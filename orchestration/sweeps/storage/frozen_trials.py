@@ -18,10 +18,10 @@ def directions_of(space: Space) -> list[StudyDirection]:
 
 
 def learnt_trial(
-    space: Space, values: Mapping[str, Any], objectives: Sequence[float], notes: dict[str, Any]
+    space: Space, params: Mapping[str, Any], objectives: Sequence[float], notes: dict[str, Any]
 ) -> FrozenTrial:
     """Return a trial of another study as a complete one of this space."""
-    drawn = optuna.trial.FixedTrial(space.encode(values))
+    drawn = optuna.trial.FixedTrial(space.encode(params))
     space.suggest(drawn)  # type: ignore[arg-type]
     return optuna.trial.create_trial(
         params=drawn.params, distributions=drawn.distributions, values=objectives, user_attrs=notes

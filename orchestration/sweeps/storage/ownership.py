@@ -22,6 +22,7 @@ from optuna.storages import BaseStorage
 import results
 from hcl.config.strict_yaml import dump_yaml, read_yaml
 from hcl.errors import ConfigError, StorageError
+from hcl.files.atomic import write_atomically
 from orchestration.storage.locks import held
 from orchestration.sweeps.storage.database import without_password
 from orchestration.sweeps.storage.database_claims import database_claim
@@ -29,7 +30,6 @@ from orchestration.sweeps.storage.frozen_trials import directions_of
 from orchestration.sweeps.storage.optuna_storage import file_of, open_storage
 from orchestration.sweeps.study import IDENTITIES, Study
 from orchestration.training.train import STUDY
-from results.records.files import write_atomically
 
 _OWNER = "hcl_owner"
 """Optuna's user attribute of a study: its identity, and the folder and host that it belongs to."""

@@ -70,7 +70,7 @@ def test_sigmas_go_by_name():
     settings = experiment(loss__sigma_ce=2, loss__sigma_temporal_cycle=3, fusion__sigma_spatial=5)
     assert arguments.sigmas_of_loss(settings).keys() == set(TERMS)
     assert arguments.sigmas_of_loss(settings)["ce"] == 2 and arguments.sigmas_of_loss(settings)["temporal_cycle"] == 3
-    assert arguments.sigmas_of_fusion(settings) == {"sigma_global": 1.0, "sigma_temporal": 0.5, "sigma_spatial": 5.0}
+    assert arguments.sigmas_of_fusion(settings) == {"global": 1.0, "temporal": 0.5, "spatial": 5.0}
 
 
 def test_defects_act_only_where_they_can():

@@ -206,7 +206,7 @@ def test_settings_say_what_they_accept() -> None:
         ("evaluation: {shots: 5}", ["got 5, expected a list, each entry a whole number"]),
         ("evaluation: {shots: [yes]}", ["got [True], expected a list"]),
         ("evaluation: {shots: []}", ["got [], expected a list", "entries: at least 1"]),
-        ("optim: {lr: .inf}", ["optim.lr: got '.inf', expected a number"]),
+        ("optim: {lr: .inf}", ["optim.lr: got inf, expected a number"]),
         ("optim: {lr: inf}", ["optim.lr: got 'inf', expected a number"]),
         ("optim: {weight_decay: nan}", ["optim.weight_decay: got 'nan'"]),
         ("model: {backbone: resnet5}", ["expected one of resnet18", "did you mean `resnet50`"]),

@@ -31,14 +31,14 @@ def pickled(path: Path, value: object, protocol: int = 3) -> Path:
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    path = write_embeddings(embeddings_file(tmp_path, "toy"), EMBEDDINGS)
+    path = write_embeddings(embeddings_file(tmp_path, "toy", "embeddings/{dataset}.npz"), EMBEDDINGS)
     assert path == tmp_path / "embeddings" / "toy.npz"
     read = read_embeddings(path, CLASSES[::-2], dataset="toy", dim=5)
     np.testing.assert_array_equal(read.numpy(), VECTORS[::-2])
     with np.load(path, allow_pickle=False) as arrays:
         assert arrays["names"].tolist() == list(EMBEDDINGS.names) and str(arrays["model"]) == "toy, mean"
     with pytest.raises(SplitError, match="dataset name"):
-        embeddings_file(tmp_path, "../toy")
+        embeddings_file(tmp_path, "../toy", "embeddings/{dataset}.npz")
 
 
 # -- names

@@ -20,7 +20,7 @@ from tests.hcl.models.test_hcl import ROWS, parts_of, pixels, seeded_heads, tiny
 
 MATCHING: dict[str, Any] = {"tuple_sizes": (2, 3), "top_tuples": 3, "top_patches": 4, "zoom_ranks": 2}
 LABELS = np.repeat(np.arange(3), 6)
-SIGMAS = {"sigma_global": 1.0, "sigma_temporal": 0.5, "sigma_spatial": 0.5}
+SIGMAS = {"global": 1.0, "temporal": 0.5, "spatial": 0.5}
 
 
 class Clips(Dataset):
@@ -189,17 +189,17 @@ def test_validation_combines_shots_and_sizes_as_the_evaluation_does(over_shots, 
 def test_validation_tells_the_best_of_the_tried_weights():
     model, dataset, matcher = tiny_model().eval(), clips_of_classes(), Matcher("auto", True, MATCHING)
     lists = [sample_episodes(LABELS, way=3, shot=shot, queries=2, episodes=20, seed=5) for shot in (1, 2)]
-    tried = drawn_sigmas(12, [list(SIGMAS.values())])
-    assert tried.shape == (12, 3) and tried[0].tolist() == list(SIGMAS.values())
-    assert tried[1:, 0].unique().tolist() == [1.0] and tried.min() >= 0 and tried.max() <= 4
+    tried = drawn_sigmas(12, [SIGMAS])
+    assert len(tried) == 12 and tried[0] == SIGMAS
+    assert {sigmas["global"] for sigmas in tried[1:]} == {1.0}
+    assert all(0 <= sigma <= 4 for sigmas in tried for sigma in sigmas.values())
     found = validate(model, dataset, lists, matcher, sigmas=SIGMAS, candidates=tried)
     values = []
-    for candidate in tried.tolist():
-        sigmas = dict(zip(SIGMAS, candidate, strict=True))
+    for sigmas in tried:
         alone = validate(model, dataset, lists, matcher, sigmas=sigmas).accuracies
         values.append(np.mean([one.mean() for one in alone]))
     assert found.fused_accuracy == pytest.approx(max(values))
-    assert values[tried.tolist().index(list(found.sigmas))] == pytest.approx(max(values))
+    assert values[tried.index(found.sigmas)] == pytest.approx(max(values))
     assert len(set(values)) > 1
 
 

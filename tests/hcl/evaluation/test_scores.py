@@ -22,7 +22,7 @@ from hcl.evaluation.scores import (
     score_episode,
     score_pairs,
 )
-from hcl.models.hcl import ClipFeatures
+from hcl.models.features import ClipFeatures
 from tests.hcl.matching.test_similarity import (
     naive_compare,
     naive_spatial_means,
@@ -272,7 +272,7 @@ def test_corrected_semantics_at_test_ignore_the_embedding_of_the_query():
 
 def test_scores_are_fused_level_by_level():
     levels = Levels(np.array([[1.0]]), np.array([[10.0]]), np.array([[100.0]]))
-    assert fused(levels, {"sigma_spatial": 5.0, "sigma_global": 2.0, "sigma_temporal": 3.0}) == 2 + 30 + 500
+    assert fused(levels, {"spatial": 5.0, "global": 2.0, "temporal": 3.0}) == 2 + 30 + 500
 
 
 def test_accuracy_counts_the_queries_whose_best_class_is_theirs():

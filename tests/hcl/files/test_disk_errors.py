@@ -27,7 +27,7 @@ from hcl.files.disk_errors import remedy_for, storing
 def test_nobody_is_told_to_free_space_where_there_is_room(tmp_path: Path, number: int, remedy: str) -> None:
     with pytest.raises(StorageError, match=os.strerror(number)) as raised, storing(tmp_path):
         raise OSError(number, os.strerror(number))
-    assert remedy in str(raised.value.remedy) and "goes on where it stopped" in str(raised.value.remedy)
+    assert remedy in str(raised.value.remedy) and "resumes where it stopped" in str(raised.value.remedy)
     assert ("free space" in remedy_for(number)) == (number == errno.ENOSPC)
 
 

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from hcl.matching.explain import explain_pair, patch_boxes
 from hcl.matching.similarity import compare
-from hcl.models.hcl import ClipFeatures
+from hcl.models.features import ClipFeatures
 from hcl.models.tuples import tuple_frames
 
 N_FRAMES, N_PATCHES, DIM = 5, 6, 7

@@ -254,5 +254,5 @@ def test_an_unknown_metric_is_refused():
 
 def test_fusion_weighs_each_level_by_its_own_sigma():
     levels = [np.array([1.0, 2.0]), np.array([10.0, 20.0]), np.array([100.0, 200.0])]
-    fused = fuse(*levels, sigma_global=2.0, sigma_temporal=3.0, sigma_spatial=5.0)
+    fused = fuse(*levels, {"spatial": 5.0, "global": 2.0, "temporal": 3.0})
     assert fused.tolist() == [532.0, 1064.0]

@@ -12,8 +12,7 @@ import torch
 
 from hcl.clips.blocks import Block, BlockStore
 from hcl.errors import StorageError
-from hcl.models.features import pack, unpack
-from hcl.models.hcl import ClipFeatures
+from hcl.models.features import ClipFeatures, pack, unpack
 from tests.hcl.models.test_hcl import ROWS, parts_of, seeded_heads, tokens_like
 
 N_CLIPS, VIEWS = 11, 2

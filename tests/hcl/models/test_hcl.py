@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from hcl.evaluation.scores import score_pairs
 from hcl.models.backbone import Backbone
 from hcl.models.encoder import Encoder
-from hcl.models.hcl import HCL, ClipFeatures, MatchingHeads
+from hcl.models.features import ClipFeatures, concatenate
+from hcl.models.hcl import HCL, MatchingHeads
 from hcl.training.losses import contrastive_terms, neighbouring_pairs
 from tests.hcl.matching.test_similarity import assert_same, noise, unit
 
@@ -218,6 +219,33 @@ def test_features_of_some_clips():
         for part, whole in zip(parts_of(chosen), parts_of(features), strict=True):
             assert torch.equal(part, whole[clips])
     assert ClipFeatures((unit(5, 2, 3, 7),), (unit(5, 1, 7),), noise(5, 7))[:2].semantics is None
+
+
+def test_a_tensor_that_serves_several_sizes_is_mapped_once_and_stays_one():
+    patches, names = unit(5, 2, 3, 7), noise(5, 7, seed=1)
+    features = ClipFeatures((patches, patches), (unit(5, 1, 7), unit(5, 4, 7)), noise(5, 7), (names, names))
+    passed = []
+
+    def double(tensor: Tensor) -> Tensor:
+        passed.append(tensor)
+        return 2 * tensor
+
+    doubled = features.map(double)
+    assert len(passed) == 5
+    assert doubled.patches[0] is doubled.patches[1] and doubled.semantics[0] is doubled.semantics[1]
+    for part, whole in zip(parts_of(doubled), parts_of(features), strict=True):
+        assert torch.equal(part, 2 * whole)
+
+
+def test_parts_are_concatenated_to_the_whole():
+    patches = unit(5, 2, 3, 7)
+    features = ClipFeatures(
+        (patches, patches), (unit(5, 1, 7), unit(5, 4, 7)), noise(5, 7), (noise(5, 7, seed=1), noise(5, 7, seed=2))
+    )
+    joined = concatenate([features[:2], features[2:3], features[3:]])
+    assert joined.patches[0] is joined.patches[1]
+    for part, whole in zip(parts_of(joined), parts_of(features), strict=True):
+        assert torch.equal(part, whole)
 
 
 # --- the whole model ------------------------------------------------------------------------------------------------

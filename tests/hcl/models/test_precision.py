@@ -13,7 +13,7 @@ from hcl.evaluation.methods import HierarchicalMatching, PooledHead
 from hcl.models.encoding import encode, features_of
 from hcl.models.features import unpack
 from hcl.models.precision import autocast, in_full_precision, set_convolutions
-from hcl.training.workers import OneProcess
+from hcl.training.process_group import SingleProcess
 from tests.hcl.evaluation.test_matcher import SIGMAS, Clips
 from tests.hcl.models.test_hcl import pixels, tiny_model
 from tests.hcl.training.test_regimes import LABELS, Spots, make
@@ -72,7 +72,7 @@ def test_every_loss_is_computed_in_float32(name: str) -> None:
     heads: set[torch.dtype] = set()
     for part in model.head.modules() if hasattr(model, "head") else model.heads.modules():
         part.register_forward_hook(lambda module, inputs, output: heads.update(_dtypes(output)))
-    loss = regime.loss(model, gather=OneProcess(), device="cpu", precision="bfloat16")(batch)
+    loss = regime.loss(model, group=SingleProcess(), device="cpu", precision="bfloat16")(batch)
     assert loss.total.dtype == torch.float32 and {value.dtype for value in loss.terms.values()} == {torch.float32}
     assert heads <= {torch.float32}, "a part of the head ran under autocast"
 

@@ -14,7 +14,7 @@ import pytest
 from hcl.errors import ConfigError, DataError, StorageError
 from hcl.synthetic import benchmark, codecs
 from hcl.synthetic.actions import TWINS, Family
-from hcl.synthetic.benchmark import ACTIONS, DOMAINS, MAX_FRAMES, MIN_FRAMES, PARTITIONS, make_benchmark, render_video
+from hcl.synthetic.benchmark import ACTIONS, ACTIONS_OF, DOMAINS, MAX_FRAMES, MIN_FRAMES, make_benchmark, render_video
 from hcl.synthetic.codecs import CONTAINERS, FPS, count_frames, write_video
 from hcl.synthetic.drawing import filmed, scenery
 
@@ -133,12 +133,12 @@ def test_appearance_is_independent_of_the_class() -> None:
 
 
 def test_partitions_are_disjoint_and_keep_twins_together() -> None:
-    assert set(PARTITIONS) == {"train", "val", "test"}
-    assert [len(PARTITIONS[name]) for name in ("train", "val", "test")] == [20, 6, 10]
+    assert set(ACTIONS_OF) == {"train", "val", "test"}
+    assert [len(ACTIONS_OF[name]) for name in ("train", "val", "test")] == [20, 6, 10]
     assert len(set(ACTIONS)) == len(ACTIONS) == 36
     for partition, twins in TWINS.items():
         for forward, backward, _ in twins:
-            assert {forward, backward} <= set(PARTITIONS[partition])
+            assert {forward, backward} <= set(ACTIONS_OF[partition])
 
 
 # files
@@ -148,7 +148,7 @@ def test_the_published_layout(small: Path) -> None:
     for dataset in ("synth_plain", "synth_dim"):
         splits, videos = small / "splits" / dataset, small / "videos" / dataset
         listed: list[str] = []
-        for partition, actions in PARTITIONS.items():
+        for partition, actions in ACTIONS_OF.items():
             assert (splits / f"{partition}_class.txt").read_text().split() == list(actions)
             lines = (splits / f"{partition}.list").read_text().split()
             assert Counter(line.split("/")[0] for line in lines) == dict.fromkeys(actions, 2)

@@ -15,9 +15,10 @@ from hcl.clips.batches import Batch, PairSampler, draw_key, sampled_batches
 from hcl.clips.dataset import Draw
 from hcl.clips.episodes import pair_batch
 from hcl.errors import ConfigError, EpisodeError, TrainingError
-from hcl.training.epoch import EpochSums, PairLoss, train_epoch, train_step
+from hcl.training.epoch import EpochSums, train_epoch, train_step
 from hcl.training.losses import TERMS, classification_loss, contrastive_terms, neighbouring_pairs
 from hcl.training.optimisation import make_optimizer, parameter_groups
+from hcl.training.regimes import PairLoss
 from tests.hcl.models.test_hcl import FRAMES, HEIGHT, WIDTH, tiny_model
 
 LABELS = np.repeat(np.arange(4), 5)
@@ -89,7 +90,7 @@ def test_batches_are_the_pair_batches_of_their_steps():
 @pytest.mark.parametrize("world", [2, 3, 6])  # 3 gives each worker a pair, 2 and 6 tear pairs apart
 def test_the_shares_of_the_workers_are_the_batch_of_one(world):
     whole = list(pair_batches(Stripes(), LABELS, **BATCHES))
-    shares = [list(pair_batches(Stripes(), LABELS, rank=rank, world=world, **BATCHES)) for rank in range(world)]
+    shares = [list(pair_batches(Stripes(), LABELS, rank=rank, world_size=world, **BATCHES)) for rank in range(world)]
     for number, batch in enumerate(whole):
         parts = [share[number] for share in shares]
         assert torch.equal(torch.cat([part.clips for part in parts]), batch.clips)
@@ -131,7 +132,7 @@ def test_reading_batches_draws_nothing_from_the_generator_of_the_process(process
 
 def test_workers_that_cannot_take_equal_shares_are_refused():
     with pytest.raises(ConfigError, match="3 classes cannot be shared evenly by 4 workers") as caught:
-        one_batch(world=4)
+        one_batch(world_size=4)
     assert caught.value.where == "train.classes_per_batch"
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hcl.matching.similarity import match_tuples
-from hcl.models.hcl import ClipFeatures
+from hcl.models.features import ClipFeatures
 from hcl.training.losses import (
     TERMS,
     classification_loss,

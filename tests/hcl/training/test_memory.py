@@ -18,7 +18,6 @@ from hcl.matching.similarity import match_patches, match_tuples
 from hcl.models.backbone import make_backbone
 from hcl.models.encoder import Encoder
 from hcl.models.hcl import HCL, MatchingHeads
-from hcl.training.epoch import PairLoss
 from hcl.training.memory import (
     CopiesOfWorkers,
     Peak,
@@ -29,7 +28,8 @@ from hcl.training.memory import (
     without_content,
 )
 from hcl.training.optimisation import make_optimizer, parameter_groups
-from hcl.training.workers import OneProcess
+from hcl.training.process_group import SingleProcess
+from hcl.training.regimes import PairLoss
 from tests.hcl.matching.test_similarity import unit
 
 CLIPS, FRAMES, SIDE, DIM = 8, 8, 112, 192
@@ -42,8 +42,8 @@ def step(peak: Peak, *, side: int = SIDE, precision: str = "float32", world: int
     backbone = make_backbone("resnet18", "none")
     model = HCL(backbone, Encoder(backbone.channels, d_model=DIM, n_heads=4), MatchingHeads(DIM), n_classes=4).train()
     groups = parameter_groups(model, lr=1e-4, backbone_lr_factor=0.1, weight_decay=0.0)
-    gather = OneProcess() if world == 1 else CopiesOfWorkers(world)
-    loss = PairLoss(model, SIGMAS, {"chunk_size": 4}, gather, precision=precision)
+    group = SingleProcess() if world == 1 else CopiesOfWorkers(world)
+    loss = PairLoss(model, SIGMAS, {"chunk_size": 4}, group, precision=precision)
     return dry_step(peak, model, make_optimizer(groups, name="adamw"), loss, lambda: batch(side))
 
 

@@ -17,14 +17,14 @@ from hcl.assembly import models
 from hcl.clips.batches import Batch, EpisodeSampler, PairSampler, sampled_batches
 from hcl.clips.dataset import Draw
 from hcl.clips.episodes import sample_episodes, training_episode
-from hcl.config import EPISODIC, REGIMES, Experiment
+from hcl.config import REGIMES, Experiment
 from hcl.config.resolve import resolve
 from hcl.errors import ConfigError, EpisodeError
 from hcl.models.backbone import Backbone
 from hcl.training.epoch import EpochSums, train_epoch
 from hcl.training.optimisation import make_optimizer, parameter_groups
+from hcl.training.process_group import ProcessGroup, SingleProcess
 from hcl.training.regimes import Regime
-from hcl.training.workers import Gather, OneProcess
 
 CLASSES, CLIPS_A_CLASS, FRAMES, SIDE, CHANNELS = 5, 4, 3, 16, 8  # four patches a side, as RelationNet needs
 LABELS = np.repeat(np.arange(CLASSES), CLIPS_A_CLASS)
@@ -92,21 +92,21 @@ def train(
     *,
     steps: int,
     sums: EpochSums | None = None,
-    gather: Gather | None = None,
+    group: ProcessGroup | None = None,
 ) -> list[dict[str, float]]:
     """The steps of an epoch from where `sums` stands."""
-    gather, values = gather or OneProcess(), []
-    where = {"rank": gather.rank, "world": gather.world, "first_step": sums.steps if sums else 0}
+    group, values = group or SingleProcess(), []
+    where = {"rank": group.rank, "world_size": group.world_size, "first_step": sums.steps if sums else 0}
     train_epoch(
         model,
         optimizer,
         sampled_batches(regime.sampler, Spots(), LABELS, steps=steps, epoch=0, **where),
-        batches_per_step=regime.sampler.batches_per_step(gather.world),
+        batches_per_step=regime.sampler.batches_per_step(group.world_size),
         sums=sums,
         on_step=lambda _, step: values.append(step),
-        loss=regime.loss(model, gather=gather, device="cpu", precision="float32"),
+        loss=regime.loss(model, group=group, device="cpu", precision="float32"),
         clip_norm=1.0,
-        gather=gather,
+        group=group,
     )
     return values
 
@@ -122,7 +122,7 @@ def test_it_learns_and_validation_sees_it(name: str) -> None:
     totals = [step["total"] for step in values]
     assert np.mean(totals[-5:]) < 0.8 * np.mean(totals[:5])
     lists = [sample_episodes(LABELS, way=4, shot=shot, queries=2, episodes=15, seed=3) for shot in (1, 2)]
-    for accuracy in regime.validate(model, Spots(), lists, gather=OneProcess()).accuracies:
+    for accuracy in regime.validate(model, Spots(), lists, group=SingleProcess()).accuracies:
         assert accuracy.shape == (15,) and bool(((accuracy >= 0) & (accuracy <= 1)).all())
         assert accuracy.mean() > 0.4  # chance is 0.25
 
@@ -172,7 +172,7 @@ EPISODES = EpisodeSampler(way=3, shot=1, queries=2, episodes=6, seed=7)
 @pytest.mark.parametrize("world", [2, 3, 6])
 def test_the_workers_shares_are_the_step_of_one(sampler: EpisodeSampler | PairSampler, world: int) -> None:
     def of(rank: int, world: int) -> list[Batch]:
-        return list(sampled_batches(sampler, Spots(), LABELS, steps=2, epoch=1, rank=rank, world=world))
+        return list(sampled_batches(sampler, Spots(), LABELS, steps=2, epoch=1, rank=rank, world_size=world))
 
     whole, parts = of(0, 1), [of(rank, world) for rank in range(world)]
     for step in range(2):
@@ -213,17 +213,17 @@ def test_an_episode_that_cannot_be_drawn_names_the_class() -> None:
 
 def test_episodes_that_cannot_be_shared_evenly_are_refused() -> None:
     with pytest.raises(ConfigError, match="6 episodes cannot be shared evenly by 4 workers"):
-        next(sampled_batches(EPISODES, Spots(), LABELS, steps=1, epoch=0, world=4))
+        next(sampled_batches(EPISODES, Spots(), LABELS, steps=1, epoch=0, world_size=4))
     with pytest.raises(ConfigError, match="episodes_per_step=2 cannot be shared evenly by workers=4"):
         experiment_of("protonet", train__workers=4)
 
 
-@pytest.mark.parametrize("name", EPISODIC)
+@pytest.mark.parametrize("name", [name for name, traits in REGIMES.items() if traits.is_episodic])
 def test_the_sum_of_a_steps_gradients_is_that_of_the_mean_loss(name: str) -> None:
     """Accumulated episode by episode, or all at once."""
     regime, model = make(name)
     batches = list(sampled_batches(regime.sampler, Spots(), LABELS, steps=1, epoch=0))
-    loss = regime.loss(model.train(), gather=OneProcess(), device="cpu", precision="float32")
+    loss = regime.loss(model.train(), group=SingleProcess(), device="cpu", precision="float32")
     torch.stack([loss(batch).total for batch in batches]).mean().backward()
     together = {key: value.grad.clone() for key, value in model.named_parameters()}
     still = torch.optim.SGD(model.parameters(), lr=0.0)

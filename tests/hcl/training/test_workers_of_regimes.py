@@ -1,6 +1,6 @@
 """Workers compute what one computes in every regime, dropout included, and whatever is left out of the loss.
 
-Four processes are started once, as in test_gather: a group of four, and then a group of two of them.
+Four processes are started once, as in test_process_group: a group of four, and then a group of two of them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from hcl.clips.batches import sampled_batches
 from hcl.clips.episodes import sample_episodes
 from hcl.config import REGIMES, Experiment
 from hcl.training.epoch import train_step
-from hcl.training.workers import Gather, OneProcess
-from tests.hcl.training.process_group import computed
+from hcl.training.process_group import ProcessGroup, SingleProcess
+from tests.hcl.training.process_groups import computed
 from tests.hcl.training.test_regimes import CLASSES, LABELS, Spots, experiment_of, tiny_backbone, train
 
 WORLDS = (4, 2)
@@ -66,8 +66,8 @@ def prepared(experiment: Experiment) -> tuple[nn.Module, torch.optim.Optimizer]:
     return model, optimizer
 
 
-def wrapped(model: nn.Module, gather: Gather) -> nn.Module:
-    return model if isinstance(gather, OneProcess) else DistributedDataParallel(model)
+def wrapped(model: nn.Module, group: ProcessGroup) -> nn.Module:
+    return model if isinstance(group, SingleProcess) else DistributedDataParallel(model)
 
 
 def gradients_of(model: nn.Module) -> dict[str, Tensor]:
@@ -77,34 +77,34 @@ def gradients_of(model: nn.Module) -> dict[str, Tensor]:
 # --- what each group computes ---------------------------------------------------------------------------------------
 
 
-def three_steps(name: str, features: str, gather: Gather) -> dict[str, Any]:
+def three_steps(name: str, features: str, group: ProcessGroup) -> dict[str, Any]:
     """What the steps return, the last gradients, the weights, and the validation; in float64, with dropout."""
     changes = {"model__pooled_from": features, "model__dropout": 0.1, "train__episodes_per_step": 4}
     experiment = experiment_of(name, **changes)
     regime = models.make_regime(experiment)
     model, _ = prepared(experiment)
     model = model.double()
-    whole = wrapped(model, gather)
+    whole = wrapped(model, group)
     optimizer = torch.optim.SGD(whole.parameters(), lr=0.05, momentum=0.9)
-    values = train(regime, whole, optimizer, steps=3, gather=gather)
+    values = train(regime, whole, optimizer, steps=3, group=group)
     gradients = gradients_of(model)
-    gather.share_buffers(model)
+    group.broadcast_buffers(model)
     episodes = sample_episodes(LABELS, way=3, shot=2, queries=2, episodes=6, seed=1)
-    accuracy = regime.validate(model.float(), Spots(), [episodes], gather=gather).accuracies[0].tolist()
+    accuracy = regime.validate(model.float(), Spots(), [episodes], group=group).accuracies[0].tolist()
     weights = {key: value.detach().clone() for key, value in model.named_parameters()}
     return {"values": values, "gradients": gradients, "weights": weights, "accuracy": accuracy}
 
 
-def two_steps(ablation: Ablation, gather: Gather) -> dict[str, Any]:
+def two_steps(ablation: Ablation, group: ProcessGroup) -> dict[str, Any]:
     """Values and gradients of the second step, which data parallelism refuses after a gradient that did not come."""
     experiment = experiment_of("hcl", **ablation.settings, model__dropout=0.1)
     regime = models.make_regime(experiment, class_embeddings=NAMES if ablation.with_more else None)
     model, optimizer = prepared(experiment)
-    whole = wrapped(model, gather).train()
-    loss = regime.loss(whole, gather=gather, device="cpu", precision="float32")
-    where = {"rank": gather.rank, "world": gather.world}
+    whole = wrapped(model, group).train()
+    loss = regime.loss(whole, group=group, device="cpu", precision="float32")
+    where = {"rank": group.rank, "world_size": group.world_size}
     batches = sampled_batches(regime.sampler, Spots(), LABELS, steps=2, epoch=0, **where)
-    settings: dict[str, Any] = {"loss": loss, "clip_norm": 1.0, "gather": gather}
+    settings: dict[str, Any] = {"loss": loss, "clip_norm": 1.0, "group": group}
     values = [train_step(whole, optimizer, [batch], **settings) for batch in batches]
     return {"values": values, "gradients": gradients_of(model), "waits_for": waited_for(model)}
 
@@ -114,13 +114,13 @@ def waited_for(model: nn.Module) -> list[str]:
     return [name for name, value in model.named_parameters() if value.requires_grad and value.grad is None]
 
 
-REGIMES_AND_FEATURES = [("hcl", "encoder"), *product(REGIMES[1:], ["encoder", "backbone"])]
+REGIMES_AND_FEATURES = [("hcl", "encoder"), *product(list(REGIMES)[1:], ["encoder", "backbone"])]
 
 
-def everything(gather: Gather) -> dict[str, Any]:
+def everything(group: ProcessGroup) -> dict[str, Any]:
     return {
-        "regimes": {(name, features): three_steps(name, features, gather) for name, features in REGIMES_AND_FEATURES},
-        "ablations": [two_steps(one, gather) for one in ABLATIONS] if gather.world < 4 else [],
+        "regimes": {(name, features): three_steps(name, features, group) for name, features in REGIMES_AND_FEATURES},
+        "ablations": [two_steps(one, group) for one in ABLATIONS] if group.world_size < 4 else [],
     }
 
 
@@ -132,7 +132,7 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str
 
 @pytest.fixture(scope="module")
 def alone() -> dict[str, Any]:
-    return everything(OneProcess())
+    return everything(SingleProcess())
 
 
 # --- what must be equal ---------------------------------------------------------------------------------------------

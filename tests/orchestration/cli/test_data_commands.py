@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -11,9 +13,14 @@ import cv2
 import numpy as np
 import pytest
 
+from hcl.assembly import inputs
 from hcl.datasets.embeddings import read_embeddings
+from hcl.errors import DataError
 from hcl.frames.stored_dataset import StoredDataset
-from tests.orchestration.conftest import CLASSES, N_VIDEOS, Command, write_data
+from orchestration.evaluation.tables import Cell
+from orchestration.training.run import Run
+from orchestration.training.train import data_digests
+from tests.orchestration.conftest import CLASSES, N_VIDEOS, Command, tiny_experiment, write_data
 
 ALL = [one for classes in CLASSES.values() for one in classes]
 
@@ -164,6 +171,37 @@ def test_published_embeddings_are_imported_and_not_replaced(hcl: Command, data: 
     np.testing.assert_array_equal(found.numpy(), vectors[::-1])
     assert hcl(*embed, "--names", data / "names.txt").code == 2
     assert hcl(*embed, "--names", data / "names.txt", "--overwrite").code == 0
+
+
+def test_data_embeddings_is_the_one_place_of_class_name_embeddings(hcl: Command, data: Path, tmp_path: Path) -> None:
+    """`data embed` writes the file that training, evaluation, explanations and `reproduce` read, wherever it lies."""
+    pattern = str(tmp_path / "own place" / "of {dataset}.npz")
+    semantic = {"matching__semantic": True, "matching__tuple_sizes": [2], "model__embedding_dim": 3}
+    experiment = tiny_experiment(data__embeddings=pattern, **semantic)
+    stored = StoredDataset(data, "toy")
+    [partition, _] = Run(experiment, DataRoot(data), tmp_path / "runs", tmp_path / "runs" / "tiny").partitions()
+    with pytest.raises(DataError, match="no such file of class-name embeddings") as caught:
+        inputs.clip_embeddings(experiment, stored, partition)
+    [command] = re.findall("`hcl (.*)`", str(caught.value.remedy))
+    vectors = np.arange(len(ALL) * 3, dtype=np.float32).reshape(len(ALL), 3)
+    (data / "toy_embs.pkl").write_bytes(pickle.dumps(vectors, protocol=3))
+    (data / "names.txt").write_text("\n".join(f"{one},the {one}" for one in ALL))
+    released = ("--data", data, "--published", data / "toy_embs.pkl", "--names", data / "names.txt")
+    done = hcl(*shlex.split(command), *released)
+    assert done.code == 0, done.err
+    assert (tmp_path / "own place" / "of toy.npz").exists() and not (data / "embeddings" / "toy.npz").exists()
+    found = inputs.class_embeddings(experiment, stored, partition)
+    assert found is not None and found.tolist() == [vectors[ALL.index(name)].tolist() for name in partition.classes]
+    digest = inputs.embeddings_identity(experiment, stored)
+    run = Run(experiment, DataRoot(data), tmp_path / "runs", tmp_path / "runs" / "tiny")
+    assert len(digest) == 12 and data_digests(run)["embeddings"] == digest
+    cell = Cell("hcl", experiment, stored, partition, tmp_path / "best.pt")
+    assert cell.digests["embeddings"] == digest
+    names = cell.embeddings()
+    assert names is not None and names.shape == (len(partition.videos), 3)
+    assert hcl(*shlex.split(command), *released).code == 2, "it exists, under this name"
+    assert hcl("data", "embed", "toy", *released).code == 0, "the default place is another"
+    assert hcl("data", "embed", "toy", "--set", "seed=3", *released).code == 2
 
 
 def test_a_sheet_of_a_video_a_class_and_a_file(hcl: Command, data: Path, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from search_spaces import load_space
 from tests.orchestration.conftest import Command, tiny_experiment
 from tests.orchestration.inline import without_ray
 
-SHOTS, LEVELS = (1, 3), ("global", "temporal", "spatial")
+SHOTS = (1, 3)
 METHODS = ("hcl", "otam", "bimhm", "chamfer", "frames-protonet", "frames-cosine", "frames-matching")
 
 

@@ -42,7 +42,7 @@ def test_it_is_the_users_alone_and_gone_afterwards(base: Path) -> None:
 def test_what_a_killed_command_left_is_removed_and_what_a_living_one_uses_is_not(base: Path) -> None:
     script = """
 import sys
-from orchestration.machines import ray_folder
+from orchestration.runtime import ray_folder
 ray_folder._LIMIT = 10**6  # no link in the system's /tmp, which would stay there
 with ray_folder.private_folder() as folder:
     (folder.path / "ray").mkdir()

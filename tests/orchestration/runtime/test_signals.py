@@ -82,7 +82,7 @@ def test_a_command_that_hangs_as_it_ends_is_ended(tmp_path: Path) -> None:
     """Nothing waits for ever: neither after one signal nor, for longer than a moment, after two."""
     script = """
         import os, signal, sys, time
-        from orchestration.machines import interrupts
+        from orchestration.runtime import signals as interrupts
         interrupts.GRACE_S = float(sys.argv[1])
         with interrupts.orderly_ends():
             try:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import errno
 import shutil
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,42 +28,9 @@ from orchestration.training.run import BEST, LAST, Run
 from orchestration.training.worker import run_epochs
 from tests.orchestration.conftest import TWO, Command, tiny_experiment, tree
 from tests.orchestration.inline import without_ray
+from tests.orchestration.storage.conftest import MB, Disk
 from tests.orchestration.sweeps.stub_trials import ENDS, filling, stub_study
 from tests.orchestration.training.test_train import assert_same_checkpoints, untimed
-
-MB = 10**6
-
-
-class Disk:
-    """A file system of its own, in memory."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        folder.mkdir()
-
-    def mount(self, size: int = 8 * MB) -> None:
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(self.folder)], capture_output=True, text=True
-        )
-        if done.returncode:
-            pytest.skip(f"no file system may be mounted here: {done.stderr.strip()}")
-
-    def again(self, options: str) -> None:
-        subprocess.run(["mount", "-o", f"remount,{options}", str(self.folder)], check=True, capture_output=True)
-
-    def unmount(self) -> None:
-        subprocess.run(["umount", "--lazy", str(self.folder)], check=False, capture_output=True)
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    if shutil.which("mount") is None:
-        pytest.skip("there is no mount here")
-    one = Disk(tmp_path / "disk")
-    try:
-        yield one
-    finally:
-        one.unmount()
 
 
 @pytest.fixture(scope="module")

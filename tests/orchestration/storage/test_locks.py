@@ -97,8 +97,8 @@ def test_a_file_system_without_locks_is_not_taken_for_another_process(
 FAR = """
 import sys
 from pathlib import Path
-from orchestration import locks
-from orchestration.machines import claims
+from orchestration.storage import locks
+from orchestration.storage import claims
 claims.BEAT_S, claims.QUIET_S, claims._SETTLE_S = 0.1, 1.0, 0.3
 claims.socket.gethostname = lambda: sys.argv[2]
 locks.is_in_bucket = lambda path: True

@@ -35,9 +35,9 @@ def train_with(values: dict[int, list[float | None]]) -> Any:
 
     def run_trials(study: Any, source: Any, on_event: Any, train: Any) -> None:
         while (given := source.ask()) is not None:
-            index = round(10 * given.values["loss.sigma_temporal"])
-            value = values[index][given.values["seed"] - 1]
-            assert study.trial_run(given).experiment.seed == given.values["seed"]
+            index = round(10 * given.params["loss.sigma_temporal"])
+            value = values[index][given.params["seed"] - 1]
+            assert study.trial_run(given).experiment.seed == given.params["seed"]
             source.finish(given.name, None if value is None else [value])
 
     return run_trials

@@ -72,9 +72,9 @@ def test_it_draws_what_one_optimiser_draws_and_comes_near_the_best(tmp_path: Pat
             optimiser._rng.seed(seed_of(0, number))
             expected = optimiser.ask()
             expected[2] = (round(float(expected[2] * 40 + 0.5)) - 0.5) / 40
-            assert scaled(given.values) == pytest.approx(expected, abs=1e-6)
-            told.append((scaled(given.values), -value_of(given.values)))
-        values.append(value_of(given.values))
+            assert scaled(given.params) == pytest.approx(expected, abs=1e-6)
+            told.append((scaled(given.params), -value_of(given.params)))
+        values.append(value_of(given.params))
         ledger.finish(given.name, [values[-1]])
     assert np.mean(values[-SIZE:]) > 0.3 * np.mean(values[:N_RANDOM]), "it has learnt next to nothing"
 
@@ -113,7 +113,7 @@ def test_a_study_that_optunas_own_sampler_began_goes_on(tmp_path: Path, monkeypa
         for _ in range(N_RANDOM + 2 * SIZE + 1):
             given = ledger.ask()
             assert given is not None
-            ledger.finish(given.name, [value_of(given.values)])
+            ledger.finish(given.name, [value_of(given.params)])
     ledger = open_ledger(tmp_path)
     assert any("cma:optimizer:0" in trial.system_attrs for trial in ledger.trials())
     given = ledger.ask()
@@ -131,12 +131,12 @@ def test_notes_of_another_hand_stop_nothing(junk: Any, tmp_path: Path) -> None:
         given = ledger.ask()
         assert given is not None
         ledger._storage.set_trial_system_attr(ledger._id(given.name), JUDGED_BY, junk)
-        ledger.finish(given.name, [value_of(given.values)])
+        ledger.finish(given.name, [value_of(given.params)])
     again = open_ledger(tmp_path)
     for _ in range(3):
         given = again.ask()
         assert given is not None
-        again.finish(given.name, [value_of(given.values)])
+        again.finish(given.name, [value_of(given.params)])
 
 
 def test_one_number_and_choices(tmp_path: Path) -> None:
@@ -146,6 +146,6 @@ def test_one_number_and_choices(tmp_path: Path) -> None:
     }
     ledger = open_ledger(tmp_path, space_of(parameters), n_trials=20)
     while (given := ledger.ask()) is not None:
-        ledger.finish(given.name, [-abs(given.values["loss.sigma_temporal"] - 0.5)])
+        ledger.finish(given.name, [-abs(given.params["loss.sigma_temporal"] - 0.5)])
     assert {trial.params["optim.schedule"] for trial in ledger.trials()} == {0, 1} or ledger.is_done()
     assert (tmp_path / JOURNAL).exists()

@@ -112,7 +112,7 @@ def test_a_trial_tells_a_fault_from_its_own_failure(study: Study, reports: list[
 def test_a_trial_whose_disk_has_no_room_for_its_error_is_not_failed(
     study: Study, reports: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full = RecordError("cannot be written: No space left on device", where="error.log")
+    full = StorageError("cannot be written: No space left on device", where="error.log")
     write = trials.write_atomically
     monkeypatch.setattr(
         trials, "write_atomically", lambda path, text: raises(full)() if path.name == ERROR_LOG else write(path, text)
@@ -273,7 +273,7 @@ def test_failed_trials_are_run_again_under_their_names_where_that_is_asked_for(
     for index in range(4):
         given = ledger.ask()
         assert given is not None
-        values[given.name] = given.values
+        values[given.name] = given.params
         failed = index in (1, 2)
         ledger.finish(given.name, None if failed else [0.25], notes={ERROR: "No space left"} if failed else {})
     study.trial_folder("trial-0001").mkdir(parents=True)

@@ -46,8 +46,8 @@ def work(ledger: Ledger, n_trials: int) -> list[dict[str, Any]]:
     for _ in range(n_trials):
         given = ledger.ask()
         assert given is not None
-        ledger.finish(given.name, [value_of(given.values)])
-        done.append(given.values)
+        ledger.finish(given.name, [value_of(given.params)])
+        done.append(given.params)
     return done
 
 

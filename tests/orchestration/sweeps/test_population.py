@@ -37,7 +37,7 @@ def population(folder: Path, **options: Any) -> Population:
 
 
 def value_of(given: Given) -> float:
-    return 1 - abs(given.values["loss.sigma_temporal"] - 0.8)
+    return 1 - abs(given.params["loss.sigma_temporal"] - 0.8)
 
 
 def end(ledger: Population, given: Given, value: float | None = None) -> Given:

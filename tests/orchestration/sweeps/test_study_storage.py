@@ -284,7 +284,7 @@ def test_a_database_that_is_busy_for_a_while_is_waited_for(
     assert given is not None
     capsys.readouterr()
     busy(1.5)
-    ledger.finish(given.name, [value_of(given.values)])
+    ledger.finish(given.name, [value_of(given.params)])
     assert capsys.readouterr().err.count("waiting for the database") == 1
     assert in_database(tmp_path / "lab.db").trial(given.name).state == TrialState.COMPLETE
 
@@ -373,7 +373,7 @@ def test_no_code_runs_from_a_storage(sampler: str, kind: str, tmp_path: Path) ->
             break
         for key, bomb in bombs.items():
             ledger._storage.set_trial_system_attr(ledger._id(given.name), key, bomb)
-        ledger.finish(given.name, [value_of(given.values)])
+        ledger.finish(given.name, [value_of(given.params)])
     for key, bomb in bombs.items():
         ledger._storage.set_study_system_attr(ledger._study_id, key, bomb)
     pickle.loads(bytes.fromhex(content))
@@ -381,7 +381,7 @@ def test_no_code_runs_from_a_storage(sampler: str, kind: str, tmp_path: Path) ->
     (tmp_path / "ran").unlink()
     work_on = Ledger("study", open_storage(tmp_path, place), space_of(), **options)
     while (given := work_on.ask()) is not None:
-        work_on.finish(given.name, [value_of(given.values)])
+        work_on.finish(given.name, [value_of(given.params)])
     assert not (tmp_path / "ran").exists() and work_on.is_done()
 
 

@@ -163,7 +163,7 @@ def test_a_trial_in_the_folder_of_another_begins_anew(data_root: Path, tmp_path:
     last = study.trial_folder("trial-0000") / LAST
     save_checkpoint(last, model=torch.nn.Linear(1, 1), state={"epoch": 0})
     _run_trial(config, study, lambda run, report: begins.append(run.has_last()))
-    config["given"]["values"] = {"loss.sigma_ce": 0.25}
+    config["given"]["params"] = {"loss.sigma_ce": 0.25}
     _run_trial(config, study, lambda run, report: begins.append(run.has_last()))
     assert begins == [False, True, False] and not last.exists()
 

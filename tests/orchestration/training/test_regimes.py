@@ -53,7 +53,8 @@ def trained(experiment: Experiment, data_root: Path, runs: Path) -> Run:
 
 @pytest.mark.ray
 @pytest.mark.parametrize(
-    "regime", [pytest.param(one, marks=[] if one == "protonet" else [pytest.mark.long]) for one in REGIMES[1:]]
+    "regime",
+    [pytest.param(one, marks=[] if one == "protonet" else [pytest.mark.long]) for one in REGIMES if one != "hcl"],
 )
 def test_a_run_is_evaluated_by_the_matcher_of_its_regime(
     regime: str, data_root: Path, tmp_path: Path, local_ray: ModuleType

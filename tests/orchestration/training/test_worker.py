@@ -225,11 +225,13 @@ def test_workers_that_see_a_checkpoint_late_wait_for_it(monkeypatch: pytest.Monk
     monkeypatch.setattr(worker, "_LOOK_S", 0.0)
     ours = iter([Position(1), Position(2)])
     keeper: Any = SimpleNamespace(restore=lambda device: next(ours), run=SimpleNamespace(folder="here"))
-    gather: Any = SimpleNamespace(world=2, numbers=lambda numbers: [2, 0, *numbers])
-    assert worker._restored(keeper, gather, torch.device("cpu")).epoch == 2
+    group: Any = SimpleNamespace(
+        world_size=2, barrier=lambda: None, all_gather_numbers=lambda numbers: [2, 0, *numbers]
+    )
+    assert worker._restored(keeper, group, torch.device("cpu")).epoch == 2
     keeper.restore = lambda device: Position(1)
     with pytest.raises(StorageError, match=re.escape("see different checkpoints: (epoch, step) [(2, 0), (1, 0)]")):
-        worker._restored(keeper, gather, torch.device("cpu"))
+        worker._restored(keeper, group, torch.device("cpu"))
 
 
 def interruptible(**changes: Any) -> Experiment:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import math
 
 import numpy as np
 import pytest
 
 from results.statistics.episodes import mean_and_ci95
-from results.statistics.resampling import class_values, main_effects, over_classes, over_videos, t_quantile
+from results.statistics.resampling import class_values, main_effects, over_classes, over_videos
 
 WAY, SHOT, QUERIES, VIDEOS, DIM = 5, 1, 4, 12, 6
 
@@ -123,9 +122,3 @@ def test_what_cannot_be_told_is_none():
 def test_equal_accuracies_have_no_width():
     classes = np.argsort(np.random.default_rng(0).random((90, 9)), axis=1)[:, :3]
     assert over_classes(np.full(90, 0.4), classes).half_width == pytest.approx(0, abs=1e-12)
-
-
-@pytest.mark.parametrize(("freedom", "exact"), [(3, 3.1824), (7, 2.3646), (23, 2.0687), (1e9, 1.95996)])
-def test_t_quantiles(freedom, exact):
-    assert t_quantile(0.975, freedom) == pytest.approx(exact, abs=0.02)
-    assert math.isclose(t_quantile(0.025, freedom), -t_quantile(0.975, freedom), rel_tol=1e-9)

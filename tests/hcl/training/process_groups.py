@@ -13,9 +13,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from hcl.training.workers import Gather, Workers
+from hcl.training.process_group import DistributedGroup, ProcessGroup
 
-Compute = Callable[[Gather], dict[str, Any]]
+Compute = Callable[[ProcessGroup], dict[str, Any]]
 
 
 def computed(compute: Compute, worlds: Sequence[int], folder: Path) -> dict[int, list[dict[str, Any]]]:
@@ -54,7 +54,7 @@ def _work(compute: Compute, rank: int, worlds: tuple[int, ...], folder: str) -> 
         if rank >= world:
             return
         dist.init_process_group("gloo", init_method=f"file://{folder}/store{world}", rank=rank, world_size=world)
-        torch.save(compute(Workers()), _path(Path(folder), world, rank))
+        torch.save(compute(DistributedGroup()), _path(Path(folder), world, rank))
         dist.barrier()
         dist.destroy_process_group()
 

@@ -7,6 +7,7 @@ everything that is compared and writes it down. The same functions run here for 
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,16 @@ from hcl.clips.batches import Batch
 from hcl.clips.episodes import sample_episodes
 from hcl.errors import NonFiniteLossError
 from hcl.evaluation.matcher import Matcher
-from hcl.training.epoch import BatchLoss, PairLoss, train_step
+from hcl.training.epoch import BatchLoss, train_step
 from hcl.training.losses import TERMS, classification_loss, contrastive_terms, neighbouring_pairs, weighted_total
+from hcl.training.process_group import ProcessGroup, SingleProcess
+from hcl.training.regimes import PairLoss
 from hcl.training.validation import validate
-from hcl.training.workers import Gather, OneProcess
 from tests.hcl.evaluation.test_matcher import LABELS as VALIDATION_LABELS
 from tests.hcl.evaluation.test_matcher import SIGMAS as FUSION
 from tests.hcl.evaluation.test_matcher import Clips
 from tests.hcl.models.test_hcl import pixels, tiny_model
-from tests.hcl.training.process_group import computed
+from tests.hcl.training.process_groups import computed
 from tests.hcl.training.test_epoch import LABELS, MATCHING, SIGMAS, Stripes, pair_batches
 
 CLASSES_PER_BATCH = 4  # eight clips: four for each of two workers, a pair for each of four
@@ -44,13 +46,13 @@ WORLDS = (4, 2)
 # --- what each group computes ---------------------------------------------------------------------------------------
 
 
-def wrapped(model: nn.Module, gather: Gather) -> nn.Module:
-    return model if isinstance(gather, OneProcess) else DistributedDataParallel(model)
+def wrapped(model: nn.Module, group: ProcessGroup) -> nn.Module:
+    return model if isinstance(group, SingleProcess) else DistributedDataParallel(model)
 
 
-def batches(gather: Gather, count: int) -> list[Batch]:
+def batches(group: ProcessGroup, count: int) -> list[Batch]:
     settings: dict[str, Any] = {"classes_per_batch": CLASSES_PER_BATCH, "batches": count, "seed": 0, "epoch": 0}
-    return list(pair_batches(Stripes(), LABELS, rank=gather.rank, world=gather.world, **settings))
+    return list(pair_batches(Stripes(), LABELS, rank=group.rank, world_size=group.world_size, **settings))
 
 
 def gradients_of(model: nn.Module) -> dict[str, Tensor]:
@@ -59,12 +61,12 @@ def gradients_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def terms_and_gradients(
-    gather: Gather, variant: str, dtype: torch.dtype = torch.float64
+    group: ProcessGroup, variant: str, dtype: torch.dtype = torch.float64
 ) -> dict[str, tuple[dict[str, float], dict[str, Tensor]]]:
     """The terms, and the gradients of each term alone and of the weighted total."""
     settings = VARIANTS[variant]
-    model = wrapped(tiny_model(**settings["model"]).to(dtype), gather).train()
-    (batch,) = batches(gather, 1)
+    model = wrapped(tiny_model(**settings["model"]).to(dtype), group).train()
+    (batch,) = batches(group, 1)
     embeddings = None
     if variant == "semantic":
         of_class = torch.randn(4, EMBEDDING, generator=torch.Generator().manual_seed(0), dtype=dtype)
@@ -73,63 +75,70 @@ def terms_and_gradients(
     for name in (*TERMS, "total"):
         model.zero_grad(set_to_none=True)
         features, logits = model(batch.clips, embeddings, batch.draws)
-        pairs = neighbouring_pairs(gather.rank * len(batch.labels), len(batch.labels))
+        pairs = neighbouring_pairs(group.rank * len(batch.labels), len(batch.labels))
         terms = {"ce": classification_loss(logits, batch.labels)}
-        terms |= contrastive_terms(features, gather.features(features), pairs, **(MATCHING | settings["matching"]))
+        terms |= contrastive_terms(features, group.all_gather(features), pairs, **(MATCHING | settings["matching"]))
         sigmas = SIGMAS if name == "total" else {term: float(term == name) for term in TERMS}
         weighted_total(terms, sigmas).backward()
-        results[name] = gather.mean({key: float(value.detach()) for key, value in terms.items()}), gradients_of(model)
+        results[name] = group.mean({key: float(value.detach()) for key, value in terms.items()}), gradients_of(model)
     return results
 
 
-def three_steps(gather: Gather) -> tuple[list[dict[str, float]], dict[str, Tensor], dict[str, Tensor]]:
+def three_steps(group: ProcessGroup) -> tuple[list[dict[str, float]], dict[str, Tensor], dict[str, Tensor]]:
     """In float32, by `train_step`: what it returns, the last gradients, the weights afterwards."""
-    model = wrapped(tiny_model(dropout=0.1), gather).train()
+    model = wrapped(tiny_model(dropout=0.1), group).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    loss = PairLoss(model, SIGMAS, MATCHING, gather)
-    settings: dict[str, Any] = {"loss": loss, "clip_norm": 1.0, "gather": gather}
-    values = [train_step(model, optimizer, [batch], **settings) for batch in batches(gather, 3)]
+    loss = PairLoss(model, SIGMAS, MATCHING, group)
+    settings: dict[str, Any] = {"loss": loss, "clip_norm": 1.0, "group": group}
+    values = [train_step(model, optimizer, [batch], **settings) for batch in batches(group, 3)]
     return values, gradients_of(model), dict(getattr(model, "module", model).state_dict())
 
 
-def not_finite(gather: Gather) -> tuple[list[str], list[int]]:
+def not_finite(group: ProcessGroup) -> tuple[list[str], list[int]]:
     """The terms and clips that a worker names where the classification of the last worker's clips is not finite."""
-    model = wrapped(tiny_model(), gather).train()
-    finite = PairLoss(model, SIGMAS, MATCHING, gather)
+    model = wrapped(tiny_model(), group).train()
+    finite = PairLoss(model, SIGMAS, MATCHING, group)
 
     def loss(batch: Batch) -> BatchLoss:
         result = finite(batch)
-        is_broken = gather.rank == gather.world - 1
+        is_broken = group.rank == group.world_size - 1
         return result._replace(terms=result.terms | {"ce": result.terms["ce"] * (math.nan if is_broken else 1.0)})
 
-    (batch,) = batches(gather, 1)
+    (batch,) = batches(group, 1)
     with pytest.raises(NonFiniteLossError) as caught:
-        train_step(model, torch.optim.SGD(model.parameters()), [batch], loss=loss, clip_norm=1.0, gather=gather)
+        train_step(model, torch.optim.SGD(model.parameters()), [batch], loss=loss, clip_norm=1.0, group=group)
     return caught.value.terms, caught.value.clips
 
 
-def validated(gather: Gather, **episode: int) -> np.ndarray:
+def validated(group: ProcessGroup, **episode: int) -> np.ndarray:
     settings = {"way": 3, "shot": 2, "queries": 2, "episodes": 5} | episode
     episodes = sample_episodes(VALIDATION_LABELS, seed=1, **settings)
     matching = {"tuple_sizes": (2, 3), "top_tuples": 3, "top_patches": 4, "zoom_ranks": 2}
     model = tiny_model().eval()
     clips = Clips(pixels(len(VALIDATION_LABELS)))
-    return validate(model, clips, [episodes], Matcher("auto", True, matching), sigmas=FUSION, gather=gather).accuracies[
-        0
-    ]
+    return validate(model, clips, [episodes], Matcher("auto", True, matching), sigmas=FUSION, group=group).accuracies[0]
 
 
-def everything(gather: Gather) -> dict[str, Any]:
-    uneven = torch.arange(20.0).view(10, 2)[gather.rank : 2 * gather.rank + 1]  # rank + 1 rows
+def before_and_after_a_barrier(group: ProcessGroup) -> tuple[float, float]:
+    """The times at which a worker comes to a barrier, later with each rank, and leaves it."""
+    time.sleep(0.2 * group.rank)
+    came = time.time()
+    group.barrier()
+    return came, time.time()
+
+
+def everything(group: ProcessGroup) -> dict[str, Any]:
+    uneven = torch.arange(20.0).view(10, 2)[group.rank : 2 * group.rank + 1]  # rank + 1 rows
     return {
-        "terms": {variant: terms_and_gradients(gather, variant) for variant in VARIANTS},
-        "terms in float32": {v: terms_and_gradients(gather, v, torch.float32) for v in VARIANTS},
-        "steps": three_steps(gather),
-        "not finite": not_finite(gather),
-        "validation": validated(gather).tolist(),
-        "validation of two clips": validated(gather, way=1, shot=1, queries=1, episodes=1).tolist(),
-        "rows": gather.rows(uneven),
-        "mean": gather.mean({"a": float(gather.rank), "b": 1.5}),
+        "terms": {variant: terms_and_gradients(group, variant) for variant in VARIANTS},
+        "terms in float32": {v: terms_and_gradients(group, v, torch.float32) for v in VARIANTS},
+        "steps": three_steps(group),
+        "not finite": not_finite(group),
+        "validation": validated(group).tolist(),
+        "validation of two clips": validated(group, way=1, shot=1, queries=1, episodes=1).tolist(),
+        "rows": group.all_gather_rows(uneven),
+        "mean": group.mean({"a": float(group.rank), "b": 1.5}),
+        "barrier": before_and_after_a_barrier(group),
     }
 
 
@@ -139,7 +148,7 @@ def everything(gather: Gather) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str, Any]]]:
     """By the number of workers: what each rank computed."""
-    return {1: [everything(OneProcess())]} | computed(everything, WORLDS, tmp_path_factory.mktemp("group"))
+    return {1: [everything(SingleProcess())]} | computed(everything, WORLDS, tmp_path_factory.mktemp("group"))
 
 
 def error_of(ours: Tensor, one: Tensor, at_least: float = 0.0) -> float:
@@ -184,7 +193,7 @@ def test_terms_and_gradients_in_float32(results, world, variant, term):
 
 @pytest.mark.parametrize("world", WORLDS)
 def test_a_loss_that_one_worker_cannot_compute_stops_all_with_the_clips_of_all(results, world):
-    (batch,) = batches(OneProcess(), 1)
+    (batch,) = batches(SingleProcess(), 1)
     assert results[1][0]["not finite"] == (["ce"], batch.indices.tolist())
     assert all(results[world][rank]["not finite"] == results[1][0]["not finite"] for rank in range(world))
 
@@ -227,8 +236,15 @@ def test_the_mean_is_over_workers(results, world):
     assert all(results[world][rank]["mean"] == {"a": (world - 1) / 2, "b": 1.5} for rank in range(world))
 
 
+@pytest.mark.parametrize("world", WORLDS)
+def test_no_worker_leaves_a_barrier_before_the_last_one_has_come(results, world):
+    came, left = zip(*(results[world][rank]["barrier"] for rank in range(world)), strict=True)
+    assert max(came) - min(came) > 0.1
+    assert min(left) >= max(came)
+
+
 def test_one_process_has_everything():
     values = {"a": 2.0}
-    mean = OneProcess().mean(values)
+    mean = SingleProcess().mean(values)
     assert mean == values and mean is not values
-    assert (OneProcess().rank, OneProcess().world) == (0, 1)
+    assert (SingleProcess().rank, SingleProcess().world_size) == (0, 1)
