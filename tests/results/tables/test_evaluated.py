@@ -80,7 +80,9 @@ def test_a_report_reads_answers_once_and_tests_each_pair_once(records, opened, t
 def test_what_is_shared_changes_no_figure(records, tmp_path):
     found = results.load(Path(records["path"].iloc[0]).parent.parent)
     evaluated = Evaluated(found.evaluations)
-    assert leads(evaluated) == leads(found.evaluations)  # asks of the episodes and classes first
+    assert repr(leads(evaluated)) == repr(
+        leads(found.evaluations)
+    )  # with NaN where nothing was recorded; asks of the episodes and classes first
     alone, shared = all_tables(found), all_tables(found, evaluated=evaluated)
     assert alone.keys() == shared.keys() >= {"accuracy", "published"}
     for name, table in alone.items():
@@ -91,7 +93,7 @@ def test_what_is_shared_changes_no_figure(records, tmp_path):
 
 def test_answers_are_those_beside_the_record(records):
     answers = Answers()
-    rows = records.to_dict("records")
+    rows = records[records["dataset"] == "plain"].to_dict("records")
     for row in rows:
         alone = read_outcomes(row["path"], row["episodes_digest"], row["accuracy"])
         assert (answers.of(row).answers == alone.answers).all() and answers.of(row) is answers.of(row)
