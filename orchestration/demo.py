@@ -9,6 +9,7 @@ from pathlib import Path
 
 import results
 from hcl.config.resolve import override, resolve
+from hcl.frames.stored_dataset import DataRoot, StoredDataset
 from hcl.synthetic.benchmark import ACTIONS, DOMAINS, dataset_name, make_benchmark
 from orchestration.console import out, print_table, show_epoch, show_records, show_trial, show_trials
 from orchestration.evaluation.evaluate import evaluate
@@ -29,16 +30,16 @@ TRAIN_EPOCHS = 10  # for the longer training with the best trial's settings
 METHODS = ("hcl", "untrained", "random", "prototype")
 
 
-def run_demo(*, data_root: Path, runs: Path, seed: int = 0, address: str | None = None, command: str = "") -> None:
-    """Make videos, extract, sweep, train the best, evaluate 5 data sets x 5 shots, report; a repeated call resumes."""
+def run_demo(*, data: Path, runs: Path, seed: int = 0, address: str | None = None, command: str = "") -> None:
+    """Make videos, extract, sweep, train the best, evaluate 5 data sets x 5 shots, report; repeated, it goes on."""
     began = time.monotonic()
-    data_root, runs = Path(data_root).absolute(), Path(runs).absolute()
+    data, runs = Path(data).absolute(), Path(runs).absolute()
     base = resolve("demo", {"seed": seed}).experiment
     with _step("videos of 36 actions in five domains"):
         total = len(DOMAINS) * len(ACTIONS) * VIDEOS_PER_CLASS
         with progress(total, "make videos", "videos") as advance:
             make_benchmark(
-                data_root,
+                data,
                 videos_per_class=VIDEOS_PER_CLASS,
                 size=base.clips.size,
                 seed=seed,
@@ -47,19 +48,19 @@ def run_demo(*, data_root: Path, runs: Path, seed: int = 0, address: str | None 
     with connect(address):
         with _step("frames, by Ray actors"):
             for domain in DOMAINS:
-                summary = extract_dataset(data_root, dataset_name(domain), short_side=base.clips.size)
+                summary = extract_dataset(StoredDataset(data, dataset_name(domain)), short_side=base.clips.size)
                 out.print(f"{summary.dataset}: {summary.n_ok} extracted, {summary.n_skipped} there already")
         with _step(f"{TRIALS} trials by Ray Tune and Optuna"):
             experiment = override(base, {"name": "demo-sweep"})
-            study = Study(experiment, load_space("sigma"), data_root, runs, TRIALS, seed)
+            study = Study(experiment, load_space("sigma"), DataRoot(data), runs, TRIALS, seed)
             record, trials = sweep(study, command=command, on_trial=show_trial)
             show_trials(study.folder)
         with _step("the best trial's settings, trained for longer by Ray Train on two workers"):
             length = {"name": "demo", "train.epochs": TRAIN_EPOCHS, "train.workers": 2}
             best = override(best_experiment(study, trials), length)
-            run = train(best, data_root=data_root, runs=runs, command=command, on_epoch=show_epoch)
+            run = train(best, data=DataRoot(data), runs=runs, command=command, on_epoch=show_epoch)
         with _step("5 data sets x 5 shots, by Ray actors"):
-            questions = questions_of([Target(run.folder, best, methods=METHODS)], data_root)
+            questions = questions_of([Target(run.folder, best, methods=METHODS)], DataRoot(data))
             answers = evaluate(questions, runs=runs, command=command, on_cell=show_records)
             out.print(encodings(questions, answers.n_encoded))
     page = make_report([run.folder, study.folder], run.folder / "report", title="HCL demo", command=command).page

@@ -15,11 +15,11 @@ from hcl.clips.dataset import ClipDataset, Draw, Frames
 from hcl.clips.episodes import Episodes, sample_episodes
 from hcl.config import Clips, Experiment
 from hcl.config.paths import setting_of
-from hcl.datasets.cards import frames_folder
 from hcl.datasets.embeddings import embeddings_file, read_embeddings
 from hcl.datasets.splits import Partition
 from hcl.frames.shard_cache import ShardCache
 from hcl.frames.store import BY_CONTENT, FrameStore
+from hcl.frames.stored_dataset import StoredDataset
 from hcl.models.checkpoint import file_digest
 
 VAL_SEED = 20221023
@@ -57,11 +57,12 @@ def make_dataset(
     )
 
 
-def frame_store(experiment: Experiment, data_root: Path, dataset: str) -> FrameStore:
-    """Open a data set's frames, with a cache of its shards on this machine if `data.cache_dir` is set."""
+def frame_store(experiment: Experiment, stored: StoredDataset) -> FrameStore:
+    """Return a data set's frames, read through this machine's copies of its shards where `data.cache_dir` is set."""
     data = experiment.data
-    cache = ShardCache(Path(data.cache_dir), int(data.cache_gb * 1e9)) if data.cache_dir else None
-    return FrameStore(frames_folder(data_root, dataset), cache)
+    if not data.cache_dir:
+        return stored.frames
+    return stored.frames.through(ShardCache(Path(data.cache_dir), int(data.cache_gb * 1e9)))
 
 
 def test_draws(clip: int, views: int) -> list[Draw]:
@@ -101,31 +102,31 @@ def _episodes(
 
 
 def class_embeddings(
-    experiment: Experiment, data_root: Path, partition: Partition
+    experiment: Experiment, stored: StoredDataset, partition: Partition
 ) -> Float[Tensor, "class_index embedding"] | None:
-    """Return the embedding of each class name of a partition; None without `matching.semantic`. Raises DataError."""
+    """Read the embedding of each class name of a partition; None without `matching.semantic`. Raises DataError."""
     if not experiment.matching.semantic:
         return None
     pattern, dim = experiment.data.embeddings, experiment.model.embedding_dim
-    path = embeddings_file(data_root, partition.dataset, pattern)
+    path = embeddings_file(stored.data_root, stored.name, pattern)
     is_default = pattern == setting_of("data.embeddings").default
     options = "" if is_default else f"--set {shlex.quote(f'data.embeddings={pattern}')}"
     return read_embeddings(path, partition.classes, dataset=partition.dataset, dim=dim, options=options)
 
 
 def clip_embeddings(
-    experiment: Experiment, data_root: Path, partition: Partition
+    experiment: Experiment, stored: StoredDataset, partition: Partition
 ) -> Float[Tensor, "clip embedding"] | None:
     """Read the embedding of each clip's class name; None without `matching.semantic`. Raises DataError."""
-    of_class = class_embeddings(experiment, data_root, partition)
+    of_class = class_embeddings(experiment, stored, partition)
     return None if of_class is None else of_class[torch.tensor(partition.labels)]
 
 
-def embeddings_identity(experiment: Experiment, data_root: Path, dataset: str) -> str:
+def embeddings_identity(experiment: Experiment, stored: StoredDataset) -> str:
     """Return the digest of the class-name embeddings that an experiment reads; empty where it reads none."""
     if not experiment.matching.semantic:
         return ""
-    path = embeddings_file(data_root, dataset, experiment.data.embeddings)
+    path = embeddings_file(stored.data_root, stored.name, experiment.data.embeddings)
     return file_digest(path) if path.exists() else ""
 
 
@@ -137,11 +138,6 @@ def recorded_frames(recorded: str, here: str) -> str:
     if recorded.removeprefix(BY_CONTENT) == here.removeprefix(BY_CONTENT):
         return here
     return "" if here.startswith(BY_CONTENT) and not recorded.startswith(BY_CONTENT) else recorded
-
-
-def frames_identity(data_root: Path, partition: Partition) -> str:
-    """Return the digest of the frames of a partition (`FrameStore.digest`). Raises DataError or StorageError."""
-    return FrameStore(frames_folder(data_root, partition.dataset)).digest(partition)
 
 
 def _min_side(settings: Clips, training: bool) -> int:

@@ -90,11 +90,6 @@ def card_of(data_root: Path, dataset: str) -> DatasetCard:
     return DatasetCard(name=dataset)
 
 
-def frames_folder(data_root: Path, dataset: str) -> Path:
-    """Return the folder of a data set's frames, which splits of the same videos share. Raises as `card_of`."""
-    return Path(data_root) / "images" / (card_of(data_root, dataset).frames_of or dataset)
-
-
 def shipped_datasets() -> list[str]:
     """Return the names of the data sets whose cards come with the package."""
     return sorted(Path(entry.name).stem for entry in _shipped().iterdir() if entry.name.endswith(".yaml"))

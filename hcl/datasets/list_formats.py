@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
-from hcl.datasets.cards import card_of, frames_folder
-from hcl.datasets.manifest import read_manifest
+from hcl.datasets.cards import DatasetCard
 from hcl.datasets.spellings import Spellings, folded, spelled_like
 from hcl.datasets.video_files import SYSTEM_FOLDERS, is_video
 from hcl.files.names import problem_with, shown
@@ -31,7 +29,9 @@ class Known:
     """Check if a listed name has frames, a record in the manifest, or a video file in a place of the card."""
 
     data_root: Path
-    dataset: str
+    card: DatasetCard
+    images_root: Path
+    recorded: Callable[[], Collection[str]]
     _spellings: Spellings = field(default_factory=Spellings)
 
     def as_it_is(self, line: str) -> bool:
@@ -39,26 +39,21 @@ class Known:
         class_name, slash, name = line.partition("/")
         if not slash or problem_with(class_name) or problem_with(name):
             return False
-        images = frames_folder(self.data_root, self.dataset)
-        if (images / class_name / name).is_dir():
+        if (self.images_root / class_name / name).is_dir():
             return True
-        for folder, stem in card_of(self.data_root, self.dataset).places(class_name, name):
+        for folder, stem in self.card.places(class_name, name):
             if any(_stem(file) == stem for file in _videos(Path(self.data_root, folder))):
                 return True
-        return line in self._recorded
-
-    @cached_property
-    def _recorded(self) -> frozenset[str]:
-        return frozenset(read_manifest(frames_folder(self.data_root, self.dataset)))
+        return line in self.recorded()
 
     def by_spelling(self, line: str) -> bool:
         """Return true if something with this name or another spelling of it exists."""
         class_name, slash, name = line.partition("/")
         if not slash or problem_with(class_name) or problem_with(name):
             return False
-        if self._spellings.find(frames_folder(self.data_root, self.dataset), (class_name, name)):
+        if self._spellings.find(self.images_root, (class_name, name)):
             return True
-        for folder, stem in card_of(self.data_root, self.dataset).places(class_name, name):
+        for folder, stem in self.card.places(class_name, name):
             root = "/" if os.path.isabs(folder) else self.data_root
             path = self._spellings.find(root, [part for part in folder.split("/") if part])
             if path is not None and any(folded(_stem(file)) == folded(stem) for file in _videos(path)):

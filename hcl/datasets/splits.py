@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -53,7 +54,11 @@ class Partition:
         return labels
 
     def digest(self) -> str:
-        """Return twelve hexadecimal digits that identify these classes and videos, their order included."""
+        """Return twelve hexadecimal digits that name these classes and videos, their order included."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         content = [self.dataset, self.name, list(self.classes), [video.key for video in self.videos]]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
@@ -65,26 +70,35 @@ class Split:
     notes: tuple[str, ...] = field(default=(), compare=False)  # on corrections of its lists
 
 
-def read_split(data_root: Path, dataset: str) -> Split:
-    """Read the train, val and test partitions of a data set.
+class Listed(NamedTuple):
+    """A partition, and how its lists were read where not as they stand."""
 
-    Raises:
-        SplitError: as `read_partition`, or a class is in two partitions.
-    """
-    read = {name: _read(data_root, dataset, name) for name in PARTITIONS}
-    partitions = {name: partition for name, (partition, _) in read.items()}
-    _refuse_shared_classes(partitions.values(), where=str(Path(data_root) / "splits" / dataset))
-    return Split(dataset, partitions, tuple(note for _, notes in read.values() for note in notes))
+    partition: Partition
+    notes: tuple[str, ...]
 
 
-def read_partition(data_root: Path, dataset: str, partition: str) -> Partition:
-    """Read and verify one partition; lists of other tools are corrected if possible (`hcl.datasets.list_formats`).
+def read_lists(data_root: Path, dataset: str, partition: str, known: Known) -> Listed:
+    """Read and verify one partition; lists of other tools are put right where they can be (`put_right`).
+
+    Args:
+        known: tells which names there are.
 
     Raises:
         SplitError: a file is missing, a line is not `class/video` with a known class and safe names, a class or
             video is listed twice, or a class has no video.
     """
-    return _read(data_root, dataset, partition)[0]
+    class_file, list_file = _files(data_root, dataset, partition)
+    lines = _lines(class_file), _lines(list_file)
+    reading = put_right(*lines, as_it_is=known.as_it_is, by_spelling=known.by_spelling)
+    verified = _verified(dataset, partition, (class_file, reading.classes), (list_file, reading.videos))
+    return Listed(verified, tuple(f"{list_file}: {note}" for note in reading.notes))
+
+
+def split_of(dataset: str, listed: Mapping[str, Listed], *, where: str) -> Split:
+    """Join the partitions of a data set. Raises SplitError where a class stands in two of them."""
+    partitions = {name: one.partition for name, one in listed.items()}
+    _refuse_shared_classes(partitions.values(), where=where)
+    return Split(dataset, partitions, tuple(note for one in listed.values() for note in one.notes))
 
 
 def write_split(data_root: Path, dataset: str, partitions: Mapping[str, Partition]) -> None:
@@ -140,16 +154,6 @@ def _files(data_root: Path, dataset: str, partition: str) -> tuple[Path, Path]:
     refuse_unsafe_name(partition, what="partition name", where="partition")
     folder = Path(data_root) / "splits" / dataset
     return folder / f"{partition}_class.txt", folder / f"{partition}.list"
-
-
-def _read(data_root: Path, dataset: str, partition: str) -> tuple[Partition, list[str]]:
-    """Read a partition, and return it with notes on corrections of its lists."""
-    class_file, list_file = _files(data_root, dataset, partition)
-    names = Known(Path(data_root), dataset)
-    lines = _lines(class_file), _lines(list_file)
-    reading = put_right(*lines, as_it_is=names.as_it_is, by_spelling=names.by_spelling)
-    verified = _verified(dataset, partition, (class_file, reading.classes), (list_file, reading.videos))
-    return verified, [f"{list_file}: {note}" for note in reading.notes]
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:

@@ -9,17 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeGuard
 
-from hcl.datasets.cards import Counts, DatasetCard, card_of, frames_folder
+from hcl.datasets.cards import Counts, DatasetCard
 from hcl.datasets.copies import Original, find_copies, same_files
-from hcl.datasets.manifest import VideoRecord, read_manifest
+from hcl.datasets.manifest import VideoRecord
 from hcl.datasets.sources import find_sources
-from hcl.datasets.splits import Partition, Video, read_split
+from hcl.datasets.splits import Partition, Video
 from hcl.datasets.video_files import is_unfinished, is_video, leftovers
 from hcl.files.atomic import write_lines
 from hcl.files.names import some
-from hcl.frames.effective import effective_file, without, write_effective
+from hcl.frames.effective import without, write_effective
 from hcl.frames.inventory import nothing_found, respelled_notes
 from hcl.frames.store import FrameStore
+from hcl.frames.stored_dataset import StoredDataset
 
 NO_FILE = "no video file and no frames"
 
@@ -87,10 +88,8 @@ class DatasetCheck:
         return warnings
 
 
-def check_dataset(
-    data_root: Path, dataset: str, *, min_frames: int = 8, open_files: OpenFiles | None = None
-) -> DatasetCheck:
-    """Compare the lists of a data set with the files in the data root.
+def check_dataset(stored: StoredDataset, *, min_frames: int = 8, open_files: OpenFiles | None = None) -> DatasetCheck:
+    """Compare the lists of a data set with what lies in the data root.
 
     Args:
         min_frames: videos with fewer frames are reported as short.
@@ -101,16 +100,14 @@ def check_dataset(
         SplitError: the lists contradict themselves or each other.
         DataError: none of the listed videos is present.
     """
-    data_root = Path(data_root)
-    card, split = card_of(data_root, dataset), read_split(data_root, dataset)
+    card, split = stored.card, stored.split
     videos = [video for partition in split.partitions.values() for video in partition.videos]
     respelled: list[str] = []
-    files = find_sources(data_root, card, videos, respelled=respelled)
-    images_root = frames_folder(data_root, dataset)
-    store, records = FrameStore(images_root), read_manifest(images_root)
+    files = find_sources(stored.data_root, card, videos, respelled=respelled)
+    store, records = stored.frames, stored.records
     without_frames = {video for part in split.partitions.values() for video in store.missing(part)}
     if not files and len(without_frames) == len(videos):
-        raise nothing_found(data_root, card, len(videos), videos[0])
+        raise nothing_found(stored, len(videos), videos[0])
     waiting, broken = _without_frames(without_frames, files, records)
     if open_files is not None:
         extracted = {video: store.folder_of(video) for video in videos if video not in without_frames}
@@ -147,13 +144,13 @@ def check_dataset(
     return DatasetCheck(card, tuple(checked), min_frames, repeated, unconfirmed, notes)
 
 
-def keep_names(data_root: Path, check: DatasetCheck) -> list[Path]:
-    """Write `missing.txt`, `broken.txt` and `copies.txt` beside the lists, and remove those that would be empty.
+def keep_names(stored: StoredDataset, check: DatasetCheck) -> list[Path]:
+    """Write `missing.txt`, `broken.txt` and `copies.txt` beside the lists, which exist only where there are some.
 
     Returns:
         The files written.
     """
-    folder, written = effective_file(data_root, check.card.name).parent, []
+    written = []
     missing = [video.key for part in check.partitions for video in part.missing]
     broken = [
         f"{video.key}\t{' '.join(why.split())}" for part in check.partitions for video, why in part.broken.items()
@@ -165,19 +162,19 @@ def keep_names(data_root: Path, check: DatasetCheck) -> list[Path]:
     ]
     for name, lines in (("missing.txt", missing), ("broken.txt", broken), ("copies.txt", copies)):
         if lines:
-            written.append(write_lines(folder / name, lines))
+            written.append(write_lines(stored.lists / name, lines))
         else:
-            (folder / name).unlink(missing_ok=True)
+            (stored.lists / name).unlink(missing_ok=True)
     return written
 
 
-def keep_effective(data_root: Path, check: DatasetCheck) -> dict[str, Partition]:
-    """Write the effective split and return its partitions.
+def keep_effective(stored: StoredDataset, check: DatasetCheck) -> dict[str, Partition]:
+    """Write the effective split; returns its partitions.
 
     Raises:
         DataError: a class would lose all of its videos; then nothing is written.
     """
-    write_effective(data_root, [(part.listed, part.left_out, part.copies) for part in check.partitions])
+    write_effective(stored.effective_file, [(part.listed, part.left_out, part.copies) for part in check.partitions])
     return {
         part.listed.name: without(part.listed, {**part.left_out, **dict.fromkeys(part.copies, "")})
         for part in check.partitions

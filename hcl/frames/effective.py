@@ -13,14 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from hcl.datasets.cards import frames_folder
-from hcl.datasets.copies import PRECEDENCE, Original, find_copies
-from hcl.datasets.manifest import read_manifest
-from hcl.datasets.splits import Partition, Video, read_partition
+from hcl.datasets.copies import Original
+from hcl.datasets.splits import Partition, Video
 from hcl.errors import DataError, StorageError
 from hcl.files.json_files import read_json, write_checked_json
 from hcl.files.names import some
-from hcl.frames.store import FrameStore
 
 KIND, SCHEMA = "effective split", 1
 
@@ -34,10 +31,6 @@ class Accepted:
     n_videos: int
     left_out: dict[str, str] = field(default_factory=dict)  # `class/video` -> reason
     copies: dict[str, str] | None = None  # `class/video` -> original; None in files of earlier versions
-
-
-def effective_file(data_root: Path, dataset: str) -> Path:
-    return Path(data_root) / "splits" / dataset / "effective.json"
 
 
 def without(listed: Partition, left_out: Mapping[Video, str]) -> Partition:
@@ -57,8 +50,9 @@ def without(listed: Partition, left_out: Mapping[Video, str]) -> Partition:
 Copies = Mapping[Video, Original]
 
 
-def write_effective(data_root: Path, checked: Sequence[tuple[Partition, Mapping[Video, str], Copies]]) -> Path:
-    """Write the effective split of a data set: each partition, its left-out videos with the reason, and its copies.
+def write_effective(path: Path, checked: Sequence[tuple[Partition, Mapping[Video, str], Copies]]) -> Path:
+    """Write the effective split of a dataset: each partition as listed, with the videos left out of it and why, those
+    that are copies apart.
 
     Raises:
         DataError: a class would lose all of its videos.
@@ -77,12 +71,11 @@ def write_effective(data_root: Path, checked: Sequence[tuple[Partition, Mapping[
         )
     partitions = {name: asdict(decision) for name, decision in accepted.items()}
     content = {"kind": KIND, "schema": SCHEMA, "dataset": dataset, "partitions": partitions}
-    return write_checked_json(effective_file(data_root, dataset), content)
+    return write_checked_json(path, content)
 
 
-def read_effective(data_root: Path, dataset: str) -> dict[str, Accepted]:
-    """Return the last check's decisions by partition, empty without a check. Raises DataError for a damaged file."""
-    path = effective_file(data_root, dataset)
+def read_effective(path: Path, dataset: str) -> dict[str, Accepted]:
+    """Return what the last check has accepted, by partition; empty without one. Raises DataError for a damaged file."""
     try:
         if not path.exists():
             return {}
@@ -97,88 +90,6 @@ def read_effective(data_root: Path, dataset: str) -> dict[str, Accepted]:
             where=str(path),
             remedy=f"delete it, or write it anew with `hcl data check {shlex.quote(dataset)}`",
         ) from error
-
-
-def left_out(data_root: Path, listed: Partition, *, keep_copies: bool = False) -> dict[Video, str]:
-    """Return the unused videos of a partition with the reason, in the partition's order.
-
-    Raises:
-        DataError: the lists have changed since the check, or the file that it wrote is damaged.
-    """
-    accepted = _accepted_of(data_root, listed)
-    if accepted is None:
-        reasons = broken(data_root, listed)
-    else:
-        reasons = {video: accepted.left_out[video.key] for video in listed.videos if video.key in accepted.left_out}
-    if not keep_copies:
-        reasons = {**copies_of(data_root, listed), **reasons}
-    return {video: reasons[video] for video in listed.videos if video in reasons}
-
-
-def copies_of(data_root: Path, listed: Partition) -> dict[Video, str]:
-    """Return the copies in a partition with their originals, from the last check or, without one, computed now.
-
-    Raises:
-        DataError: as `left_out`.
-    """
-    accepted = _accepted_of(data_root, listed)
-    if accepted is not None and accepted.copies is not None:
-        return {video: accepted.copies[video.key] for video in listed.videos if video.key in accepted.copies}
-    store = FrameStore(frames_folder(data_root, listed.dataset))
-    contents = {part.name: store.digests(part.videos) for part in (listed, *_before(data_root, listed))}
-    return {video: str(original) for video, original in find_copies(contents)[listed.name].items()}
-
-
-def _before(data_root: Path, listed: Partition) -> list[Partition]:
-    """Return the partitions that take precedence: they keep a video whose copy is in this one."""
-    rank = PRECEDENCE.index(listed.name) if listed.name in PRECEDENCE else 0
-    folder = effective_file(data_root, listed.dataset).parent
-    names = [name for name in PRECEDENCE[:rank] if (folder / f"{name}.list").exists()]
-    return [read_partition(data_root, listed.dataset, name) for name in names]
-
-
-def _accepted_of(data_root: Path, listed: Partition) -> Accepted | None:
-    """Return the last check's decisions on a partition, or None. Raises as `left_out`."""
-    accepted = read_effective(data_root, listed.dataset).get(listed.name)
-    if accepted is None:
-        return None
-    if accepted.listed_digest != listed.digest():
-        raise DataError(
-            f"the lists of {listed.dataset} {listed.name} have changed since they were checked",
-            where=str(effective_file(data_root, listed.dataset)),
-            remedy=f"repeat `hcl data check {shlex.quote(listed.dataset)}`",
-        )
-    return accepted
-
-
-def broken(data_root: Path, listed: Partition) -> dict[Video, str]:
-    """Return the videos of a partition that extraction has recorded as broken or timed out, with the reason."""
-    records = read_manifest(frames_folder(data_root, listed.dataset))
-    failed = {key: record for key, record in records.items() if record.status in ("broken", "timeout")}
-    return {video: failed[video.key].error or "" for video in listed.videos if video.key in failed}
-
-
-def effective_partition(data_root: Path, listed: Partition, *, keep_copies: bool = False) -> Partition:
-    """Return the partition without `left_out`; every video of the result has frames.
-
-    Args:
-        keep_copies: use videos that are copies of others, in this partition or another.
-
-    Raises:
-        DataError: other videos have no frames, a class has lost all of its videos, or as `left_out`.
-    """
-    partition = without(listed, left_out(data_root, listed, keep_copies=keep_copies))
-    if missing := FrameStore(frames_folder(data_root, listed.dataset)).missing(partition):
-        is_checked = effective_file(data_root, listed.dataset).exists()
-        raise DataError(
-            f"{len(missing)} of {len(listed.videos)} videos of {listed.dataset} {listed.name} have no frames: "
-            f"{some([video.key for video in missing], 3)}",
-            where=str(frames_folder(data_root, listed.dataset)),
-            remedy=f"run `hcl extract {shlex.quote(listed.dataset)}`; "
-            + ("the last check has accepted them, so repeat" if is_checked else "to continue without them, run")
-            + f" `hcl data check {shlex.quote(listed.dataset)}`",
-        )
-    return partition
 
 
 def _accepted(content: dict) -> Accepted:

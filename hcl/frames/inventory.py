@@ -7,16 +7,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hcl.datasets.cards import DatasetCard, card_of, frames_folder
 from hcl.datasets.manifest import VideoRecord
 from hcl.datasets.sources import find_sources
 from hcl.datasets.spellings import nearest
-from hcl.datasets.splits import Partition, Video, read_split
+from hcl.datasets.splits import Partition, Video
 from hcl.datasets.video_files import read_tree
 from hcl.errors import DataError
 from hcl.files.atomic import write_lines
 from hcl.frames.extraction import ExtractionJob
-from hcl.frames.store import FrameStore, packed_keys
+from hcl.frames.shards import shard_paths
+from hcl.frames.stored_dataset import StoredDataset
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Inventory:
         return [key for key in self.listed if key not in self.files and key not in self.present]
 
 
-def take_inventory(data_root: Path, dataset: str) -> Inventory:
-    """List the videos of all partitions of the data set's split (without a split, all videos found), and find them.
+def take_inventory(stored: StoredDataset) -> Inventory:
+    """List the videos of all partitions of a data set's split, or without a split all that are found.
 
     The data set's card names the places of the files (`hcl.datasets.cards`).
 
@@ -43,26 +43,27 @@ def take_inventory(data_root: Path, dataset: str) -> Inventory:
         DataError: no listed video has a file or frames, or the split contradicts itself.
         ConfigError: the dataset's card is wrong.
     """
-    card = card_of(data_root, dataset)
-    videos_root, images_root = data_root / "videos" / dataset, frames_folder(data_root, dataset)
-    has_split = (data_root / "splits" / dataset).is_dir()
+    videos_root, images_root = stored.data_root / "videos" / stored.name, stored.images_root
+    has_split = stored.lists.is_dir()
     if has_split:
-        split = read_split(data_root, dataset)
+        split = stored.split
         videos, notes = [video for partition in split.partitions.values() for video in partition.videos], split.notes
         respelled: list[str] = []
-        files = find_sources(data_root, card, videos, respelled=respelled)
+        files = find_sources(stored.data_root, stored.card, videos, respelled=respelled)
         listed, notes = sorted({video.key for video in videos}), (*notes, *respelled_notes(respelled, files))
     else:
         tree = read_tree(videos_root) if videos_root.is_dir() else None
         files, notes = (tree.files, tree.notes) if tree else ({}, ())
         listed = sorted(files)
-    present = frozenset(_present(images_root, {key.partition("/")[0] for key in listed})) | packed_keys(images_root)
+    present = frozenset(_present(images_root, {key.partition("/")[0] for key in listed}))
+    if shard_paths(images_root):
+        present |= stored.frames.packed_keys()
     if absent := [Video(*key.split("/", 1)) for key in listed if key not in files and key not in present]:
-        lacking = FrameStore(images_root).missing(Partition(dataset, "", (), tuple(absent)))
+        lacking = stored.frames.missing(Partition(stored.name, "", (), tuple(absent)))
         present |= {video.key for video in absent} - {video.key for video in lacking}  # under another spelling
     if not any(key in files or key in present for key in listed):
         example = Video(*listed[0].split("/", 1)) if listed else None
-        raise nothing_found(data_root, card, len(listed) if has_split else None, example)
+        raise nothing_found(stored, len(listed) if has_split else None, example)
     return Inventory(listed, files, present, notes)
 
 
@@ -74,12 +75,13 @@ def respelled_notes(respelled: list[str], files: dict[str, Path]) -> list[str]:
     return [f"{len(respelled):,} videos were found under another spelling of their names, such as {example}"]
 
 
-def nothing_found(data_root: Path, card: DatasetCard, n_listed: int | None, example: Video | None = None) -> DataError:
-    """Return the error of a data root without any video of a data set, with the places searched and the videos' origin.
+def nothing_found(stored: StoredDataset, n_listed: int | None, example: Video | None = None) -> DataError:
+    """Return the error of a data root without one video of a data set: where it was looked for, and where to get it.
 
     Args:
         example: a listed video; the error shows a path that was searched and the most similar existing name.
     """
+    data_root, card = stored.data_root, stored.card
     places = ", ".join(card.videos).replace("{dataset}", card.name)
     if example is not None:
         folder, stem = card.places(example.class_name, example.name)[0]

@@ -15,11 +15,11 @@ import yaml
 from hcl.datasets.cards import PARTITIONS, DatasetCard, shipped_datasets
 from hcl.datasets.copies import find_copies, same_files
 from hcl.datasets.splits import Partition, Video, write_split
-from hcl.datasets.video_files import VideoTree, read_tree
+from hcl.datasets.video_files import read_tree
 from hcl.errors import ConfigError, DataError
 from hcl.files.atomic import write_atomically
 from hcl.files.names import refuse_unsafe_name, shown, some
-from hcl.frames.store import FrameStore, packed_keys
+from hcl.frames.store import FrameStore
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,15 @@ def list_videos(folder: Path, *, keep_copies: bool = False) -> VideoListing:
     folder = Path(folder)
     tree = read_tree(folder)
     notes = list(tree.notes)
-    keys = list(tree.files) or sorted({*tree.frames, *packed_keys(folder)})
+    store = None if tree.files else FrameStore(folder)
+    keys = list(tree.files) if store is None else sorted({*tree.frames, *store.packed_keys()})
     for key in keys:
         class_name, _, name = key.partition("/")
         refuse_unsafe_name(class_name, what="class name", where=str(folder))
         refuse_unsafe_name(name, what="video name", where=str(folder / class_name))
     videos = [Video(*key.split("/", 1)) for key in keys]
-    if not tree.files:
-        videos = _with_frames(folder, videos, notes)
+    if store is not None:
+        videos = _with_frames(store, videos, notes)
     if not videos:
         raise DataError(
             f"holds no class folder with videos{''.join(f'; {note}' for note in notes)}",
@@ -65,25 +66,28 @@ def list_videos(folder: Path, *, keep_copies: bool = False) -> VideoListing:
             remedy="name the folder that holds one folder a class, with the class's videos or frames in it",
         )
     if not keep_copies:
-        videos = _without_copies(folder, tree, videos, notes)
+        files = {video: tree.files[video.key] for video in videos if store is None}
+        videos = _without_copies(same_files(files) if store is None else store.digests(videos), videos, notes)
     classes: dict[str, list[str]] = {}
     for video in videos:
         classes.setdefault(video.class_name, []).append(video.name)
     return VideoListing({name: tuple(names) for name, names in classes.items()}, tree.places, tuple(notes))
 
 
-def _with_frames(folder: Path, videos: list[Video], notes: list[str]) -> list[Video]:
-    """Return the videos that have frames, and add a note on folders without a numbered image."""
-    lacking = set(FrameStore(folder).missing(Partition("", "", (), tuple(videos))))
+def _with_frames(store: FrameStore, videos: list[Video], notes: list[str]) -> list[Video]:
+    """Return the videos that have frames, and note those of which no image is numbered."""
+    lacking = set(store.missing(Partition("", "", (), tuple(videos))))
     if lacking:
         notes.append(f"{len(lacking):,} folders hold no frames: left out, such as {sorted(lacking)[0].key!r}")
     return [video for video in videos if video not in lacking]
 
 
-def _without_copies(folder: Path, tree: VideoTree, videos: list[Video], notes: list[str]) -> list[Video]:
-    """Return the first video of each content by class and name, and add notes on copies and on classes of copies."""
-    files = {video: tree.files[video.key] for video in videos if video.key in tree.files}
-    contents = same_files(files) if files else FrameStore(folder).digests(videos)
+def _without_copies(contents: Mapping[Video, str], videos: list[Video], notes: list[str]) -> list[Video]:
+    """Return the first of each video by class and name, and note the others, and classes that have none left.
+
+    Args:
+        contents: what names the content of each video.
+    """
     copies = find_copies({"": contents})[""]
     if copies:
         pairs = [f"{video.key} = {original.video.key}" for video, original in list(copies.items())[:3]]

@@ -6,9 +6,10 @@ the classes; `manifest.parquet` holds one `VideoRecord` for each video.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -46,12 +47,24 @@ class FrameStore:
         cache: the cache of shards on a local disk.
     """
 
-    def __init__(self, images_root: Path, cache: ShardCache | None = None):
+    def __init__(
+        self, images_root: Path, cache: ShardCache | None = None, *, records: Mapping[str, VideoRecord] | None = None
+    ):
         self.images_root, self._cache = Path(images_root), cache
-        self._records = read_manifest(self.images_root)
+        self._records = read_manifest(self.images_root) if records is None else records
         self._packed = packed_videos(self.images_root)
         self._listings: dict[str, FrameFolder] = {}
         self._spellings, self._packed_by_fold = Spellings(), dict[str, list[str]]()
+
+    def through(self, cache: ShardCache) -> FrameStore:
+        """Return a store of the same frames that reads shards through their copies on this machine."""
+        store = copy.copy(self)
+        store._cache = cache
+        return store
+
+    def packed_keys(self) -> frozenset[str]:
+        """Return `class/video` of all whose frames lie in shards."""
+        return frozenset(key for key, packed in self._packed.items() if is_current(packed, self._records.get(key)))
 
     def n_frames(self, video: Video) -> int:
         """Return the number of frames of a video. Raises DataError if it has none."""
@@ -230,10 +243,3 @@ def is_current(packed: PackedVideo, record: VideoRecord | None) -> bool:
     if record is None or record.status == "missing":  # frames of another tool
         return True
     return record.status == "ok" and packed.n_frames == record.n_frames and record.digest in ("", packed.digest)
-
-
-def packed_keys(images_root: Path) -> frozenset[str]:
-    """Return `class/video` of all current packed videos. Raises DataError or StorageError for a damaged file."""
-    packed = packed_videos(images_root)
-    records = read_manifest(images_root) if packed else {}
-    return frozenset(key for key, copy in packed.items() if is_current(copy, records.get(key)))

@@ -24,7 +24,7 @@ def demo(
     """Run all steps on generated videos: extract, sweep, train the best, evaluate 5 data sets x 5 shots, report."""
     from orchestration.demo import run_demo
 
-    run_demo(data_root=data, runs=runs, seed=seed, address=address, command=command_line())
+    run_demo(data=data, runs=runs, seed=seed, address=address, command=command_line())
     out.print(escape(f"next: README.md, 'From a folder of videos to a table'{_activation()}"), highlight=False)
 
 

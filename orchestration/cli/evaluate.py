@@ -92,6 +92,7 @@ def evaluate(
     record; a setting that makes it another method, such as fusion.sigma_spatial=0, becomes part of the method's name in
     the record.
     """
+    from hcl.frames.stored_dataset import DataRoot
     from orchestration.evaluation.evaluate import evaluate as answer
     from orchestration.evaluation.methods import METHODS
     from orchestration.evaluation.questions import encodings, one_by_one_notes, plan, questions_of
@@ -110,14 +111,15 @@ def evaluate(
     if not targets:
         raise ConfigError("nothing to evaluate", where="RUN_OR_CHECKPOINT", remedy="give a run, or --suite FILE")
     keeps = {name: target.experiment.asks_copies for target in targets for name in _datasets(target)}
+    opened = DataRoot(data.absolute())
     for name, keep_copies in keeps.items():
-        tell_left_out(data, name, keep_copies=keep_copies)
+        tell_left_out(opened.dataset(name), keep_copies=keep_copies)
     lists = None
     if episodes is not None:
         from hcl.clips.episode_files import read_episodes
 
         lists = read_episodes(episodes)
-    questions = questions_of(targets, data, episodes=lists)
+    questions = questions_of(targets, opened, episodes=lists)
     if write_episodes is not None:
         _write(write_episodes, questions)
         return

@@ -53,6 +53,7 @@ def explain(
     --examples N uses N right and N wrong queries of the run's evaluation, each in its episode there. `hcl report` shows
     the pictures in the run's explanations/.
     """
+    from hcl.frames.stored_dataset import DataRoot
     from orchestration.cli.evaluate import evaluation_settings
     from orchestration.evaluation.explain import Explainer
 
@@ -65,7 +66,7 @@ def explain(
     folder = run_folder(run, runs)
     tell_unfinished(folder)
     experiment = override(load_resolved(folder / "experiment.yaml"), evaluation_settings(settings))
-    explainer = Explainer(folder, experiment, data_root=data, command=command_line())
+    explainer = Explainer(folder, experiment, data=DataRoot(data), command=command_line())
     if examples is not None:
         for explained in explainer.examples(examples, shot=shot, seed=seed):
             _tell(explained)

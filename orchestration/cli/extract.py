@@ -33,11 +33,11 @@ def extract(
     interlaced ones. Frames of 640 x 480 take about a quarter of the space that they would take at full size and quality
     95.
     """
+    from hcl.frames.stored_dataset import StoredDataset
     from orchestration.extraction.extract import extract_dataset
 
     summary = extract_dataset(
-        data,
-        dataset,
+        StoredDataset(data.absolute(), dataset),
         actors=actors,
         short_side=short_side,
         quality=quality,

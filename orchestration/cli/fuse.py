@@ -46,6 +46,7 @@ def fuse(
     --set takes evaluation.* (for instance the shots to choose for: --set evaluation.shots=[5]) and settings of the
     machine.
     """
+    from hcl.frames.stored_dataset import DataRoot
     from orchestration.cli.evaluate import evaluation_settings
     from orchestration.evaluation.fuse import FUSED, evaluate_fusion, search_fusion
     from results import load
@@ -54,8 +55,9 @@ def fuse(
     folder = run_folder(run, runs)
     tell_unfinished(folder)
     experiment = override(load_resolved(folder / "experiment.yaml"), evaluation_settings(settings))
+    opened = DataRoot(data.absolute())
     search = search_fusion(
-        folder, experiment, data_root=data, runs=runs, space=load_space(space), n_trials=trials, seed=seed,
+        folder, experiment, data=opened, runs=runs, space=load_space(space), n_trials=trials, seed=seed,
         restart=restart, address=address,
     )  # fmt: skip
     rate = search.n_trials / max(search.seconds, 1e-9)
@@ -64,7 +66,7 @@ def fuse(
     out.print(f"chosen: {escape(shown)}", soft_wrap=True, highlight=False)
     out.print(f"val, mean over shots: {percent(search.value)}, published weights {percent(search.published)}")
     records = evaluate_fusion(
-        folder, experiment, data_root=data, runs=runs, address=address, command=command_line(), on_cell=show_records
+        folder, experiment, data=opened, runs=runs, address=address, command=command_line(), on_cell=show_records
     )
     frame = load(folder).evaluations
     digests = {record.episodes_digest for record in records[FUSED]}

@@ -7,18 +7,20 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from hcl.config import Experiment
 from hcl.config.resolve import load_resolved, resolve
-from hcl.datasets.cards import card_of
 from hcl.errors import ConfigError, HCLError
 from hcl.files.names import some
 from orchestration.console import notes, out
 from orchestration.storage.places import ELSEWHERE, check_place
+
+if TYPE_CHECKING:
+    from hcl.frames.stored_dataset import StoredDataset
 
 
 def place(option: str) -> Callable[[typer.Context, Path | None], Path | None]:
@@ -106,20 +108,17 @@ def run_and_checkpoint(run: Path, runs: Path) -> tuple[Path, Path | None]:
     return run_folder(run, runs), None
 
 
-def tell_left_out(data: Path, dataset: str, *, keep_copies: bool) -> None:
-    """Print a note about videos that are not used, because they are missing, undecodable or copies.
+def tell_left_out(stored: StoredDataset, *, keep_copies: bool) -> None:
+    """Name the videos that nothing will use, because they are missing, could not be decoded or are copies.
 
     Args:
         keep_copies: whether copies are used; they are mentioned in any case.
     """
-    from hcl.datasets.splits import read_split
-    from hcl.frames.effective import copies_of, left_out
-
-    with suppress(HCLError):  # the command itself reports errors of the data
-        for partition in read_split(data, dataset).partitions.values():
-            what, of_all = f"{dataset} {partition.name}", f"of {len(partition.videos):,} videos"
-            copies = copies_of(data, partition)
-            lost = [video.key for video in left_out(data, partition, keep_copies=True)]
+    with suppress(HCLError):  # the command itself says what is wrong with the data
+        for name, partition in stored.split.partitions.items():
+            what, of_all = f"{stored.name} {name}", f"of {len(partition.videos):,} videos"
+            copies = stored.copies(name)
+            lost = [video.key for video in stored.left_out(name, keep_copies=True)]
             if lost:
                 text = f"{what}: {len(lost):,} {of_all} are left out as missing or broken: {some(lost, 3)}"
                 notes.print(f"[yellow]note[/] {escape(text)}", soft_wrap=True)
@@ -139,9 +138,9 @@ def tell_unfinished(folder: Path) -> None:
         notes.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)
 
 
-def tell_flips(data: Path, experiment: Experiment) -> None:
-    """Print a note if training would mirror clips of a data set in which left and right are classes."""
-    card = card_of(data, experiment.data.dataset)
+def tell_flips(stored: StoredDataset, experiment: Experiment) -> None:
+    """Say so where training would mirror clips of a data set in which left and right are classes."""
+    card = stored.card
     if experiment.clips.flip and card.flips_are_safe is False:
         text = f"clips.flip mirrors clips, but left and right are classes of {card.name}"
         notes.print(f"[yellow]note[/] {escape(text)}: --set clips.flip=false", soft_wrap=True)

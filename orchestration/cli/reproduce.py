@@ -45,6 +45,7 @@ def reproduce(
     The exit status is 1 if the figures differ.
     """
     import results
+    from hcl.frames.stored_dataset import DataRoot
     from orchestration.reports.recorded import read_recorded
     from orchestration.reports.reproduce import checks_of, commands_of, repeat
     from results.exports.reproduction import agrees, checks_table, epochs_table, figures_table
@@ -52,12 +53,13 @@ def reproduce(
     recorded = read_recorded(record)
     for what, command in commands_of(recorded, data):
         out.print(f"{what}: {escape(command)}", soft_wrap=True, highlight=False)
-    checks = checks_of(recorded, data)
+    opened = DataRoot(data.absolute())
+    checks = checks_of(recorded, opened)
     print_frame(checks_table(checks), title="recorded and present versions")
     if not run:
         return
     with tempfile.TemporaryDirectory(prefix="hcl-") if runs is None else nullcontext(runs) as place:
-        pairs, epochs = repeat(recorded, data, Path(place), address)
+        pairs, epochs = repeat(recorded, opened, Path(place), address)
         tables = [figures_table(pairs, tolerance)] if pairs else []
         if epochs:
             tables.insert(0, epochs_table(results.read_epochs(recorded.folder), epochs, tolerance))

@@ -107,12 +107,13 @@ def _study(
 ) -> Study:
     """Make the study that was asked for; one that is there keeps its number of trials."""
     from hcl.config.overrides import parse_point
+    from hcl.frames.stored_dataset import DataRoot
     from orchestration.sweeps.study import Limits, Study, n_trials_of
 
     return Study(
         experiment,
         space_of(search.space, settings),
-        data.absolute(),
+        DataRoot(data.absolute()),
         runs.absolute(),
         search.trials or (None if restart else n_trials_of(runs / experiment.name)) or TRIALS,
         seed=search.seed,
@@ -202,9 +203,10 @@ def _train_or_say_how(
 ) -> None:
     """Train the best settings, or print the commands that do."""
     if then_train:
+        from hcl.frames.stored_dataset import DataRoot
         from orchestration.cli.train import train_and_show
 
-        train_and_show(best, data=data, runs=runs, address=address)
+        train_and_show(best, DataRoot(data.absolute()), data=data, runs=runs, address=address)
         return
     from orchestration.sweeps.sweep import BEST
 

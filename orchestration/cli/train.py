@@ -32,6 +32,7 @@ from orchestration.console import out
 from orchestration.training.view import EpochTable, show_memory
 
 if TYPE_CHECKING:
+    from hcl.frames.stored_dataset import DataRoot
     from orchestration.training.run import Run
 
 
@@ -52,29 +53,37 @@ def train(
     that, and ends with the same weights as an uninterrupted one. A second command on the same run is refused while the
     first one runs. --dry-run also prints the memory of a step, and the settings that reduce it.
     """
+    from hcl.frames.stored_dataset import DataRoot
     from orchestration.training.run import Run
 
+    opened = DataRoot(data.absolute())
     chosen = experiment_of(experiment, settings, workers, cache_dir)
     announce(chosen)
-    tell_flips(data, chosen)
+    tell_flips(opened.dataset(chosen.data.dataset), chosen)
     if dry_run:
-        _show_plan(Run(chosen, data.absolute(), runs.absolute(), runs.absolute() / chosen.name))
+        _show_plan(Run(chosen, opened, runs.absolute(), runs.absolute() / chosen.name))
         return
-    train_and_show(chosen, data=data, runs=runs, restart=restart, address=address)
+    train_and_show(chosen, opened, data=data, runs=runs, restart=restart, address=address)
 
 
 def train_and_show(
-    experiment: Experiment, *, data: Path, runs: Path, restart: bool = False, address: str | None = None
+    experiment: Experiment,
+    opened: DataRoot,
+    *,
+    data: Path,
+    runs: Path,
+    restart: bool = False,
+    address: str | None = None,
 ) -> None:
     """Train with Ray Train under a live table, and print the next command."""
     from orchestration.training.train import train as train_run
 
-    tell_left_out(data, experiment.data.dataset, keep_copies=experiment.learns_from_copies)
+    tell_left_out(opened.dataset(experiment.data.dataset), keep_copies=experiment.learns_from_copies)
     tell_code_state()
     with EpochTable() as table:
         run = train_run(
             experiment,
-            data_root=data,
+            data=opened,
             runs=runs,
             restart=restart,
             address=address,

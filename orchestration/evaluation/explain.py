@@ -14,12 +14,9 @@ from hcl.assembly import arguments, inputs, models
 from hcl.clips.episodes import Episodes
 from hcl.config import Experiment
 from hcl.config.regimes import WITH_LEVELS
-from hcl.datasets.cards import frames_folder
-from hcl.datasets.splits import read_partition
 from hcl.errors import ConfigError
 from hcl.evaluation.scores import LEVELS, Levels, fused, look_up, score_pairs
-from hcl.frames.effective import effective_partition
-from hcl.frames.store import FrameStore
+from hcl.frames.stored_dataset import DataRoot
 from hcl.matching.explain import explain_pair
 from hcl.models.encoding import encode, features_of
 from hcl.models.features import ClipFeatures
@@ -60,7 +57,7 @@ class Explainer:
         ConfigError: if the run matches neither tuples nor patches.
     """
 
-    def __init__(self, folder: Path, experiment: Experiment, *, data_root: Path, command: str = ""):
+    def __init__(self, folder: Path, experiment: Experiment, *, data: DataRoot, command: str = ""):
         self.folder, self.experiment, self.command = folder.absolute(), experiment, command
         if not experiment.train.traits.has_levels:
             raise ConfigError(
@@ -69,12 +66,10 @@ class Explainer:
                 remedy=f"explain a run of train.regime: {WITH_LEVELS}",
             )
         dataset = (experiment.evaluation.datasets or (experiment.data.dataset,))[0]
-        part = read_partition(data_root, dataset, experiment.evaluation.partition)
-        self.partition = effective_partition(data_root, part, keep_copies=experiment.asks_copies)
-        self._clips = inputs.make_dataset(
-            experiment, FrameStore(frames_folder(data_root, dataset)), self.partition, training=False
-        )
-        self._embeddings = inputs.clip_embeddings(experiment, data_root, self.partition)
+        stored = data.dataset(dataset)
+        self.partition = stored.effective(experiment.evaluation.partition, keep_copies=experiment.asks_copies)
+        self._clips = inputs.make_dataset(experiment, stored.frames, self.partition, training=False)
+        self._embeddings = inputs.clip_embeddings(experiment, stored, self.partition)
         self._model: HCL | None = None
         self._digest = ""
 

@@ -14,11 +14,10 @@ from hcl.config.paths import flatten
 from hcl.config.regimes import WITH_LEVELS
 from hcl.config.resolve import override
 from hcl.config.strict_yaml import dump_yaml, read_yaml
-from hcl.datasets.splits import read_partition
 from hcl.errors import ConfigError
 from hcl.evaluation.scores import LEVELS
 from hcl.files.atomic import write_atomically
-from hcl.frames.effective import effective_partition
+from hcl.frames.stored_dataset import DataRoot
 from orchestration.evaluation.evaluate import evaluate
 from orchestration.evaluation.fusion_search import PUBLISHED_FUSION, Search, search_table
 from orchestration.evaluation.questions import Target, questions_of
@@ -38,7 +37,7 @@ def search_fusion(
     folder: Path,
     experiment: Experiment,
     *,
-    data_root: Path,
+    data: DataRoot,
     runs: Path,
     space: Space,
     n_trials: int,
@@ -54,12 +53,12 @@ def search_fusion(
         ConfigError: if val was trained on, the run has no levels, clips of an episode mix, the space searches other
             settings, or another fusion was chosen before, which would evaluate test a second time.
     """
-    folder, data_root, runs = (Path(path).absolute() for path in (folder, data_root, runs))
+    folder, runs = Path(folder).absolute(), Path(runs).absolute()
     experiment = override(experiment, {"evaluation.partition": "val"})
     space = _checked(space, experiment)
-    listed = read_partition(data_root, experiment.data.dataset, "val")
-    partition = effective_partition(data_root, listed, keep_copies=experiment.asks_copies)
-    cell = Cell("hcl", experiment, data_root, partition, folder / BEST)
+    stored = data.dataset(experiment.data.dataset)
+    partition = stored.effective("val", keep_copies=experiment.asks_copies)
+    cell = Cell("hcl", experiment, stored, partition, folder / BEST)
     search = {"table": cell.key, "space": space.model_dump(mode="json"), "n_trials": n_trials, "seed": seed}
     search["weights"] = cell.checkpoint_digest
     search["evaluation"] = experiment.evaluation.model_dump(mode="json", exclude={"datasets", "keep_features"})
@@ -82,7 +81,7 @@ def evaluate_fusion(
     folder: Path,
     experiment: Experiment,
     *,
-    data_root: Path,
+    data: DataRoot,
     runs: Path,
     address: str | None = None,
     command: str = "",
@@ -94,7 +93,7 @@ def evaluate_fusion(
         Target(folder, override(experiment, {**settings, "evaluation.partition": "test"}), label=label)
         for label, settings in fusions.items()
     ]
-    answers = evaluate(questions_of(targets, data_root), runs=runs, address=address, command=command, on_cell=on_cell)
+    answers = evaluate(questions_of(targets, data), runs=runs, address=address, command=command, on_cell=on_cell)
     return {label: [record for record in answers.records if record.method == label] for label in fusions}
 
 

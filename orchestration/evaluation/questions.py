@@ -12,9 +12,8 @@ from hcl.assembly import arguments, inputs
 from hcl.clips.episode_files import EpisodeList, lists_for
 from hcl.config import Experiment
 from hcl.config.resolve import changes, load_resolved
-from hcl.datasets.splits import read_partition
 from hcl.errors import ConfigError
-from hcl.frames.effective import effective_partition
+from hcl.frames.stored_dataset import DataRoot
 from orchestration.evaluation.methods import is_trained, methods_of, named
 from orchestration.evaluation.tables import Cell
 from orchestration.evaluation.training_state import Unfinished, unfinished
@@ -65,7 +64,7 @@ class Question:
 
 
 def questions_of(
-    targets: Sequence[Target], data_root: Path, *, episodes: Sequence[EpisodeList] | None = None
+    targets: Sequence[Target], data: DataRoot, *, episodes: Sequence[EpisodeList] | None = None
 ) -> list[Question]:
     """Return every question about the targets after checks; nothing is computed or written.
 
@@ -78,22 +77,21 @@ def questions_of(
         DataError, SplitError, EpisodeError: if the data sets cannot provide the episodes, or the names of the classes.
         CheckpointError: if there is no checkpoint.
     """
-    data_root = Path(data_root).absolute()  # actors have another working directory
     questions = []
     for target in targets:
         evaluation, settings = target.experiment.evaluation, target.folder / "experiment.yaml"
         own = load_resolved(settings) if settings.exists() else target.experiment
         for dataset in evaluation.datasets or (target.experiment.data.dataset,):
-            listed = read_partition(data_root, dataset, evaluation.partition)
-            partition = effective_partition(data_root, listed, keep_copies=target.experiment.asks_copies)
+            stored = data.dataset(dataset)
+            partition = stored.effective(evaluation.partition, keep_copies=target.experiment.asks_copies)
             if episodes is None:
                 sampled = inputs.evaluation_episodes(target.experiment, partition)
                 lists = [EpisodeList.of(partition, one, seed=evaluation.seed) for one in sampled]
             else:
                 lists = lists_for(partition, episodes)
             for method in _methods(target):
-                cell = Cell(method, target.experiment, data_root, partition, _weights(target, method))
-                cell.embeddings()  # raises now for a class name without an embedding
+                cell = Cell(method, target.experiment, stored, partition, _weights(target, method))
+                cell.embeddings()  # a class without a name's embedding is told now
                 state = unfinished(target.folder, own, cell.checkpoint) if cell.checkpoint else None
                 questions += [
                     Question(target.folder.absolute(), cell, asked, _record_fields(target, cell, asked, own, state))

@@ -107,7 +107,7 @@ class Scorer:
         if job is not None:
             self.dataset: Any = job.dataset(self.runs, by_number=True)
         else:
-            frames = inputs.frame_store(cell.experiment, cell.data_root, cell.partition.dataset)
+            frames = inputs.frame_store(cell.experiment, cell.stored)
             self.dataset = inputs.make_dataset(
                 cell.experiment, frames, cell.partition, training=False, random_views=cell.views > 1
             )

@@ -30,6 +30,7 @@ from hcl.errors import CheckpointError, StorageError
 from hcl.evaluation.methods import Method, Pairwise
 from hcl.files.archives import archive_problem
 from hcl.files.arrays import load_arrays, save_arrays
+from hcl.frames.stored_dataset import StoredDataset
 from hcl.models.checkpoint import check_checkpoint
 from orchestration.evaluation.methods import method_of
 from orchestration.training.grids import GridJob
@@ -51,7 +52,7 @@ class Cell:
 
     method: str
     experiment: Experiment
-    data_root: Path
+    stored: StoredDataset
     partition: Partition
     checkpoint: Path | None = None
 
@@ -82,8 +83,8 @@ class Cell:
         """Return the digests of the contents: frames, and the files of class-name embeddings and weights in the
         settings."""
         digests = {
-            "frames": inputs.frames_identity(self.data_root, self.partition),
-            "embeddings": inputs.embeddings_identity(self.experiment, self.data_root, self.partition.dataset),
+            "frames": self.stored.frames_identity(self.partition),
+            "embeddings": inputs.embeddings_identity(self.experiment, self.stored),
             "weights": models.weights_digest(self.experiment),
         }
         return {name: digest for name, digest in digests.items() if digest}
@@ -139,7 +140,7 @@ class Cell:
             return None
         return GridJob(
             self.experiment,
-            self.data_root,
+            self.stored,
             self.partition,
             training=False,
             random_backbone=self.has_random_weights,
@@ -147,8 +148,8 @@ class Cell:
         )
 
     def embeddings(self) -> Float[Tensor, "clip embedding"] | None:
-        """Return the embedding of each clip's class name, if the method reads them. Raises DataError."""
-        return inputs.clip_embeddings(self.experiment, self.data_root, self.partition) if self.how.reads_names else None
+        """Of each clip's class name, where the method reads them. Raises DataError."""
+        return inputs.clip_embeddings(self.experiment, self.stored, self.partition) if self.how.reads_names else None
 
     def features(self, runs: Path) -> BlockStore:
         """Return the store of the features that the method keeps of each clip."""

@@ -13,16 +13,16 @@ import numpy as np
 from hcl.assembly.inputs import make_dataset
 from hcl.clips.contact_sheet import RecordingFrames, class_sheet, video_sheet
 from hcl.config import Experiment
-from hcl.datasets.cards import frames_folder
-from hcl.datasets.splits import Partition, Video, read_split
+from hcl.datasets.splits import Partition, Video
 from hcl.errors import DataError, VideoError
 from hcl.files.names import shown, some
 from hcl.frames.extraction import extract_video
 from hcl.frames.store import FrameStore
+from hcl.frames.stored_dataset import DataRoot
 
 
 def draw_sheet(
-    data_root: Path, what: str, experiment: Experiment, *, n_views: int = 3, n_videos: int = 8, seed: int = 0
+    data: DataRoot, what: str, experiment: Experiment, *, n_views: int = 3, n_videos: int = 8, seed: int = 0
 ) -> np.ndarray:
     """Return the contact sheet (height, width, 3), RGB, of a video file or of `DATASET/CLASS` or `DATASET/CLASS/VIDEO`.
 
@@ -43,7 +43,8 @@ def draw_sheet(
         raise DataError(
             "is neither a file nor DATASET/CLASS or DATASET/CLASS/VIDEO", where=shown(what), remedy="check the path"
         )
-    partitions = read_split(data_root, dataset).partitions.values()
+    stored = data.dataset(dataset)
+    partitions = stored.split.partitions.values()
     partition = next((part for part in partitions if class_name in part.classes), None)
     if partition is None:
         classes = [name for part in partitions for name in part.classes]
@@ -51,7 +52,7 @@ def draw_sheet(
     names = [video.name for video in partition.videos if video.class_name == class_name]
     if name and name not in names:
         raise DataError(f"no video {shown(name)} of {shown(class_name)}", where=dataset, remedy=_close(name, names))
-    frames = RecordingFrames(FrameStore(frames_folder(data_root, dataset)))
+    frames = RecordingFrames(stored.frames)
     if name:
         return _video_sheet(frames, partition, Video(class_name, name), experiment, n_views, seed)
     videos = tuple(Video(class_name, video_name) for video_name in names)

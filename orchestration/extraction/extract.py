@@ -10,13 +10,13 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hcl.datasets.cards import frames_folder
 from hcl.datasets.manifest import VideoRecord, append_record, read_manifest, write_manifest
 from hcl.files.atomic import discard_folder
 from hcl.files.locking import exclusive
 from hcl.frames.decoding import FrameOptions
 from hcl.frames.extraction import ExtractionJob, discard_partials
 from hcl.frames.inventory import Inventory, extraction_jobs, settle_missing, take_inventory
+from hcl.frames.stored_dataset import StoredDataset
 from orchestration.extraction.extractor import Extractor, Place
 from orchestration.runtime.actors import ItemCrash, ItemTimeout, map_actors
 from orchestration.runtime.connect import actor_of, connect, n_workers_available
@@ -52,8 +52,7 @@ class ExtractSummary:
 
 
 def extract_dataset(
-    data_root: Path,
-    dataset: str,
+    stored: StoredDataset,
     *,
     actors: int | None = None,
     short_side: int = 256,
@@ -81,15 +80,14 @@ def extract_dataset(
         ClusterError: if Ray cannot be started or reached.
     """
     began = time.monotonic()
-    data_root = Path(data_root).absolute()
-    images_root = frames_folder(data_root, dataset)
+    dataset, images_root = stored.name, stored.images_root
     options = FrameOptions(short_side, quality, n_frames)
-    inventory = take_inventory(data_root, dataset)
+    inventory = take_inventory(stored)
     done: list[VideoRecord] = []
     # The second lock is among hosts.
     with exclusive(images_root), held(lock_of(images_root), what=f"extraction of {dataset}"):
         discard_partials(images_root)
-        records = read_manifest(images_root)
+        records = read_manifest(images_root)  # under the lock: another extraction may have ended since
         settle_missing(images_root, inventory, records)
         jobs = extraction_jobs(images_root, inventory, records, options.digest, retry_failed=retry_failed)
         try:

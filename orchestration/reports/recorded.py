@@ -14,6 +14,7 @@ from hcl.config.paths import flatten, nest
 from hcl.config.resolve import load_resolved, override
 from hcl.config.strict_yaml import read_yaml
 from hcl.errors import ConfigError
+from hcl.frames.stored_dataset import DataRoot
 from orchestration.evaluation.fuse import named_fusions
 from orchestration.evaluation.methods import methods_of, plain_name
 from orchestration.evaluation.questions import Question, Target, questions_of
@@ -141,7 +142,7 @@ class Asking:
     The records of several shots share a target, whose episodes are sampled and whose checkpoint is read once.
     """
 
-    def __init__(self, recorded: Recorded, folder: Path, data: Path):
+    def __init__(self, recorded: Recorded, folder: Path, data: DataRoot):
         self.recorded, self.folder, self.data = recorded, folder, data
         self._questions: dict[Target, list[Question]] = {}
 

@@ -17,6 +17,7 @@ from orchestration.storage.record_files import storing_records
 from results.exports.exporting import TABLES, write_tables
 from results.page.overview import Setting
 from results.page.report import is_page, write_report
+from results.tables.evaluated import Evaluated
 
 
 class Report(NamedTuple):
@@ -38,9 +39,10 @@ def make_report(folders: Sequence[str | Path], to: Path, *, title: str = "HCL re
     _refuse_foreign(to)
     loaded = results.load(folders)
     changed = {str(path): settings for path in loaded.runs["path"] if (settings := changed_settings(path)) is not None}
+    evaluated = Evaluated(loaded.evaluations)
     with storing_records():
-        page = write_report(loaded, to / _PAGE, title=title, changed=changed, command=command)
-        write_tables(loaded, to, machine_settings())
+        page = write_report(loaded, to / _PAGE, title=title, changed=changed, command=command, evaluated=evaluated)
+        write_tables(loaded, to, machine_settings(), evaluated)
     return Report(page, loaded)
 
 

@@ -14,6 +14,7 @@ from hcl.config import PUBLISHED_EVALUATION
 from hcl.config.overrides import path_of
 from hcl.errors import ConfigError, HCLError
 from hcl.files.json_files import read_json, write_json
+from hcl.frames.stored_dataset import DataRoot
 from orchestration.evaluation.evaluate import evaluate
 from orchestration.evaluation.fuse import FUSED, chosen_fusion
 from orchestration.evaluation.questions import Question
@@ -46,8 +47,8 @@ def commands_of(recorded: Recorded, data: Path) -> list[tuple[str, str]]:
     return [(what, command) for what, command in commands if command]
 
 
-def checks_of(recorded: Recorded, data: Path) -> list[Check]:
-    """Return checks of code, packages, settings, videos, episodes and weights, as recorded and as they are here."""
+def checks_of(recorded: Recorded, data: DataRoot) -> list[Check]:
+    """Code, packages, settings, videos, episodes and weights, as recorded and as they are here."""
     checks = []
     if (origin := recorded.provenance) is not None:
         checks += code_checks("training", origin.revision, origin.dirty, origin.versions)
@@ -55,7 +56,7 @@ def checks_of(recorded: Recorded, data: Path) -> list[Check]:
         if recorded.digest_here(recorded.experiment, trained_as) == trained_as:
             settings = trained_as
         checks.append(Check("training: settings", trained_as, settings))
-        run = Run(recorded.experiment, data.absolute(), recorded.folder.parent, recorded.folder)
+        run = Run(recorded.experiment, data, recorded.folder.parent, recorded.folder)
         digests, problem = _try(lambda: data_digests(run))
         for name in dict.fromkeys([*origin.digests, *(digests or {})]):
             if name != "experiment":
@@ -71,7 +72,7 @@ def checks_of(recorded: Recorded, data: Path) -> list[Check]:
 
 
 def repeat(
-    recorded: Recorded, data: Path, runs: Path, address: str | None = None
+    recorded: Recorded, data: DataRoot, runs: Path, address: str | None = None
 ) -> tuple[list[Repeated], list[dict[str, object]]]:
     """Repeat a result in another folder: train its run or use its checkpoint, and evaluate every record's episodes.
 
@@ -93,7 +94,7 @@ def repeat(
     epochs: list[dict[str, object]] = []
     with connect(address):  # once for both
         if recorded.provenance is not None:
-            train(recorded.experiment, data_root=data, runs=runs, address=address, command=_COMMAND)
+            train(recorded.experiment, data=data, runs=runs, address=address, command=_COMMAND)
             epochs = results.read_epochs(folder)
         else:
             _copy(recorded, folder)

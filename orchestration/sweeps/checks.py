@@ -21,7 +21,7 @@ from search_spaces import Space, grid_points
 def check_study(study: Study) -> None:
     """Raise an error for each problem of the space, the data or the folder that shows without starting anything."""
     check_space(study)
-    run = Run(study.experiment, study.data_root, study.runs, study.folder)
+    run = Run(study.experiment, study.data, study.runs, study.folder)
     check_data(run)
     partitions = run.partitions()
     for probe in study.space.probes():

@@ -91,7 +91,7 @@ def confirm(
         if again.n_left:
             with connect(address):
                 for seed in seeds:
-                    run = Run(override(study.experiment, {"seed": seed}), study.data_root, study.runs, study.folder)
+                    run = Run(override(study.experiment, {"seed": seed}), study.data, study.runs, study.folder)
                     ensure_grids(run.grid_jobs(), study.runs)
                 run_trials(study, again, on_event, train)
             if again.n_left:

@@ -68,7 +68,7 @@ def fuse_trials(
             search = search_fusion(
                 folder,
                 load_resolved(folder / "experiment.yaml"),
-                data_root=study.data_root,
+                data=study.data,
                 runs=study.runs,
                 space=space,
                 n_trials=n_trials,

@@ -85,7 +85,7 @@ def measure(study: Study) -> Cost:
     use_gpu = experiment.train.use_gpu and torch.cuda.is_available()
     device = torch.device("cuda" if use_gpu else "cpu")
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(small, study.data_root, study.runs, Path(folder))
+        run = Run(small, study.data, study.runs, Path(folder))
         run_epochs(run, device=device, wrap=lambda model: model.to(device))
         [row] = results.read_epochs(run.folder)
         size = sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file())

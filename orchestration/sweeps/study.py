@@ -14,6 +14,7 @@ from hcl.config.resolve import load_resolved, override, to_yaml
 from hcl.config.strict_yaml import dump_yaml, read_yaml
 from hcl.errors import ConfigError
 from hcl.files.atomic import write_atomically
+from hcl.frames.stored_dataset import DataRoot
 from orchestration.sweeps.choices import SamplerName, StopRule
 from orchestration.sweeps.ledger import Ledger
 from orchestration.sweeps.population import Population, n_rounds
@@ -62,7 +63,7 @@ class Study:
 
     experiment: Experiment
     space: Space
-    data_root: Path
+    data: DataRoot
     runs: Path
     n_trials: int
     seed: int = 0
@@ -96,7 +97,7 @@ class Study:
         """Return the run of one trial; raises ConfigError where its params contradict each other."""
         params = given.params if self.paired else {"seed": seed_of(self.seed, given.index), **given.params}
         experiment = override(self.experiment, params)
-        return Run(experiment, self.data_root, self.runs, self.trial_folder(given.name), given.until)
+        return Run(experiment, self.data, self.runs, self.trial_folder(given.name), given.until)
 
     def problem_with(self, params: Mapping[str, Any]) -> str | None:
         """Return why a trial of these params cannot be run: they break a constraint, or contradict each other."""
@@ -180,7 +181,7 @@ def _description(path: Path) -> dict[str, Any]:
 
 
 def _identity(study: Study) -> dict[str, Any]:
-    run = Run(study.experiment, study.data_root, study.runs, study.folder)
+    run = Run(study.experiment, study.data, study.runs, study.folder)
     return {
         "experiment": study.experiment.digest(),
         "space": study.space.model_dump(mode="json"),

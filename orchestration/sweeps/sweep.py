@@ -90,7 +90,7 @@ def sweep(
         if not ledger.is_done():
             provenance = _provenance(study, command)
             with telling_notices(study.runs), connect(address):
-                run = Run(study.experiment, study.data_root, study.runs, study.folder)
+                run = Run(study.experiment, study.data, study.runs, study.folder)
                 ensure_grids(run.grid_jobs(), study.runs)
                 try:
                     run_trials(study, ledger, records.on_event, train)

@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import results
 from hcl.config.resolve import load_resolved, to_yaml
 from hcl.errors import CheckpointError, HCLError, StorageError
 from hcl.files.atomic import discard_folder, write_atomically
+from hcl.frames.stored_dataset import DataRoot
 from orchestration.runtime.notices import keep_notices
 from orchestration.runtime.ray_gaps import train_gives_back_its_workers, work_in
 from orchestration.runtime.roles import mark
@@ -75,6 +77,7 @@ def trainable(study: Study, train: Train | None = None) -> Any:
 def _run_process(config: dict[str, Any], study: Study, train: Train, folder: Path) -> None:
     """Run a trial in a process of Ray Tune, with the command's working directory for relative paths."""
     work_in(folder)
+    study = replace(study, data=DataRoot(study.data.path))  # a process runs many trials: each opens the data itself
     _run_trial(config, study, train)
 
 
@@ -87,7 +90,7 @@ def _run_trial(config: dict[str, Any], study: Study, train: Train) -> None:
     folder = study.trial_folder(given.name)
     try:
         check_seen(study.folder, by=study.folder / STUDY, remedy=SAME_RUNS)
-        check_seen(study.data_root, remedy="mount the data folder under the same path on every node")
+        check_seen(study.data.path, remedy="mount the data folder under the same path on every node")
         folder.mkdir(parents=True, exist_ok=True)
         with _time_limit(folder / HUNG_LOG, study.limits.time_s):
             _resume(given, study, train)

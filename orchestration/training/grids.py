@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hcl.assembly.inputs import frame_store, frames_identity, make_dataset, test_draws
+from hcl.assembly.inputs import frame_store, make_dataset, test_draws
 from hcl.assembly.models import frozen_stages, weights_identity
 from hcl.clips.dataset import Draw
 from hcl.clips.grids import GridDataset, GridStore
 from hcl.config import Experiment
 from hcl.datasets.splits import Partition
 from hcl.errors import HCLError
+from hcl.frames.stored_dataset import StoredDataset
 from hcl.models.backbone import Backbone, make_backbone
 from hcl.models.precision import autocast, set_convolutions
 from orchestration.runtime.actors import map_actors
@@ -41,7 +42,7 @@ class GridJob:
     """
 
     experiment: Experiment
-    data_root: Path
+    stored: StoredDataset
     partition: Partition
     training: bool
     random_backbone: bool = False
@@ -101,7 +102,7 @@ class GridJob:
             "dataset": self.partition.dataset,
             "partition": self.partition.name,
             "videos": self.partition.digest(),
-            "frames": frames_identity(self.data_root, self.partition),
+            "frames": self.stored.frames_identity(self.partition),
         }
 
 
@@ -159,7 +160,7 @@ class _Reader:
     def __init__(self, job: GridJob, device: torch.device | str):
         self.job, self.device = job, device
         self.backbone = job.backbone().eval().to(device)
-        frames = frame_store(job.experiment, job.data_root, job.partition.dataset)
+        frames = frame_store(job.experiment, job.stored)
         self.clips = make_dataset(
             job.experiment, frames, job.partition, training=job.training, random_views=job.views > 1
         )

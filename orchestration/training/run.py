@@ -17,10 +17,10 @@ from hcl.assembly import inputs, models
 from hcl.config import Experiment
 from hcl.config.paths import nest
 from hcl.config.strict_yaml import dump_yaml
-from hcl.datasets.splits import Partition, merge, read_split
+from hcl.datasets.splits import Partition, merge
 from hcl.errors import CheckpointError
 from hcl.files.atomic import write_atomically
-from hcl.frames.effective import effective_partition
+from hcl.frames.stored_dataset import DataRoot, StoredDataset
 from hcl.models.checkpoint import load_checkpoint
 from orchestration.training.grids import GridJob
 from orchestration.training.run_files import BEST, FUSED_WEIGHTS, FUSION, LAST, PREVIOUS
@@ -52,7 +52,7 @@ class Run:
     """
 
     experiment: Experiment
-    data_root: Path
+    data: DataRoot
     runs: Path
     folder: Path
     until: int | None = None
@@ -62,13 +62,22 @@ class Run:
         """Return the epoch after which it ends; the learning-rate schedule spans all the experiment's epochs."""
         return self.until or self.experiment.train.epochs
 
+    @property
+    def stored(self) -> StoredDataset:
+        """The data set that it learns from."""
+        return self.data.dataset(self.experiment.data.dataset)
+
     def partitions(self) -> tuple[Partition, Partition]:
-        """Return the training (merged) and selection partitions, without undecodable videos and without copies."""
-        data = self.experiment.data
-        split, keep = read_split(self.data_root, data.dataset).partitions, self.experiment.learns_from_copies
-        train = [effective_partition(self.data_root, split[name], keep_copies=keep) for name in data.train_partitions]
-        merged = train[0] if len(train) == 1 else merge(train, "+".join(data.train_partitions))
-        return merged, effective_partition(self.data_root, split[data.selection_partition], keep_copies=keep)
+        """Return the partitions of training (merged) and of selection, each as `StoredDataset.effective` gives it.
+
+        Raises:
+            SplitError, DataError: as `StoredDataset.check_lists` and `StoredDataset.effective`.
+        """
+        settings, stored, keep = self.experiment.data, self.stored, self.experiment.learns_from_copies
+        stored.check_lists()
+        train = [stored.effective(name, keep_copies=keep) for name in settings.train_partitions]
+        merged = train[0] if len(train) == 1 else merge(train, "+".join(settings.train_partitions))
+        return merged, stored.effective(settings.selection_partition, keep_copies=keep)
 
     def grid_jobs(self) -> list[GridJob]:
         """Return the grids that frozen stages encode before the run."""
@@ -76,8 +85,8 @@ class Run:
             return []
         train, selection = self.partitions()
         return [
-            GridJob(self.experiment, self.data_root, train, training=True),
-            GridJob(self.experiment, self.data_root, selection, training=False),
+            GridJob(self.experiment, self.stored, train, training=True),
+            GridJob(self.experiment, self.stored, selection, training=False),
         ]
 
     def datasets(self, train: Partition, selection: Partition) -> tuple[Dataset, Dataset]:
@@ -86,7 +95,7 @@ class Run:
         if jobs:
             train_grids, selection_grids = (job.dataset(self.runs) for job in jobs)
             return train_grids, selection_grids
-        frames = inputs.frame_store(self.experiment, self.data_root, self.experiment.data.dataset)
+        frames = inputs.frame_store(self.experiment, self.stored)
         return (
             inputs.make_dataset(self.experiment, frames, train, training=True),
             inputs.make_dataset(self.experiment, frames, selection, training=False),

@@ -15,6 +15,7 @@ from hcl.config.resolve import load_resolved, to_yaml
 from hcl.datasets.splits import Partition
 from hcl.errors import ConfigError
 from hcl.files.atomic import write_atomically
+from hcl.frames.stored_dataset import DataRoot
 from orchestration.console import notes
 from orchestration.runtime.connect import connect
 from orchestration.runtime.notices import telling_notices
@@ -34,7 +35,7 @@ STUDY = "study.yaml"  # marks a study's folder
 def train(
     experiment: Experiment,
     *,
-    data_root: Path,
+    data: DataRoot,
     runs: Path,
     restart: bool = False,
     address: str | None = None,
@@ -55,7 +56,7 @@ def train(
         StorageError: if another command trains this run.
         TrainingError, ClusterError: if training fails, or the cluster does.
     """
-    run = _checked(experiment, data_root, runs)  # before locking, so that a mistake leaves no file behind
+    run = _checked(experiment, data, runs)  # before the lock: a mistake leaves no file behind
     with held(lock_of(run.folder), what=f"training of {experiment.name}"):
         _open_folder(run, restart=restart)
         resumption = run.resumption(holding=PARTS)
@@ -72,8 +73,8 @@ def train(
         return run
 
 
-def _checked(experiment: Experiment, data_root: Path, runs: Path) -> Run:
-    run = Run(experiment, Path(data_root).absolute(), Path(runs).absolute(), Path(runs).absolute() / experiment.name)
+def _checked(experiment: Experiment, data: DataRoot, runs: Path) -> Run:
+    run = Run(experiment, data, Path(runs).absolute(), Path(runs).absolute() / experiment.name)
     check_data(run)
     return run
 
@@ -151,10 +152,8 @@ def data_digests(run: Run) -> dict[str, str]:
     """Return the digests of a run's data: videos, frames, and the files of embeddings and weights that it reads."""
     partitions = run.partitions()
     digests = {partition.name: partition.digest() for partition in partitions}
-    digests |= {
-        f"frames.{partition.name}": inputs.frames_identity(run.data_root, partition) for partition in partitions
-    }
-    if names := inputs.embeddings_identity(run.experiment, run.data_root, run.experiment.data.dataset):
+    digests |= {f"frames.{partition.name}": run.stored.frames_identity(partition) for partition in partitions}
+    if names := inputs.embeddings_identity(run.experiment, run.stored):
         digests["embeddings"] = names
     if weights := models.weights_digest(run.experiment):
         digests["weights"] = weights
@@ -170,7 +169,7 @@ def check_data(run: Run) -> None:
     train_partition, val_partition = run.partitions()
     check_draws(run.experiment, train_partition, val_partition)
     for partition in (train_partition, val_partition):
-        inputs.class_embeddings(run.experiment, run.data_root, partition)
+        inputs.class_embeddings(run.experiment, run.stored, partition)
 
 
 def check_draws(experiment: Experiment, train_partition: Partition, val_partition: Partition) -> None:

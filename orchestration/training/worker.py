@@ -67,8 +67,8 @@ def run_epochs(
     wrapped = wrap(model)
     regime = models.make_regime(
         experiment,
-        class_embeddings=inputs.class_embeddings(experiment, run.data_root, partition),
-        val_embeddings=inputs.clip_embeddings(experiment, run.data_root, val_partition),
+        class_embeddings=inputs.class_embeddings(experiment, run.stored, partition),
+        val_embeddings=inputs.clip_embeddings(experiment, run.stored, val_partition),
     )
     trained = Trained(model, optimizer, _scaler(experiment, device))
     n_parameters = sum(parameter.numel() for parameter in model.parameters())

@@ -21,6 +21,7 @@ from results.records.settings import NAME
 from results.records.store import Results
 from results.tables.ablation import ablations
 from results.tables.accuracy import accuracy_table, levels_table, trials_table
+from results.tables.evaluated import Evaluated
 from results.tables.markup import to_csv, to_latex, to_markdown
 from results.tables.published import published_table
 
@@ -29,17 +30,21 @@ MANIFEST = "export.json"
 """File that lists every file of an export with its rows, the schema of the records, and unreadable files."""
 
 
-def all_tables(loaded: Results, ignored: Collection[str] = (NAME,)) -> dict[str, pd.DataFrame]:
+def all_tables(
+    loaded: Results, ignored: Collection[str] = (NAME,), evaluated: Evaluated | None = None
+) -> dict[str, pd.DataFrame]:
     """Return every table that is not empty, by name.
 
     Args:
         ignored: settings in which runs of an ablation may differ, such as those of the machine.
+        evaluated: the evaluations of `found`, where other parts of a report use them, too.
     """
-    evaluations = loaded.evaluations
-    tables = {"accuracy": accuracy_table(evaluations)}
-    if len(evaluations):
-        tables |= {"levels": levels_table(evaluations), "published": published_table(evaluations)}
-    tables |= {f"ablation-{number}": table for number, table in enumerate(ablations(loaded, ignored=ignored), 1)}
+    evaluated = evaluated or Evaluated(loaded.evaluations)
+    tables = {"accuracy": accuracy_table(evaluated)}
+    if len(evaluated.records):
+        tables |= {"levels": levels_table(evaluated), "published": published_table(evaluated)}
+    of_terms = ablations(loaded, ignored=ignored, answers=evaluated.answers)
+    tables |= {f"ablation-{number}": table for number, table in enumerate(of_terms, 1)}
     if len(loaded.trials):
         tables["trials"] = trials_table(loaded.trials)
     return {name: table for name, table in tables.items() if len(table)}
@@ -89,13 +94,16 @@ def _earlier(folder: Path) -> set[str]:
     return {MANIFEST, *map(str, content.get("rows", ())), *map(str, content.get("files", ()))}
 
 
-def write_tables(loaded: Results, folder: Path | str, ignored: Collection[str] = (NAME,)) -> list[Path]:
-    """Write the tables beside a page.
+def write_tables(
+    loaded: Results, folder: Path | str, ignored: Collection[str] = (NAME,), evaluated: Evaluated | None = None
+) -> list[Path]:
+    """Write the tables beside a page; the arguments are those of `all_tables`.
 
     results.md and results.tex hold all tables, results.csv the accuracies, evaluations.csv every record, unrounded.
     """
-    folder, tables = Path(folder), all_tables(loaded, ignored)
-    first = tables.pop("accuracy", accuracy_table(loaded.evaluations))
+    folder, tables = Path(folder), all_tables(loaded, ignored, evaluated)
+    first = tables.pop("accuracy", None)
+    first = accuracy_table(loaded.evaluations) if first is None else first
     texts = {
         "results.md": "\n".join(map(to_markdown, [first, *tables.values()])),
         "results.csv": to_csv(first),

@@ -11,8 +11,8 @@ import pandas as pd
 
 from results.page.panels import Key, Panel, Style
 from results.page.scales import Scale, categories, linear, whole
-from results.tables.accuracy import latest_cells, row_keys
-from results.tables.cells import MARKED, footnotes, marked
+from results.tables.cells import footnotes, marked
+from results.tables.evaluated import Evaluated
 from results.tables.published import published_figures
 
 MOST_PANELS = 6
@@ -30,13 +30,14 @@ class Chart:
     is_wide: bool = False  # one panel as wide as the page
 
 
-def accuracy_chart(evaluations: pd.DataFrame, printed: pd.DataFrame | None = None) -> Chart:
-    """Draw accuracy over shots: a panel per data set, a line per row, chance dotted, published figures dashed.
+def accuracy_chart(evaluations: pd.DataFrame | Evaluated, printed: pd.DataFrame | None = None) -> Chart:
+    """Draw accuracy over shots: a panel a data set, a line a row of the table, chance dotted, printed figures dashed.
 
     Args:
         printed: figures of others, as `published_figures` reads them; default: the shipped ones.
     """
-    cells, series = with_series(evaluations)
+    evaluated = Evaluated.of(evaluations)
+    cells, series = evaluated.latest, evaluated.series
     printed = published_figures() if printed is None else printed
     styles = _styles(cells, series)
     n = cells[["dataset", "partition"]].drop_duplicates().shape[0]
@@ -70,9 +71,10 @@ def accuracy_chart(evaluations: pd.DataFrame, printed: pd.DataFrame | None = Non
     return Chart("Accuracy over shots", panels, legend, notes, is_wide)
 
 
-def intervals_chart(evaluations: pd.DataFrame) -> Chart | None:
-    """Draw every accuracy with both intervals: a panel per data set and shot, a row per method, best first."""
-    cells, series = with_series(evaluations)
+def intervals_chart(evaluations: pd.DataFrame | Evaluated) -> Chart | None:
+    """Draw every accuracy with both intervals, one row a method, best first; one panel a data set and shot."""
+    evaluated = Evaluated.of(evaluations)
+    cells, series = evaluated.latest, evaluated.series
     styles = _styles(cells, series)
     keys = ["dataset", "partition", "shot"]
     if cells[keys].drop_duplicates().shape[0] > MOST_PANELS:
@@ -97,19 +99,6 @@ def intervals_chart(evaluations: pd.DataFrame) -> Chart | None:
             panel.mark((100 * cell["accuracy"], row), style.classes, marker=style.marker, tip=_tip(cell))
         panels.append(panel)
     return Chart("Every accuracy with its intervals, best first", panels) if panels else None
-
-
-def with_series(evaluations: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
-    """Return one record for each cell of the table, and the name of its line.
-
-    The name is the method with its signs, and other columns that distinguish lines.
-    """
-    keys = row_keys(evaluations)
-    cells = latest_cells(evaluations, keys)
-    own = [key for key in keys if key not in ("dataset", "partition", "method", *MARKED)]
-    own = [key for key in own if cells[key].nunique(dropna=False) > 1]
-    names = [" · ".join([marked(row), *(str(row[key]) for key in own)]) for row in cells.to_dict("records")]
-    return cells, pd.Series(names, index=cells.index, dtype=object)
 
 
 def _styles(cells: pd.DataFrame, series: pd.Series) -> dict[str, Style]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from results.page.charts import Chart, with_series
+from results.page.charts import Chart
 from results.page.panels import Panel
 from results.page.scales import categories
 from results.records.explanations import ExplanationRecord, read_explanations
@@ -16,6 +16,7 @@ from results.records.outcomes import Outcomes
 from results.records.weights import Weights
 from results.tables.cells import footnotes
 from results.tables.details import class_table, confusion_rates, confusion_table, outcomes_of
+from results.tables.evaluated import Evaluated
 
 MOST_METHODS, MOST_OF_MANY_CLASSES = 4, 2
 """Numbers of methods whose confusions are drawn, the most accurate ones; the table of classes has all."""
@@ -24,14 +25,17 @@ MOST_EXAMPLES = 3
 """Number of right queries, and of wrong ones, for each run."""
 
 
-def class_cells(evaluations: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return, for each data set at its smallest shot, accuracy by class and confusions of the best methods."""
-    cells, series = with_series(evaluations)
+def class_cells(evaluations: pd.DataFrame | Evaluated) -> list[dict[str, Any]]:
+    """Return accuracy by class and confusions of the best methods, for each data set at its smallest shot."""
+    evaluated = Evaluated.of(evaluations)
+    cells, series = evaluated.latest, evaluated.series
     by_dataset = []
     for (dataset, partition), group in cells.groupby(["dataset", "partition"], sort=True):
         smallest = group[group["shot"] == group["shot"].min()].sort_values("accuracy", ascending=False)
         by_path = dict(zip(smallest["path"], series[smallest.index], strict=True))
-        named = [(str(by_path[record["path"]]), outcomes) for record, outcomes in outcomes_of(smallest)]
+        named = [
+            (str(by_path[record["path"]]), outcomes) for record, outcomes in outcomes_of(smallest, evaluated.answers)
+        ]
         same = [pair for pair in named if pair[1].questions.class_names == named[0][1].questions.class_names]
         if not same:
             continue

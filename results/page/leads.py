@@ -7,12 +7,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from results.page.charts import with_series
-from results.records.outcomes import Outcomes
 from results.tables.accuracy import CELL, MISSING
 from results.tables.cells import marks
-from results.tables.comparison import compare_outcomes
-from results.tables.details import outcomes_of
+from results.tables.evaluated import Answers, Evaluated
 
 
 class Behind(NamedTuple):
@@ -46,16 +43,16 @@ class Lead(NamedTuple):
     others: list[Behind]
 
 
-def leads(evaluations: pd.DataFrame) -> list[Lead]:
+def leads(evaluations: pd.DataFrame | Evaluated) -> list[Lead]:
     """Return the lead of each cell. A method with a sign (`results.tables.cells`) leads only if all have one."""
-    cells, series = with_series(evaluations)
-    answers = {record["path"]: outcomes for record, outcomes in outcomes_of(cells)}
+    evaluated = Evaluated.of(evaluations)
+    cells, series = evaluated.latest, evaluated.series
     all_leads = []
     for values, group in cells.groupby(CELL, sort=True):
         rows = group.assign(series=series[group.index]).sort_values("accuracy", ascending=False).to_dict("records")
         plain = [row for row in rows if not marks({**row, "evaluation_protocol": None})] or rows
         best = plain[0]
-        others = [_behind(row, best, answers) for row in plain[1:]]
+        others = [_behind(row, best, evaluated.answers) for row in plain[1:]]
         all_leads.append(
             Lead(
                 dict(zip(CELL, values, strict=True)),
@@ -85,12 +82,11 @@ def leads_table(all_leads: list[Lead]) -> pd.DataFrame:
     return table
 
 
-def _behind(row: dict[Any, Any], best: dict[Any, Any], answers: dict[str, Outcomes]) -> Behind:
+def _behind(row: dict[Any, Any], best: dict[Any, Any], answers: Answers) -> Behind:
     plain = Behind(row["series"], row["accuracy"], best["accuracy"] - row["accuracy"])
-    ours, theirs = answers.get(best["path"]), answers.get(row["path"])
-    if ours is None or theirs is None or ours.questions.digest != theirs.questions.digest:
+    compared = answers.compare(best, row)
+    if compared is None:
         return plain
-    compared = compare_outcomes(ours, theirs)
     half = compared.episodes.ci95
     return plain._replace(
         difference=compared.a - compared.b,

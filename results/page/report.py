@@ -23,6 +23,7 @@ from results.records.moments import duration, shown_moment
 from results.records.provenance import now
 from results.records.store import Results
 from results.tables import accuracy
+from results.tables.evaluated import Evaluated
 from results.tables.published import published_table
 
 MOST_CURVES = 24
@@ -38,6 +39,7 @@ def write_report(
     title: str = "HCL results",
     changed: Changed | None = None,
     command: str = "",
+    evaluated: Evaluated | None = None,
 ) -> Path:
     """Write the page to `destination` (a .html file, or a folder for its index.html) and return its path.
 
@@ -63,7 +65,9 @@ def write_report(
         "breakable": breakable,
         "short": short,
     }
-    page = environment.get_template("report.html.j2").render(_context(results, title, changed or {}, command))
+    evaluated = evaluated or Evaluated(results.evaluations)
+    context = _context(results, evaluated, title, changed or {}, command)
+    page = environment.get_template("report.html.j2").render(context)
     return write_atomically(path, page.encode("utf-8", errors="backslashreplace"))
 
 
@@ -73,8 +77,8 @@ def is_page(file: Path) -> bool:
         return b"content=\"default-src 'none'; style-src" in content.read(2000)
 
 
-def _context(results: Results, title: str, changed: Changed, command: str) -> dict[str, Any]:
-    evaluations, epochs = results.evaluations, results.epochs
+def _context(results: Results, evaluated: Evaluated, title: str, changed: Changed, command: str) -> dict[str, Any]:
+    epochs = results.epochs
     runs = runs_overview(results, changed)
     curves = [
         (run, learning_charts.learning_chart(epochs, run)) for run in list(dict.fromkeys(epochs["run"]))[:MOST_CURVES]
@@ -90,7 +94,7 @@ def _context(results: Results, title: str, changed: Changed, command: str) -> di
         "cost": total_cost(runs),
         "runs": runs,
         "commands": {run["name"]: [run["command"]] if run["command"] else [] for run in runs},
-        **(_of_evaluations(evaluations) if len(evaluations) else {"accuracy": None, "classes": []}),
+        **(_of_evaluations(evaluated) if len(evaluated.records) else {"accuracy": None, "classes": []}),
         "comparison": learning_charts.comparison_chart(epochs),
         "curves": [(run, chart) for run, chart in curves if chart is not None],
         "n_curves_left_out": max(0, epochs["run"].nunique() - MOST_CURVES),
@@ -101,10 +105,10 @@ def _context(results: Results, title: str, changed: Changed, command: str) -> di
     }
 
 
-def _of_evaluations(evaluations: pd.DataFrame) -> dict[str, Any]:
+def _of_evaluations(evaluations: Evaluated) -> dict[str, Any]:
     """Return the accuracies: the best methods, tables, figures, and their uncertainty."""
     all_leads = leads.leads(evaluations)
-    commands = [text for text in dict.fromkeys(evaluations["command"]) if is_known(text)]
+    commands = [text for text in dict.fromkeys(evaluations.records["command"]) if is_known(text)]
     cells = class_cells(evaluations)
     return {
         "evaluation_commands": commands,
@@ -168,9 +172,9 @@ def _sweep(row: dict[str, Any], trials: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _confidence(evaluations: pd.DataFrame) -> dict[str, Any]:
-    """Return facts about the intervals from the records."""
-    latest = accuracy.latest_cells(evaluations, accuracy.row_keys(evaluations))
+def _confidence(evaluations: Evaluated) -> dict[str, Any]:
+    """Return what can be said of the intervals from the records themselves."""
+    latest = evaluations.latest
     compared = latest.groupby(accuracy.CELL).filter(lambda group: len(group) > 1)
     digests = compared.groupby(accuracy.CELL)["episodes_digest"]
     same = (digests.nunique() == 1) & (digests.min() != "")  # an empty digest proves nothing

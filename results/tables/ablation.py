@@ -10,14 +10,19 @@ import pandas as pd
 from results.errors import RecordError
 from results.records.settings import NAME, TERMS, differing, settings_of
 from results.records.store import Results
-from results.tables.best import compare_records
 from results.tables.cells import MARKED, MISSING, cell_text, footnotes, latest_cells, marks
+from results.tables.evaluated import Answers
 
 _QUESTION = ["dataset", "partition", "way", *MARKED]
 
 
 def ablations(
-    loaded: Results, *, over: str = TERMS, ignored: Collection[str] = (NAME,), dataset: str | None = None
+    loaded: Results,
+    *,
+    over: str = TERMS,
+    ignored: Collection[str] = (NAME,),
+    dataset: str | None = None,
+    answers: Answers | None = None,
 ) -> list[pd.DataFrame]:
     """Return one table for each group of runs whose settings differ only in paths that begin with `over`.
 
@@ -44,26 +49,31 @@ def ablations(
     evaluations = (
         loaded.evaluations if dataset is None else loaded.evaluations[loaded.evaluations["dataset"] == dataset]
     )
+    answers = answers or Answers()
     tables = []
     for runs in groups.values():
         paths = [path for path in differing(settings for _, settings in runs) if path.startswith(over)]
         if len(runs) > 1 and paths:
-            tables += _tables(runs, paths, evaluations)
+            tables += _tables(runs, paths, evaluations, answers)
     return tables
 
 
-def _tables(runs: list[tuple[str, dict[str, Any]]], paths: list[str], evaluations: pd.DataFrame) -> list[pd.DataFrame]:
-    """Return a table for each data set, partition, way and protocol of the evaluations; one if there are none."""
+def _tables(
+    runs: list[tuple[str, dict[str, Any]]], paths: list[str], evaluations: pd.DataFrame, answers: Answers
+) -> list[pd.DataFrame]:
+    """Make a table for each data set, partition, way and protocol that some run was asked; one without any."""
     own = {run: settings.get("train.regime", "hcl") for run, settings in runs}
     mine = evaluations[evaluations["method"] == evaluations["run"].map(own)]
     latest = latest_cells(mine, ["run", *_QUESTION])
     weights = {run: [_weight(settings.get(path)) for path in paths] for run, settings in runs}
     ordered = sorted(runs, key=lambda run: (-sum(w > 0 for w in weights[run[0]]), -sum(weights[run[0]])))
     questions = [cell for _, cell in latest.groupby(_QUESTION, dropna=False)] or [latest]
-    return [_table(ordered, paths, cell) for cell in questions]
+    return [_table(ordered, paths, cell, answers) for cell in questions]
 
 
-def _table(runs: list[tuple[str, dict[str, Any]]], paths: list[str], records: pd.DataFrame) -> pd.DataFrame:
+def _table(
+    runs: list[tuple[str, dict[str, Any]]], paths: list[str], records: pd.DataFrame, answers: Answers
+) -> pd.DataFrame:
     by_cell = {(record["run"], record["shot"]): record for record in records.to_dict("records")}
     shots, reference, rows = sorted(records["shot"].unique()), runs[0][0], []
     for run, settings in runs:
@@ -73,7 +83,9 @@ def _table(runs: list[tuple[str, dict[str, Any]]], paths: list[str], records: pd
             row[f"{shot}-shot"] = (
                 cell_text(record["accuracy"], record["ci95"], record["ci95_classes"]) if record else MISSING
             )
-            row[f"Δ {shot}-shot"] = _difference(record, by_cell.get((reference, shot))) if run != reference else ""
+            row[f"Δ {shot}-shot"] = (
+                _difference(record, by_cell.get((reference, shot)), answers) if run != reference else ""
+            )
         rows.append(row)
     table = pd.DataFrame(rows)
     if len(records):
@@ -90,14 +102,14 @@ def _table(runs: list[tuple[str, dict[str, Any]]], paths: list[str], records: pd
     return table
 
 
-def _difference(record: dict[Any, Any] | None, reference: dict[Any, Any] | None) -> str:
+def _difference(record: dict[Any, Any] | None, reference: dict[Any, Any] | None, answers: Answers) -> str:
     """Return the difference in points with its p-value; a dash if the two did not answer the same episodes."""
-    compared = compare_records(record, reference) if record and reference else None
+    compared = answers.compare(record, reference) if record and reference else None
     if compared is None:
         return MISSING
-    difference, p_value, over = compared
+    p_value, over = compared.test
     mark = "" if over == "classes" else ", e"
-    return f"{100 * difference:+.1f} (p {p_value:.3f}{mark})"
+    return f"{100 * compared.difference:+.1f} (p {p_value:.3f}{mark})"
 
 
 def _weight(value: Any) -> float:

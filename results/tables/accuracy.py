@@ -9,10 +9,11 @@ import pandas as pd
 
 from results.tables.best import told_apart
 from results.tables.cells import CELL, MARKED, MISSING, cell_text, footnotes, latest_cells, marked, row_keys
+from results.tables.evaluated import Evaluated
 
 
-def accuracy_table(evaluations: pd.DataFrame) -> pd.DataFrame:
-    """Return accuracies in percent with 95% intervals over episodes and classes, such as `47.7 ± 0.9 (± 3.1)`.
+def accuracy_table(evaluations: pd.DataFrame | Evaluated) -> pd.DataFrame:
+    """Make the table of accuracies in percent with 95% intervals over episodes and over classes: `47.7 ± 0.9 (± 3.1)`.
 
     Columns that distinguish rows (partition, way, run and so on) appear if they are needed. A dagger marks rows of the
     published training protocol, a double dagger those of the published episodes, a section sign those that saw the
@@ -20,9 +21,9 @@ def accuracy_table(evaluations: pd.DataFrame) -> pd.DataFrame:
     footnotes and, in `bold`, row and column of each accuracy that is better than all others in its cell
     (`results.tables.best`).
     """
-    keys = row_keys(evaluations)
-    latest = latest_cells(evaluations, keys)
-    best = told_apart(latest)
+    evaluated = Evaluated.of(evaluations)
+    keys, latest = evaluated.keys, evaluated.latest
+    best = told_apart(latest, evaluated.answers)
     shots = sorted(latest["shot"].unique())
     rows: list[dict[str, Any]] = []
     bold: list[list[Any]] = []
@@ -45,12 +46,13 @@ def accuracy_table(evaluations: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def levels_table(evaluations: pd.DataFrame) -> pd.DataFrame:
-    """Return the accuracy of each level alone and of their fusion, in percent; empty if no record holds levels."""
-    levels = [name for name in evaluations.columns if name.startswith("levels.")]
-    latest = latest_cells(evaluations, row_keys(evaluations))
+def levels_table(evaluations: pd.DataFrame | Evaluated) -> pd.DataFrame:
+    """Make a table of each level alone beside their fusion, in percent; empty where no record holds levels."""
+    evaluated = Evaluated.of(evaluations)
+    latest = evaluated.latest
+    levels = [name for name in latest.columns if name.startswith("levels.")]
     with_levels = latest[latest[levels].notna().any(axis=1)] if levels else latest.iloc[:0]
-    keys = [*(key for key in row_keys(evaluations) if key not in MARKED), "shot"]
+    keys = [*(key for key in evaluated.keys if key not in MARKED), "shot"]
     table = with_levels[keys].rename(columns=_HEADINGS)
     table["method"] = [marked(record) for record in with_levels.to_dict("records")]
     for name in ("accuracy", *levels):

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
-from results.errors import RecordError
-from results.records.outcomes import Outcomes, read_outcomes
-from results.statistics.episodes import holm, paired_difference
-from results.statistics.resampling import Floats, Ints, class_values
+from results.records.outcomes import Outcomes
+from results.statistics.episodes import holm
+from results.statistics.resampling import Floats, Ints
 from results.tables.cells import CELL, MARKED
+from results.tables.comparison import Comparison
+from results.tables.evaluated import Answers
 
 LEVEL = 0.05
 
@@ -30,8 +30,8 @@ class Best(NamedTuple):
     note: str
 
 
-def told_apart(records: pd.DataFrame) -> Best:
-    """Return the best record of each cell, if it differs significantly from each other one on the same episodes.
+def told_apart(records: pd.DataFrame, answers: Answers | None = None) -> Best:
+    """Return the best record of each cell, where it differs from each other one on the very same episodes.
 
     Only records of one cell with the same marks are compared, without stale ones. The test is paired: over classes, so
     that it applies to other actions, or over episodes if there are too few classes. The p-values of a cell are
@@ -40,15 +40,17 @@ def told_apart(records: pd.DataFrame) -> Best:
     Args:
         records: one for each method and cell, with their `path`.
     """
+    answers = answers or Answers()
     paths: set[str] = set()
     over: list[str] = []
     present = records[~records["stale"].astype(bool)]  # without results of weights that a run no longer has
     for _, cell in present.groupby(list(dict.fromkeys([*CELL, *MARKED])), dropna=False):
-        answered = _answers(cell) if len(cell) > 1 else None
+        rows = {record["path"]: record for record in cell.to_dict("records")} if len(cell) > 1 else {}
+        answered = _answered(rows, answers)
         if answered is None:
             continue
-        classes = next(iter(answered.values())).questions.classes
-        best, kinds = best_of({path: outcomes.accuracies for path, outcomes in answered.items()}, classes)
+        accuracies = {path: outcomes.accuracies for path, outcomes in answered.items()}
+        best, kinds = _best_of(accuracies, partial(_compared, rows, answers))
         over += kinds
         paths |= {best} if best else set()
     return Best(frozenset(paths), _note(over, bool(paths)))
@@ -61,54 +63,37 @@ def best_of(accuracies: Mapping[str, Floats], classes: Ints) -> tuple[str | None
         accuracies: (episode,) by name, for two or more names on the same episodes.
         classes: (episode, way), classes of the episodes.
     """
+    return _best_of(accuracies, lambda one, other: Comparison(accuracies[one], accuracies[other], classes))
+
+
+def _best_of(
+    accuracies: Mapping[str, Floats], compare: Callable[[str, str], Comparison]
+) -> tuple[str | None, set[str]]:
+    """As `best_of`, with what compares two names."""
     best = max(accuracies, key=lambda name: accuracies[name].mean())
-    tests = [_p_value(accuracies[best] - other, classes) for name, other in accuracies.items() if name != best]
+    tests = [compare(best, name).test for name in accuracies if name != best]
     is_significant = max(holm([p for p, _ in tests])) < LEVEL
     return best if is_significant else None, {kind for _, kind in tests}
 
 
-def compare_records(a: Mapping[Any, Any], b: Mapping[Any, Any]) -> tuple[float, float, str] | None:
-    """Return the difference a - b of two records' accuracies, its p-value, and the kind of test.
-
-    The test is over classes or, if there are too few, over episodes. The result is None if they have no answers, or
-    answered other episodes.
-    """
-    if a["episodes_digest"] != b["episodes_digest"]:
-        return None
-    first, second = _outcomes(a), _outcomes(b)
-    if first is None or second is None:
-        return None
-    difference = first.accuracies - second.accuracies
-    return (float(difference.mean()), *_p_value(difference, first.questions.classes))
+def _compared(rows: Mapping[str, Mapping[Any, Any]], answers: Answers, one: str, other: str) -> Comparison:
+    found = answers.compare(rows[one], rows[other])
+    assert found is not None  # all of `rows` have answered the same episodes
+    return found
 
 
-def _answers(cell: pd.DataFrame) -> dict[str, Outcomes] | None:
-    """Return answers by path; None if some are missing or answer other episodes."""
-    digests = set(cell["episodes_digest"])
-    if len(digests) > 1 or digests == {""}:
+def _answered(rows: Mapping[str, Mapping[Any, Any]], answers: Answers) -> dict[str, Outcomes] | None:
+    """Return the answers of some records by path; None where some are missing or answer other episodes."""
+    digests = {record["episodes_digest"] for record in rows.values()}
+    if len(digests) != 1 or digests == {""}:
         return None
     by_path = {}
-    for record in cell.to_dict("records"):
-        outcomes = _outcomes(record)
+    for path, record in rows.items():
+        outcomes = answers.of(record)
         if outcomes is None:
             return None
-        by_path[record["path"]] = outcomes
+        by_path[path] = outcomes
     return by_path
-
-
-def _outcomes(record: Mapping[Any, Any]) -> Outcomes | None:
-    try:
-        return read_outcomes(Path(record["path"]), record["episodes_digest"], record["accuracy"])
-    except RecordError:  # accuracies do not need the answers
-        return None
-
-
-def _p_value(difference: Floats, classes: Ints) -> tuple[float, str]:
-    """Return the two-sided p-value of a difference by episode, and the kind of test: over classes or episodes."""
-    values = class_values(difference, classes)
-    kind = "episodes" if values is None else "classes"
-    tested = difference if values is None else values
-    return paired_difference(tested, np.zeros(len(tested))).p_value, kind
 
 
 def _note(over: list[str], any_best: bool) -> str:

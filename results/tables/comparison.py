@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,8 +17,8 @@ from results.statistics.resampling import Floats, Ints, class_values, over_class
 from results.tables.cells import CELL, MARKED, MISSING, footnotes
 
 
-class Comparison(NamedTuple):
-    """Hold the difference a - b on the same episodes.
+class Comparison:
+    """The difference a - b of two methods on the same episodes; each test is made when it is first asked for.
 
     Attributes:
         episodes: interval and sign-flip test over episodes, for other episodes of the same classes and videos.
@@ -25,11 +26,39 @@ class Comparison(NamedTuple):
             their videos. None if the partition has too few classes.
     """
 
-    a: float
-    b: float
-    episodes: PairedDifference
-    half_width: float | None
-    p_value: float | None
+    def __init__(self, a: Floats, b: Floats, classes: Ints):
+        self._a, self._b, self._classes = a, b, classes
+        self.a, self.b = float(a.mean()), float(b.mean())
+
+    @property
+    def difference(self) -> float:
+        """The mean over episodes."""
+        return float((self._a - self._b).mean())
+
+    @cached_property
+    def episodes(self) -> PairedDifference:
+        """Interval and sign-flip test over episodes: for other episodes of the same classes and videos."""
+        return paired_difference(self._a, self._b)
+
+    @cached_property
+    def half_width(self) -> float | None:
+        """Over classes, by bootstrap: for other classes and their videos; None where there are too few classes."""
+        interval = over_classes(self._a - self._b, self._classes)
+        return None if interval is None else interval.half_width
+
+    @cached_property
+    def p_value(self) -> float | None:
+        """Over classes, by sign flips of the classes' values; None where there are too few classes.
+
+        The values of classes are tested, not of episodes: those that share a class are one piece of evidence.
+        """
+        values = class_values(self._a - self._b, self._classes)
+        return None if values is None else paired_difference(values, np.zeros(len(values))).p_value
+
+    @property
+    def test(self) -> tuple[float, str]:
+        """The two-sided p-value, over classes or else over episodes, and which of the two."""
+        return (self.episodes.p_value, "episodes") if self.p_value is None else (self.p_value, "classes")
 
 
 def compare_outcomes(a: Outcomes, b: Outcomes) -> Comparison:
@@ -38,21 +67,7 @@ def compare_outcomes(a: Outcomes, b: Outcomes) -> Comparison:
         raise RecordError(
             f"the methods answered other episodes: {a.questions.digest} and {b.questions.digest}", remedy=_SAME
         )
-    return compare_accuracies(a.accuracies, b.accuracies, a.questions.classes)
-
-
-def compare_accuracies(a: Floats, b: Floats, classes: Ints) -> Comparison:
-    """Compare per-episode accuracies; `classes` is (episode, way)."""
-    difference = a - b
-    values, interval = class_values(difference, classes), over_classes(difference, classes)
-    return Comparison(
-        float(a.mean()),
-        float(b.mean()),
-        paired_difference(a, b),
-        None if interval is None else interval.half_width,
-        # tests the classes' values: episodes that share a class are not independent
-        None if values is None else paired_difference(values, np.zeros(len(values))).p_value,
-    )
+    return Comparison(a.accuracies, b.accuracies, a.questions.classes)
 
 
 def comparison_table(first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[str, str]) -> pd.DataFrame:

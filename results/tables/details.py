@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from results.errors import RecordError
-from results.records.outcomes import Outcomes, read_outcomes
+from results.records.outcomes import Outcomes
 from results.tables.cells import CELL, MARKED, MISSING, footnotes, marked
+from results.tables.evaluated import Answers
 
 
-def outcomes_of(evaluations: pd.DataFrame) -> list[tuple[dict[Any, Any], Outcomes]]:
-    """Return the records of a frame whose answers can be read, with the answers."""
-    with_answers = []
-    for record in evaluations.to_dict("records"):
-        try:
-            outcomes = read_outcomes(Path(record["path"]), record["episodes_digest"], record["accuracy"])
-        except RecordError:  # accuracies do not need the answers
-            continue
-        if outcomes is not None:
-            with_answers.append((record, outcomes))
-    return with_answers
+def outcomes_of(evaluations: pd.DataFrame, answers: Answers | None = None) -> list[tuple[dict[Any, Any], Outcomes]]:
+    """Return the records of a frame whose answers can be read, with them.
+
+    Args:
+        answers: of the report; default: they are read.
+    """
+    answers = answers or Answers()
+    pairs = [(record, answers.of(record)) for record in evaluations.to_dict("records")]
+    return [(record, outcomes) for record, outcomes in pairs if outcomes is not None]
 
 
 def class_table(named: Sequence[tuple[str, Outcomes]]) -> pd.DataFrame:

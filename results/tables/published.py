@@ -13,6 +13,7 @@ import pandas as pd
 
 from results.tables.accuracy import accuracy_table
 from results.tables.cells import DAGGER, DOUBLE_DAGGER, MARKED, MISSING
+from results.tables.evaluated import Evaluated
 
 FILE = Path(__file__).with_name("published.csv")
 SOURCES = {
@@ -42,18 +43,19 @@ def published_figures() -> pd.DataFrame:
     return printed.assign(**(named | dict.fromkeys(MARKED) | protocols))
 
 
-def published_table(evaluations: pd.DataFrame) -> pd.DataFrame:
-    """Return our rows on test classes with the published ones of the same data sets and way; empty if there are none.
+def published_table(evaluations: pd.DataFrame | Evaluated) -> pd.DataFrame:
+    """Make a table of our rows of the test classes with printed ones of the same data sets and way; or empty.
 
     A published row names its source by a number, ours say "here". Bold, as in `accuracy_table`, applies only to ours.
     """
-    printed = read_published()
+    evaluated, printed = Evaluated.of(evaluations), read_published()
+    records = evaluated.records
     in_print = set(zip(printed["dataset"], printed["way"], strict=True))
-    cells = zip(evaluations["dataset"], evaluations["way"], evaluations["partition"], strict=True)
-    ours = evaluations[[(dataset, way) in in_print and partition == "test" for dataset, way, partition in cells]]
+    cells = zip(records["dataset"], records["way"], records["partition"], strict=True)
+    ours = records[[(dataset, way) in in_print and partition == "test" for dataset, way, partition in cells]]
     if ours.empty:
         return pd.DataFrame()
-    table = accuracy_table(ours)
+    table = accuracy_table(evaluated.among(ours))
     shown = set(zip(ours["dataset"], ours["way"], strict=True))
     printed = printed[[pair in shown for pair in zip(printed["dataset"], printed["way"], strict=True)]]
     numbers = {source: number for number, source in enumerate(dict.fromkeys(printed["source"]), 1)}

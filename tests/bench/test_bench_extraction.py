@@ -17,6 +17,7 @@ import pytest
 from hcl.datasets.manifest import VideoRecord, append_record, read_manifest
 from hcl.datasets.video_files import find_videos
 from hcl.frames.extraction import extract_video
+from hcl.frames.stored_dataset import StoredDataset
 from orchestration.extraction import extract
 from orchestration.extraction.extract import extract_dataset
 
@@ -100,7 +101,7 @@ def test_two_actors_against_a_plain_loop(
     videos = find_videos(data / "videos" / "bench")
     theirs = rate(plain(videos, tmp_path / "plain"), after=3)
     began = time.perf_counter()
-    extract_dataset(data, "bench", actors=2)
+    extract_dataset(StoredDataset(data, "bench"), actors=2)
     whole, ours = len(videos) / (time.perf_counter() - began), rate(finished, after=3)
     size = n_bytes(data / "images") / n_bytes(tmp_path / "plain")
     tell(
@@ -110,7 +111,7 @@ def test_two_actors_against_a_plain_loop(
     )
     tell(capsys, f"bytes: {size:.2f} of the plain loop's")
     finished.clear()
-    extract_dataset(data, "bench", actors=2, n_frames=8)
+    extract_dataset(StoredDataset(data, "bench"), actors=2, n_frames=8)
     tell(capsys, f"with 8 frames of {N_FRAMES}: {rate(finished, after=3):.2f} videos/s")
     assert ours > 1.5 * theirs
     assert size < 1 / 3
@@ -124,7 +125,7 @@ def test_one_actor_against_the_same_work_without_ray(
     for key, path in find_videos(data / "videos" / "bench").items():
         append_record(tmp_path, extract_video(path, tmp_path / key))
         times.append(time.perf_counter())
-    extract_dataset(data, "bench", actors=1, quality=89)  # other options: all videos are extracted again
+    extract_dataset(StoredDataset(data, "bench"), actors=1, quality=89)  # other options: all of it is done again
     without, ours = rate(times, after=3), rate(finished, after=3)
     tell(capsys, f"one actor {ours:.2f} videos/s, the same work without Ray {without:.2f}, ratio {ours / without:.3f}")
     assert len(read_manifest(data / "images" / "bench")) == N_VIDEOS

@@ -16,16 +16,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hcl.datasets.cards import card_of, frames_folder, known_datasets
+from hcl.datasets.cards import card_of, known_datasets
 from hcl.datasets.class_names import read_names, spelled_out
 from hcl.datasets.manifest import VideoRecord, append_record, read_manifest, write_manifest
 from hcl.datasets.sources import find_sources
-from hcl.datasets.splits import Split, Video, read_split
+from hcl.datasets.splits import Split, Video
 from hcl.errors import StorageError
-from hcl.frames.effective import effective_partition, read_effective
+from hcl.frames.effective import read_effective
 from hcl.frames.packing import pack_dataset, unpack_dataset
 from hcl.frames.shards import _SCHEMA, _TRAILER, Shard, write_shard
-from hcl.frames.store import FrameStore, packed_keys
+from hcl.frames.store import FrameStore
+from hcl.frames.stored_dataset import StoredDataset
 from tests.fuzz.hostile import altered, contained, fuzzed, mutated, texts
 
 LISTS = {
@@ -39,7 +40,7 @@ RECORD = VideoRecord("train one", "v1", "ok", n_frames=2, width=4, height=4)
 def use(root: Path, split: Split) -> None:
     """Use a split, whose names must give paths exactly two levels below the root."""
     videos = [video for partition in split.partitions.values() for video in partition.videos]
-    images = frames_folder(root, "made")
+    images = StoredDataset(root, "made").images_root
     for video in videos:
         assert (images / video.key).resolve().parent.parent == images.resolve()
     find_sources(root, card_of(root, "made"), videos)
@@ -48,7 +49,7 @@ def use(root: Path, split: Split) -> None:
         with contained(root):
             store.read(video, [0])
     for partition in split.partitions.values():
-        effective_partition(root, partition)
+        StoredDataset(root, partition.dataset).effective(partition.name)
 
 
 @fuzzed(20)
@@ -59,7 +60,7 @@ def test_lists(tmp_path: Path, name: str, data: st.DataObject) -> None:
     for file, content in LISTS.items():
         (folder / file).write_bytes(data.draw(mutated([content])) if file == name else content)
     with contained(tmp_path):
-        use(tmp_path, read_split(tmp_path, "made"))
+        use(tmp_path, StoredDataset(tmp_path, "made").split)
     with contained(tmp_path):
         known_datasets(tmp_path)
 
@@ -83,15 +84,17 @@ def test_names_that_are_taken_are_folders_of_the_root(tmp_path: Path, class_name
         name = class_name.encode(errors="surrogatepass")
         (folder / "test_class.txt").write_bytes(name)
         (folder / "test.list").write_bytes(name + b"/" + video.encode(errors="surrogatepass"))
-        split = read_split(root, "made")
+        split = StoredDataset(root, "made").split
         for one in split.partitions["test"].videos:
-            frames = frames_folder(root, "made") / one.key
+            frames = StoredDataset(root, "made").images_root / one.key
             frames.mkdir(parents=True)
             (frames / "0.jpg").write_bytes(FRAMES[0])
-            write_manifest(frames_folder(root, "made"), [VideoRecord(one.class_name, one.name, "ok", n_frames=1)])
-            pack_dataset(frames_folder(root, "made"))
-            assert packed_keys(frames_folder(root, "made")) == {one.key}
-            unpack_dataset(frames_folder(root, "made"))
+            write_manifest(
+                StoredDataset(root, "made").images_root, [VideoRecord(one.class_name, one.name, "ok", n_frames=1)]
+            )
+            pack_dataset(StoredDataset(root, "made").images_root)
+            assert FrameStore(StoredDataset(root, "made").images_root).packed_keys() == {one.key}
+            unpack_dataset(StoredDataset(root, "made").images_root)
             assert (frames / "0.jpg").read_bytes() == FRAMES[0]
 
 
@@ -115,7 +118,7 @@ def look(images: Path) -> None:
         video = Video(record.class_name, record.video)
         with contained(images):
             FrameStore(images).read(video, [0], min_side=2)
-    packed_keys(images)
+    FrameStore(images).packed_keys()
 
 
 @fuzzed(25)
@@ -221,7 +224,7 @@ def test_effective_splits(tmp_path: Path, content: Any) -> None:
     (tmp_path / "splits" / "made").mkdir(parents=True, exist_ok=True)
     (tmp_path / "splits" / "made" / "effective.json").write_text(json.dumps(content))
     with contained(tmp_path):
-        read_effective(tmp_path, "made")
+        read_effective(StoredDataset(tmp_path, "made").effective_file, "made")
 
 
 def test_frames_that_link_out_of_a_data_root_stay_there(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from hcl.config import Experiment
 from hcl.config.resolve import resolve, to_yaml
 from hcl.datasets.splits import Partition, Video, write_split
+from hcl.frames.stored_dataset import DataRoot
 from orchestration.cli import main
 from orchestration.training.run import Run
 from orchestration.training.train import _checked, _open_folder, train
@@ -57,8 +58,8 @@ def tiny_experiment(**changes: Any) -> Experiment:
 
 
 def prepare(experiment: Experiment, *, data_root: Path, runs: Path, restart: bool = False) -> Run:
-    """Run the checks of `train`, and open the run's folder as it does."""
-    run = _checked(experiment, data_root, runs)
+    """The checks of `train`, and the run's folder as it opens it."""
+    run = _checked(experiment, DataRoot(data_root), runs)
     _open_folder(run, restart=restart)
     return run
 
@@ -112,7 +113,7 @@ def trained(
     """
     return train(
         tiny_experiment(**TWO),
-        data_root=data_root,
+        data=DataRoot(data_root),
         runs=tmp_path_factory.mktemp("runs"),
         command="hcl train tiny.yaml",
         on_epoch=epochs_of_trained.append,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from hcl.datasets.cards import card_of, known_datasets
 from hcl.errors import DataError
 from hcl.files.names import some
 from orchestration.cli.options import DATA, Address, Data
@@ -25,9 +24,11 @@ def list_datasets(data: Data = DATA) -> None:
     A data set of your own is a file DATA/datasets/NAME.yaml of the same form; without that file it consists of its
     lists only.
     """
-    rows = []
-    for name in known_datasets(data):
-        card = card_of(data, name)
+    from hcl.frames.stored_dataset import DataRoot
+
+    opened, rows = DataRoot(data), []
+    cards = {name: opened.dataset(name).card for name in opened.names()}
+    for name, card in cards.items():
         counts = [
             f"{part} {counts_of_part.classes} / {counts_of_part.videos:,}"
             for part, counts_of_part in card.partitions.items()
@@ -35,8 +36,7 @@ def list_datasets(data: Data = DATA) -> None:
         flips = {True: "safe", False: "left and right are classes", None: ""}[card.flips_are_safe]
         rows.append([name, card.title, ", ".join(counts), " ".join(card.extensions), flips])
     print_rows(["data set", "title", "classes / videos", "files", "flips"], rows)
-    for name in known_datasets(data):
-        card = card_of(data, name)
+    for name, card in cards.items():
         out.print(escape(f"{name}: {', '.join(card.videos).replace('{dataset}', name)}"), soft_wrap=True)
         if card.obtain:
             out.print(escape(f"  {card.obtain}"), soft_wrap=True)
@@ -71,10 +71,12 @@ def check(
     tested. They do not fail a strict check. --set data.keep_copies=true uses all, and so do the published protocols.
     """
     from hcl.frames.checking import check_dataset, keep_effective, keep_names
+    from hcl.frames.stored_dataset import StoredDataset
     from orchestration.extraction.open_files import unreadable
 
     opened = (lambda files: unreadable(files, address=address)) if open_files else None
-    checked = check_dataset(data, dataset, min_frames=min_frames, open_files=opened)
+    stored = StoredDataset(data, dataset)
+    checked = check_dataset(stored, min_frames=min_frames, open_files=opened)
     rows = []
     for part in checked.partitions:
         due, listed = part.expected, part.listed
@@ -112,7 +114,7 @@ def check(
         notes.print(f"[yellow]warning[/] {escape(warning)}", soft_wrap=True)
     for video, why in islice(((video, why) for part in checked.partitions for video, why in part.broken.items()), 3):
         notes.print(f"  {escape(video.key)}: {escape(why)}")
-    for path in keep_names(data, checked):
+    for path in keep_names(stored, checked):
         notes.print(f"  names: {escape(str(path))}", soft_wrap=True)
     if strict and warnings:
         raise DataError(
@@ -121,7 +123,7 @@ def check(
             remedy="add the missing videos, or check without --strict",
         )
     if checked.is_extracted:
-        for name, partition in keep_effective(data, checked).items():
+        for name, partition in keep_effective(stored, checked).items():
             out.print(f"effective {name}: {len(partition.videos):,} videos, digest {partition.digest()}")
     else:
         n_waiting = sum(len(part.waiting) for part in checked.partitions)

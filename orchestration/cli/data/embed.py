@@ -46,17 +46,17 @@ def embed(
     The rows of a published pickle are the lines of the *_dirname2cls.txt beside it; put that file into DATA/embeddings,
     or give it with --names.
     """
-    from hcl.datasets.cards import card_of
     from hcl.datasets.class_names import read_names, spelled_out
     from hcl.datasets.embeddings import ClassEmbeddings, embeddings_file, write_embeddings
     from hcl.datasets.published_embeddings import import_published
-    from hcl.datasets.splits import read_split
     from hcl.datasets.text_encoder import encode_names
+    from hcl.frames.stored_dataset import StoredDataset
 
-    path, card = embeddings_file(data, dataset, _pattern(settings)), card_of(data, dataset)
+    stored = StoredDataset(data, dataset)
+    path, card = embeddings_file(data, dataset, _pattern(settings)), stored.card
     if path.exists() and not overwrite:
         raise ConfigError("exists already", where=str(path), remedy="use --overwrite to replace it")
-    classes = [name for part in read_split(data, dataset).partitions.values() for name in part.classes]
+    classes = [name for part in stored.split.partitions.values() for name in part.classes]
     names_file = names or card.names_file(data)
     if published is not None:
         embeddings = import_published(published, names_file, classes, f"published bert-base-cased, {published.name}")

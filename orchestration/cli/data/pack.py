@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestration.cli.options import DATA, Data
 from orchestration.console import notes, out
+
+if TYPE_CHECKING:
+    from hcl.frames.stored_dataset import StoredDataset
 
 DataSet = Annotated[str, typer.Argument(help="A data set with extracted frames.")]
 
@@ -28,9 +31,9 @@ def pack(
     from hcl.frames.packing import pack_dataset
     from orchestration.runtime.progress import progress
 
-    images = _images(data, dataset)
-    with progress(_n_videos(images), f"pack {dataset}", "videos") as advance:
-        summary = pack_dataset(images, videos_per_shard=videos_per_shard, on_video=advance)
+    stored = _stored(data, dataset)
+    with progress(_n_videos(stored), f"pack {dataset}", "videos") as advance:
+        summary = pack_dataset(stored.images_root, videos_per_shard=videos_per_shard, on_video=advance)
     if summary.n_left:
         text = f"{summary.n_left} folders hold files that are no frames, and are kept"
         notes.print(f"[yellow]note[/] {text}", soft_wrap=True)
@@ -47,26 +50,26 @@ def unpack(dataset: DataSet, data: Data = DATA) -> None:
     from hcl.frames.packing import unpack_dataset
     from orchestration.runtime.progress import progress
 
-    images = _images(data, dataset)
-    with progress(_n_videos(images), f"unpack {dataset}", "videos") as advance:
-        summary = unpack_dataset(images, on_video=advance)
+    stored = _stored(data, dataset)
+    with progress(_n_videos(stored), f"unpack {dataset}", "videos") as advance:
+        summary = unpack_dataset(stored.images_root, on_video=advance)
     out.print(f"{dataset}: {summary.n_moved} videos unpacked", soft_wrap=True)
 
 
-def _images(data: Path, dataset: str) -> Path:
-    """Return the folder of a data set's frames. Raises DataError if there is none."""
-    from hcl.datasets.cards import frames_folder
+def _stored(data: Path, dataset: str) -> StoredDataset:
+    """Open a data set. Raises DataError where it has no folder of frames."""
     from hcl.errors import DataError
+    from hcl.frames.stored_dataset import StoredDataset
 
-    images = frames_folder(data, dataset)
-    if not images.is_dir():
+    stored = StoredDataset(data, dataset)
+    if not stored.images_root.is_dir():
         raise DataError(
-            "there are no frames", where=str(images), remedy=f"run `hcl extract {shlex.quote(dataset)}` first"
+            "there are no frames",
+            where=str(stored.images_root),
+            remedy=f"run `hcl extract {shlex.quote(dataset)}` first",
         )
-    return images
+    return stored
 
 
-def _n_videos(images: Path) -> int:
-    from hcl.datasets.manifest import read_manifest
-
-    return sum(record.status == "ok" for record in read_manifest(images).values())
+def _n_videos(stored: StoredDataset) -> int:
+    return sum(record.status == "ok" for record in stored.records.values())

@@ -31,10 +31,11 @@ def show(
     For a class it shows the test views of some videos. A video file need not be extracted.
     """
     from hcl.clips.contact_sheet import write_png
+    from hcl.frames.stored_dataset import DataRoot
     from orchestration.extraction.contact_sheets import draw_sheet
 
     chosen = experiment_of(experiment, settings, None)
-    image = draw_sheet(data, what, chosen, n_views=views, n_videos=videos, seed=seed)
+    image = draw_sheet(DataRoot(data), what, chosen, n_views=views, n_videos=videos, seed=seed)
     name = re.sub(r"[^\w.-]+", "_", what).strip("._")[-100:] or "sheet"
     path = write_png(to or Path(f"{name}.png"), image)
     out.print(escape(f"{path}: {image.shape[1]} x {image.shape[0]} pixels"), soft_wrap=True, highlight=False)

@@ -7,6 +7,7 @@ from hcl.assembly import inputs
 from hcl.clips.episodes import sample_episodes
 from hcl.datasets.splits import Partition, Video
 from hcl.errors import ConfigError
+from hcl.frames.stored_dataset import StoredDataset
 from tests.hcl.assembly.test_models import experiment
 from tests.hcl.clips.test_dataset import FakeFrames
 
@@ -75,12 +76,13 @@ def test_embeddings_are_those_of_the_data_set(tmp_path):
         "toy", "val", ("eel", "fox"), tuple(Video(c, f"{c}{i}") for c in ("eel", "fox") for i in "ab")
     )
     settings = experiment(matching__semantic=True, matching__tuple_sizes=[2], model__embedding_dim=2)
-    assert inputs.clip_embeddings(experiment(), tmp_path, partition) is None
-    assert inputs.embeddings_identity(experiment(), tmp_path, "toy") == ""
+    stored = StoredDataset(tmp_path, "toy")
+    assert inputs.clip_embeddings(experiment(), stored, partition) is None
+    assert inputs.embeddings_identity(experiment(), stored) == ""
     (tmp_path / "embeddings").mkdir()
     np.savez(tmp_path / "embeddings/toy.npz", classes=np.array(["fox", "eel"]), vectors=np.eye(2, dtype=np.float32))
-    assert inputs.clip_embeddings(settings, tmp_path, partition).tolist() == [[0, 1], [0, 1], [1, 0], [1, 0]]
-    assert len(inputs.embeddings_identity(settings, tmp_path, "toy")) == 12
+    assert inputs.clip_embeddings(settings, stored, partition).tolist() == [[0, 1], [0, 1], [1, 0], [1, 0]]
+    assert len(inputs.embeddings_identity(settings, stored)) == 12
 
 
 class SizedFrames:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from hcl.config.resolve import resolve, shipped_experiments
-from hcl.datasets.cards import card_of, frames_folder, known_datasets, shipped_datasets
+from hcl.datasets.cards import card_of, known_datasets, shipped_datasets
 from hcl.errors import ConfigError, SplitError
+from hcl.frames.stored_dataset import StoredDataset
 
 BENCHMARKS = {  # classes and videos of train, val, test; the released files' extension; whether flips are safe
     "ssv2_100_otam": ((64, 12, 24), (67013, 1926, 2857), "webm", False),
@@ -54,8 +55,8 @@ def test_a_card_of_ones_own_comes_before_the_shipped_one(tmp_path: Path) -> None
     text = "name: hmdb51\nvideos: ['/mnt/hmdb/{class}/clip-{video}', '{video}']\nframes_of: shared\n"
     card = card_of(own(tmp_path, text, "hmdb51"), "hmdb51")
     assert card.places("kick", "x") == [("/mnt/hmdb/kick", "clip-x"), ("", "x")]
-    assert frames_folder(tmp_path, "hmdb51") == tmp_path / "images" / "shared"
-    assert frames_folder(tmp_path, "ucf101") == tmp_path / "images" / "ucf101"
+    assert StoredDataset(tmp_path, "hmdb51").images_root == tmp_path / "images" / "shared"
+    assert StoredDataset(tmp_path, "ucf101").images_root == tmp_path / "images" / "ucf101"
     assert known_datasets(own(tmp_path, "name: mine")) == sorted([*BENCHMARKS, "mine"])
 
 

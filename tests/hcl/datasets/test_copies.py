@@ -11,11 +11,12 @@ import pytest
 from hcl.clips.episodes import sample_episodes
 from hcl.datasets.copies import find_copies, same_files
 from hcl.datasets.manifest import VideoRecord, write_manifest
-from hcl.datasets.splits import Partition, Video, read_partition, read_split, write_split
+from hcl.datasets.splits import Partition, Video, write_split
 from hcl.errors import DataError
 from hcl.frames.checking import check_dataset, keep_effective, keep_names
-from hcl.frames.effective import copies_of, effective_file, effective_partition, left_out, read_effective
+from hcl.frames.effective import read_effective
 from hcl.frames.packing import pack_dataset
+from hcl.frames.stored_dataset import StoredDataset
 
 N_VIDEOS = 4
 CLASSES = {"train": ("ant", "bee"), "val": ("cat",), "test": ("dog", "eel")}
@@ -49,8 +50,8 @@ def make(root: Path, *, has_manifest: bool = False) -> Path:
 
 
 def used(root: Path, *, keep_copies: bool = False) -> dict[str, list[str]]:
-    split = read_split(root, "toy")
-    parts = {name: effective_partition(root, one, keep_copies=keep_copies) for name, one in split.partitions.items()}
+    stored = StoredDataset(root, "toy")
+    parts = {name: stored.effective(name, keep_copies=keep_copies) for name in stored.split.partitions}
     return {name: [video.key for video in part.videos] for name, part in parts.items()}
 
 
@@ -67,21 +68,21 @@ def test_the_copy_in_test_is_kept_then_that_in_val_then_the_first_by_name() -> N
 def test_no_copy_is_trained_on_or_asked_about(tmp_path: Path, has_manifest: bool, is_checked: bool) -> None:
     root = make(tmp_path, has_manifest=has_manifest)
     if is_checked:
-        keep_effective(root, check_dataset(root, "toy"))
+        keep_effective(StoredDataset(root, "toy"), check_dataset(StoredDataset(root, "toy")))
     found = used(root)
     everything = [key for keys in used(root, keep_copies=True).values() for key in keys]
     assert len(everything) == 5 * N_VIDEOS
     assert sorted({*everything} - {key for keys in found.values() for key in keys}) == sorted(COPIES)
-    train = read_partition(root, "toy", "train")
-    assert left_out(root, train)[Video("ant", "2")] == "a copy of 'dog/1' of test"
-    assert left_out(root, train, keep_copies=True) == {}
+    stored = StoredDataset(root, "toy")
+    assert stored.left_out("train")[Video("ant", "2")] == "a copy of 'dog/1' of test"
+    assert stored.left_out("train", keep_copies=True) == {}
     if is_checked:
-        accepted = read_effective(root, "toy")["train"]
-        assert accepted.digest == effective_partition(root, train).digest() and not accepted.left_out
+        accepted = read_effective(stored.effective_file, "toy")["train"]
+        assert accepted.digest == stored.effective("train").digest() and not accepted.left_out
 
 
 def test_support_and_query_of_an_episode_never_are_one_video(tmp_path: Path) -> None:
-    part = effective_partition(make(tmp_path), read_partition(tmp_path, "toy", "test"))
+    part = StoredDataset(make(tmp_path), "toy").effective("test")
     episodes = sample_episodes(part.labels, way=2, shot=1, queries=2, episodes=50, seed=0)
     content = np.array([COPIES.get(video.key, video.key) for video in part.videos])
     for support, query in zip(episodes.support, episodes.query, strict=True):
@@ -95,14 +96,14 @@ def test_packing_keeps_copies_apart_from_nothing(tmp_path: Path) -> None:
 
 
 def test_a_check_of_an_earlier_version_is_looked_at_for_copies(tmp_path: Path) -> None:
-    keep_effective(make(tmp_path), check_dataset(tmp_path, "toy"))
-    path = effective_file(tmp_path, "toy")
+    keep_effective(StoredDataset(make(tmp_path), "toy"), check_dataset(StoredDataset(tmp_path, "toy")))
+    path = StoredDataset(tmp_path, "toy").effective_file
     content = json.loads(path.read_text())
     del content["crc32"]
     for one in content["partitions"].values():
         del one["copies"]
     path.write_text(json.dumps(content))
-    assert {video.key for video in copies_of(tmp_path, read_partition(tmp_path, "toy", "train"))} == {
+    assert {video.key for video in StoredDataset(tmp_path, "toy").copies("train")} == {
         "ant/1",
         "ant/2",
         "bee/3",
@@ -121,8 +122,8 @@ def test_a_check_names_both_videos_and_files_count_where_there_are_no_frames(tmp
         path = root / "videos" / "toy" / f"{key}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
-    check = check_dataset(root, "toy")
-    keep_names(root, check)
+    check = check_dataset(StoredDataset(root, "toy"))
+    keep_names(StoredDataset(root, "toy"), check)
     lines = (root / "splits" / "toy" / "copies.txt").read_text().splitlines()
     assert "train\tant/1\tval\tcat/2" in lines and "train\tbee/2\ttest\teel/0" in lines
     assert len(lines) == len(COPIES) + 1

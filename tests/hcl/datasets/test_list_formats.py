@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from hcl.datasets.list_formats import Lines, Reading, put_right
-from hcl.datasets.splits import Video, read_partition, read_split
+from hcl.datasets.splits import Video
 from hcl.errors import DataError, SplitError
 from hcl.frames.checking import check_dataset
-from hcl.frames.effective import effective_partition
 from hcl.frames.inventory import take_inventory
 from hcl.frames.packing import pack_dataset
 from hcl.frames.store import FrameStore
+from hcl.frames.stored_dataset import StoredDataset
 
 PARTS = {"train": "Brush Hair", "val": "kicken größer", "test": "sit"}
 N_VIDEOS = 3
@@ -63,12 +63,12 @@ FORMS = {
 def test_what_is_unambiguous_is_read_and_told(tmp_path: Path, form: str, has_frames: bool) -> None:
     line, n_notes = FORMS[form]
     write_lists(data_root(tmp_path, frames=has_frames), line)
-    split = read_split(tmp_path, "toy")
+    split = StoredDataset(tmp_path, "toy").split
     assert [video.key for video in split.partitions["train"].videos] == [f"Brush Hair/v {n}" for n in range(N_VIDEOS)]
     assert len(split.notes) == n_notes
-    inventory = take_inventory(tmp_path, "toy")
+    inventory = take_inventory(StoredDataset(tmp_path, "toy"))
     assert not inventory.missing and len(inventory.files) == (0 if has_frames else 9)
-    assert inventory.notes == split.notes == check_dataset(tmp_path, "toy").notes
+    assert inventory.notes == split.notes == check_dataset(StoredDataset(tmp_path, "toy")).notes
 
 
 def respelled(name: str, spelling: str) -> str:
@@ -87,10 +87,10 @@ def test_another_spelling_on_disk_is_found(tmp_path: Path, spelling: str, has_fr
     for path in sorted((tmp_path / ("images" if has_frames else "videos") / "toy").rglob("*"), reverse=True):
         if path.suffix != ".jpg":
             path.rename(path.with_name(respelled(path.stem, spelling) + path.suffix))
-    inventory = take_inventory(tmp_path, "toy")
+    inventory = take_inventory(StoredDataset(tmp_path, "toy"))
     assert not inventory.missing
-    split = read_split(tmp_path, "toy")
-    assert split.partitions["val"].videos[0] == Video("kicken größer", "v 0")  # records keep the list's spelling
+    split = StoredDataset(tmp_path, "toy").split
+    assert split.partitions["val"].videos[0] == Video("kicken größer", "v 0")  # what a record says stays the list's
     if not has_frames:
         n = {"case": 9, "underscores": 9, "unicode": 3}[spelling]
         assert [note.partition(",")[0] for note in inventory.notes] == [
@@ -98,7 +98,7 @@ def test_another_spelling_on_disk_is_found(tmp_path: Path, spelling: str, has_fr
         ]
         return
     for part in split.partitions.values():
-        assert effective_partition(tmp_path, part) == part
+        assert StoredDataset(tmp_path, part.dataset).effective(part.name) == part
     digests = [FrameStore(tmp_path / "images" / "toy").digest(part) for part in split.partitions.values()]
     pack_dataset(tmp_path / "images" / "toy")
     for part, digest in zip(split.partitions.values(), digests, strict=True):
@@ -110,15 +110,15 @@ def test_classes_of_the_list_take_the_spelling_of_the_class_file(tmp_path: Path)
     write_lists(data_root(tmp_path), "{c}/{v}")
     path = tmp_path / "splits" / "toy" / "train.list"
     path.write_text(path.read_text().replace("Brush Hair", "brush_hair"))
-    assert read_partition(tmp_path, "toy", "train").videos[0] == Video("Brush Hair", "v 0")
+    assert StoredDataset(tmp_path, "toy").partition("train").videos[0] == Video("Brush Hair", "v 0")
     (tmp_path / "splits" / "toy" / "train_class.txt").write_text("Brush Hair\nBRUSH HAIR\n")
     with pytest.raises(SplitError, match="class 'brush_hair' is not among the 2 classes"):
-        read_partition(tmp_path, "toy", "train")
+        StoredDataset(tmp_path, "toy").partition("train")
 
 
 def test_a_folder_of_the_file_system_among_the_classes_is_no_class(tmp_path: Path) -> None:
     write_lists(data_root(tmp_path), "{c}/{v}", classes="{c} \nlost+found\n")
-    split = read_split(tmp_path, "toy")
+    split = StoredDataset(tmp_path, "toy").split
     assert split.partitions["test"].classes == ("sit",)
     assert len(split.notes) == 3 and "lost+found" in split.notes[0]
 
@@ -128,7 +128,7 @@ def test_what_exists_as_it_is_written_is_read_as_it_is_written(tmp_path: Path) -
     write_lists(tmp_path, "{c}/{v}.mp4 {l}")
     for label, class_name in enumerate(PARTS.values()):
         (tmp_path / "images" / "toy" / class_name / f"v 0.mp4 {label}").mkdir(parents=True)
-    assert read_partition(tmp_path, "toy", "val").videos[0].name == "v 0.mp4 1"
+    assert StoredDataset(tmp_path, "toy").partition("val").videos[0].name == "v 0.mp4 1"
     for line, name in (("a/x.mp4", "a/x.mp4"), ("a/x ", "a/x "), ("a/x 3", "a/x 3")):
         assert read([(1, "a")], [(1, line)], name).videos == [(1, line)]
 
@@ -146,7 +146,7 @@ def test_two_names_that_become_one_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "splits" / "toy" / "test.list"
     path.write_text("sit/v 0.mp4\nsit/v 0.avi\n")
     with pytest.raises(SplitError, match="video 'sit/v 0' is listed here and in line 1"):
-        read_split(tmp_path, "toy")
+        StoredDataset(tmp_path, "toy").check_lists()
 
 
 def test_where_nothing_is_found_a_path_and_the_nearest_name_are_shown(tmp_path: Path) -> None:
@@ -154,11 +154,11 @@ def test_where_nothing_is_found_a_path_and_the_nearest_name_are_shown(tmp_path: 
     for path in (tmp_path / "videos" / "toy").glob("*/*.mp4"):
         path.rename(path.with_name(f"clip-{path.name}"))
     with pytest.raises(DataError, match="holds none of the 9 videos that the split lists") as caught:
-        take_inventory(tmp_path, "toy")
+        take_inventory(StoredDataset(tmp_path, "toy"))
     folder = tmp_path / "videos" / "toy" / "Brush Hair"
     assert f"{folder}/v 0.* was looked for, and {folder} holds 'clip-v 0.mp4'" in str(caught.value)
     with pytest.raises(DataError, match="holds 'clip-v 0.mp4'"):
-        check_dataset(tmp_path, "toy")
+        check_dataset(StoredDataset(tmp_path, "toy"))
 
 
 def test_two_spellings_of_one_name_are_not_chosen_from(tmp_path: Path) -> None:
@@ -166,4 +166,4 @@ def test_two_spellings_of_one_name_are_not_chosen_from(tmp_path: Path) -> None:
     folder = tmp_path / "videos" / "toy" / "sit"
     (folder / "v 0.mp4").rename(folder / "V 0.mp4")
     (folder / "v_0.mp4").write_text("another")
-    assert take_inventory(tmp_path, "toy").missing == ["sit/v 0"]
+    assert take_inventory(StoredDataset(tmp_path, "toy")).missing == ["sit/v 0"]

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hcl.datasets.splits import Partition, Split, Video, merge, read_partition, read_split, write_split
+from hcl.datasets.splits import Partition, Split, Video, merge, write_split
 from hcl.errors import SplitError, StorageError
+from hcl.frames.stored_dataset import StoredDataset
 
 HOSTILE = {  # class -> videos, from the published lists, and worse
     "Twisting (wringing) something wet": ("88644", "(Rad)Schlag_die_Bank!_f_cm", "-514AQUrSow_000058"),
@@ -33,7 +34,7 @@ def partition(name: str, videos: dict[str, tuple[str, ...]], dataset: str = "toy
 
 
 def test_published_layout_without_last_newline(tmp_path: Path) -> None:
-    split = read_split(lists(tmp_path), "toy")
+    split = StoredDataset(lists(tmp_path), "toy").split
     assert list(split.partitions) == ["train", "val", "test"]
     assert split.partitions["val"].videos == (Video("val0", "v0"), Video("val0", "v1"))
     assert split.partitions["val"].videos[1].key == "val0/v1"
@@ -41,7 +42,7 @@ def test_published_layout_without_last_newline(tmp_path: Path) -> None:
 
 def test_windows_line_ends_and_byte_order_mark(tmp_path: Path) -> None:
     root = lists(tmp_path, train__list="\ufefftrain0/v 0\r\ntrain0/v1\r\n\r\n", train_class__txt="train0\r\n")
-    assert [video.name for video in read_partition(root, "toy", "train").videos] == ["v 0", "v1"]
+    assert [video.name for video in StoredDataset(root, "toy").partition("train").videos] == ["v 0", "v1"]
 
 
 def test_labels_index_the_classes_in_file_order() -> None:
@@ -59,7 +60,7 @@ def test_hostile_names_survive_a_round_trip(tmp_path: Path) -> None:
         "test": partition("test", {"t": ("0",)}),
     }
     write_split(tmp_path, "toy", parts)
-    assert read_split(tmp_path, "toy") == Split("toy", parts)
+    assert StoredDataset(tmp_path, "toy").split == Split("toy", parts)
     assert not list(tmp_path.rglob("*.partial"))
 
 
@@ -102,37 +103,37 @@ def test_hostile_names_survive_a_round_trip(tmp_path: Path) -> None:
 )
 def test_what_is_wrong_is_named_with_a_remedy(tmp_path: Path, texts: dict[str, str], message: str) -> None:
     with pytest.raises(SplitError, match=message) as caught:
-        read_split(lists(tmp_path, **texts), "toy")
+        StoredDataset(lists(tmp_path, **texts), "toy").check_lists()
     assert caught.value.remedy
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     (lists(tmp_path) / "splits" / "toy" / "val_class.txt").unlink()
     with pytest.raises(SplitError, match=r"val_class\.txt: cannot be read: No such file"):
-        read_split(tmp_path, "toy")
+        StoredDataset(tmp_path, "toy").check_lists()
 
 
 def test_other_encodings_are_refused(tmp_path: Path) -> None:
     (lists(tmp_path) / "splits" / "toy" / "test.list").write_bytes("test0/größer".encode("latin-1"))
     with pytest.raises(SplitError, match=r"test\.list, line 1: is not UTF-8 \(byte 9 of the line\)"):
-        read_split(tmp_path, "toy")
+        StoredDataset(tmp_path, "toy").check_lists()
 
 
 def test_other_files_are_not_taken_for_lists(tmp_path: Path) -> None:
     path = lists(tmp_path) / "splits" / "toy" / "test.list"
     path.write_bytes("test0/v0\n".encode("utf-16"))
     with pytest.raises(SplitError, match=r"test\.list, line 1: is not UTF-8"):
-        read_split(tmp_path, "toy")
+        StoredDataset(tmp_path, "toy").check_lists()
     with path.open("wb") as file:
         file.truncate(2**30)  # a sparse file
     with pytest.raises(SplitError, match=r"test\.list: has 1,073,741,824 bytes and is no list of names"):
-        read_split(tmp_path, "toy")
+        StoredDataset(tmp_path, "toy").check_lists()
 
 
 @pytest.mark.parametrize("dataset", ["../toy", "/toy", "", "a/b", ".."])
 def test_a_dataset_cannot_leave_the_data_root(tmp_path: Path, dataset: str) -> None:
     with pytest.raises(SplitError, match="dataset name"):
-        read_split(lists(tmp_path), dataset)
+        StoredDataset(lists(tmp_path), dataset).check_lists()
 
 
 @pytest.mark.parametrize(

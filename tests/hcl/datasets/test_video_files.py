@@ -14,6 +14,7 @@ from hcl.datasets.video_files import VIDEO_EXTENSIONS, find_videos, leftovers, r
 from hcl.errors import DataError
 from hcl.frames.inventory import take_inventory
 from hcl.frames.split_making import list_videos, make_splits
+from hcl.frames.stored_dataset import StoredDataset
 
 
 def files(root: Path, *names: str) -> Path:
@@ -103,11 +104,11 @@ def test_what_is_left_out_is_told_with_a_number_and_an_example(tmp_path: Path) -
 
 def test_an_extraction_without_lists_reads_and_tells_the_same(tmp_path: Path) -> None:
     files(tmp_path / "videos" / "toy", "a/a/1.MTS", "b/2.mp4", "b/2.temp.mp4")
-    inventory = take_inventory(tmp_path, "toy")
+    inventory = take_inventory(StoredDataset(tmp_path, "toy"))
     assert inventory.listed == ["a/1", "b/2"] and len(inventory.notes) == 2
     files(tmp_path / "videos" / "toy", "c/subject/3.mp4")
     with pytest.raises(DataError, match="1 of 3 videos lie deeper"):
-        take_inventory(tmp_path, "toy")
+        take_inventory(StoredDataset(tmp_path, "toy"))
 
 
 def test_links_in_a_circle_end(tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from hcl.datasets.manifest import VideoRecord, write_manifest
-from hcl.datasets.splits import Partition, Video, read_partition, write_split
+from hcl.datasets.splits import Partition, Video, write_split
 from hcl.errors import DataError, SplitError
 from hcl.frames.checking import NO_FILE, check_dataset, keep_effective, keep_names
-from hcl.frames.effective import effective_file, effective_partition, left_out, read_effective
+from hcl.frames.effective import read_effective
+from hcl.frames.stored_dataset import StoredDataset
 
 CLASSES = {"train": ("a (b), [c]", "b"), "val": ("c",), "test": ("d",)}
 N_VIDEOS = 3
@@ -65,10 +66,10 @@ def keys(videos) -> list[str]:
 
 def test_what_is_complete_has_no_warnings(tmp_path: Path) -> None:
     card(make(tmp_path), "partitions: {train: {classes: 2, videos: 6}}")
-    check = check_dataset(tmp_path, "toy")
+    check = check_dataset(StoredDataset(tmp_path, "toy"))
     assert check.warnings() == [] and check.is_extracted
     assert [part.n_present for part in check.partitions] == [6, 3, 3]
-    assert keep_names(tmp_path, check) == []
+    assert keep_names(StoredDataset(tmp_path, "toy"), check) == []
 
 
 def test_each_video_is_counted_once(tmp_path: Path) -> None:
@@ -83,7 +84,7 @@ def test_each_video_is_counted_once(tmp_path: Path) -> None:
     record = VideoRecord("c", "c-0", "broken", error="no\nframe", source_bytes=1, source_mtime_ns=stat.st_mtime_ns)
     replaced = VideoRecord("d", "d-1", "timeout", error="slow", source_bytes=2, source_mtime_ns=0)
     write_manifest(tmp_path / "images" / "toy", [record, replaced])
-    train, val, test = (check := check_dataset(tmp_path, "toy")).partitions
+    train, val, test = (check := check_dataset(StoredDataset(tmp_path, "toy"))).partitions
     assert (keys(train.missing), keys(train.waiting)) == (["b/b-0"], ["b/b-1"])
     assert {video.key: why for video, why in train.broken.items()} == {"b/b-2": "the file is empty"}
     assert (train.n_present, val.n_present, test.n_present) == (4, 2, 3)
@@ -96,12 +97,12 @@ def test_each_video_is_counted_once(tmp_path: Path) -> None:
         "train: 1 of 6 videos broken: 'b/b-2'",
         "val: 1 of 3 videos broken: 'c/c-0'",
     ]
-    assert [path.name for path in keep_names(tmp_path, check)] == ["missing.txt", "broken.txt"]
+    assert [path.name for path in keep_names(StoredDataset(tmp_path, "toy"), check)] == ["missing.txt", "broken.txt"]
     folder = tmp_path / "splits" / "toy"
     assert (folder / "missing.txt").read_text() == "b/b-0\n"
     assert (folder / "broken.txt").read_text() == "b/b-2\tthe file is empty\nc/c-0\tno frame\n"
     frames(tmp_path, "b/b-0")
-    keep_names(tmp_path, check_dataset(tmp_path, "toy"))
+    keep_names(StoredDataset(tmp_path, "toy"), check_dataset(StoredDataset(tmp_path, "toy")))
     assert not (folder / "missing.txt").exists()
 
 
@@ -111,7 +112,9 @@ def test_files_are_opened_where_there_are_no_frames_and_frames_where_there_are(t
     drop(tmp_path, "b/b-1")
     path = video_file(tmp_path, "b/b-1")
     calls = []
-    check = check_dataset(tmp_path, "toy", open_files=lambda files: calls.append(files) or {"b/b-1": "not a video"})
+    check = check_dataset(
+        StoredDataset(tmp_path, "toy"), open_files=lambda files: calls.append(files) or {"b/b-1": "not a video"}
+    )
     (opened,) = calls
     assert opened.pop("b/b-1") == path and len(opened) == 11
     assert all(place == tmp_path / "images" / "toy" / key for key, place in opened.items())
@@ -121,7 +124,7 @@ def test_files_are_opened_where_there_are_no_frames_and_frames_where_there_are(t
 
 def test_counts_that_the_card_does_not_name_are_warned_of(tmp_path: Path) -> None:
     card(make(tmp_path), "partitions: {train: {classes: 3, videos: 6000}, val: {classes: 1, videos: 3}}")
-    assert check_dataset(tmp_path, "toy").warnings() == [
+    assert check_dataset(StoredDataset(tmp_path, "toy")).warnings() == [
         "train: 2 classes listed, 3 expected",
         "train: 6 videos listed, 6,000 expected",
     ]
@@ -132,49 +135,51 @@ def test_one_file_under_two_classes_is_warned_of(tmp_path: Path) -> None:
     listed = tmp_path / "splits" / "toy" / "test.list"
     listed.write_text(listed.read_text() + "d/c-1\n")
     frames(tmp_path, "d/c-1")
-    assert check_dataset(tmp_path, "toy").warnings() == ["1 videos are listed in several classes: 'c-1'"]
+    assert check_dataset(StoredDataset(tmp_path, "toy")).warnings() == ["1 videos are listed in several classes: 'c-1'"]
 
 
 def test_the_effective_split_is_what_training_gets(tmp_path: Path) -> None:
     make(tmp_path)
     drop(tmp_path, "b/b-0")
-    listed = read_partition(tmp_path, "toy", "train")
+    listed = StoredDataset(tmp_path, "toy").partition("train")
     with pytest.raises(DataError, match=r"1 of 6 videos of toy train have no frames: 'b/b-0'\n.*hcl data check toy"):
-        effective_partition(tmp_path, listed)
-    kept = keep_effective(tmp_path, check_dataset(tmp_path, "toy"))
-    partition = effective_partition(tmp_path, listed)
+        StoredDataset(tmp_path, "toy").effective("train")
+    kept = keep_effective(StoredDataset(tmp_path, "toy"), check_dataset(StoredDataset(tmp_path, "toy")))
+    partition = StoredDataset(tmp_path, "toy").effective("train")
     assert keys(partition.videos) == [video.key for video in listed.videos if video.key != "b/b-0"]
-    assert {video.key: why for video, why in left_out(tmp_path, listed).items()} == {"b/b-0": NO_FILE}
+    assert {video.key: why for video, why in StoredDataset(tmp_path, "toy").left_out("train").items()} == {
+        "b/b-0": NO_FILE
+    }
     assert partition == kept["train"]
-    written = read_effective(tmp_path, "toy")
+    written = read_effective(StoredDataset(tmp_path, "toy").effective_file, "toy")
     assert written["train"].digest == partition.digest() and written["train"].n_videos == 5
-    assert written["test"].digest == read_partition(tmp_path, "toy", "test").digest()
-    frames(tmp_path, "b/b-0")  # the accepted split stays valid until the next check
-    assert effective_partition(tmp_path, listed) == partition
-    drop(tmp_path, "b/b-1")  # other missing videos are errors
+    assert written["test"].digest == StoredDataset(tmp_path, "toy").partition("test").digest()
+    frames(tmp_path, "b/b-0")  # what has been accepted stands until the next check
+    assert StoredDataset(tmp_path, "toy").effective("train") == partition
+    drop(tmp_path, "b/b-1")  # and nothing more goes in silence
     with pytest.raises(DataError, match=r"'b/b-1'\n.*repeat `hcl data check toy`"):
-        effective_partition(tmp_path, listed)
+        StoredDataset(tmp_path, "toy").effective("train")
 
 
 def test_changed_lists_want_another_check(tmp_path: Path) -> None:
     make(tmp_path)
-    keep_effective(tmp_path, check_dataset(tmp_path, "toy"))
+    keep_effective(StoredDataset(tmp_path, "toy"), check_dataset(StoredDataset(tmp_path, "toy")))
     path = tmp_path / "splits" / "toy" / "val.list"
     path.write_text("c/c-0\nc/c-1")
     with pytest.raises(DataError, match=r"the lists of toy val have changed") as caught:
-        effective_partition(tmp_path, read_partition(tmp_path, "toy", "val"))
+        StoredDataset(tmp_path, "toy").effective("val")
     assert "hcl data check toy" in (caught.value.remedy or "")
 
 
 def test_a_class_without_videos_leaves_the_effective_split_as_it_was(tmp_path: Path) -> None:
     make(tmp_path)
-    keep_effective(tmp_path, check_dataset(tmp_path, "toy"))
-    before = effective_file(tmp_path, "toy").read_bytes()
+    keep_effective(StoredDataset(tmp_path, "toy"), check_dataset(StoredDataset(tmp_path, "toy")))
+    before = StoredDataset(tmp_path, "toy").effective_file.read_bytes()
     for number in range(N_VIDEOS):
         drop(tmp_path, f"b/b-{number}")
     with pytest.raises(DataError, match="1 of 2 classes of toy train have lost all of their videos: 'b'"):
-        keep_effective(tmp_path, check_dataset(tmp_path, "toy"))
-    assert effective_file(tmp_path, "toy").read_bytes() == before
+        keep_effective(StoredDataset(tmp_path, "toy"), check_dataset(StoredDataset(tmp_path, "toy")))
+    assert StoredDataset(tmp_path, "toy").effective_file.read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -196,9 +201,9 @@ def test_a_class_without_videos_leaves_the_effective_split_as_it_was(tmp_path: P
     ],
 )
 def test_a_damaged_effective_split_is_named(tmp_path: Path, content: bytes) -> None:
-    effective_file(make(tmp_path), "toy").write_bytes(content)
+    StoredDataset(make(tmp_path), "toy").effective_file.write_bytes(content)
     with pytest.raises(DataError, match=r"effective\.json: is not an effective split"):
-        effective_partition(tmp_path, read_partition(tmp_path, "toy", "train"))
+        StoredDataset(tmp_path, "toy").effective("train")
 
 
 def test_a_data_root_without_one_video_says_where_it_looked(tmp_path: Path) -> None:
@@ -208,7 +213,7 @@ def test_a_data_root_without_one_video_says_where_it_looked(tmp_path: Path) -> N
             for number in range(N_VIDEOS):
                 drop(tmp_path, f"{one}/{one}-{number}")
     with pytest.raises(DataError, match=r"none of the 12 videos[^$]*elsewhere/\{class\}/\{video\}[^$]*ask the authors"):
-        check_dataset(tmp_path, "toy")
+        check_dataset(StoredDataset(tmp_path, "toy"))
 
 
 def test_classes_in_two_partitions_are_refused(tmp_path: Path) -> None:
@@ -216,14 +221,14 @@ def test_classes_in_two_partitions_are_refused(tmp_path: Path) -> None:
     (tmp_path / "splits" / "toy" / "val_class.txt").write_text("d")
     (tmp_path / "splits" / "toy" / "val.list").write_text("d/d-0")
     with pytest.raises(SplitError, match="partitions val and test share 1 classes: 'd'"):
-        check_dataset(tmp_path, "toy")
+        check_dataset(StoredDataset(tmp_path, "toy"))
 
 
 def test_videos_that_an_earlier_version_extracted_are_named(tmp_path: Path) -> None:
     make(tmp_path)
     old = VideoRecord("b", "b-1", "ok", n_frames=8, options_digest="abc")
     write_manifest(tmp_path / "images" / "toy", [old, VideoRecord("c", "c-0", "ok", n_frames=8)])
-    check = check_dataset(tmp_path, "toy")
+    check = check_dataset(StoredDataset(tmp_path, "toy"))
     assert check.unconfirmed == ("b/b-1",)
     assert check.warnings() == []
 
@@ -237,6 +242,6 @@ def test_a_video_that_an_earlier_version_gave_up_waits_for_the_second_decoder(tm
     )
     images = tmp_path / "images" / "toy"
     write_manifest(images, [broken])
-    assert [video.key for video in check_dataset(tmp_path, "toy").partitions[0].waiting] == ["b/b-1"]
+    assert [video.key for video in check_dataset(StoredDataset(tmp_path, "toy")).partitions[0].waiting] == ["b/b-1"]
     write_manifest(images, [replace(broken, decoder="pyav")])
-    assert [video.key for video in check_dataset(tmp_path, "toy").partitions[0].broken] == ["b/b-1"]
+    assert [video.key for video in check_dataset(StoredDataset(tmp_path, "toy")).partitions[0].broken] == ["b/b-1"]

@@ -3,11 +3,16 @@ import numpy as np
 import pytest
 
 from hcl.datasets.manifest import VideoRecord, write_manifest
-from hcl.datasets.splits import Partition, Video
+from hcl.datasets.splits import Partition, Video, write_split
 from hcl.errors import DataError
-from hcl.frames.effective import effective_partition, left_out
+from hcl.frames.stored_dataset import StoredDataset
 
 LISTED = Partition("toy", "train", ("eel", "owl"), (Video("eel", "a"), Video("eel", "b"), Video("owl", "c")))
+
+
+@pytest.fixture(autouse=True)
+def _lists(tmp_path):
+    write_split(tmp_path, "toy", {"train": LISTED})
 
 
 def frames_of(root, video):
@@ -26,16 +31,16 @@ def test_videos_recorded_as_broken_are_left_out_by_name(tmp_path):
     for video in (good, other):
         frames_of(tmp_path, video)
     write_manifest(tmp_path / "images" / "toy", [record(good, "ok"), record(broken, "broken"), record(other, "ok")])
-    assert effective_partition(tmp_path, LISTED).videos == (good, other)
-    assert left_out(tmp_path, LISTED) == {broken: "no frame could be decoded"}
-    assert effective_partition(tmp_path, LISTED).digest() != LISTED.digest()
+    assert StoredDataset(tmp_path, "toy").effective("train").videos == (good, other)
+    assert StoredDataset(tmp_path, "toy").left_out("train") == {broken: "no frame could be decoded"}
+    assert StoredDataset(tmp_path, "toy").effective("train").digest() != LISTED.digest()
 
 
 def test_a_video_that_was_never_extracted_is_refused(tmp_path):
     for video in LISTED.videos[1:]:
         frames_of(tmp_path, video)
     with pytest.raises(DataError, match=r"1 of 3 videos of toy train have no frames: 'eel/a'\n.*hcl data check toy"):
-        effective_partition(tmp_path, LISTED)
+        StoredDataset(tmp_path, "toy").effective("train")
 
 
 def test_a_class_without_a_whole_video_is_refused_by_name(tmp_path):
@@ -44,4 +49,4 @@ def test_a_class_without_a_whole_video_is_refused_by_name(tmp_path):
     records = [record(video, "ok") for video in LISTED.videos[:2]] + [record(LISTED.videos[2], "timeout")]
     write_manifest(tmp_path / "images" / "toy", records)
     with pytest.raises(DataError, match="1 of 2 classes of toy train have lost all of their videos: 'owl'"):
-        effective_partition(tmp_path, LISTED)
+        StoredDataset(tmp_path, "toy").effective("train")

@@ -14,6 +14,7 @@ from hcl.datasets.manifest import VideoRecord, write_manifest
 from hcl.frames.decoding import FrameOptions
 from hcl.frames.extraction import extract_video
 from hcl.frames.inventory import extraction_jobs, take_inventory
+from hcl.frames.stored_dataset import StoredDataset
 from tests.hcl.videos.made_videos import Made, picture
 
 PLAIN = Made("avi", "mpeg4", "yuv420p")
@@ -64,7 +65,7 @@ def test_videos_of_an_earlier_version_are_jobs_once(tmp_path: Path, status: str)
     images = tmp_path / "images" / "toy"
     record = replace(stored_by_an_earlier_version(images / "c" / "video", source, [picture(0)]), status=status)
     write_manifest(images, [record])
-    inventory = take_inventory(tmp_path, "toy")
+    inventory = take_inventory(StoredDataset(tmp_path, "toy"))
     jobs = extraction_jobs(images, inventory, {record.key: record}, OPTIONS.digest)
     assert [job.earlier for job in jobs] == ([] if status == "timeout" else [record])
     confirmed = replace(record, decoder="opencv")

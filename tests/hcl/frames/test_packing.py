@@ -18,16 +18,16 @@ from torch.utils.data import DataLoader
 from hcl.clips.dataset import ClipDataset
 from hcl.clips.dataset import test_transform as make_test_transform
 from hcl.datasets.manifest import VideoRecord, read_manifest, write_manifest
-from hcl.datasets.splits import Partition, Video
+from hcl.datasets.splits import Partition, Video, write_split
 from hcl.errors import DataError, SplitError, StorageError
 from hcl.files.atomic import discard_folder
 from hcl.files.locking import exclusive
 from hcl.frames import packing
-from hcl.frames.effective import effective_partition
 from hcl.frames.inventory import extraction_jobs, take_inventory
 from hcl.frames.packing import pack_dataset, unpack_dataset
 from hcl.frames.shards import Shard, write_shard
-from hcl.frames.store import FrameStore, packed_keys
+from hcl.frames.store import FrameStore
+from hcl.frames.stored_dataset import StoredDataset
 from hcl.videos.jpegs import frames_digest
 
 VIDEOS = [Video(name, f"{name} ({i}), [x]") for name in ("open", "put #1", "zip") for i in range(3)]
@@ -119,7 +119,7 @@ def test_new_changed_and_broken_videos_join_the_shards(images: Path) -> None:
         assert frames.n_frames(VIDEOS[0]) == 2
         with pytest.raises(DataError, match="broken, cut off"):
             frames.read(broken, [0])
-        assert broken.key not in packed_keys(images)
+        assert broken.key not in FrameStore(images).packed_keys()
         if not is_packed:
             assert pack_dataset(images, videos_per_shard=4).n_moved == 2
     assert (images / "shard-00002.tar").stat().st_mtime_ns == untouched
@@ -153,12 +153,13 @@ def test_nothing_goes_before_its_copy_is_on_the_disk(images: Path, monkeypatch: 
 
 def test_what_trains_and_evaluates_sees_no_difference(tmp_path: Path, images: Path) -> None:
     partition = Partition("toy", "train", ("open", "put #1", "zip"), (*VIDEOS, Video("zip", "bad")))
+    write_split(tmp_path, "toy", {"train": partition})
     transform = make_test_transform(8, "crop")
     views = []
     for pack in (False, True):
         if pack:
             pack_dataset(images, videos_per_shard=2)
-        used = effective_partition(tmp_path, partition)
+        used = StoredDataset(tmp_path, "toy").effective("train")
         assert used.videos == tuple(VIDEOS)
         clips = ClipDataset(FrameStore(images), used.videos, n_frames=4, sampling="segments", transform=transform)
         views.append([clip.numpy() for clip in DataLoader(clips, num_workers=2)])
@@ -189,10 +190,10 @@ def test_what_is_packed_counts_as_extracted(tmp_path: Path, images: Path) -> Non
         records[video.key] = replace(records[video.key], source=f"{video.key}.avi", **stamp)
     write_manifest(images, records.values())
     pack_dataset(images)
-    inventory = take_inventory(tmp_path, "toy")
+    inventory = take_inventory(StoredDataset(tmp_path, "toy"))
     assert extraction_jobs(images, inventory, records, "d") == []
     (images / "shard-00000.tar").unlink()
-    assert len(extraction_jobs(images, take_inventory(tmp_path, "toy"), records, "d")) == 2
+    assert len(extraction_jobs(images, take_inventory(StoredDataset(tmp_path, "toy")), records, "d")) == 2
 
 
 @pytest.mark.parametrize("step", ["write_shard", "replace", "discard_folder"])

@@ -22,6 +22,7 @@ from hcl.frames import shard_cache
 from hcl.frames.shard_cache import ShardCache
 from hcl.frames.shards import PackedVideo, Shard, packed_videos, write_shard
 from hcl.frames.store import FrameStore
+from hcl.frames.stored_dataset import StoredDataset
 
 N_SHARDS, N_VIDEOS, N_FRAMES = 3, 2, 4
 
@@ -191,7 +192,7 @@ def test_frames_are_the_same_through_the_cache_that_an_experiment_names(images: 
     encoded = cv2.imencode(".jpg", picture)[1].tobytes()
     write_shard(images / "shard-00009.tar", [(Video("bee", "b"), [encoded] * 2)])
     changes = {"data.dataset": "toy", "data.cache_dir": str(tmp_path / "cache"), "data.cache_gb": 0.001}
-    store = inputs.frame_store(resolve(None, changes).experiment, tmp_path / "shared", "toy")
+    store = inputs.frame_store(resolve(None, changes).experiment, StoredDataset(tmp_path / "shared", "toy"))
     read = store.read(Video("bee", "b"), [1])
     assert np.array_equal(read, FrameStore(images).read(Video("bee", "b"), [1]))
     assert len(copies(tmp_path / "cache")) == 1

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hcl.datasets.cards import card_of, frames_folder
-from hcl.datasets.splits import read_split
+from hcl.datasets.cards import card_of
 from hcl.errors import ConfigError, DataError, SplitError
 from hcl.frames.inventory import take_inventory
 from hcl.frames.split_making import class_counts, draw_split, list_videos, make_splits
+from hcl.frames.stored_dataset import StoredDataset
 
 CLASSES = ("kick ball", "hurling (sport)", "[a]", "b, c", "größer", "100%", "'quoted\"", "x", "y", "z")
 SIZES = {"train": 0.6, "val": 0.2, "test": 0.2}
@@ -35,7 +35,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 def test_a_split_is_disjoint_complete_and_repeatable(tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "elsewhere")
     made = make_splits(tmp_path / "data", "mine", folder, SIZES, seed=3)
-    split = read_split(tmp_path / "data", "mine")
+    split = StoredDataset(tmp_path / "data", "mine").split
     assert split.partitions == made["mine"]
     parts = [part.classes for part in split.partitions.values()]
     assert [len(part) for part in parts] == [6, 2, 2]
@@ -52,12 +52,12 @@ def test_folds_differ_share_their_frames_and_find_their_videos(tmp_path: Path) -
     assert list(made) == ["mine_0", "mine_1", "mine_2", "mine_3"]
     assert len({parts["test"].classes for parts in made.values()}) > 1
     for name in made:
-        assert frames_folder(tmp_path, name) == tmp_path / "images" / "mine"
+        assert StoredDataset(tmp_path, name).images_root == tmp_path / "images" / "mine"
         assert card_of(tmp_path, name).partitions["train"].model_dump() == {"classes": 5, "videos": 15}
-        inventory = take_inventory(tmp_path, name)
+        inventory = take_inventory(StoredDataset(tmp_path, name))
         assert len(inventory.listed) == 27 and not inventory.missing
-    moved = tmp_path.rename(tmp_path.with_name("moved"))  # a card in the data root has no absolute path
-    assert not take_inventory(moved, "mine_0").missing
+    moved = tmp_path.rename(tmp_path.with_name("moved"))  # a card in the data root names no absolute path
+    assert not take_inventory(StoredDataset(moved, "mine_0")).missing
 
 
 def test_a_folder_of_frames_is_used_where_it_is(tmp_path: Path) -> None:
@@ -65,8 +65,8 @@ def test_a_folder_of_frames_is_used_where_it_is(tmp_path: Path) -> None:
         (tmp_path / "images" / "raw" / class_name / "v0").mkdir(parents=True)
         (tmp_path / "images" / "raw" / class_name / "v0" / "0.jpg").write_text(class_name)
     make_splits(tmp_path, "mine", tmp_path / "images" / "raw", {"train": 1, "val": 1, "test": 1})
-    assert frames_folder(tmp_path, "mine") == tmp_path / "images" / "raw"
-    assert take_inventory(tmp_path, "mine").present == {"a/v0", "b/v0", "c/v0"}
+    assert StoredDataset(tmp_path, "mine").images_root == tmp_path / "images" / "raw"
+    assert take_inventory(StoredDataset(tmp_path, "mine")).present == {"a/v0", "b/v0", "c/v0"}
 
 
 def test_nothing_is_replaced_unless_asked(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_nothing_is_replaced_unless_asked(tmp_path: Path) -> None:
     assert "--overwrite" in (caught.value.remedy or "")
     assert tree(data) == before
     make_splits(data, "mine", folder, SIZES, folds=2, seed=9, overwrite=True)
-    assert read_split(data, "mine_1").partitions == draw_split(
+    assert StoredDataset(data, "mine_1").split.partitions == draw_split(
         "mine_1", list_videos(folder).classes, class_counts(SIZES, 10), seed=9, fold=1
     )
 

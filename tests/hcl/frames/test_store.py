@@ -27,6 +27,7 @@ from hcl.frames.folders import FrameFolder
 from hcl.frames.inventory import extraction_jobs, settle_missing, take_inventory
 from hcl.frames.packing import pack_dataset
 from hcl.frames.store import FrameStore
+from hcl.frames.stored_dataset import StoredDataset
 
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
 LEVELS = [20, 60, 100, 140, 180, 220, 240]  # grey of each frame's right half; the left half is red
@@ -429,7 +430,7 @@ def test_jobs_are_what_is_new_changed_or_gone(tmp_path: Path) -> None:
         write_video(tmp_path / "videos" / "toy" / "c" / f"{name}.avi", levels=[0])
     images = tmp_path / "images" / "toy"
     records = {}
-    for key, path in take_inventory(tmp_path, "toy").files.items():
+    for key, path in take_inventory(StoredDataset(tmp_path, "toy")).files.items():
         if key != "c/new":
             quality = 50 if key == "c/other options" else 90
             records[key] = replace(
@@ -441,7 +442,7 @@ def test_jobs_are_what_is_new_changed_or_gone(tmp_path: Path) -> None:
     (tmp_path / "videos/toy/c/replaced.avi").rename(tmp_path / "videos/toy/c/replaced.mp4")
     os.rename(images / "c" / "frames gone", tmp_path / "elsewhere")
 
-    inventory = take_inventory(tmp_path, "toy")
+    inventory = take_inventory(StoredDataset(tmp_path, "toy"))
     names = [job.destination.name for job in extraction_jobs(images, inventory, records, digest)]
     assert names == ["frames gone", "new", "other options", "replaced", "touched"]
     again = extraction_jobs(images, inventory, records, digest, retry_failed=True)
@@ -457,7 +458,7 @@ def test_missing_videos_are_recorded_unless_their_frames_are_there(tmp_path: Pat
     write_images(images / "train" / "kept", ["0.jpg"])
     write_images(images / "val" / "kept", ["0.jpg"])
     records = {"train/kept": VideoRecord("train", "kept", "ok", 1), "val/kept": VideoRecord("val", "kept", "missing")}
-    settle_missing(images, take_inventory(tmp_path, "toy"), records)
+    settle_missing(images, take_inventory(StoredDataset(tmp_path, "toy")), records)
     assert (images / "missing.txt").read_text() == "test/gone\ntest/kept\ntrain/gone\nval/gone\n"
     assert records.pop("train/kept").status == "ok"
     assert {record.key for record in records.values() if record.status == "missing"} == {
@@ -468,7 +469,7 @@ def test_missing_videos_are_recorded_unless_their_frames_are_there(tmp_path: Pat
 
 def test_no_data_at_all_names_the_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"videos/toy: holds no videos"):
-        take_inventory(tmp_path, "toy")
+        take_inventory(StoredDataset(tmp_path, "toy"))
     with pytest.raises(DataError, match="dataset name"):
-        take_inventory(tmp_path, "../toy")
+        take_inventory(StoredDataset(tmp_path, "../toy"))
     assert os.listdir(tmp_path) == []

@@ -15,8 +15,8 @@ import pytest
 
 from hcl.assembly import inputs
 from hcl.datasets.embeddings import read_embeddings
-from hcl.datasets.splits import read_split
 from hcl.errors import DataError
+from hcl.frames.stored_dataset import StoredDataset
 from orchestration.evaluation.tables import Cell
 from orchestration.training.run import Run
 from orchestration.training.train import data_digests
@@ -155,7 +155,7 @@ def test_splits_are_made_and_not_replaced(hcl: Command, tmp_path: Path) -> None:
         "an episode takes 5 classes by default, and val has 1 and test has 2: give them more with --train" in made.err
     )
     assert made.code == 0 and "mine_1: train 3 classes, 3 videos; val 1 classes, 1 videos" in made.out
-    assert len(read_split(tmp_path / "data", "mine_0").partitions["test"].classes) == 2
+    assert len(StoredDataset(tmp_path / "data", "mine_0").split.partitions["test"].classes) == 2
     again = hcl(*make, "--folds", "2")
     assert again.code == 2 and "exists" in again.err and "--overwrite" in again.err
     assert hcl(*make, "--folds", "2", "--overwrite", "--seed", "1").code == 0
@@ -181,9 +181,10 @@ def test_data_embeddings_is_the_one_place_of_class_name_embeddings(hcl: Command,
     pattern = str(tmp_path / "own place" / "of {dataset}.npz")
     semantic = {"matching__semantic": True, "matching__tuple_sizes": [2], "model__embedding_dim": 3}
     experiment = tiny_experiment(data__embeddings=pattern, **semantic)
-    [partition, _] = Run(experiment, data, tmp_path / "runs", tmp_path / "runs" / "tiny").partitions()
+    stored = StoredDataset(data, "toy")
+    [partition, _] = Run(experiment, DataRoot(data), tmp_path / "runs", tmp_path / "runs" / "tiny").partitions()
     with pytest.raises(DataError, match="no such file of class-name embeddings") as caught:
-        inputs.clip_embeddings(experiment, data, partition)
+        inputs.clip_embeddings(experiment, stored, partition)
     [command] = re.findall("`hcl (.*)`", str(caught.value.remedy))
     vectors = np.arange(len(ALL) * 3, dtype=np.float32).reshape(len(ALL), 3)
     (data / "toy_embs.pkl").write_bytes(pickle.dumps(vectors, protocol=3))
@@ -192,12 +193,12 @@ def test_data_embeddings_is_the_one_place_of_class_name_embeddings(hcl: Command,
     done = hcl(*shlex.split(command), *released)
     assert done.code == 0, done.err
     assert (tmp_path / "own place" / "of toy.npz").exists() and not (data / "embeddings" / "toy.npz").exists()
-    found = inputs.class_embeddings(experiment, data, partition)
+    found = inputs.class_embeddings(experiment, stored, partition)
     assert found is not None and found.tolist() == [vectors[ALL.index(name)].tolist() for name in partition.classes]
-    digest = inputs.embeddings_identity(experiment, data, "toy")
-    run = Run(experiment, data, tmp_path / "runs", tmp_path / "runs" / "tiny")
+    digest = inputs.embeddings_identity(experiment, stored)
+    run = Run(experiment, DataRoot(data), tmp_path / "runs", tmp_path / "runs" / "tiny")
     assert len(digest) == 12 and data_digests(run)["embeddings"] == digest
-    cell = Cell("hcl", experiment, data, partition, tmp_path / "best.pt")
+    cell = Cell("hcl", experiment, stored, partition, tmp_path / "best.pt")
     assert cell.digests["embeddings"] == digest
     names = cell.embeddings()
     assert names is not None and names.shape == (len(partition.videos), 3)

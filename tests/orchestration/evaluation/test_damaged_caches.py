@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hcl.datasets.splits import read_partition
+from hcl.frames.stored_dataset import StoredDataset
 from orchestration.console import notes
 from orchestration.evaluation import scorer, scoring
 from orchestration.evaluation.scoring import ensure_tables
@@ -27,7 +27,8 @@ from tests.orchestration.inline import without_ray
 def made(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Cell, Path]:
     """Return a read-only cell whose grids, features and table are cached."""
     runs = tmp_path_factory.mktemp("made")
-    cell = Cell("untrained", tiny_experiment(), data_root, read_partition(data_root, "toy", "test"))
+    stored = StoredDataset(data_root, "toy")
+    cell = Cell("untrained", tiny_experiment(), stored, stored.partition("test"))
     with pytest.MonkeyPatch.context() as patched:
         without_ray(patched, scoring, scorer, grids)
         job = cell.grid_job()

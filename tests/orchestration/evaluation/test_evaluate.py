@@ -26,9 +26,10 @@ from hcl.clips.episodes import Episodes, sample_episodes
 from hcl.clips.grids import GridDataset
 from hcl.config import Experiment
 from hcl.config.resolve import override
-from hcl.datasets.splits import Partition, read_partition
+from hcl.datasets.splits import Partition
 from hcl.evaluation.scores import Levels, accuracies, fused, score_episode
 from hcl.frames.store import FrameStore
+from hcl.frames.stored_dataset import DataRoot, StoredDataset
 from hcl.models.checkpoint import file_digest, load_checkpoint, load_model
 from hcl.models.hcl import HCL
 from orchestration.evaluation import scorer, scoring, tables
@@ -65,7 +66,7 @@ def experiment(trained: Run) -> Experiment:
 def answers_of(
     folder: Path, experiment: Experiment, data_root: Path, runs: Path, methods: tuple[str, ...] = ("hcl",)
 ) -> Answers:
-    return evaluate(questions_of([Target(folder, experiment, methods=methods)], data_root), runs=runs)
+    return evaluate(questions_of([Target(folder, experiment, methods=methods)], DataRoot(data_root)), runs=runs)
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +152,7 @@ def test_every_cell_has_a_record_with_what_names_it(
     assert cells == {(method, dataset, shot) for method in METHODS for dataset in ("toy", "other") for shot in (1, 3)}
     assert len(records) == len(cells)
     for record in records:
-        partition = read_partition(data_root, record.dataset, "test")
+        partition = StoredDataset(data_root, record.dataset).partition("test")
         assert (record.run, record.train_dataset, record.partition) == ("tiny", "toy", "test")
         assert (record.way, record.queries, record.episodes, record.seed) == (2, 2, 30, 0)
         assert (record.n_clips, record.n_classes, record.protocol, record.mode) == (15, 3, "standard", "corrected")
@@ -181,7 +182,7 @@ def test_accuracies_are_those_of_episodes_scored_one_by_one(
     data_root: Path,
     frozen_clips: Any,
 ) -> None:
-    partition = read_partition(data_root, dataset, "test")
+    partition = StoredDataset(data_root, dataset).partition("test")
     model, clips = model_of(method, experiment, run_folder / BEST), frozen_clips(method, dataset)
     for shot in (1, 3):
         each, levels, _ = directly(experiment, model, clips, episodes_of(experiment, partition, shot))
@@ -196,8 +197,8 @@ def frozen_clips(trained: Run, experiment: Experiment, data_root: Path) -> Any:
     """Return the clips of a data set as a frozen backbone's model gets them: cached half-precision grids."""
 
     def clips(method: str, dataset: str) -> Any:
-        partition = read_partition(data_root, dataset, "test")
-        cell = tables.Cell(method, experiment, data_root, partition)
+        partition = StoredDataset(data_root, dataset).partition("test")
+        cell = tables.Cell(method, experiment, StoredDataset(data_root, dataset), partition)
         return GridDataset(cell.grid_job().store(trained.runs))
 
     return clips
@@ -207,7 +208,7 @@ def frozen_clips(trained: Run, experiment: Experiment, data_root: Path) -> Any:
 def test_prototype_is_the_nearest_mean_of_frame_features(
     records: list[results.EvaluationRecord], experiment: Experiment, data_root: Path, frozen_clips: Any
 ) -> None:
-    partition, grids = read_partition(data_root, "toy", "test"), frozen_clips("prototype", "toy")
+    partition, grids = StoredDataset(data_root, "toy").partition("test"), frozen_clips("prototype", "toy")
     vectors = torch.stack([grids[index].float().mean(dim=(-1, -2)).flatten() for index in range(len(grids))])
     vectors = torch.nn.functional.normalize(vectors, dim=-1)
     for shot in (1, 3):
@@ -253,7 +254,7 @@ def test_other_numbers_of_kept_tuples_score_again_without_encoding(
     records: list[results.EvaluationRecord], experiment: Experiment, run_folder: Path, trained: Run, data_root: Path
 ) -> None:
     fewer = override(experiment, {"matching.top_patches": 2, "evaluation.datasets": ["toy"], "evaluation.shots": [1]})
-    questions = questions_of([Target(run_folder, fewer)], data_root)
+    questions = questions_of([Target(run_folder, fewer)], DataRoot(data_root))
     lines = plan(questions, trained.runs)
     assert len(lines) == 1 and "0 to encode" in lines[0] and "225 pairs to score" in lines[0]
     answers = evaluate(questions, runs=trained.runs)
@@ -327,10 +328,10 @@ def test_a_killed_driver_goes_on_with_what_is_on_disk(
     assert kept, "the driver ended before a tile was there to be kept"
     wanted = override(experiment, {"evaluation.datasets": ["toy"]})
     before = {path: path.stat().st_mtime_ns for path in (runs / "cache" / "features").rglob("*.npy")}
-    questions = questions_of([Target(runs / "tiny", wanted, methods=("untrained",))], data_root)
+    questions = questions_of([Target(runs / "tiny", wanted, methods=("untrained",))], DataRoot(data_root))
     answers = evaluate(questions, runs=runs)
     assert answers.n_encoded == 0 and before == {path: path.stat().st_mtime_ns for path in before}
-    again = questions_of([Target(run_folder, wanted, methods=("untrained",))], data_root)
+    again = questions_of([Target(run_folder, wanted, methods=("untrained",))], DataRoot(data_root))
     expected = evaluate(again, runs=trained.runs)
     assert [record.accuracy for record in answers.records] == [record.accuracy for record in expected.records]
 
@@ -347,7 +348,7 @@ def test_views_are_averaged(local_ray: ModuleType, data_root: Path, tmp_path: Pa
     )
     answers = answers_of(tmp_path / "tiny", experiment, data_root, tmp_path, ("untrained",))
     assert answers.n_encoded == 45
-    partition = read_partition(data_root, "toy", "test")
+    partition = StoredDataset(data_root, "toy").partition("test")
     frames = FrameStore(data_root / "images" / "toy")
     clips = inputs.make_dataset(experiment, frames, partition, training=False, random_views=True)
     model, episodes = model_of("untrained", experiment, tmp_path), episodes_of(experiment, partition, 2)
@@ -366,10 +367,10 @@ def test_half_precision_is_kept_in_half_the_bytes_and_answers_nearly_alike(
     records: list[results.EvaluationRecord], experiment: Experiment, run_folder: Path, trained: Run, data_root: Path
 ) -> None:
     half = override(experiment, {"evaluation.precision": "bfloat16", "evaluation.datasets": ["toy"]})
-    questions = questions_of([Target(run_folder, half)], data_root)
+    questions = questions_of([Target(run_folder, half)], DataRoot(data_root))
     found = evaluate(questions, runs=trained.runs).records
     [cell] = dict.fromkeys(question.cell for question in questions)
-    full = tables.Cell("hcl", experiment, data_root, cell.partition, cell.checkpoint)
+    full = tables.Cell("hcl", experiment, cell.stored, cell.partition, cell.checkpoint)
     sizes = [
         {path.name: path.stat().st_size for path in one.features(trained.runs).folder.rglob("clips-0/*.npy")}
         for one in (cell, full)
@@ -398,7 +399,7 @@ def test_a_named_checkpoint_is_another_method_and_features_go_where_asked(
         experiment, {"evaluation.datasets": ["other"], "evaluation.shots": [1], "evaluation.keep_features": False}
     )
     targets = [Target(tmp_path / "tiny", brief, checkpoint) for checkpoint in (None, tmp_path / "tiny" / LAST)]
-    answers = evaluate(questions_of(targets, data_root), runs=tmp_path)
+    answers = evaluate(questions_of(targets, DataRoot(data_root)), runs=tmp_path)
     assert [record.method for record in answers.records] == ["hcl", "hcl last"]
     assert {path.name for path in (tmp_path / "tiny" / "evaluation").glob("*.json")} == {
         "hcl-other-test-2way-1shot.json",
@@ -438,12 +439,12 @@ def test_defects_that_mix_clips_go_episode_by_episode(
     )
     assert reason in arguments.defects(experiment).reason(2)
     (tmp_path / "tiny").mkdir()
-    questions = questions_of([Target(tmp_path / "tiny", experiment, methods=("untrained",))], data_root)
+    questions = questions_of([Target(tmp_path / "tiny", experiment, methods=("untrained",))], DataRoot(data_root))
     notes = one_by_one_notes(questions)
     assert notes and all("untrained on toy, 2-shot is scored episode by episode" in note for note in notes)
     answers = evaluate(questions, runs=tmp_path / "runs")
     assert answers.n_encoded == 15
-    partition = read_partition(data_root, "toy", "test")
+    partition = StoredDataset(data_root, "toy").partition("test")
     model, clips = model_of("untrained", experiment, tmp_path), clips_of(experiment, data_root, partition)
     for record in answers.records:
         episodes = episodes_of(experiment, partition, record.shot)

@@ -15,9 +15,9 @@ from hcl.assembly import inputs, models
 from hcl.clips.episodes import sample_episodes
 from hcl.config import Experiment
 from hcl.config.resolve import override, to_yaml
-from hcl.datasets.splits import read_partition
 from hcl.errors import ConfigError
 from hcl.frames.store import FrameStore
+from hcl.frames.stored_dataset import DataRoot, StoredDataset
 from hcl.matching.similarity import LEVELS
 from hcl.models.baselines import prototype_scores
 from hcl.models.checkpoint import save_checkpoint
@@ -65,7 +65,9 @@ def _inline() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def records(folder: Path, experiment: Experiment, data_root: Path) -> list[results.EvaluationRecord]:
-    answers = evaluate(questions_of([Target(folder, experiment, methods=METHODS)], data_root), runs=folder.parent)
+    answers = evaluate(
+        questions_of([Target(folder, experiment, methods=METHODS)], DataRoot(data_root)), runs=folder.parent
+    )
     assert answers.n_encoded == 2 * 15  # HCL's features, and frames once for all other matchers
     return answers.records
 
@@ -82,7 +84,7 @@ def test_methods_answer_the_same_episodes(records: list[results.EvaluationRecord
 def test_protonet_on_the_encoders_frames(
     records: list[results.EvaluationRecord], folder: Path, experiment: Experiment, data_root: Path
 ) -> None:
-    partition = read_partition(data_root, "toy", "test")
+    partition = StoredDataset(data_root, "toy").partition("test")
     model = models.make_model(experiment, 4).eval()
     clips = inputs.make_dataset(experiment, FrameStore(data_root / "images" / "toy"), partition, training=False)
     with torch.no_grad():
@@ -125,16 +127,16 @@ def test_other_weights_are_another_method_and_leave_the_runs_own_record_alone(
     assert all(path.read_bytes() == content for path, content in before.items())
     for record in new_records:
         again = target_of(read_recorded(folder), record, folder)
-        assert [question.record["method"] for question in questions_of([again], data_root)] == [record.method] * len(
-            SHOTS
-        )
+        assert [question.record["method"] for question in questions_of([again], DataRoot(data_root))] == [
+            record.method
+        ] * len(SHOTS)
     for path in made:
         path.unlink()
         path.with_suffix(".npz").unlink()
 
 
 def test_a_fusion_is_chosen_on_val_and_told_on_test(folder: Path, experiment: Experiment, data_root: Path) -> None:
-    where = {"data_root": data_root, "runs": folder.parent}
+    where = {"data": DataRoot(data_root), "runs": folder.parent}
     options = {"space": load_space("fusion"), "n_trials": 60}
     search = search_fusion(folder, experiment, **where, **options)  # type: ignore[arg-type]
     assert search.value >= search.published
@@ -144,7 +146,9 @@ def test_a_fusion_is_chosen_on_val_and_told_on_test(folder: Path, experiment: Ex
         search_fusion(folder, experiment, **where, **options, seed=1)  # type: ignore[arg-type]
     # the very same accuracy by the usual way, on the same val episodes
     on_val = override(experiment, {**search.settings, "evaluation.partition": "val"})
-    again = evaluate(questions_of([Target(folder, on_val, label="check")], data_root), runs=folder.parent).records
+    again = evaluate(
+        questions_of([Target(folder, on_val, label="check")], DataRoot(data_root)), runs=folder.parent
+    ).records
     assert np.mean([record.accuracy for record in again]) == pytest.approx(search.value, abs=1e-6)
     by_fusion = evaluate_fusion(folder, experiment, **where)
     assert {record.partition for records in by_fusion.values() for record in records} == {"test"}
@@ -159,13 +163,15 @@ def test_a_run_that_saw_val_is_not_fused_on_it(folder: Path, data_root: Path) ->
         data__protocol="published", data__train_partitions=["train", "val"], data__selection_partition="test"
     )
     with pytest.raises(ConfigError, match="trained on val"):
-        search_fusion(folder, seen, data_root=data_root, runs=folder.parent, space=load_space("fusion"), n_trials=5)
+        search_fusion(
+            folder, seen, data=DataRoot(data_root), runs=folder.parent, space=load_space("fusion"), n_trials=5
+        )
 
 
 def test_a_query_is_drawn_with_its_class_and_a_rival(
     folder: Path, experiment: Experiment, data_root: Path, tmp_path: Path
 ) -> None:
-    explainer = Explainer(folder, experiment, data_root=data_root)
+    explainer = Explainer(folder, experiment, data=DataRoot(data_root))
     explained = explainer.explain("hen/hen_1", shot=2, to=tmp_path / "x.png")
     assert explained.query == "hen/hen_1" and len(explained.scores) == 2
     picture = cv2.imread(str(explained.picture))
@@ -187,7 +193,7 @@ def test_what_cannot_be_explained_is_told(
     query: str, support: list[str], message: str, folder: Path, experiment: Experiment, data_root: Path
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        Explainer(folder, experiment, data_root=data_root).explain(query, support=support)
+        Explainer(folder, experiment, data=DataRoot(data_root)).explain(query, support=support)
 
 
 def test_examples_are_queries_of_the_evaluation_with_its_verdicts(

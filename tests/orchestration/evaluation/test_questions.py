@@ -10,6 +10,7 @@ import pytest
 from hcl.config import PUBLISHED_EVALUATION
 from hcl.config.resolve import override
 from hcl.errors import CheckpointError, ConfigError, DataError, SplitError
+from hcl.frames.stored_dataset import DataRoot
 from orchestration.evaluation.questions import Target, questions_of
 from tests.orchestration.conftest import tiny_experiment, tree
 
@@ -31,7 +32,7 @@ def test_what_cannot_be_evaluated_is_refused_before_ray(
 ) -> None:
     experiment = override(tiny_experiment(), changes)
     with pytest.raises(kind, match=message):
-        questions_of([Target(tmp_path / "tiny", experiment, methods=("untrained",))], data_root)
+        questions_of([Target(tmp_path / "tiny", experiment, methods=("untrained",))], DataRoot(data_root))
     assert tree(tmp_path) == {}
 
 
@@ -51,8 +52,8 @@ def test_overlapping_episodes_are_told_in_the_record(
         Target(tmp_path / "tiny", override(tiny_experiment(), settings), methods=("untrained",))
         for settings in ({"evaluation.overlapping": True}, changes)
     )
-    lists = [questions_of([overlapping], data_root)[0].asked] if from_file else None
-    questions = questions_of([target], data_root, episodes=lists)
+    lists = [questions_of([overlapping], DataRoot(data_root))[0].asked] if from_file else None
+    questions = questions_of([target], DataRoot(data_root), episodes=lists)
     assert {question.record["overlapping"] for question in questions} == {is_marked}
 
 
@@ -61,10 +62,10 @@ def test_questions_with_the_same_record_are_refused(data_root: Path, tmp_path: P
     fewer = override(experiment, {"evaluation.episodes": 9, "evaluation.shots": [3]})
     targets = [Target(tmp_path / "tiny", settings, methods=("untrained",)) for settings in (experiment, fewer)]
     with pytest.raises(ConfigError, match=r"untrained-toy-test-2way-3shot\.json: two questions of this job"):
-        questions_of(targets, data_root)
+        questions_of(targets, DataRoot(data_root))
 
 
 def test_a_run_without_a_checkpoint_is_refused_before_ray(data_root: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="best.pt: no such file") as caught:
-        questions_of([Target(tmp_path / "tiny", tiny_experiment())], data_root)
+        questions_of([Target(tmp_path / "tiny", tiny_experiment())], DataRoot(data_root))
     assert "hcl train" in caught.value.remedy

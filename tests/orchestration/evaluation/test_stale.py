@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import results
-from hcl.datasets.splits import read_partition
 from hcl.errors import CheckpointError, ConfigError
+from hcl.frames.stored_dataset import DataRoot, StoredDataset
 from hcl.models.checkpoint import load_checkpoint, save_checkpoint
 from orchestration.evaluation import evaluate as evaluating
 from orchestration.evaluation import fuse, scorer, scoring
@@ -85,7 +85,7 @@ def test_an_old_accuracy_is_marked_until_it_is_evaluated_again(folder: Path, dat
 
 def test_examples_of_an_old_evaluation_are_not_explained(folder: Path, data_root: Path, hcl: Command) -> None:
     assert hcl("evaluate", folder, "--data", data_root, "--runs", folder.parent).code == 0
-    partition = read_partition(data_root, "toy", "test")
+    partition = StoredDataset(data_root, "toy").partition("test")
     assert asked_examples(folder, partition, "hcl", 1)
     assert hcl("explain", folder, "--examples", "1", "--data", data_root).code == 0
     assert "drawn with weights" not in _page(hcl, folder)
@@ -105,7 +105,7 @@ def test_a_fusion_is_of_the_weights_that_it_was_chosen_with(
     folder: Path, made: Run, data_root: Path, hcl: Command
 ) -> None:
     def search(restart: bool = False) -> None:
-        options = {"data_root": data_root, "runs": folder.parent, "space": load_space("fusion"), "n_trials": 8}
+        options = {"data": DataRoot(data_root), "runs": folder.parent, "space": load_space("fusion"), "n_trials": 8}
         search_fusion(folder, made.experiment, restart=restart, **options)  # type: ignore[arg-type]
 
     search()
@@ -125,8 +125,8 @@ def test_a_fusion_is_of_the_weights_that_it_was_chosen_with(
 
 
 def test_the_fusion_of_an_epoch_is_there_before_its_weights_are_the_best(folder: Path, made: Run) -> None:
-    """A kill between the two leaves the next best, with which a resumed run repeats both."""
-    run = Run(made.experiment, made.data_root, folder.parent, folder)
+    """A kill between the two leaves the next best, with which a run that is resumed does both again."""
+    run = Run(made.experiment, made.data, folder.parent, folder)
     shutil.copy(folder / BEST, folder / NEXT_BEST)
     row = {f"fused_sigma_{level}": 0.5 for level in ("global", "temporal", "spatial")}
     (folder / BEST).unlink()
@@ -175,13 +175,13 @@ def test_whether_training_goes_on_is_known_by_its_lock(unfinished: Path, monkeyp
 
 
 def test_a_finished_run_says_nothing_of_its_training(made: Run, folder: Path, data_root: Path) -> None:
-    [question] = questions_of([Target(folder, made.experiment)], data_root)
+    [question] = questions_of([Target(folder, made.experiment)], DataRoot(data_root))
     assert question.record["epochs_done"] is None and question.record["checkpoint_epoch"] is None
 
 
 def test_weights_that_change_while_they_are_evaluated_are_refused(made: Run, folder: Path, data_root: Path) -> None:
-    """Otherwise two actors could score with weights of two epochs, under the digest of the first."""
-    [question] = questions_of([Target(folder, made.experiment)], data_root)
+    """Two actors would score with the weights of two epochs, and keep the table under the digest of the first."""
+    [question] = questions_of([Target(folder, made.experiment)], DataRoot(data_root))
     assert question.cell.checkpoint_digest
     train_again(folder)
     with pytest.raises(CheckpointError, match="has changed since the evaluation started"):

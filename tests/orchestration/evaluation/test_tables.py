@@ -12,16 +12,17 @@ import numpy as np
 import pytest
 
 from hcl.datasets.manifest import VideoRecord, append_record, write_manifest
-from hcl.datasets.splits import read_partition
 from hcl.errors import StorageError
 from hcl.files.arrays import save_arrays
+from hcl.frames.stored_dataset import StoredDataset
 from orchestration.evaluation.tables import SIDE, Cell, Table
 from orchestration.training.grids import GridJob
 from tests.orchestration.conftest import tiny_experiment, write_data
 
 
 def cell(data_root: Path, method: str = "untrained", dataset: str = "toy", **changes: Any) -> Cell:
-    return Cell(method, tiny_experiment(**changes), data_root, read_partition(data_root, dataset, "test"))
+    stored = StoredDataset(data_root, dataset)
+    return Cell(method, tiny_experiment(**changes), stored, stored.partition("test"))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_extraction_changes_a_table_and_grids_where_it_changes_frames(data_root:
     (tmp_path / "splits").symlink_to(data_root / "splits")
     images = tmp_path / "images" / "toy"
     images.mkdir(parents=True)
-    videos = read_partition(tmp_path, "toy", "test").videos
+    videos = StoredDataset(tmp_path, "toy").partition("test").videos
     records = [VideoRecord(one.class_name, one.name, "ok", 5, digest=f"digest of {one.name}") for one in videos]
     write_manifest(images, records)
     first = names_of(tmp_path)
@@ -100,8 +101,12 @@ def test_extraction_changes_a_table_and_grids_where_it_changes_frames(data_root:
 
 def test_grids_of_training_and_test_are_kept_apart_and_test_ignores_the_seed(data_root: Path, tmp_path: Path) -> None:
     def folder(training: bool, **changes: Any) -> Path:
-        partition = read_partition(data_root, "toy", "val")
-        return GridJob(tiny_experiment(**changes), data_root, partition, training).store(tmp_path).folder
+        partition = StoredDataset(data_root, "toy").partition("val")
+        return (
+            GridJob(tiny_experiment(**changes), StoredDataset(data_root, "toy"), partition, training)
+            .store(tmp_path)
+            .folder
+        )
 
     pretrained = {"model__weights": "imagenet"}
     assert folder(True) != folder(False)

@@ -18,13 +18,14 @@ import ray
 from ray.util.state import list_actors
 
 from hcl.datasets.manifest import VideoRecord, append_record, read_manifest
-from hcl.datasets.splits import Partition, Video, read_split, write_split
+from hcl.datasets.splits import Partition, Video, write_split
 from hcl.errors import DataError, StorageError
 from hcl.files.locking import exclusive
 from hcl.frames.extraction import ExtractionJob
 from hcl.frames.inventory import extraction_jobs
 from hcl.frames.split_making import make_splits
 from hcl.frames.store import FrameStore
+from hcl.frames.stored_dataset import StoredDataset
 from orchestration.extraction import extract
 from orchestration.extraction.extract import extract_dataset
 from orchestration.extraction.extractor import Extractor, Place
@@ -85,11 +86,11 @@ def kill_extractor(killed: list[int]) -> None:
 
 def test_all_partitions_are_extracted_and_a_repeat_does_nothing(local_ray: ModuleType, tmp_path: Path) -> None:
     benchmark(tmp_path)
-    summary = extract_dataset(tmp_path, "toy", actors=2)
+    summary = extract_dataset(StoredDataset(tmp_path, "toy"), actors=2)
     assert (summary.n_listed, summary.n_ok, summary.n_skipped, summary.n_frames) == (12, 12, 0, 36)
     assert summary.videos_per_second > 0
     store = FrameStore(tmp_path / "images" / "toy")
-    for partition in read_split(tmp_path, "toy").partitions.values():
+    for partition in StoredDataset(tmp_path, "toy").split.partitions.values():
         assert store.missing(partition) == ()
         assert store.read(partition.videos[0], [0, 2]).shape == (2, 32, 32, 3)
     records = read_manifest(tmp_path / "images" / "toy")
@@ -97,7 +98,7 @@ def test_all_partitions_are_extracted_and_a_repeat_does_nothing(local_ray: Modul
     assert records["open/open 00"].source == "open/open 00.avi"
 
     before, written = contents(tmp_path), stamps(tmp_path)
-    summary = extract_dataset(tmp_path, "toy", actors=2)
+    summary = extract_dataset(StoredDataset(tmp_path, "toy"), actors=2)
     assert (summary.n_ok, summary.n_skipped, summary.n_bytes) == (0, 12, 0)
     assert (contents(tmp_path), stamps(tmp_path)) == (before, written)
 
@@ -107,7 +108,7 @@ def test_videos_elsewhere_of_a_data_set_with_letters_beyond_ascii(local_ray: Mod
     for seed, class_name in enumerate("abc"):
         write_video(tmp_path / "elsewhere" / class_name / "v 1.avi", seed=seed)
     make_splits(tmp_path / "data", "küche 1", tmp_path / "elsewhere", {"train": 1, "val": 1, "test": 1})
-    summary = extract_dataset(tmp_path / "data", "küche 1", actors=1)
+    summary = extract_dataset(StoredDataset(tmp_path / "data", "küche 1"), actors=1)
     assert (summary.n_listed, summary.n_ok) == (3, 3)
     assert not (tmp_path / "data" / "videos").exists()
 
@@ -116,7 +117,7 @@ def test_the_number_of_actors_changes_no_byte(local_ray: ModuleType, tmp_path: P
     trees = []
     for n_actors in (1, 3):
         root = benchmark(tmp_path / str(n_actors))
-        extract_dataset(root, "toy", actors=n_actors)
+        extract_dataset(StoredDataset(root, "toy"), actors=n_actors)
         trees.append(contents(root))
     assert trees[0] == trees[1]
     assert len(trees[0]) == 12 * 3 + 1
@@ -124,15 +125,15 @@ def test_the_number_of_actors_changes_no_byte(local_ray: ModuleType, tmp_path: P
 
 def test_only_changed_sources_and_options_are_redone(local_ray: ModuleType, tmp_path: Path) -> None:
     benchmark(tmp_path)
-    extract_dataset(tmp_path, "toy", actors=2)
+    extract_dataset(StoredDataset(tmp_path, "toy"), actors=2)
     before = stamps(tmp_path)
     write_video(tmp_path / "videos" / "toy" / "open" / "open 02.avi", 2, seed=99)
-    summary = extract_dataset(tmp_path, "toy", actors=2)
+    summary = extract_dataset(StoredDataset(tmp_path, "toy"), actors=2)
     assert (summary.n_ok, summary.n_skipped, summary.n_frames) == (1, 11, 2)
     after = stamps(tmp_path)
     changed = {Path(path).parent.name for path in before if before[path] != after.get(path)}
     assert changed == {"open 02"}
-    assert extract_dataset(tmp_path, "toy", actors=2, short_side=16).n_ok == 12
+    assert extract_dataset(StoredDataset(tmp_path, "toy"), actors=2, short_side=16).n_ok == 12
     assert FrameStore(tmp_path / "images" / "toy").read(Video("open", "open 00"), [0]).shape == (1, 16, 16, 3)
 
 
@@ -141,7 +142,7 @@ def test_broken_and_missing_videos_cost_a_row_each(local_ray: ModuleType, tmp_pa
     (videos / "open" / "open 00.avi").write_bytes(b"")
     (videos / "open" / "open 01.avi").write_text("a web page that says not found")
     (videos / "close 100%d" / "close 100%d 03.avi").unlink()
-    summary = extract_dataset(tmp_path, "toy", actors=2)
+    summary = extract_dataset(StoredDataset(tmp_path, "toy"), actors=2)
     assert (summary.n_ok, summary.n_broken, summary.n_missing, summary.n_skipped) == (9, 2, 1, 0)
     failed = {record.key: (record.status, record.error) for record in summary.failed}
     assert failed == {
@@ -153,12 +154,12 @@ def test_broken_and_missing_videos_cost_a_row_each(local_ray: ModuleType, tmp_pa
     assert (images / "missing.txt").read_text() == "close 100%d/close 100%d 03\n"
     assert sorted(os.listdir(images / "open")) == ["open 02", "open 03"]
 
-    again = extract_dataset(tmp_path, "toy", actors=2)
+    again = extract_dataset(StoredDataset(tmp_path, "toy"), actors=2)
     assert (again.n_skipped, again.n_broken, again.n_missing, again.failed) == (11, 0, 1, summary.failed)
-    assert extract_dataset(tmp_path, "toy", actors=2, retry_failed=True).n_broken == 2
+    assert extract_dataset(StoredDataset(tmp_path, "toy"), actors=2, retry_failed=True).n_broken == 2
     for name in ("open/open 00", "open/open 01", "close 100%d/close 100%d 03"):
         write_video(videos / f"{name}.avi")
-    assert extract_dataset(tmp_path, "toy", actors=2).n_ok == 3
+    assert extract_dataset(StoredDataset(tmp_path, "toy"), actors=2).n_ok == 3
     assert not (images / "missing.txt").exists()
 
 
@@ -166,11 +167,11 @@ def test_a_video_over_its_time_limit_is_recorded_and_taken_up_again_on_demand(
     local_ray: ModuleType, tmp_path: Path
 ) -> None:
     write_video(tmp_path / "videos" / "toy" / "a" / "long.avi", 40, side=512)
-    summary = extract_dataset(tmp_path, "toy", actors=1, time_limit_s=1e-6)
+    summary = extract_dataset(StoredDataset(tmp_path, "toy"), actors=1, time_limit_s=1e-6)
     assert (summary.n_timeout, summary.n_ok) == (1, 0)
     assert "no result within" in summary.failed[0].error
-    assert extract_dataset(tmp_path, "toy", actors=1).n_skipped == 1
-    assert extract_dataset(tmp_path, "toy", actors=1, retry_failed=True).n_ok == 1
+    assert extract_dataset(StoredDataset(tmp_path, "toy"), actors=1).n_skipped == 1
+    assert extract_dataset(StoredDataset(tmp_path, "toy"), actors=1, retry_failed=True).n_ok == 1
 
 
 def test_a_video_that_hangs_for_ever_costs_a_row(local_ray: ModuleType, tmp_path: Path) -> None:
@@ -178,13 +179,13 @@ def test_a_video_that_hangs_for_ever_costs_a_row(local_ray: ModuleType, tmp_path
     pipe = tmp_path / "videos" / "toy" / "open" / "open 01.avi"
     pipe.unlink()
     os.mkfifo(pipe)  # nobody writes into it: to open it never ends
-    summary = extract_dataset(tmp_path, "toy", actors=1, time_limit_s=2)
+    summary = extract_dataset(StoredDataset(tmp_path, "toy"), actors=1, time_limit_s=2)
     assert (summary.n_ok, summary.n_timeout) == (11, 1)
     assert [(record.key, record.status, record.error) for record in summary.failed] == [
         ("open/open 01", "timeout", "no result within 2 s")
     ]
     assert list((tmp_path / "images").rglob("*.partial")) == []
-    assert extract_dataset(tmp_path, "toy", actors=1, time_limit_s=2).n_skipped == 12
+    assert extract_dataset(StoredDataset(tmp_path, "toy"), actors=1, time_limit_s=2).n_skipped == 12
 
 
 class Fragile(Extractor):
@@ -205,7 +206,7 @@ def test_a_decoder_that_dies_of_a_signal_costs_a_row(
     benchmark(tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr(extract, "Extractor", Fragile)
-        summary = extract_dataset(tmp_path, "toy", actors=2)
+        summary = extract_dataset(StoredDataset(tmp_path, "toy"), actors=2)
     assert (summary.n_ok, summary.n_broken) == (10, 2)
     assert {record.key for record in summary.failed} == {"open/open 01", "close 100%d/close 100%d 03"}
     assert all("process died" in record.error for record in summary.failed)
@@ -240,7 +241,7 @@ def test_a_blind_node_ends_the_extraction_without_a_row(
     benchmark(tmp_path)
     monkeypatch.setattr(extract, "Place", lambda staging: Place(staging / "elsewhere"))
     with pytest.raises(StorageError, match="elsewhere: node .* does not see this folder"):
-        extract_dataset(tmp_path, "toy", actors=2)
+        extract_dataset(StoredDataset(tmp_path, "toy"), actors=2)
     assert read_manifest(tmp_path / "images" / "toy") == {}
 
 
@@ -255,25 +256,25 @@ def test_a_file_that_vanishes_meanwhile_costs_a_row(
         return jobs
 
     monkeypatch.setattr(extract, "extraction_jobs", vanish)
-    summary = extract_dataset(tmp_path, "toy", actors=2)
+    summary = extract_dataset(StoredDataset(tmp_path, "toy"), actors=2)
     assert (summary.n_ok, summary.n_missing, summary.n_skipped) == (11, 1, 0)
     assert summary.failed[0].error == "cannot be opened: No such file or directory"
 
 
 def test_frames_spread_evenly_over_each_video(local_ray: ModuleType, tmp_path: Path) -> None:
     benchmark(tmp_path, n_frames=9)
-    assert extract_dataset(tmp_path, "toy", actors=2).n_frames == 108
+    assert extract_dataset(StoredDataset(tmp_path, "toy"), actors=2).n_frames == 108
     whole = contents(tmp_path)
-    assert extract_dataset(tmp_path, "toy", actors=2, n_frames=3).n_frames == 36
+    assert extract_dataset(StoredDataset(tmp_path, "toy"), actors=2, n_frames=3).n_frames == 36
     spread = contents(tmp_path)
     for index, source in enumerate((1, 4, 7)):
         assert spread[f"open/open 00/{index}.jpg"] == whole[f"open/open 00/{source}.jpg"]
-    assert extract_dataset(tmp_path, "toy", actors=2, n_frames=3).n_skipped == 12
+    assert extract_dataset(StoredDataset(tmp_path, "toy"), actors=2, n_frames=3).n_skipped == 12
 
 
 def test_kill_9_of_actors_loses_nothing(local_ray: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reference, disturbed = (benchmark(tmp_path / name, 8, n_frames=20, side=256) for name in ("reference", "disturbed"))
-    extract_dataset(reference, "toy", actors=2)
+    extract_dataset(StoredDataset(reference, "toy"), actors=2)
     killed: list[int] = []
     done: list[VideoRecord] = []
 
@@ -284,7 +285,7 @@ def test_kill_9_of_actors_loses_nothing(local_ray: ModuleType, tmp_path: Path, m
             kill_extractor(killed)
 
     monkeypatch.setattr(extract, "append_record", append_and_kill)
-    summary = extract_dataset(disturbed, "toy", actors=2)
+    summary = extract_dataset(StoredDataset(disturbed, "toy"), actors=2)
     assert len(set(killed)) == 2
     assert (summary.n_ok, summary.n_broken) == (24, 0)
     assert contents(disturbed) == contents(reference)
@@ -295,7 +296,7 @@ def test_an_interrupted_run_keeps_what_was_done(
     local_ray: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference, disturbed = (benchmark(tmp_path / name) for name in ("reference", "disturbed"))
-    extract_dataset(reference, "toy", actors=2)
+    extract_dataset(StoredDataset(reference, "toy"), actors=2)
     n_appended = 0
 
     def interrupt(images_root: Path, record: VideoRecord) -> None:
@@ -308,11 +309,11 @@ def test_an_interrupted_run_keeps_what_was_done(
     with monkeypatch.context() as patched:
         patched.setattr(extract, "append_record", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            extract_dataset(disturbed, "toy", actors=2)
+            extract_dataset(StoredDataset(disturbed, "toy"), actors=2)
     leftover = disturbed / "images" / "toy" / "open" / ".open 00.0123.partial"
     leftover.mkdir(parents=True)
     (leftover / "0.jpg").write_bytes(b"half")
-    summary = extract_dataset(disturbed, "toy", actors=2)
+    summary = extract_dataset(StoredDataset(disturbed, "toy"), actors=2)
     assert (summary.n_skipped, summary.n_ok) == (5, 7)
     assert contents(disturbed) == contents(reference)
 
@@ -329,9 +330,9 @@ def test_a_video_whose_process_died_is_taken_up_again(
 
     with monkeypatch.context() as patched:
         patched.setattr(extract, "map_actors", die)
-        summary = extract_dataset(tmp_path, "toy", actors=1)
+        summary = extract_dataset(StoredDataset(tmp_path, "toy"), actors=1)
     assert (summary.n_broken, summary.failed[0].error) == (1, "the process died 2 times")
-    assert extract_dataset(tmp_path, "toy", actors=1).n_ok == 1
+    assert extract_dataset(StoredDataset(tmp_path, "toy"), actors=1).n_ok == 1
 
 
 @pytest.mark.slow
@@ -340,9 +341,9 @@ def test_kill_9_of_the_driver_costs_at_most_what_was_under_way(local_ray: Module
     reference, disturbed = (
         benchmark(tmp_path / name, 12, n_frames=20, side=256) for name in ("reference", "disturbed")
     )
-    extract_dataset(reference, "toy", actors=2)
+    extract_dataset(StoredDataset(reference, "toy"), actors=2)
     script = "import sys; from orchestration.extraction.extract import *; "
-    script += "extract_dataset(Path(sys.argv[1]), 'toy', actors=2)"
+    script += "extract_dataset(StoredDataset(Path(sys.argv[1]), 'toy'), actors=2)"
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     driver = subprocess.Popen([sys.executable, "-c", script, str(disturbed)], env=environment)
     journal = disturbed / "images" / "toy" / "manifest.jsonl"
@@ -354,7 +355,7 @@ def test_kill_9_of_the_driver_costs_at_most_what_was_under_way(local_ray: Module
         driver.kill()
         driver.wait()
     n_journal = journal.read_bytes().count(b"\n")
-    summary = extract_dataset(disturbed, "toy", actors=2)
+    summary = extract_dataset(StoredDataset(disturbed, "toy"), actors=2)
     assert summary.n_skipped == n_journal >= 6
     assert summary.n_ok == 36 - n_journal
     assert contents(disturbed) == contents(reference)
@@ -363,23 +364,23 @@ def test_kill_9_of_the_driver_costs_at_most_what_was_under_way(local_ray: Module
 def test_without_a_split_all_videos_found_are_extracted(local_ray: ModuleType, tmp_path: Path) -> None:
     for name in ("a/x", "a/y", "b/x"):
         write_video(tmp_path / "videos" / "toy" / f"{name}.avi")
-    assert extract_dataset(tmp_path, "toy").n_ok == 3
+    assert extract_dataset(StoredDataset(tmp_path, "toy")).n_ok == 3
 
 
 def test_frames_outlive_their_videos(local_ray: ModuleType, tmp_path: Path) -> None:
     benchmark(tmp_path)
-    extract_dataset(tmp_path, "toy", actors=2)
+    extract_dataset(StoredDataset(tmp_path, "toy"), actors=2)
     before = contents(tmp_path)
     for path in (tmp_path / "videos" / "toy" / "open").iterdir():
         path.unlink()
-    summary = extract_dataset(tmp_path, "toy", actors=2)
+    summary = extract_dataset(StoredDataset(tmp_path, "toy"), actors=2)
     assert (summary.n_skipped, summary.n_missing) == (12, 0)
     assert contents(tmp_path) == before
 
 
 def test_no_data_at_all_names_the_folder_and_makes_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="videos/toy: holds no videos") as caught:
-        extract_dataset(tmp_path, "toy", actors=1)
+        extract_dataset(StoredDataset(tmp_path, "toy"), actors=1)
     assert caught.value.exit_code == 1
     assert caught.value.remedy
     assert list(tmp_path.iterdir()) == []
@@ -390,10 +391,10 @@ def test_images_that_cannot_be_written_end_it_before_any_work(tmp_path: Path, mo
     (tmp_path / "images").write_text("a file where the folder should be")
     monkeypatch.setattr(extract, "connect", lambda *_: pytest.fail("Ray must not be started"))
     with pytest.raises(StorageError, match="images/toy: frames cannot be written"):
-        extract_dataset(tmp_path, "toy", actors=1)
+        extract_dataset(StoredDataset(tmp_path, "toy"), actors=1)
 
 
 def test_two_extractions_of_one_dataset_do_not_meet(tmp_path: Path) -> None:
     benchmark(tmp_path)
     with exclusive(tmp_path / "images" / "toy"), pytest.raises(StorageError, match="another command extracts"):
-        extract_dataset(tmp_path, "toy", actors=1)
+        extract_dataset(StoredDataset(tmp_path, "toy"), actors=1)

@@ -17,6 +17,7 @@ import pytest
 from hcl.datasets.manifest import read_manifest
 from hcl.datasets.splits import Video
 from hcl.frames.store import FrameStore
+from hcl.frames.stored_dataset import StoredDataset
 from orchestration.extraction.extract import extract_dataset
 
 CODECS = os.environ.get("HCL_CODECS")
@@ -35,7 +36,7 @@ def test_every_file_ends_as_described(local_ray: ModuleType, tmp_path: Path, n_f
         folder = videos / name.replace("/", " ")
         folder.mkdir(parents=True)
         shutil.copy(Path(str(CODECS)) / name, folder / f"v{Path(name).suffix}")
-    summary = extract_dataset(tmp_path, "codecs", actors=2, n_frames=n_frames, short_side=0)
+    summary = extract_dataset(StoredDataset(tmp_path, "codecs"), actors=2, n_frames=n_frames, short_side=0)
     records = read_manifest(images)
     assert summary.n_listed == len(records) == len(expected)
     store = FrameStore(images)
@@ -60,4 +61,6 @@ def test_every_file_ends_as_described(local_ray: ModuleType, tmp_path: Path, n_f
         assert frames.shape == (record.n_frames, record.height, record.width, 3), name
         assert len(os.listdir(images / class_name / "v")) == record.n_frames
     assert list(images.rglob("*.partial")) == []
-    assert extract_dataset(tmp_path, "codecs", actors=2, n_frames=n_frames, short_side=0).n_skipped == len(expected)
+    assert extract_dataset(
+        StoredDataset(tmp_path, "codecs"), actors=2, n_frames=n_frames, short_side=0
+    ).n_skipped == len(expected)

@@ -24,7 +24,9 @@ import pytest
 N_KILLS = int(os.environ.get("HCL_KILLS", "3"))
 SEED = int(os.environ.get("HCL_KILL_SEED", "0"))
 N_VIDEOS = 10 + 10 * N_KILLS  # enough that none of the kills comes too late
-EXTRACT = "from orchestration.extraction.extract import *; extract_dataset(Path(sys.argv[1]), 'toy', actors=2)"
+EXTRACT = (
+    "from orchestration.extraction.extract import *; extract_dataset(StoredDataset(Path(sys.argv[1]), 'toy'), actors=2)"
+)
 PACKING = "from hcl.frames.packing import *; {}_dataset(Path(sys.argv[1]) / 'images' / 'toy'{})"
 PACK, UNPACK = PACKING.format("pack", ", videos_per_shard=4"), PACKING.format("unpack", "")
 

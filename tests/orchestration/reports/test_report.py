@@ -8,6 +8,7 @@ import pytest
 
 from hcl.config.resolve import override, resolve, to_yaml
 from hcl.errors import ConfigError
+from hcl.frames.stored_dataset import DataRoot
 from orchestration.reports.report import changed_settings, make_report
 from orchestration.sweeps.study import Limits, Study
 from search_spaces import load_space
@@ -32,7 +33,7 @@ def test_settings_that_cannot_be_read_are_not_guessed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("workers", "gpus"), [(1, 0.25), (3, 3.0)])
 def test_a_trial_of_one_worker_holds_its_share_of_a_gpu(tmp_path: Path, workers: int, gpus: float) -> None:
     experiment = override(resolve(None).experiment, {"train.use_gpu": True, "train.workers": workers})
-    study = Study(experiment, load_space("sigma"), tmp_path, tmp_path, 1, limits=Limits(gpu_share=0.25))
+    study = Study(experiment, load_space("sigma"), DataRoot(tmp_path), tmp_path, 1, limits=Limits(gpu_share=0.25))
     assert study.trial_resources() == {"workers": workers, "cpus": workers, "gpus": gpus}
 
 

@@ -13,6 +13,7 @@ import pytest
 import results
 from hcl.config import Experiment
 from hcl.config.resolve import load_resolved, override, to_yaml
+from hcl.frames.stored_dataset import DataRoot
 from orchestration.cli.evaluate import evaluation_settings
 from orchestration.evaluation import evaluate as evaluating
 from orchestration.evaluation import scorer, scoring
@@ -31,9 +32,9 @@ from tests.orchestration.inline import without_ray
 SHOTS = (1, 3)
 
 
-def train_here(experiment: Experiment, *, data_root: Path, runs: Path, **_: Any) -> Run:
-    """Train like `hcl train`, but without Ray."""
-    run = prepare(experiment, data_root=data_root, runs=runs)
+def train_here(experiment: Experiment, *, data: DataRoot, runs: Path, **_: Any) -> Run:
+    """What `hcl train` does, without Ray."""
+    run = prepare(experiment, data_root=data.path, runs=runs)
     digests = {"experiment": experiment.digest(), **data_digests(run)}
     origin = results.collect_provenance("hcl train tiny.yaml", digests=digests)
     results.write_provenance(run.folder, origin)
@@ -53,9 +54,9 @@ def _inline() -> Iterator[None]:
 def made(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train a run, and evaluate it by two methods with other episodes than its own settings sample."""
     experiment = tiny_experiment(model__train_backbone=True)
-    run = train_here(experiment, data_root=data_root, runs=tmp_path_factory.mktemp("runs"))
+    run = train_here(experiment, data=DataRoot(data_root), runs=tmp_path_factory.mktemp("runs"))
     evaluated = override(experiment, evaluation_settings(["evaluation.episodes=20", "fusion.sigma_global=0.5"]))
-    questions = questions_of([Target(run.folder, evaluated, methods=("hcl", "prototype"))], data_root)
+    questions = questions_of([Target(run.folder, evaluated, methods=("hcl", "prototype"))], DataRoot(data_root))
     evaluate(questions, runs=run.runs, command="hcl evaluate tiny --set evaluation.episodes=20")
     return run.folder
 
@@ -134,7 +135,10 @@ def test_other_content_of_the_files_that_a_run_reads_differs(
     reproduce = ("reproduce", folder, "--data", data_root)
     by_row = verdicts(hcl(*reproduce).out)
     assert {by_row[row] for row in rows.values()} == {"not recorded"}  # as in runs of earlier versions
-    origin, run = results.read_provenance(folder), Run(load_resolved(settings), data_root, folder.parent, folder)
+    origin, run = (
+        results.read_provenance(folder),
+        Run(load_resolved(settings), DataRoot(data_root), folder.parent, folder),
+    )
     results.write_provenance(folder, replace(origin, digests={**origin.digests, **data_digests(run)}))
     by_row = verdicts(hcl(*reproduce).out)
     assert {by_row[row] for row in rows.values()} == {"same"}
@@ -238,9 +242,12 @@ def test_episodes_of_a_file_are_asked_as_they_were_kept(hcl: Command, folder: Pa
     """The record's settings sample other episodes than it was evaluated on."""
     experiment = load_resolved(folder / "experiment.yaml")
     other = override(experiment, {"evaluation.seed": 7, "evaluation.episodes": 12})
-    episodes = [question.asked for question in questions_of([Target(folder, other, methods=("prototype",))], data_root)]
+    episodes = [
+        question.asked
+        for question in questions_of([Target(folder, other, methods=("prototype",))], DataRoot(data_root))
+    ]
     plain = override(experiment, {"evaluation.shots": [1]})
-    questions = questions_of([Target(folder, plain, methods=("prototype",))], data_root, episodes=episodes)
+    questions = questions_of([Target(folder, plain, methods=("prototype",))], DataRoot(data_root), episodes=episodes)
     evaluate(questions, runs=folder.parent)
     file = record_of(folder, "prototype")
     code, out, err = hcl("reproduce", file, "--data", data_root, "--run", "--tolerance", "0")

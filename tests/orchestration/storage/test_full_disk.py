@@ -16,6 +16,7 @@ import pytest
 import results
 from hcl.config.resolve import to_yaml
 from hcl.errors import HCLError, StorageError
+from hcl.frames.stored_dataset import DataRoot
 from orchestration.evaluation import evaluate as evaluation
 from orchestration.evaluation import scorer, scoring
 from orchestration.storage.places import storage_error
@@ -37,7 +38,7 @@ from tests.orchestration.training.test_train import assert_same_checkpoints, unt
 def whole(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Train two epochs in this process without a disturbance; the frozen stages are not cached."""
     runs = tmp_path_factory.mktemp("whole")
-    run = Run(tiny_experiment(model__cached_views=0), data_root, runs, runs / "tiny")
+    run = Run(tiny_experiment(model__cached_views=0), DataRoot(data_root), runs, runs / "tiny")
     run_epochs(run)
     return run
 
@@ -52,7 +53,7 @@ def test_training_on_a_full_disk_says_so_and_goes_on_once_there_is_room(
 ) -> None:
     """Training ends while it writes the first, second or third checkpoint."""
     disk.mount(int(n_checkpoints * size_of(whole)))
-    run = Run(whole.experiment, whole.data_root, disk.folder, disk.folder / "tiny")
+    run = Run(whole.experiment, whole.data, disk.folder, disk.folder / "tiny")
     with pytest.raises(StorageError, match="cannot be written: No space left on device") as caught:
         run_epochs(run)
     assert str(disk.folder) in str(caught.value.where) and "free space" in str(caught.value.remedy)
@@ -68,7 +69,7 @@ def test_training_on_a_full_disk_says_so_and_goes_on_once_there_is_room(
 @pytest.mark.long
 def test_ray_train_on_a_full_disk_ends_with_one_error(trained: Run, disk: Disk) -> None:
     disk.mount(int(0.5 * size_of(trained)))
-    run = Run(tiny_experiment(**TWO), trained.data_root, trained.runs, disk.folder / "tiny")
+    run = Run(tiny_experiment(**TWO), trained.data, trained.runs, disk.folder / "tiny")
     with pytest.raises(StorageError, match="No space left on device"):
         fit(run)
     disk.again("size=300m")
@@ -105,7 +106,7 @@ def test_an_evaluation_on_a_full_disk_leaves_no_record_and_goes_on(
     (disk.folder / "tiny" / "checkpoints").mkdir(parents=True)
     (disk.folder / "tiny" / "experiment.yaml").write_text(to_yaml(whole.experiment))
     shutil.copy(whole.folder / BEST, disk.folder / "tiny" / BEST)
-    words = ["evaluate", "tiny", "--data", whole.data_root, "--runs", disk.folder]
+    words = ["evaluate", "tiny", "--data", whole.data.path, "--runs", disk.folder]
     code, _, err = hcl(*words)
     assert code == 1 and "cannot be written" in err and "free space" in err  # numpy counts bytes, and has no number
     assert str(disk.folder) in err and "Traceback" not in err
@@ -181,4 +182,4 @@ def test_a_worker_that_cannot_leave_its_error_behind_is_heard_all_the_same(
     monkeypatch.setattr(ray_train, "wait_for_nodes", lambda *_, **__: None)
     monkeypatch.setattr(ray_train, "first_count", lambda settings: settings.workers)
     with pytest.raises(StorageError, match="No space left on device"):
-        fit(Run(whole.experiment, whole.data_root, tmp_path, tmp_path / "tiny"))
+        fit(Run(whole.experiment, whole.data, tmp_path, tmp_path / "tiny"))

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from hcl.errors import StorageError
+from hcl.frames.stored_dataset import DataRoot
 from orchestration.storage import locks
 from orchestration.storage.locks import held
 from orchestration.training.train import train
@@ -48,7 +49,7 @@ def another_process(path: Path) -> Iterator[subprocess.Popen]:
 def test_a_second_command_on_a_run_is_refused_naming_the_first(data_root: Path, tmp_path: Path) -> None:
     with another_process(tmp_path / ".tiny.lock") as process:
         with pytest.raises(StorageError, match=f"by process {process.pid} on {socket.gethostname()}") as caught:
-            train(tiny_experiment(), data_root=data_root, runs=tmp_path)
+            train(tiny_experiment(), data=DataRoot(data_root), runs=tmp_path)
         assert "training of tiny is already running" in str(caught.value)
         assert not (tmp_path / "tiny").exists()
 

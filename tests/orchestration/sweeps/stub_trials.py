@@ -17,6 +17,7 @@ from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 import results
+from hcl.frames.stored_dataset import DataRoot
 from orchestration.sweeps.study import Study
 from orchestration.training.run import Run
 from search_spaces import Space
@@ -35,7 +36,7 @@ def stub_study(data_root: Path, runs: Path, n_trials: int, **more: Any) -> Study
     name, epochs, workers = more.pop("name", "study"), more.pop("epochs", 1), more.pop("workers", 1)
     content = {"name": "test", "about": "for tests", "parameters": PARAMETERS} | more.pop("space", {})
     experiment = tiny_experiment(name=name, train__epochs=epochs, train__workers=workers, model__train_backbone=True)
-    return Study(experiment, Space.model_validate(content), data_root, runs, n_trials, **more)
+    return Study(experiment, Space.model_validate(content), DataRoot(data_root), runs, n_trials, **more)
 
 
 def instant(run: Run, report: Report) -> None:

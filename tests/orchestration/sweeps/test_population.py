@@ -10,6 +10,7 @@ import pytest
 
 import results
 from hcl.errors import ConfigError
+from hcl.frames.stored_dataset import DataRoot
 from orchestration.sweeps.confirm import confirm
 from orchestration.sweeps.population import Population
 from orchestration.sweeps.storage.optuna_storage import open_storage
@@ -137,7 +138,9 @@ def test_killed_between_choosing_and_asking(tmp_path: Path, monkeypatch: pytest.
 def study_of(data_root: Path, runs: Path, n_members: int = 3, space: dict[str, Any] = SPACE, **changes: Any) -> Study:
     experiment = tiny_experiment(**{"name": "study", "train__epochs": 2} | changes)
     chosen = Space.model_validate(space)
-    return Study(experiment, chosen, data_root, runs, n_members, sampler="population", limits=Limits(concurrency=2))
+    return Study(
+        experiment, chosen, DataRoot(data_root), runs, n_members, sampler="population", limits=Limits(concurrency=2)
+    )
 
 
 @pytest.mark.ray

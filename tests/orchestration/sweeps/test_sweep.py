@@ -17,6 +17,7 @@ import yaml
 import results
 from hcl.config.resolve import load_resolved, override
 from hcl.errors import ConfigError, EpisodeError, HCLError
+from hcl.frames.stored_dataset import DataRoot
 from hcl.models.checkpoint import load_checkpoint, save_checkpoint
 from orchestration.evaluation.fuse import chosen_fusion
 from orchestration.sweeps import deadlines
@@ -52,7 +53,7 @@ def space_of(*first_points: dict[str, Any], objective: str = "val_accuracy", **p
 
 def study_of(data_root: Path, runs: Path, space: Space, n_trials: int, **changes: Any) -> Study:
     experiment = tiny_experiment(**{"name": "study", "train__epochs": 1} | changes)
-    return Study(experiment, space, data_root, runs, n_trials)
+    return Study(experiment, space, DataRoot(data_root), runs, n_trials)
 
 
 @pytest.fixture(scope="module")

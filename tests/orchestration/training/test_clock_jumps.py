@@ -15,6 +15,7 @@ import pytest
 
 import results
 from hcl.config.resolve import to_yaml
+from hcl.frames.stored_dataset import DataRoot
 from orchestration.training.run import Run
 from tests.cluster.nodes import ROOT
 from tests.orchestration.conftest import TWO, tiny_experiment
@@ -49,7 +50,7 @@ def test_training_and_evaluation_under_a_clock_that_jumps(trained: Run, data_roo
             timeout=300,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-    run = Run(trained.experiment, data_root, tmp_path / "runs", tmp_path / "runs" / "tiny")
+    run = Run(trained.experiment, DataRoot(data_root), tmp_path / "runs", tmp_path / "runs" / "tiny")
     assert untimed(run) == untimed(trained)
     assert_same_checkpoints(run, trained)
     assert results.read_provenance(run.folder).finished

@@ -17,6 +17,7 @@ from ray.exceptions import RayActorError
 from hcl.config import Train
 from hcl.config.resolve import to_yaml
 from hcl.errors import ClusterError, StorageError
+from hcl.frames.stored_dataset import DataRoot
 from hcl.models.checkpoint import load_checkpoint
 from orchestration.runtime import roles
 from orchestration.runtime.connect import n_workers_available
@@ -145,7 +146,7 @@ def test_a_run_that_began_with_one_worker_takes_a_second_and_ends_with_the_same_
     began: list[int] = []
     make = ray_train._trainer
     monkeypatch.setattr(ray_train, "_trainer", lambda run, n, *rest: began.append(n) or make(run, n, *rest))
-    run = Run(tiny_experiment(**TWO, train__min_workers=1), data_root, trained.runs, tmp_path)
+    run = Run(tiny_experiment(**TWO, train__min_workers=1), DataRoot(data_root), trained.runs, tmp_path)
     (tmp_path / "experiment.yaml").write_text(to_yaml(run.experiment))
     ray_train.fit(run)
     assert began == [1, 2]
@@ -172,16 +173,16 @@ def test_a_run_whose_workers_cannot_be_started_goes_on_with_fewer(
 
     monkeypatch.setattr(ray_train, "_trainer", lambda run, n, *rest: Trainer(run, n))
     fewer = tiny_experiment(train__workers=4, train__min_workers=1, train__epochs=1)
-    run = Run(fewer, data_root, trained.runs, tmp_path / "fewer")
+    run = Run(fewer, DataRoot(data_root), trained.runs, tmp_path / "fewer")
     ray_train.fit(run)
     assert began == [4, 2, 1] and run.epochs_done() == 1
     began.clear()
     can_start.clear()
     with pytest.raises(ClusterError, match="training stopped: .*no room"):
-        ray_train.fit(Run(fewer, data_root, trained.runs, tmp_path / "none"))
+        ray_train.fit(Run(fewer, DataRoot(data_root), trained.runs, tmp_path / "none"))
     assert began == [4, 2, 1, 1, 1]
     began.clear()
-    fixed = Run(tiny_experiment(train__workers=2), data_root, trained.runs, tmp_path / "fixed")
+    fixed = Run(tiny_experiment(train__workers=2), DataRoot(data_root), trained.runs, tmp_path / "fixed")
     with pytest.raises(ClusterError, match="training stopped: .*no room"):
         ray_train.fit(fixed)
     assert began == [2]
@@ -207,12 +208,12 @@ def test_nodes_may_die_as_often_as_they_like_while_a_run_gets_on(
                 raise ray_train.WorkerGroupError("died", {0: RayActorError()})
 
     monkeypatch.setattr(ray_train, "_trainer", lambda run, *_: Trainer(run, True))
-    run = Run(tiny_experiment(train__epochs=5), data_root, trained.runs, tmp_path / "on")
+    run = Run(tiny_experiment(train__epochs=5), DataRoot(data_root), trained.runs, tmp_path / "on")
     ray_train.fit(run)
     assert (run.epochs_done(), n_fits) == (5, 5)
     monkeypatch.setattr(ray_train, "_trainer", lambda run, *_: Trainer(run, False))
     with pytest.raises(ClusterError, match="training stopped"):
-        ray_train.fit(Run(tiny_experiment(), data_root, trained.runs, tmp_path / "off"))
+        ray_train.fit(Run(tiny_experiment(), DataRoot(data_root), trained.runs, tmp_path / "off"))
     assert n_fits == 6
 
 
@@ -222,7 +223,7 @@ def test_workers_whose_checkpoints_are_not_seen_here_are_told(
 ) -> None:
     monkeypatch.setattr(ray_train, "_trainer", lambda *_: SimpleNamespace(fit=lambda: None))
     with pytest.raises(StorageError, match="but their checkpoint is not visible here"):
-        ray_train.fit(Run(tiny_experiment(), data_root, tmp_path, tmp_path / "tiny"))
+        ray_train.fit(Run(tiny_experiment(), DataRoot(data_root), tmp_path, tmp_path / "tiny"))
 
 
 def test_a_study_waits_for_a_node_and_not_for_ever(

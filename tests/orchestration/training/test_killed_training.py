@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from hcl.config import Experiment
+from hcl.frames.stored_dataset import DataRoot
 from hcl.models.checkpoint import load_checkpoint
 from orchestration.runtime.connect import connect
 from orchestration.training.ray_train import fit
@@ -123,6 +124,6 @@ def test_kill_9_of_the_driver_changes_no_weight(
     assert driver.returncode == -signal.SIGKILL, driver.stderr
     folder = trained.runs / "orphan"
     assert load_checkpoint(folder / LAST)["epoch"] == 1
-    run = train(tiny_experiment(**TWO, name="orphan"), data_root=data_root, runs=trained.runs)
+    run = train(tiny_experiment(**TWO, name="orphan"), data=DataRoot(data_root), runs=trained.runs)
     assert untimed(run) == untimed(trained)
     assert_same_checkpoints(run, trained)

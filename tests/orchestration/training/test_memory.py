@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hcl.frames.stored_dataset import DataRoot
 from orchestration.evaluation.questions import Target, questions_of
 from orchestration.training.memory import estimate_memory
 from orchestration.training.run import Run
@@ -29,7 +30,7 @@ def test_frames_of_one_cell_have_a_memory_and_features(
     assert [job.clip_shape()[2:] for job in run.grid_jobs()] == [(1, 1)] * 2
     assert estimate_memory(run, 4).peak > 0
     untrained = () if regime == "hcl" else ("prototype",)
-    questions = questions_of([Target(run.folder, experiment, methods=untrained or ("untrained",))], data_root)
+    questions = questions_of([Target(run.folder, experiment, methods=untrained or ("untrained",))], DataRoot(data_root))
     assert all(question.cell.feature_bytes() > 0 for question in questions)
 
 
@@ -37,7 +38,7 @@ def test_the_order_of_numbers_in_memory_changes_no_estimate(data_root: Path, tmp
     plain, other = (
         Run(
             tiny_experiment(model__train_backbone=True, train__channels_last=channels_last),
-            data_root,
+            DataRoot(data_root),
             tmp_path,
             tmp_path,
         )

@@ -14,11 +14,11 @@ import results
 from hcl.assembly import arguments, inputs, models
 from hcl.clips.episodes import sample_episodes
 from hcl.config import REGIMES, Experiment
-from hcl.datasets.splits import read_partition
 from hcl.errors import ConfigError, DataError
 from hcl.evaluation.matcher import mixed_levels, pooled_scores
 from hcl.evaluation.scores import accuracies, fused
 from hcl.frames.store import FrameStore
+from hcl.frames.stored_dataset import DataRoot, StoredDataset
 from hcl.models.checkpoint import file_digest, load_checkpoint
 from hcl.models.encoding import encode
 from orchestration.evaluation.evaluate import evaluate
@@ -64,14 +64,14 @@ def test_a_run_is_evaluated_by_the_matcher_of_its_regime(
     run = trained(experiment, data_root, tmp_path)
     [row] = results.read_epochs(run.folder)
     assert np.isfinite(row["loss_total"]) and 0 <= row["val_accuracy"] <= 1
-    questions = questions_of([Target(run.folder, experiment)], data_root)
+    questions = questions_of([Target(run.folder, experiment)], DataRoot(data_root))
     records = evaluate(questions, runs=tmp_path).records
     assert len(plan(questions, tmp_path)) == 1
     assert [(record.method, record.shot, record.levels, record.metric) for record in records] == [
         (regime, 1, {}, ""),
         (regime, 3, {}, ""),
     ]
-    partition = read_partition(data_root, "toy", "test")
+    partition = StoredDataset(data_root, "toy").partition("test")
     clips = inputs.make_dataset(experiment, FrameStore(data_root / "images/toy"), partition, training=False)
     model = models.trained_model(experiment, run.folder / BEST)
     pooled, _ = encode(model, clips, range(len(partition.videos)))
@@ -84,7 +84,7 @@ def test_a_run_is_evaluated_by_the_matcher_of_its_regime(
 
 def test_a_method_of_another_regime_is_refused(data_root: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'hcl' does not exist for this run, which was trained as protonet"):
-        questions_of([Target(tmp_path, experiment_of("protonet"), methods=("hcl",))], data_root)
+        questions_of([Target(tmp_path, experiment_of("protonet"), methods=("hcl",))], DataRoot(data_root))
 
 
 class Killed(Exception):
@@ -158,9 +158,11 @@ def test_a_run_with_class_names_is_scored_with_them(
     run = trained(experiment, data_root, tmp_path / "runs")
     weight = load_checkpoint(run.folder / BEST)["model"]["heads.semantic_linear.weight"]
     assert not torch.equal(weight, models.make_model(experiment, 4).heads.semantic_linear.weight)
-    [record] = evaluate(questions_of([Target(run.folder, experiment)], data_root), runs=tmp_path / "runs").records
+    [record] = evaluate(
+        questions_of([Target(run.folder, experiment)], DataRoot(data_root)), runs=tmp_path / "runs"
+    ).records
     assert record.leaks_labels == (mode == "published")
-    partition = read_partition(data_root, "toy", "test")
+    partition = StoredDataset(data_root, "toy").partition("test")
     clips = inputs.make_dataset(experiment, FrameStore(data_root / "images/toy"), partition, training=False)
     model = models.trained_model(experiment, run.folder / BEST)
     tokens, rows = encode(model, clips, range(len(partition.videos)))
@@ -168,7 +170,7 @@ def test_a_run_with_class_names_is_scored_with_them(
     episodes = sample_episodes(
         partition.labels, way=2, shot=2, queries=2, episodes=30, seed=0, overlapping=settings.overlapping
     )
-    names = inputs.clip_embeddings(experiment, data_root, partition)
+    names = inputs.clip_embeddings(experiment, StoredDataset(data_root, "toy"), partition)
     levels = mixed_levels(model.heads, tokens, rows, episodes, arguments.test_matcher(experiment), embeddings=names)
     assert record.accuracy == pytest.approx(accuracies(fused(levels, arguments.sigmas_of_fusion(experiment)), 2).mean())
     assert record.levels["spatial"] == pytest.approx(accuracies(levels.spatial, 2).mean())

@@ -197,7 +197,7 @@ def test_a_run_without_a_whole_checkpoint_says_so_and_loses_nothing(faults: tupl
     for name, fault in zip((LAST, PREVIOUS), faults, strict=True):
         FAULTS[fault](run.folder / name)
     before = tree(run.folder)
-    for go_on in (run_epochs, lambda run: train(run.experiment, data_root=run.data_root, runs=run.runs)):
+    for go_on in (run_epochs, lambda run: train(run.experiment, data=run.data, runs=run.runs)):
         with pytest.raises(CheckpointError, match="though the run has trained 3 epochs") as caught:
             go_on(run)
         assert str(caught.value.where).endswith(LAST)
@@ -250,7 +250,7 @@ def test_a_finished_run_writes_its_best_weights_again_where_they_are_those_of_th
     trained_to(run, EPOCHS)
     flip(run.folder / BEST)
     with notes.capture() as captured:
-        train(run.experiment, data_root=run.data_root, runs=run.runs)
+        train(run.experiment, data=run.data, runs=run.runs)
     assert "it has been written again from the weights of epoch 4" in " ".join(captured.get().split())
     assert epoch_of(run.folder / BEST) == 4
 

@@ -16,9 +16,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import results
-from hcl.assembly.inputs import frames_identity
 from hcl.config.resolve import load_resolved, override
 from hcl.errors import ConfigError, DataError, TrainingError
+from hcl.frames.stored_dataset import DataRoot
 from hcl.models.checkpoint import load_checkpoint
 from orchestration.training import train as training
 from orchestration.training.ray_train import fit
@@ -62,8 +62,8 @@ def test_a_run_leaves_its_settings_provenance_metrics_and_checkpoints(
         "experiment": trained.experiment.digest(),
         "train": train_part.digest(),
         "val": val_part.digest(),
-        "frames.train": frames_identity(trained.data_root, train_part),
-        "frames.val": frames_identity(trained.data_root, val_part),
+        "frames.train": trained.stored.frames_identity(train_part),
+        "frames.val": trained.stored.frames_identity(val_part),
     }
     assert provenance.resources == {"workers": 2, "cpus": 2, "gpus": 0}
     assert provenance.data["train.videos"] == len(train_part.videos)
@@ -85,7 +85,7 @@ def test_one_process_has_the_losses_and_accuracies_of_two_workers(
 ) -> None:
     """With frozen batch norm, and also with dropout, the number of workers changes only the rounding."""
     experiment = tiny_experiment(**TWO | {"train__workers": 1})
-    alone = Run(experiment, data_root, trained.runs, tmp_path)
+    alone = Run(experiment, DataRoot(data_root), trained.runs, tmp_path)
     run_epochs(alone)
     ours, theirs = untimed(alone), untimed(trained)
     assert experiment.digest() == trained.experiment.digest()
@@ -100,7 +100,7 @@ def test_the_same_command_again_does_nothing(
     monkeypatch.setattr(training, "connect", lambda *_: pytest.fail("Ray must not be started"))
     shutil.copytree(trained.folder, tmp_path / "tiny")
     before = tree(tmp_path)
-    again = train(trained.experiment, data_root=data_root, runs=tmp_path, command="another")
+    again = train(trained.experiment, data=DataRoot(data_root), runs=tmp_path, command="another")
     assert again.folder == tmp_path / "tiny"
     assert tree(tmp_path) == before
 
@@ -110,7 +110,7 @@ def test_a_run_is_not_gone_on_with_on_other_videos(trained: Run, data_root: Path
     shutil.copytree(trained.folder, tmp_path / "tiny")
     provenance = results.read_provenance(tmp_path / "tiny")
     results.write_provenance(tmp_path / "tiny", replace(provenance, digests={**provenance.digests, "val": "0"}))
-    run = Run(trained.experiment, data_root, tmp_path, tmp_path / "tiny")
+    run = Run(trained.experiment, DataRoot(data_root), tmp_path, tmp_path / "tiny")
     with pytest.raises(ConfigError, match="was started with other data in val"):
         training._provenance(run, "hcl train tiny")
 
@@ -121,7 +121,7 @@ def test_a_run_is_not_gone_on_with_on_other_frames_of_the_same_videos(
 ) -> None:
     folder = shutil.copytree(trained.folder, tmp_path / "tiny")
     data = shutil.copytree(data_root, tmp_path / "data")
-    run = Run(trained.experiment, data, tmp_path, folder)
+    run = Run(trained.experiment, DataRoot(data), tmp_path, folder)
     provenance = results.read_provenance(folder)
     assert training._provenance(run, "hcl train tiny") == provenance
     (data / "images/toy/eel/eel_0/0.jpg").write_bytes((data / "images/toy/gnu/gnu_0/0.jpg").read_bytes() + b"0")
@@ -224,7 +224,7 @@ def test_an_error_of_any_worker_reaches_the_caller_and_a_later_command_goes_on(
         path.write_bytes(b"no image")
     began = time.monotonic()
     with pytest.raises(DataError, match=r"eel_\d/\d.jpg: is not an image") as caught:
-        train(experiment, data_root=data, runs=tmp_path / "runs")
+        train(experiment, data=DataRoot(data), runs=tmp_path / "runs")
     assert "extract them again" in caught.value.remedy
     assert time.monotonic() - began < 90  # not retried again and again
     folder = tmp_path / "runs" / "damaged"
@@ -232,7 +232,7 @@ def test_an_error_of_any_worker_reaches_the_caller_and_a_later_command_goes_on(
     assert list(folder.glob(".ray_train")) == []
     for path, content in whole.items():
         path.write_bytes(content)
-    train(experiment, data_root=data, runs=tmp_path / "runs")
+    train(experiment, data=DataRoot(data), runs=tmp_path / "runs")
     assert load_checkpoint(folder / LAST)["epoch"] == 1
     assert not (folder / FAILED).exists()
 
@@ -242,6 +242,6 @@ def test_an_error_of_any_worker_reaches_the_caller_and_a_later_command_goes_on(
 def test_a_loss_that_is_not_finite_reaches_the_caller_as_a_training_error(trained: Run, data_root: Path) -> None:
     experiment = tiny_experiment(name="diverged", optim__lr=1e30)
     with pytest.raises(TrainingError, match="the loss is not finite") as caught:
-        train(experiment, data_root=data_root, runs=trained.runs)
+        train(experiment, data=DataRoot(data_root), runs=trained.runs)
     assert "optim.lr" in caught.value.remedy
     assert results.read_provenance(trained.runs / "diverged").finished is None

@@ -20,9 +20,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import results
 from hcl.clips.episodes import pair_batch
 from hcl.config import Experiment
-from hcl.datasets.splits import Video, read_split
+from hcl.datasets.splits import Video
 from hcl.errors import CheckpointError, StorageError, TrainingError
 from hcl.frames.store import FrameStore
+from hcl.frames.stored_dataset import DataRoot, StoredDataset
 from hcl.models.checkpoint import load_checkpoint
 from hcl.training.validation import Validation
 from orchestration.evaluation.fuse import chosen_fusion
@@ -37,7 +38,7 @@ from tests.orchestration.conftest import CLASSES, tiny_experiment, tree
 
 def new_run(data_root: Path, runs: Path, experiment: Experiment | None = None) -> Run:
     experiment = experiment or tiny_experiment(model__train_backbone=True, train__epochs=3)
-    run = Run(experiment, data_root, runs, runs / experiment.name)
+    run = Run(experiment, DataRoot(data_root), runs, runs / experiment.name)
     run.folder.mkdir(parents=True)
     return run
 
@@ -275,7 +276,9 @@ def test_a_finished_run_is_left_as_it_is(whole: Run, data_root: Path, tmp_path: 
     folder = tmp_path / "copy"
     shutil.copytree(whole.folder, folder)
     before = tree(folder)
-    best = run_epochs(Run(whole.experiment, data_root, tmp_path, folder), on_epoch=lambda row: pytest.fail("trained"))
+    best = run_epochs(
+        Run(whole.experiment, DataRoot(data_root), tmp_path, folder), on_epoch=lambda row: pytest.fail("trained")
+    )
     assert best == states(whole)[LAST]["best"]
     assert tree(folder) == before
 
@@ -303,17 +306,17 @@ def test_only_videos_of_train_and_val_are_read(
 
 
 def test_cached_grids_are_of_train_and_val_alone(data_root: Path, tmp_path: Path) -> None:
-    jobs = Run(tiny_experiment(), data_root, tmp_path, tmp_path / "tiny").grid_jobs()
+    jobs = Run(tiny_experiment(), DataRoot(data_root), tmp_path, tmp_path / "tiny").grid_jobs()
     assert [(job.partition.name, job.training) for job in jobs] == [("train", True), ("val", False)]
-    assert Run(tiny_experiment(model__train_backbone=True), data_root, tmp_path, tmp_path).grid_jobs() == []
+    assert Run(tiny_experiment(model__train_backbone=True), DataRoot(data_root), tmp_path, tmp_path).grid_jobs() == []
 
 
 def test_the_published_protocol_trains_on_train_and_val_and_selects_on_test(data_root: Path, tmp_path: Path) -> None:
     experiment = tiny_experiment(
         data__protocol="published", data__train_partitions=["train", "val"], data__selection_partition="test"
     )
-    train, selection = Run(experiment, data_root, tmp_path, tmp_path / "tiny").partitions()
-    parts = read_split(data_root, "toy").partitions
+    train, selection = Run(experiment, DataRoot(data_root), tmp_path, tmp_path / "tiny").partitions()
+    parts = StoredDataset(data_root, "toy").split.partitions
     assert train.classes == CLASSES["train"] + CLASSES["val"]
     assert len(train.videos) == len(parts["train"].videos) + len(parts["val"].videos)
     assert selection == parts["test"]

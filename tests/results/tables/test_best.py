@@ -88,7 +88,7 @@ def test_what_peeked_at_test_is_not_compared_with_what_did_not(kept, tmp_path):
 
 
 def test_too_few_classes_are_tested_over_episodes_and_said_so(kept, monkeypatch):
-    monkeypatch.setattr("results.tables.best.class_values", lambda *_: None)
+    monkeypatch.setattr("results.tables.comparison.class_values", lambda *_: None)
     kept("one", made(0.9), method="hcl")
     best = told_apart(kept("one", made(0.5), method="otam"))
     assert len(best.paths) == 1 and "over episodes" in best.note

@@ -77,8 +77,10 @@ def test_a_class_level_test_is_exact_where_classes_differ_more_than_episodes(n_c
     "far_behind", [[], [0.0], [0.3]], ids=["two alike", "three alike", "two alike, one far behind"]
 )
 def test_nothing_is_bold_beside_its_equal_but_in_five_of_a_hundred_worlds(far_behind, monkeypatch):
-    """The last case is the worst: one rival is certainly beaten, and chance decides about the other."""
-    monkeypatch.setattr("results.tables.best.paired_difference", lambda *pair: paired_difference(*pair, n_flips=799))
+    """The worst case of the rule is the last: one rival is surely beaten, and chance decides about the other."""
+    monkeypatch.setattr(
+        "results.tables.comparison.paired_difference", lambda *pair: paired_difference(*pair, n_flips=799)
+    )
     rng, n_classes, n_worlds = np.random.default_rng(5), 10, 400
     classes = drawn_classes(rng, n_classes, 5)
     methods = [0.5 + null_differences(rng, classes, n_classes, 50.0, n_worlds) for _ in range(2 + len(far_behind))]
