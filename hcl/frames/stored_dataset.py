@@ -7,17 +7,19 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hcl.datasets.cards import DatasetCard, card_of, known_datasets
 from hcl.datasets.copies import PRECEDENCE, find_copies
 from hcl.datasets.list_formats import Known
-from hcl.datasets.manifest import VideoRecord, read_manifest
 from hcl.datasets.splits import PARTITIONS, Listed, Partition, Split, Video, read_lists, split_of
 from hcl.errors import DataError
 from hcl.files.names import some
 from hcl.frames.effective import Accepted, read_effective, without
-from hcl.frames.store import FrameStore
+
+if TYPE_CHECKING:  # loaded when it is used: a list of data sets needs neither pyarrow nor OpenCV
+    from hcl.datasets.manifest import VideoRecord
+    from hcl.frames.store import FrameStore
 
 T = TypeVar("T")
 
@@ -62,7 +64,7 @@ class StoredDataset:
 
     @cached_property
     def card(self) -> DatasetCard:
-        """What is known of the data set beside its lists. Raises SplitError or ConfigError as `card_of`."""
+        """Return the data set's card: title, counts, where its videos lie. Raises SplitError or ConfigError."""
         return card_of(self.data_root, self.name)
 
     @property
@@ -83,11 +85,15 @@ class StoredDataset:
     @cached_property
     def records(self) -> dict[str, VideoRecord]:
         """The manifest, by `class/video`. Raises StorageError where it is damaged."""
+        from hcl.datasets.manifest import read_manifest
+
         return read_manifest(self.images_root)
 
     @cached_property
     def frames(self) -> FrameStore:
         """Its frames. Raises StorageError or DataError for a damaged manifest or shard."""
+        from hcl.frames.store import FrameStore
+
         return FrameStore(self.images_root, records=self.records)
 
     @cached_property

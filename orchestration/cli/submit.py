@@ -110,7 +110,7 @@ def submit(
         if server.sends_token_in_clear:
             notes.print(f"[yellow]note[/] the token travels unencrypted to {server.url}; https or a tunnel hides it")
         job_id = name or job.new_id()
-        with resumed_by(f"stopped; hcl jobs list shows whether job {job_id} has started"):
+        with resumed_by(f"stopped; job {job_id} may have started: hcl jobs list"):
             server.submit(
                 job.entrypoint(python, installed=installed),
                 package=None if installed else package,

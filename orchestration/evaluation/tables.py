@@ -148,7 +148,7 @@ class Cell:
         )
 
     def embeddings(self) -> Float[Tensor, "clip embedding"] | None:
-        """Of each clip's class name, where the method reads them. Raises DataError."""
+        """Return the embedding of each clip's class name if the method reads them. Raises DataError."""
         return inputs.clip_embeddings(self.experiment, self.stored, self.partition) if self.how.reads_names else None
 
     def features(self, runs: Path) -> BlockStore:

@@ -33,7 +33,7 @@ SHOTS = (1, 3)
 
 
 def train_here(experiment: Experiment, *, data: DataRoot, runs: Path, **_: Any) -> Run:
-    """What `hcl train` does, without Ray."""
+    """Train as `hcl train` does, without Ray."""
     run = prepare(experiment, data_root=data.path, runs=runs)
     digests = {"experiment": experiment.digest(), **data_digests(run)}
     origin = results.collect_provenance("hcl train tiny.yaml", digests=digests)

@@ -1,4 +1,4 @@
-"""How often a command and its workers read the files of a data set: once each."""
+"""Count how often a command and its workers read the files of a data set: once each."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def test_printed_figures_are_drawn_where_way_and_split_are_ours(tmp_path, evalua
     chart = charts.accuracy_chart(evaluations, printed)
     assert [key.label for key in chart.legend] == ["hcl", "X, published"]
     assert str(chart.panels[0].svg()).count("X, published, 1-shot: 90.00%") == 1
-    assert chart.notes[-1] == "Printed: X: a page."
+    assert chart.notes[-1] == "Published: X: a page."
 
 
 def test_a_study_of_two_objectives_has_a_front(tmp_path, sweep):
