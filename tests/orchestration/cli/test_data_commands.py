@@ -16,7 +16,7 @@ import pytest
 from hcl.assembly import inputs
 from hcl.datasets.embeddings import read_embeddings
 from hcl.errors import DataError
-from hcl.frames.stored_dataset import StoredDataset
+from hcl.frames.stored_dataset import DataRoot, StoredDataset
 from orchestration.evaluation.tables import Cell
 from orchestration.training.run import Run
 from orchestration.training.train import data_digests

@@ -125,6 +125,7 @@ def test_a_run_is_not_gone_on_with_on_other_frames_of_the_same_videos(
     provenance = results.read_provenance(folder)
     assert training._provenance(run, "hcl train tiny") == provenance
     (data / "images/toy/eel/eel_0/0.jpg").write_bytes((data / "images/toy/gnu/gnu_0/0.jpg").read_bytes() + b"0")
+    run = Run(trained.experiment, DataRoot(data), tmp_path, folder)  # as another command opens the data
     with pytest.raises(ConfigError, match=r"was started with other data in frames\.val\n"):
         training._provenance(run, "hcl train tiny")
     without = {name: digest for name, digest in provenance.digests.items() if not name.startswith("frames.")}
