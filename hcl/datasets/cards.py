@@ -132,7 +132,7 @@ def _read(path: Path, label: str, dataset: str) -> DatasetCard:
     return card
 
 
-_REMEDY = "see hcl/DATA.md for its form, or copy a shipped one"
+_REMEDY = "see hcl/datasets/README.md for its form, or copy a shipped one"
 
 
 def card_fields() -> dict[str, str]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from hcl.config.evaluation import Evaluation
-from hcl.datasets.splits import Partition
 from orchestration.cli.options import DATA, Data
 from orchestration.console import notes, out
+
+if TYPE_CHECKING:
+    from hcl.datasets.splits import Partition
 
 app = typer.Typer(help="Make splits of your own videos.", no_args_is_help=True)
 
