@@ -16,7 +16,6 @@ from hcl.clips.episodes import sample_episodes
 from hcl.config import Experiment
 from hcl.config.resolve import override, to_yaml
 from hcl.errors import ConfigError
-from hcl.evaluation.scores import LEVELS
 from hcl.frames.store import FrameStore
 from hcl.frames.stored_dataset import DataRoot, StoredDataset
 from hcl.matching.similarity import LEVELS
