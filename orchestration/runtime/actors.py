@@ -158,7 +158,8 @@ class _Pool:
         self._grow()
         self._look_ahead()
         n_busy = sum(bool(slot.calls) for slot in self.slots)
-        while len(self.slots) < min(self.n_actors, n_busy + len(self.waiting)):
+        wanted = min(self.n_actors, n_busy + len(self.waiting))
+        while len(self.slots) < wanted and self.n_failed_starts < _MAX_FAILED_STARTS:
             actor = self.make_actor()
             self.slots.append(_Slot(actor, actor.__ray_ready__.remote()))
             self.last_start = time.monotonic()
@@ -231,7 +232,7 @@ class _Pool:
             self.n_failed_starts += 1
             if self._n_ready():  # a dying node takes all starting actors with it, which is no reason to stop
                 self.n_actors = len(self.slots) if self.room else self.n_actors  # until more fit again
-            elif self.n_failed_starts >= _MAX_FAILED_STARTS:
+            elif self.n_failed_starts >= _MAX_FAILED_STARTS and not self.slots:  # no other actor is starting
                 raise ClusterError(
                     f"{self.n_failed_starts} actors in a row could not be started: {str(error).strip()}",
                     remedy="see the last lines above for the error of the actor's process at its start",

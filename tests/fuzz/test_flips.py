@@ -140,8 +140,8 @@ def effective_split(folder: Path) -> Made:
     checked = [
         (one, {video: left_out[video] for video in one.videos if video in left_out}, {}) for one in (PARTITION, other)
     ]
-    path = write_effective(folder, checked)
-    return [path], lambda: read_effective(folder, "made")
+    path = write_effective(folder / "effective.json", checked)
+    return [path], lambda: read_effective(path, "made")
 
 
 def fused_trials(folder: Path) -> Made:

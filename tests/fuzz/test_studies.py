@@ -18,7 +18,7 @@ from orchestration.evaluation.fuse import _repeated, chosen_fusion
 from orchestration.sweeps.ledger import Ledger
 from orchestration.sweeps.storage.database import without_password
 from orchestration.sweeps.storage.optuna_storage import open_storage
-from orchestration.sweeps.study import STUDY, _known, n_trials_of
+from orchestration.sweeps.study import STUDY, _description, n_trials_of
 from orchestration.training.run import write_fusion
 from orchestration.training.run_files import FUSION
 from search_spaces import load_space
@@ -100,7 +100,7 @@ def test_descriptions_of_a_study(tmp_path: Path, content: bytes) -> None:
     with contained(tmp_path):
         assert isinstance(n_trials_of(tmp_path), int)
     with contained(tmp_path):
-        _known(tmp_path / STUDY)
+        _description(tmp_path / STUDY)
 
 
 @fuzzed(60)

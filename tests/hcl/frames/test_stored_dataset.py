@@ -64,7 +64,7 @@ def test_what_could_not_be_read_is_read_again(root: Path) -> None:
     (lists / "val.list").write_text("cat/v0\ncat/v0\n")
     with pytest.raises(StorageError, match="is not a manifest"):
         stored.effective("train")
-    with pytest.raises(SplitError, match="stands here and in line 1"):
+    with pytest.raises(SplitError, match="is listed here and in line 1"):
         stored.check_lists()
     manifest.write_bytes(whole)
     (lists / "val.list").write_text("cat/v0\n")

@@ -49,7 +49,7 @@ def test_what_a_pod_would_lose_or_lack_is_refused(tmp_path: Path, monkeypatch: p
         ("train hcl --data=/shared/../data --runs=/shared", (), "--data: '/shared/../data' would lie in a pod"),
         (f"train hcl {PLACES}", ("--from", str(keys)), "--data: '/shared/data' would lie in a pod.*\n.*s3://"),
         (f"train mine.yaml {PLACES}", (), "^mine.yaml: is a file on this machine, which no pod has\n.*below /shared"),
-        (f"train {here} {PLACES}", (), f"^{here}: is a file here"),
+        (f"train {here} {PLACES}", (), f"^{here}: is a file on this machine"),
         (f"train {here} --data s3://lab/d --runs s3://lab/r", ("--from", str(keys)), f"^{here}: .*\n.*the image"),
     ):
         error = rendered("kuberay", words, *options).exception

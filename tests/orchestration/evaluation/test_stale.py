@@ -165,7 +165,7 @@ def test_whether_training_goes_on_is_known_by_its_lock(unfinished: Path, monkeyp
     from orchestration.evaluation.training_state import Unfinished, unfinished_note
 
     own = tiny_experiment(train__epochs=9)
-    assert "has not been trained" in str(unfinished_note(unfinished, own, Unfinished(1, 2)))
+    assert "has not been fully trained" in str(unfinished_note(unfinished, own, Unfinished(1, 2)))
     assert unfinished_note(unfinished, own, None) is None
     monkeypatch.setattr(
         "orchestration.evaluation.training_state.holder",

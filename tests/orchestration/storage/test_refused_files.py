@@ -118,7 +118,9 @@ FILES: dict[str, Callable[[Path, Path, Path], Any]] = {
     ),
     "episodes": lambda to, data, runs: write_episodes(to / "asked.npz", _episodes()),
     "split": lambda to, data, runs: write_split(to, "made", {"test": PARTITION}),
-    "effective split": lambda to, data, runs: write_effective(to, [(PARTITION, {}, {})]),
+    "effective split": lambda to, data, runs: write_effective(
+        to / "splits" / "made" / "effective.json", [(PARTITION, {}, {})]
+    ),
     "manifest": lambda to, data, runs: write_manifest(to, [VideoRecord("ant", "v0", "ok", 3)]),
     "journal of the manifest": lambda to, data, runs: append_record(to, VideoRecord("ant", "v0", "ok", 3)),
     "list of a synthetic split": lambda to, data, runs: _write_text(to / "test.list", "ant/v0\n"),

@@ -23,6 +23,7 @@ from hcl.errors import (
     TrainingError,
     VideoError,
 )
+from hcl.frames.stored_dataset import DataRoot
 from orchestration.sweeps import deadlines, recorder
 from orchestration.sweeps import sweep as sweeping
 from orchestration.sweeps import trial as trials
@@ -122,11 +123,12 @@ def test_a_trial_whose_disk_has_no_room_for_its_error_is_not_failed(
     assert [from_words(report[FAULT]).problem for report in reports] == 2 * [full.problem]
 
 
-@pytest.mark.parametrize("place", ["runs", "data_root"])
+@pytest.mark.parametrize("place", ["runs", "data"])
 def test_a_node_that_does_not_see_a_folder_fails_no_trial(
     place: str, study: Study, reports: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    blind = replace(study, **{place: tmp_path / "elsewhere"})
+    elsewhere = tmp_path / "elsewhere"
+    blind = replace(study, runs=elsewhere) if place == "runs" else replace(study, data=DataRoot(elsewhere))
     _run_trial({"given": asdict(GIVEN)}, blind, lambda run, report: pytest.fail("begun"))
     [report] = reports
     fault = from_words(report[FAULT])

@@ -386,7 +386,7 @@ def test_a_study_does_not_go_on_once_its_data_have_changed(tmp_path: Path, monke
     with pytest.raises(
         ConfigError, match="study: was started with other data in val, frames.train, frames.val\n"
     ) as caught:
-        sweep(replace(study, n_trials=6))
+        sweep(study_of(data, tmp_path / "runs", space_of(loss__sigma_ce=FLOAT), 6))  # as another command opens the data
     assert "--restart" in caught.value.remedy
     assert tree(study.folder) == {name.removeprefix("study/"): content for name, content in before.items()}
 
