@@ -38,3 +38,18 @@ def show(
         cells,
         title=f"{experiment}, digest {resolved.experiment.digest()}",
     )
+
+
+@app.command("validate")
+def validate(experiment: ExperimentName, settings: Set = None) -> None:
+    """Check an experiment's settings without data, Ray or PyTorch, and print its digest; exit 2 names the mistake.
+
+    `hcl train EXPERIMENT --dry-run` checks the data set, the memory and the room as well.
+    """
+    resolved = resolve(experiment, settings or [])
+    n_changed = sum(row.origin != "default" for row in rows(resolved))
+    out.print(
+        f"{experiment}: valid, digest {resolved.experiment.digest()}, {n_changed} settings are set by it",
+        soft_wrap=True,
+        highlight=False,
+    )

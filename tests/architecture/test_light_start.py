@@ -134,6 +134,7 @@ def run(*words: str, **variables: str) -> tuple[str, set[str]]:
         (["--version"], "revision", HEAVY),
         (["config", "list"], "metaworld_cpu", HEAVY),
         (["config", "show", "demo"], "optim.lr", HEAVY),
+        (["config", "validate", "demo"], "valid, digest", HEAVY),
         (["data", "list"], "hmdb51", HEAVY),
         (["sweep", "--status", "study"], "trial-1", HEAVY - {"pyarrow"}),  # trials are kept in a Parquet file
         (["results", "list"], "trained", NEVER),

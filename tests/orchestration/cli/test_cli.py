@@ -11,12 +11,23 @@ from pathlib import Path
 import pytest
 
 import results
-from hcl.config.resolve import load_resolved
+from hcl.config.resolve import load_resolved, resolve
 from orchestration.cli.options import command_line
 from orchestration.training.run import Run
 from tests.orchestration.conftest import Command, tree
 
-COMMANDS = ["demo", "extract", "train", "sweep", "evaluate", "report", "data synth", "config list", "config show"]
+COMMANDS = [
+    "demo",
+    "extract",
+    "train",
+    "sweep",
+    "evaluate",
+    "report",
+    "data synth",
+    "config list",
+    "config show",
+    "config validate",
+]
 COMMANDS += ["data pack", "data unpack", "checkpoint import", "checkpoint show", "submit", "jobs list", "jobs logs"]
 COMMANDS += ["results list", "results show", "results export", "results ablation", "results published", "results track"]
 COMMANDS += ["reproduce", "jobs stop", "cluster render", "doctor"]
@@ -56,6 +67,17 @@ def test_config_show_prints_each_value_with_its_origin(hcl: Command, tmp_path: P
     assert "default" in rows["loss.temperature"][3]
     code, out, _ = hcl("config", "show", "mine.yaml", "--set", "train.epochs=7", "--origin", "--set")
     assert "train.epochs" in out and "optim.lr" not in out
+
+
+def test_config_validate_names_a_mistake_or_the_digest(hcl: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("base: demo\noptim: {lr: 0.5}\n")
+    code, out, err = hcl("config", "validate", "mine.yaml", "--set", "train.epochs=7")
+    assert code == 0, err
+    chosen = resolve("mine.yaml", ["train.epochs=7"]).experiment
+    assert f"mine.yaml: valid, digest {chosen.digest()}" in out
+    (tmp_path / "mine.yaml").write_text("base: demo\noptim: {lr: -1}\n")
+    code, out, err = hcl("config", "validate", "mine.yaml")
+    assert code == 2 and "optim.lr" in err and "mine.yaml" in err and out == ""
 
 
 def test_a_dry_run_says_what_would_run_and_leaves_nothing(
