@@ -28,8 +28,7 @@ from orchestration.cli.options import (
     run_folder,
     tell_code_state,
 )
-from orchestration.cli.space_options import space_of
-from orchestration.cli.sweep_options import TRIALS, FollowUpOptions, SearchOptions, TrialOptions
+from orchestration.cli.sweep_options import TRIALS, FollowUpOptions, SearchOptions, TrialOptions, space_of
 from orchestration.console import out
 
 if TYPE_CHECKING:

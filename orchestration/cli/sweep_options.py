@@ -11,8 +11,11 @@ from typing import Annotated
 
 import typer
 
+from hcl.config.overrides import SET, parse_overrides
+from hcl.config.values import check_value
 from orchestration.cli.options import Workers
 from orchestration.sweeps.choices import SamplerName, StopRule
+from search_spaces import Space, load_space
 
 TRIALS = 20
 _SEARCH, _TRIAL, _AFTER = "Search", "Trials", "After the study"
@@ -143,3 +146,14 @@ class FollowUpOptions:
             min=1, help="Epochs of that run; default: those of a trial.", show_default=False, rich_help_panel=_AFTER
         ),
     ] = None
+
+
+def space_of(name: str, settings: list[str] | None) -> Space:
+    """Return the space, with what --set gives fixed. Raises ConfigError, SpaceError."""
+    values = {path: check_value(path, value, SET) for path, value in parse_overrides(settings or ()).items()}
+    return load_space(name).pin({path: _plain(value) for path, value in values.items()})
+
+
+def _plain(value: object) -> object:
+    """Return a setting's value as a space's file has it: its tuples are lists."""
+    return [_plain(entry) for entry in value] if isinstance(value, tuple) else value

@@ -9,7 +9,7 @@ from hcl.assembly.models import caches_grids
 from hcl.config.resolve import override, setting_of
 from hcl.errors import ConfigError
 from orchestration.sweeps.population import MAY_CHANGE
-from orchestration.sweeps.samplers import check_sampler
+from orchestration.sweeps.sampling.samplers import check_sampler
 from orchestration.sweeps.study import Study
 from orchestration.training.resumption import FUSED_ACCURACY
 from orchestration.training.run import Run

@@ -17,7 +17,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from hcl.errors import HCLError, StorageError
-from orchestration.sweeps.samplers import make_pruner, make_sampler, seed_of
+from orchestration.sweeps.sampling.early_stopping import make_pruner
+from orchestration.sweeps.sampling.samplers import make_sampler, seed_of
 from orchestration.sweeps.storage.frozen_trials import directions_of, learnt_trial, trial_again
 from orchestration.sweeps.trial_source import NAME, OF_AN_END, Given
 from search_spaces import Space, grid_points

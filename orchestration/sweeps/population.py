@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hcl.errors import HCLError, StorageError
 from orchestration.sweeps.ledger import Ledger
-from orchestration.sweeps.samplers import seed_of
+from orchestration.sweeps.sampling.samplers import seed_of
 from orchestration.sweeps.trial_source import LAST, NAME, Given
 from search_spaces.trials import NearTrial
 

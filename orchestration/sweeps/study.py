@@ -18,7 +18,7 @@ from hcl.frames.stored_dataset import DataRoot
 from orchestration.sweeps.choices import SamplerName, StopRule
 from orchestration.sweeps.ledger import Ledger
 from orchestration.sweeps.population import Population, n_rounds
-from orchestration.sweeps.samplers import seed_of
+from orchestration.sweeps.sampling.samplers import seed_of
 from orchestration.sweeps.storage.database import without_password
 from orchestration.sweeps.storage.optuna_storage import open_storage
 from orchestration.sweeps.trial_source import Given

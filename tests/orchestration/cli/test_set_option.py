@@ -13,7 +13,7 @@ from hcl.config.overrides import parse_overrides, parse_point
 from hcl.config.resolve import resolve, to_yaml
 from hcl.errors import ConfigError
 from orchestration.cli import app
-from orchestration.cli.space_options import space_of
+from orchestration.cli.sweep_options import space_of
 from search_spaces import Fixed
 from tests.orchestration.conftest import Command, tiny_experiment
 
@@ -29,6 +29,7 @@ def commands(tmp_path: Path, data_root: Path) -> dict[str, list[str | Path]]:
     places: list[str | Path] = ["--data", data_root, "--runs", runs]
     return {
         "config show": ["config", "show", file],
+        "config validate": ["config", "validate", file],
         "train": ["train", file, *places],
         "sweep": ["sweep", file, *places],
         "evaluate": ["evaluate", "tiny", *places],

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from hcl.errors import ConfigError, HCLError, StorageError
 from orchestration.sweeps.ledger import Ledger
-from orchestration.sweeps.samplers import check_sampler
+from orchestration.sweeps.sampling.samplers import check_sampler
 from orchestration.sweeps.storage.database import without_password
 from orchestration.sweeps.storage.optuna_storage import JOURNAL, open_storage
 from orchestration.sweeps.trial_source import EPOCHS, ERROR

@@ -1,4 +1,4 @@
-"""Make Optuna's samplers and pruners by name.
+"""Make Optuna's samplers by name.
 
 A sampler's random numbers are a function of the study's seed and the trial's number, and all other state of a sampler
 lies in the study's storage. A study that is resumed after a kill therefore draws the values that it would have drawn.
@@ -14,12 +14,11 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from hcl.errors import ConfigError
-from orchestration.sweeps.cma import CmaSampler
+from orchestration.sweeps.sampling.cma import CmaSampler
 
 _RANDOM_TRIALS = 6  # trials that a model of the objective needs first
 _NEEDS = {"cmaes": ("cmaes",), "gp": ("scipy",)}
@@ -59,16 +58,6 @@ def make_sampler(name: str, seed: int) -> BaseSampler:
             return _MAKE[name](seed_of(seed, number))
 
     return _SeededByTrial(sampler_for)
-
-
-def make_pruner(rule: str, epochs: int) -> BasePruner:
-    """Return the pruner that stops a trial of `epochs` epochs that falls behind; it never stops a single epoch."""
-    if rule == "none" or epochs < 2:
-        return NopPruner()
-    grace = max(1, epochs // 3)
-    if rule == "median":
-        return MedianPruner(n_startup_trials=4, n_warmup_steps=grace)
-    return SuccessiveHalvingPruner(min_resource=grace, reduction_factor=3)
 
 
 def seed_of(seed: int, number: int) -> int:

@@ -11,10 +11,10 @@ import numpy as np
 import optuna
 import pytest
 
-from orchestration.sweeps import samplers
-from orchestration.sweeps.cma import GENERATION, JUDGED_BY
 from orchestration.sweeps.ledger import Ledger
-from orchestration.sweeps.samplers import seed_of
+from orchestration.sweeps.sampling import samplers
+from orchestration.sweeps.sampling.cma import GENERATION, JUDGED_BY
+from orchestration.sweeps.sampling.samplers import seed_of
 from orchestration.sweeps.storage.optuna_storage import JOURNAL, open_storage
 from search_spaces import Space
 from tests.orchestration.sweeps.test_ledger import space_of
