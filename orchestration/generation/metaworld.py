@@ -80,17 +80,19 @@ def make_metaworld(
     videos, splits = data_root / "videos" / DATASET, data_root / "splits" / DATASET
     stamp = json.dumps({"revision": _REVISION, "seed": seed}) + "\n"
     with held(lock_of(videos), what="making of videos"):
+        is_ours = is_claimed(data_root, DATASET, stamp, overwrite=overwrite)
+        list_file = splits / "videos.jsonl"
+        listed = read_facts(list_file) if is_ours else {}
+        known = {name: facts for name, facts in listed.items() if _is_there(videos, facts)}
+        batches = _batches(actions, videos_per_class, known)
+        if batches and address is None and make_studio is studio:
+            check_requirements()
         with storing(videos):
-            if not is_claimed(data_root, DATASET, stamp, overwrite=overwrite):
+            if not is_ours:
                 claim(data_root, DATASET, stamp)
             discard_partials(videos)
-        list_file = splits / "videos.jsonl"
-        known = {name: facts for name, facts in read_facts(list_file).items() if _is_there(videos, facts)}
-        batches = _batches(actions, videos_per_class, known)
         n_written = 0
         if batches:
-            if address is None and make_studio is studio:
-                check_requirements()
             with connect(address):
                 for facts in _made(batches, actors, videos, seed, make_studio):
                     append_facts(list_file, facts)

@@ -183,6 +183,7 @@ def test_missing_requirements_end_the_command_before_ray_starts(
     with pytest.raises(SystemExit) as caught:
         main()
     assert caught.value.code == 2 and "install it" in capsys.readouterr().err
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_an_actor_keeps_one_studio_open(tmp_path: Path) -> None:
