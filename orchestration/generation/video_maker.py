@@ -48,7 +48,8 @@ class VideoMaker:
     def __init__(self, videos_root: Path, seed: int, make_studio: Callable[[str], Films] = studio):
         cv2.setNumThreads(1)
         self.videos_root, self.seed, self.make_studio = videos_root, seed, make_studio
-        self._action, self._studio = "", None
+        self._action = ""
+        self._studio: Films | None = None
 
     def make(self, batch: Batch) -> list[VideoFacts]:
         """Write the videos of a batch, and return what is known of them.

@@ -86,10 +86,11 @@ def _look(stage: Stage, trajectory: Trajectory, span: Span, moved: list[int], si
     """Count what a camera sees at the start of the action, half-way to success, and just after it."""
     is_moved = stage.is_object & np.isin(stage.model.geom_bodyid, moved)
     steps = min(span.action, span.last), (span.action + span.success) // 2, min(span.success + 2, span.last)
-    n_object, n_gripper, n_robot = [], [], []
+    masks = is_moved, stage.is_gripper, stage.is_robot
+    counts = []
     for step in steps:
         stage.show(trajectory, step)
         pixels = stage.visible_geoms(camera)
-        for counts, mask in ((n_object, is_moved), (n_gripper, stage.is_gripper), (n_robot, stage.is_robot)):
-            counts.append(int(pixels[mask].sum()))
+        counts.append([int(pixels[mask].sum()) for mask in masks])
+    n_object, n_gripper, n_robot = zip(*counts, strict=True)
     return View(side, camera, min(n_object), min(n_gripper), max(n_object), robot=max(n_robot) / (WIDTH * HEIGHT))

@@ -70,7 +70,7 @@ def _draw_sky(rng: np.random.Generator, stage: Stage) -> None:
     if stage.skies:
         grey, swing = rng.uniform(50, 220), rng.uniform(0, 35)
         colour = grey + rng.uniform(-1, 1, 3) * 45
-        clouds = cv2.resize(np.float32(rng.normal(0, 1, (12, 2, 3))), (32, 192), interpolation=cv2.INTER_CUBIC)
+        clouds = cv2.resize(rng.normal(0, 1, (12, 2, 3)).astype(np.float32), (32, 192), interpolation=cv2.INTER_CUBIC)
         stage.set_texture(stage.skies[0], np.clip(colour + swing * clouds, 0, 255).astype(np.uint8))
 
 

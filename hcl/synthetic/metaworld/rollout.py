@@ -64,8 +64,10 @@ class Task:
         from metaworld.env_dict import ALL_V3_ENVIRONMENTS
         from metaworld.policies import ENV_POLICY_MAP
 
-        self.action, self.policy = action, ENV_POLICY_MAP[task_of(action)]
-        env = self.env = ALL_V3_ENVIRONMENTS[task_of(action)]()
+        self.action = action
+        self.policy: Any = ENV_POLICY_MAP[task_of(action)]
+        env: Any = ALL_V3_ENVIRONMENTS[task_of(action)]()
+        self.env = env
         env._partially_observable = False  # the scripted policy needs the goal
         env.__dict__.pop("sawyer_observation_space", None)
         env._freeze_rand_vec = False  # each reset draws another layout ...

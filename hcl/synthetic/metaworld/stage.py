@@ -179,6 +179,6 @@ def texture_pictures() -> tuple[tuple[str, np.ndarray[Any, Any]], ...]:
     folder = Path(metaworld.__file__).parent / "assets" / "textures"
     pictures = []
     for name in _TEXTURES:
-        picture = cv2.imread(str(folder / f"{name}.png"), cv2.IMREAD_COLOR)
+        picture: Any = cv2.imread(str(folder / f"{name}.png"), cv2.IMREAD_COLOR)
         pictures.append((name, cv2.cvtColor(cv2.resize(picture, (512, 512)), cv2.COLOR_BGR2RGB)))
     return tuple(pictures)
