@@ -18,7 +18,9 @@ def metaworld(
     seed: Annotated[int, typer.Option(min=0, help="Seed that determines all videos.")] = 1,
     action: Annotated[
         list[str] | None,
-        typer.Option("--class", help="A class, such as door_open; repeatable. Default: all 46.", show_default=False),
+        typer.Option(
+            "--class", help="Make only this class, such as door_open; repeatable. Default: all 46.", show_default=False
+        ),
     ] = None,
     actors: Annotated[int | None, typer.Option(min=1, help="Videos made at once; default: one per CPU.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace videos made in another way.")] = False,
