@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import shutil
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -22,6 +21,7 @@ import numpy as np
 from hcl.errors import ConfigError, DataError, StorageError
 from hcl.files.atomic import write_atomically
 from hcl.synthetic.actions import TWINS, Family
+from hcl.synthetic.claims import claim, is_claimed
 from hcl.synthetic.codecs import CONTAINERS, usable_containers, write_video
 from hcl.synthetic.drawing import DOMAINS, Image, Points, filmed, scenery
 
@@ -30,7 +30,6 @@ ACTIONS = tuple(action for actions in ACTIONS_OF.values() for action in actions)
 MIN_FRAMES, MAX_FRAMES = 16, 32
 
 _REVISION = 1  # raise it when the same options give other frames, so that older files are refused
-_STAMP = "synthetic.json"
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,9 @@ def make_benchmark(
     options = {"revision": _REVISION, "videos_per_class": videos_per_class, "size": size, "seed": seed}
     stamp = json.dumps(options) + "\n"
     try:
-        for domain in [domain for domain in domains if not _is_claimed(data_root, domain, stamp, overwrite)]:
-            _claim(data_root, domain, stamp)
+        names = [dataset_name(domain) for domain in domains]
+        for name in [name for name in names if not is_claimed(data_root, name, stamp, overwrite=overwrite)]:
+            claim(data_root, name, stamp)
         films = [_Film(domain, action, i) for domain in domains for action in ACTIONS for i in range(videos_per_class)]
         missing = [film for film in films if not film.is_written(data_root)]
         containers = usable_containers(data_root) if missing else {}
@@ -201,33 +201,6 @@ def _each(write: Callable[[_Film], None], films: Sequence[_Film], workers: int |
     # spawn, because a fork of a process with threads (torch, Ray) can deadlock
     with ProcessPoolExecutor(n_workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         yield from pool.map(write, films, chunksize=4)
-
-
-def _is_claimed(data_root: Path, domain: str, stamp: str, overwrite: bool) -> bool:
-    """Return true if the data set's folders have this stamp. Raises DataError if they hold anything else."""
-    splits = data_root / "splits" / dataset_name(domain)
-    existing = (splits / _STAMP).read_bytes() if (splits / _STAMP).is_file() else b""
-    if existing == stamp.encode():
-        return True
-    folders = (data_root / "videos" / dataset_name(domain), splits)
-    taken = next((folder for folder in folders if folder.exists() and any(folder.iterdir())), None)
-    if taken and not overwrite:
-        made_with = existing.decode(errors="replace").strip() or "another program"
-        raise DataError(
-            f"holds a data set made with {made_with}; requested: {stamp.strip()}",
-            where=str(taken),
-            remedy="choose another data root, use the same options, or overwrite it (frames extracted from it too)",
-        )
-    return False
-
-
-def _claim(data_root: Path, domain: str, stamp: str) -> None:
-    """Empty the data set's folders, and write the stamp before any video."""
-    for folder in (data_root / "videos" / dataset_name(domain), data_root / "splits" / dataset_name(domain)):
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
-    _write_text(data_root / "splits" / dataset_name(domain) / _STAMP, stamp)
 
 
 def _write_lists(folder: Path, videos_per_class: int) -> None:

@@ -27,7 +27,10 @@ from hcl.frames.extraction import ExtractionJob
 from orchestration.extraction.extractor import Extractor, Place
 
 ROOT = Path(__file__).resolve().parents[2]
-NEVER = frozenset({"torch", "torchvision", "ray", "cv2", "av", "scipy", "transformers", "optuna", "sqlalchemy"})
+NEVER = frozenset({"torch", "torchvision", "ray", "cv2", "av", "scipy", "transformers", "optuna", "sqlalchemy"}) | {
+    "metaworld",
+    "mujoco",
+}
 TABLES = frozenset({"pandas", "pyarrow"})
 HEAVY = NEVER | TABLES
 

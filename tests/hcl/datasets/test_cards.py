@@ -27,7 +27,7 @@ def own(root: Path, text: str, name: str = "mine") -> Path:
 
 
 def test_the_five_benchmarks_are_known(tmp_path: Path) -> None:
-    assert set(shipped_datasets()) == set(BENCHMARKS)
+    assert set(shipped_datasets()) == {*BENCHMARKS, "metaworld"}
     for name, (classes, videos, extension, flips_are_safe) in BENCHMARKS.items():
         card = card_of(tmp_path, name)
         assert card.name == name and card.title and "https://" in card.obtain
@@ -57,7 +57,7 @@ def test_a_card_of_ones_own_comes_before_the_shipped_one(tmp_path: Path) -> None
     assert card.places("kick", "x") == [("/mnt/hmdb/kick", "clip-x"), ("", "x")]
     assert StoredDataset(tmp_path, "hmdb51").images_root == tmp_path / "images" / "shared"
     assert StoredDataset(tmp_path, "ucf101").images_root == tmp_path / "images" / "ucf101"
-    assert known_datasets(own(tmp_path, "name: mine")) == sorted([*BENCHMARKS, "mine"])
+    assert known_datasets(own(tmp_path, "name: mine")) == sorted([*BENCHMARKS, "metaworld", "mine"])
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ COMMANDS = [
     "evaluate",
     "report",
     "data synth",
+    "data metaworld",
     "config list",
     "config show",
     "config validate",

@@ -108,6 +108,8 @@ CASES: list[tuple[str, int, tuple[str, ...]]] = [
     ("report 'no*where'", 1, ("no*where: does not exist or matches nothing", "give a run")),
     ("evaluate nowhere --method hlc", 2, ("unknown method 'hlc'", "one of hcl, untrained")),
     ("data synth --domain plian", 2, ("unknown domain 'plian'", "one of plain")),
+    ("data metaworld --class dor_open", 2, ("unknown class 'dor_open'", "one of assembly")),
+    ("data metaworld --data file/x", 1, ("cannot be written", "file/x")),
     ("data synth --size 33", 2, ("got 33", "even")),
 ]
 

@@ -1,0 +1,1 @@
+"""Generate data sets with Ray actors: `hcl data metaworld`."""
