@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from hcl.clips.dataset import Draw
 from hcl.models.features import ClipFeatures, concatenate
 from hcl.models.hcl import HCL, MatchingHeads
+from hcl.models.inference import for_inference
 from hcl.models.pooled import PooledModel
 from hcl.models.precision import autocast
 
@@ -30,12 +31,12 @@ def encode(
     precision: str = "float32",
 ) -> tuple[Float[Tensor, "clip ..."], int]:
     """Return tokens of some clips in float32 (pooled features for `PooledModel`) and the rows of their patch grid."""
-    model.eval()
+    fast = for_inference(model.eval())
     loader = DataLoader(dataset, sampler=list(draws), batch_size=batch_size, num_workers=processes)  # type: ignore[arg-type]
     tokens, rows = [], 0
     for clips in loader:
         with autocast(device, precision):
-            hidden, rows = model.tokens(clips.to(device))
+            hidden, rows = fast.tokens(clips.to(device))
         tokens.append(hidden.float())
     return torch.cat(tokens), rows
 

@@ -18,6 +18,15 @@ def autocast(device: torch.device | str, precision: str) -> AbstractContextManag
     return torch.autocast(torch.device(device).type, dtype=getattr(torch, precision))
 
 
+def emulated_on_cpu() -> tuple[str, ...]:
+    """Return the precisions that this machine's processor emulates, which takes several times longer than float32."""
+    capabilities = torch.cpu.get_capabilities()
+    if capabilities["architecture"] != "x86_64":
+        return ()
+    native = {"bfloat16": ("avx512_bf16", "amx_bf16"), "float16": ("avx512_fp16", "amx_fp16")}
+    return tuple(name for name, flags in native.items() if not any(capabilities.get(flag) for flag in flags))
+
+
 def in_full_precision(device: torch.device | str) -> AbstractContextManager:
     """Disable autocast in a block. The caller must cast values that were computed under it."""
     return torch.autocast(torch.device(device).type, enabled=False)

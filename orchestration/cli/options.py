@@ -146,6 +146,16 @@ def tell_flips(stored: StoredDataset, experiment: Experiment) -> None:
         notes.print(f"[yellow]note[/] {escape(text)}: --set clips.flip=false", soft_wrap=True)
 
 
+def tell_emulation(experiment: Experiment, address: str | None) -> None:
+    """Say so where this machine's processor would emulate the precision of training; a cluster's nodes may differ."""
+    from hcl.models.precision import emulated_on_cpu
+
+    precision = experiment.train.precision
+    if address is None and not experiment.train.use_gpu and precision in emulated_on_cpu():
+        text = f"this processor emulates {precision}, which takes several times longer than float32"
+        notes.print(f"[yellow]note[/] {text}: --set train.precision=float32", soft_wrap=True)
+
+
 def announce(experiment: Experiment) -> None:
     """Print in one line what is about to run."""
     train = experiment.train

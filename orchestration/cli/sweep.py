@@ -27,6 +27,7 @@ from orchestration.cli.options import (
     experiment_of,
     run_folder,
     tell_code_state,
+    tell_emulation,
 )
 from orchestration.cli.sweep_options import TRIALS, FollowUpOptions, SearchOptions, TrialOptions, space_of
 from orchestration.console import out
@@ -84,6 +85,7 @@ def sweep(
         return
     chosen = experiment_of(experiment, settings, how.workers, cache_dir)
     study = _study(chosen, data, runs, settings, search, how, restart=restart)
+    tell_emulation(chosen, address)
     if dry_run:
         _show_plan(study, address)
         return

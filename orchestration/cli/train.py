@@ -25,6 +25,7 @@ from orchestration.cli.options import (
     command_line,
     experiment_of,
     tell_code_state,
+    tell_emulation,
     tell_flips,
     tell_left_out,
 )
@@ -60,6 +61,7 @@ def train(
     chosen = experiment_of(experiment, settings, workers, cache_dir)
     announce(chosen)
     tell_flips(opened.dataset(chosen.data.dataset), chosen)
+    tell_emulation(chosen, address)
     if dry_run:
         _show_plan(Run(chosen, opened, runs.absolute(), runs.absolute() / chosen.name))
         return

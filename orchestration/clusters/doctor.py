@@ -122,6 +122,9 @@ def _judge_devices(node: str, facts: NodeFacts) -> Iterator[Finding]:
         yield Finding(node, "GPUs", "wrong", "torch has no NCCL", "install a CUDA build of torch for Linux")
     else:
         yield Finding(node, "GPUs", "ok", f"{len(facts.gpus)} x {facts.gpus[0]}, NCCL {facts.nccl}")
+    if not facts.gpus and "bfloat16" in facts.emulated:
+        remedy = "train with train.precision=float32 there"
+        yield Finding(node, "bfloat16", "note", "emulated by the processor: several times slower than float32", remedy)
     if facts.shm_gb is not None and facts.shm_gb < _MIN_SHM_GB:
         remedy = "give the container more: --shm-size=8g, or an emptyDir of medium Memory"
         yield Finding(node, "/dev/shm", "wrong", f"{facts.shm_gb:.1f} GB", remedy)

@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 import torch
 
+from hcl.models.precision import emulated_on_cpu
+
 PACKAGES = ("ray", "torch", "torchvision", "optuna", "opencv-python-headless", "av", "numpy", "pyarrow", "pydantic")
 CODECS = {"mp4v": ".mp4", "VP80": ".webm", "MJPG": ".avi"}
 _SIDE, _FRAMES = 64, 5
@@ -32,6 +34,7 @@ class NodeFacts:
     gpus: list[str]  # names, as torch sees them
     n_gpus_of_ray: int
     nccl: str  # empty if torch has none
+    emulated: tuple[str, ...]  # precisions that the processor emulates
     undecoded: list[str]  # endings of videos that cv2 does not read back
     sees_data: bool
     runs_problem: str  # empty if the driver's file is visible and a file can be written
@@ -56,6 +59,7 @@ def node_facts(data: Path, runs: Path, marker: str, n_gpus_of_ray: int) -> NodeF
         gpus=[torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         n_gpus_of_ray=n_gpus_of_ray,
         nccl=_nccl(),
+        emulated=emulated_on_cpu(),
         undecoded=[ending for codec, ending in CODECS.items() if not _decodes(codec, ending)],
         sees_data=data.is_dir() and os.access(data, os.R_OK | os.X_OK),
         runs_problem=_runs_problem(runs, marker),

@@ -18,6 +18,7 @@ from hcl.errors import CheckpointError
 from hcl.evaluation.methods import ByEpisode, Kept, Scores
 from hcl.files.arrays import save_arrays
 from hcl.models.checkpoint import file_digest
+from hcl.models.inference import for_inference
 from hcl.models.precision import set_convolutions
 from orchestration.evaluation.tables import Cell, Tile
 from orchestration.runtime.connect import device_of_actor
@@ -111,7 +112,7 @@ class Scorer:
             self.dataset = inputs.make_dataset(
                 cell.experiment, frames, cell.partition, training=False, random_views=cell.views > 1
             )
-        self.cell, self.model, self.embeddings = cell, _model(cell).to(self.device), cell.embeddings()
+        self.cell, self.model, self.embeddings = cell, for_inference(_model(cell)).to(self.device), cell.embeddings()
 
 
 def _model(cell: Cell) -> models.Model:

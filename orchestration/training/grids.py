@@ -24,12 +24,13 @@ from hcl.datasets.splits import Partition
 from hcl.errors import HCLError
 from hcl.frames.stored_dataset import StoredDataset
 from hcl.models.backbone import Backbone, make_backbone
+from hcl.models.inference import fast_backbone
 from hcl.models.precision import autocast, set_convolutions
 from orchestration.runtime.actors import map_actors
 from orchestration.runtime.connect import actor_of, connect, device_of_actor, n_workers_available
 from orchestration.runtime.progress import progress
 
-REVISION = 3  # raise it when code changes the grids of the same settings, so that old caches are not used
+REVISION = 4  # raise it when code changes the grids of the same settings, so that old caches are not used
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ class _Reader:
 
     def __init__(self, job: GridJob, device: torch.device | str):
         self.job, self.device = job, device
-        self.backbone = job.backbone().eval().to(device)
+        self.backbone = fast_backbone(job.backbone()).to(device)
         frames = frame_store(job.experiment, job.stored)
         self.clips = make_dataset(
             job.experiment, frames, job.partition, training=job.training, random_views=job.views > 1

@@ -114,7 +114,7 @@ def test_digests_of_the_shipped_experiments_stay() -> None:
     assert digests == {
         "demo": "1db7838717b0",
         "hcl": "5933bb0a6a5a",
-        "metaworld_cpu": "7f23d867d0cd",
+        "metaworld_cpu": "90622a02c7ce",
         "published": "b850ab780095",
     }
 

@@ -12,7 +12,7 @@ from hcl.evaluation.matcher import Matcher
 from hcl.evaluation.methods import HierarchicalMatching, PooledHead
 from hcl.models.encoding import encode, features_of
 from hcl.models.features import unpack
-from hcl.models.precision import autocast, in_full_precision, set_convolutions
+from hcl.models.precision import autocast, emulated_on_cpu, in_full_precision, set_convolutions
 from hcl.training.process_group import SingleProcess
 from tests.hcl.evaluation.test_matcher import SIGMAS, Clips
 from tests.hcl.models.test_hcl import pixels, tiny_model
@@ -95,3 +95,19 @@ def test_float32_convolutions_are_rounded_on_a_gpu_for_tf32_alone() -> None:
             nn.functional.conv2d(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 3, 3))  # torch checks the flags together
     finally:
         set_convolutions("float32")
+
+
+@pytest.mark.parametrize(
+    ("flags", "emulated"),
+    [
+        ({}, ("bfloat16", "float16")),
+        ({"avx512_bf16": True}, ("float16",)),
+        ({"amx_bf16": True, "amx_fp16": True}, ()),
+        ({"architecture": "aarch64"}, ()),
+    ],
+)
+def test_a_processor_without_the_instructions_emulates(
+    flags: dict[str, object], emulated: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64"} | flags)
+    assert emulated_on_cpu() == emulated
