@@ -99,7 +99,7 @@ def varying_parameters(trials: pd.DataFrame) -> list[str]:
     ]
 
 
-def caption(evaluations: pd.DataFrame) -> str:
+def caption(evaluations: pd.DataFrame, *, has_intervals: bool = True) -> str:
     """Return a description of the numbers, as far as all of them have it in common."""
     if evaluations.empty:
         return "No evaluation."
@@ -109,8 +109,8 @@ def caption(evaluations: pd.DataFrame) -> str:
             statements.append(form.format(evaluations[name].iloc[0]))
     low, high = evaluations["episodes"].min(), evaluations["episodes"].max()
     statements.append(f"{low:,} episodes per cell" if low == high else f"{low:,} to {high:,} episodes per cell")
-    statements.append("± half width of the 95% interval over episodes")
-    statements += wider_intervals(evaluations)
+    if has_intervals:
+        statements += ["± half width of the 95% interval over episodes", *wider_intervals(evaluations)]
     return ", ".join(statements) + "."
 
 

@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
 
 from results.statistics.significance import RULE, Difference, Verdict, judged
 from results.tables.cells import CELL, MARKED
 from results.tables.evaluated import Answers
+
+
+class HasDifference(Protocol):
+    """Describe a comparison of two records."""
+
+    @property
+    def difference(self) -> Difference:
+        """The difference of the first and the second."""
+
+
+class Comparer(Protocol):
+    """Describe what compares two records, such as `results.tables.evaluated.Answers`."""
+
+    def compare(self, a: Mapping[Any, Any], b: Mapping[Any, Any]) -> HasDifference | None:
+        """Return the comparison; None if there is none, as the two answered different episodes."""
 
 
 class Best(NamedTuple):
@@ -25,7 +40,7 @@ class Best(NamedTuple):
     note: str
 
 
-def best_records(records: pd.DataFrame, answers: Answers | None = None) -> Best:
+def best_records(records: pd.DataFrame, answers: Comparer | None = None) -> Best:
     """Return the best record of each cell where it is significantly better than each other one.
 
     Only records of one cell with the same marks are compared, without stale ones.
@@ -45,7 +60,9 @@ def best_records(records: pd.DataFrame, answers: Answers | None = None) -> Best:
     return Best(frozenset(paths), best_note(over, bool(paths)))
 
 
-def judged_cell(records: Sequence[Mapping[Any, Any]], answers: Answers) -> tuple[Mapping[Any, Any], dict[str, Verdict]]:
+def judged_cell(
+    records: Sequence[Mapping[Any, Any]], answers: Comparer
+) -> tuple[Mapping[Any, Any], dict[str, Verdict]]:
     """Return the most accurate record of a cell, and by path the verdict on its lead over each other one.
 
     Stale records, and answers to other episodes than those of the best, have no test.
