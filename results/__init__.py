@@ -30,8 +30,8 @@ from results.records.records import (
 if TYPE_CHECKING:
     from results.records.outcomes import Outcomes, Questions, read_outcomes, write_outcomes
     from results.records.store import Results, load
+    from results.statistics.effects import over_classes, over_videos
     from results.statistics.episodes import mean_and_ci95, paired_difference
-    from results.statistics.resampling import over_classes, over_videos
 
 _WHEN_USED = {
     "Outcomes": "results.records.outcomes",
@@ -39,8 +39,8 @@ _WHEN_USED = {
     "Results": "results.records.store",
     "load": "results.records.store",
     "mean_and_ci95": "results.statistics.episodes",
-    "over_classes": "results.statistics.resampling",
-    "over_videos": "results.statistics.resampling",
+    "over_classes": "results.statistics.effects",
+    "over_videos": "results.statistics.effects",
     "paired_difference": "results.statistics.episodes",
     "read_outcomes": "results.records.outcomes",
     "write_outcomes": "results.records.outcomes",

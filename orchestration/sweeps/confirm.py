@@ -2,7 +2,7 @@
 
 The best value of a study is partly luck, because it is the maximum of many. The best K trials therefore get N seeds
 each, the same ones, so that their accuracies are compared seed by seed. The winner is significantly better than another
-candidate if the interval of the differences excludes zero.
+candidate by the rule of `results.statistics.significance`, over seeds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from orchestration.sweeps.trial_source import ERROR, Given
 from orchestration.training.grids import ensure_grids
 from orchestration.training.run import Run
 from orchestration.training.run_files import HUNG_LOG
-from results.statistics.episodes import MeanAndInterval, paired_over_seeds
+from results.statistics.significance import Difference, Verdict, judged, over_seeds
 
 CONFIRMATION = "confirmation.json"
 _DAMAGED = "move it away, then repeat the command, which trains its seeds again"
@@ -37,22 +37,21 @@ class Candidate:
 
     Attributes:
         values: the objective by seed; a seed whose training failed is missing.
-        behind: the winner's mean advantage over the seeds that both have, with its 95% half width; None for the winner
-            itself.
+        behind: the verdict on the winner's mean advantage over the seeds that both have; None for the winner itself.
     """
 
     trial: str
     values: dict[int, float]
-    behind: MeanAndInterval | None
+    behind: Verdict | None
 
     @property
     def mean(self) -> float:
         return sum(self.values.values()) / len(self.values) if self.values else math.nan
 
     @property
-    def is_told_apart(self) -> bool:
+    def is_significantly_behind(self) -> bool:
         """Return whether the winner is significantly better, given the variation over seeds."""
-        return self.behind is not None and self.behind.mean - self.behind.ci95 > 0
+        return self.behind is not None and bool(self.behind.is_significant) and self.behind.difference.mean > 0
 
 
 def confirm(
@@ -174,9 +173,10 @@ def _judged(best: Sequence[results.TrialRecord], values: dict[tuple[str, int], f
         raise HCLError("no seed of any candidate could be trained", remedy="look at trials/*-seed-*/error.log")
     order = sorted(trained, key=lambda trial: sign * sum(trained[trial].values()) / len(trained[trial]))
     winner = trained[order[0]]
-    judged = [Candidate(order[0], winner, None)]
+    leads: dict[str, Difference] = {}
     for trial in order[1:]:
         both = sorted(winner.keys() & trained[trial].keys())
-        lead = [-sign * (winner[seed] - trained[trial][seed]) for seed in both]
-        judged.append(Candidate(trial, trained[trial], paired_over_seeds(lead) if both else None))
-    return judged
+        if both:
+            leads[trial] = over_seeds([-sign * (winner[seed] - trained[trial][seed]) for seed in both])
+    verdicts = dict(zip(leads, judged(list(leads.values())), strict=True))
+    return [Candidate(trial, trained[trial], verdicts.get(trial)) for trial in order]

@@ -18,6 +18,7 @@ import results
 from orchestration.console import fits, out, page, percent, settings_text, short_names, short_value, show_trial
 from orchestration.storage.locks import holder, lock_of
 from orchestration.training.run_files import PROGRESS
+from results.tables.cells import points
 
 if TYPE_CHECKING:
     from orchestration.sweeps.confirm import Candidate
@@ -183,9 +184,8 @@ def show_candidates(candidates: Sequence[Candidate]) -> None:
         "trial", "seeds", "mean", "behind the winner", title="the best trials with new seeds", box=SIMPLE_HEAD
     )
     for candidate in candidates:
-        behind = (
-            "" if candidate.behind is None else f"{100 * candidate.behind.mean:.1f} ± {100 * candidate.behind.ci95:.1f}"
-        )
+        lead = candidate.behind.difference if candidate.behind else None
+        behind = "" if lead is None else f"{points(lead.mean)} ± {points(lead.half_width)}"
         table.add_row(
             candidate.trial,
             ", ".join(_number(value) for value in candidate.values.values()),
@@ -193,7 +193,7 @@ def show_candidates(candidates: Sequence[Candidate]) -> None:
             behind,
         )
     page().print(table, soft_wrap=False)
-    close = [candidate.trial for candidate in candidates[1:] if not candidate.is_told_apart]
+    close = [candidate.trial for candidate in candidates[1:] if not candidate.is_significantly_behind]
     if close:
         out.print(
             f"no significant difference to {candidates[0].trial}: {', '.join(close)}; train more seeds to decide",

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from typing import Literal
 
-Format = Literal["csv", "parquet", "json", "latex", "markdown"]
+Format = Literal["csv", "parquet", "json", "latex", "markdown", "records"]

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from results.errors import RecordError
+from results.exports import shipped
 from results.exports.choices import Format
 from results.records.codec import SCHEMA, plain
-from results.records.files import read_json, write_atomically, write_json
+from results.records.files import checked, read_json, write_atomically, write_json
 from results.records.provenance import now
 from results.records.settings import NAME
 from results.records.store import Results
@@ -53,19 +54,18 @@ def all_tables(
 def export(loaded: Results, folder: Path | str, form: Format, ignored: Collection[str] = (NAME,)) -> list[Path]:
     """Write the tidy frames, the tables as `table-NAME`, and a manifest; LaTeX and Markdown get only the tables.
 
+    `records` writes only one small file of the evaluations and their differences (`results.exports.shipped`).
     Files of an earlier export are replaced. Nested values become JSON texts in formats that cannot hold them, and stay
     nested in JSON.
 
     Raises:
         RecordError: if the folder cannot be written, or holds a file of one of these names that no export wrote.
     """
-    folder, (ending, write_frame, write_table) = Path(folder), _WRITERS[form]
-    frames: dict[str, pd.DataFrame] = {}
-    if write_frame is not None:
-        frames = {name: getattr(loaded, name) for name in FRAMES}
-    tables = {f"table-{name}": table for name, table in all_tables(loaded, ignored).items()}
-    written = {f"{name}.{ending}": write_frame(frame) for name, frame in frames.items() if write_frame is not None}
-    written |= {f"{name}.{ending}": write_table(table) for name, table in tables.items()}
+    folder = Path(folder)
+    if form == "records":
+        written, rows = {shipped.NAME: _shipped(loaded)}, {shipped.NAME: len(loaded.evaluations)}
+    else:
+        written, rows = _frames_and_tables(loaded, form, ignored)
     earlier = _earlier(folder)
     if foreign := [name for name in (*written, MANIFEST) if name not in earlier and (folder / name).exists()]:
         raise RecordError(
@@ -78,10 +78,28 @@ def export(loaded: Results, folder: Path | str, form: Format, ignored: Collectio
     about: dict[str, Any] = {"kind": "export", "schema": SCHEMA, "created": now(), "rows": {}, "files": files}
     write_json(folder / MANIFEST, about)
     paths = [write_atomically(folder / name, content) for name, content in written.items()]
-    skipped = [*loaded.skipped, *(loaded.episodes.attrs["skipped"] if frames else ())]
-    about["rows"] = {f"{name}.{ending}": len(frame) for name, frame in (frames | tables).items()}
+    skipped = [*loaded.skipped, *(loaded.episodes.attrs["skipped"] if "episodes" in loaded.__dict__ else ())]
+    about["rows"] = rows
     about["skipped"] = [file._asdict() for file in skipped]
     return [*paths, write_json(folder / MANIFEST, about)]
+
+
+def _frames_and_tables(
+    loaded: Results, form: Format, ignored: Collection[str]
+) -> tuple[dict[str, bytes], dict[str, int]]:
+    """Return the content of the files of an export, and the numbers of their rows, by name."""
+    ending, write_frame, write_table = _WRITERS[form]
+    frames: dict[str, pd.DataFrame] = {}
+    if write_frame is not None:
+        frames = {name: getattr(loaded, name) for name in FRAMES}
+    tables = {f"table-{name}": table for name, table in all_tables(loaded, ignored).items()}
+    written = {f"{name}.{ending}": write_frame(frame) for name, frame in frames.items() if write_frame is not None}
+    written |= {f"{name}.{ending}": write_table(table) for name, table in tables.items()}
+    return written, {f"{name}.{ending}": len(frame) for name, frame in (frames | tables).items()}
+
+
+def _shipped(loaded: Results) -> bytes:
+    return _bytes(json.dumps(checked(shipped.shipped_content(loaded)), ensure_ascii=False, indent=1) + "\n")
 
 
 def _earlier(folder: Path) -> set[str]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from results.page.panels import Key, Panel, Style
 from results.page.scales import Scale, categories, linear, whole
-from results.tables.cells import footnotes, marked
+from results.tables.cells import footnotes, marked, wider_interval
 from results.tables.evaluated import Evaluated
 from results.tables.published import published_figures
 
@@ -148,8 +148,9 @@ def _printed_line(panel: Panel, line: pd.DataFrame, name: str, style: Style) -> 
 
 
 def _whiskers(panel: Panel, cell: Mapping[Any, Any], style: Style, at: Any) -> None:
-    for column, kind in (("ci95_classes", "thin"), ("ci95", "thick")):
-        if _known(half := cell[column]):
+    wider = wider_interval(cell)
+    for half, kind in ((wider.half_width if wider else None, "thin"), (cell["ci95"], "thick")):
+        if half is not None and _known(half):
             low, high = (100 * (cell["accuracy"] + sign * half) for sign in (-1, 1))
             panel.bar(at(low), at(high), f"{kind} {style.classes.split()[0]}")
 
@@ -157,7 +158,8 @@ def _whiskers(panel: Panel, cell: Mapping[Any, Any], style: Style, at: Any) -> N
 def _tip(cell: Mapping[Any, Any]) -> str:
     text = f"{cell['series']}, {cell['shot']}-shot: {100 * cell['accuracy']:.1f}"
     text += f" ± {100 * cell['ci95']:.1f}" if _known(cell["ci95"]) else ""
-    return text + (f" (± {100 * cell['ci95_classes']:.1f} over classes)" if _known(cell["ci95_classes"]) else "")
+    wider = wider_interval(cell)
+    return text + (f" (± {100 * wider.half_width:.1f} over {wider.over})" if wider else "")
 
 
 def _spoken(group: pd.DataFrame) -> str:
@@ -168,7 +170,8 @@ def _spoken(group: pd.DataFrame) -> str:
 
 
 def _widest(row: Any) -> float:
-    return max((float(row[name]) for name in ("ci95", "ci95_classes") if _known(row[name])), default=0.0)
+    wider = wider_interval(row)
+    return max(float(row["ci95"]) if _known(row["ci95"]) else 0.0, wider.half_width if wider else 0.0)
 
 
 def _known(value: Any) -> bool:

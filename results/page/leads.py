@@ -1,37 +1,31 @@
-"""Find each cell's best method and its lead over the others, with intervals, on the same episodes."""
+"""Find each cell's best method and its lead over the others on the same episodes, with the verdict on each lead."""
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from results.tables.accuracy import CELL, MISSING
-from results.tables.cells import marks
-from results.tables.evaluated import Answers, Evaluated
+from results.statistics.significance import RULE, Difference, Verdict
+from results.tables.best import judged_cell
+from results.tables.cells import CELL, MARKED, marks, p_text, points
+from results.tables.comparison import half_widths
+from results.tables.evaluated import Evaluated
 
 
 class Behind(NamedTuple):
-    """Hold how far a method is behind the best of its cell, as shares.
+    """Hold how far a method is behind the best of its cell.
 
     Attributes:
-        episodes, classes: half widths of the difference's intervals; None if answers are not kept, the episodes differ,
-            or there are too few classes.
-        p_value: p-value of the test over classes.
+        verdict: on the difference; it has no test if answers are not kept, the episodes or the marks differ, or the
+            result is stale.
+        episodes: half width of the difference's interval over episodes; None without a test.
     """
 
     name: str
     accuracy: float
-    difference: float
+    verdict: Verdict
     episodes: float | None = None
-    classes: float | None = None
-    p_value: float | None = None
-
-    @property
-    def is_told_apart(self) -> bool | None:
-        """Return whether the interval over classes excludes zero; None if there is none."""
-        return None if self.classes is None else abs(self.difference) > self.classes
 
 
 class Lead(NamedTuple):
@@ -51,8 +45,13 @@ def leads(evaluations: pd.DataFrame | Evaluated) -> list[Lead]:
     for values, group in cells.groupby(CELL, sort=True):
         rows = group.assign(series=series[group.index]).sort_values("accuracy", ascending=False).to_dict("records")
         plain = [row for row in rows if not marks({**row, "evaluation_protocol": None})] or rows
-        best = plain[0]
-        others = [_behind(row, best, evaluated.answers) for row in plain[1:]]
+        best, others = plain[0], []
+        alike = [row for row in plain if all(row[name] == best[name] for name in MARKED)]
+        _, verdicts = judged_cell(alike, evaluated.answers)
+        for row in plain[1:]:
+            verdict = verdicts.get(row["path"], Verdict(Difference(best["accuracy"] - row["accuracy"]), None))
+            compared = evaluated.answers.compare(best, row) if verdict.p_value is not None else None
+            others.append(Behind(row["series"], row["accuracy"], verdict, compared.ci95 if compared else None))
         all_leads.append(
             Lead(
                 dict(zip(CELL, values, strict=True)),
@@ -64,37 +63,39 @@ def leads(evaluations: pd.DataFrame | Evaluated) -> list[Lead]:
     return all_leads
 
 
+def against(behind: Behind) -> dict[str, str]:
+    """Return the sentence of a tile about the next method: its name, with the texts before and after it.
+
+    Only a significant lead is called one.
+    """
+    verdict = behind.verdict
+    difference = verdict.difference
+    if verdict.p_value is None:
+        texts = ("next:", f" with {100 * behind.accuracy:.1f}%", "(significance unknown)")
+        return dict(zip(("before", "after", "figures"), texts, strict=True)) | {"name": behind.name}
+    figures = f"({points(difference.mean)} ± {points(difference.half_width)} points, p {p_text(verdict.p_value)})"
+    before = f"{points(difference.mean)} points ahead of" if verdict.is_significant else f"{verdict.words} to"
+    after = f": {verdict.words}" if verdict.is_significant else ""
+    return {"before": before, "name": behind.name, "after": after, "figures": figures}
+
+
 def leads_table(all_leads: list[Lead]) -> pd.DataFrame:
     """Return a row for each method that is not the best of its cell, in points."""
     rows = []
     for lead in all_leads:
         about = {"data set": f"{lead.cell['dataset']} {lead.cell['partition']}", "shots": lead.cell["shot"]}
         for behind in lead.others:
-            row = {**about, "best": lead.name, "other": behind.name, "behind by": f"{100 * behind.difference:.1f}"}
-            row |= {"± episodes": _points(behind.episodes), "± classes": _points(behind.classes)}
-            rows.append(row | {"p (classes)": MISSING if behind.p_value is None else f"{behind.p_value:.3f}"})
-    columns = ["data set", "shots", "best", "other", "behind by", "± episodes", "± classes", "p (classes)"]
+            difference = behind.verdict.difference
+            row = {**about, "best": lead.name, "other": behind.name, "behind by": points(difference.mean)}
+            row |= {"± episodes": points(behind.episodes), **half_widths(difference)}
+            rows.append(row | {"p": p_text(behind.verdict.p_value), "verdict": behind.verdict.words})
+    columns = ["data set", "shots", "best", "other", "behind by", "± episodes", "± classes", "± videos"]
+    columns += ["p", "verdict"]
     table = pd.DataFrame(rows, columns=columns)
     table.attrs["caption"] = (
-        "Difference of every method to the best of its cell, in points, paired by episode, with 95% intervals: "
-        "over episodes (of these classes and videos) and over classes (for claims about other actions)."
+        "Difference of every method to the best of its cell, in points, paired by episode, with 95% intervals: over "
+        "episodes (of these classes and videos; no basis for a claim) and over classes or, where that does not exist, "
+        f"over videos. The verdict is that of the paired t-test over classes or videos, {RULE} for the methods of a "
+        "cell. The intervals are not corrected."
     )
     return table
-
-
-def _behind(row: dict[Any, Any], best: dict[Any, Any], answers: Answers) -> Behind:
-    plain = Behind(row["series"], row["accuracy"], best["accuracy"] - row["accuracy"])
-    compared = answers.compare(best, row)
-    if compared is None:
-        return plain
-    half = compared.episodes.ci95
-    return plain._replace(
-        difference=compared.a - compared.b,
-        episodes=None if math.isnan(half) else half,
-        classes=compared.half_width,
-        p_value=compared.p_value,
-    )
-
-
-def _points(share: float | None) -> str:
-    return MISSING if share is None else f"{100 * share:.1f}"

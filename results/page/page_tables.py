@@ -66,5 +66,5 @@ def short(name: Any) -> str:
 
 def parts(value: Any) -> tuple[str, str]:
     """Return a cell in two parts: the text before its brackets, and the brackets, which may be shown below it."""
-    match = re.fullmatch(r"(.*?\d) (\(± [\d.]+\))", str(value))
+    match = re.fullmatch(r"(.*?\d) (\(± [\d.]+(?: v)?\))", str(value))
     return (match[1], match[2]) if match else (str(value), "")

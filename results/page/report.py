@@ -22,7 +22,9 @@ from results.records.files import write_atomically
 from results.records.moments import duration, shown_moment
 from results.records.provenance import now
 from results.records.store import Results
+from results.statistics.significance import RULE
 from results.tables import accuracy
+from results.tables.cells import wider_interval
 from results.tables.evaluated import Evaluated
 from results.tables.published import published_table
 
@@ -147,9 +149,9 @@ def _tile(lead: leads.Lead) -> dict[str, Any]:
         "what": f"{lead.cell['way']}-way {lead.cell['shot']}-shot",
         "accuracy": f"{100 * best['accuracy']:.1f}",
         "episodes": f"{100 * best['ci95']:.1f}" if is_known(best["ci95"]) else "",
-        "classes": f"{100 * best['ci95_classes']:.1f}" if is_known(best["ci95_classes"]) else "",
+        "wider": wider_interval(best),
         "method": lead.name,
-        "rival": rival,
+        "rival": leads.against(rival) if rival else None,
     }
 
 
@@ -178,11 +180,14 @@ def _confidence(evaluations: Evaluated) -> dict[str, Any]:
     compared = latest.groupby(accuracy.CELL).filter(lambda group: len(group) > 1)
     digests = compared.groupby(accuracy.CELL)["episodes_digest"]
     same = (digests.nunique() == 1) & (digests.min() != "")  # an empty digest proves nothing
+    only_videos = [wider is not None and wider.over == "videos" for wider in map(wider_interval, records(latest))]
     widest = {name: latest[name].max() for name in ("ci95", "ci95_classes")}
     return {
         "n_compared": len(same),
         "n_same": int(same.sum()),
         "widest": {name: 100 * float(value) if is_known(value) else None for name, value in widest.items()},
+        "n_only_videos": sum(only_videos),
+        "rule": RULE,
         "n_published": int((latest["protocol"] == "published").sum()),
         "fewest_classes": int(latest["n_classes"].min()) if latest["n_classes"].notna().any() else None,
     }

@@ -127,8 +127,13 @@ def checksum(content: Any) -> str:
 
 def write_checked(path: Path, payload: Mapping[str, Any]) -> Path:
     """Write an object as JSON, with a checksum of its other fields as the last field."""
+    return write_json(path, checked(payload))
+
+
+def checked(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object with a checksum of its other fields as the last field."""
     plain = json.loads(json.dumps(payload, allow_nan=False))
-    return write_json(path, {**payload, _CHECKSUM: checksum(plain)})
+    return {**payload, _CHECKSUM: checksum(plain)}
 
 
 def read_checked(path: Path) -> Any:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from results.errors import RecordError
 from results.records.files import read_bytes, write_atomically
-from results.statistics.resampling import Floats, Ints
+from results.statistics.effects import Floats, Ints
 
 
 @dataclass(frozen=True)

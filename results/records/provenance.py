@@ -145,9 +145,20 @@ def this_machine() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpus": len(affinity(0)) if affinity else os.cpu_count(),
     }
+    if processor := _processor():
+        facts["cpu"] = processor
     if sys.platform != "win32":
         facts["memory_gib"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     return facts
+
+
+def _processor() -> str:
+    """Return the name of the processor, such as `AMD EPYC 7R13 Processor`; empty if the system does not tell it."""
+    with suppress(OSError, UnicodeError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
 
 
 def versions_of(packages: Sequence[str]) -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""Compute statistics: means, confidence intervals, paired tests, resampling of classes and videos."""
+"""Compute statistics: means, confidence intervals, effects of classes and videos, and the rule of significance."""

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-from results.statistics.student import t_quantile
 
 Z95 = 1.96
 
@@ -45,6 +42,8 @@ def paired_difference(
 
     Under the null hypothesis that the methods are exchangeable, each episode's difference could equally have the other
     sign. The p-value is the share of random sign patterns (including the observed one) with a mean at least as extreme.
+    It holds for these classes and videos only; whether a difference is significant is judged by
+    `results.statistics.significance`.
 
     Args:
         a, b: accuracies of the same episodes, in the same order.
@@ -72,31 +71,6 @@ def paired_difference(
         flipped = (signs[:, : moving.size] >= 0).astype(np.float64) @ (2 * moving) - moving.sum()
         n_extreme += int(np.count_nonzero(abs(flipped) >= observed - 1e-9 * max(1.0, observed)))
     return PairedDifference(float(differences.mean()), _half_width(differences), (n_extreme + 1) / (n_flips + 1))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return Holm's adjusted p-values in the order of the tests; the family-wise error rate at 0.05 is at most 5%."""
-    adjusted, largest = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = largest
-    return adjusted
-
-
-def paired_over_seeds(differences: ArrayLike) -> MeanAndInterval:
-    """Return a run's mean lead over another, seed by seed, and the half width of Student's 95% interval.
-
-    With few seeds the factor 1.96 would make the interval less than half as wide as it should be. The half width is NaN
-    for a single seed.
-
-    Raises:
-        ValueError: if there is no seed, or a value is not finite.
-    """
-    values = _accuracies(differences)
-    if values.size < 2:
-        return MeanAndInterval(float(values.mean()), math.nan)
-    t95 = t_quantile(0.975, values.size - 1)
-    return MeanAndInterval(float(values.mean()), t95 / Z95 * _half_width(values))
 
 
 def _half_width(values: NDArray[np.float64]) -> float:

@@ -10,7 +10,8 @@ import pandas as pd
 from results.errors import RecordError
 from results.records.settings import NAME, TERMS, differing, settings_of
 from results.records.store import Results
-from results.tables.cells import MARKED, MISSING, cell_text, footnotes, latest_cells, marks
+from results.statistics.significance import LEVEL, Difference, Verdict, judged
+from results.tables.cells import MARKED, MISSING, footnotes, latest_cells, marks, p_text, record_text, wider_intervals
 from results.tables.evaluated import Answers
 
 _QUESTION = ["dataset", "partition", "way", *MARKED]
@@ -28,8 +29,8 @@ def ablations(
 
     A row is a run, with its values of the differing settings and the accuracy of its own method at each shot. All runs
     are compared with the group's reference, the run with the most terms (of equals the one with the largest weights).
-    The table gives the difference in points on the same episodes, with the p-value over classes in brackets (over
-    episodes if there are too few classes). Runs without evaluations are rows as well.
+    The table gives the difference in points on the same episodes, with the p-value of `results.statistics.significance`
+    in brackets, corrected for the number of runs at each shot. Runs without evaluations are rows as well.
 
     Args:
         ignored: settings in which the runs may differ, such as those of the machine.
@@ -76,25 +77,23 @@ def _table(
 ) -> pd.DataFrame:
     by_cell = {(record["run"], record["shot"]): record for record in records.to_dict("records")}
     shots, reference, rows = sorted(records["shot"].unique()), runs[0][0], []
+    verdicts = {shot: _verdicts([run for run, _ in runs[1:]], reference, shot, by_cell, answers) for shot in shots}
     for run, settings in runs:
         row = {"run": run, **{path.rpartition(".")[2]: settings.get(path, MISSING) for path in paths}}
         for shot in shots:
             record = by_cell.get((run, shot))
-            row[f"{shot}-shot"] = (
-                cell_text(record["accuracy"], record["ci95"], record["ci95_classes"]) if record else MISSING
-            )
-            row[f"Δ {shot}-shot"] = (
-                _difference(record, by_cell.get((reference, shot)), answers) if run != reference else ""
-            )
+            row[f"{shot}-shot"] = record_text(record) if record else MISSING
+            row[f"Δ {shot}-shot"] = _difference(verdicts[shot].get(run)) if run != reference else ""
         rows.append(row)
     table = pd.DataFrame(rows)
     if len(records):
         first = records.iloc[0].to_dict()
         about = f"{first['dataset']} {marks(first)}".rstrip() + f", {first['partition']} classes, {first['way']}-way"
         table.attrs["caption"] = (
-            f"{about}:  accuracy in percent with 95% intervals (over episodes; in brackets over classes); Δ is the "
-            f"difference to {reference} in points on the same episodes, with the p-value of the paired test over "
-            f"classes (e: over episodes), not corrected for the number of tests."
+            f"{', '.join([f'{about}: accuracy in percent, ± over episodes', *wider_intervals(records)])}; Δ is the "
+            f"difference to {reference} in points on the same episodes, with the p-value of the paired t-test over "
+            f"classes (v: over videos, where none over classes exists) after Holm's correction for the runs of a "
+            f"column; p < {LEVEL:g} is significant."
         )
     else:
         table.attrs["caption"] = "None of these runs has been evaluated yet."
@@ -102,14 +101,32 @@ def _table(
     return table
 
 
-def _difference(record: dict[Any, Any] | None, reference: dict[Any, Any] | None, answers: Answers) -> str:
-    """Return the difference in points with its p-value; a dash if the two did not answer the same episodes."""
-    compared = answers.compare(record, reference) if record and reference else None
-    if compared is None:
+def _verdicts(
+    runs: list[str], reference: str, shot: int, by_cell: dict[Any, dict[Any, Any]], answers: Answers
+) -> dict[str, Verdict]:
+    """Return the verdicts on the differences of runs to the reference at a shot, where both answered the same episodes.
+
+    Args:
+        by_cell: records by run and shot.
+    """
+    differences: dict[str, Difference] = {}
+    for run in runs:
+        record, other = by_cell.get((run, shot)), by_cell.get((reference, shot))
+        compared = answers.compare(record, other) if record and other else None
+        if compared is not None:
+            differences[run] = compared.difference
+    return dict(zip(differences, judged(list(differences.values())), strict=True))
+
+
+def _difference(verdict: Verdict | None) -> str:
+    """Return a difference in points with its p-value; a dash if the two did not answer the same episodes."""
+    if verdict is None:
         return MISSING
-    p_value, over = compared.test
-    mark = "" if over == "classes" else ", e"
-    return f"{100 * compared.difference:+.1f} (p {p_value:.3f}{mark})"
+    points = f"{100 * verdict.difference.mean:+.1f}"
+    if verdict.p_value is None:
+        return points
+    p_value = p_text(verdict.p_value)
+    return f"{points} (p {p_value}{', v' if verdict.difference.over == 'videos' else ''})"
 
 
 def _weight(value: Any) -> float:

@@ -7,13 +7,26 @@ from typing import Any
 
 import pandas as pd
 
-from results.tables.best import told_apart
-from results.tables.cells import CELL, MARKED, MISSING, cell_text, footnotes, latest_cells, marked, row_keys
+from results.tables.best import best_records
+from results.tables.cells import (
+    CELL,
+    MARKED,
+    MISSING,
+    cell_text,
+    footnotes,
+    latest_cells,
+    marked,
+    record_text,
+    row_keys,
+    wider_intervals,
+)
 from results.tables.evaluated import Evaluated
 
 
 def accuracy_table(evaluations: pd.DataFrame | Evaluated) -> pd.DataFrame:
     """Make the table of accuracies in percent with 95% intervals over episodes and over classes: `47.7 ± 0.9 (± 3.1)`.
+
+    Where there is no interval over classes, the one over videos stands in its place: `47.7 ± 0.9 (± 2.4 v)`.
 
     Columns that distinguish rows (partition, way, run and so on) appear if they are needed. A dagger marks rows of the
     published training protocol, a double dagger those of the published episodes, a section sign those that saw the
@@ -23,7 +36,7 @@ def accuracy_table(evaluations: pd.DataFrame | Evaluated) -> pd.DataFrame:
     """
     evaluated = Evaluated.of(evaluations)
     keys, latest = evaluated.keys, evaluated.latest
-    best = told_apart(latest, evaluated.answers)
+    best = best_records(latest, evaluated.answers)
     shots = sorted(latest["shot"].unique())
     rows: list[dict[str, Any]] = []
     bold: list[list[Any]] = []
@@ -31,10 +44,7 @@ def accuracy_table(evaluations: pd.DataFrame | Evaluated) -> pd.DataFrame:
         row = dict(zip(keys, values, strict=True))
         row["method"] = marked(row)
         row = {name: value for name, value in row.items() if name not in MARKED}
-        by_shot = {
-            cell["shot"]: cell_text(cell["accuracy"], cell["ci95"], cell["ci95_classes"])
-            for cell in cells.to_dict("records")
-        }
+        by_shot = {cell["shot"]: record_text(cell) for cell in cells.to_dict("records")}
         row |= {f"{shot}-shot": by_shot.get(shot, MISSING) for shot in shots}
         bold += [[len(rows), f"{cell['shot']}-shot"] for cell in cells.to_dict("records") if cell["path"] in best.paths]
         rows.append({_HEADINGS.get(name, name): value for name, value in row.items()})
@@ -89,7 +99,7 @@ def varying_parameters(trials: pd.DataFrame) -> list[str]:
     ]
 
 
-def caption(evaluations: pd.DataFrame) -> str:
+def caption(evaluations: pd.DataFrame, *, has_intervals: bool = True) -> str:
     """Return a description of the numbers, as far as all of them have it in common."""
     if evaluations.empty:
         return "No evaluation."
@@ -99,9 +109,8 @@ def caption(evaluations: pd.DataFrame) -> str:
             statements.append(form.format(evaluations[name].iloc[0]))
     low, high = evaluations["episodes"].min(), evaluations["episodes"].max()
     statements.append(f"{low:,} episodes per cell" if low == high else f"{low:,} to {high:,} episodes per cell")
-    statements.append("± half width of the 95% interval over episodes")
-    if evaluations["ci95_classes"].notna().any():
-        statements.append("in brackets the one over classes and their videos")
+    if has_intervals:
+        statements += ["± half width of the 95% interval over episodes", *wider_intervals(evaluations)]
     return ", ".join(statements) + "."
 
 

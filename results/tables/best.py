@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any, NamedTuple
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
 
-from results.records.outcomes import Outcomes
-from results.statistics.episodes import holm
-from results.statistics.resampling import Floats, Ints
+from results.statistics.significance import RULE, Difference, Verdict, judged
 from results.tables.cells import CELL, MARKED
-from results.tables.comparison import Comparison
 from results.tables.evaluated import Answers
 
-LEVEL = 0.05
+
+class HasDifference(Protocol):
+    """Describe a comparison of two records."""
+
+    @property
+    def difference(self) -> Difference:
+        """The difference of the first and the second."""
+
+
+class Comparer(Protocol):
+    """Describe what compares two records, such as `results.tables.evaluated.Answers`."""
+
+    def compare(self, a: Mapping[Any, Any], b: Mapping[Any, Any]) -> HasDifference | None:
+        """Return the comparison; None if there is none, as the two answered different episodes."""
 
 
 class Best(NamedTuple):
@@ -30,82 +40,72 @@ class Best(NamedTuple):
     note: str
 
 
-def told_apart(records: pd.DataFrame, answers: Answers | None = None) -> Best:
-    """Return the best record of each cell, where it differs from each other one on the very same episodes.
+def best_records(records: pd.DataFrame, answers: Comparer | None = None) -> Best:
+    """Return the best record of each cell where it is significantly better than each other one.
 
-    Only records of one cell with the same marks are compared, without stale ones. The test is paired: over classes, so
-    that it applies to other actions, or over episodes if there are too few classes. The p-values of a cell are
-    corrected by Holm's method. A cell with one method, different episodes or missing answers has no best record.
+    Only records of one cell with the same marks are compared, without stale ones.
 
     Args:
         records: one for each method and cell, with their `path`.
     """
     answers = answers or Answers()
     paths: set[str] = set()
-    over: list[str] = []
-    present = records[~records["stale"].astype(bool)]  # without results of weights that a run no longer has
-    for _, cell in present.groupby(list(dict.fromkeys([*CELL, *MARKED])), dropna=False):
-        rows = {record["path"]: record for record in cell.to_dict("records")} if len(cell) > 1 else {}
-        answered = _answered(rows, answers)
-        if answered is None:
-            continue
-        accuracies = {path: outcomes.accuracies for path, outcomes in answered.items()}
-        best, kinds = _best_of(accuracies, partial(_compared, rows, answers))
-        over += kinds
-        paths |= {best} if best else set()
-    return Best(frozenset(paths), _note(over, bool(paths)))
+    over: list[Counter[str | None]] = []
+    for _, cell in records.groupby(list(dict.fromkeys([*CELL, *MARKED])), dropna=False):
+        best, verdicts = judged_cell(cell.to_dict("records"), answers)
+        if any(verdict.p_value is not None for verdict in verdicts.values()):
+            over.append(Counter(verdict.difference.over for verdict in verdicts.values()))
+        if verdicts and all(verdict.is_significant for verdict in verdicts.values()):
+            paths.add(best["path"])
+    return Best(frozenset(paths), best_note(over, bool(paths)))
 
 
-def best_of(accuracies: Mapping[str, Floats], classes: Ints) -> tuple[str | None, set[str]]:
-    """Return the name with significantly better accuracies than every other, or None, and the kinds of the tests.
+def judged_cell(
+    records: Sequence[Mapping[Any, Any]], answers: Comparer
+) -> tuple[Mapping[Any, Any], dict[str, Verdict]]:
+    """Return the most accurate record of a cell, and by path the verdict on its lead over each other one.
+
+    Stale records, and answers to other episodes than those of the best, have no test.
 
     Args:
-        accuracies: (episode,) by name, for two or more names on the same episodes.
-        classes: (episode, way), classes of the episodes.
+        records: one or more of the same cell, with the same marks.
     """
-    return _best_of(accuracies, lambda one, other: Comparison(accuracies[one], accuracies[other], classes))
+    best = max(records, key=lambda record: record["accuracy"])
+    others = [record for record in records if record["path"] != best["path"]]
+    differences = []
+    for other in others:
+        is_stale = bool(best["stale"]) or bool(other["stale"])
+        compared = None if is_stale else answers.compare(best, other)
+        differences.append(
+            Difference(best["accuracy"] - other["accuracy"]) if compared is None else compared.difference
+        )
+    paths = [other["path"] for other in others]
+    return best, dict(zip(paths, judged(differences), strict=True))
 
 
-def _best_of(
-    accuracies: Mapping[str, Floats], compare: Callable[[str, str], Comparison]
-) -> tuple[str | None, set[str]]:
-    """As `best_of`, with what compares two names."""
-    best = max(accuracies, key=lambda name: accuracies[name].mean())
-    tests = [compare(best, name).test for name in accuracies if name != best]
-    is_significant = max(holm([p for p, _ in tests])) < LEVEL
-    return best if is_significant else None, {kind for _, kind in tests}
+def best_note(over: Sequence[Counter[str | None]], any_best: bool) -> str:
+    """Return the sentences of a caption that say what bold means, or why nothing is bold; empty without any test.
 
-
-def _compared(rows: Mapping[str, Mapping[Any, Any]], answers: Answers, one: str, other: str) -> Comparison:
-    found = answers.compare(rows[one], rows[other])
-    assert found is not None  # all of `rows` have answered the same episodes
-    return found
-
-
-def _answered(rows: Mapping[str, Mapping[Any, Any]], answers: Answers) -> dict[str, Outcomes] | None:
-    """Return the answers of some records by path; None where some are missing or answer other episodes."""
-    digests = {record["episodes_digest"] for record in rows.values()}
-    if len(digests) != 1 or digests == {""}:
-        return None
-    by_path = {}
-    for path, record in rows.items():
-        outcomes = answers.of(record)
-        if outcomes is None:
-            return None
-        by_path[path] = outcomes
-    return by_path
-
-
-def _note(over: list[str], any_best: bool) -> str:
+    Args:
+        over: for each cell with tests, the numbers of tests by what they are over; None counts comparisons without one.
+    """
     if not over:
         return ""
-    kinds = "over classes" if set(over) == {"classes"} else "over episodes"
-    if len(set(over)) == 2:
-        kinds = f"over classes, in {over.count('episodes')} cells with too few of them over episodes"
-    test = f"paired test {kinds}, p < {LEVEL:g} after Holm's correction"
-    if any_best:
-        return f"Bold: significantly better than every other method with the same marks on the same episodes ({test})."
-    return (
-        f"No bold: no method is significantly better than every other with the same marks on the same episodes "
-        f"({test})."
-    )
+    n_videos, n_untested = (sum(bool(cell[kind]) for cell in over) for kind in ("videos", None))
+    test = "paired t-test over classes"
+    if n_videos:
+        test = f"{test}, in {_cells(n_videos)} over videos, where none over classes exists"
+        test = "paired t-test over videos, as none over classes exists" if n_videos == len(over) else test
+    means = "significantly better than every other method with the same marks on the same episodes"
+    note = f"Bold: {means} ({test}; {RULE})."
+    if not any_best:
+        note = f"No bold: no method is {means} ({test}; {RULE})."
+    if n_untested:
+        note += (
+            f" In {_cells(n_untested)} a method could not be tested, because it answered other episodes or kept none."
+        )
+    return note
+
+
+def _cells(n: int) -> str:
+    return "1 cell" if n == 1 else f"{n} cells"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,13 +79,60 @@ def latest_cells(evaluations: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return evaluations.sort_values("created", kind="stable").drop_duplicates([*keys, "shot"], keep="last")
 
 
-def cell_text(accuracy: float | None, ci95: float | None = None, ci95_classes: float | None = None) -> str:
-    """Return an accuracy in percent with its intervals: `47.7 ± 0.9 (± 3.1)`."""
-    if accuracy is None or math.isnan(accuracy):
+def cell_text(accuracy: float | None, ci95: float | None = None, wider: WiderInterval | None = None) -> str:
+    """Return an accuracy in percent with its intervals: `47.7 ± 0.9 (± 3.1)`, with a `v` for one over videos."""
+    if not _is_known(accuracy):
         return MISSING
     parts = [f"{100 * accuracy:.1f}"]
-    if ci95 is not None and not math.isnan(ci95):
+    if _is_known(ci95):
         parts.append(f"± {100 * ci95:.1f}")
-    if ci95_classes is not None and not math.isnan(ci95_classes):
-        parts.append(f"(± {100 * ci95_classes:.1f})")
+    if wider is not None:
+        parts.append(f"(± {100 * wider.half_width:.1f}{' v' if wider.over == 'videos' else ''})")
     return " ".join(parts)
+
+
+class WiderInterval(NamedTuple):
+    """Hold the half width of a record's interval beyond its episodes, and what it is over: `classes` or `videos`."""
+
+    half_width: float
+    over: str
+
+
+def wider_interval(record: Mapping[Any, Any]) -> WiderInterval | None:
+    """Return a record's interval over classes or, where there is none, over videos; None if it has neither."""
+    for over in ("classes", "videos"):
+        if _is_known(half_width := record.get(f"ci95_{over}")):
+            return WiderInterval(half_width, over)
+    return None
+
+
+def record_text(record: Mapping[Any, Any]) -> str:
+    """Return the accuracy of a record with its intervals, as `cell_text` writes it."""
+    return cell_text(record["accuracy"], record["ci95"], wider_interval(record))
+
+
+def wider_intervals(evaluations: pd.DataFrame) -> list[str]:
+    """Return the parts of a caption that explain the brackets of these records; empty if there are none."""
+    over = {wider.over for record in evaluations.to_dict("records") if (wider := wider_interval(record))}
+    if over == {"classes"}:
+        return ["in brackets the one over classes and their videos"]
+    of_videos = "over the videos of these classes, where none over classes exists"
+    if over == {"videos"}:
+        return [f"in brackets, with a v, the one {of_videos}"]
+    return [f"in brackets the one over classes and their videos or, with a v, {of_videos}"] if over else []
+
+
+def points(share: float | None, decimals: int = 1) -> str:
+    """Return a share or a half width in points, or a dash if there is none."""
+    return f"{100 * share:.{decimals}f}" if _is_known(share) else MISSING
+
+
+def p_text(p_value: float | None) -> str:
+    """Return a p-value as text, or a dash if there is no test."""
+    if p_value is None:
+        return MISSING
+    return f"{p_value:.3f}" if p_value >= 0.001 else "< 0.001"
+
+
+def _is_known(value: Any) -> TypeGuard[float]:
+    return value is not None and not math.isnan(value)

@@ -1,8 +1,7 @@
-"""Compare two methods on the same episodes: their differences, with intervals and p-values."""
+"""Compare two methods on the same episodes: their differences, with intervals and the verdict on each."""
 
 from __future__ import annotations
 
-import math
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,66 +11,40 @@ import pandas as pd
 
 from results.errors import RecordError
 from results.records.outcomes import Outcomes, read_outcomes
-from results.statistics.episodes import PairedDifference, paired_difference
-from results.statistics.resampling import Floats, Ints, class_values, over_classes
-from results.tables.cells import CELL, MARKED, MISSING, footnotes
+from results.statistics.episodes import mean_and_ci95
+from results.statistics.significance import RULE, Difference, judged, paired_t_test
+from results.tables.cells import CELL, MARKED, footnotes, p_text, points
 
 
 class Comparison:
-    """The difference a - b of two methods on the same episodes; each test is made when it is first asked for.
+    """Hold the difference a - b of two methods on the same episodes; each statistic is computed on first use.
 
-    Attributes:
-        episodes: interval and sign-flip test over episodes, for other episodes of the same classes and videos.
-        half_width, p_value: over classes, by bootstrap and by sign flips of the classes' values, for other classes with
-            their videos. None if the partition has too few classes.
+    Raises:
+        RecordError: if the two answered different episodes.
     """
 
-    def __init__(self, a: Floats, b: Floats, classes: Ints):
-        self._a, self._b, self._classes = a, b, classes
-        self.a, self.b = float(a.mean()), float(b.mean())
-
-    @property
-    def difference(self) -> float:
-        """The mean over episodes."""
-        return float((self._a - self._b).mean())
-
-    @cached_property
-    def episodes(self) -> PairedDifference:
-        """Interval and sign-flip test over episodes: for other episodes of the same classes and videos."""
-        return paired_difference(self._a, self._b)
+    def __init__(self, a: Outcomes, b: Outcomes):
+        if a.questions.digest != b.questions.digest:
+            raise RecordError(
+                f"the methods answered other episodes: {a.questions.digest} and {b.questions.digest}", remedy=_SAME
+            )
+        self._questions = a.questions
+        self._differences = a.right.astype(np.float64) - b.right
 
     @cached_property
-    def half_width(self) -> float | None:
-        """Over classes, by bootstrap: for other classes and their videos; None where there are too few classes."""
-        interval = over_classes(self._a - self._b, self._classes)
-        return None if interval is None else interval.half_width
+    def ci95(self) -> float:
+        """The half width of the 95% interval over episodes of the same classes and videos; NaN for one episode."""
+        return mean_and_ci95(self._differences.mean(axis=(1, 2))).ci95
 
     @cached_property
-    def p_value(self) -> float | None:
-        """Over classes, by sign flips of the classes' values; None where there are too few classes.
-
-        The values of classes are tested, not of episodes: those that share a class are one piece of evidence.
-        """
-        values = class_values(self._a - self._b, self._classes)
-        return None if values is None else paired_difference(values, np.zeros(len(values))).p_value
-
-    @property
-    def test(self) -> tuple[float, str]:
-        """The two-sided p-value, over classes or else over episodes, and which of the two."""
-        return (self.episodes.p_value, "episodes") if self.p_value is None else (self.p_value, "classes")
-
-
-def compare_outcomes(a: Outcomes, b: Outcomes) -> Comparison:
-    """Compare two methods' answers, paired by episode. Raises RecordError if the episodes differ."""
-    if a.questions.digest != b.questions.digest:
-        raise RecordError(
-            f"the methods answered other episodes: {a.questions.digest} and {b.questions.digest}", remedy=_SAME
-        )
-    return Comparison(a.accuracies, b.accuracies, a.questions.classes)
+    def difference(self) -> Difference:
+        """The mean difference, with its test over classes or else over videos."""
+        questions = self._questions
+        return paired_t_test(self._differences, questions.classes, questions.support, questions.query)
 
 
 def comparison_table(first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[str, str]) -> pd.DataFrame:
-    """Return a row for each common data set and shot: accuracies in percent, difference, intervals, p-values.
+    """Return a row for each common data set and shot: accuracies in percent, difference, intervals, p-value, verdict.
 
     Args:
         first, second: evaluation records of one method each, with their `path`.
@@ -92,15 +65,18 @@ def comparison_table(first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[
     _check_digests(pairs)
     rows = []
     for cell in pairs.to_dict("records"):
-        comparison = compare_outcomes(*(_outcomes(cell, side) for side in ("a", "b")))
-        rows.append(_about(cell) | _row(comparison, names))
+        comparison = Comparison(*(_outcomes(cell, side) for side in ("a", "b")))
+        accuracies = {name: f"{100 * cell[f'accuracy_{side}']:.1f}" for name, side in zip(names, "ab", strict=True)}
+        rows.append(_about(cell) | accuracies | _row(comparison))
     table = pd.DataFrame(rows)
     table.attrs["footnotes"] = footnotes(pd.concat(latest))
     if len(set(pairs["partition"])) == 1:
         table = table.drop(columns="partition")
     table.attrs["caption"] = (
-        "Accuracy in percent; difference in points with 95% intervals and two-sided p-values: over episodes (other "
-        "episodes of the same classes and videos) and over classes (other classes with their videos)."
+        "Accuracy in percent; difference in points with 95% intervals: over episodes (other episodes of the same "
+        "classes and videos; no basis for a claim) and over classes (other classes with their videos) or, where every "
+        "episode holds all classes, over videos (other videos of these classes). The p-value and the verdict are those "
+        f"of the paired t-test over classes or videos ({RULE}, which changes nothing for the one comparison of a row)."
     )
     return table
 
@@ -134,21 +110,24 @@ def _about(cell: dict[Any, Any]) -> dict[str, Any]:
     return shown | {"data set": f"{cell['dataset']} {signs}".rstrip()}
 
 
-def _row(comparison: Comparison, names: tuple[str, str]) -> dict[str, Any]:
-    over_episodes = comparison.episodes
+def _row(comparison: Comparison) -> dict[str, Any]:
+    difference = comparison.difference
+    [verdict] = judged([difference])
     return {
-        names[0]: f"{100 * comparison.a:.1f}",
-        names[1]: f"{100 * comparison.b:.1f}",
-        "difference": f"{100 * over_episodes.mean:+.2f}",
-        "± episodes": MISSING if math.isnan(over_episodes.ci95) else f"{100 * over_episodes.ci95:.2f}",
-        "p": _p(over_episodes.p_value),
-        "± classes": MISSING if comparison.half_width is None else f"{100 * comparison.half_width:.2f}",
-        "p (classes)": MISSING if comparison.p_value is None else _p(comparison.p_value),
+        "difference": f"{100 * difference.mean:+.2f}",
+        "± episodes": points(comparison.ci95, 2),
+        **half_widths(difference, 2),
+        "p": p_text(verdict.p_value),
+        "verdict": verdict.words,
     }
 
 
-def _p(value: float) -> str:
-    return f"{value:.4f}" if value >= 0.001 else "< 0.001"
+def half_widths(difference: Difference, decimals: int = 1) -> dict[str, str]:
+    """Return the columns of the interval over classes and of that over videos, of which a difference has one."""
+    return {
+        f"± {over}": points(difference.half_width if difference.over == over else None, decimals)
+        for over in ("classes", "videos")
+    }
 
 
 _SAME = "evaluate both with the same way, queries, episodes and seed on the same split"

@@ -12,7 +12,7 @@ import pandas as pd
 from results.errors import RecordError
 from results.records.outcomes import Outcomes, Questions, read_outcomes, read_questions
 from results.tables.cells import MARKED, latest_cells, marked, row_keys
-from results.tables.comparison import Comparison, compare_outcomes
+from results.tables.comparison import Comparison
 
 
 class Answers:
@@ -37,7 +37,7 @@ class Answers:
             return None
         key = (_key(a), _key(b))
         if key not in self._comparisons:
-            self._comparisons[key] = compare_outcomes(ours, theirs)
+            self._comparisons[key] = Comparison(ours, theirs)
         return self._comparisons[key]
 
     def _read(self, record: Mapping[Any, Any]) -> Outcomes | None:

@@ -83,9 +83,9 @@ def visible(text: str) -> str:
     return "".join(f"\\u{ord(c):04x}" if unicodedata.category(c) in ("Cc", "Cs") or c in _BIDI else c for c in text)
 
 
-_NUMERIC = r"[-+]?\d[\d.,e+-]*( ± [\d.]+)?( \((± |p )[\d., e]+\))?$|–?$"
+_NUMERIC = r"(< )?[-+]?\d[\d.,e+-]*( ± [\d.]+)?( \((± |p )(< )?[\d.]+( v|, v)?\))?$|–?$"
 _FORMULA = re.compile(r"'*[=+\-@\t\n＝＋－＠]")
-_FIGURE = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?%?( \((p|±) [\d.]+(, e)?\))?")
+_FIGURE = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?%?( \((p|±) (< )?[\d.]+(,? v)?\))?")
 """A number as a table shows it, possibly followed by a p-value or an interval, such as `-1.2 (p 0.030)`."""
 _BIDI = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # they would reorder a table's text
 _LATEX = {

@@ -27,11 +27,11 @@ def compare(
     runs: Runs = RUNS,
     dataset: Dataset = None,
 ) -> None:
-    """Print the difference A - B on the same episodes: accuracies, interval and p-value for each data set and shot.
+    """Print the difference A - B on the same episodes, and whether it is significant, for each data set and shot.
 
     Pairing removes the difficulty that episodes have for both, so that differences smaller than either interval become
-    visible. There are two intervals: one over episodes, and one over classes; quote the latter for a claim about other
-    actions.
+    visible. There are two intervals: one over episodes, and one over classes (over videos, where none over classes
+    exists). The p-value and the verdict rest on the second; results/STATISTICS.md has the rule.
     """
     from results.tables.comparison import comparison_table
 

@@ -26,10 +26,21 @@ Chosen = Annotated[
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(help="Folder of the files; those of an earlier export are replaced.")],
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of the files; those of an earlier export are replaced.")
+    ] = None,
     run: Chosen = None,
     runs: Runs = RUNS,
-    form: Annotated[Format, typer.Option("--format", help="latex and markdown: the tables only.")] = "csv",
+    form: Annotated[
+        Format, typer.Option("--format", help="latex, markdown: the tables only; records: what --readme reads.")
+    ] = "csv",
+    readme: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PAGE", help="Write the tables of a Markdown page from records instead; repeatable."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="With --readme: change nothing; fail if a page differs.")
+    ] = False,
 ) -> None:
     """Write tidy frames and tables for a spreadsheet, a notebook or a paper.
 
@@ -37,13 +48,29 @@ def export(
     published figures, ablations, best trials. export.json lists the files, their rows, and files that could not be
     read.
 
+    --readme PAGE writes the tables between `<!-- results: NAME ... -->` and `<!-- end -->` of a page, from the records
+    that the first comment names (results/shipped/README.md).
+
     \b
     hcl results export tables --format latex
+    hcl results export shipped first second --format records
+    hcl results export --readme README.md --check
     hcl results export frames 'runs/ssv2*' --format parquet
     """
     from orchestration.storage.record_files import storing_records
     from results.exports.exporting import export as write_export
 
+    if readme:
+        if folder is not None:
+            raise ConfigError("takes no folder: the page names its records", where="--readme")
+        _write_pages(readme, is_check=check)
+        return
+    if folder is None or check:
+        raise ConfigError(
+            "names no folder" if folder is None else "needs --readme",
+            where="FOLDER" if folder is None else "--check",
+            remedy="hcl results export FOLDER, or hcl results export --readme PAGE",
+        )
     if folder.exists() and not folder.is_dir():
         raise ConfigError("is a file, not a folder", where=str(folder), remedy="name a folder for the files")
     loaded = load_chosen(run, runs)
@@ -51,6 +78,27 @@ def export(
         paths = write_export(loaded, folder, form, machine_settings())
     out.print(f"{len(paths)} files in {escape(str(folder))}: {', '.join(path.name for path in paths)}", soft_wrap=True)
     tell_skipped(loaded.skipped)
+
+
+def _write_pages(pages: list[Path], *, is_check: bool) -> None:
+    """Write the tables of pages from their records, or fail if they differ. Raises ConfigError, RecordError."""
+    from hcl.files.atomic import write_atomically
+    from results.exports.marked_tables import has_tables, written
+
+    different = False
+    for page in pages:
+        if not page.is_file():
+            raise ConfigError("no such page", where=str(page), remedy="name a Markdown file")
+        if not has_tables(page):
+            raise ConfigError("has no table", where=str(page), remedy="add <!-- results: NAME ... --> and <!-- end -->")
+        text, changed = written(page)
+        if changed and not is_check:
+            write_atomically(page, text.encode())
+        state = ("differs from the records" if is_check else "written") if changed else "as the records have it"
+        out.print(f"{escape(str(page))}: {state}{': ' if changed else ''}{', '.join(changed)}", soft_wrap=True)
+        different = different or bool(changed)
+    if is_check and different:
+        raise typer.Exit(1)
 
 
 def ablation(

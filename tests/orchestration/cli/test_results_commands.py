@@ -57,6 +57,10 @@ def test_lists_of_each_kind(hcl: Command, runs: Path) -> None:
         (("show", "."), "is not a run"),
         (("export", "runs/all/experiment.yaml"), "is a file"),
         (("export", "out", "nobody"), "runs in runs: all, no-spatial"),
+        (("export",), "names no folder"),
+        (("export", "out", "--check"), "needs --readme"),
+        (("export", "out", "--readme", "page.md"), "takes no folder"),
+        (("export", "--readme", "page.md"), "no such page"),
         (("ablation", "--over", "optim."), "no two runs differ only in settings that begin with 'optim.'"),
         (("ablation", "all"), "no two runs differ"),
     ],
@@ -123,8 +127,24 @@ def test_export_writes_frames_and_tables(hcl: Command, runs: Path, tmp_path: Pat
 
 def test_tables_of_ablations_and_printed_figures(hcl: Command, runs: Path) -> None:
     code, out, _ = hcl("results", "ablation")
-    assert code == 0 and "sigma_spatial" in out and "Δ 1-shot" in out and re.search(r"-\d\d\.\d \(p 0\.0", out)
+    assert code == 0 and "sigma_spatial" in out and "Δ 1-shot" in out and re.search(r"-\d\d\.\d \(p (0|<)", out)
     code, out, _ = hcl("results", "published")
     assert code == 0 and "STRM ¶" in out and "77.3" in out and "Anirudh257/strm" in out
     code, _, err = hcl("results", "published", "study*", "--runs", "runs")
     assert code != 0 and "Traceback" not in err
+
+
+def test_tables_of_a_page_are_written_and_checked(hcl: Command, runs: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("nothing\n")
+    assert "has no table" in hcl("results", "export", "--readme", page).err
+    assert hcl("results", "export", "kept", "all", "no-spatial", "--format", "records").code == 0
+    rows = "rows: [{run: all, label: all terms}, {run: no-spatial, label: no spatial term}]"
+    page.write_text(f"before\n\n<!-- results: terms\nrecords: kept\n{rows}\n-->\n<!-- end -->\n")
+    code, out, _ = hcl("results", "export", "--readme", page, "--check")
+    assert code == 1 and "differs from the records: terms" in out and "|" not in page.read_text()
+    code, out, _ = hcl("results", "export", "--readme", page)
+    assert code == 0 and "written: terms" in out and re.search(r"\| all terms \| \*\*\d", page.read_text())
+    assert hcl("results", "export", "--readme", page, "--check").code == 0
+    page.write_text(page.read_text().replace("| **", "| **1"))
+    assert hcl("results", "export", "--readme", page, "--check").code == 1

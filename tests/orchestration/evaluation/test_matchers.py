@@ -212,7 +212,7 @@ def test_examples_are_queries_of_the_evaluation_with_its_verdicts(
 
 def test_comparing_on_the_command_line(records: list[results.EvaluationRecord], folder: Path, hcl: Command) -> None:
     done = hcl("results", "compare", folder, ":otam", "--runs", folder.parent)
-    assert done.code == 0 and "p (classes)" in done.out
+    assert done.code == 0 and "verdict" in done.out
     assert hcl("results", "classes", folder, "--method", "otam").code == 0
     wrong = hcl("results", "compare", folder, ":nobody")
     assert wrong.code != 0 and "holds no evaluation of 'nobody'" in wrong.err

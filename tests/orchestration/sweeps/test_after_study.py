@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from orchestration.sweeps import fused_trials
 from orchestration.sweeps.confirm import confirm
 from orchestration.sweeps.fused_trials import fuse_trials
 from orchestration.sweeps.view import show_candidates, show_fused
-from results.statistics.episodes import paired_over_seeds
+from results.statistics.significance import over_seeds
 from tests.orchestration.inline import connect
 from tests.orchestration.sweeps.stub_trials import stub_study
 
@@ -59,8 +58,11 @@ def test_a_lucky_trial_is_no_winner(confirmed: Any, capsys: pytest.CaptureFixtur
     first, second, third = confirmed({1: [0.6, 0.7, 0.5], 2: [0.7, 0.71, 0.69], 4: [0.5, 0.51, 0.48]})
     assert [first.trial, second.trial, third.trial] == ["trial-0002", "trial-0001", "trial-0004"]
     assert first.behind is None and first.mean == pytest.approx(0.7)
-    assert second.behind == pytest.approx(paired_over_seeds([0.1, 0.01, 0.19])) and not second.is_told_apart
-    assert third.behind.mean == pytest.approx(0.61 / 3) and third.is_told_apart
+    of_second = over_seeds([0.1, 0.01, 0.19])
+    assert second.behind.difference.mean == pytest.approx(of_second.mean)
+    assert second.behind.p_value == pytest.approx(of_second.p_value)  # the larger of two is not corrected
+    assert not second.is_significantly_behind
+    assert third.behind.difference.mean == pytest.approx(0.61 / 3) and third.is_significantly_behind
     show_candidates([first, second, third])
     assert "no significant difference to trial-0002: trial-0001" in capsys.readouterr().out
 
@@ -79,10 +81,20 @@ def test_nothing_that_could_be_trained(confirmed: Any) -> None:
         confirmed(dict.fromkeys((1, 2, 4), [None] * 3))
 
 
-def test_students_interval_of_a_few_seeds() -> None:
-    interval = paired_over_seeds([1.0, 2.0, 3.0])
-    assert interval.mean == 2 and interval.ci95 == pytest.approx(4.303 / math.sqrt(3), abs=1e-3)
-    assert math.isnan(paired_over_seeds([0.5]).ci95)
+def test_a_lead_over_one_seed_is_not_significant(confirmed: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    candidates = confirmed({1: [0.6], 2: [0.7], 4: [0.5]}, n_seeds=1)
+    assert not any(candidate.is_significantly_behind for candidate in candidates)
+    show_candidates(candidates)
+    assert "20.0 ± –" in capsys.readouterr().out
+
+
+def test_candidates_are_corrected_for_their_number(confirmed: Any) -> None:
+    """A lead that would be significant alone is not beside another one that is as small."""
+    leads = [0.10, 0.13, 0.06]
+    assert 0.025 < over_seeds(leads).p_value < 0.05
+    behind = [0.7 - lead for lead in leads]
+    _, second, third = confirmed({2: [0.7, 0.7, 0.7], 1: behind, 4: behind})
+    assert not second.is_significantly_behind and not third.is_significantly_behind
 
 
 def test_each_whole_trial_is_judged_at_its_best_fusion(

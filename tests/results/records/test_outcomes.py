@@ -90,10 +90,11 @@ def test_two_methods_on_the_same_episodes(kept):
     table = comparison_table(better, worse, names=("A", "B"))
     [row] = table.to_dict("records")
     assert float(row["difference"]) == pytest.approx(float(row["A"]) - float(row["B"]), abs=0.11)
-    assert row["p"] == "< 0.001" and float(row["p (classes)"]) < 0.05
-    assert float(row["± classes"]) > 0
+    assert float(row["p"]) < 0.05 and row["verdict"] == "significant difference over classes"
+    assert 0 < float(row["± classes"]) < float(row["difference"]) and row["± videos"] == "–"
     [same] = comparison_table(better, better, names=("A", "B")).to_dict("records")
-    assert (same["difference"], same["p"], same["p (classes)"]) == ("+0.00", "1.0000", "1.0000")
+    assert (same["difference"], same["p"]) == ("+0.00", "1.000")
+    assert same["verdict"] == "no significant difference over classes"
 
 
 def test_what_was_asked_as_published_is_marked_and_never_compared_with_the_rest(kept):

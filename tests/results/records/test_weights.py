@@ -17,7 +17,7 @@ from results.records import weights
 from results.records.outcomes import write_outcomes
 from results.records.weights import Weights, read_digest
 from results.tables.accuracy import accuracy_table
-from results.tables.best import told_apart
+from results.tables.best import best_records
 from results.tables.cells import LOZENGE, STALE_FOOTNOTE
 from results.tables.details import runs_table
 from results.tables.listing import evaluations_listing
@@ -52,7 +52,7 @@ def run(tmp_path, evaluation):
 
 def test_a_record_is_stale_once_its_run_has_other_weights(run):
     evaluations = results.load(run(b"first")).evaluations
-    assert evaluations["stale"].tolist() == [False, False] and len(told_apart(evaluations).paths) == 1
+    assert evaluations["stale"].tolist() == [False, False] and len(best_records(evaluations).paths) == 1
     evaluations = results.load(run(b"other")).evaluations.set_index("method")
     assert evaluations["stale"].to_dict() == {"hcl": True, "prototype": False}  # which reads no checkpoint
     assert not results.load(run(b"first")).evaluations["stale"].any()
@@ -142,4 +142,4 @@ def test_stale_results_are_not_compared_among_themselves(run):
         checkpoint_fields = {"checkpoint": "checkpoints/best.pt", "checkpoint_digest": "of the first"}
         results.write_evaluation(folder, results.EvaluationRecord(**{**vars(record), **checkpoint_fields}))
     evaluations = results.load(folder).evaluations
-    assert evaluations["stale"].tolist() == [True, True] and told_apart(evaluations) == (frozenset(), "")
+    assert evaluations["stale"].tolist() == [True, True] and best_records(evaluations) == (frozenset(), "")

@@ -10,24 +10,12 @@ import pytest
 
 import results
 from results.page.report import write_report
-from results.statistics.episodes import holm
+from results.records.outcomes import Outcomes, Questions
 from results.tables.accuracy import accuracy_table
-from results.tables.best import told_apart
+from results.tables.best import best_records, judged_cell
+from results.tables.evaluated import Answers
 from results.tables.markup import to_csv, to_latex, to_markdown
 from tests.results.conftest import made
-
-
-def test_holm_against_its_definition():
-    rng = np.random.default_rng(3)
-    for n in (1, 2, 7):
-        p_values = rng.random(n) ** 4
-        order = np.argsort(p_values)
-        expected = np.empty(n)
-        for rank, index in enumerate(order):
-            steps = [(n - step) * p_values[order[step]] for step in range(rank + 1)]
-            expected[index] = min(1, max(steps))
-        assert holm(list(p_values)) == pytest.approx(expected.tolist())
-    assert holm([]) == []
 
 
 def test_the_best_is_bold_where_it_is_better_than_every_other(kept):
@@ -36,7 +24,7 @@ def test_the_best_is_bold_where_it_is_better_than_every_other(kept):
     table = accuracy_table(evaluations)
     [[row, column]] = table.attrs["bold"]
     assert (table["method"][row], column) == ("hcl", "1-shot")
-    assert "over classes, p < 0.05 after Holm's correction" in table.attrs["caption"]
+    assert "(paired t-test over classes; p < 0.05 after Holm's correction)" in table.attrs["caption"]
     value = table["1-shot"][row]
     assert f"**{value}**" in to_markdown(table) and to_markdown(table).count("**") == 2
     assert r"\textbf{" + value.replace("±", r"$\pm$") + "}" in to_latex(table)
@@ -65,33 +53,62 @@ def test_one_equal_rival_is_enough(kept):
     kept("one", made(0.8, seed=1), method="hcl")
     kept("one", made(0.8, seed=2), method="otam")
     evaluations = kept("one", made(0.3), method="prototype")
-    assert told_apart(evaluations).paths == frozenset()
+    assert best_records(evaluations).paths == frozenset()
 
 
 def test_other_episodes_or_missing_answers_are_not_tested(kept, evaluation, tmp_path):
     kept("one", made(0.9), method="hcl")
     kept("one", made(0.4, digest="e2"), method="otam", shot=1)
-    assert told_apart(results.load(tmp_path).evaluations) == (frozenset(), "")
+    assert best_records(results.load(tmp_path).evaluations) == (frozenset(), "")
     evaluations = kept("one", made(0.4), method="otam")
-    assert len(told_apart(evaluations).paths) == 1
+    assert len(best_records(evaluations).paths) == 1
     results.write_evaluation(tmp_path / "old", evaluation(run="old", method="prototype"))
-    assert told_apart(results.load(tmp_path).evaluations) == (frozenset(), "")
+    best = best_records(results.load(tmp_path).evaluations)
+    assert best.paths == frozenset() and "In 1 cell a method could not be tested" in best.note
+    _, verdicts = judged_cell(results.load(tmp_path).evaluations.to_dict("records"), Answers())
+    assert [verdict.is_significant for verdict in verdicts.values()].count(None) == 1
 
 
 def test_what_peeked_at_test_is_not_compared_with_what_did_not(kept, tmp_path):
     kept("clean", made(0.5), method="hcl")
     kept("peeks", made(0.9, seed=1), method="hcl", protocol="published")
-    assert told_apart(results.load(tmp_path).evaluations).paths == frozenset()
+    assert best_records(results.load(tmp_path).evaluations).paths == frozenset()
     kept("clean", made(0.2), method="prototype")
-    [best] = told_apart(results.load(tmp_path).evaluations).paths
+    [best] = best_records(results.load(tmp_path).evaluations).paths
     assert "clean" in best and "hcl" in best
 
 
-def test_too_few_classes_are_tested_over_episodes_and_said_so(kept, monkeypatch):
-    monkeypatch.setattr("results.tables.comparison.class_values", lambda *_: None)
-    kept("one", made(0.9), method="hcl")
-    best = told_apart(kept("one", made(0.5), method="otam"))
-    assert len(best.paths) == 1 and "over episodes" in best.note
+def of_all_classes(p_right: float, seed: int, *, n_videos: int = 9) -> Outcomes:
+    """Return answers to 3-way episodes of three classes, right with a probability that differs by query video."""
+    rng = np.random.default_rng(8)
+    classes = np.argsort(rng.random((300, 3)), axis=1)
+    clips = classes[..., None] * n_videos + np.argsort(rng.random((300, 3, n_videos)), axis=2)
+    drawn = np.random.default_rng(seed)
+    by_video = p_right + drawn.uniform(-0.2, 0.2, 3 * n_videos)
+    is_right = drawn.random((300, 3, 4)) < by_video[clips[..., 2:6]]
+    way = np.arange(3)[None, :, None]
+    answers = np.where(is_right, way, (way + 1) % 3).astype(np.uint8)
+    return Outcomes(Questions("all", ("a", "b", "c"), classes, clips[..., :2], clips[..., 2:6]), answers)
+
+
+@pytest.mark.parametrize(("p_right", "n_bold"), [(0.3, 1), (0.65, 0)])
+def test_episodes_of_all_classes_are_tested_over_videos_and_said_so(kept, p_right, n_bold):
+    kept("one", of_all_classes(0.7, 1), method="hcl", way=3, ci95_videos=0.1)
+    evaluations = kept("one", of_all_classes(p_right, 2), method="otam", way=3, ci95_videos=0.1)
+    table = accuracy_table(evaluations)
+    assert len(table.attrs["bold"]) == n_bold
+    assert "paired t-test over videos, as none over classes exists" in table.attrs["caption"]
+    assert "in brackets, with a v, the one over the videos of these classes" in table.attrs["caption"]
+    assert all(value.endswith("± 0.9 (± 10.0 v)") for value in table["1-shot"])
+    assert to_latex(table).count("v)") == 2 and r"\begin{tabular}{lllr}" in to_latex(table)
+
+
+def test_a_caption_says_in_how_many_cells_videos_were_tested(kept):
+    for method, p_right in (("hcl", 0.8), ("otam", 0.3)):
+        kept("one", of_all_classes(p_right, 3), method=method, way=3)
+        evaluations = kept("one", made(p_right), method=method, shot=5)
+    note = best_records(evaluations).note
+    assert "(paired t-test over classes, in 1 cell over videos, where none over classes exists;" in note
 
 
 def test_bold_cells_are_of_their_column_only():

@@ -15,10 +15,10 @@ from results.exports.exporting import all_tables, write_tables
 from results.page.leads import leads
 from results.page.report import write_report
 from results.records.outcomes import read_outcomes
-from results.statistics.episodes import paired_difference
+from results.statistics.significance import paired_t_test
 from results.tables import comparison
 from results.tables.accuracy import accuracy_table
-from results.tables.best import told_apart
+from results.tables.best import best_records
 from results.tables.evaluated import Answers, Evaluated
 from tests.results.conftest import made
 
@@ -44,16 +44,16 @@ def opened() -> Iterator[Counter[str]]:
 
 
 @pytest.fixture
-def tested(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The sizes of the samples that were tested."""
-    sizes: list[int] = []
+def tested(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The shapes of the differences that were tested."""
+    shapes: list[tuple[int, ...]] = []
 
-    def counted(a, b, **options):
-        sizes.append(len(a))
-        return paired_difference(a, b, **options)
+    def counted(differences, *questions):
+        shapes.append(differences.shape)
+        return paired_t_test(differences, *questions)
 
-    monkeypatch.setattr(comparison, "paired_difference", counted)
-    return sizes
+    monkeypatch.setattr(comparison, "paired_t_test", counted)
+    return shapes
 
 
 @pytest.fixture
@@ -73,8 +73,7 @@ def test_a_report_reads_answers_once_and_tests_each_pair_once(records, opened, t
     answers = {str(Path(path).with_suffix(".npz")) for path in records["path"]}
     assert len(answers) == 8 and opened == dict.fromkeys([*answers, *opened.keys() - answers], 1)
     assert len(opened.keys() - answers) == 1  # the questions, which all of them answered
-    n_pairs = 2 * (len(METHODS) - 1)  # the best of a data set with each other method, over classes and over episodes
-    assert sorted(tested) == [7] * n_pairs + [300] * n_pairs
+    assert tested == [(300, 3, 4)] * 2 * (len(METHODS) - 1)  # the best of a data set with each other method
 
 
 def test_what_is_shared_changes_no_figure(records, tmp_path):
@@ -99,7 +98,7 @@ def test_answers_are_those_beside_the_record(records):
         assert (answers.of(row).answers == alone.answers).all() and answers.of(row) is answers.of(row)
     first = answers.compare(rows[0], rows[1])
     assert first is answers.compare(rows[0], rows[1]) is not answers.compare(rows[1], rows[0])
-    assert first.difference == pytest.approx(-answers.compare(rows[1], rows[0]).difference) != 0
+    assert first.difference.mean == pytest.approx(-answers.compare(rows[1], rows[0]).difference.mean) != 0
     Path(rows[1]["path"]).with_suffix(".npz").unlink()
     assert answers.of(rows[1]) is not None and Answers().of(rows[1]) is None
     assert Answers().compare(rows[0], rows[1]) is None
@@ -110,4 +109,4 @@ def test_the_latest_record_of_a_cell_is_chosen_once(records):
     assert evaluated.latest is evaluated.latest and len(evaluated.series) == len(evaluated.latest) == 8
     some = evaluated.among(records[records["dataset"] == "plain"])
     assert len(some.latest) == 4 and some.answers is evaluated.answers and Evaluated.of(some) is some
-    assert told_apart(some.latest, some.answers).paths < told_apart(evaluated.latest, evaluated.answers).paths
+    assert best_records(some.latest, some.answers).paths < best_records(evaluated.latest, evaluated.answers).paths

@@ -11,51 +11,31 @@ leave-one-item-out jackknife of a U-statistic of degree m (Hoeffding's projectio
 s^2/n of the pseudo-values.
 
 *Noise.* Each episode enters the pseudo-values of its m items, so that the randomness of an episode is counted
-m(n - 1)/(n - m) times, where once is right. Its variance is that of the rest, and the surplus is subtracted: the
-pseudo-values are shrunk towards their mean until s^2/n is the corrected variance. That difference of two variances is
-less certain than s^2/n itself. By Welch's and Satterthwaite's rule it has (n - 1)(corrected/uncorrected)^2 degrees of
-freedom, and it is raised until n - 1 degrees may be used for it, but never above the uncorrected one. Without this a
+m(n - 1)/(n - m) times, where once is right. Its variance is that of the rest, and the surplus is subtracted. That
+difference of two variances is less certain than s^2/n itself: by Welch's and Satterthwaite's rule it has
+(n - 1)(corrected/uncorrected)^2 degrees of freedom. Both variances are kept with their degrees of freedom, and the
+narrower of their t intervals is used (`results.statistics.estimates`). With n - 1 degrees for the corrected variance a
 test at 5% would reject a true null hypothesis in 9% (24 classes, 5-way) to 20% (6 classes) of cases with classes and
 noise of about the same weight.
 
-*Bootstrap.* Items are drawn with replacement, and their pseudo-values averaged; the interval is the expanded percentile
-interval (Hesterberg 2015), whose levels account for few items. Resampling episodes with the product of their items'
-multiplicities would leave almost none: if five classes of 24 are all drawn again, a tenth of the episodes is left.
-
-A new class brings its own videos, so `over_classes` covers both. `over_videos` keeps the classes and draws videos in
-each of them. There a video acts as a query and as support. If support and query are disjoint, a hard video that is
-support is missing among the queries, which are then easier. The expected accuracy of the drawn queries is therefore
-subtracted before support effects are estimated; otherwise the two roles would partly cancel.
+A new class brings its own videos, so `over_classes` covers both. `over_videos` keeps the classes and varies the videos
+of each. There a video acts as a query and as support. If support and query are disjoint, a hard video that is support
+is missing among the queries, which are then easier. The expected accuracy of the drawn queries is therefore subtracted
+before support effects are estimated; otherwise the two roles would partly cancel. The variances of the classes are
+summed, with degrees of freedom by the same rule.
 """
 
 from __future__ import annotations
 
-import math
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from results.statistics.student import FEWEST_DEGREES, t_quantile
+from results.statistics.estimates import Estimate, Variance
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-N_DRAWS = 4000
-_Z = NormalDist()
-
-
-class Interval(NamedTuple):
-    """Hold a 95% interval and its standard error."""
-
-    low: float
-    high: float
-    error: float
-
-    @property
-    def half_width(self) -> float:
-        return (self.high - self.low) / 2
 
 
 class Effects(NamedTuple):
@@ -91,8 +71,8 @@ def main_effects(values: Floats, members: Ints) -> Effects | None:
     return Effects(items, m * effects, noise, m * (n - 1) / (n - m) - 1)
 
 
-def class_values(accuracies: Floats, classes: Ints) -> Floats | None:
-    """Return one value per class; their mean is the accuracy, and their spread that of the accuracy over classes.
+def over_classes(accuracies: Floats, classes: Ints) -> Estimate | None:
+    """Return the mean with its uncertainty for other classes with their videos.
 
     Args:
         accuracies: (episode,), or differences of two methods on the same episodes.
@@ -104,36 +84,24 @@ def class_values(accuracies: Floats, classes: Ints) -> Floats | None:
     effects = main_effects(accuracies, classes)
     if effects is None:
         return None
-    raw = _variance_of_mean(effects.pseudo)
-    kept = _certain(max(raw - effects.surplus * effects.noise, effects.noise), raw, len(effects.pseudo) - 1)
-    return accuracies.mean() + effects.pseudo * (math.sqrt(kept / raw) if raw > 0 else 0.0)
+    raw = Variance(_variance_of_mean(effects.pseudo), len(effects.pseudo) - 1)
+    return Estimate(float(accuracies.mean()), _corrected(raw, effects.surplus * effects.noise, effects.noise))
 
 
-def over_classes(accuracies: Floats, classes: Ints, *, seed: int = 0, n_draws: int = N_DRAWS) -> Interval | None:
-    """Return the interval for other classes with their videos; arguments and None as in `class_values`."""
-    values = class_values(accuracies, classes)
-    if values is None:
-        return None
-    n = len(values)
-    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=n_draws) @ values / n
-    return _expanded(drawn, n, n - 1)
-
-
-def over_videos(
-    right: NDArray[np.bool_], classes: Ints, support: Ints, query: Ints, *, seed: int = 0, n_draws: int = N_DRAWS
-) -> Interval | None:
-    """Return the interval for other videos of the same classes.
+def over_videos(right: Floats | NDArray[np.bool_], classes: Ints, support: Ints, query: Ints) -> Estimate | None:
+    """Return the mean with its uncertainty for other videos of the same classes.
 
     A video counts as query, by the share of its right answers, and as support, by its effect on the episodes in which
-    it was support. Both are added, and videos are drawn with replacement within their class.
+    it was support. Both are added.
 
     Args:
-        right: (episode, way, query), whether each answer was right.
+        right: (episode, way, query), whether each answer was right, or the difference of two methods in that.
         classes, support, query: (episode, way), (episode, way, shot) and (episode, way, query) indices.
 
     Returns:
-        None if a class has too few videos.
+        None if a class has fewer than two videos.
     """
+    right = right.astype(np.float64)
     accuracies = right.mean(axis=(1, 2))
     parts = []
     for class_index in np.unique(classes):
@@ -141,17 +109,11 @@ def over_videos(
         share = len(episode) / classes.size  # of all queries
         of_class = (right[episode, way], accuracies[episode], support[episode, way], query[episode, way])
         parts.append(_influences(*of_class, share, classes.shape[1]))
-    sizes = [len(part.influence) for part in parts]
-    if min(sizes) < 2:
+    if min(len(part.influence) for part in parts) < 2:
         return None
-    freedom = sum(sizes) - len(sizes)
-    raw = sum(_variance_of_mean(part.influence) for part in parts)
-    kept = max(raw - sum(part.surplus for part in parts), sum(part.noise for part in parts))
-    scale = math.sqrt(_certain(kept, raw, freedom) / raw) if raw > 0 else 0.0
-    rng, drawn = np.random.default_rng(seed), np.full(n_draws, accuracies.mean())
-    for part, n in zip(parts, sizes, strict=True):
-        drawn += rng.multinomial(n, np.full(n, 1 / n), size=n_draws) @ (scale * part.influence) / n
-    return _expanded(drawn, sum(sizes) / len(sizes), freedom)
+    raw = _sum([Variance(_variance_of_mean(part.influence), len(part.influence) - 1) for part in parts])
+    surplus, noise = (sum(of_parts) for of_parts in zip(*((part.surplus, part.noise) for part in parts), strict=True))
+    return Estimate(float(accuracies.mean()), _corrected(raw, surplus, noise))
 
 
 class _OfClass(NamedTuple):
@@ -162,9 +124,7 @@ class _OfClass(NamedTuple):
     surplus: float  # variance of the randomness counted beyond that
 
 
-def _influences(
-    right: NDArray[np.bool_], accuracies: Floats, support: Ints, query: Ints, share: float, way: int
-) -> _OfClass:
+def _influences(right: Floats, accuracies: Floats, support: Ints, query: Ints, share: float, way: int) -> _OfClass:
     """Return by how much each video of one class moves the overall mean.
 
     Args:
@@ -174,7 +134,7 @@ def _influences(
     videos = np.unique(np.concatenate([support.ravel(), query.ravel()]))
     query_index = np.searchsorted(videos, query.ravel())
     counts = np.bincount(query_index, minlength=len(videos))
-    correct = np.bincount(query_index, weights=right.ravel().astype(np.float64), minlength=len(videos))
+    correct = np.bincount(query_index, weights=right.ravel(), minlength=len(videos))
     own = np.divide(correct, counts, out=np.full(len(videos), right.mean()), where=counts > 0)
     influence = share * (own - own.mean())
     noise, surplus = 0.0, 0.0
@@ -192,22 +152,22 @@ def _variance_of_mean(values: Floats) -> float:
     return float(values.var(ddof=1)) / len(values)
 
 
-def _certain(corrected: float, raw: float, freedom: float) -> float:
-    """Return a corrected variance, raised as its few degrees of freedom require, at most to the raw one.
+def _sum(variances: list[Variance]) -> Variance:
+    """Return the variance of a sum of independent means, with its degrees of freedom by Satterthwaite's rule."""
+    total = sum(value for value, _ in variances)
+    squares = sum(value**2 / freedom for value, freedom in variances)
+    return Variance(total, total**2 / squares if squares > 0 else sum(freedom for _, freedom in variances))
+
+
+def _corrected(raw: Variance, surplus: float, noise: float) -> tuple[Variance, ...]:
+    """Return a variance and, if there is surplus noise in it, the same without that.
 
     Args:
-        corrected: the raw variance minus that of the surplus noise.
-        freedom: degrees of freedom of the raw variance, which are used for the result.
+        surplus: variance of the noise that is counted too often.
+        noise: variance of the noise counted once, below which the corrected variance cannot be.
     """
-    own = freedom * (corrected / raw) ** 2 if raw > 0 else 0.0
-    if own < FEWEST_DEGREES:
-        return raw
-    return min(raw, corrected * (t_quantile(0.975, own) / t_quantile(0.975, freedom)) ** 2)
-
-
-def _expanded(drawn: Floats, n: float, freedom: float) -> Interval:
-    """Return the expanded percentile interval of bootstrapped means of n values with these degrees of freedom."""
-    stretch = math.sqrt(n / (n - 1))
-    tail = _Z.cdf(-stretch * t_quantile(0.975, freedom))
-    low, high = np.quantile(drawn, [tail, 1 - tail])
-    return Interval(float(low), float(high), stretch * float(drawn.std()))
+    corrected = max(raw.value - surplus, noise)
+    if not 0 < corrected < raw.value:
+        return (raw,)
+    freedom = raw.freedom * (corrected / raw.value) ** 2
+    return (raw, Variance(corrected, freedom)) if freedom >= 1 else (raw,)  # with less it is never the narrower

@@ -7,8 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
+from results.statistics.effects import main_effects, over_classes, over_videos
 from results.statistics.episodes import mean_and_ci95
-from results.statistics.resampling import class_values, main_effects, over_classes, over_videos
+from results.statistics.student import t_quantile
 
 WAY, SHOT, QUERIES, VIDEOS, DIM = 5, 1, 4, 12, 6
 
@@ -49,25 +50,51 @@ def test_pseudo_values_are_the_jackknifes():
     values = 0.5 + effects[members].sum(axis=1)
     left_out = np.array([values[(members != item).all(axis=1)].mean() for item in range(6)])
     jackknife = 6 * values.mean() - 5 * left_out
-    np.testing.assert_allclose(class_values(values, members), jackknife, atol=1e-12)
+    np.testing.assert_allclose(values.mean() + main_effects(values, members).pseudo, jackknife, atol=1e-12)
+    estimate = over_classes(values, members)
+    assert estimate.mean == pytest.approx(values.mean())
+    assert estimate.half_width == pytest.approx(t_quantile(0.975, 5) * jackknife.std(ddof=1) / np.sqrt(6))
 
 
 def test_noise_is_counted_once():
     """If many classes make no difference, the interval over them is close to the conventional one."""
     rng = np.random.default_rng(0)
     classes = np.argsort(rng.random((2000, 100)), axis=1)[:, :WAY]
-    widths = [(over_classes(v, classes).error, mean_and_ci95(v).ci95 / 1.96) for v in rng.normal(0.5, 0.1, (20, 2000))]
-    ratios = [error / conventional for error, conventional in widths]
+    widths = [(over_classes(v, classes).half_width, mean_and_ci95(v).ci95) for v in rng.normal(0.5, 0.1, (20, 2000))]
+    ratios = [half_width / conventional for half_width, conventional in widths]
     assert 0.95 < np.median(ratios) < 1.7  # sqrt(m(n - 1)/(n - m)) = 2.3 without the correction
 
 
 def test_few_classes_do_not_tell_noise_from_classes():
-    """A corrected variance that is a small part of the raw one is not used: the raw one is kept."""
+    """A corrected variance that is a small part of the raw one has few degrees of freedom and narrows nothing."""
     rng = np.random.default_rng(0)
     classes = np.argsort(rng.random((300, 10)), axis=1)[:, :WAY]
     for values in rng.normal(0.5, 0.1, (20, 300)):
-        raw, corrected = main_effects(values, classes).pseudo.std(), class_values(values, classes).std()
-        assert 0.5 * raw < corrected <= raw * (1 + 1e-12)
+        raw = t_quantile(0.975, 9) * main_effects(values, classes).pseudo.std(ddof=1) / np.sqrt(10)
+        assert 0.5 * raw < over_classes(values, classes).half_width <= raw * (1 + 1e-9)
+
+
+def test_a_difference_of_two_methods_is_the_difference_of_their_means():
+    rng = np.random.default_rng(4)
+    classes, support, query, right = answer(rng, videos_of(rng, *world(rng, 9), VIDEOS), 200)
+    other = rng.random(right.shape) < 0.4
+    same = (classes, support, query)
+    difference = over_videos(right.astype(float) - other, *same)
+    assert difference.mean == pytest.approx(over_videos(right, *same).mean - over_videos(other, *same).mean)
+    backward = over_videos(other.astype(float) - right, *same)
+    assert (backward.mean, backward.half_width) == pytest.approx((-difference.mean, difference.half_width))
+    assert backward.p_value == pytest.approx(difference.p_value)
+
+
+def test_degrees_of_freedom_of_classes_with_unequal_videos_follow_satterthwaite():
+    """Queries alone: one class has two videos that differ, the other five of which all are right."""
+    classes = np.tile([0, 1], (40, 1))
+    query = np.stack([np.arange(40) % 2, 2 + np.arange(40) % 5], axis=1)[..., None]
+    support = np.tile([[[9], [10]]], (40, 1, 1))
+    right = np.stack([np.arange(40) % 2 == 0, np.ones(40, dtype=bool)], axis=1)[..., None]
+    estimate = over_videos(right, classes, support, query)
+    assert estimate.mean == pytest.approx(0.75)
+    assert estimate.variances[0].freedom == pytest.approx(2)  # three videos of class 0, with the one of support
 
 
 def test_intervals_cover_where_the_conventional_one_does_not():
@@ -84,8 +111,8 @@ def test_intervals_cover_where_the_conventional_one_does_not():
         classes, support, query, right = answer(rng, videos_of(rng, centres, spreads, VIDEOS), 400)
         accuracies = right.mean(axis=(1, 2))
         mean, ci95 = mean_and_ci95(accuracies)
-        classes_interval = over_classes(accuracies, classes, n_draws=1000)
-        videos_interval = over_videos(right, classes, support, query, n_draws=1000)
+        classes_interval = over_classes(accuracies, classes)
+        videos_interval = over_videos(right, classes, support, query)
         of_these = answer(rng, videos_of(rng, centres, spreads, 100), 800)[3].mean()
         hits += [abs(mean - truth) <= ci95, classes_interval.low <= truth <= classes_interval.high]
         same += [abs(mean - of_these) <= ci95, videos_interval.low <= of_these <= videos_interval.high]
@@ -103,7 +130,7 @@ def test_intervals_over_videos_cover_with_several_shots_of_few_videos():
         clips = classes[..., None] * n + np.argsort(rng.random((300, WAY, n)), axis=2)
         support, query = clips[..., :5], clips[..., 5:10]
         right = rng.random(query.shape) < 0.6 + as_query[query] + as_support[support].mean(axis=2)[..., None]
-        interval = over_videos(right, classes, support, query, n_draws=400)
+        interval = over_videos(right, classes, support, query)
         hits += interval.low <= 0.6 <= interval.high  # 0.6: for infinitely many videos
     assert hits / n_worlds > 0.88
 
