@@ -40,6 +40,9 @@ class Source(Protocol):
     @property
     def n_running(self) -> int: ...
 
+    @property
+    def most_at_once(self) -> int | None: ...
+
     def may_ask(self) -> bool: ...
 
     def ask(self) -> Given | None: ...
@@ -48,6 +51,8 @@ class Source(Protocol):
 
     def take_back(self, name: str) -> None: ...
 
+    def take_ended(self) -> list[str]: ...
+
     def finish(
         self,
         name: str,
@@ -55,4 +60,5 @@ class Source(Protocol):
         *,
         is_whole: bool = True,
         notes: Mapping[str, Any] | None = None,
+        earlier: Mapping[int, Mapping[str, Any]] | None = None,
     ) -> None: ...

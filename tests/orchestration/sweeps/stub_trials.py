@@ -36,7 +36,7 @@ def stub_study(data_root: Path, runs: Path, n_trials: int, **more: Any) -> Study
     name, epochs, workers = more.pop("name", "study"), more.pop("epochs", 1), more.pop("workers", 1)
     content = {"name": "test", "about": "for tests", "parameters": PARAMETERS} | more.pop("space", {})
     experiment = tiny_experiment(name=name, train__epochs=epochs, train__workers=workers, model__train_backbone=True)
-    return Study(experiment, Space.model_validate(content), DataRoot(data_root), runs, n_trials, **more)
+    return Study(experiment, Space.model_validate(content), DataRoot(data_root), runs, n_trials, **{"lag": 4, **more})
 
 
 def instant(run: Run, report: Report) -> None:

@@ -172,7 +172,7 @@ def test_grid_parameters_go_in_turn_while_others_are_sampled(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("rule", ["asha", "median"])
 def test_who_falls_behind_is_told_to_stop_also_after_a_kill(rule: str, tmp_path: Path) -> None:
-    options = {"stop_rule": rule, "epochs": 9, "n_trials": 20}
+    options = {"stop_rule": rule, "first_rung": 3, "epochs": 9, "n_trials": 20}
     for index in range(8):
         ledger = open_ledger(tmp_path, **options)  # a new process for each trial
         given = ledger.ask()

@@ -1,0 +1,58 @@
+"""Show a sampler the part of a study that does not depend on when trials end.
+
+The sampler of trial k sees the results of the trials before k - lag, all of which have ended. Of the trials between
+these and k it sees the parameters alone, as if they were running, whether or not they have ended by now. So its choice
+is a function of the study's seed, of the lag and of k.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Container, Sequence
+from typing import NamedTuple
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+
+class Turn(NamedTuple):
+    """Hold what a sampler needs to choose one trial: a seed, and the trials that it sees."""
+
+    seed: int
+    trials: list[FrozenTrial]
+
+
+def seen_trials(known: Sequence[FrozenTrial], given: Sequence[FrozenTrial], lag: int) -> list[FrozenTrial]:
+    """Return the trials that the sampler of the next trial sees.
+
+    Args:
+        known: trials of an earlier study.
+        given: the trials that were given out, by index.
+    """
+    n_ended = max(0, len(given) - lag)
+    return [*known, *given[:n_ended], *map(_as_running, given[n_ended:])]
+
+
+def _as_running(trial: FrozenTrial) -> FrozenTrial:
+    """Return a copy with nothing that is known only once the trial has started to run."""
+    running = copy.copy(trial)
+    running.state, running.values, running.intermediate_values = TrialState.RUNNING, None, {}
+    running.datetime_complete = None
+    return running
+
+
+class SeenStudy(optuna.Study):
+    """Stand for a study that has only the given trials; what is written goes to the study itself."""
+
+    def __init__(self, study: optuna.Study, trials: list[FrozenTrial]):
+        self.__dict__.update(study.__dict__)  # its names, directions and storage, without reading them again
+        self._seen = trials
+
+    def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
+        return self._get_trials(deepcopy, states)
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        trials = [trial for trial in self._seen if states is None or trial.state in states]
+        return copy.deepcopy(trials) if deepcopy else trials
