@@ -4,8 +4,8 @@ Ray Tune runs the trials that the ledger gives out, and its own state is never u
 opened again; it first gives out the trials that were running, with the same values and names, and then new ones.
 Optuna's dashboard and later studies can read it.
 
-A ledger with a lag is a function of its seed: trial k is chosen from the results of the trials before k - lag, for which
-it waits, and it is stopped by comparison with trials of lower index. When they end does not matter. Without a lag both
+A ledger with a lag is a function of its seed: trial k is chosen by the results of the trials before k - lag, for which
+it waits, and is stopped by comparison with trials of lower index. When they end does not matter. Without a lag both
 depend on what has ended by then.
 """
 
@@ -28,7 +28,7 @@ from orchestration.sweeps.sampling.rungs import End, Rungs
 from orchestration.sweeps.sampling.samplers import learns, make_sampler
 from orchestration.sweeps.sampling.seen import seen_trials
 from orchestration.sweeps.storage.frozen_trials import directions_of, learnt_trial, trial_again
-from orchestration.sweeps.trial_source import EPOCHS, ERROR, LOG, NAME, OF_AN_END, Given
+from orchestration.sweeps.trial_source import EPOCHS, ERROR, LOG, NAME, OF_AN_END, Given, index_of, name_of
 from search_spaces import Space, grid_points
 
 _GIVEN = re.compile(r"trial-[0-9]{4,9}")
@@ -77,7 +77,7 @@ class Ledger:
         self._running: set[str] = set()
         self._ended: list[str] = []
         self._read()
-        self._interrupted = sorted(self._running, key=_index)
+        self._interrupted = sorted(self._running, key=index_of)
         self._draws = Draws(self.study, space, turns, seed=seed, points=points, problem_with=problem_with)
         self._rungs = Rungs(
             stop_rule,
@@ -96,7 +96,7 @@ class Ledger:
         """Return whether the next trial can be chosen by now: all trials whose results its sampler sees have ended."""
         if self._interrupted or len(self._numbers) >= self.n_trials or self.lag is None or not self._learns:
             return True
-        return all(_index(name) >= len(self._numbers) - self.lag for name in self._running)
+        return all(index_of(name) >= len(self._numbers) - self.lag for name in self._running)
 
     def enqueue(self, point: Mapping[str, Any]) -> None:
         """Enqueue an encoded point, to be given out before anything is sampled, unless the study has it already."""
@@ -134,7 +134,7 @@ class Ledger:
         """Note the objective after an epoch, and return whether the trial should stop because it falls behind."""
         if self.space.trade_offs or not math.isfinite(value):
             return False
-        return self._rungs.report(_index(name), epoch, value)
+        return self._rungs.report(index_of(name), epoch, value)
 
     def take_back(self, name: str) -> None:
         """Put a trial back in the queue, unchanged, because its process died before training started."""
@@ -157,7 +157,7 @@ class Ledger:
             notes: notes under EPOCHS, SECONDS, ERROR, LOG and BEST; those that are None are left out.
             earlier: notes by epoch, which count if it turns out that the trial should have stopped after that one.
         """
-        self._rungs.end(_index(name), End(values, is_whole, notes or {}, earlier or {}))
+        self._rungs.end(index_of(name), End(values, is_whole, notes or {}, earlier or {}))
 
     def take_ended(self) -> list[str]:
         """Return the trials whose ends were recorded since the last call.
@@ -178,7 +178,7 @@ class Ledger:
                 self.study.add_trial(trial_again(trial, without=OF_AN_END))
         self._read()
         self._draws.read()
-        self._interrupted = sorted(self._running, key=_index)
+        self._interrupted = sorted(self._running, key=index_of)
 
     def trial(self, name: str) -> FrozenTrial:
         """Return a trial from the storage."""
@@ -213,8 +213,8 @@ class Ledger:
                 self._numbers[name] = trial.number
                 if trial.state == TrialState.RUNNING:
                     self._running.add(name)
-        names = sorted(self._numbers, key=_index)
-        if missing := [_name(index) for index, name in enumerate(names) if _index(name) != index]:
+        names = sorted(self._numbers, key=index_of)
+        if missing := [name_of(index) for index, name in enumerate(names) if index_of(name) != index]:
             raise self._damaged(f"does not hold {missing[0]}, but later ones")
         self._numbers = {name: self._numbers[name] for name in names}
 
@@ -229,18 +229,18 @@ class Ledger:
         return [trial for trial in self.study.get_trials(deepcopy=False) if _LEARNT in trial.user_attrs]
 
     def _give_out(self, trial: optuna.Trial, params: dict[str, Any]) -> Given:
-        name = f"trial-{len(self._numbers):04d}"
+        name = name_of(len(self._numbers))
         trial.set_user_attr(NAME, name)
         self._numbers[name] = trial.number
         self._running.add(name)
         return Given(name, params)
 
     def _write(self, index: int, epoch: int, value: float) -> None:
-        self._storage.set_trial_intermediate_value(self._id(_name(index)), epoch, value)
+        self._storage.set_trial_intermediate_value(self._id(name_of(index)), epoch, value)
 
     def _end(self, index: int, end: End, rung: int | None) -> None:
         """Record a trial's end; `rung` is the epoch at which it was stopped."""
-        name, notes = _name(index), dict(end.notes)
+        name, notes = name_of(index), dict(end.notes)
         if rung is not None:
             notes = {**notes, ERROR: None, LOG: None, **end.earlier.get(rung, {}), EPOCHS: rung}
         for key, note in notes.items():
@@ -257,11 +257,3 @@ class Ledger:
 
     def _id(self, name: str) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, self._numbers[name])
-
-
-def _index(name: str) -> int:
-    return int(name.rpartition("-")[2])
-
-
-def _name(index: int) -> str:
-    return f"trial-{index:04d}"

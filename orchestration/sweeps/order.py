@@ -64,7 +64,7 @@ def is_order(description: Mapping[str, Any]) -> bool:
     """Return whether the entries of a study.yaml about its order are well-formed, or missing."""
     reproducible, lag, grace = (description.get(name) for name in (REPRODUCIBLE, LAG, GRACE))
     return (
-        (reproducible is None and REPRODUCIBLE not in description or isinstance(reproducible, bool))
+        ((reproducible is None and REPRODUCIBLE not in description) or isinstance(reproducible, bool))
         and (lag is None or (type(lag) is int and lag >= 0))
         and (GRACE not in description or (type(grace) is int and grace >= 1))
     )

@@ -1,10 +1,11 @@
 """Train a population: its members train in rounds and change their values between them.
 
 After each round a member among the worst quarter takes over the checkpoint and the perturbed values of a member among
-the best quarter (Jaderberg et al., arXiv:1711.09846). All others continue unchanged. Each round of a member is a trial of
-the ledger, which notes the trial whose checkpoint it continues from. So no other trial writes to a trial, and a killed
-study resumes as any other. A round starts when all members have ended the one before, so that the study is a function
-of its seed. As they come (without a lag), no member waits: it is ranked among those that have ended its round by then.
+the best quarter (Jaderberg et al., arXiv:1711.09846). All others continue unchanged. Each round of a member is a trial
+of the ledger, which notes the trial whose checkpoint it continues from. So no other trial writes to a trial, and a
+killed study resumes as any other. A round starts when all members have ended the one before, so that the study is a
+function of its seed. Where trials are taken as they come, no member waits: it is ranked among those that have ended its
+round by then.
 """
 
 from __future__ import annotations

@@ -201,6 +201,12 @@ def open_folder(study: Study) -> Study:
     return replace(study, n_trials=content["n_trials"], grace_epochs=content.get(GRACE))
 
 
+def as_in_folder(study: Study) -> Study:
+    """Return a study with the order in which its folder was started; unchanged if it is new. Raises ConfigError."""
+    path = study.folder / STUDY
+    return as_started(study, _description(path), where=str(study.folder)) if path.exists() else study
+
+
 def keep_lag(study: Study, lag: int) -> Study:
     """Write the lag of a study that was started without one into its folder, for good; return the study with it."""
     path = study.folder / STUDY

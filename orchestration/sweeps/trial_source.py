@@ -31,7 +31,17 @@ class Given:
     @property
     def index(self) -> int:
         """Return its number in the study, from 0."""
-        return int(self.name.rpartition("-")[2])
+        return index_of(self.name)
+
+
+def index_of(name: str) -> int:
+    """Return the number in the study of the trial of this name, from 0."""
+    return int(name.rpartition("-")[2])
+
+
+def name_of(index: int) -> str:
+    """Return the name of a study's trial."""
+    return f"trial-{index:04d}"
 
 
 class Source(Protocol):

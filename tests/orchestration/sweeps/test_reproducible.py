@@ -1,4 +1,4 @@
-"""Test that a study is a function of its seed and its lag: not of when trials end, how many run at once, or of kills."""
+"""Test that a study is a function of its seed and lag: not of when trials end, how many run at once, or of kills."""
 
 from __future__ import annotations
 
@@ -135,7 +135,9 @@ class _Dying:
 def open_ledger(storage: BaseStorage, **options: Any) -> Ledger:
     space = Space.model_validate(options.pop("space", SPACE))
     rungs = {"first_rung": FIRST_RUNG, "epochs": EPOCHS_OF_TRIAL}
-    return Ledger("study", storage, space, **{"n_trials": N_TRIALS, "lag": LAG, "problem_with": problem_with} | rungs | options)
+    return Ledger(
+        "study", storage, space, **{"n_trials": N_TRIALS, "lag": LAG, "problem_with": problem_with} | rungs | options
+    )
 
 
 def outcomes(storage: BaseStorage, options: dict[str, Any]) -> list[Any]:
@@ -274,7 +276,9 @@ def test_a_failure_after_the_epoch_at_which_a_trial_should_have_stopped_is_no_fa
 
 def test_warm_start_that_was_killed_learns_each_trial_once() -> None:
     storage = InMemoryStorage()
-    known = [({"loss.sigma_temporal": value, "optim.lr": 1e-3, "optim.schedule": "cosine"}, [value]) for value in (0.5, 1.0)]
+    known = [
+        ({"loss.sigma_temporal": value, "optim.lr": 1e-3, "optim.schedule": "cosine"}, [value]) for value in (0.5, 1.0)
+    ]
     open_ledger(storage).learn(known[:1])
     open_ledger(storage).learn(known)
     ledger = open_ledger(storage)
