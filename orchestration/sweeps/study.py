@@ -40,7 +40,7 @@ class Limits:
     Attributes:
         retries: how often a trial whose process or node has died is retried, from its checkpoint.
         time_s: the longest time that a trial may run without a pause; None: no limit.
-        concurrency: the largest number of trials at once; None: as many as fit.
+        concurrency: the largest number of trials at once; None: as many as fit. The lag of a new study follows from it.
         gpu_share: the share of a GPU for a trial of one worker.
     """
 

@@ -14,6 +14,7 @@ from hcl.config.resolve import override
 from hcl.errors import ConfigError
 from orchestration.sweeps import concurrency
 from orchestration.sweeps import sweep as sweeping
+from orchestration.sweeps.checks import check_study
 from orchestration.sweeps.concurrency import Room, choose_lag, default_lag
 from orchestration.sweeps.faults import Halt
 from orchestration.sweeps.ray_tune import _EarlyStopping
@@ -82,6 +83,11 @@ def test_an_order_is_kept_whatever_a_later_command_leaves_out(data_root: Path, t
     with pytest.raises(ConfigError, match="--as-they-come: .* was started as a reproducible study") as caught:
         open_folder(replace(strict, as_they_come=True))
     assert caught.value.remedy
+
+
+def test_a_lag_without_order_is_refused(data_root: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--lag: has no meaning where trials are chosen by all results at once"):
+        check_study(stub_study(data_root, tmp_path, 4, as_they_come=True, lag=2))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from orchestration.sweeps.ledger import Ledger
 from orchestration.sweeps.trial_source import BEST, EPOCHS, ERROR, LAST, Given
 from search_spaces import Space
 
-EPOCHS_OF_TRIAL, FIRST_RUNG, LAG, N_TRIALS = 9, 3, 4, 24
+EPOCHS_OF_TRIAL, FIRST_RUNG, LAG, N_TRIALS = 9, 3, 4, 20
 SPACE = {
     "name": "test",
     "about": "for tests",
@@ -181,7 +181,7 @@ def test_the_same_study_at_any_speed_and_with_any_number_at_once(case: dict[str,
     expected = alone(**case)
     states = {state for _, state, *_ in expected}
     assert states >= ({"COMPLETE"} if case["stop_rule"] == "none" else {"COMPLETE", "PRUNED"})
-    for seed, at_once in enumerate((1, 2, 3, 4, 8)):
+    for seed, at_once in enumerate((2, 3, 4)):
         assert Cluster(seed, [at_once]).run(InMemoryStorage(), **case) == expected, f"{at_once} at once"
 
 
@@ -189,12 +189,11 @@ def test_the_same_study_at_any_speed_and_with_any_number_at_once(case: dict[str,
 def test_the_same_study_killed_again_and_again(case: dict[str, Any]) -> None:
     for package in {"cmaes": ["cmaes"], "gp": ["scipy"]}.get(case["sampler"], []):
         pytest.importorskip(package)
-    expected, n_kills = alone(**case), 0
-    for seed in range(1 if case["sampler"] == "gp" else 4):
+    expected = alone(**case)
+    for seed in range(3 if case == CASES[0] else 1):
         cluster = Cluster(seed, (2, 4, 1, 3), kills=30)
         assert cluster.run(InMemoryStorage(), **case) == expected, f"seed {seed}, {cluster.n_kills} kills"
-        n_kills += cluster.n_kills
-    assert n_kills >= 3
+        assert cluster.n_kills >= 3
 
 
 def test_as_they_come_it_depends_on_speed() -> None:
