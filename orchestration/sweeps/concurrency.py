@@ -49,12 +49,13 @@ def choose_lag(study: Study) -> Study:
 
 
 def default_lag(study: Study, at_once: int) -> int:
-    """Return the lag of a study for which none was declared.
+    """Return the lag of a study for which none was declared: 0 for one trial at a time, which needs none.
 
     Args:
         at_once: number of trials that fit at once when it starts, for studies that do not limit it by --concurrency.
     """
-    return 2 * min(study.limits.concurrency or at_once, study.n_trials)
+    at_once = min(study.limits.concurrency or at_once, study.n_trials)
+    return 2 * at_once if at_once > 1 else 0
 
 
 class Room:

@@ -63,7 +63,8 @@ class Ledger:
     ):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self.n_trials, self.seed, self.lag = space, n_trials, seed, lag
-        self._storage, self._problem_with, self._learns = storage, problem_with, learns(sampler)
+        self._storage, self._problem_with = storage, problem_with
+        self._sampler, self._learns = sampler, learns(sampler)
         points = grid_points(space, whole=sampler == "grid")
         if sampler == "grid":
             points = [point for point in points if problem_with(space.decode(point)) is None]
@@ -122,7 +123,7 @@ class Ledger:
         assert self.may_ask(), "trials that its sampler sees are still running"
         seen = None
         if self.lag is not None:
-            seen = seen_trials(self._learnt(), self.trials(), self.lag) if self._learns else []
+            seen = seen_trials(self._sampler, self._learnt(), self.trials(), self.lag) if self._learns else []
         trial, params = self._draws.next(len(self._numbers), seen)
         return self._give_out(trial, params)
 

@@ -185,15 +185,15 @@ def open_folder(study: Study) -> Study:
     Raises:
         ConfigError: if it holds another study, or this one with other data.
     """
-    path = study.folder / STUDY
-    description = _description(path) if path.exists() else None
-    if description is not None:
-        study = as_started(study, description, where=str(study.folder))
     content = _identity(study)
-    if description is not None:
+    path = study.folder / STUDY
+    if path.exists():
+        description = _description(path)
         if description.get("experiment") == study.experiment.digest(workers=1) and _has_workers_of(study):
             description["experiment"] = content["experiment"]  # older versions left the number of workers out
         _refuse_other(content, description, where=str(study.folder))
+        study = as_started(study, description, where=str(study.folder))
+        content |= order_of(study)
         content["n_trials"] = max(study.n_trials, int(description["n_trials"]))
         content |= {name: description[name] for name in (IDENTITIES,) if name in description}
     write_atomically(path, dump_yaml(content).encode())

@@ -1,8 +1,10 @@
 """Show a sampler the part of a study that does not depend on when trials end.
 
 The sampler of trial k sees the results of the trials before k - lag, all of which have ended. Of the trials between
-these and k it sees the parameters alone, as if they were running, whether or not they have ended by now. So its choice
-is a function of the study's seed, of the lag and of k.
+these and k, GP sees the parameters alone, as if they were running, whether or not they have ended by now: two of its
+trials would else be nearly the same. TPE draws at random and does not see them. It would take them for bad ones, and
+found worse values so (a smooth function of four weights, 60 seeds, best of 20 trials with lag 3 or 4). So a choice is a
+function of the study's seed, of the lag and of k.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ class Turn(NamedTuple):
     trials: list[FrozenTrial]
 
 
-def seen_trials(known: Sequence[FrozenTrial], given: Sequence[FrozenTrial], lag: int) -> list[FrozenTrial]:
+def seen_trials(
+    sampler: str, known: Sequence[FrozenTrial], given: Sequence[FrozenTrial], lag: int
+) -> list[FrozenTrial]:
     """Return the trials that the sampler of the next trial sees.
 
     Args:
@@ -30,7 +34,8 @@ def seen_trials(known: Sequence[FrozenTrial], given: Sequence[FrozenTrial], lag:
         given: the trials that were given out, by index.
     """
     n_ended = max(0, len(given) - lag)
-    return [*known, *given[:n_ended], *map(_as_running, given[n_ended:])]
+    under_way = given[n_ended:] if sampler == "gp" else []
+    return [*known, *given[:n_ended], *map(_as_running, under_way)]
 
 
 def _as_running(trial: FrozenTrial) -> FrozenTrial:

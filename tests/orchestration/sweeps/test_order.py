@@ -58,6 +58,7 @@ def test_the_lag_is_twice_what_runs_at_once_when_the_study_starts_and_stays(
     assert choose_lag(open_folder(declared)).lag == 8, "later commands cannot change it"
     assert default_lag(declared, at_once=4) == 32, "what is declared counts, not the machine"
     assert default_lag(replace(declared, n_trials=5), at_once=4) == 10
+    assert default_lag(replace(declared, limits=Limits()), at_once=1) == 0, "it waits for all before it anyway"
     given = replace(study, lag=3)
     with pytest.raises(ConfigError, match="--lag 3: the study in .* was started with lag 8, which later"):
         open_folder(given)
