@@ -68,6 +68,10 @@ def sweep(
     study in a --storage of several people belongs to the runs folder that started it. From another terminal: hcl sweep
     --status STUDY.
 
+    A study is a function of its --seed and --lag, whatever runs faster and however many trials run at once. Its sampler
+    chooses trial k by the results of the trials before k - lag, and a trial is stopped by comparison with earlier ones
+    alone. A study keeps its lag when it is resumed. --as-they-come uses every result at once and is not reproducible.
+
     --sampler population trains all members side by side, in rounds of --round-epochs. After each round the worst
     quarter continues from checkpoints of the best quarter, with weights near theirs (population-based training).
 
@@ -125,6 +129,9 @@ def _study(
         limits=Limits(how.retries, how.trial_timeout, how.concurrency, how.gpu_share),
         storage=search.storage,
         round_epochs=search.round_epochs,
+        grace_epochs=how.grace_epochs,
+        as_they_come=search.as_they_come,
+        lag=search.lag,
     )
 
 
@@ -132,10 +139,11 @@ def _show_plan(study: Study, address: str | None) -> None:
     from orchestration.sweeps.checks import check_study
     from orchestration.sweeps.plan import show_plan
     from orchestration.sweeps.storage.optuna_storage import check_storage
+    from orchestration.sweeps.study import as_in_folder
 
     check_study(study)
     check_storage(study.folder, study.storage)
-    show_plan(study, address)
+    show_plan(as_in_folder(study), address)
 
 
 def _run(

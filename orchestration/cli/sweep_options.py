@@ -68,6 +68,25 @@ class SearchOptions:
         ),
     ] = None
     seed: Annotated[int, typer.Option(help="Seed of the sampler.", rich_help_panel=_SEARCH)] = 0
+    lag: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Trials before each one whose results its sampler does not see; at most N + 1 run at once. Default: "
+            "twice --concurrency, or else twice the trials that fit at once when the study starts.",
+            show_default=False,
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None
+    as_they_come: Annotated[
+        bool,
+        typer.Option(
+            "--as-they-come",
+            help="Choose and stop trials by all that has ended by then. The study is not reproducible.",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = False
     paired: Annotated[
         bool,
         typer.Option(
@@ -96,6 +115,16 @@ class TrialOptions:
     stop: Annotated[StopRule, typer.Option(help="Rule that stops trials that fall behind.", rich_help_panel=_TRIAL)] = (
         "asha"
     )
+    grace_epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="First epoch after which a trial may be stopped; default: a third of the epochs, and one after the "
+            "warm-up.",
+            show_default=False,
+            rich_help_panel=_TRIAL,
+        ),
+    ] = None
     workers: Workers = None
     concurrency: Annotated[
         int | None,

@@ -45,6 +45,12 @@ def check_space(study: Study) -> None:
                 remedy=f"name one of {', '.join(METRICS)}",
             )
     check_sampler(study.sampler, len(space.objectives))
+    if study.as_they_come and study.lag is not None:
+        raise ConfigError(
+            "has no meaning where trials are chosen by all results at once",
+            where="--lag",
+            remedy="leave out --lag, or --as-they-come",
+        )
     if study.is_population:
         _check_population(study, space)
     for probe in space.probes():

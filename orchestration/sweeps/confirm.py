@@ -115,11 +115,16 @@ class _Again:
         }
         self._open = [name for name in self._wanted if name not in self._done]
         self._n_running = 0
+        self._ended: list[str] = []
         self.n_left = len(self._open)
 
     @property
     def n_running(self) -> int:
         return self._n_running
+
+    @property
+    def most_at_once(self) -> int | None:
+        return None
 
     @property
     def values(self) -> dict[tuple[str, int], float]:
@@ -149,6 +154,10 @@ class _Again:
         self._n_running -= 1
         self._open.insert(0, name)
 
+    def take_ended(self) -> list[str]:
+        ended, self._ended = self._ended, []
+        return ended
+
     def finish(
         self,
         name: str,
@@ -156,8 +165,10 @@ class _Again:
         *,
         is_whole: bool = True,
         notes: Mapping[str, Any] | None = None,
+        earlier: Mapping[int, Mapping[str, Any]] | None = None,
     ) -> None:
         self._n_running -= 1
+        self._ended.append(name)
         self.n_left -= 1
         self._done[name] = {"value": values[0] if values else None, "error": (notes or {}).get(ERROR)}
         write_checked_json(self._path, {"runs": self._done})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +19,9 @@ from hcl.datasets.splits import Partition
 from hcl.training.validation import clips_needed
 from orchestration.console import out
 from orchestration.runtime.connect import connect
-from orchestration.sweeps.concurrency import room_for
+from orchestration.sweeps.concurrency import default_lag, room_for
 from orchestration.sweeps.study import Study, n_trials_in_all
+from orchestration.sweeps.view import order_text
 from orchestration.training.run import Run
 from orchestration.training.run_files import LAST, PREVIOUS
 from orchestration.training.worker import run_epochs
@@ -57,7 +59,12 @@ def show_plan(study: Study, address: str | None) -> None:
     kind = "GPU" if settings.use_gpu else "CPU"
     each = study.limits.gpu_share if settings.use_gpu and settings.workers == 1 else float(settings.workers)
     each *= 1 if settings.use_gpu else settings.cpus_per_worker
+    study = study if study.lag is not None or not study.has_lag else replace(study, lag=default_lag(study, room))
+    room = min(room, (study.lag or 0) + 1) if study.has_lag else room
     out.print(f"a trial takes {each:g} {kind}s; {room} at once")
+    out.print(order_text(reproducible=not study.as_they_come, lag=study.lag if study.has_lag else None))
+    if study.can_stop:
+        out.print(f"no trial is stopped before the end of epoch {study.first_rung}")
     cost = measure(study)
     total_s = n_trials * cost.seconds / settings.workers / max(1, room)
     out.print(

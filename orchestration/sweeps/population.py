@@ -1,9 +1,11 @@
 """Train a population: its members train in rounds and change their values between them.
 
-After each round a member among the worst quarter of those that have ended this round takes over the checkpoint and the
-perturbed values of a member among the best quarter (Jaderberg et al., arXiv:1711.09846). All others continue unchanged.
-Each round of a member is a trial of the ledger, which notes the trial whose checkpoint it continues from. So no member
-waits for a whole round to end, no other trial writes to a trial, and a killed study resumes as any other.
+After each round a member among the worst quarter takes over the checkpoint and the perturbed values of a member among
+the best quarter (Jaderberg et al., arXiv:1711.09846). All others continue unchanged. Each round of a member is a trial
+of the ledger, which notes the trial whose checkpoint it continues from. So no other trial writes to a trial, and a
+killed study resumes as any other. A round starts when all members have ended the one before, so that the study is a
+function of its seed. Where trials are taken as they come, no member waits: it is ranked among those that have ended its
+round by then.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ class Population(Ledger):
         super().__init__(*args, **ledger_options, n_trials=members * self.rounds, sampler="population")
 
     def may_ask(self) -> bool:
-        """Return whether a member is free, or all trials are given out."""
+        """Return whether a member may start its next round, or all trials are given out."""
         return bool(self._interrupted) or len(self._numbers) >= self.n_trials or self._next_place() is not None
 
     def ask(self) -> Given | None:
@@ -63,7 +65,7 @@ class Population(Ledger):
             return super().ask()
         place = self._next_place()
         assert place is not None, "no member is free"
-        if place.round and not self._is_asked_for():
+        if place.round and not self._draws.is_under_way():
             self._ask_for(place)
         return super().ask()
 
@@ -87,12 +89,11 @@ class Population(Ledger):
         if len(latest) < self.members:
             return _Place(0, len(latest))
         free = [trial.user_attrs for trial in latest.values() if trial.state != TrialState.RUNNING]
+        if self.lag is not None:
+            done = min(trial.user_attrs[ROUND] - (trial.state == TrialState.RUNNING) for trial in latest.values())
+            free = [notes for notes in free if notes[ROUND] <= done]
         places = [_Place(notes[ROUND] + 1, notes[MEMBER]) for notes in free if notes[ROUND] + 1 < self.rounds]
         return min(places, default=None)
-
-    def _is_asked_for(self) -> bool:
-        """Return whether the next trial is enqueued or half drawn already, by a process that was killed."""
-        return bool(self._half_asked or self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def _ask_for(self, place: _Place) -> None:
         """Choose the checkpoint and the values with which a member continues, and enqueue them."""

@@ -24,7 +24,7 @@ from orchestration.sweeps.concurrency import Room
 from orchestration.sweeps.faults import Halt
 from orchestration.sweeps.recorder import OnEvent, Recorder, Unpickled, last_line, name_of
 from orchestration.sweeps.study import Study
-from orchestration.sweeps.trial import OBJECTIVE, trainable
+from orchestration.sweeps.trial import HISTORY, OBJECTIVE, trainable
 from orchestration.sweeps.trial_source import Source
 
 _SCRATCH = ".tune"
@@ -40,6 +40,7 @@ def run_trials(study: Study, ledger: Source, on_event: OnEvent = lambda name, ev
         HCLError: on a fault that no trial has caused, see `orchestration.sweeps.faults`; its trials will run again.
     """
     room, halt = Room(study), Halt(study.folder)
+    room.tell_limit(ledger.most_at_once)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # our own line reports a failed trial
     scratch = study.folder / _SCRATCH
     shutil.rmtree(scratch, ignore_errors=True)
@@ -119,10 +120,20 @@ class _EarlyStopping(Unpickled, FIFOScheduler):
     def __init__(self, ledger: Source, halt: Halt):
         super().__init__()
         self._ledger, self._halt = ledger, halt
+        self._reported: dict[str, int] = {}
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         falls_behind = False
         if OBJECTIVE in result and self._halt.fault is None:
             with self._halt.noted():
-                falls_behind = self._ledger.report(name_of(trial), int(result["epoch"]), float(result[OBJECTIVE]))
+                falls_behind = self._report(name_of(trial), result)
         return TrialScheduler.STOP if falls_behind else TrialScheduler.CONTINUE
+
+    def _report(self, name: str, result: dict[str, Any]) -> bool:
+        """Report this epoch, and before it those that the ledger has not heard of from this process."""
+        epoch, reported, falls_behind = int(result["epoch"]), self._reported.get(name, 0), False
+        for entry in result.get(HISTORY) or [result]:
+            if reported < int(entry["epoch"]) < epoch:
+                falls_behind |= self._ledger.report(name, int(entry["epoch"]), float(entry[OBJECTIVE]))
+        self._reported[name] = epoch
+        return falls_behind | self._ledger.report(name, epoch, float(result[OBJECTIVE]))

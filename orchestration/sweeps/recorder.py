@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,13 @@ from orchestration.sweeps.trial import (
     FAILURE,
     FAULT,
     FUSED_BY,
+    HISTORY,
     LAST_VALUE,
     TRIAL_SECONDS,
     VALUES,
     ran_too_long,
 )
-from orchestration.sweeps.trial_source import BEST, EPOCHS, ERROR, FUSED, LAST, LOG, SECONDS, UNFUSED, Source
+from orchestration.sweeps.trial_source import BEST, EPOCHS, ERROR, FUSED, LAST, LOG, SECONDS, UNFUSED, Given, Source
 from orchestration.training.run_files import ERROR_LOG, HUNG_LOG
 
 _NODE_DIED, _NODE_DEATHS = "its node has died", 5
@@ -71,6 +72,7 @@ class Recorder(Unpickled, Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         self._tell(trial, "reported")
+        self._tell_ended()  # others may have waited for this report
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._deadlines.ends(trial)
@@ -125,26 +127,32 @@ class Recorder(Unpickled, Callback):
             with self._halt.noted():
                 self._on_event(name_of(trial), event)
 
+    def _tell_ended(self) -> None:
+        for name in self._ledger.take_ended():
+            if self._halt.fault is None:
+                with self._halt.noted():
+                    self._on_event(name, "ended")
+
     def _end(self, trial: Trial, failure: str | None) -> None:
         """Note a trial's end, unless a fault has ended the study; then the trial will run again."""
         if self._halt.fault is not None:
             return
         with self._halt.noted():
             self._note_end(trial, failure)
-        self._tell(trial, "ended")
+        self._tell_ended()
 
     def _note_end(self, trial: Trial, failure: str | None) -> None:
         name, result = name_of(trial), trial.last_result or {}
-        epochs = int(result.get("epoch", 0))
-        notes = {EPOCHS: epochs, SECONDS: result.get(TRIAL_SECONDS), BEST: result.get(BEST_EPOCH)}
-        notes |= {LAST: result.get(LAST_VALUE), FUSED: result.get(FUSED_BY), UNFUSED: result.get(AS_TRAINED)}
+        epochs, given = int(result.get("epoch", 0)), Given(**trial.config["given"])
+        notes = _notes_of(result) | {EPOCHS: epochs, SECONDS: result.get(TRIAL_SECONDS)}
         if failure is not None:
             notes |= {ERROR: failure, LOG: str(self._log(name))}
         self._ledger.finish(
             name,
             None if failure else result[VALUES],
-            is_whole=epochs >= (trial.config["given"]["until"] or self._study.experiment.train.epochs),
+            is_whole=epochs >= (given.until or self._study.epochs_of(given.params)),
             notes=notes,
+            earlier={int(entry["epoch"]): _notes_of(entry) for entry in result.get(HISTORY) or ()},
         )
         meters.trial_ended(self._study.experiment.name, "failed" if failure else "complete")
 
@@ -155,6 +163,12 @@ class Recorder(Unpickled, Callback):
 
 def name_of(trial: Trial) -> str:
     return trial.config["trial"]
+
+
+def _notes_of(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the notes about what a trial has reached at an epoch."""
+    keys = {BEST: BEST_EPOCH, LAST: LAST_VALUE, FUSED: FUSED_BY, UNFUSED: AS_TRAINED}
+    return {note: entry.get(key) for note, key in keys.items()}
 
 
 def _nodes_die(name: str, folder: Path) -> ClusterError:

@@ -72,6 +72,8 @@ class Records:
             pareto=pareto_front(study, trials),
             importances=_importances(self._ledger.study) if at_end else {},
             sampler=study.sampler,
+            reproducible=not study.as_they_come,
+            lag=study.lag if study.has_lag else None,
             n_trials=self._ledger.n_trials,
             seconds=self._earlier + time.monotonic() - self._began,
             resources=study.trial_resources(),

@@ -17,8 +17,10 @@ from hcl.files.atomic import write_atomically
 from hcl.frames.stored_dataset import DataRoot
 from orchestration.sweeps.choices import SamplerName, StopRule
 from orchestration.sweeps.ledger import Ledger
+from orchestration.sweeps.order import GRACE, LAG, REPRODUCIBLE, as_started, is_order, order_of
 from orchestration.sweeps.population import Population, n_rounds
-from orchestration.sweeps.sampling.samplers import seed_of
+from orchestration.sweeps.sampling.early_stopping import first_rung
+from orchestration.sweeps.sampling.samplers import learns, seed_of
 from orchestration.sweeps.storage.database import without_password
 from orchestration.sweeps.storage.optuna_storage import open_storage
 from orchestration.sweeps.trial_source import Given
@@ -38,7 +40,7 @@ class Limits:
     Attributes:
         retries: how often a trial whose process or node has died is retried, from its checkpoint.
         time_s: the longest time that a trial may run without a pause; None: no limit.
-        concurrency: the largest number of trials at once; None: as many as fit.
+        concurrency: the largest number of trials at once; None: as many as fit. The lag of a new study follows from it.
         gpu_share: the share of a GPU for a trial of one worker.
     """
 
@@ -58,6 +60,11 @@ class Study:
         points: values by path that are tried before anything is sampled; a repeated study may be given others.
         n_trials: number of trials; for a population the number of its members.
         round_epochs: for a population, the epochs of a round, after which members may change their values.
+        grace_epochs: the first epoch after which a trial may be stopped; None: the default, see `first_rung`.
+        as_they_come: whether trials are chosen and stopped by what has ended by then; otherwise the study is a function
+            of its seed and its lag.
+        lag: the number of trials before each one whose results its sampler does not see; None: not declared, so that it
+            is chosen when the study starts (`orchestration.sweeps.concurrency`).
         storage: place of the ledger, a database URL or a journal file; None: a journal in the study's folder.
     """
 
@@ -74,6 +81,9 @@ class Study:
     limits: Limits = field(default_factory=Limits)
     storage: str | None = None
     round_epochs: int = 1
+    grace_epochs: int | None = None
+    as_they_come: bool = False
+    lag: int | None = None
 
     @property
     def folder(self) -> Path:
@@ -83,6 +93,37 @@ class Study:
     def is_population(self) -> bool:
         """Return whether the trials are rounds of models that change their values while they train."""
         return self.sampler == "population"
+
+    @property
+    def has_lag(self) -> bool:
+        """Return whether the study's sampler learns from results, and so has to wait for some of them."""
+        return learns(self.sampler) and not self.as_they_come
+
+    @property
+    def can_stop(self) -> bool:
+        """Return whether the study has a rule that stops trials early."""
+        return self.stop_rule != "none" and not self.is_population and not self.space.trade_offs
+
+    @property
+    def first_rung(self) -> int:
+        """Return the first epoch after which a trial may be stopped.
+
+        By default a third of the epochs is done then, and the warm-up; where these are searched, those of the longest.
+        """
+        if self.grace_epochs is not None:
+            return self.grace_epochs
+        warmup = self.experiment.optim.warmup_epochs
+        probes = self.space.probes()
+        return max(first_rung(self.epochs_of(probe), probe.get("optim.warmup_epochs", warmup)) for probe in probes)
+
+    @property
+    def most_epochs(self) -> int:
+        """Return the epochs of the longest trial."""
+        return max(map(self.epochs_of, self.space.probes()))
+
+    def epochs_of(self, params: Mapping[str, Any]) -> int:
+        """Return the epochs of a trial, which its params may set."""
+        return int(params.get("train.epochs", self.experiment.train.epochs))
 
     def trial_folder(self, name: str) -> Path:
         return self.folder / TRIALS / name
@@ -116,10 +157,13 @@ class Study:
         """Open the ledger in its storage. Raises ConfigError, StorageError or SpaceError."""
         place = self.experiment.name, open_storage(self.folder, self.storage), self.space.with_points(self.points)
         options: dict[str, Any] = {"seed": self.seed, "problem_with": self.problem_with}
-        options["epochs"] = self.experiment.train.epochs
+        options["lag"] = None if self.as_they_come else self.lag or 0
         if self.is_population:
-            return Population(*place, members=self.n_trials, round_epochs=self.round_epochs, **options)
-        return Ledger(*place, n_trials=self.n_trials, sampler=self.sampler, stop_rule=self.stop_rule, **options)
+            epochs = self.experiment.train.epochs
+            return Population(*place, members=self.n_trials, epochs=epochs, round_epochs=self.round_epochs, **options)
+        options |= {"sampler": self.sampler, "stop_rule": self.stop_rule}
+        options |= {"first_rung": self.first_rung, "epochs": self.most_epochs}
+        return Ledger(*place, n_trials=self.n_trials, **options)
 
 
 def n_trials_of(folder: Path) -> int | None:
@@ -148,17 +192,33 @@ def open_folder(study: Study) -> Study:
         if description.get("experiment") == study.experiment.digest(workers=1) and _has_workers_of(study):
             description["experiment"] = content["experiment"]  # older versions left the number of workers out
         _refuse_other(content, description, where=str(study.folder))
+        study = as_started(study, description, where=str(study.folder))
+        content |= order_of(study)
         content["n_trials"] = max(study.n_trials, int(description["n_trials"]))
         content |= {name: description[name] for name in (IDENTITIES,) if name in description}
     write_atomically(path, dump_yaml(content).encode())
     write_atomically(study.folder / "experiment.yaml", to_yaml(study.experiment).encode())
-    return replace(study, n_trials=content["n_trials"])
+    return replace(study, n_trials=content["n_trials"], grace_epochs=content.get(GRACE))
+
+
+def as_in_folder(study: Study) -> Study:
+    """Return a study with the order in which its folder was started; unchanged if it is new. Raises ConfigError."""
+    path = study.folder / STUDY
+    return as_started(study, _description(path), where=str(study.folder)) if path.exists() else study
+
+
+def keep_lag(study: Study, lag: int) -> Study:
+    """Write the lag of a study that was started without one into its folder, for good; return the study with it."""
+    path = study.folder / STUDY
+    write_atomically(path, dump_yaml({**_description(path), LAG: lag}).encode())
+    return replace(study, lag=lag)
 
 
 def _refuse_other(content: Mapping[str, Any], description: Mapping[str, Any], *, where: str) -> None:
     """Raise ConfigError if the folder describes another study. Older versions kept no digests of the data."""
     remedy = "give this one another name (--set name=...), or start over with --restart"
-    others = [name for name in content if name not in ("n_trials", "data") and description.get(name) != content[name]]
+    may_differ = ("n_trials", "data", REPRODUCIBLE, LAG, GRACE)  # see `as_started`
+    others = [name for name in content if name not in may_differ and description.get(name) != content[name]]
     if others:
         raise ConfigError(f"holds a study with another {' and '.join(others)}", where=where, remedy=remedy)
     if changed := changed_data(description.get("data", {}), content["data"]):
@@ -175,7 +235,7 @@ def _description(path: Path) -> dict[str, Any]:
     """Return the description of a study from its file. Raises ConfigError."""
     content = read_yaml(path, str(path))
     is_study = isinstance(content, dict) and type(content.get("n_trials")) is int
-    if not is_study or not isinstance(content.get("data", {}), dict):
+    if not is_study or not isinstance(content.get("data", {}), dict) or not is_order(content):
         raise ConfigError("does not describe a study", where=str(path), remedy="start over with --restart")
     return content
 
@@ -192,5 +252,6 @@ def _identity(study: Study) -> dict[str, Any]:
         "storage": without_password(study.storage),
         "data": data_digests(run),
         "n_trials": study.n_trials,
+        **order_of(study),
         **({"round_epochs": study.round_epochs} if study.is_population else {}),
     }

@@ -19,6 +19,7 @@ from orchestration.storage.clearing import OF_STUDY, clear
 from orchestration.storage.locks import held, lock_of
 from orchestration.storage.record_files import write_provenance
 from orchestration.sweeps.checks import check_study
+from orchestration.sweeps.concurrency import choose_lag
 from orchestration.sweeps.ledger import Ledger
 from orchestration.sweeps.ray_tune import run_trials
 from orchestration.sweeps.records import Records, best_experiment, best_trial
@@ -86,10 +87,14 @@ def sweep(
             _retry_failed(study, ledger)
         if warm_start is not None and not ledger.trials():
             ledger.learn(_earlier_trials(warm_start, study.space))
-        records = Records(study, ledger, command=command, on_trial=on_trial, on_change=on_change)
+        listeners: dict[str, Any] = {"command": command, "on_trial": on_trial, "on_change": on_change}
+        records = Records(study, ledger, **listeners)
         if not ledger.is_done():
             provenance = _provenance(study, command)
             with telling_notices(study.runs), connect(address):
+                if (started := choose_lag(study)) != study:
+                    study, ledger = started, started.ledger()
+                    records = Records(study, ledger, **listeners)
                 run = Run(study.experiment, study.data, study.runs, study.folder)
                 ensure_grids(run.grid_jobs(), study.runs)
                 try:

@@ -42,14 +42,15 @@ from orchestration.training.train import STUDY
 from orchestration.training.worker import run_epochs
 from search_spaces.space import Objective
 
-OBJECTIVE, VALUES, BEST_EPOCH, LAST_VALUE, FUSED_BY, AS_TRAINED, FAILURE, FAULT, TRIAL_SECONDS = (
-    "objective", "objectives", "best_epoch", "last_value", "fused_by", "as_trained", "failure", "fault",
+OBJECTIVE, VALUES, BEST_EPOCH, LAST_VALUE, FUSED_BY, AS_TRAINED, HISTORY, FAILURE, FAULT, TRIAL_SECONDS = (
+    "objective", "objectives", "best_epoch", "last_value", "fused_by", "as_trained", "history", "failure", "fault",
     "trial_seconds",
 )  # fmt: skip
 """Keys that a trial reports besides an epoch's metrics: the first objective at its best epoch so far, all objectives at
 that epoch, and the epoch; the first objective after this epoch; if validation tried weights of the levels, the best
-epoch's weights and its accuracy without them; the trial's own failure; a fault of the machine
-(`orchestration.sweeps.faults`); and its running time in seconds."""
+epoch's weights and its accuracy without them; all of these for each epoch up to this one, so that the reports that a
+kill has swallowed are made up for; the trial's own failure; a fault of the machine (`orchestration.sweeps.faults`); and
+its running time in seconds."""
 
 _LOG = logging.getLogger(__name__)
 Train = Callable[[Run, Callable[[dict[str, Any]], dict[str, Any]]], None]
@@ -178,13 +179,22 @@ class _Reporter:
                 remedy="choose a metric of this regime",
             )
         rows = [epoch for epoch in results.read_epochs(self.folder) if epoch["epoch"] <= row["epoch"]]
-        first = self.objectives[0]
-        best = (max if first.mode == "max" else min)(rows, key=lambda epoch: epoch[first.metric])
-        values = [float(best[objective.metric]) for objective in self.objectives]
-        trial_values = {OBJECTIVE: values[0], VALUES: values, BEST_EPOCH: best["epoch"], LAST_VALUE: row[first.metric]}
-        if fusion := fusion_of(best):
-            trial_values |= {FUSED_BY: fusion, AS_TRAINED: best["val_accuracy"]}
-        return {**row, **trial_values, TRIAL_SECONDS: time.perf_counter() - self.began}
+        history = self._history(rows)
+        return {**row, **history[-1], HISTORY: history, TRIAL_SECONDS: time.perf_counter() - self.began}
+
+    def _history(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return for each epoch what the trial's value is up to it."""
+        first, history, best = self.objectives[0], [], rows[0]
+        sign = 1 if first.mode == "max" else -1
+        for row in rows:
+            best = row if sign * row[first.metric] > sign * best[first.metric] else best
+            values = [float(best[objective.metric]) for objective in self.objectives]
+            entry = {"epoch": row["epoch"], OBJECTIVE: values[0], VALUES: values, BEST_EPOCH: best["epoch"]}
+            entry[LAST_VALUE] = row[first.metric]
+            if fusion := fusion_of(best):
+                entry |= {FUSED_BY: fusion, AS_TRAINED: best["val_accuracy"]}
+            history.append(entry)
+        return history
 
     def last(self, epoch: int) -> dict[str, Any] | None:
         """Return the report of an epoch that was done before; None if its metrics are gone."""

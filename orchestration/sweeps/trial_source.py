@@ -31,7 +31,17 @@ class Given:
     @property
     def index(self) -> int:
         """Return its number in the study, from 0."""
-        return int(self.name.rpartition("-")[2])
+        return index_of(self.name)
+
+
+def index_of(name: str) -> int:
+    """Return the number in the study of the trial of this name, from 0."""
+    return int(name.rpartition("-")[2])
+
+
+def name_of(index: int) -> str:
+    """Return the name of a study's trial."""
+    return f"trial-{index:04d}"
 
 
 class Source(Protocol):
@@ -39,6 +49,9 @@ class Source(Protocol):
 
     @property
     def n_running(self) -> int: ...
+
+    @property
+    def most_at_once(self) -> int | None: ...
 
     def may_ask(self) -> bool: ...
 
@@ -48,6 +61,8 @@ class Source(Protocol):
 
     def take_back(self, name: str) -> None: ...
 
+    def take_ended(self) -> list[str]: ...
+
     def finish(
         self,
         name: str,
@@ -55,4 +70,5 @@ class Source(Protocol):
         *,
         is_whole: bool = True,
         notes: Mapping[str, Any] | None = None,
+        earlier: Mapping[int, Mapping[str, Any]] | None = None,
     ) -> None: ...

@@ -119,6 +119,8 @@ def show_status(folder: Path) -> None:
                 f"{trial.trial} failed: {escape(trial.error or '')} ({trial.log})", soft_wrap=True, highlight=False
             )
     best = f"best {status.record.best_trial} {_number(status.record.best_value)}; " if status.record.best_trial else ""
+    if status.record.reproducible is not None:
+        out.print(order_text(reproducible=status.record.reproducible, lag=status.record.lag), soft_wrap=True)
     n_ended = sum(trial.state != "running" for trial in status.trials)
     if status.holder:
         out.print(f"{best}running, by {status.holder}", soft_wrap=True)
@@ -126,6 +128,13 @@ def show_status(folder: Path) -> None:
         out.print(f"{best}not running; to resume: {escape(status.record.command)}", soft_wrap=True)
     else:
         out.print(f"{best}done", soft_wrap=True)
+
+
+def order_text(*, reproducible: bool, lag: int | None) -> str:
+    """Return a sentence on whether a study can be repeated, and with which lag."""
+    if not reproducible:
+        return "not reproducible: trials are chosen and stopped as results come"
+    return "reproducible by its seed" + (f" and --lag {lag}" if lag is not None else "")
 
 
 def show_end(record: results.SweepRecord, trials: Sequence[results.TrialRecord], n_best: int = 5) -> None:

@@ -167,11 +167,22 @@ def _sweep(row: dict[str, Any], trials: pd.DataFrame) -> dict[str, Any]:
         "sampler": row["sampler"] if is_known(row.get("sampler")) else "",
         "commands": [row["command"]] if is_known(row.get("command")) else [],
         "duration": duration(row["seconds"]) if is_known(row.get("seconds")) else "",
+        "order": _order(row),
         "states": mine["state"].value_counts().to_dict(),
         "table": page_table(accuracy.trials_table(mine)) if len(mine) else None,
         "charts": figures,
         "tips": _as_json(sweep_charts.tips(mine)) if figures else Markup("[]"),
     }
+
+
+def _order(row: dict[str, Any]) -> str:
+    """Return a sentence on whether a study can be repeated; empty for a study of an earlier version."""
+    if not is_known(row.get("reproducible")):
+        return ""
+    if not row["reproducible"]:
+        return "Not reproducible: its trials were chosen and stopped as results came."
+    seed = f"seed {int(row['seed'])}" if is_known(row.get("seed")) else "its seed"
+    return f"Reproducible by {seed}" + (f" and lag {int(row['lag'])}." if is_known(row.get("lag")) else ".")
 
 
 def _confidence(evaluations: Evaluated) -> dict[str, Any]:

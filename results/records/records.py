@@ -110,6 +110,8 @@ class SweepRecord:
     pareto: list[str] = field(default_factory=list)  # trials on the Pareto front of several objectives
     importances: dict[str, float] = field(default_factory=dict)  # share of the objective's variation, by path
     sampler: str = ""
+    reproducible: bool | None = None  # whether it is a function of its seed and lag; None: of an earlier version
+    lag: int | None = bounded(0, default=None)  # trials before each one whose results its sampler does not see
     n_trials: int = bounded(0, default=0)
     seconds: float | None = bounded(0, default=None)
     resources: dict[str, float] = field(default_factory=dict)  # of one trial: workers, cpus, gpus

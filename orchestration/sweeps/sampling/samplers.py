@@ -1,6 +1,6 @@
 """Make Optuna's samplers by name.
 
-A sampler's random numbers are a function of the study's seed and the trial's number, and all other state of a sampler
+A sampler's random numbers are a function of the study's seed and the trial's index, and all other state of a sampler
 lies in the study's storage. A study that is resumed after a kill therefore draws the values that it would have drawn.
 """
 
@@ -15,10 +15,11 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from hcl.errors import ConfigError
 from orchestration.sweeps.sampling.cma import CmaSampler
+from orchestration.sweeps.sampling.seen import SeenStudy, Turn
 
 _RANDOM_TRIALS = 6  # trials that a model of the objective needs first
 _NEEDS = {"cmaes": ("cmaes",), "gp": ("scipy",)}
@@ -49,50 +50,65 @@ def check_sampler(name: str, n_objectives: int) -> None:
         )
 
 
-def make_sampler(name: str, seed: int) -> BaseSampler:
+def learns(name: str) -> bool:
+    """Return whether a sampler chooses a trial by the results of others."""
+    return name in ("tpe", "cmaes", "gp")
+
+
+def make_sampler(name: str, seed: int) -> TurnSampler:
     """Return Optuna's sampler of that name; its first trials are drawn at random."""
 
-    def sampler_for(number: int) -> BaseSampler:
+    def sampler_of(seed_of_trial: int) -> BaseSampler:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return _MAKE[name](seed_of(seed, number))
+            return _MAKE[name](seed_of_trial)
 
-    return _SeededByTrial(sampler_for)
+    return TurnSampler(sampler_of, seed)
 
 
-def seed_of(seed: int, number: int) -> int:
-    """Return a seed of 31 bits for one trial of a study."""
+def seed_of(seed: int, number: int | str) -> int:
+    """Return a seed of 31 bits for one trial of a study, or for one parameter of a trial."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big") >> 1
 
 
-class _SeededByTrial(BaseSampler):
-    """Delegate each call to a sampler that is made for the current trial."""
+class TurnSampler(BaseSampler):
+    """Delegate each call to a sampler that is made for the current trial.
 
-    def __init__(self, sampler_for: Callable[[int], BaseSampler]):
-        self._sampler_for = sampler_for
-        self._number: int | None = None
+    Attributes:
+        turn: the seed of the next trial and the trials that its sampler sees; None: a seed by Optuna's number of the
+            trial, and all that the study holds by now.
+    """
+
+    def __init__(self, sampler_of: Callable[[int], BaseSampler], seed: int):
+        self._sampler_of, self._seed = sampler_of, seed
+        self.turn: Turn | None = None
+        self._made_for: tuple[int, int] | None = None
         self._sampler: BaseSampler = RandomSampler()
 
-    def _for(self, trial: FrozenTrial) -> BaseSampler:
-        if trial.number != self._number:
-            self._number, self._sampler = trial.number, self._sampler_for(trial.number)
-        return self._sampler
+    def _for(self, study: optuna.Study, trial: FrozenTrial) -> tuple[BaseSampler, optuna.Study]:
+        seed = seed_of(self._seed, trial.number) if self.turn is None else self.turn.seed
+        if self._made_for != (trial.number, seed):
+            self._made_for, self._sampler = (trial.number, seed), self._sampler_of(seed)
+        return self._sampler, study if self.turn is None else SeenStudy(study, self.turn.trials)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._for(trial).infer_relative_search_space(study, trial)
+        sampler, seen = self._for(study, trial)
+        return sampler.infer_relative_search_space(seen, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._for(trial).sample_relative(study, trial, search_space)
+        sampler, seen = self._for(study, trial)
+        return sampler.sample_relative(seen, trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        return self._for(trial).sample_independent(study, trial, param_name, param_distribution)
+        sampler, seen = self._for(study, trial)
+        if self.turn is not None:  # a trial that was killed half drawn skips the values that it has already
+            sampler = self._sampler_of(seed_of(self.turn.seed, param_name))
+        return sampler.sample_independent(seen, trial, param_name, param_distribution)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._for(trial).before_trial(study, trial)
-
-    def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
-        self._for(trial).after_trial(study, trial, state, values)
+        sampler, seen = self._for(study, trial)
+        sampler.before_trial(seen, trial)

@@ -91,6 +91,10 @@ def test_a_dry_run_says_what_would_run_and_leaves_nothing(
     assert re.search(r"weights.+0\.04", out) and re.search(r"peak \(dry run\).+0\.\d\d", out)
     code, out, _ = hcl("sweep", experiment_file, "--data", data_root, "--trials", "7", "--dry-run")
     assert code == 0 and "7 trials of 2 epochs over space sigma" in out
+    options = ("--data", data_root, "--dry-run", "--lag", "1", "--concurrency", "2", "--grace-epochs", "1")
+    code, out, _ = hcl("sweep", experiment_file, *options)
+    assert code == 0 and "reproducible by its seed and --lag 1" in out
+    assert "no trial is stopped before the end of epoch 1" in out
     assert list(tmp_path.iterdir()) == [experiment_file]
 
 

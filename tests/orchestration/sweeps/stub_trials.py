@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 import time
@@ -36,7 +37,7 @@ def stub_study(data_root: Path, runs: Path, n_trials: int, **more: Any) -> Study
     name, epochs, workers = more.pop("name", "study"), more.pop("epochs", 1), more.pop("workers", 1)
     content = {"name": "test", "about": "for tests", "parameters": PARAMETERS} | more.pop("space", {})
     experiment = tiny_experiment(name=name, train__epochs=epochs, train__workers=workers, model__train_backbone=True)
-    return Study(experiment, Space.model_validate(content), DataRoot(data_root), runs, n_trials, **more)
+    return Study(experiment, Space.model_validate(content), DataRoot(data_root), runs, n_trials, **{"lag": 4, **more})
 
 
 def instant(run: Run, report: Report) -> None:
@@ -47,12 +48,12 @@ def instant(run: Run, report: Report) -> None:
 
 
 def paced(run: Run, report: Report) -> None:
-    """Resume after the epochs on disk, and take half a second per epoch."""
+    """Resume after the epochs on disk, and take about half a second per epoch, at random."""
     rows = results.read_epochs(run.folder) if (run.folder / "metrics.parquet").exists() else []
     (run.folder / "pid").write_text(str(os.getpid()))
     for epoch in range(1, run.experiment.train.epochs + 1):
         if epoch > len(rows):
-            time.sleep(0.5)
+            time.sleep(random.uniform(0.1, 0.9))
             rows.append(row_of(run, epoch))
             if epoch == run.experiment.train.epochs:
                 note_end(run)

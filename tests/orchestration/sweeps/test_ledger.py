@@ -146,6 +146,20 @@ def test_what_cannot_be_run_is_drawn_again_and_does_not_count(tmp_path: Path) ->
     assert refused and {trial.state for trial in refused} == {TrialState.FAIL}
 
 
+def test_points_whose_other_values_never_fit_are_given_up(tmp_path: Path) -> None:
+    """Neither point can be completed; after ten draws a feasible one stands in for them, and the study continues."""
+
+    def problem_with(values: Any) -> str | None:
+        return "is no good" if values["optim.schedule"] == "cosine" else None
+
+    space = space_of(
+        first_points=[{"optim.schedule": "cosine"}, {"optim.schedule": "cosine", "loss.sigma_spatial": 1.0}]
+    )
+    for lag in (None, 0):
+        done = work(open_ledger(tmp_path / str(lag), space, problem_with=problem_with, lag=lag), 12)
+        assert len(done) == 12 and all(problem_with(values) is None for values in done)
+
+
 def test_constraints_that_leave_nothing_end_in_a_message(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path, problem_with=lambda values: "breaks all")
     with pytest.raises(HCLError, match="none of 10000 draws can be run: breaks all"):
@@ -172,7 +186,7 @@ def test_grid_parameters_go_in_turn_while_others_are_sampled(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("rule", ["asha", "median"])
 def test_who_falls_behind_is_told_to_stop_also_after_a_kill(rule: str, tmp_path: Path) -> None:
-    options = {"stop_rule": rule, "epochs": 9, "n_trials": 20}
+    options = {"stop_rule": rule, "first_rung": 3, "epochs": 9, "n_trials": 20}
     for index in range(8):
         ledger = open_ledger(tmp_path, **options)  # a new process for each trial
         given = ledger.ask()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -70,7 +71,28 @@ def test_the_worst_goes_on_from_the_best_and_the_others_from_themselves(tmp_path
     assert parents["trial-0003"].params == first[3].params
 
 
-def test_nobody_waits_for_the_slowest(tmp_path: Path) -> None:
+def test_a_round_waits_for_the_one_before_and_so_does_not_depend_on_speed(tmp_path: Path) -> None:
+    ledger = population(tmp_path / "waits", lag=0)
+    first = [asked(ledger) for _ in range(4)]
+    for given, value in zip(first[1:], (0.9, 0.1, 0.5), strict=True):
+        end(ledger, given, value)
+    assert not ledger.may_ask(), "the first member still trains"
+    end(ledger, first[0], 0.0)
+    assert [asked(ledger).parent for _ in range(4)] == ["trial-0001", "trial-0001", "trial-0002", "trial-0003"]
+    runs = []
+    for seed, at_once in enumerate((1, 2, 3, 4)):
+        rng, ledger = random.Random(seed), population(tmp_path / str(seed), lag=0)
+        given, running = [], []
+        while not ledger.is_done():
+            while len(running) < at_once and ledger.may_ask() and (trial := ledger.ask()):
+                given.append(trial)
+                running.append(trial)
+            end(ledger, running.pop(rng.randrange(len(running))))
+        runs.append(given)
+    assert len(runs[0]) == 12 and all(run == runs[0] for run in runs)
+
+
+def test_as_they_come_nobody_waits_for_the_slowest(tmp_path: Path) -> None:
     ledger = population(tmp_path)
     first = [asked(ledger) for _ in range(4)]
     for given, value in zip(first[1:], (0.9, 0.1, 0.5), strict=True):

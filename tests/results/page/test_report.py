@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -173,6 +174,21 @@ def test_a_running_sweep_and_a_single_episode_make_a_page(tmp_path, evaluation, 
     results.write_evaluation(tmp_path / "r", evaluation(ci95=None, episodes=1, n_classes=None))
     page = page_of(results.load(tmp_path), tmp_path / "report")
     assert "1 running" in page.text and "47.7" in page.text and len(page.charts()) == 1
+
+
+@pytest.mark.parametrize(
+    ("order", "text"),
+    [
+        ({"reproducible": True, "lag": 4, "seed": 3}, "Reproducible by seed 3 and lag 4."),
+        ({"reproducible": True, "seed": 3}, "Reproducible by seed 3."),
+        ({"reproducible": False, "seed": 3}, "Not reproducible: its trials were chosen and stopped as results came."),
+        ({}, None),
+    ],
+)
+def test_a_study_says_whether_it_can_be_repeated(order, text, tmp_path, sweep, trials):
+    results.write_sweep(tmp_path / "s", replace(sweep, **order), trials)
+    page = page_of(results.load(tmp_path), tmp_path / "report").text
+    assert text in page if text else "eproducible" not in page
 
 
 def test_a_damaged_explanation_is_left_out(tmp_path):
