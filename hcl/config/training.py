@@ -27,7 +27,7 @@ class Loss(Section):
     sigma_spatial_cycle: float = setting(0.0, "weight of the spatial cycle term; 0 leaves it out", ge=0)
     temperature: float = setting(0.07, "temperature of every contrastive term (tau)", gt=0)
     cycle_temperature: float = setting(
-        0.03,
+        0.01,
         "temperature of the cycle's soft nearest neighbour; at the published 1 it is close to the mean of all "
         "(deviation 24)",
         gt=0,
