@@ -13,6 +13,7 @@ from hcl.frames.stored_dataset import DataRoot, StoredDataset
 from hcl.synthetic.benchmark import ACTIONS, DOMAINS, dataset_name, make_benchmark
 from orchestration.console import out, print_table, show_epoch, show_records, show_trial, show_trials
 from orchestration.evaluation.evaluate import evaluate
+from orchestration.evaluation.explain import Explainer
 from orchestration.evaluation.questions import Target, encodings, questions_of
 from orchestration.extraction.extract import extract_dataset
 from orchestration.reports.report import make_report
@@ -22,16 +23,18 @@ from orchestration.sweeps.records import best_experiment
 from orchestration.sweeps.study import Study
 from orchestration.sweeps.sweep import sweep
 from orchestration.training.train import train
+from results.tables.trials import lead_of_best, lead_text
 from search_spaces import load_space
 
 VIDEOS_PER_CLASS = 14
 TRIALS = 6
 TRAIN_EPOCHS = 10  # for the longer training with the best trial's settings
+EXAMPLES = 2  # pictures of right queries, and as many of wrong ones
 METHODS = ("hcl", "untrained", "random", "prototype")
 
 
 def run_demo(*, data: Path, runs: Path, seed: int = 0, address: str | None = None, command: str = "") -> None:
-    """Make videos, extract, sweep, train the best, evaluate 5 data sets x 5 shots, report; repeated, it goes on."""
+    """Make videos, extract, sweep, train the best, evaluate, explain, report; repeated, it goes on."""
     began = time.monotonic()
     data, runs = Path(data).absolute(), Path(runs).absolute()
     base = resolve("demo", {"seed": seed}).experiment
@@ -52,7 +55,7 @@ def run_demo(*, data: Path, runs: Path, seed: int = 0, address: str | None = Non
                 out.print(f"{summary.dataset}: {summary.n_ok} extracted, {summary.n_skipped} there already")
         with _step(f"{TRIALS} trials by Ray Tune and Optuna"):
             experiment = override(base, {"name": "demo-sweep"})
-            study = Study(experiment, load_space("sigma"), DataRoot(data), runs, TRIALS, seed)
+            study = Study(experiment, load_space("two_stage"), DataRoot(data), runs, TRIALS, seed)
             record, trials = sweep(study, command=command, on_trial=show_trial)
             show_trials(study.folder)
         with _step("the best trial's settings, trained for longer by Ray Train on two workers"):
@@ -63,10 +66,16 @@ def run_demo(*, data: Path, runs: Path, seed: int = 0, address: str | None = Non
             questions = questions_of([Target(run.folder, best, methods=METHODS)], DataRoot(data))
             answers = evaluate(questions, runs=runs, command=command, on_cell=show_records)
             out.print(encodings(questions, answers.n_encoded))
+    with _step("single queries, explained"):
+        explainer = Explainer(run.folder, best, data=DataRoot(data), command=command)
+        for explained in explainer.examples(EXAMPLES, seed=seed):
+            out.print(f"{explained.query}: taken for {explained.scores[0][0]}", markup=False)
     page = make_report([run.folder, study.folder], run.folder / "report", title="HCL demo", command=command).page
     out.print()
     print_table([run.folder])
     out.print(f"best trial {record.best_trial}: {', '.join(f'{k}={v:.3g}' for k, v in _best(record, trials).items())}")
+    if lead := _lead(record, trials):
+        out.print(lead, soft_wrap=True)
     out.print(f"page:        {page}", soft_wrap=True)
     out.print(f"tables:      {page.parent}", soft_wrap=True)
     out.print(f"checkpoints: {run.folder / 'checkpoints'}", soft_wrap=True)
@@ -76,6 +85,13 @@ def run_demo(*, data: Path, runs: Path, seed: int = 0, address: str | None = Non
 
 def _best(record: results.SweepRecord, trials: list[results.TrialRecord]) -> dict[str, float]:
     return next(trial.params for trial in trials if trial.trial == record.best_trial)
+
+
+def _lead(record: results.SweepRecord, trials: list[results.TrialRecord]) -> str:
+    """Return a sentence about the best trial's lead over the second; empty for a single trial."""
+    ended = {trial.trial: trial.value for trial in trials if trial.value is not None and trial.state != "failed"}
+    lead = lead_of_best(ended, record.mode)
+    return lead_text(lead, record.objective) if lead else ""
 
 
 @contextmanager

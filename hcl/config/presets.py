@@ -45,6 +45,7 @@ PUBLISHED: dict[str, Any] = {
     "matching.misplaced_training_semantics": True,
     "matching.leaking_semantics": True,
     "loss.keep_anchor": True,
+    "loss.cycle_temperature": 1.0,
     "evaluation.overlapping": True,
 }
 

@@ -26,7 +26,12 @@ class Loss(Section):
     sigma_spatial: float = setting(0.5, "weight of the spatial contrastive term", ge=0)
     sigma_spatial_cycle: float = setting(0.0, "weight of the spatial cycle term; 0 leaves it out", ge=0)
     temperature: float = setting(0.07, "temperature of every contrastive term (tau)", gt=0)
-    cycle_temperature: float = setting(1.0, "temperature of the cycle's soft nearest neighbour; published 1", gt=0)
+    cycle_temperature: float = setting(
+        0.01,
+        "temperature of the cycle's soft nearest neighbour; at the published 1 it is close to the mean of all "
+        "(deviation 24)",
+        gt=0,
+    )
     keep_anchor: bool = setting(False, "leave the anchor in the denominator as exp(0), as released (deviation 1)")
 
 

@@ -72,6 +72,8 @@ def cycle_loss(
     """Return the cross entropy of finding each item of x again from its soft nearest neighbour in y.
 
     Args:
+        cycle_temperature: temperature of the soft nearest neighbour; the published 1 gives nearly the mean of unit
+            vectors, from which no item is found again (deviation 24).
         weight: multiplies the affinities of each item of x (the semantic branch).
     """
     affinity = x @ y.transpose(-1, -2)

@@ -27,6 +27,7 @@ from results.tables import accuracy
 from results.tables.cells import wider_interval
 from results.tables.evaluated import Evaluated
 from results.tables.published import published_table
+from results.tables.trials import lead_of_best, lead_text
 
 MOST_CURVES = 24
 """Number of runs whose learning curves are drawn; the tables hold all of them."""
@@ -164,6 +165,7 @@ def _sweep(row: dict[str, Any], trials: pd.DataFrame) -> dict[str, Any]:
         "mode": "smallest" if row.get("mode") == "min" else "largest",
         "best": row["best_trial"] if is_known(row.get("best_trial")) else None,
         "best_value": accuracy.number(row.get("best_value")),
+        "lead": _lead_of_best(row, mine),
         "sampler": row["sampler"] if is_known(row.get("sampler")) else "",
         "commands": [row["command"]] if is_known(row.get("command")) else [],
         "duration": duration(row["seconds"]) if is_known(row.get("seconds")) else "",
@@ -183,6 +185,14 @@ def _order(row: dict[str, Any]) -> str:
         return "Not reproducible: its trials were chosen and stopped as results came."
     seed = f"seed {int(row['seed'])}" if is_known(row.get("seed")) else "its seed"
     return f"Reproducible by {seed}" + (f" and lag {int(row['lag'])}." if is_known(row.get("lag")) else ".")
+
+
+def _lead_of_best(row: dict[str, Any], trials: pd.DataFrame) -> str:
+    """Return a sentence about the best trial's lead; empty for fewer than two trials or for several objectives."""
+    ended = trials[trials["state"].isin(("complete", "pruned"))].dropna(subset=["value"])
+    lead = lead_of_best(dict(zip(ended["trial"], ended["value"].astype(float), strict=True)), str(row.get("mode")))
+    has_front = isinstance(row.get("pareto"), list) and bool(row["pareto"])
+    return lead_text(lead, str(row.get("objective"))) if lead and not has_front else ""
 
 
 def _confidence(evaluations: Evaluated) -> dict[str, Any]:

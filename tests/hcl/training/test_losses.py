@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hcl.config import PUBLISHED
+from hcl.config.resolve import resolve
 from hcl.matching.similarity import match_tuples
 from hcl.models.features import ClipFeatures
 from hcl.training.losses import (
@@ -299,6 +301,16 @@ def test_cycle_loss_against_a_loop(cycle_temperature, weighted):
     torch.testing.assert_close(ours, sum(naive) / 3)
     leaves = [x, y] if weight is None else [x, y, weight]
     assert_same_gradients(ours, sum(naive) / 3, leaves, "cycle")
+
+
+def test_the_default_cycle_finds_similar_items_again_and_the_published_one_does_not():
+    n_items, default = 28, resolve(None).experiment.loss.cycle_temperature
+    common = torch.ones(1, 1, 64)
+    x = functional.normalize(3 * common + noise(2, n_items, 64, seed=4), dim=-1)  # cosines near 0.9, as a clip's tuples
+    y = functional.normalize(x + 0.02 * noise(2, n_items, 64, seed=5), dim=-1)
+    chance = math.log(n_items)
+    assert cycle_loss(x, y, temperature=0.07, cycle_temperature=PUBLISHED["loss.cycle_temperature"]) > 0.97 * chance
+    assert cycle_loss(x, y, temperature=0.07, cycle_temperature=default) < 0.8 * chance
 
 
 def test_a_cycle_between_orthogonal_items_ends_where_it_began():

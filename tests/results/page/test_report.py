@@ -67,6 +67,7 @@ def test_page_holds_every_part(full, tmp_path):
         "Five domains", best, "hcl evaluate first", "hcl train x.yaml", "experiment 5", "loss is not finite",
         "at most 0.9 points", "compared in 4 cells; in 4 of them", "2 runs, 8 evaluation records, 1 study, 4 trials",
         "hen/hen_1", "taken for", "hcl explain first --examples 1", "sigma, trial t3", "hcl report runs/*",
+        "It leads the second, t2, by 7.0 points", "hcl sweep --confirm 2",
     ):  # fmt: skip
         assert text in page.text, text
     text = " ".join(page.charts())
