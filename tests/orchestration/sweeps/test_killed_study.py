@@ -77,6 +77,9 @@ def run_to_its_end(
     folder, rng = runs / "study", random.Random(seed)
     left, n_kills, deadline = list(kills), 0, time.monotonic() + limit_s
     while True:
+        while running(folder):  # the trials of a driver that was killed live on for a moment, longer on a busy machine
+            assert time.monotonic() < deadline, "a trial outlives its driver"
+            time.sleep(0.05)
         driver = start(data_root, runs, n_trials)
         while driver.poll() is None:
             assert time.monotonic() < deadline, "the study hangs"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -33,6 +34,12 @@ GRID = {
         "loss.sigma_temporal": {"type": "float", "low": 0.0, "high": 2.0, "step": 0.25},
         "optim.schedule": {"type": "choice", "values": ["step", "cosine"]},
     },
+}
+
+SIGMA = {
+    "name": "test",
+    "about": "for tests",
+    "parameters": {"loss.sigma_temporal": {"type": "float", "low": 0, "high": 1}},
 }
 
 
@@ -268,6 +275,49 @@ def test_a_failure_after_the_epoch_at_which_a_trial_should_have_stopped_is_no_fa
     behind = ledger.trial(fast.name)
     assert (behind.state, behind.user_attrs[EPOCHS]) == (TrialState.PRUNED, 3)
     assert ERROR not in behind.user_attrs
+
+
+def simulated_time(ledger: Ledger, at_once: int, seed: int) -> tuple[float, int]:
+    """Return the time that a study takes by a simulated clock, and the number of stopped trials.
+
+    A trial takes 1 to 3 units, by its index; a stop takes effect at its next report.
+    """
+    now = 0.0
+    running: dict[int, tuple[Given, float]] = {}
+    events: list[tuple[float, int, int]] = []
+    while not ledger.is_done():
+        while ledger.n_running < at_once and ledger.may_ask() and (given := ledger.ask()):
+            duration = random.Random(seed * 1000 + given.index).uniform(1, 3)
+            running[given.index] = (given, duration / EPOCHS_OF_TRIAL)
+            heapq.heappush(events, (now + duration / EPOCHS_OF_TRIAL, given.index, 1))
+        now, index, epoch = heapq.heappop(events)
+        given, step = running[index]
+        value = random.Random(index).gauss(0, 1) * epoch / EPOCHS_OF_TRIAL + random.Random(index).gauss(0, 0.1)
+        if ledger.report(given.name, epoch, value) or epoch == EPOCHS_OF_TRIAL:
+            ledger.finish(given.name, [value], is_whole=epoch == EPOCHS_OF_TRIAL, notes={EPOCHS: epoch})
+        else:
+            heapq.heappush(events, (now + step, index, epoch + 1))
+    return now, sum(trial.state == TrialState.PRUNED for trial in ledger.trials())
+
+
+@pytest.mark.parametrize("rule", ["none", "asha", "median"])
+@pytest.mark.parametrize("at_once", [2, 4])
+def test_it_takes_at_most_115_percent_of_the_time_of_trials_as_they_come(rule: str, at_once: int) -> None:
+    """The same trials run in both studies, because their values are given; durations differ threefold."""
+    times: dict[int | None, float] = {None: 0.0, 2 * at_once: 0.0}
+    stopped: dict[int | None, int] = {None: 0, 2 * at_once: 0}
+    points = [{"loss.sigma_temporal": index / 32} for index in range(32)]
+    for lag in times:
+        for seed in range(5):
+            ledger = open_ledger(
+                InMemoryStorage(), stop_rule=rule, lag=lag, n_trials=32, space={**SIGMA, "first_points": points}
+            )
+            time, n_stopped = simulated_time(ledger, at_once, seed)
+            times[lag] += time
+            stopped[lag] += n_stopped
+    ratio = times[2 * at_once] / times[None]
+    assert ratio <= 1.15, f"{ratio:.3f}; stopped: {stopped}"
+    assert rule == "none" or stopped[2 * at_once] > 0.9 * stopped[None] > 0
 
 
 def test_warm_start_that_was_killed_learns_each_trial_once() -> None:
