@@ -112,11 +112,23 @@ def test_digests_of_the_shipped_experiments_stay() -> None:
     """Check the digests, which identify runs of earlier versions."""
     digests = {name: resolve(name).experiment.digest() for name in ("demo", "hcl", "metaworld_cpu", "published")}
     assert digests == {
-        "demo": "1db7838717b0",
-        "hcl": "5933bb0a6a5a",
-        "metaworld_cpu": "90622a02c7ce",
+        "demo": "543f431c8f07",
+        "hcl": "67fb16ef2ede",
+        "metaworld_cpu": "641cda9ff7f6",
         "published": "b850ab780095",
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "also", "digest"),
+    [
+        ("hcl", [], "5933bb0a6a5a"),
+        ("metaworld_cpu", ["train.precision=bfloat16", "train.channels_last=false"], "7f23d867d0cd"),
+    ],
+)
+def test_earlier_settings_give_the_earlier_digest(name: str, also: list[str], digest: str) -> None:
+    """With the settings' earlier values a run of an earlier version is resumed and repeated."""
+    assert resolve(name, ["loss.cycle_temperature=1", *also]).experiment.digest() == digest
 
 
 def test_digest_changes_with_the_mode() -> None:

@@ -104,7 +104,7 @@ def test_false_positives_of_whole_answers(n_classes, way, over):
         difference = paired_t_test(a.astype(float) - b, *asked)
         assert difference.over == over
         n_false += difference.p_value < LEVEL
-    assert n_false <= bounds(N, 0.05)[1]  # 50 of 600, so that more than 7% would hardly ever pass
+    assert n_false <= bounds(N, 0.05)[1]  # 50 of 600; a test whose rate is 12% would fail
     assert n_false >= bounds(N, 0.01)[0]
 
 
