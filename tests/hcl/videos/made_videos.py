@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -49,7 +51,7 @@ class Made:
 
     def write(self, path: Path) -> Path:
         flagged = self.fields if self.flagged is None else self.flagged
-        with av.open(str(path), "w") as container:
+        with _priority_kept(), av.open(str(path), "w") as container:
             stream = container.add_stream(self.codec, rate=FRAME_RATE, options=self.options)
             stream.width, stream.height, stream.pix_fmt = *self.size, self.pixel_format
             context = stream.codec_context
@@ -102,6 +104,19 @@ class Made:
             graph.add("buffersink"),
         ).configure()
         return graph
+
+
+@contextmanager
+def _priority_kept() -> Iterator[None]:
+    """Restore the priority of this thread, which the AV1 encoder of a process of root makes a real-time one.
+
+    All processes started later would inherit it, a local Ray among them, and keep every other process from running.
+    """
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, *before)
 
 
 def picture(time: int, size: tuple[int, int] = (96, 80)) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -313,3 +314,8 @@ for path in sys.argv[1:]:
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert [line.split()[:2] for line in lines] == [["ok", "pyav"], ["ok", "opencv"]]
     assert [line.split()[2] for line in lines] == [stored(path, FrameOptions())[0].digest for path in sources]
+
+
+def test_writing_a_video_leaves_the_priority_of_the_process(tmp_path: Path) -> None:
+    made(tmp_path, PROGRESSIVE["av1"])
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
