@@ -317,5 +317,5 @@ for path in sys.argv[1:]:
 
 
 def test_writing_a_video_leaves_the_priority_of_the_process(tmp_path: Path) -> None:
-    made(tmp_path, PROGRESSIVE["av1"])
+    made(tmp_path, OTHERS["av1"])
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
