@@ -31,10 +31,13 @@ def encode(
     precision: str = "float32",
 ) -> tuple[Float[Tensor, "clip ..."], int]:
     """Return tokens of some clips in float32 (pooled features for `PooledModel`) and the rows of their patch grid."""
-    fast = for_inference(model.eval())
+    model.eval()
+    fast: HCL | PooledModel | None = None
     loader = DataLoader(dataset, sampler=list(draws), batch_size=batch_size, num_workers=processes)  # type: ignore[arg-type]
     tokens, rows = [], 0
     for clips in loader:
+        if fast is None:
+            fast = for_inference(model, has_grids=clips.shape[2] != 3)
         with autocast(device, precision):
             hidden, rows = fast.tokens(clips.to(device))
         tokens.append(hidden.float())

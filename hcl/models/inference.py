@@ -6,8 +6,6 @@ The features equal those of the original to about 1e-5 of their largest value. O
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import suppress
 from typing import TypeVar
 
 import torch
@@ -20,11 +18,17 @@ from hcl.models.backbone import Backbone, OnBackbone
 M = TypeVar("M", bound=OnBackbone)
 
 
-def for_inference(model: M) -> M:
+def for_inference(model: M, *, has_grids: bool = False) -> M:
     """Return a model in evaluation mode with a fast copy of the backbone; all other parts are shared.
 
     Make it again after the weights of the original have changed.
+
+    Args:
+        has_grids: its clips are the cached output of the frozen stages. If all stages are frozen, the model itself is
+            returned, because its backbone computes nothing.
     """
+    if has_grids and model.frozen_stages == model.backbone.n_stages:
+        return model.eval()
     twin = copy.copy(model)
     twin.__dict__ = {**model.__dict__, "_modules": {**model._modules, "backbone": fast_backbone(model.backbone)}}
     twin.training = False
@@ -37,29 +41,29 @@ def fast_backbone(backbone: Backbone) -> Backbone:
     for module in fast.modules():
         module.__dict__.pop("forward", None)  # one that computes blocks again for a backward pass
     with torch.no_grad():
-        for layers in (fast.body, *fast.body):
-            _fold(layers)
+        if not _fold(fast.body):
+            for block in fast.body:
+                _fold(block)
     return fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _fold(layers: nn.Module) -> None:
-    """Replace each convolution whose output only a batch norm reads by one that computes both."""
-    for conv_name, norm_name in list(_pairs(layers)):
-        conv, norm = layers.get_submodule(conv_name), layers.get_submodule(norm_name)
-        if isinstance(conv, nn.Conv2d) and isinstance(norm, _BatchNorm) and norm.running_mean is not None:
-            layers.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))
-            layers.set_submodule(norm_name, nn.Identity())
+def _fold(layers: nn.Module) -> bool:
+    """Replace each convolution whose output only a batch norm reads by one that computes both.
 
-
-def _pairs(layers: nn.Module) -> Iterator[tuple[str, str]]:
-    """Yield names of modules of which the second alone reads the output of the first; none if tracing fails."""
-    tracer = _LayerTracer()
-    with suppress(Exception):  # a forward that depends on values cannot be traced; it stays as it is
-        graph = tracer.trace(layers)
-        for node in graph.nodes:
-            users = list(node.users)
-            if node.op == "call_module" and len(users) == 1 and users[0].op == "call_module":
-                yield str(node.target), str(users[0].target)
+    Return false if the layers cannot be traced, because their forward depends on values; they stay as they are.
+    """
+    try:
+        graph = _LayerTracer().trace(layers)
+    except Exception:  # whatever a forward raises that is given placeholders instead of tensors
+        return False
+    for node in graph.nodes:
+        users = list(node.users)
+        if node.op == "call_module" and len(users) == 1 and users[0].op == "call_module":
+            conv, norm = layers.get_submodule(str(node.target)), layers.get_submodule(str(users[0].target))
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, _BatchNorm) and norm.running_mean is not None:
+                layers.set_submodule(str(node.target), fuse_conv_bn_eval(conv, norm))
+                layers.set_submodule(str(users[0].target), nn.Identity())
+    return True
 
 
 class _LayerTracer(fx.Tracer):

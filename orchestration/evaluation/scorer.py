@@ -112,7 +112,11 @@ class Scorer:
             self.dataset = inputs.make_dataset(
                 cell.experiment, frames, cell.partition, training=False, random_views=cell.views > 1
             )
-        self.cell, self.model, self.embeddings = cell, for_inference(_model(cell)).to(self.device), cell.embeddings()
+        self.cell, self.model, self.embeddings = (
+            cell,
+            for_inference(_model(cell), has_grids=job is not None).to(self.device),
+            cell.embeddings(),
+        )
 
 
 def _model(cell: Cell) -> models.Model:

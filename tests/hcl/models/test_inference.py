@@ -122,3 +122,13 @@ def test_a_model_for_inference_shares_all_but_its_backbone() -> None:
     fast, fast_rows = twin.tokens(clips)
     assert rows == fast_rows
     assert difference(tokens, fast) < 1e-4
+
+
+def test_a_backbone_that_computes_nothing_is_not_copied() -> None:
+    changes = {"model.backbone": "resnet18", "model.weights": "none", "model.d_model": 24, "model.n_heads": 4}
+    all_frozen = resolve(None, {**changes, "model.train_backbone": False}).experiment
+    model = make_model(all_frozen, n_classes=3)
+    assert for_inference(model, has_grids=True) is model
+    assert for_inference(model, has_grids=False).backbone is not model.backbone
+    tuned = make_model(resolve(None, {**changes, "model.frozen_stages": 4}).experiment, n_classes=3)
+    assert for_inference(tuned, has_grids=True).backbone is not tuned.backbone
