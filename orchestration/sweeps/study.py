@@ -216,11 +216,13 @@ def keep_lag(study: Study, lag: int) -> Study:
 
 def _refuse_other(content: Mapping[str, Any], description: Mapping[str, Any], *, where: str) -> None:
     """Raise ConfigError if the folder describes another study. Older versions kept no digests of the data."""
+    own = f"go on with its own settings (hcl sweep {where}/experiment.yaml)"
     remedy = "give this one another name (--set name=...), or start over with --restart"
     may_differ = ("n_trials", "data", REPRODUCIBLE, LAG, GRACE)  # see `as_started`
     others = [name for name in content if name not in may_differ and description.get(name) != content[name]]
     if others:
-        raise ConfigError(f"holds a study with another {' and '.join(others)}", where=where, remedy=remedy)
+        may_go_on = f"{own}, {remedy}" if others == ["experiment"] else remedy
+        raise ConfigError(f"holds a study with another {' and '.join(others)}", where=where, remedy=may_go_on)
     if changed := changed_data(description.get("data", {}), content["data"]):
         raise ConfigError(f"was started with other data in {', '.join(changed)}", where=where, remedy=remedy)
 

@@ -30,7 +30,7 @@ from orchestration.runtime.actors import map_actors
 from orchestration.runtime.connect import actor_of, connect, device_of_actor, n_workers_available
 from orchestration.runtime.progress import progress
 
-REVISION = 4  # raise it when code changes the grids of the same settings, so that old caches are not used
+REVISION = 3  # raise it when code changes the grids of the same settings, so that old caches are not used
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,8 @@ def _open_folder(run: Run, *, restart: bool) -> None:
         raise ConfigError(
             f"holds a run with other settings: {'; '.join(differences[:3])} ({len(differences)} differences)",
             where=str(run.folder),
-            remedy="give this one another name (--set name=...), or start over with --restart",
+            remedy=f"go on with its own settings (hcl train {settings}), give this one another name (--set name=...), "
+            "or start over with --restart",
         )
     write_atomically(settings, to_yaml(experiment).encode())
 

@@ -73,7 +73,7 @@ def against(behind: Behind) -> dict[str, str]:
     if verdict.p_value is None:
         texts = ("next:", f" with {100 * behind.accuracy:.1f}%", "(significance unknown)")
         return dict(zip(("before", "after", "figures"), texts, strict=True)) | {"name": behind.name}
-    figures = f"({points(difference.mean)} ± {points(difference.half_width)} points, p {p_text(verdict.p_value)})"
+    figures = f"({points(difference.mean)} ± {points(difference.half_width)}, p {p_text(verdict.p_value)})"
     before = f"{points(difference.mean)} points ahead of" if verdict.is_significant else f"{verdict.words} to"
     after = f": {verdict.words}" if verdict.is_significant else ""
     return {"before": before, "name": behind.name, "after": after, "figures": figures}

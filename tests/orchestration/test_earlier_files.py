@@ -62,6 +62,9 @@ def test_a_killed_run_is_resumed_from_its_checkpoint(here: Command, earlier: Pat
     first = results.read_epochs(earlier / "runs" / "stopped")
     assert len(first) == 1
     code, _, err = here("train", "stopped.yaml")
+    own = earlier / "runs" / "stopped" / "experiment.yaml"
+    assert code == 2 and "loss.cycle_temperature 1.0 there, 0.01 now" in err and f"hcl train {own}" in err
+    code, _, err = here("train", own)
     assert code == 0, err
     resumed, whole = (results.read_epochs(earlier / "runs" / name) for name in ("stopped", "whole"))
     assert [row["epoch"] for row in resumed] == list(range(1, N_EPOCHS + 1))
@@ -74,7 +77,11 @@ def test_a_study_keeps_its_trials_and_gets_more(here: Command, earlier: Path) ->
     study = earlier / "runs" / "study"
     before = results.read_trials(study)
     assert [trial.state for trial in before] == ["complete", "complete"]
-    code, out, err = here("sweep", "study.yaml", "--space", "weights_space.yaml", "--trials", "3", "--sampler", "tpe")
+    options = ("--space", "weights_space.yaml", "--trials", "3", "--sampler", "tpe")
+    code, out, err = here("sweep", "study.yaml", *options)
+    own = study / "experiment.yaml"
+    assert code == 2 and "another experiment" in err and f"hcl sweep {own}" in err
+    code, out, err = here("sweep", own, *options)
     assert code == 0, err
     after = results.read_trials(study)
     assert after[:2] == before
