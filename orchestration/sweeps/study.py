@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -216,7 +217,7 @@ def keep_lag(study: Study, lag: int) -> Study:
 
 def _refuse_other(content: Mapping[str, Any], description: Mapping[str, Any], *, where: str) -> None:
     """Raise ConfigError if the folder describes another study. Older versions kept no digests of the data."""
-    own = f"go on with its own settings (hcl sweep {where}/experiment.yaml)"
+    own = f"go on with its own settings (hcl sweep {shlex.quote(f'{where}/experiment.yaml')})"
     remedy = "give this one another name (--set name=...), or start over with --restart"
     may_differ = ("n_trials", "data", REPRODUCIBLE, LAG, GRACE)  # see `as_started`
     others = [name for name in content if name not in may_differ and description.get(name) != content[name]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -102,8 +103,8 @@ def _open_folder(run: Run, *, restart: bool) -> None:
         raise ConfigError(
             f"holds a run with other settings: {'; '.join(differences[:3])} ({len(differences)} differences)",
             where=str(run.folder),
-            remedy=f"go on with its own settings (hcl train {settings}), give this one another name (--set name=...), "
-            "or start over with --restart",
+            remedy=f"go on with its own settings (hcl train {shlex.quote(str(settings))}), "
+            "give this one another name (--set name=...), or start over with --restart",
         )
     write_atomically(settings, to_yaml(experiment).encode())
 
