@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import pytest
@@ -11,19 +10,9 @@ import torch
 from hcl.models.backbone import Backbone, make_backbone
 from hcl.models.inference import fast_backbone
 from hcl.models.precision import autocast
+from tests.bench.test_bench_scoring import seconds, tell
 
 N_FRAMES = 8  # of one clip
-
-
-def cpu_seconds(work: Callable[[], object], repeats: int = 5) -> float:
-    """Return the least CPU time of some repetitions, which other programs on the machine change little."""
-    work()
-    times = []
-    for _ in range(repeats):
-        began = time.process_time()
-        work()
-        times.append(time.process_time() - began)
-    return min(times)
 
 
 @pytest.mark.parametrize("side", [96, 224])
@@ -41,9 +30,8 @@ def test_frozen_stages(name: str, side: int, capsys: pytest.CaptureFixture[str])
 
         return work
 
-    before = cpu_seconds(encode(backbone, "float32"))
-    ratios = {precision: before / cpu_seconds(encode(fast, precision)) for precision in ("float32", "bfloat16")}
-    with capsys.disabled():
-        told = ", ".join(f"{precision} {ratio:.2f}x" for precision, ratio in ratios.items())
-        print(f"\n  {name} at {side} pixels, 4 stages: {1000 * before / N_FRAMES:.1f} ms a frame; fast copy {told}")
+    before = seconds(encode(backbone, "float32"))
+    ratios = {precision: before / seconds(encode(fast, precision)) for precision in ("float32", "bfloat16")}
+    told = ", ".join(f"{precision} {ratio:.2f}x" for precision, ratio in ratios.items())
+    tell(capsys, f"{name} at {side} pixels, 4 stages: {1000 * before / N_FRAMES:.1f} ms a frame; fast copy {told}")
     assert ratios["float32"] > 1.2
