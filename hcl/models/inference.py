@@ -6,6 +6,7 @@ The features equal those of the original to about 1e-5 of their largest value. O
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from typing import TypeVar
 
 import torch
@@ -56,13 +57,17 @@ def _fold(layers: nn.Module) -> bool:
         graph = _LayerTracer().trace(layers)
     except Exception:  # whatever a forward raises that is given placeholders instead of tensors
         return False
+    calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
     for node in graph.nodes:
         users = list(node.users)
         if node.op == "call_module" and len(users) == 1 and users[0].op == "call_module":
-            conv, norm = layers.get_submodule(str(node.target)), layers.get_submodule(str(users[0].target))
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, _BatchNorm) and norm.running_mean is not None:
-                layers.set_submodule(str(node.target), fuse_conv_bn_eval(conv, norm))
-                layers.set_submodule(str(users[0].target), nn.Identity())
+            first, second = str(node.target), str(users[0].target)
+            conv, norm = layers.get_submodule(first), layers.get_submodule(second)
+            if not (isinstance(conv, nn.Conv2d) and isinstance(norm, _BatchNorm) and norm.running_mean is not None):
+                continue
+            if calls[first] == calls[second] == 1:
+                layers.set_submodule(first, fuse_conv_bn_eval(conv, norm))
+                layers.set_submodule(second, nn.Identity())
     return True
 
 

@@ -97,6 +97,21 @@ def test_an_output_with_two_readers_is_not_folded() -> None:
 
 
 @torch.no_grad()
+def test_a_convolution_that_is_called_twice_is_not_folded() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.first, self.second = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+
+        def forward(self, frames: Tensor) -> Tensor:
+            return self.second(self.conv(self.first(self.conv(frames))))
+
+    backbone = Backbone(nn.Sequential(Twice()), 3, (0.0,) * 3, (1.0,) * 3).eval()
+    backbone.body[0].first.running_mean.fill_(0.3)  # type: ignore[union-attr, operator]
+    assert difference(backbone(frames()), fast_backbone(backbone)(frames())) < 1e-5
+
+
+@torch.no_grad()
 def test_blocks_that_are_recomputed_or_compiled_are_folded_too() -> None:
     backbone = backbone_of("resnet18")
     expected = backbone(frames())
