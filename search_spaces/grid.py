@@ -1,8 +1,8 @@
-"""List the points of a grid over a space: all combinations of its parameters' values that the conditions allow."""
+"""List combinations of a space's values that its conditions allow: the points of a grid, or those of some parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.errors import SpaceError
@@ -35,6 +35,18 @@ def grid_points(space: Space, *, whole: bool) -> list[dict[str, Any]]:
                 remedy="give larger steps, or search by another sampler",
             )
     return points
+
+
+def combinations(space: Space, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the distinct combinations of values of some parameters, with those that their conditions name.
+
+    Raises:
+        SpaceError: the values of one of these parameters cannot be counted.
+    """
+    wanted = set(paths)
+    for path in reversed(space.parameters):  # a condition names earlier parameters
+        wanted |= set(space.parameters[path].when) if path in wanted else set()
+    return _crossed(space, [path for path in space.parameters if path in wanted], {})
 
 
 def _crossed(space: Space, paths: list[str], chosen: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -14,7 +14,7 @@ import typer
 from hcl.config.overrides import SET, parse_overrides
 from hcl.config.values import check_value
 from orchestration.cli.options import Workers
-from orchestration.sweeps.choices import SamplerName, StopRule
+from orchestration.sweeps.sampling.choices import SamplerName, StopRule
 from search_spaces import Space, load_space
 
 TRIALS = 20

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from hcl.assembly.arguments import check_workers
-from hcl.assembly.models import caches_grids
 from hcl.config.resolve import override, setting_of
 from hcl.errors import ConfigError
 from orchestration.sweeps.population import MAY_CHANGE
 from orchestration.sweeps.sampling.samplers import check_sampler
 from orchestration.sweeps.study import Study
+from orchestration.sweeps.trial_grids import reads_grids, variations_of_grids
 from orchestration.training.resumption import FUSED_ACCURACY
 from orchestration.training.run import Run
 from orchestration.training.train import STUDY, check_data, check_draws
@@ -114,7 +114,6 @@ def _check_comparable(study: Study) -> None:
             where="data.selection_partition",
             remedy="sweep with data.protocol=standard; train the best settings with protocol published if needed",
         )
-    is_cached = caches_grids(study.experiment)
     for path in study.space.searched:
         if path.startswith(_SECTIONS_FOR_ALL) or path in _SETTINGS_FOR_ALL:
             raise ConfigError(
@@ -122,13 +121,8 @@ def _check_comparable(study: Study) -> None:
                 where=f"space {study.space.name}, {path}",
                 remedy="fix it, and run one study for each value",
             )
-        if is_cached and (path.startswith("clips.") or path in _CACHED_WITH):
-            raise ConfigError(
-                "cannot be searched where frozen stages of the backbone are encoded once for all trials",
-                where=f"space {study.space.name}, {path}",
-                remedy="leave it out of the space, or set model.cached_views=0",
-            )
-    if is_cached and not study.paired:
+    variations_of_grids(study)
+    if not study.paired and reads_grids(study):
         raise ConfigError(
             "gives each trial its own seed, but frozen stages of the backbone are encoded once for all trials",
             where="--independent",
@@ -142,7 +136,4 @@ def _require(path: str) -> None:
 
 _SECTIONS_FOR_ALL = ("data.", "evaluation.", "train.val_")
 _SETTINGS_FOR_ALL = frozenset(("name", "mode", "train.workers", "train.use_gpu"))
-_CACHED_WITH = frozenset(
-    f"model.{name}" for name in ("backbone", "weights", "train_backbone", "frozen_stages", "cached_views")
-) | {"seed", "train.precision"}
 _DRAWN_WITH = frozenset(("train.classes_per_batch",))

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import results
-from hcl.config.resolve import override
 from hcl.errors import ConfigError, HCLError
 from hcl.files.json_files import read_json, write_checked_json
 from orchestration.runtime.connect import connect
@@ -21,9 +20,9 @@ from orchestration.storage.locks import held, lock_of
 from orchestration.sweeps.ray_tune import run_trials
 from orchestration.sweeps.recorder import OnEvent
 from orchestration.sweeps.study import Study
+from orchestration.sweeps.trial_grids import grid_jobs
 from orchestration.sweeps.trial_source import ERROR, Given
 from orchestration.training.grids import ensure_grids
-from orchestration.training.run import Run
 from orchestration.training.run_files import HUNG_LOG
 from results.statistics.significance import Difference, Verdict, judged, over_seeds
 
@@ -89,9 +88,7 @@ def confirm(
         again = _Again(study, best, seeds, retry_failed=retry_failed)
         if again.n_left:
             with connect(address):
-                for seed in seeds:
-                    run = Run(override(study.experiment, {"seed": seed}), study.data, study.runs, study.folder)
-                    ensure_grids(run.grid_jobs(), study.runs)
+                ensure_grids(grid_jobs(study, again.wanted.values()), study.runs)
                 run_trials(study, again, on_event, train)
             if again.n_left:
                 raise KeyboardInterrupt
@@ -110,10 +107,8 @@ class _Again:
             for name in failed:
                 (study.trial_folder(name) / HUNG_LOG).unlink(missing_ok=True)
                 del self._done[name]
-        self._wanted = {
-            f"{trial.trial}-seed-{seed}": {**trial.params, "seed": seed} for seed in seeds for trial in best
-        }
-        self._open = [name for name in self._wanted if name not in self._done]
+        self.wanted = {f"{trial.trial}-seed-{seed}": {**trial.params, "seed": seed} for seed in seeds for trial in best}
+        self._open = [name for name in self.wanted if name not in self._done]
         self._n_running = 0
         self._ended: list[str] = []
         self.n_left = len(self._open)
@@ -132,7 +127,7 @@ class _Again:
         values = {}
         for name, outcome in self._done.items():
             trial, _, seed = name.rpartition("-seed-")
-            if name in self._wanted and outcome.get("value") is not None:
+            if name in self.wanted and outcome.get("value") is not None:
                 values[trial, int(seed)] = float(outcome["value"])
         return values
 
@@ -144,7 +139,7 @@ class _Again:
             return None
         self._n_running += 1
         name = self._open.pop(0)
-        return Given(name, self._wanted[name])
+        return Given(name, self.wanted[name])
 
     def report(self, name: str, epoch: int, value: float) -> bool:
         """Return False: no seed is stopped early, because a seed that starts badly is part of the answer."""

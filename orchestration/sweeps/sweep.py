@@ -27,8 +27,9 @@ from orchestration.sweeps.storage.database import without_password
 from orchestration.sweeps.storage.optuna_storage import check_storage
 from orchestration.sweeps.storage.ownership import check_owner, claimed, forget, take_possession
 from orchestration.sweeps.study import Study, open_folder
+from orchestration.sweeps.trial_grids import grid_jobs, variations_of_grids
 from orchestration.training.grids import ensure_grids
-from orchestration.training.run import Run, gpus_here
+from orchestration.training.run import gpus_here
 from orchestration.training.run_files import HUNG_LOG
 from orchestration.training.train import STUDY
 from search_spaces import Space
@@ -95,8 +96,7 @@ def sweep(
                 if (started := choose_lag(study)) != study:
                     study, ledger = started, started.ledger()
                     records = Records(study, ledger, **listeners)
-                run = Run(study.experiment, study.data, study.runs, study.folder)
-                ensure_grids(run.grid_jobs(), study.runs)
+                ensure_grids(grid_jobs(study, variations_of_grids(study)), study.runs)
                 try:
                     run_trials(study, ledger, records.on_event, train)
                 except BaseException:

@@ -231,7 +231,17 @@ def test_expanding_aliases_do_not_explode(write):
 
 
 def test_shipped_names():
-    assert shipped_spaces() == ["d_model", "full", "fusion", "matching", "optimisation", "shots", "sigma", "two_stage"]
+    assert shipped_spaces() == [
+        "d_model",
+        "full",
+        "fusion",
+        "matching",
+        "optimisation",
+        "shots",
+        "sigma",
+        "small_data",
+        "two_stage",
+    ]
 
 
 def test_the_package_imports_neither_torch_nor_ray_nor_the_method():

@@ -109,3 +109,11 @@ def test_two_stages_leave_the_fusion_to_validation():
     space = load_space("two_stage")
     assert space.objective.metric == "val_fused_accuracy" and space.sample(0)["train.val_fusions"] > 0
     assert set(space.searched) == {path for path in load_space("sigma").searched if path.startswith("loss.")}
+
+
+def test_small_data_searches_loss_width_matching_augmentation_and_rates():
+    space = load_space("small_data")
+    assert space.objective.metric == "val_fused_accuracy"
+    sections = {path.split(".")[0] for path in space.searched}
+    assert sections == {"loss", "model", "matching", "clips", "optim"}
+    assert space.sample(0)["train.val_shot"] == [1, 5]

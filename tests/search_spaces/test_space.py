@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_spaces import RandomTrial, Space, SpaceError, grid_points
+from search_spaces import RandomTrial, Space, SpaceError, combinations, grid_points
 from search_spaces.constraints import holds, paths_in
 from search_spaces.trials import NearTrial
 
@@ -192,6 +192,23 @@ def test_a_grid_has_every_combination_that_the_conditions_allow():
     for point in points:
         assert_within(space, space.decode(point))
     assert points[1] == {**points[0], "fusion.sigma_spatial": 0.5}
+
+
+def test_combinations_of_some_parameters_have_the_values_of_their_conditions():
+    space = make(first_points=())
+    assert list(combinations(space, [])) == [{}]
+    assert [point["matching.multi_scale"] for point in combinations(space, ["matching.multi_scale"])] == [
+        True,
+        False,
+        None,
+    ]
+    found = list(combinations(space, ["optim.gamma"]))
+    steps = [{"optim.schedule": "step", "optim.step_size": size} for size in (2, 4, 6, 8, 10)]
+    with_gamma = [{**steps[1], "optim.gamma": gamma} for gamma in (0.1, 0.5)]
+    others = [{"optim.schedule": schedule} for schedule in ("cosine", "constant")]
+    assert found == [steps[0], *with_gamma, *steps[2:], *others]
+    with pytest.raises(SpaceError, match=r"parameters.optim.lr: its values cannot be counted"):
+        list(combinations(space, ["optim.lr"]))
 
 
 def test_a_grid_of_uncountable_values_is_refused():

@@ -35,7 +35,7 @@ def place(data_root: Path, experiment_file: Path, tmp_path: Path) -> Path:
         "range": "loss.sigma_ce: {type: float, low: 2, high: 1}",
         "bound": "optim.lr: {type: float, low: 0, high: 1}",
         "batch": "train.classes_per_batch: {type: choice, values: [4, 8]}",
-        "frozen": "clips.n_frames: {type: int, low: 2, high: 4}",
+        "frozen": "clips.jitter: {type: float, low: 0.0, high: 1.0}",
     }.items():
         (tmp_path / f"space_{name}.yaml").write_text(space.format(line))
     metric = "objective: {metric: accuracy}\nparameters:\n  loss.sigma_ce: {type: float, low: 0, high: 1}\n"
@@ -93,7 +93,7 @@ CASES: list[tuple[str, int, tuple[str, ...]]] = [
     (f"{SWEEP} --space space_range.yaml", 2, ("low must be smaller than high",)),
     (f"{SWEEP} --space space_bound.yaml", 2, ("optim.lr: got 0", "expected a number, above 0")),
     (f"{SWEEP} --space space_batch.yaml", 1, ("8 classes cannot be drawn from 4 classes", "at most 4")),
-    (f"{SWEEP} --space space_frozen.yaml", 2, ("cannot be searched where frozen stages", "model.cached_views")),
+    (f"{SWEEP} --space space_frozen.yaml", 2, ("clips.jitter: has more values than grids", "model.cached_views=0")),
     (f"{SWEEP} --space space_metric.yaml", 2, ("trials do not report 'accuracy'", "val_accuracy")),
     # places that cannot be written: a file is in the way, which stops even root
     (f"{TRAIN} --runs file", 1, ("file/.tiny.lock: cannot be written", "--runs")),
