@@ -1,4 +1,4 @@
-"""List combinations of a space's values that its conditions allow: the points of a grid, or those of some parameters."""
+"""List combinations of a space's values: the points of a grid, or the values of some parameters."""
 
 from __future__ import annotations
 

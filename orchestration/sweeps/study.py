@@ -16,10 +16,10 @@ from hcl.config.strict_yaml import dump_yaml, read_yaml
 from hcl.errors import ConfigError
 from hcl.files.atomic import write_atomically
 from hcl.frames.stored_dataset import DataRoot
-from orchestration.sweeps.sampling.choices import SamplerName, StopRule
 from orchestration.sweeps.ledger import Ledger
 from orchestration.sweeps.order import GRACE, LAG, REPRODUCIBLE, as_started, is_order, order_of
 from orchestration.sweeps.population import Population, n_rounds
+from orchestration.sweeps.sampling.choices import SamplerName, StopRule
 from orchestration.sweeps.sampling.early_stopping import first_rung
 from orchestration.sweeps.sampling.samplers import learns, seed_of
 from orchestration.sweeps.storage.database import without_password
