@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hcl.datasets.manifest import VideoRecord
@@ -110,6 +110,30 @@ def settle_missing(images_root: Path, inventory: Inventory, records: dict[str, V
         write_lines(path, missing)
     else:
         path.unlink(missing_ok=True)
+
+
+def keep_frames_of_others(images_root: Path, inventory: Inventory, records: dict[str, VideoRecord]) -> Inventory:
+    """Take videos from the files to extract if they have frames of another tool, which stay; a note tells of them.
+
+    Such a folder has no record, and its files are not named as `extract` names them. Without a record, frames with these
+    names are from an extraction that was killed, and are extracted again.
+    """
+    unrecorded = [key for key in inventory.files if key in inventory.present and key not in records]
+    kept = [key for key in unrecorded if (images_root / key).is_dir() and not _is_extracted(images_root / key)]
+    if not kept:
+        return inventory
+    note = (
+        f"{len(kept):,} videos keep the frames of another tool, such as those in {images_root / kept[0]}; remove the "
+        "folder of a video to extract it"
+    )
+    files = {key: path for key, path in inventory.files.items() if key not in set(kept)}
+    return replace(inventory, files=files, notes=(*inventory.notes, note))
+
+
+def _is_extracted(folder: Path) -> bool:
+    """Return true if a folder is empty, or holds 0.jpg, 1.jpg and so on, and nothing else."""
+    names = set(os.listdir(folder))
+    return names == {f"{index}.jpg" for index in range(len(names))}
 
 
 def extraction_jobs(

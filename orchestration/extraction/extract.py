@@ -15,7 +15,7 @@ from hcl.files.atomic import discard_folder
 from hcl.files.locking import exclusive
 from hcl.frames.decoding import FrameOptions
 from hcl.frames.extraction import ExtractionJob, discard_partials
-from hcl.frames.inventory import Inventory, extraction_jobs, settle_missing, take_inventory
+from hcl.frames.inventory import Inventory, extraction_jobs, keep_frames_of_others, settle_missing, take_inventory
 from hcl.frames.stored_dataset import StoredDataset
 from orchestration.extraction.extractor import Extractor, Place
 from orchestration.runtime.actors import ItemCrash, ItemTimeout, map_actors
@@ -88,6 +88,7 @@ def extract_dataset(
     with exclusive(images_root), held(lock_of(images_root), what=f"extraction of {dataset}"):
         discard_partials(images_root)
         records = read_manifest(images_root)  # under the lock: another extraction may have ended since
+        inventory = keep_frames_of_others(images_root, inventory, records)
         settle_missing(images_root, inventory, records)
         jobs = extraction_jobs(images_root, inventory, records, options.digest, retry_failed=retry_failed)
         try:

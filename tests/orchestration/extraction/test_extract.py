@@ -398,3 +398,22 @@ def test_two_extractions_of_one_dataset_do_not_meet(tmp_path: Path) -> None:
     benchmark(tmp_path)
     with exclusive(tmp_path / "images" / "toy"), pytest.raises(StorageError, match="another command extracts"):
         extract_dataset(StoredDataset(tmp_path, "toy"), actors=1)
+
+
+def test_frames_of_another_tool_stay_until_their_folder_is_removed(local_ray: ModuleType, tmp_path: Path) -> None:
+    root = benchmark(tmp_path, 2)
+    kept = root / "images" / "toy" / CLASSES["train"] / f"{CLASSES['train']} 00"
+    kept.mkdir(parents=True)
+    for index in range(1, 4):
+        cv2.imwrite(str(kept / f"img_{index:05d}.jpg"), np.full((24, 24, 3), 50 * index, np.uint8))
+    before = {path.name: path.read_bytes() for path in kept.iterdir()}
+    stored = StoredDataset(root, "toy")
+    summary = extract_dataset(stored, actors=1)
+    assert summary.n_ok == 5 and {path.name: path.read_bytes() for path in kept.iterdir()} == before
+    assert any("1 videos keep the frames of another tool" in note and str(kept) in note for note in summary.notes)
+    for path in kept.iterdir():
+        path.unlink()
+    kept.rmdir()
+    summary = extract_dataset(stored, actors=1)
+    assert (summary.n_ok, summary.notes) == (1, ())
+    assert sorted(path.name for path in kept.iterdir()) == ["0.jpg", "1.jpg", "2.jpg"]
