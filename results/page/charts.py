@@ -13,7 +13,7 @@ from results.page.panels import Key, Panel, Style
 from results.page.scales import Scale, categories, linear, whole
 from results.tables.cells import footnotes, marked, wider_interval
 from results.tables.evaluated import Evaluated
-from results.tables.published import published_figures
+from results.tables.published import charted_figures
 
 MOST_PANELS = 6
 """Largest number of panels of intervals; above it only each data set's smallest shot is drawn."""
@@ -34,11 +34,11 @@ def accuracy_chart(evaluations: pd.DataFrame | Evaluated, printed: pd.DataFrame 
     """Draw accuracy over shots: a panel a data set, a line a row of the table, chance dotted, printed figures dashed.
 
     Args:
-        printed: figures of others, as `published_figures` reads them; default: the shipped ones.
+        printed: figures of others, in the form of `published_figures`; default: those shipped that a chart has room for.
     """
     evaluated = Evaluated.of(evaluations)
     cells, series = evaluated.latest, evaluated.series
-    printed = published_figures() if printed is None else printed
+    printed = charted_figures() if printed is None else printed
     styles = _styles(cells, series)
     n = cells[["dataset", "partition"]].drop_duplicates().shape[0]
     is_wide = n == 1 and cells["shot"].nunique() > 3

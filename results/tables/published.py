@@ -1,4 +1,4 @@
-"""Show published figures beside ours, with a row of published.csv for each method, data set, way and shot.
+"""Show published figures beside ours, with a row of published.csv for each method, data set, way, shot and source.
 
 The figures on test classes are copied from the sources below. They were not measured here, and are not tested against
 ours, because the episodes, the frames and, where a mark says so, the protocol differ.
@@ -19,8 +19,11 @@ FILE = Path(__file__).with_name("published.csv")
 SOURCES = {
     "hcl": "README of github.com/zhengsipeng/HCL-FSAR (Zheng, Chen, Jin, ECCV 2022)",
     "strm": "README of github.com/Anirudh257/strm (Thatipelli et al., CVPR 2022), which also lists OTAM and TRX",
+    "trokens": "comparison table of Trokens (Kumar et al., ICCV 2025); second-hand for every other method",
 }
 """Sources by the values of the column `source`."""
+SURVEYS = frozenset(("trokens",))
+"""Sources that mostly print figures of other papers: in full they stand in tables, and charts show HCL's only."""
 PILCROW = "¶"
 UNKNOWN = f"{PILCROW} its source does not state the classes of training and selection, nor the evaluation protocol."
 HERE = "here"
@@ -43,6 +46,27 @@ def published_figures() -> pd.DataFrame:
     return printed.assign(**(named | dict.fromkeys(MARKED) | protocols))
 
 
+def charted_figures() -> pd.DataFrame:
+    """Return the published figures that a chart has room for: HCL's from all sources, others' without the surveys."""
+    printed, figures = read_published(), published_figures()
+    return figures[~printed["source"].isin(SURVEYS) | (printed["method"] == "HCL")]
+
+
+def disagreements(printed: pd.DataFrame, numbers: dict[str, int]) -> str | None:
+    """Return a note on the figures that sources print differently; None if there are none.
+
+    Args:
+        numbers: the number of each source in the table's footnotes.
+    """
+    cells = []
+    for (method, dataset, shot), group in printed.groupby(["method", "dataset", "shot"], sort=False):
+        if group["accuracy"].nunique() > 1:
+            values = zip(group["accuracy"], group["source"], strict=True)
+            given = " or ".join(f"{accuracy:.1f} [{numbers[source]}]" for accuracy, source in values)
+            cells.append(f"{method} on {dataset}, {shot}-shot: {given}")
+    return f"Sources disagree: {'; '.join(cells)}." if cells else None
+
+
 def published_table(evaluations: pd.DataFrame | Evaluated) -> pd.DataFrame:
     """Make a table of our rows of the test classes with printed ones of the same data sets and way; or empty.
 
@@ -63,12 +87,13 @@ def published_table(evaluations: pd.DataFrame | Evaluated) -> pd.DataFrame:
     rows: list[tuple[str, bool, int | None, dict[Any, Any]]] = []  # ours come first: False before True
     for index, mine in enumerate(table.to_dict("records")):
         rows.append((str(mine["data set"]), False, index, {**mine, "source": HERE}))
-    for (method, dataset, way), cell in printed.groupby(["method", "dataset", "way"], sort=False):
+    for (method, dataset, way, source), cell in printed.groupby(["method", "dataset", "way", "source"], sort=False):
         first = cell.iloc[0]
+        backbone = f", {first['backbone']}" if first["backbone"] not in ("", "ResNet-50") else ""
         row: dict[Any, Any] = {
             "data set": dataset,
-            "method": f"{method} {_signs(first)}",
-            "source": f"[{numbers[first['source']]}]",
+            "method": f"{method}{backbone} {_signs(first)}",
+            "source": f"[{numbers[source]}]",
         }
         row |= {"way": way, "partition": "test"}
         row |= {
@@ -103,4 +128,6 @@ def _footnotes(ours: list[str], printed: pd.DataFrame, numbers: dict[str, int]) 
             notes.append(MARKED[name].note)
     if (printed[["training", "episodes"]] == "unknown").any(axis=None):
         notes.append(UNKNOWN)
+    if differing := disagreements(printed, numbers):
+        notes.append(differing)
     return [*notes, *(f"[{number}] {SOURCES[source]}." for source, number in numbers.items())]
