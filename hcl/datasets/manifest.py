@@ -80,7 +80,7 @@ def read_manifest(images_root: Path) -> dict[str, VideoRecord]:
         raise StorageError(
             f"is not a manifest of frames: {error}",
             where=str(path),
-            remedy="delete it; the next extraction redoes the videos that it described",
+            remedy=f"delete {images_root} and extract again, or restore the file from a copy",
         ) from error
     for line in lines:
         try:
@@ -89,6 +89,20 @@ def read_manifest(images_root: Path) -> dict[str, VideoRecord]:
             continue  # incomplete after a kill: the video is extracted again
         records[record.key] = record
     return records
+
+
+def begin_journal(images_root: Path) -> bool:
+    """Create the journal if there is neither it nor a manifest; return true if it was created.
+
+    Raises:
+        StorageError: the disk is full, or may not be written.
+    """
+    journal = _journal(images_root)
+    if journal.exists() or (images_root / "manifest.parquet").exists():
+        return False
+    with storing(journal):
+        journal.touch()
+    return True
 
 
 def append_record(images_root: Path, record: VideoRecord) -> None:

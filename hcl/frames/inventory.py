@@ -112,21 +112,27 @@ def settle_missing(images_root: Path, inventory: Inventory, records: dict[str, V
         path.unlink(missing_ok=True)
 
 
-def keep_frames_of_others(images_root: Path, inventory: Inventory, records: dict[str, VideoRecord]) -> Inventory:
+def keep_frames_of_others(
+    images_root: Path, inventory: Inventory, records: dict[str, VideoRecord], *, is_first: bool
+) -> Inventory:
     """Take videos from the files to extract if they have frames of another tool, which stay; a note tells of them.
 
-    Such a folder has no record, and its files are not named as `extract` names them. Without a record, frames with these
-    names are from an extraction that was killed, and are extracted again.
+    Frames without a record are from another tool if nothing was ever extracted here, or if `extract` names its files
+    otherwise. Else they are from an extraction that was killed, and are extracted again.
+
+    Args:
+        is_first: whether nothing has been extracted here before.
     """
     unrecorded = [key for key in inventory.files if key in inventory.present and key not in records]
-    kept = [key for key in unrecorded if (images_root / key).is_dir() and not _is_extracted(images_root / key)]
+    folders = {key: images_root / key for key in unrecorded if (images_root / key).is_dir()}
+    kept = {key for key, folder in folders.items() if is_first or not _is_extracted(folder)}
     if not kept:
         return inventory
     note = (
-        f"{len(kept):,} videos keep the frames of another tool, such as those in {images_root / kept[0]}; remove the "
+        f"{len(kept):,} videos keep the frames of another tool, such as those in {images_root / min(kept)}; remove the "
         "folder of a video to extract it"
     )
-    files = {key: path for key, path in inventory.files.items() if key not in set(kept)}
+    files = {key: path for key, path in inventory.files.items() if key not in kept}
     return replace(inventory, files=files, notes=(*inventory.notes, note))
 
 

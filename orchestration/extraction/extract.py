@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hcl.datasets.manifest import VideoRecord, append_record, read_manifest, write_manifest
+from hcl.datasets.manifest import VideoRecord, append_record, begin_journal, read_manifest, write_manifest
 from hcl.files.atomic import discard_folder
 from hcl.files.locking import exclusive
 from hcl.frames.decoding import FrameOptions
@@ -88,7 +88,8 @@ def extract_dataset(
     with exclusive(images_root), held(lock_of(images_root), what=f"extraction of {dataset}"):
         discard_partials(images_root)
         records = read_manifest(images_root)  # under the lock: another extraction may have ended since
-        inventory = keep_frames_of_others(images_root, inventory, records)
+        is_first = begin_journal(images_root)
+        inventory = keep_frames_of_others(images_root, inventory, records, is_first=is_first)
         settle_missing(images_root, inventory, records)
         jobs = extraction_jobs(images_root, inventory, records, options.digest, retry_failed=retry_failed)
         try:

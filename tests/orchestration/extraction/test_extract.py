@@ -17,7 +17,7 @@ import pytest
 import ray
 from ray.util.state import list_actors
 
-from hcl.datasets.manifest import VideoRecord, append_record, read_manifest
+from hcl.datasets.manifest import VideoRecord, append_record, read_manifest, write_manifest
 from hcl.datasets.splits import Partition, Video, write_split
 from hcl.errors import DataError, StorageError
 from hcl.files.locking import exclusive
@@ -400,12 +400,17 @@ def test_two_extractions_of_one_dataset_do_not_meet(tmp_path: Path) -> None:
         extract_dataset(StoredDataset(tmp_path, "toy"), actors=1)
 
 
-def test_frames_of_another_tool_stay_until_their_folder_is_removed(local_ray: ModuleType, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("is_first", "name"), [(True, "{}.jpg"), (True, "img_{:05d}.jpg"), (False, "img_{:05d}.jpg")])
+def test_frames_of_another_tool_stay_until_their_folder_is_removed(
+    local_ray: ModuleType, tmp_path: Path, is_first: bool, name: str
+) -> None:
     root = benchmark(tmp_path, 2)
     kept = root / "images" / "toy" / CLASSES["train"] / f"{CLASSES['train']} 00"
     kept.mkdir(parents=True)
-    for index in range(1, 4):
-        cv2.imwrite(str(kept / f"img_{index:05d}.jpg"), np.full((24, 24, 3), 50 * index, np.uint8))
+    if not is_first:
+        write_manifest(root / "images" / "toy", [])
+    for index in range(3):
+        cv2.imwrite(str(kept / name.format(index)), np.full((24, 24, 3), 50 * index, np.uint8))
     before = {path.name: path.read_bytes() for path in kept.iterdir()}
     stored = StoredDataset(root, "toy")
     summary = extract_dataset(stored, actors=1)
