@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
+import textwrap
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hcl.config.paths import nest
 from hcl.config.resolve import resolve, rows, shipped_experiments
+from hcl.errors import ConfigError
+from hcl.files.atomic import write_atomically
 from orchestration.cli.options import ExperimentName, Set
 from orchestration.console import out, print_rows
 from search_spaces import shipped_spaces
@@ -38,6 +44,41 @@ def show(
         cells,
         title=f"{experiment}, digest {resolved.experiment.digest()}",
     )
+
+
+@app.command("from-released", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def from_released(
+    context: typer.Context,
+    to: Annotated[Path | None, typer.Option(help="File to write, such as mine.yaml; without it, print.")] = None,
+) -> None:
+    """Write the experiment of a command line of the released code: give its flags after --.
+
+    hcl config from-released --to mine.yaml -- --dataset ssv2_100_otam --method hcl --shot 1
+
+    Flags that are left out have their released defaults. hcl/config/RELEASE.md maps the files and folders.
+    """
+    from hcl.config.released_command import translate
+    from hcl.config.strict_yaml import dump_yaml
+
+    translation = translate(context.args)
+    content = {"base": translation.base, **nest(translation.settings)}
+    comments = [f"# {line}" for note in translation.notes for line in textwrap.wrap(note, 110)]
+    text = (
+        "\n".join([f"# Flags of the released code: {shlex.join(context.args)}", *comments, dump_yaml(content).strip()])
+        + "\n"
+    )
+    if to is None:
+        print(text, end="")
+        return
+    if to.exists():
+        raise ConfigError("exists", where=str(to), remedy="give another file to --to, or remove this one")
+    write_atomically(to, text.encode())
+    source, run = shlex.quote(str(to)), shlex.quote(f"runs/{translation.settings['name']}")
+    checkpoint = shlex.quote(translation.checkpoint)
+    way = f"hcl checkpoint import {checkpoint} --to {run} --experiment {source}" if checkpoint != "''" else ""
+    out.print(f"{to}: written. Next:", highlight=False, soft_wrap=True)
+    out.print(f"  {way or f'hcl train {source}'}", highlight=False, soft_wrap=True)
+    out.print(f"  hcl evaluate {run} --protocol published", highlight=False, soft_wrap=True)
 
 
 @app.command("validate")

@@ -28,6 +28,7 @@ COMMANDS = [
     "config list",
     "config show",
     "config validate",
+    "config from-released",
 ]
 COMMANDS += ["data pack", "data unpack", "checkpoint import", "checkpoint show", "submit", "jobs list", "jobs logs"]
 COMMANDS += ["results list", "results show", "results export", "results ablation", "results published", "results track"]
@@ -55,6 +56,18 @@ def test_config_list_names_what_is_shipped(hcl: Command) -> None:
     assert code == 0
     for name in ("demo", "published", "sigma", "d_model"):
         assert name in out.replace("\n", " ").replace(",", " ").split()
+
+
+def test_flags_of_the_release_become_an_experiment_that_validates(hcl: Command, tmp_path: Path) -> None:
+    flags = "--ckpt_path my.pth --method hcl --data_aug type1 --d_model 1152 --sigma_temp 0.5 --sigma_spa 0.5".split()
+    code, out, _ = hcl("config", "from-released", "--", *flags)
+    assert code == 0 and out.startswith("# Flags of the released code: --ckpt_path my.pth") and "base: published" in out
+    code, out, _ = hcl("config", "from-released", "--to", "mine.yaml", "--", *flags)
+    assert code == 0
+    assert "hcl checkpoint import my.pth --to runs/released_ssv2_100_otam --experiment mine.yaml" in out
+    assert hcl("config", "validate", "mine.yaml")[0] == 0
+    code, _, err = hcl("config", "from-released", "--to", "mine.yaml", "--", *flags)
+    assert code == 2 and "mine.yaml: exists" in err
 
 
 def test_config_show_prints_each_value_with_its_origin(hcl: Command, tmp_path: Path) -> None:
