@@ -73,12 +73,14 @@ def from_released(
     if to.exists():
         raise ConfigError("exists", where=str(to), remedy="give another file to --to, or remove this one")
     write_atomically(to, text.encode())
-    source, run = shlex.quote(str(to)), shlex.quote(f"runs/{translation.settings['name']}")
-    checkpoint = shlex.quote(translation.checkpoint)
-    way = f"hcl checkpoint import {checkpoint} --to {run} --experiment {source}" if checkpoint != "''" else ""
+    run = f"runs/{translation.settings['name']}"
+    if translation.checkpoint:
+        words = ["checkpoint", "import", translation.checkpoint, "--to", run, "--experiment", str(to)]
+    else:
+        words = ["train", str(to)]
     out.print(f"{to}: written. Next:", highlight=False, soft_wrap=True)
-    out.print(f"  {way or f'hcl train {source}'}", highlight=False, soft_wrap=True)
-    out.print(f"  hcl evaluate {run} --protocol published", highlight=False, soft_wrap=True)
+    for command in (words, ["evaluate", run, "--protocol", "published"]):
+        out.print(f"  {shlex.join(['hcl', *command])}", highlight=False, soft_wrap=True)
 
 
 @app.command("validate")

@@ -34,7 +34,7 @@ def accuracy_chart(evaluations: pd.DataFrame | Evaluated, printed: pd.DataFrame 
     """Draw accuracy over shots: a panel a data set, a line a row of the table, chance dotted, printed figures dashed.
 
     Args:
-        printed: figures of others, in the form of `published_figures`; default: those shipped that a chart has room for.
+        printed: figures of others, in the form of `published_figures`; default: the shipped ones that a chart shows.
     """
     evaluated = Evaluated.of(evaluations)
     cells, series = evaluated.latest, evaluated.series

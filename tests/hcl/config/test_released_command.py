@@ -76,9 +76,10 @@ def test_the_backbones_rate_depends_on_the_number_of_gpus(tmp_path: Path, gpus: 
 
 
 def test_a_baseline_learns_from_episodes_and_has_no_levels(tmp_path: Path) -> None:
-    translation = translate("--method relation --meta_learn --way 7 --shot 5 --query 3 --episode_per_batch 8".split())
+    flags = "--method relation --meta_learn --way 7 --shot 5 --query 3 --episode_per_batch 8"
+    translation = translate(flags.split())
     assert not [path for path in translation.settings if path.startswith(("loss.", "fusion.", "matching."))]
-    experiment = experiment_of("--method relation --way 7 --shot 5 --query 3 --episode_per_batch 8", tmp_path)
+    experiment = experiment_of(flags, tmp_path)
     train = experiment.train
     assert (train.regime, train.episode_way, train.episode_shot, train.episode_queries) == ("relation", 7, 5, 3)
     assert train.episodes_per_step == 8 and experiment.evaluation.shots == (5,)

@@ -59,7 +59,8 @@ def test_config_list_names_what_is_shipped(hcl: Command) -> None:
 
 
 def test_flags_of_the_release_become_an_experiment_that_validates(hcl: Command, tmp_path: Path) -> None:
-    flags = "--ckpt_path my.pth --method hcl --data_aug type1 --d_model 1152 --sigma_temp 0.5 --sigma_spa 0.5".split()
+    line = "--ckpt_path my.pth --method hcl --data_aug type1 --d_model 1152 --sigma_temp 0.5 --sigma_spa 0.5"
+    flags = line.split()
     code, out, _ = hcl("config", "from-released", "--", *flags)
     assert code == 0 and out.startswith("# Flags of the released code: --ckpt_path my.pth") and "base: published" in out
     code, out, _ = hcl("config", "from-released", "--to", "mine.yaml", "--", *flags)
