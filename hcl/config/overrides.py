@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hcl.config.paths import all_settings, expand, setting_of
 from hcl.config.strict_yaml import parse_yaml
 from hcl.errors import ConfigError
+
+Overrides = Mapping[str, Any] | Sequence[str]
+"""`path=value` texts, or values by dotted path."""
 
 SET, POINT = "--set", "--point"
 
@@ -27,6 +30,15 @@ def parse_overrides(texts: Iterable[str], option: str = SET) -> dict[str, Any]:
         path, value = _parse_override(text, option)
         values |= expand(path, value, option)
     return values
+
+
+def override_values(overrides: Overrides, option: str = SET) -> dict[str, Any]:
+    """Return overrides as values by dotted path, whatever their form. Raises ConfigError as `parse_overrides`."""
+    if isinstance(overrides, str):
+        return parse_overrides([overrides], option)
+    if not isinstance(overrides, Mapping):
+        return parse_overrides(overrides, option)
+    return {leaf: value for path, given in overrides.items() for leaf, value in expand(path, given, option).items()}
 
 
 def parse_point(text: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from hcl.config import MACHINE_SETTINGS, PUBLISHED, Experiment
-from hcl.config.overrides import SET, parse_overrides
-from hcl.config.paths import all_settings, did_you_mean, expand, flatten, nest, setting_of, unit_of
+from hcl.config.overrides import SET, Overrides, override_values
+from hcl.config.paths import all_settings, did_you_mean, flatten, nest, setting_of, unit_of
 from hcl.config.strict_yaml import dump_yaml, read_yaml
 from hcl.config.values import check_value, expected, explain
 from hcl.errors import ConfigError
@@ -39,9 +39,6 @@ __all__ = [
     "shipped_experiments",
     "to_yaml",
 ]
-
-Overrides = Mapping[str, Any] | Sequence[str]
-"""`path=value` texts, or values by dotted path."""
 
 DEFAULT, PRESET, OVERRIDE = "default", "mode: published", SET
 MAX_BASES = 8
@@ -149,11 +146,7 @@ def _merge(layers: Sequence[Layer]) -> Resolved:
 
 
 def _override_layers(overrides: Overrides) -> list[Layer]:
-    if isinstance(overrides, str):
-        overrides = [overrides]
-    if isinstance(overrides, Mapping):
-        return [(OVERRIDE, expand(path, value, OVERRIDE)) for path, value in overrides.items()]
-    return [(OVERRIDE, parse_overrides(overrides, OVERRIDE))]
+    return [(OVERRIDE, override_values(overrides))]
 
 
 def _file_layers(source: str | Path) -> list[Layer]:

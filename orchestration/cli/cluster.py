@@ -10,8 +10,9 @@ import typer
 
 from hcl.errors import ConfigError
 from hcl.files.atomic import write_atomically
-from orchestration.cli.options import RUNS, Runs, run_folder
+from orchestration.cli.options import RUNS, Runs
 from orchestration.console import out
+from orchestration.storage.run_folders import run_folder
 
 if TYPE_CHECKING:
     from cluster.description import Storage

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
-from hcl.config import PUBLISHED_EVALUATION, REGIMES
-from hcl.config.overrides import SET, parse_overrides
-from hcl.config.resolve import load_resolved, override
+from hcl.config import PUBLISHED_EVALUATION
 from hcl.errors import ConfigError
 from orchestration.cli.options import (
     DATA,
@@ -23,26 +21,15 @@ from orchestration.cli.options import (
     Runs,
     Set,
     command_line,
-    run_and_checkpoint,
     tell_code_state,
     tell_left_out,
     with_cache,
 )
 from orchestration.console import notes, out, print_table, show_records
+from orchestration.storage.run_folders import run_and_checkpoint
 
 if TYPE_CHECKING:
     from orchestration.evaluation.questions import Question, Target
-
-_OF_EVALUATION = (
-    "evaluation.",
-    "fusion.",
-    "matching.metric",
-    "matching.chunk_size",
-    "train.use_gpu",
-    "train.loader_processes",
-    "data.cache_dir",
-    "data.cache_gb",
-)
 
 
 def evaluate(
@@ -94,19 +81,19 @@ def evaluate(
     """
     from hcl.frames.stored_dataset import DataRoot
     from orchestration.evaluation.evaluate import evaluate as answer
-    from orchestration.evaluation.methods import METHODS
     from orchestration.evaluation.questions import encodings, one_by_one_notes, plan, questions_of
+    from orchestration.evaluation.targets import check_methods, evaluation_settings, target_of
     from orchestration.evaluation.training_state import unfinished_notes
 
-    methods, all_methods = tuple(method or ()), dict.fromkeys((*METHODS, *REGIMES))
-    if unknown := [name for name in methods if name not in all_methods]:
-        raise ConfigError(f"unknown method {unknown[0]!r}", where="--method", remedy=f"one of {', '.join(all_methods)}")
+    methods = tuple(method or ())
+    check_methods(methods)
     changes = {
         **(PUBLISHED_EVALUATION if protocol == "published" else {}),
         **evaluation_settings(with_cache(settings, cache_dir)),
     }
     here = {"evaluation.datasets": dataset} if dataset else {}
-    targets = [_target(path, runs, methods, {**changes, **here}, fused) for path in run or []]
+    given = [run_and_checkpoint(path, runs) for path in run or []]
+    targets = [target_of(*one, methods, {**changes, **here}, fused=fused) for one in given]
     targets += _of_suite(suite, runs, methods, changes, fused) if suite else []
     if not targets:
         raise ConfigError("nothing to evaluate", where="RUN_OR_CHECKPOINT", remedy="give a run, or --suite FILE")
@@ -135,49 +122,20 @@ def evaluate(
     print_table(list(dict.fromkeys(target.folder for target in targets)))
 
 
-def evaluation_settings(texts: list[str] | None) -> dict[str, Any]:
-    """Return `--set` as values by path. Raises ConfigError for what would change the model."""
-    values = parse_overrides(texts or ())
-    _check_settings(values, SET)
-    return values
-
-
-def _check_settings(values: Mapping[str, Any], where: str) -> None:
-    if wrong := [path for path in values if not path.startswith(_OF_EVALUATION)]:
-        raise ConfigError(
-            f"{wrong[0]!r} would evaluate another model than the trained one",
-            where=where,
-            remedy="an evaluation may change evaluation.*, fusion.*, matching.metric and settings of the machine",
-        )
-
-
-def _target(run: Path, runs: Path, methods: tuple[str, ...], changes: Mapping[str, Any], fused: bool) -> Target:
-    from orchestration.evaluation.fuse import FUSED, check_fusion_is_of, chosen_fusion
-    from orchestration.evaluation.methods import named
-    from orchestration.evaluation.questions import Target
-
-    folder, checkpoint = run_and_checkpoint(run, runs)
-    experiment = load_resolved(folder / "experiment.yaml")
-    if fused:
-        check_fusion_is_of(folder)
-        experiment = override(experiment, chosen_fusion(folder))
-    evaluated = override(experiment, changes)
-    label = named(FUSED, experiment.train.regime, experiment, evaluated) if fused else ""
-    return Target(folder, evaluated, checkpoint, methods, label)
-
-
 def _of_suite(
     path: Path, runs: Path, methods: tuple[str, ...], changes: Mapping[str, Any], fused: bool
 ) -> list[Target]:
     from orchestration.evaluation.suite import read_suite
+    from orchestration.evaluation.targets import check_settings, target_of
 
     targets = []
     for number, entry in enumerate(read_suite(path), 1):
-        _check_settings(entry.settings, f"{path}: entry {number}: settings")
+        check_settings(entry.settings, f"{path}: entry {number}: settings")
         own: dict[str, Any] = {"evaluation.datasets": [entry.dataset]}
         if entry.partition:
             own["evaluation.partition"] = entry.partition
-        targets.append(_target(entry.run, runs, methods, {**entry.settings, **changes, **own}, fused))
+        given = run_and_checkpoint(entry.run, runs)
+        targets.append(target_of(*given, methods, {**entry.settings, **changes, **own}, fused=fused))
     return targets
 
 

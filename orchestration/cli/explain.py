@@ -10,8 +10,9 @@ from rich.markup import escape
 
 from hcl.config.resolve import load_resolved, override
 from hcl.errors import ConfigError
-from orchestration.cli.options import DATA, RUNS, Data, Runs, Set, command_line, run_folder, tell_unfinished
+from orchestration.cli.options import DATA, RUNS, Data, Runs, Set, command_line, tell_unfinished
 from orchestration.console import out
+from orchestration.storage.run_folders import run_folder
 
 if TYPE_CHECKING:
     from orchestration.evaluation.explain import Explained
@@ -54,8 +55,8 @@ def explain(
     the pictures in the run's explanations/.
     """
     from hcl.frames.stored_dataset import DataRoot
-    from orchestration.cli.evaluate import evaluation_settings
     from orchestration.evaluation.explain import Explainer
+    from orchestration.evaluation.targets import evaluation_settings
 
     if (query is None) == (examples is None):
         raise ConfigError(

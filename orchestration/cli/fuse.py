@@ -9,19 +9,9 @@ import typer
 from rich.markup import escape
 
 from hcl.config.resolve import load_resolved, override
-from orchestration.cli.options import (
-    DATA,
-    RUNS,
-    Address,
-    Data,
-    Restart,
-    Runs,
-    Set,
-    command_line,
-    run_folder,
-    tell_unfinished,
-)
+from orchestration.cli.options import DATA, RUNS, Address, Data, Restart, Runs, Set, command_line, tell_unfinished
 from orchestration.console import out, percent, print_frame, show_records
+from orchestration.storage.run_folders import run_folder
 from search_spaces import load_space
 
 
@@ -47,8 +37,8 @@ def fuse(
     machine.
     """
     from hcl.frames.stored_dataset import DataRoot
-    from orchestration.cli.evaluate import evaluation_settings
     from orchestration.evaluation.fuse import FUSED, evaluate_fusion, search_fusion
+    from orchestration.evaluation.targets import evaluation_settings
     from results import load
     from results.tables.comparison import comparison_table
 

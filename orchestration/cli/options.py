@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from hcl.config import Experiment
 from hcl.config.resolve import load_resolved, resolve
-from hcl.errors import ConfigError, HCLError
+from hcl.errors import HCLError
 from hcl.files.names import some
 from orchestration.console import notes, out
 from orchestration.storage.places import ELSEWHERE, check_place
@@ -78,34 +78,6 @@ def experiment_of(
 def with_cache(settings: list[str] | None, cache_dir: Path | None) -> list[str]:
     """Return the values of --set, with --cache-dir as one of them."""
     return [*(settings or []), *([f"data.cache_dir={cache_dir.absolute()}"] if cache_dir else [])]
-
-
-def run_folder(run: Path, runs: Path) -> Path:
-    """Return the folder of a run given by path, by name under `runs`, or as STUDY/TRIAL. Raises ConfigError."""
-    for folder in (run, runs / run, runs / run.parent / "trials" / run.name):
-        if (folder / "experiment.yaml").exists():
-            return folder
-    names = sorted(path.parent.name for path in runs.glob("*/experiment.yaml"))
-    raise ConfigError(
-        "is not a run: it has no experiment.yaml",
-        where=str(run),
-        remedy=f"runs in {runs}: {', '.join(names)}" if names else f"there is no run in {runs}; start with hcl train",
-    )
-
-
-def run_and_checkpoint(run: Path, runs: Path) -> tuple[Path, Path | None]:
-    """Return the folder of a run, and the given file if it is in its `checkpoints/`. Raises ConfigError."""
-    for path in (run, runs / run):
-        if path.is_file():
-            folder = path.resolve().parent.parent
-            if not (folder / "experiment.yaml").exists():
-                raise ConfigError(
-                    "is a file outside a run, so its settings are unknown",
-                    where=str(path),
-                    remedy="give a run's folder or RUN/checkpoints/FILE.pt, with experiment.yaml in RUN",
-                )
-            return folder, path
-    return run_folder(run, runs), None
 
 
 def tell_left_out(stored: StoredDataset, *, keep_copies: bool) -> None:

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from orchestration.cli.options import RUNS, Runs, command_line, run_folder
+from orchestration.cli.options import RUNS, Runs, command_line
 from orchestration.console import notes, out, print_table
+from orchestration.storage.run_folders import run_folder
 
 
 def report(

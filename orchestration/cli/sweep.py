@@ -25,12 +25,12 @@ from orchestration.cli.options import (
     announce,
     command_line,
     experiment_of,
-    run_folder,
     tell_code_state,
     tell_emulation,
 )
 from orchestration.cli.sweep_options import TRIALS, FollowUpOptions, SearchOptions, TrialOptions, space_of
 from orchestration.console import out
+from orchestration.storage.run_folders import run_folder
 
 if TYPE_CHECKING:
     import results

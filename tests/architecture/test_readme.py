@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import typer
 
 import hcl.config.resolve as configuration
 from orchestration.cli import app
 from orchestration.storage.places import ELSEWHERE
-from search_spaces import shipped_spaces
+from search_spaces import load_space, shipped_spaces
 from tests.architecture.pages import PACKAGES, PAGES, ROOT, Page, hcl_commands, parse_page, read_page, shell_commands
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]  # of the click that typer brings along
@@ -157,6 +158,16 @@ def test_the_example_of_the_method_runs() -> None:
     values: dict[str, Any] = {}
     exec(example, values)
     assert values["experiment"].clips.n_frames == 4
+
+
+def test_the_example_of_search_spaces_runs() -> None:
+    (example,) = BY_NAME["search_spaces/README.md"].python
+    space = load_space("sigma")
+    drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
+    space.suggest(drawn)
+    values: dict[str, Any] = {"trial": drawn, "check": configuration.setting_of, "params": space.sample(0)}
+    values["setting"] = {"model.n_heads": 8}.get
+    exec(example.replace("grid_points(space", "grid_points(load_space('d_model')"), values)
 
 
 def test_every_page_is_reached_from_the_readme() -> None:

@@ -11,8 +11,9 @@ from rich.markup import escape
 from hcl.config import Experiment
 from hcl.config.resolve import load_resolved, override
 from hcl.errors import ConfigError
-from orchestration.cli.options import RUNS, Runs, run_folder
+from orchestration.cli.options import RUNS, Runs
 from orchestration.console import notes, out, print_frame
+from orchestration.storage.run_folders import run_folder
 from results.tables.cells import CELL, footnotes, marked
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ from rich.markup import escape
 
 from hcl.config.paths import machine_settings
 from hcl.errors import ConfigError
-from orchestration.cli.options import RUNS, Runs, run_folder
+from orchestration.cli.options import RUNS, Runs
 from orchestration.cli.results.listing import tell_skipped
 from orchestration.console import out, print_frame
+from orchestration.storage.run_folders import run_folder
 from results.exports.choices import Format
 from results.records.settings import TERMS
 

@@ -10,8 +10,9 @@ import typer
 from rich.markup import escape
 
 from hcl.errors import ConfigError
-from orchestration.cli.options import RUNS, Runs, run_folder
+from orchestration.cli.options import RUNS, Runs
 from orchestration.console import notes, out, print_frame
+from orchestration.storage.run_folders import run_folder
 from orchestration.training.run_files import ERROR_LOG, HUNG_LOG, LOG
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ import results
 from hcl.config import Experiment
 from hcl.config.resolve import load_resolved, override, to_yaml
 from hcl.frames.stored_dataset import DataRoot
-from orchestration.cli.evaluate import evaluation_settings
 from orchestration.evaluation import evaluate as evaluating
 from orchestration.evaluation import scorer, scoring
 from orchestration.evaluation.evaluate import evaluate
 from orchestration.evaluation.questions import Target, questions_of
+from orchestration.evaluation.targets import evaluation_settings
 from orchestration.reports import reproduce as reproducing
 from orchestration.reports.recorded import read_recorded, target_of
 from orchestration.training import grids

@@ -12,6 +12,7 @@ from results.exports.exporting import FRAMES, all_tables, export, write_tables
 from results.tables.ablation import ablations
 from results.tables.cells import ASKED_AS_PUBLISHED, FOOTNOTE
 from results.tables.published import PILCROW, SOURCES, UNKNOWN, published_table, read_published
+from tests.architecture.pages import ROOT, read_page
 from tests.results.conftest import made
 
 
@@ -147,3 +148,12 @@ def test_files_that_no_export_has_written_are_not_replaced(terms, tmp_path):
     (folder / "export.json").write_text("{}")
     with pytest.raises(results.RecordError, match="which no export has written"):
         export(loaded, folder, "csv")
+
+
+def test_the_example_of_the_readme_runs(full, tmp_path, monkeypatch):
+    (example,) = read_page(ROOT / "results" / "README.md").python
+    monkeypatch.chdir(tmp_path)
+    values = {}
+    exec(example, values)
+    assert len(values["found"].evaluations) == len(full.evaluations)
+    assert (tmp_path / "tables" / "results.md").exists() and (tmp_path / "report.html").stat().st_size > 10_000

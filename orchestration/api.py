@@ -1,0 +1,268 @@
+"""Use the program from Python: the functions that the commands call, with typed results.
+
+    from orchestration import api
+
+    api.extract("mine")
+    run = api.train("metaworld_cpu", ["data.dataset=mine", "name=first"])
+    api.evaluate(run.folder).frame
+
+Each function does what the command of the same name does, with the same files on disk: a repeated call resumes, and a
+finished one returns what is there. Progress goes to standard error, which notebooks show. `address` names a running Ray
+cluster; without it a local Ray is started for the call, and stopped after it. Errors are `hcl.errors.HCLError`, with
+`problem`, `where` and `remedy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import results
+from hcl.config import PUBLISHED_EVALUATION, Experiment
+from hcl.config.overrides import Overrides, override_values
+from hcl.config.resolve import load_resolved, override, resolve
+from hcl.errors import ConfigError
+from hcl.frames.stored_dataset import DataRoot, StoredDataset
+from orchestration.evaluation import evaluate as evaluation
+from orchestration.evaluation import fuse as fusion
+from orchestration.evaluation.fusion_search import Search
+from orchestration.evaluation.questions import questions_of
+from orchestration.evaluation.targets import check_methods, evaluation_settings, target_of
+from orchestration.extraction.extract import ExtractSummary, extract_dataset
+from orchestration.reports.report import Report, make_report
+from orchestration.storage.run_folders import run_and_checkpoint, run_folder
+from orchestration.sweeps.records import best_experiment
+from orchestration.sweeps.study import Limits, Study
+from orchestration.sweeps.sweep import sweep as run_study
+from orchestration.sweeps.sweep import write_best
+from orchestration.training.train import train as train_run
+from search_spaces import Space, load_space
+
+__all__ = [
+    "Evaluations",
+    "ExtractSummary",
+    "Fusion",
+    "Report",
+    "StudyResult",
+    "TrainedRun",
+    "evaluate",
+    "extract",
+    "fuse",
+    "load_results",
+    "report",
+    "sweep",
+    "train",
+]
+
+Source = str | Path | Experiment
+"""The name of a shipped experiment, a YAML file, or an experiment."""
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """Hold a finished run.
+
+    Attributes:
+        folder: the run's folder, which `evaluate`, `fuse` and `report` accept.
+        experiment: every setting.
+        epochs: metrics, one row an epoch; accuracies are shares from 0 to 1.
+        best: the row of the epoch whose weights are kept as the best.
+    """
+
+    folder: Path
+    experiment: Experiment
+    epochs: pd.DataFrame
+    best: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """Hold a finished study.
+
+    Attributes:
+        trials: one row a trial, with its params as `params.<path>`, its value and its state.
+        best: the best trial's settings as an experiment, which `train` accepts.
+    """
+
+    folder: Path
+    record: results.SweepRecord
+    trials: pd.DataFrame
+    best: Experiment
+
+
+@dataclass(frozen=True)
+class Evaluations:
+    """Hold the records of an evaluation.
+
+    Attributes:
+        frame: one row a data set, method and shot; `accuracy` and the half widths of its 95% intervals (`ci95` over
+            episodes, `ci95_classes` over classes) are shares from 0 to 1.
+    """
+
+    records: list[results.EvaluationRecord]
+    frame: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """Hold the fusion that was chosen on val, and the test accuracies of it and of others."""
+
+    search: Search
+    records: dict[str, list[results.EvaluationRecord]]
+
+
+def extract(dataset: str, *, data: str | Path = "data", address: str | None = None, **options: Any) -> ExtractSummary:
+    """Extract the frames of a data set: `hcl extract`.
+
+    Args:
+        options: as of `orchestration.extraction.extract.extract_dataset`: short_side, quality, n_frames, actors and
+            others.
+    """
+    return extract_dataset(StoredDataset(Path(data).absolute(), dataset), address=address, **options)
+
+
+def train(
+    experiment: Source,
+    settings: Overrides = (),
+    *,
+    data: str | Path = "data",
+    runs: str | Path = "runs",
+    restart: bool = False,
+    address: str | None = None,
+) -> TrainedRun:
+    """Train a run, or resume it: `hcl train`.
+
+    Args:
+        settings: `path=value` texts as of `--set`, or values by dotted path.
+        restart: start over, and remove the run's earlier files.
+    """
+    chosen = _experiment(experiment, settings)
+    run = train_run(chosen, data=_root(data), runs=_folder(runs), restart=restart, address=address, command=_COMMAND)
+    epochs = results.read_epochs(run.folder)
+    return TrainedRun(run.folder, chosen, pd.DataFrame(epochs), run.resumption(holding=["best"]).state["best"])
+
+
+def sweep(
+    experiment: Source,
+    space: str | Path | Space,
+    settings: Overrides = (),
+    *,
+    trials: int = 20,
+    data: str | Path = "data",
+    runs: str | Path = "runs",
+    concurrency: int | None = None,
+    restart: bool = False,
+    address: str | None = None,
+    **options: Any,
+) -> StudyResult:
+    """Search settings, or resume the study: `hcl sweep`.
+
+    Args:
+        space: the name of a shipped space, a YAML file, or a space; `settings` of its parameters fix them.
+        concurrency: the largest number of trials at once; None: as many as fit.
+        options: other fields of `orchestration.sweeps.study.Study`, such as seed, sampler, stop_rule, lag, storage.
+    """
+    chosen = _experiment(experiment, settings)
+    found = space if isinstance(space, Space) else load_space(str(space))
+    study = Study(
+        chosen,
+        found.pin(override_values(settings)),
+        _root(data),
+        _folder(runs),
+        trials,
+        limits=Limits(concurrency=concurrency),
+        **options,
+    )
+    record, ended = run_study(study, restart=restart, address=address, command=_COMMAND)
+    best = best_experiment(study, ended)
+    write_best(study, best)
+    return StudyResult(study.folder, record, results.load(study.folder).trials, best)
+
+
+def evaluate(
+    *run: str | Path,
+    settings: Overrides = (),
+    methods: Sequence[str] = (),
+    datasets: Sequence[str] = (),
+    protocol: str = "standard",
+    fused: bool = False,
+    data: str | Path = "data",
+    runs: str | Path = "runs",
+    address: str | None = None,
+) -> Evaluations:
+    """Compute few-shot accuracies of runs or checkpoints: `hcl evaluate`.
+
+    Args:
+        run: folders, names under `runs`, or checkpoints.
+        settings: settings that an evaluation may change: `evaluation.*`, `fusion.*`, `matching.metric`, the machine's.
+        methods: the run's own if empty; see `hcl evaluate --help`.
+        protocol: `published` evaluates as for the printed results.
+        fused: use the fusion that `fuse` chose.
+    """
+    check_methods(methods)
+    changes: dict[str, Any] = {**(PUBLISHED_EVALUATION if protocol == "published" else {})}
+    changes |= evaluation_settings(settings) | ({"evaluation.datasets": list(datasets)} if datasets else {})
+    given = [run_and_checkpoint(Path(one), _folder(runs)) for one in run]
+    if not given:
+        raise ConfigError("nothing to evaluate", where="run", remedy="give a run's folder, its name or a checkpoint")
+    targets = [target_of(*one, tuple(methods), changes, fused=fused) for one in given]
+    answers = evaluation.evaluate(
+        questions_of(targets, _root(data)), runs=_folder(runs), address=address, command=_COMMAND
+    )
+    frame = results.load([target.folder for target in targets]).evaluations
+    asked = {(record.method, record.episodes_digest) for record in answers.records}
+    kept = [pair in asked for pair in zip(frame["method"], frame["episodes_digest"], strict=True)]
+    return Evaluations(answers.records, frame[kept].reset_index(drop=True))
+
+
+def fuse(
+    run: str | Path,
+    space: str | Path | Space = "fusion",
+    settings: Overrides = (),
+    *,
+    trials: int = 5000,
+    seed: int = 0,
+    data: str | Path = "data",
+    runs: str | Path = "runs",
+    restart: bool = False,
+    address: str | None = None,
+) -> Fusion:
+    """Choose the weights of the levels on val, then evaluate them on test once: `hcl fuse`."""
+    folder, root, where = run_folder(Path(run), _folder(runs)), _root(data), _folder(runs)
+    experiment = override(load_resolved(folder / "experiment.yaml"), evaluation_settings(settings))
+    found = space if isinstance(space, Space) else load_space(str(space))
+    search = fusion.search_fusion(
+        folder, experiment, data=root, runs=where, space=found, n_trials=trials, seed=seed, restart=restart,
+        address=address,
+    )  # fmt: skip
+    records = fusion.evaluate_fusion(folder, experiment, data=root, runs=where, address=address, command=_COMMAND)
+    return Fusion(search, dict(records))
+
+
+def report(*folders: str | Path, to: str | Path = "report", title: str = "HCL results") -> Report:
+    """Write the results page and tables of runs and studies: `hcl report`. Without folders, of all under `runs`."""
+    return make_report(folders or ["runs/*"], Path(to), title=title)
+
+
+def load_results(*folders: str | Path) -> results.Results:
+    """Read the records of runs and studies as pandas frames; without folders, of all under `runs`."""
+    return results.load(list(folders) or ["runs/*"])
+
+
+def _experiment(source: Source, settings: Overrides) -> Experiment:
+    return override(source, settings) if isinstance(source, Experiment) else resolve(source, settings).experiment
+
+
+def _root(data: str | Path) -> DataRoot:
+    return DataRoot(Path(data).absolute())
+
+
+def _folder(runs: str | Path) -> Path:
+    return Path(runs).absolute()
+
+
+_COMMAND = "orchestration.api"
