@@ -36,6 +36,7 @@ from orchestration.cli import (
     sweep,
     train,
 )
+from orchestration.cli.folder_defaults import apply_folder_defaults
 from orchestration.cli.version import show_version
 from orchestration.console import notes
 from orchestration.runtime.signals import INTERRUPTED, orderly_ends
@@ -98,6 +99,7 @@ def main() -> None:
 
 def _run() -> None:
     try:
+        apply_folder_defaults(Path.cwd())
         app()
     except (HCLError, SpaceError, RecordError, PlaceError) as error:
         notes.print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True)

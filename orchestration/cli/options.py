@@ -16,6 +16,7 @@ from hcl.config import Experiment
 from hcl.config.resolve import load_resolved, resolve
 from hcl.errors import HCLError
 from hcl.files.names import some
+from orchestration.cli.folder_defaults import VARIABLES
 from orchestration.console import notes, out
 from orchestration.storage.places import ELSEWHERE, check_place
 
@@ -36,17 +37,29 @@ def place(option: str) -> Callable[[typer.Context, Path | None], Path | None]:
 Data = Annotated[
     Path,
     typer.Option(
-        "--data", help="Data root, a folder or s3://, with videos/, splits/, images/.", callback=place("--data")
+        "--data",
+        help="Data root, a folder or s3://, with videos/, splits/, images/.",
+        callback=place("--data"),
+        envvar=VARIABLES["data"],
     ),
 ]
 Runs = Annotated[
-    Path, typer.Option("--runs", help="Folder of the runs, which may be on s3://.", callback=place("--runs"))
+    Path,
+    typer.Option(
+        "--runs",
+        help="Folder of the runs, which may be on s3://.",
+        callback=place("--runs"),
+        envvar=VARIABLES["runs"],
+    ),
 ]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Override a setting; repeatable.", show_default=False),
 ]
-Address = Annotated[str | None, typer.Option(help="A running Ray cluster (host:port or auto); default: local Ray.")]
+Address = Annotated[
+    str | None,
+    typer.Option(help="A running Ray cluster (host:port or auto); default: local Ray.", envvar=VARIABLES["address"]),
+]
 Workers = Annotated[int | None, typer.Option(min=1, help="DDP workers of a run; short for --set train.workers=N.")]
 Restart = Annotated[
     bool,

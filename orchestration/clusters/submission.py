@@ -86,6 +86,7 @@ def check_command(group: TyperGroup, words: Sequence[str], *, stays_here: bool =
                     where=option,
                     remedy=f"give {option} an absolute path on storage that every node of the cluster sees",
                 )
+        _check_folders(parsed)
         _check_storage(parsed)
     packed: list[str] = []
     files: dict[str, Path] = {}
@@ -102,12 +103,28 @@ def check_command(group: TyperGroup, words: Sequence[str], *, stays_here: bool =
     return JobCommand(tuple(packed), files, folders)
 
 
+def _check_folders(parsed: typer.Context) -> None:
+    """Raise ConfigError for a default of this machine (a variable or hcl.toml) that the job would not have."""
+    for name in ("data", "runs"):
+        if _is_from_environment(parsed, name):
+            raise ConfigError(
+                f"{parsed.params[name]} is the default here (hcl.toml or HCL_{name.upper()}), but not in the job",
+                where=f"--{name}",
+                remedy=f"give --{name} in the submitted command, a folder that every node of the cluster sees",
+            )
+
+
+def _is_from_environment(parsed: typer.Context, name: str) -> bool:
+    source = parsed.get_parameter_source(name)
+    return source is not None and source.name == "ENVIRONMENT"
+
+
 def _check_storage(parsed: typer.Context) -> None:
     """Raise ConfigError for a study's storage that the job could not reach."""
     storage = parsed.params.get("storage")
     if not storage:
         return
-    if (source := parsed.get_parameter_source("storage")) is not None and source.name == "ENVIRONMENT":
+    if _is_from_environment(parsed, "storage"):
         raise ConfigError(
             "is set here, but not in the job",
             where="HCL_STORAGE",
