@@ -124,14 +124,16 @@ def errors_at(
 def balanced_threshold(present: Float[np.ndarray, "present"], absent: Float[np.ndarray, "absent"]) -> Threshold:
     """Return the threshold at which the shares of wrongly rejected and wrongly accepted queries differ least.
 
-    Of several such thresholds the one with the smallest error is taken, then the smallest.
+    It lies midway between two values. Of several such thresholds the one with the smallest error is taken, then the
+    smallest.
 
     Args:
         present, absent: values of queries whose class is in the support, and of others.
     """
     present, absent = np.sort(np.asarray(present, np.float64)), np.sort(np.asarray(absent, np.float64))
     values = np.unique(np.concatenate([present, absent]))
-    candidates = np.concatenate([values, [np.nextafter(values[-1], np.inf)]])
+    between = (values[:-1] + values[1:]) / 2  # rounding of a value then decides nothing
+    candidates = np.concatenate([values[:1], between, [np.nextafter(values[-1], np.inf)]])
     rejected = np.searchsorted(present, candidates, side="left") / len(present)
     accepted = 1 - np.searchsorted(absent, candidates, side="left") / len(absent)
     best = np.lexsort((candidates, rejected + accepted, np.abs(rejected - accepted).round(12)))[0]
