@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,8 @@ class LooseClip:
             frames = FrameFolder.listed(self.path)
             return frames_digest(frames.read(range(frames.n_frames)))
         try:
+            if not stat.S_ISREG(self.path.stat().st_mode):  # reading a named pipe would wait for ever
+                raise VideoError("is no ordinary file", where=str(self.path))
             with self.path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()[:32]
         except OSError as error:

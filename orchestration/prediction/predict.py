@@ -42,7 +42,7 @@ class Found(NamedTuple):
     Attributes:
         outcomes: of each query in order: scores, or a `reason`.
         digests: of each query's content; empty for one that cannot be read.
-        pictures: the store with the pictures of queries.
+        store: the store with the pictures of queries; the first `n_pictures` have some.
         support_pictures: a picture of each support clip, class by class.
         calibration: None if there is none; `uncalibrated` then says why.
         n_new: number of queries that were classified in this call.
@@ -51,7 +51,8 @@ class Found(NamedTuple):
     setup: Setup
     outcomes: list[dict[str, Any]]
     digests: list[str]
-    pictures: AnswerStore
+    store: AnswerStore
+    n_pictures: int
     support_pictures: list[Path]
     calibration: Calibration | None
     uncalibrated: str
@@ -85,7 +86,7 @@ def predict(asked: Asked, *, address: str | None = None) -> Found:
             outcomes[index] = {**outcomes[index], "note": f"has the content of the support clip {known[digest].name}"}
     n_new = sum("reason" not in outcome for outcome in fresh.values())
     pictures = [path.with_suffix(".webp") for path in setup.support]
-    return Found(setup, outcomes, digests, store, pictures, calibration, uncalibrated, n_new)
+    return Found(setup, outcomes, digests, store, asked.n_pictures, pictures, calibration, uncalibrated, n_new)
 
 
 def _calibration(asked: Asked) -> tuple[Calibration | None, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
@@ -13,7 +14,7 @@ import numpy as np
 from hcl.assembly import inputs
 from hcl.clips.episodes import Episodes
 from hcl.config import Experiment
-from hcl.errors import ConfigError
+from hcl.errors import ConfigError, DataError
 from hcl.evaluation.calibration import (
     Threshold,
     balanced_threshold,
@@ -125,8 +126,10 @@ def calibrate(
 def _cells(experiment: Experiment, checkpoint: Path, data: DataRoot, measured_on: Reliability) -> list[Cell]:
     """Return the cell of val and, if it is asked for and there, that of test."""
     stored, method = data.dataset(experiment.data.dataset), experiment.train.regime
-    names = ["val", *(["test"] if measured_on == "test" and (stored.lists / "test.list").exists() else [])]
-    partitions = [stored.effective(name, keep_copies=experiment.asks_copies) for name in names]
+    partitions = [stored.effective("val", keep_copies=experiment.asks_copies)]
+    if measured_on == "test":
+        with suppress(DataError):  # no such list, or its videos have no frames: the record says where it was measured
+            partitions.append(stored.effective("test", keep_copies=experiment.asks_copies))
     return [Cell(method, experiment, stored, partition, checkpoint) for partition in partitions]
 
 

@@ -103,11 +103,13 @@ def test_the_digest_is_that_of_the_content(tmp_path: Path) -> None:
     assert digests[0] == digests[1] and digests[3] == digests[4] and len(set(digests)) == 3
 
 
-@pytest.mark.parametrize("kind", ["text", "empty", "gone", "no frames", "bad frame", "two kinds"])
+@pytest.mark.parametrize("kind", ["text", "empty", "gone", "no frames", "bad frame", "two kinds", "pipe"])
 def test_what_cannot_be_read_is_named(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     if kind in ("text", "empty"):
         path.write_bytes(b"text" if kind == "text" else b"")
+    elif kind == "pipe":
+        os.mkfifo(path)
     elif kind != "gone":
         write_frames(path, n=0 if kind == "no frames" else 2)
     if kind == "bad frame":
@@ -116,6 +118,10 @@ def test_what_cannot_be_read_is_named(kind: str, tmp_path: Path) -> None:
         (path / "other_1.png").write_bytes(b"x")
         (path / "other_2.png").write_bytes(b"x")
     clip = LooseClip(path, "clip")
+    if kind == "pipe":
+        with pytest.raises(VideoError, match="no ordinary file"):
+            clip.digest()
+        return
     with pytest.raises(DataError) as caught, opened_clip(clip, FrameOptions()) as store:
         store.read(VIDEO, range(store.n_frames(VIDEO)))
     assert str(path) in (caught.value.where or "")
