@@ -37,10 +37,10 @@ from orchestration.cli import (
     sweep,
     train,
 )
-from orchestration.cli.version import show_version
 from orchestration.console import notes
 from orchestration.runtime.signals import INTERRUPTED, orderly_ends
 from orchestration.storage.places import storage_error
+from orchestration.version import show_version
 from results import RecordError
 from search_spaces import SpaceError
 
