@@ -71,9 +71,10 @@ def predict(asked: Asked, *, address: str | None = None) -> Found:
     """
     check(asked)
     setup, support_digests = setup_of(asked)
-    store = AnswerStore.opened(cache_folder(asked.runs) / digest_of(meaning_of(asked, setup, support_digests)))
+    folder = cache_folder(asked.runs) / digest_of(meaning_of(asked, setup, support_digests))
     digests, unreadable = content_digests(asked.queries)
-    with telling_notices(asked.runs), connect(address), held(lock_of(store.folder), what="this prediction"):
+    with telling_notices(asked.runs), connect(address), held(lock_of(folder), what="this prediction"):
+        store = AnswerStore.opened(folder)
         calibration, uncalibrated = _calibration(asked)
         fresh = _classified(asked, setup, store, digests, unreadable)
     outcomes = [

@@ -95,6 +95,7 @@ def setup_of(asked: Asked) -> tuple[Setup, list[str]]:
     digests, unreadable = content_digests(clips)
     if unreadable:
         raise unreadable_support([clips[index] for index in unreadable], list(unreadable.values()))
+    _check_labels(asked, digests)
     classes = tuple(asked.support)
     embeddings = inputs.class_embeddings(experiment, stored, Partition(stored.name, "support", classes, ()))
     setup = Setup(
@@ -114,6 +115,19 @@ def setup_of(asked: Asked) -> tuple[Setup, list[str]]:
         for digest, name in zip(digests, asked.class_of_each, strict=True)
     )
     return replace(setup, support=places), digests
+
+
+def _check_labels(asked: Asked, digests: Sequence[str]) -> None:
+    """Raise DataError for a clip of two classes; their scores would always be equal for it."""
+    seen: dict[str, tuple[LooseClip, str]] = {}
+    for clip, digest, name in zip(asked.support_clips, digests, asked.class_of_each, strict=True):
+        first, label = seen.setdefault(digest, (clip, name))
+        if label != name:
+            raise DataError(
+                f"has the content of {first.name}, but it is labelled {name!r} and that one {label!r}",
+                where=clip.name,
+                remedy="leave the clip in one class",
+            )
 
 
 def _options(asked: Asked) -> FrameOptions:

@@ -226,6 +226,9 @@ def test_a_support_clip_that_cannot_be_read_is_named(
     (support / "jay" / "s9.avi").write_bytes(b"no video")
     with pytest.raises(DataError, match=r"1 clip\(s\) of the support cannot be read: .*s9.avi"):
         predict(asked(folder, experiment, video_root, support, queries))
+    shutil.copy(support / "hen" / "s0.avi", support / "jay" / "s9.avi")
+    with pytest.raises(DataError, match=r"s9.avi: has the content of .*s0.avi, but it is labelled 'jay'"):
+        predict(asked(folder, experiment, video_root, support, queries))
     (support / "jay" / "s9.avi").unlink()
     assert predict(asked(folder, experiment, video_root, support, queries)).n_new == 6
 
