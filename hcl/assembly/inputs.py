@@ -6,13 +6,14 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from hcl.clips import dataset as clips
 from hcl.clips.dataset import ClipDataset, Draw, Frames
-from hcl.clips.episodes import Episodes, sample_episodes
+from hcl.clips.episodes import Episodes, sample_episodes, with_absent_classes
 from hcl.config import Clips, Experiment
 from hcl.config.paths import setting_of
 from hcl.datasets.embeddings import embeddings_file, read_embeddings
@@ -80,6 +81,33 @@ def evaluation_episodes(experiment: Experiment, partition: Partition) -> list[Ep
     """Return the episodes of each shot that an evaluation asks. Raises EpisodeError."""
     evaluation = experiment.evaluation
     return _episodes(experiment, partition, evaluation.shots, evaluation.episodes, evaluation.seed)
+
+
+def calibration_episodes(
+    experiment: Experiment, partition: Partition, *, way: int, shot: int
+) -> tuple[Episodes, Episodes | None]:
+    """Return episodes of about `way` classes and `shot` clips, and the same with queries of absent classes.
+
+    Both are reduced to what the partition can give: one class is kept out of the episodes, and one clip a class is left
+    as a query. The second is None if the partition has two classes only.
+
+    Raises:
+        EpisodeError: the partition has one class, or a class with a single clip.
+    """
+    sizes = np.bincount(partition.labels, minlength=len(partition.classes))
+    n_classes, smallest = len(partition.classes), int(sizes.min())
+    way = max(2, min(way, n_classes - 1))
+    shot = max(1, min(shot, smallest - 1))
+    drawn = sample_episodes(
+        partition.labels,
+        way=min(2 * way, max(2, n_classes)),
+        shot=shot,
+        queries=max(1, min(experiment.evaluation.queries, smallest - shot)),
+        episodes=experiment.evaluation.episodes,
+        seed=experiment.evaluation.seed,
+        class_names=partition.classes,
+    )
+    return with_absent_classes(drawn, way) if drawn.way > way else (drawn, None)
 
 
 def _episodes(

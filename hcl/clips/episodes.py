@@ -105,6 +105,22 @@ def sample_episodes(
     return Episodes(classes, support, query)
 
 
+def with_absent_classes(drawn: Episodes, way: int) -> tuple[Episodes, Episodes]:
+    """Return episodes of the first `way` classes, and the same supports with queries of the other classes.
+
+    In the second, each place of a query of one of the `way` classes holds a query of another class: every class of the
+    support is absent from its queries. Queries of the other classes are repeated, or some of them left out, so that
+    each of the `way` classes has equally many places.
+    """
+    if not 0 < way < drawn.way:
+        raise ValueError(f"way={way} leaves no class of {drawn.way} out")
+    present = Episodes(drawn.classes[:, :way], drawn.support[:, :way], drawn.query[:, :way])
+    others = np.moveaxis(drawn.query[:, way:], 2, 1).reshape(len(drawn), -1)  # one of each class, then the next
+    each = max(1, others.shape[1] // way)
+    places = np.resize(np.arange(others.shape[1]), way * each)
+    return present, Episodes(present.classes, present.support, others[:, places].reshape(len(drawn), way, each))
+
+
 def _sample_block(padded, sizes, way, shot, queries, generator, overlapping):
     class_keys = generator.random((_BLOCK, len(sizes)))
     if overlapping:

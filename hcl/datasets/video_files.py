@@ -52,8 +52,13 @@ class VideoTree:
 
 
 @dataclass
-class _Folder:
-    """Hold the visible content of one folder."""
+class Folder:
+    """Hold the visible content of one folder.
+
+    Attributes:
+        parts: its path below the root.
+        n_images: number of images whose names end in a number, as frames do.
+    """
 
     parts: tuple[str, ...]
     videos: list[str] = field(default_factory=list)
@@ -114,7 +119,7 @@ def read_tree(root: Path) -> VideoTree:
         DataError: a folder cannot be listed, two files have the same key, a name is not UTF-8, or videos are in deeper
             folders, so that the class folders are ambiguous.
     """
-    folders = list(_walk(Path(root)))
+    folders = list(walk(Path(root)))
     of_class, deep = _classes(folders)
     if deep:
         raise _deep(Path(root), folders, deep)
@@ -134,12 +139,12 @@ def read_tree(root: Path) -> VideoTree:
     return VideoTree(Path(root), dict(sorted(files.items())), ordered, tuple(frames), _notes(folders, of_class, files))
 
 
-def _walk(root: Path) -> Iterator[_Folder]:
-    """Yield a folder and its subfolders, sorted, each once because links may form cycles."""
+def walk(root: Path) -> Iterator[Folder]:
+    """Yield a folder and its subfolders, sorted, each once because links may form cycles. Raises DataError."""
     seen: set[tuple[int, int]] = set()
     waiting: list[tuple[str, ...]] = [()]
     while waiting:
-        folder = _Folder(waiting.pop())
+        folder = Folder(waiting.pop())
         path = Path(root, *folder.parts)
         below = []
         try:
@@ -167,7 +172,7 @@ def _walk(root: Path) -> Iterator[_Folder]:
         yield folder
 
 
-def _sort_in(folder: _Folder, entry: os.DirEntry[str]) -> None:
+def _sort_in(folder: Folder, entry: os.DirEntry[str]) -> None:
     if is_video(entry.name):
         (folder.videos if is_there(entry) else folder.broken).append(entry.name)
     elif _FRAME.fullmatch(entry.name):
@@ -176,11 +181,11 @@ def _sort_in(folder: _Folder, entry: os.DirEntry[str]) -> None:
         (folder.unfinished if is_unfinished(entry.name) else folder.others).append(entry.name)
 
 
-_OfClass = list[tuple[_Folder, str, str]]
+_OfClass = list[tuple[Folder, str, str]]
 """Folders with videos, each with its class and its path template below the root."""
 
 
-def _classes(folders: Sequence[_Folder]) -> tuple[_OfClass, list[_Folder]]:
+def _classes(folders: Sequence[Folder]) -> tuple[_OfClass, list[Folder]]:
     """Assign the folders with videos to classes; the second result lists folders too deep to assign."""
     with_videos = [folder for folder in folders if folder.videos and folder.parts]
     for skipped in (0, 1):  # levels above the class: none, or a part such as `train`
@@ -197,7 +202,7 @@ def _classes(folders: Sequence[_Folder]) -> tuple[_OfClass, list[_Folder]]:
     return [], [folder for folder in with_videos if len(folder.parts) > 1 and folder.parts[:1] * 2 != folder.parts]
 
 
-def _deep(root: Path, folders: Sequence[_Folder], deep: Sequence[_Folder]) -> DataError:
+def _deep(root: Path, folders: Sequence[Folder], deep: Sequence[Folder]) -> DataError:
     n_videos, n_deep = (sum(len(folder.videos) for folder in some_folders) for some_folders in (folders, deep))
     top = {folder.parts[0] for folder in folders if folder.parts}
     remedy = "let every class be a folder that holds its videos itself, or give the folder that is above the classes"
@@ -220,7 +225,7 @@ def _twice(root: Path, key: str, first: Path, second: Path) -> DataError:
     return DataError(problem, where=where, remedy="remove or rename one of the two files")
 
 
-def _notes(folders: Sequence[_Folder], of_class: _OfClass, files: dict[str, Path]) -> tuple[str, ...]:
+def _notes(folders: Sequence[Folder], of_class: _OfClass, files: dict[str, Path]) -> tuple[str, ...]:
     notes = []
 
     def add(names: Sequence[str], what: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -101,6 +103,23 @@ def _repeats_frame(paths: list[Path]) -> bool:
         return any(frame.read_bytes() == previous.read_bytes() for frame, previous in pairs)
     except FileNotFoundError:
         return True
+
+
+def recorded_options(records: Iterable[VideoRecord]) -> FrameOptions | None:
+    """Return the options with which most videos of a manifest were extracted; None if none are recorded or they differ.
+
+    The manifest holds a digest of the options, and the sizes and counts of frames that resulted from them: among the
+    options that can have led to these the digest finds the right ones.
+    """
+    made = [record for record in records if record.status == "ok" and record.options_digest]
+    if not made:
+        return None
+    digest, _ = Counter(record.options_digest for record in made).most_common(1)[0]
+    made = [record for record in made if record.options_digest == digest]
+    sides = {DEFAULT_OPTIONS.short_side, 0, *(min(record.width, record.height) for record in made)}
+    counts = {None, max(record.n_frames for record in made)}
+    options = (FrameOptions(side, quality, n) for side in sides for n in counts for quality in range(1, 101))
+    return next((one for one in options if one.digest == digest), None)
 
 
 def discard_partials(images_root: Path) -> int:

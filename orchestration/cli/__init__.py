@@ -29,6 +29,7 @@ from orchestration.cli import (
     extract,
     fuse,
     jobs,
+    predict,
     report,
     reproduce,
     results,
@@ -36,11 +37,11 @@ from orchestration.cli import (
     sweep,
     train,
 )
-from orchestration.cli.folder_defaults import apply_folder_defaults
-from orchestration.cli.version import show_version
 from orchestration.console import notes
 from orchestration.runtime.signals import INTERRUPTED, orderly_ends
+from orchestration.storage.folder_defaults import apply_folder_defaults
 from orchestration.storage.places import storage_error
+from orchestration.version import show_version
 from results import RecordError
 from search_spaces import SpaceError
 
@@ -72,6 +73,7 @@ for command in (
     evaluate.evaluate,
     fuse.fuse,
     explain.explain,
+    predict.predict,
     report.report,
     reproduce.reproduce,
     submit.submit,

@@ -16,8 +16,8 @@ from hcl.config import Experiment
 from hcl.config.resolve import load_resolved, resolve
 from hcl.errors import HCLError
 from hcl.files.names import some
-from orchestration.cli.folder_defaults import VARIABLES
 from orchestration.console import notes, out
+from orchestration.storage.folder_defaults import VARIABLES
 from orchestration.storage.places import ELSEWHERE, check_place
 
 if TYPE_CHECKING:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from hcl.errors import StorageError
 from hcl.files.atomic import write_atomically
-from hcl.matching.explain import PairMatch, patch_boxes
+from hcl.matching.explain import PairMatch, explain_pair, patch_boxes
+from hcl.models.features import ClipFeatures
 
 _SIDE, _GAP, _MARGIN, _BETWEEN, _TITLE = 168, 10, 16, 96, 56  # pixels
 _PAPER, _INK, _SOFT = (255, 255, 255), (48, 36, 28), (130, 115, 100)  # BGR
@@ -35,6 +37,30 @@ class Panel:
     support: np.ndarray
     match: PairMatch
     grid: tuple[int, int]
+
+
+def pair_panels(
+    query: ClipFeatures,
+    support: ClipFeatures,
+    frames: tuple[np.ndarray, np.ndarray],
+    *,
+    title: str,
+    figures: str,
+    grid: tuple[int, int],
+    matching: Mapping[str, Any],
+) -> list[Panel]:
+    """Return the panels of one pair of clips, one for each tuple size.
+
+    Args:
+        frames: frames of the query and of the support clip, as in `Panel`.
+        matching: the keyword arguments of `hcl.evaluation.scores.score_pairs`.
+    """
+    kinds = {name: matching[name] for name in ("tuple_sizes", "top_tuples", "top_patches", "zoom_ranks")}
+    matches = explain_pair(query, support, **kinds)
+    return [
+        Panel(title + (f", tuples of {size}" if len(matches) > 1 else ""), figures, *frames, match, grid)
+        for size, match in matches.items()
+    ]
 
 
 def draw(panels: Sequence[Panel], *, heading: str, n_lines: int = 3) -> np.ndarray:

@@ -17,11 +17,10 @@ from hcl.config.regimes import WITH_LEVELS
 from hcl.errors import ConfigError
 from hcl.evaluation.scores import LEVELS, Levels, fused, look_up, score_pairs
 from hcl.frames.stored_dataset import DataRoot
-from hcl.matching.explain import explain_pair
 from hcl.models.encoding import encode, features_of
 from hcl.models.features import ClipFeatures
 from hcl.models.hcl import HCL
-from orchestration.evaluation.drawing import Panel, draw, small_picture, write_picture
+from orchestration.evaluation.drawing import Panel, draw, pair_panels, small_picture, write_picture
 from orchestration.evaluation.single_episodes import asked_examples, drawn_support, given_support, video_index
 from orchestration.storage.record_files import storing_records
 from orchestration.training.run_files import BEST
@@ -161,17 +160,16 @@ class Explainer:
         grid: tuple[int, int],
     ) -> list[Panel]:  # fmt: skip
         """Return the panels of one pair of clips, one for each tuple size."""
-        matching = arguments.test_matching(self.experiment)
-        kinds = {name: matching[name] for name in ("tuple_sizes", "top_tuples", "top_patches", "zoom_ranks")}
-        matches = explain_pair(query, support, **kinds)
         frames = [self._clips[index].permute(0, 2, 3, 1).numpy() for index in (query_index, clip)]  # channels last
-        title = f"{role}: {self.partition.videos[clip].key}"
-        return [
-            Panel(
-                title + (f", tuples of {size}" if len(matches) > 1 else ""), figures, frames[0], frames[1], match, grid
-            )
-            for size, match in matches.items()
-        ]
+        return pair_panels(
+            query,
+            support,
+            (frames[0], frames[1]),
+            title=f"{role}: {self.partition.videos[clip].key}",
+            figures=figures,
+            grid=grid,
+            matching=arguments.test_matching(self.experiment),
+        )
 
 
 def _levels(features: ClipFeatures, way: int, shot: int, experiment: Experiment) -> Levels:

@@ -14,6 +14,7 @@ from torch import Tensor
 from hcl.assembly import inputs, models
 from hcl.clips.blocks import BlockStore
 from hcl.clips.episodes import Episodes
+from hcl.config import Experiment
 from hcl.errors import CheckpointError
 from hcl.evaluation.methods import ByEpisode, Kept, Scores
 from hcl.files.arrays import save_arrays
@@ -122,12 +123,17 @@ class Scorer:
 def _model(cell: Cell) -> models.Model:
     if cell.checkpoint is None:
         return models.make_model(cell.experiment, n_classes=2, random_weights=cell.has_random_weights).eval()
-    model = models.trained_model(cell.experiment, cell.checkpoint)
+    return checked_model(cell.experiment, cell.checkpoint, cell.checkpoint_digest)
+
+
+def checked_model(experiment: Experiment, checkpoint: Path, digest: str) -> models.Model:
+    """Return the model of a checkpoint. Raises CheckpointError if the file no longer has the digest."""
+    model = models.trained_model(experiment, checkpoint)
     # The digest is read after the weights, so that it covers what was loaded.
-    if file_digest(cell.checkpoint) != cell.checkpoint_digest:
+    if file_digest(checkpoint) != digest:
         raise CheckpointError(
-            "has changed since the evaluation started, because the run is being trained",
-            where=str(cell.checkpoint),
+            "has changed since the command started, because the run is being trained",
+            where=str(checkpoint),
             remedy="repeat the command to use the present weights, or wait until training has ended",
         )
     return model

@@ -92,20 +92,9 @@ class Cell:
     @cached_property
     def encoding(self) -> dict[str, Any]:
         """Return everything that the features depend on."""
-        experiment, matching = self.experiment, self.experiment.matching
         return {
-            "revision": REVISION,
-            "kept": self.how.kept,
+            **encoding_of(self.experiment, self.how, self.checkpoint_digest, weights=self.digests.get("weights", "")),
             "random": self.has_random_weights,
-            "checkpoint": self.checkpoint_digest,
-            "seed": experiment.seed,
-            "clips": experiment.clips.model_dump(mode="json"),
-            "model": experiment.model.model_dump(mode="json"),
-            "regime": experiment.train.regime,
-            "weights": self.digests.get("weights", experiment.model.weights),
-            "matching": matching.model_dump(mode="json", exclude={"chunk_size", "metric", *_OF_PAIRS}),
-            "precision": [experiment.train.precision, experiment.evaluation.precision],
-            "views": self.views,
             "videos": self.partition.digest(),
             "frames": self.digests["frames"],
             "embeddings": self.digests.get("embeddings", ""),
@@ -118,7 +107,7 @@ class Cell:
 
     @cached_property
     def key(self) -> str:
-        return _digest(self.meaning)
+        return digest_of(self.meaning)
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -153,7 +142,7 @@ class Cell:
 
     def features(self, runs: Path) -> BlockStore:
         """Return the store of the features that the method keeps of each clip."""
-        return BlockStore(Path(runs) / "cache" / "features" / _digest(self.encoding), self.n_clips)
+        return BlockStore(Path(runs) / "cache" / "features" / digest_of(self.encoding), self.n_clips)
 
     def feature_bytes(self) -> int:
         """Return the bytes on disk of all clips and views, from shapes only, without computing anything."""
@@ -168,6 +157,29 @@ class Cell:
 
     def table(self, runs: Path) -> Table:
         return Table(Path(runs) / "cache" / "scores" / self.key, self.n_clips, self.meaning)
+
+
+def encoding_of(experiment: Experiment, how: Method, checkpoint_digest: str, *, weights: str) -> dict[str, Any]:
+    """Return everything but the clips that features depend on.
+
+    Args:
+        weights: digest of the file that `model.weights` names; empty without one.
+    """
+    matching = experiment.matching
+    return {
+        "revision": REVISION,
+        "kept": how.kept,
+        "random": False,
+        "checkpoint": checkpoint_digest,
+        "seed": experiment.seed,
+        "clips": experiment.clips.model_dump(mode="json"),
+        "model": experiment.model.model_dump(mode="json"),
+        "regime": experiment.train.regime,
+        "weights": weights or experiment.model.weights,
+        "matching": matching.model_dump(mode="json", exclude={"chunk_size", "metric", *_OF_PAIRS}),
+        "precision": [experiment.train.precision, experiment.evaluation.precision],
+        "views": experiment.evaluation.views,
+    }
 
 
 _OF_PAIRS = {"top_tuples", "top_patches", "zoom_ranks_train", "zoom_ranks_test", "renormalise"}
@@ -254,5 +266,6 @@ _AGAIN = "delete it and repeat the command"
 _LOG = logging.getLogger(__name__)
 
 
-def _digest(meaning: Mapping[str, Any]) -> str:
+def digest_of(meaning: Mapping[str, Any]) -> str:
+    """Return sixteen hexadecimal digits that name plain values."""
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:16]

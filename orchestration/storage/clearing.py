@@ -15,8 +15,9 @@ from orchestration.console import notes
 
 _ANY = (".*.partial", ".*.tmp", "report", "cache", "reproduces.json", "experiment.yaml", "provenance.json")
 OF_RUN = (
-    "checkpoints", "metrics.parquet", "evaluation", "explanations", "fusion", "fusion.yaml", "tensorboard",
-    "progress.json", "log.txt", "error.log", "hung.log", "failed.json", "non_finite.json", ".ray_train", *_ANY,
+    "checkpoints", "metrics.parquet", "evaluation", "explanations", "predictions", "fusion", "fusion.yaml",
+    "tensorboard", "progress.json", "log.txt", "error.log", "hung.log", "failed.json", "non_finite.json",
+    ".ray_train", *_ANY,
 )  # fmt: skip
 """Names and patterns in the order of their removal: a run without checkpoints counts as not started."""
 OF_STUDY = (

@@ -9,17 +9,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 from markupsafe import Markup
 
 from results.page import charts, leads, learning_charts, sweep_charts
 from results.page.costs import Cost, is_known
+from results.page.environment import TEMPLATES, page_environment, page_style
 from results.page.evidence import class_cells, examples
 from results.page.overview import Changed, failures, records, runs_overview, total_cost
-from results.page.page_tables import best_first, breakable, page_table, parts, short, without_shared
+from results.page.page_tables import best_first, page_table, without_shared
 from results.records.files import write_atomically
-from results.records.moments import duration, shown_moment
+from results.records.moments import duration
 from results.records.provenance import now
 from results.records.store import Results
 from results.statistics.significance import RULE
@@ -32,7 +32,6 @@ from results.tables.trials import lead_of_best, lead_text
 MOST_CURVES = 24
 """Number of runs whose learning curves are drawn; the tables hold all of them."""
 MOST_TILES = 6
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(
@@ -54,20 +53,8 @@ def write_report(
     """
     path = Path(destination)
     path = path if path.suffix.lower() in (".html", ".htm") else path / "index.html"
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "when": shown_moment,
-        "hours": _hours,
-        "parts": parts,
-        "breakable": breakable,
-        "short": short,
-    }
+    environment = page_environment()
+    environment.filters["hours"] = _hours
     evaluated = evaluated or Evaluated(results.evaluations)
     context = _context(results, evaluated, title, changed or {}, command)
     page = environment.get_template("report.html.j2").render(context)
@@ -86,13 +73,13 @@ def _context(results: Results, evaluated: Evaluated, title: str, changed: Change
     curves = [
         (run, learning_charts.learning_chart(epochs, run)) for run in list(dict.fromkeys(epochs["run"]))[:MOST_CURVES]
     ]
-    script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     return {
         "title": title,
         "created": now(),
         "command": command,
         "counts": _counts(results),
-        "style": Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),
+        "style": page_style(),
         "script": Markup(script),
         "cost": total_cost(runs),
         "runs": runs,

@@ -27,7 +27,7 @@ def actor_of(kind: type, role: str, title: str, *, use_gpu: bool = False) -> Cal
 
 
 def map_actors(
-    make: Callable[[], Any], items: Iterable[Any], call: Callable[[Any, Any], Any], *, n_actors: int
+    make: Callable[[], Any], items: Iterable[Any], call: Callable[[Any, Any], Any], **_: Any
 ) -> Iterator[tuple[Any, Any]]:
     actor = make()
     for item in items:

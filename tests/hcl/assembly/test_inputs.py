@@ -6,7 +6,7 @@ import pytest
 from hcl.assembly import inputs
 from hcl.clips.episodes import sample_episodes
 from hcl.datasets.splits import Partition, Video
-from hcl.errors import ConfigError
+from hcl.errors import ConfigError, EpisodeError
 from hcl.frames.stored_dataset import StoredDataset
 from tests.hcl.assembly.test_models import experiment
 from tests.hcl.clips.test_dataset import FakeFrames
@@ -94,3 +94,22 @@ class SizedFrames:
     def read(self, video, indices, *, min_side=0):
         self.min_side = min_side
         return np.zeros((len(indices), 100, 120, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [((2, 1), (2, 1, 4)), ((5, 9), (2, 5, 1)), ((3, 3), (2, 3, 3)), ((2, 4), (2, 4, 2))],
+)
+def test_calibration_takes_what_the_partition_can_give(asked: tuple[int, int], expected: tuple[int, int, int]) -> None:
+    settings = experiment(evaluation__queries=4, evaluation__episodes=9)
+    present, absent = inputs.calibration_episodes(settings, partition(), way=asked[0], shot=asked[1])
+    assert (present.way, present.shot, present.n_queries) == expected and len(present) == 9
+    assert absent is not None and not present.is_overlapping
+
+
+def test_calibration_on_two_classes_has_no_absent_class() -> None:
+    two = Partition("toy", "val", ("a", "b"), partition().videos[:12])
+    present, absent = inputs.calibration_episodes(experiment(), two, way=5, shot=1)
+    assert present.way == 2 and absent is None
+    with pytest.raises(EpisodeError):
+        inputs.calibration_episodes(experiment(), Partition("toy", "val", ("a",), two.videos[:6]), way=5, shot=1)

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from hcl.clips.episodes import Episodes, pair_batch, sample_episodes
+from hcl.clips.episodes import Episodes, pair_batch, sample_episodes, with_absent_classes
 from hcl.errors import EpisodeError
 
 SIZES = (11, 7, 13, 8, 9)  # clips of each class
@@ -211,3 +211,20 @@ def test_an_impossible_pair_batch_names_what_is_missing():
     assert caught.value.where == "train.classes_per_batch"
     with pytest.raises(EpisodeError, match="class 'b' has 1 clips, a pair batch needs 2"):
         pair_batch(np.array([0, 0, 1]), classes_per_batch=1, seed=0, epoch=0, step=0, class_names=["a", "b"])
+
+
+def test_queries_of_absent_classes_stand_in_the_places_of_queries() -> None:
+    labels = np.repeat(np.arange(5), 6)
+    drawn = sample_episodes(labels, way=5, shot=2, queries=3, episodes=7, seed=1)
+    present, absent = with_absent_classes(drawn, 3)
+    assert present.way == absent.way == 3 and absent.n_queries == 2  # six queries of two classes in three rows
+    np.testing.assert_array_equal(present.support, absent.support)
+    np.testing.assert_array_equal(present.query, drawn.query[:, :3])
+    for episode in range(7):
+        others = set(drawn.query[episode, 3:].ravel().tolist())
+        assert set(absent.query[episode].ravel().tolist()) == others
+        assert not set(labels[absent.query[episode]].ravel()) & set(drawn.classes[episode, :3])
+    _, fewer = with_absent_classes(sample_episodes(labels, way=4, shot=1, queries=1, episodes=2, seed=0), 3)
+    assert fewer.query.shape == (2, 3, 1) and (fewer.query == fewer.query[:, :1]).all()
+    with pytest.raises(ValueError, match="leaves no class"):
+        with_absent_classes(drawn, 5)

@@ -32,7 +32,7 @@ COMMANDS = [
 ]
 COMMANDS += ["data pack", "data unpack", "checkpoint import", "checkpoint show", "submit", "jobs list", "jobs logs"]
 COMMANDS += ["results list", "results show", "results export", "results ablation", "results published", "results track"]
-COMMANDS += ["reproduce", "jobs stop", "cluster render", "doctor"]
+COMMANDS += ["reproduce", "predict", "jobs stop", "cluster render", "doctor"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

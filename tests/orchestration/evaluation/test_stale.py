@@ -184,5 +184,5 @@ def test_weights_that_change_while_they_are_evaluated_are_refused(made: Run, fol
     [question] = questions_of([Target(folder, made.experiment)], DataRoot(data_root))
     assert question.cell.checkpoint_digest
     train_again(folder)
-    with pytest.raises(CheckpointError, match="has changed since the evaluation started"):
+    with pytest.raises(CheckpointError, match="has changed since the command started"):
         Scorer(folder.parent).encode(question.cell, (0, 1))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hcl.errors import ConfigError
-from orchestration.cli.folder_defaults import FILE, VARIABLES, apply_folder_defaults
+from orchestration.storage.folder_defaults import FILE, VARIABLES, apply_folder_defaults
 from tests.orchestration.conftest import Command
 
 
