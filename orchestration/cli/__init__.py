@@ -29,6 +29,7 @@ from orchestration.cli import (
     extract,
     fuse,
     jobs,
+    new,
     report,
     reproduce,
     results,
@@ -65,6 +66,7 @@ def hcl(
 
 for command in (
     demo.demo,
+    new.new,
     extract.extract,
     train.train,
     sweep.sweep,
