@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from hcl.datasets.video_files import PART_NAMES
@@ -30,11 +30,12 @@ Reading = tuple[str, list[ClassOf | None]]
 
 @dataclass(frozen=True)
 class _Below:
-    """Hold the folders above each video without those above all classes, and the partition of each video."""
+    """Hold the folders above each video without the `n_above` above all classes, and the partition of each video."""
 
     rests: list[tuple[str, ...]]
     parts: list[str]
     layout: str
+    n_above: int = 0
 
 
 def classes_of_folders(folders: Sequence[tuple[str, ...]], class_level: int | None, *, where: str) -> Reading | None:
@@ -61,7 +62,7 @@ def classes_of_folders(folders: Sequence[tuple[str, ...]], class_level: int | No
     if not any(below.rests):
         return None
     depths = {len(rest) for rest in below.rests if rest}
-    level, layout = (0, "one folder a class") if min(depths) == 1 else _level(below.rests, where)
+    level, layout = (0, "one folder a class") if min(depths) == 1 else _level(below.rests, below.n_above, where)
     return below.layout + layout, [
         ClassOf(rest[level], part) if rest else None for rest, part in zip(below.rests, below.parts, strict=True)
     ]
@@ -101,7 +102,7 @@ def _below(folders: Sequence[tuple[str, ...]]) -> _Below:
     common = len(os.path.commonprefix(list(folders)))  # noqa: RUF071 - of tuples
     within = f"in {'/'.join(folders[0][:common])}: " if common else ""
     below = _without_parts([parts[common:] for parts in folders], within)
-    return _Below([_collapsed(rest) for rest in below.rests], below.parts, below.layout)
+    return replace(below, rests=[_collapsed(rest) for rest in below.rests], n_above=common + below.n_above)
 
 
 def _without_parts(folders: Sequence[tuple[str, ...]], within: str) -> _Below:
@@ -110,7 +111,7 @@ def _without_parts(folders: Sequence[tuple[str, ...]], within: str) -> _Below:
         if all(names) and (len(set(names)) > 1 or place == 0) and (place == 0 or min(map(len, folders)) > 1):
             rests = [parts[1:] if place == 0 else parts[:-1] for parts in folders]
             listed = ", ".join(sorted({parts[place] for parts in folders}))
-            return _Below(rests, names, f"{within}{above}{listed}, ")
+            return _Below(rests, names, f"{within}{above}{listed}, ", 1 if place == 0 else 0)
     return _Below(list(folders), [""] * len(folders), within)
 
 
@@ -119,7 +120,7 @@ def _collapsed(rest: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for index, name in enumerate(rest) if index == 0 or name != rest[index - 1])
 
 
-def _level(rests: Sequence[tuple[str, ...]], where: str) -> tuple[int, str]:
+def _level(rests: Sequence[tuple[str, ...]], n_above: int, where: str) -> tuple[int, str]:
     """Return which of several levels of folders are the classes. Raises DataError if it cannot be told."""
     rests = [rest for rest in rests if rest]
     firsts, lasts = [rest[0] for rest in rests], [rest[-1] for rest in rests]
@@ -135,12 +136,13 @@ def _level(rests: Sequence[tuple[str, ...]], where: str) -> tuple[int, str]:
     if sum(are_plausible) == 1:
         return first if are_plausible[0] else last
     counts = [len(set(firsts)), len(set(lasts))]
-    deepest = max(len(rest) for rest in rests)
+    depths = {len(rest) for rest in rests}
+    inner = f", --class-level {n_above + max(depths)} for the inner ones" if len(depths) == 1 else ""
     raise DataError(
         f"the classes may be the {counts[0]} outer folders ({some(sorted(set(firsts)), 2)}) or the {counts[1]} inner "
         f"ones ({some(sorted(set(lasts)), 2)})",
         where=where,
-        remedy=f"say which: --class-level 1 for the outer ones, --class-level {deepest} for the inner ones",
+        remedy=f"say which: --class-level {n_above + 1} for the outer ones{inner}",
     )
 
 

@@ -93,6 +93,8 @@ def survey_folder(root: Path, *, class_level: int | None = None) -> FolderSurvey
         DataError: there is no video, a folder cannot be listed, or it cannot be told what the classes are.
     """
     root = Path(root)
+    if not root.is_dir():
+        raise DataError("is no folder", where=str(root), remedy="name the folder that holds the videos")
     folders = list(walk_folders(root))
     notes: list[str] = []
     units = _video_units(root, folders, notes)

@@ -64,6 +64,13 @@ ExperimentName = Annotated[
     str, typer.Argument(metavar="EXPERIMENT", help="A YAML file, or a shipped one (`hcl config list`).")
 ]
 
+Fits = Annotated[
+    str | None,
+    typer.Option(
+        "--for", metavar="EXPERIMENT", help="Also find everything that this experiment lacks here.", show_default=False
+    ),
+]
+
 DATA, RUNS = Path("data"), Path("runs")
 
 

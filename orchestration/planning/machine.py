@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def look_at_machine(runs: Path, *, use_gpu: bool | None = None) -> Machine:
         use_gpu: false leaves GPUs aside; None or true uses those that torch sees.
     """
     backbones = tuple(name for name in ("efficientnet_lite0", "resnet50", "resnet18") if has_weights(name))
-    return Machine(_n_cpus(), 0 if use_gpu is False else _n_gpus(), _memory_gb(), free_gb(runs), backbones)
+    return Machine(_n_cpus(), 0 if use_gpu is False else _n_gpus(), memory_bytes() / 1e9, free_gb(runs), backbones)
 
 
 def free_gb(folder: Path) -> float:
@@ -81,8 +82,10 @@ def _n_gpus() -> int:
     return torch.cuda.device_count()
 
 
-def _memory_gb() -> float:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    except (ValueError, OSError):
-        return 0.0
+def memory_bytes() -> int:
+    """Return this machine's memory; that of the container where it is limited to less."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # another system, or "max"
+            total = min(total, int(Path(path).read_text()))
+    return total
