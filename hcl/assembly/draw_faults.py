@@ -129,9 +129,7 @@ def _clip_faults(experiment: Experiment, selection: ClassSizes | None, tested: S
     return [Fault(error, mended) for error in faults]
 
 
-def _fewer_clips(
-    experiment: Experiment, selection: ClassSizes | None, tested: Sequence[ClassSizes]
-) -> dict[str, Any]:
+def _fewer_clips(experiment: Experiment, selection: ClassSizes | None, tested: Sequence[ClassSizes]) -> dict[str, Any]:
     """Return shots and queries that every class of these partitions provides; empty if one has a single clip."""
     evaluation, train = experiment.evaluation, experiment.train
     every = [*([selection] if selection else []), *tested]

@@ -21,7 +21,6 @@ from hcl.datasets.video_files import FolderContent, walk_folders
 from hcl.errors import DataError
 from hcl.files.names import MAX_BYTES, problem_with, shown, some
 
-
 _MAX_PLACES = 20
 """The most templates of places that a card gets; more are replaced by links."""
 
@@ -118,7 +117,9 @@ def survey_folder(root: Path, *, class_level: int | None = None) -> FolderSurvey
         notes.append(f"{len(unlabelled):,} videos have no class or no partition: left out, such as {example}")
     labelled = [(unit, of) for unit, of in zip(units, classes, strict=True) if of is not None]
     named = _named(labelled, notes)
-    places = () if of_frames else _places(root, [(unit, video) for (unit, _), video in zip(labelled, named, strict=True)])
+    places = (
+        () if of_frames else _places(root, [(unit, video) for (unit, _), video in zip(labelled, named, strict=True)])
+    )
     videos = tuple(sorted(named, key=lambda video: (video.class_name, video.name)))
     return FolderSurvey(root, videos, of_frames, places, layout, tuple(notes))
 

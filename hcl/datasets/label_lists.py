@@ -134,7 +134,9 @@ def _rows(path: Path) -> _Rows:
             with suppress(csv.Error):
                 lines = [[field.strip() for field in row] for row in csv.reader(texts, delimiter=delimiter)]
                 header = [field.lower() for field in lines[0]]
-                is_header = not any(is_video(field) for field in header) and not (_CLASS_COLUMN | _PART_COLUMN).isdisjoint(header)
+                is_header = not any(is_video(field) for field in header) and not (
+                    _CLASS_COLUMN | _PART_COLUMN
+                ).isdisjoint(header)
                 return _Rows(header, lines[1:]) if is_header else _Rows([], lines)
     return _Rows([], [[text] for text in texts])
 

@@ -20,8 +20,8 @@ def doctor(
     free disk, /dev/shm and clocks; and the place of the token. For a cluster, from outside: hcl submit -- doctor --data
     ... --runs ...
 
-    With --for EXPERIMENT the table also has everything that this experiment lacks: videos, classes, weights, GPUs, disk,
-    each with the settings that mend it.
+    With --for EXPERIMENT the table also has everything that this experiment lacks: videos, classes, weights,
+    GPUs, disk, each with the settings that mend it.
 
     The exit status is 1 if something is wrong.
     """

@@ -119,10 +119,13 @@ def _found(planned: NewDataset) -> list[str]:
     """Return lines that describe the folder and the division of its classes."""
     survey, split, sizes = planned.survey, planned.split, planned.survey.sizes
     kind = "folders of frames" if survey.of_frames else "videos"
-    counts = f"{min(sizes.values())} to {max(sizes.values())}" if len(set(sizes.values())) > 1 else f"{max(sizes.values())}"
+    counts = (
+        f"{min(sizes.values())} to {max(sizes.values())}" if len(set(sizes.values())) > 1 else f"{max(sizes.values())}"
+    )
     lines = [f"{len(survey.videos):,} {kind} of {len(sizes)} classes ({counts} a class); {survey.layout}"]
     parts = [
-        f"{part.name} {len(part.classes)} classes, {len(part.videos):,} videos" for part in planned.partitions().values()
+        f"{part.name} {len(part.classes)} classes, {len(part.videos):,} videos"
+        for part in planned.partitions().values()
     ]
     return [*lines, f"{'; '.join(parts)}; {split.origin}"]
 

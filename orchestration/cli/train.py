@@ -108,9 +108,12 @@ def _show_plan(run: Run, address: str | None) -> None:
     What this machine cannot do is raised after that, as one error.
     """
     from hcl.assembly import models
+    from orchestration.planning.costs import training_seconds
+    from orchestration.planning.machine import look_at_machine
     from orchestration.planning.preflight import machine_faults, memory_faults, raise_faults
     from orchestration.training.memory import estimate_memory
     from orchestration.training.train import check_data
+    from results.records.moments import duration
 
     check_data(run)
     partitions = run.partitions()
@@ -121,5 +124,9 @@ def _show_plan(run: Run, address: str | None) -> None:
     out.print(f"{steps} steps, {steps * models.clips_per_step(run.experiment)} clips")
     estimate = estimate_memory(run, len(partitions[0].classes))
     show_memory(estimate)
+    n_training, n_selecting = (len(partition.videos) for partition in partitions)
+    machine = look_at_machine(run.runs, weights=False)
+    seconds = training_seconds(run.experiment, n_training, n_selecting, machine)
+    out.print(f"about {duration(seconds)} on this machine; roughly, by figures of two processors")
     raise_faults([*machine_faults(run, address), *memory_faults(run, estimate.peak, address)])
     out.print("nothing was started")

