@@ -75,6 +75,7 @@ def draw_faults(
 def _batch_faults(experiment: Experiment, train: ClassSizes) -> Iterator[Fault]:
     """Yield the faults of training batches: pair batches, or episodes."""
     settings, n_classes = experiment.train, len(train.n_clips)
+    mended: dict[str, Any]
     if settings.traits.is_episodic:
         what, path, wanted = "a training episode", "train.episode_way", settings.episode_way
         n_clips = settings.episode_shot + settings.episode_queries

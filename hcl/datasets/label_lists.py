@@ -19,6 +19,7 @@ _FOLDERS = frozenset({"splits", "lists", "annotations", "labels", "annotation", 
 _MAX_FILES, _MAX_BYTES = 200, 2**26
 _CLASS_COLUMN = frozenset({"class", "label", "action", "category", "class_name", "classname", "activity"})
 _PART_COLUMN = frozenset({"split", "partition", "set", "subset", "fold"})
+_LIST_NAME = re.compile("label|annot|class|list|split")
 _PART = re.compile(rf"(?:^|[^a-z])({'|'.join(sorted(PART_NAMES, key=len, reverse=True))})(?:[^a-z]|list|$)")
 
 
@@ -109,17 +110,18 @@ class _Rows(NamedTuple):
 
 
 def _list_files(root: Path) -> Iterator[Path]:
+    """Yield the files that may be lists: any beside the videos, and those with such a name beside the folder."""
     folders = [root]
     with suppress(OSError):
         folders += sorted(path for path in root.iterdir() if path.is_dir() and path.name.lower() in _FOLDERS)
-    n_files = 0
+    found: list[Path] = []
     for folder in [*folders, root.absolute().parent]:
         with suppress(OSError):
             for path in sorted(folder.iterdir()):
                 is_list = path.suffix.lower() in _EXTENSIONS and path.is_file() and path.stat().st_size <= _MAX_BYTES
-                if is_list and n_files < _MAX_FILES:
-                    n_files += 1
-                    yield path
+                if is_list and (folder in folders or _part_of(path) or _LIST_NAME.search(path.stem.lower())):
+                    found.append(path)
+    yield from found[:_MAX_FILES]
 
 
 def _rows(path: Path) -> _Rows:

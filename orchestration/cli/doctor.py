@@ -6,7 +6,7 @@ from dataclasses import astuple, fields
 
 import typer
 
-from orchestration.cli.options import DATA, RUNS, Address, Data, Fits, Runs, Set, experiment_of
+from orchestration.cli.options import DATA, RUNS, Address, Data, Fits, Runs, Set, experiment_for
 from orchestration.console import out, print_rows
 
 
@@ -27,7 +27,7 @@ def doctor(
     """
     from orchestration.clusters.doctor import Finding, examine, examine_experiment
 
-    chosen = None if fits is None else experiment_of(fits, settings, None)
+    chosen = experiment_for(fits, settings)
     findings = examine(data, runs, address)
     if chosen is not None:
         findings += examine_experiment(chosen, data, runs, address)

@@ -80,6 +80,9 @@ def new(
     write_dataset(planned, data, target, heading=heading, commands=commands)
     write_state(data, name, asked, is_whole=True)
     out.print(escape(f"written: {target}, {data / 'splits' / name}"), soft_wrap=True, highlight=False)
+    if (runs / name / "experiment.yaml").exists():
+        text = f"{runs / name} holds a run already: train with --restart to replace it, or choose another name"
+        notes.print(f"[yellow]note[/] {escape(text)}", soft_wrap=True)
     _print_commands(commands)
 
 

@@ -82,6 +82,13 @@ def experiment_of(
     return resolve(source, changes).experiment
 
 
+def experiment_for(fits: str | None, settings: list[str] | None) -> Experiment | None:
+    """Return the resolved experiment of --for; None without it. Raises ConfigError, also for --set without --for."""
+    if fits is None and settings:
+        raise ConfigError("changes an experiment, and none is given", where="--set", remedy="add --for EXPERIMENT")
+    return None if fits is None else experiment_of(fits, settings, None)
+
+
 def with_cache(settings: list[str] | None, cache_dir: Path | None) -> list[str]:
     """Return the values of --set, with --cache-dir as one of them."""
     return [*(settings or []), *([f"data.cache_dir={cache_dir.absolute()}"] if cache_dir else [])]

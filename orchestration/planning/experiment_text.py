@@ -17,7 +17,7 @@ def experiment_text(settings: ProposedSettings, heading: Sequence[str], commands
         commands: words of the commands to run, for that comment.
     """
     lines = [_comment(line) for line in heading]
-    lines += ["#", *(f"#   {shlex.join(command)}" for command in commands), "#"]
+    lines += ["#", *(_comment(f"  {shlex.join(command)}") for command in commands), "#"]
     lines += [_comment(f"CAUTION: {warning}.") for warning in settings.warnings]
     lines += [_comment(f"Values that are not named here are those of `base` (hcl config show {settings.base})."), ""]
     lines += [f"base: {settings.base} # {settings.reason}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import shutil
@@ -66,6 +67,7 @@ def cached_weights(backbone: str) -> bool:
     return any((Path(torch.hub.get_dir()) / "checkpoints").glob(f"{backbone}-*.pth"))
 
 
+@functools.cache
 def _server_answers() -> bool:
     try:
         with socket.create_connection((_WEIGHTS_HOST, 443), timeout=_ANSWER_S):

@@ -18,6 +18,7 @@ from hcl.datasets.frame_copies import same_frames
 from hcl.datasets.splits import Partition, Video, write_split
 from hcl.files.atomic import write_atomically
 from hcl.files.names import some
+from hcl.frames.checking import OF_CHECK
 from hcl.frames.split_making import VideoListing, card_place, without_copies
 from orchestration.planning.costs import Costs, estimate_costs
 from orchestration.planning.experiment_text import experiment_text
@@ -28,6 +29,9 @@ from orchestration.planning.split_proposal import ProposedSplit, class_partition
 
 OpenFiles = Callable[[Mapping[str, Path]], Mapping[str, str]]
 """Function that opens video files and folders of frames by key, and returns the problem of each unreadable one."""
+
+
+_CAUTION = "CAUTION.txt"
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,8 @@ def write_dataset(
         StorageError: a file cannot be written, or links cannot be made.
     """
     place = _place(new, data_root)
+    for stale in (*OF_CHECK, _CAUTION):  # of lists that are replaced
+        (data_root / "splits" / new.name / stale).unlink(missing_ok=True)
     partitions = new.partitions()
     content = {
         "name": new.name,
@@ -121,7 +127,7 @@ def write_dataset(
     write_atomically(data_root / "datasets" / f"{new.name}.yaml", (warning + text).encode())
     write_split(data_root, new.name, partitions)
     if warning:
-        write_atomically(data_root / "splits" / new.name / "CAUTION.txt", warning.replace("# ", "").encode())
+        write_atomically(data_root / "splits" / new.name / _CAUTION, warning.replace("# ", "").encode())
     write_atomically(experiment_file, experiment_text(new.settings, heading, commands).encode())
 
 

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("hcl", "orchestration", "search_spaces", "cluster", "results")
-COMMANDS = "extract|data|train|sweep|evaluate|fuse|explain|report|results|reproduce|submit|jobs|cluster|checkpoint"
+COMMANDS = "new|extract|data|train|sweep|evaluate|fuse|explain|report|results|reproduce|submit|jobs|cluster|checkpoint"
 UNFINISHED = re.compile(rf"(\bhcl ({COMMANDS})\b|\bgit \w)[^`;,:]*$")
 QUOTED = {"options", "at", "first", "quoted"}
 """Names of variables whose text is already quoted."""

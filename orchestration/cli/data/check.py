@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from hcl.errors import DataError
 from hcl.files.names import some
-from orchestration.cli.options import DATA, Address, Data, Fits, Set, experiment_of
+from orchestration.cli.options import DATA, Address, Data, Fits, Set, experiment_for
 from orchestration.console import notes, out, print_rows
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def check(
     from hcl.frames.stored_dataset import StoredDataset
     from orchestration.extraction.open_files import unreadable
 
+    chosen = experiment_for(fits, settings)
     opened = (lambda files: unreadable(files, address=address)) if open_files else None
     stored = StoredDataset(data, dataset)
     checked = check_dataset(stored, min_frames=min_frames, open_files=opened)
@@ -138,8 +139,8 @@ def check(
     from orchestration.planning.data_fit import limits_text, tell_fit
 
     out.print(limits_text(checked), soft_wrap=True, highlight=False)
-    if fits is not None:
-        tell_fit(experiment_of(fits, settings, None), checked, data, address)
+    if chosen is not None:
+        tell_fit(chosen, checked, data, address)
         out.print(escape(f"{fits} fits {dataset}"), soft_wrap=True)
 
 
