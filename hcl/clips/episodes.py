@@ -7,7 +7,7 @@ number of draws or of workers.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -182,26 +182,54 @@ def training_episode(
     return np.concatenate([clips[:, :shot].ravel(), clips[:, shot:].ravel()])
 
 
-_FEWER = {
+FEWER = {
     "evaluation.way": ", or ask for fewer shots (evaluation.shots, train.val_shot) or queries (evaluation.queries)",
     "train.episode_way": ", or ask for fewer shots (train.episode_shot) or queries (train.episode_queries)",
 }
 """The remedy for episodes that need too many clips of a class, by the setting of their classes."""
 
 
+def too_few_classes(
+    what: str, way: int, partitions: Sequence[str], n_classes: Sequence[int], most: int, setting: str
+) -> EpisodeError:
+    """Return the error of partitions with too few classes.
+
+    Args:
+        what: what is drawn.
+        partitions, n_classes: names of the partitions, and the number of classes of each.
+        most: the most classes that the setting may have; 0 if it cannot mend this.
+    """
+    of = [f" of {name}" if name else "" for name in partitions]
+    counts = ", ".join(f"{n} classes{name}" for n, name in zip(n_classes, of, strict=True))
+    return EpisodeError(
+        f"{what} of {way} classes cannot be drawn from {counts}",
+        where=setting,
+        remedy=f"set it to at most {most}, or add classes to the split" if most > 0 else "add classes to the split",
+    )
+
+
+def too_few_clips(what: str, n_clips: int, short: Mapping[str, int], partition: str, fewer: str) -> EpisodeError:
+    """Return the error of classes with too few clips.
+
+    Args:
+        short: the number of clips of each such class.
+        partition: name of the partition; empty if it is not known.
+        fewer: what else mends it.
+    """
+    first, *others = [repr(name) for name in short]
+    more = f"; too few too: {', '.join(others[:5])}{', ...' if len(others) > 5 else ''}" if others else ""
+    return EpisodeError(
+        f"class {first} has {next(iter(short.values()))} clips, {what} needs {n_clips} of each class{more}",
+        where=f"the video list of {partition}" if partition else "the partition's video list",
+        remedy=f"add videos of that class, or remove it from the split{fewer}",
+    )
+
+
 def _check(members, way, clips, names, *, skip=0, what="an episode", setting="evaluation.way"):
-    if len(members) - skip < way:
-        raise EpisodeError(
-            f"{what} of {way} classes cannot be drawn from {len(members) - skip} classes",
-            where=setting,
-            remedy=f"set it to at most {len(members) - skip}, or add classes to the split",
-        )
+    n_classes = len(members) - skip
+    if n_classes < way:
+        raise too_few_classes(what, way, [""], [n_classes], n_classes, setting)
     short = [index for index, of_class in enumerate(members) if index >= skip and len(of_class) < clips]
     if short:
-        named = [repr(names[index] if names is not None else f"number {index}") for index in short]
-        others = f"; too few too: {', '.join(named[1:6])}{', ...' if len(named) > 6 else ''}" if named[1:] else ""
-        raise EpisodeError(
-            f"class {named[0]} has {len(members[short[0]])} clips, {what} needs {clips} of each class{others}",
-            where="the partition's video list",
-            remedy=f"add videos of that class, or remove it from the split{_FEWER.get(setting, '')}",
-        )
+        counts = {names[index] if names is not None else f"number {index}": len(members[index]) for index in short}
+        raise too_few_clips(what, clips, counts, "", FEWER.get(setting, ""))

@@ -27,7 +27,13 @@ SYSTEM_FOLDERS = frozenset(
 )
 """Folders of file systems and servers in lower case, which are never classes."""
 
-_PARTS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing"})
+PART_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""Names of folders and files in lower case that name a partition, with the partition."""
+
 _LEFTOVER = re.compile(r"(.+)\.(?:f\d+(?:-\w+)?|f(?:hls|dash|http)[\w-]*|temp)", re.DOTALL)
 _UNFINISHED = re.compile(r".+\.(?:part|part-frag\d+|ytdl|crdownload|download|aria2|!qb)", re.IGNORECASE | re.DOTALL)
 _FRAME = re.compile(r".*[0-9]\.(?:jpe?g|png|bmp|webp|tiff?)", re.IGNORECASE | re.DOTALL)
@@ -52,12 +58,13 @@ class VideoTree:
 
 
 @dataclass
-class Folder:
+class FolderContent:
     """Hold the visible content of one folder.
 
     Attributes:
-        parts: its path below the root.
+        parts: the names of the folders from the root to this one.
         n_images: number of images whose names end in a number, as frames do.
+        leftovers: leftovers of a downloader with the finished video of each; they are not in `videos`.
     """
 
     parts: tuple[str, ...]
@@ -119,7 +126,7 @@ def read_tree(root: Path) -> VideoTree:
         DataError: a folder cannot be listed, two files have the same key, a name is not UTF-8, or videos are in deeper
             folders, so that the class folders are ambiguous.
     """
-    folders = list(walk(Path(root)))
+    folders = list(walk_folders(Path(root)))
     of_class, deep = _classes(folders)
     if deep:
         raise _deep(Path(root), folders, deep)
@@ -139,12 +146,12 @@ def read_tree(root: Path) -> VideoTree:
     return VideoTree(Path(root), dict(sorted(files.items())), ordered, tuple(frames), _notes(folders, of_class, files))
 
 
-def walk(root: Path) -> Iterator[Folder]:
-    """Yield a folder and its subfolders, sorted, each once because links may form cycles. Raises DataError."""
+def walk_folders(root: Path) -> Iterator[FolderContent]:
+    """Yield a folder and its subfolders, sorted, each once because links may form cycles."""
     seen: set[tuple[int, int]] = set()
     waiting: list[tuple[str, ...]] = [()]
     while waiting:
-        folder = Folder(waiting.pop())
+        folder = FolderContent(waiting.pop())
         path = Path(root, *folder.parts)
         below = []
         try:
@@ -172,7 +179,7 @@ def walk(root: Path) -> Iterator[Folder]:
         yield folder
 
 
-def _sort_in(folder: Folder, entry: os.DirEntry[str]) -> None:
+def _sort_in(folder: FolderContent, entry: os.DirEntry[str]) -> None:
     if is_video(entry.name):
         (folder.videos if is_there(entry) else folder.broken).append(entry.name)
     elif _FRAME.fullmatch(entry.name):
@@ -181,18 +188,18 @@ def _sort_in(folder: Folder, entry: os.DirEntry[str]) -> None:
         (folder.unfinished if is_unfinished(entry.name) else folder.others).append(entry.name)
 
 
-_OfClass = list[tuple[Folder, str, str]]
+_OfClass = list[tuple[FolderContent, str, str]]
 """Folders with videos, each with its class and its path template below the root."""
 
 
-def _classes(folders: Sequence[Folder]) -> tuple[_OfClass, list[Folder]]:
+def _classes(folders: Sequence[FolderContent]) -> tuple[_OfClass, list[FolderContent]]:
     """Assign the folders with videos to classes; the second result lists folders too deep to assign."""
     with_videos = [folder for folder in folders if folder.videos and folder.parts]
     for skipped in (0, 1):  # levels above the class: none, or a part such as `train`
         assigned: _OfClass = []
         for folder in with_videos:
             above, below = folder.parts[:skipped], folder.parts[skipped:]
-            if not all(part.lower() in _PARTS for part in above) or not below:
+            if not all(part.lower() in PART_NAMES for part in above) or not below:
                 break
             if len(below) == 1 or (len(below) == 2 and below[0] == below[1]):
                 assigned.append((folder, below[0], "/".join((*above, *["{class}"] * len(below), "{video}"))))
@@ -202,7 +209,7 @@ def _classes(folders: Sequence[Folder]) -> tuple[_OfClass, list[Folder]]:
     return [], [folder for folder in with_videos if len(folder.parts) > 1 and folder.parts[:1] * 2 != folder.parts]
 
 
-def _deep(root: Path, folders: Sequence[Folder], deep: Sequence[Folder]) -> DataError:
+def _deep(root: Path, folders: Sequence[FolderContent], deep: Sequence[FolderContent]) -> DataError:
     n_videos, n_deep = (sum(len(folder.videos) for folder in some_folders) for some_folders in (folders, deep))
     top = {folder.parts[0] for folder in folders if folder.parts}
     remedy = "let every class be a folder that holds its videos itself, or give the folder that is above the classes"
@@ -225,7 +232,7 @@ def _twice(root: Path, key: str, first: Path, second: Path) -> DataError:
     return DataError(problem, where=where, remedy="remove or rename one of the two files")
 
 
-def _notes(folders: Sequence[Folder], of_class: _OfClass, files: dict[str, Path]) -> tuple[str, ...]:
+def _notes(folders: Sequence[FolderContent], of_class: _OfClass, files: dict[str, Path]) -> tuple[str, ...]:
     notes = []
 
     def add(names: Sequence[str], what: str) -> None:

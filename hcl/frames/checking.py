@@ -23,6 +23,8 @@ from hcl.frames.store import FrameStore
 from hcl.frames.stored_dataset import StoredDataset
 
 NO_FILE = "no video file and no frames"
+OF_CHECK = ("effective.json", "missing.txt", "broken.txt", "copies.txt")
+"""The files that a check keeps beside the lists."""
 
 OpenFiles = Callable[[Mapping[str, Path]], Mapping[str, str]]
 """Function that opens video files and folders of frames by key, and returns the problem of each unreadable one."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hcl.datasets.splits import Video
-from hcl.datasets.video_files import walk
+from hcl.datasets.video_files import walk_folders
 from hcl.errors import DataError, VideoError
 from hcl.files.disk_errors import storing
 from hcl.frames.decoding import FrameOptions
@@ -69,7 +69,7 @@ def find_clips(path: Path) -> list[LooseClip]:
             raise DataError("no such file or folder", where=str(path), remedy="check the path")
         return [LooseClip(path, str(path))]
     clips = []
-    for folder in walk(path):
+    for folder in walk_folders(path):
         place = Path(path, *folder.parts)
         files = [place / name for name in folder.videos] or ([place] if folder.n_images else [])
         clips += [LooseClip(file, str(file)) for file in files]

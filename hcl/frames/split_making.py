@@ -67,7 +67,7 @@ def list_videos(folder: Path, *, keep_copies: bool = False) -> VideoListing:
         )
     if not keep_copies:
         files = {video: tree.files[video.key] for video in videos if store is None}
-        videos = _without_copies(same_files(files) if store is None else store.digests(videos), videos, notes)
+        videos = without_copies(same_files(files) if store is None else store.digests(videos), videos, notes)
     classes: dict[str, list[str]] = {}
     for video in videos:
         classes.setdefault(video.class_name, []).append(video.name)
@@ -82,7 +82,7 @@ def _with_frames(store: FrameStore, videos: list[Video], notes: list[str]) -> li
     return [video for video in videos if video not in lacking]
 
 
-def _without_copies(contents: Mapping[Video, str], videos: list[Video], notes: list[str]) -> list[Video]:
+def without_copies(contents: Mapping[Video, str], videos: list[Video], notes: list[str]) -> list[Video]:
     """Return the first of each video by class and name, and note the others, and classes that have none left.
 
     Args:
@@ -182,11 +182,11 @@ def make_splits(
         refuse_unsafe_name(dataset, what="dataset name", where="NAME")
         if dataset in shipped_datasets():
             raise ConfigError(f"{dataset!r} is a published data set", where="NAME", remedy="choose another name")
-        taken = [path for path in (data_root / "splits" / dataset, _card_file(data_root, dataset)) if path.exists()]
+        taken = [path for path in (data_root / "splits" / dataset, card_file(data_root, dataset)) if path.exists()]
         if taken and not overwrite:
             raise ConfigError("exists", where=str(taken[0]), remedy="choose another name, or replace it: --overwrite")
     listing = list_videos(folder, keep_copies=keep_copies)
-    place, videos = _place(data_root, folder, name, listing), listing.classes
+    place, videos = card_place(data_root, folder, name, listing), listing.classes
     for note in listing.notes:
         tell(note)
     counts = class_counts({partition: sizes[partition] for partition in PARTITIONS}, len(videos))
@@ -204,15 +204,15 @@ def make_splits(
         }
         card = DatasetCard.model_validate(content | place)
         text = yaml.safe_dump(card.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
-        write_atomically(_card_file(data_root, dataset), text.encode())
+        write_atomically(card_file(data_root, dataset), text.encode())
     return made
 
 
-def _card_file(data_root: Path, dataset: str) -> Path:
+def card_file(data_root: Path, dataset: str) -> Path:
     return data_root / "datasets" / f"{dataset}.yaml"
 
 
-def _place(data_root: Path, folder: Path, name: str, listing: VideoListing) -> dict[str, Any]:
+def card_place(data_root: Path, folder: Path, name: str, listing: VideoListing) -> dict[str, Any]:
     """Return the card's `videos` and `frames_of`, relative for a folder in the data root, which may be moved."""
     absolute, root = folder.absolute(), data_root.absolute()
     if absolute.parent == root / "images":

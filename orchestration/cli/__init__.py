@@ -29,6 +29,7 @@ from orchestration.cli import (
     extract,
     fuse,
     jobs,
+    new,
     predict,
     report,
     reproduce,
@@ -67,6 +68,7 @@ def hcl(
 
 for command in (
     demo.demo,
+    new.new,
     extract.extract,
     train.train,
     sweep.sweep,

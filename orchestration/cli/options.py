@@ -77,6 +77,13 @@ ExperimentName = Annotated[
     str, typer.Argument(metavar="EXPERIMENT", help="A YAML file, or a shipped one (`hcl config list`).")
 ]
 
+Fits = Annotated[
+    str | None,
+    typer.Option(
+        "--for", metavar="EXPERIMENT", help="Also find everything that this experiment lacks here.", show_default=False
+    ),
+]
+
 DATA, RUNS = Path("data"), Path("runs")
 
 
@@ -86,6 +93,13 @@ def experiment_of(
     """Return the resolved experiment of a command. Raises ConfigError."""
     changes = [*with_cache(settings, cache_dir), *([f"train.workers={workers}"] if workers else [])]
     return resolve(source, changes).experiment
+
+
+def experiment_for(fits: str | None, settings: list[str] | None) -> Experiment | None:
+    """Return the resolved experiment of --for; None without it. Raises ConfigError, also for --set without --for."""
+    if fits is None and settings:
+        raise ConfigError("changes an experiment, and none is given", where="--set", remedy="add --for EXPERIMENT")
+    return None if fits is None else experiment_of(fits, settings, None)
 
 
 def with_cache(settings: list[str] | None, cache_dir: Path | None) -> list[str]:

@@ -93,6 +93,7 @@ def sweep(
     if dry_run:
         _show_plan(study, address)
         return
+    _check(study, address)
     announce(chosen)
     tell_code_state()
     record, ended = _run(study, search, how, restart=restart, address=address)
@@ -135,13 +136,22 @@ def _study(
     )
 
 
-def _show_plan(study: Study, address: str | None) -> None:
+def _check(study: Study, address: str | None) -> None:
+    """Raise an error for everything that the study's space, its data or this machine would refuse."""
+    from orchestration.planning.preflight import machine_faults, raise_faults
     from orchestration.sweeps.checks import check_study
+    from orchestration.training.run import Run
+
+    check_study(study)
+    raise_faults(machine_faults(Run(study.experiment, study.data, study.runs, study.folder), address))
+
+
+def _show_plan(study: Study, address: str | None) -> None:
     from orchestration.sweeps.plan import show_plan
     from orchestration.sweeps.storage.optuna_storage import check_storage
     from orchestration.sweeps.study import as_in_folder
 
-    check_study(study)
+    _check(study, address)
     check_storage(study.folder, study.storage)
     show_plan(as_in_folder(study), address)
 

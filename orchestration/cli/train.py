@@ -55,6 +55,7 @@ def train(
     first one runs. --dry-run also prints the memory of a step, and the settings that reduce it.
     """
     from hcl.frames.stored_dataset import DataRoot
+    from orchestration.planning.preflight import machine_faults, raise_faults, run_faults
     from orchestration.training.run import Run
 
     opened = DataRoot(data.absolute())
@@ -62,9 +63,11 @@ def train(
     announce(chosen)
     tell_flips(opened.dataset(chosen.data.dataset), chosen)
     tell_emulation(chosen, address)
+    run = Run(chosen, opened, runs.absolute(), runs.absolute() / chosen.name)
     if dry_run:
-        _show_plan(Run(chosen, opened, runs.absolute(), runs.absolute() / chosen.name))
+        _show_plan(run, address)
         return
+    raise_faults([*run_faults(run), *machine_faults(run, address)])
     train_and_show(chosen, opened, data=data, runs=runs, restart=restart, address=address)
 
 
@@ -99,11 +102,18 @@ def train_and_show(
     )
 
 
-def _show_plan(run: Run) -> None:
-    """Print the data, the amount of training, and the memory that each worker needs."""
+def _show_plan(run: Run, address: str | None) -> None:
+    """Print the data, the amount of training, and the memory that each worker needs.
+
+    What this machine cannot do is raised after that, as one error.
+    """
     from hcl.assembly import models
+    from orchestration.planning.costs import training_seconds
+    from orchestration.planning.machine import look_at_machine
+    from orchestration.planning.preflight import machine_faults, memory_faults, raise_faults
     from orchestration.training.memory import estimate_memory
     from orchestration.training.train import check_data
+    from results.records.moments import duration
 
     check_data(run)
     partitions = run.partitions()
@@ -112,5 +122,11 @@ def _show_plan(run: Run) -> None:
     train = run.experiment.train
     steps = train.epochs * train.batches_per_epoch
     out.print(f"{steps} steps, {steps * models.clips_per_step(run.experiment)} clips")
-    show_memory(estimate_memory(run, len(partitions[0].classes)))
+    estimate = estimate_memory(run, len(partitions[0].classes))
+    show_memory(estimate)
+    n_training, n_selecting = (len(partition.videos) for partition in partitions)
+    machine = look_at_machine(run.runs, weights=False)
+    seconds = training_seconds(run.experiment, n_training, n_selecting, machine)
+    out.print(f"about {duration(seconds)} on this machine; roughly, by figures of two processors")
+    raise_faults([*machine_faults(run, address), *memory_faults(run, estimate.peak, address)])
     out.print("nothing was started")

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 from cluster.tokens import find_token, home_folder
+from hcl.config import Experiment
+from hcl.errors import HCLError
+from hcl.frames.stored_dataset import DataRoot
 from orchestration.clusters.node_facts import NodeFacts, node_facts
 from orchestration.runtime.connect import connect
 from orchestration.runtime.each_node import Answer, ask_each_node
@@ -55,6 +58,20 @@ def examine(data: Path, runs: Path, address: str | None = None) -> list[Finding]
             remedy = "check Ray's logs of that node, and install the same image on all"
             findings.append(Finding(answer.node, "program", "wrong", answer.problem, remedy))
     return findings + judge(facts, data, runs)
+
+
+def examine_experiment(experiment: Experiment, data: Path, runs: Path, address: str | None = None) -> list[Finding]:
+    """Return a finding for everything that an experiment lacks: data, episodes, weights, GPUs, disk."""
+    from orchestration.planning.preflight import machine_faults, run_faults
+    from orchestration.training.run import Run
+
+    run = Run(experiment, DataRoot(data.absolute()), runs.absolute(), runs.absolute() / experiment.name)
+    try:
+        errors = [fault.error for fault in [*run_faults(run), *machine_faults(run, address)]]
+    except HCLError as error:  # lists that cannot be read
+        errors = [error]
+    of = [Finding("driver", error.where or "data", "wrong", error.problem, error.remedy or "") for error in errors]
+    return of or [Finding("driver", f"experiment {experiment.name}", "ok", "the data and this machine have all of it")]
 
 
 def judge(facts: dict[str, NodeFacts], data: Path, runs: Path) -> list[Finding]:

@@ -17,6 +17,7 @@ from hcl.frames.stored_dataset import DataRoot
 from orchestration.evaluation.methods import is_trained, methods_of, named
 from orchestration.evaluation.tables import Cell
 from orchestration.evaluation.training_state import Unfinished, unfinished
+from orchestration.planning.preflight import evaluation_faults, raise_faults
 from orchestration.training.run_files import BEST
 
 
@@ -77,11 +78,13 @@ def questions_of(
         DataError, SplitError, EpisodeError: if the data sets cannot provide the episodes, or the names of the classes.
         CheckpointError: if there is no checkpoint.
     """
+    asked_of = [(target.experiment, dataset) for target in targets for dataset in _datasets(target)]
+    raise_faults(evaluation_faults(asked_of, data, drawn=episodes is None))
     questions = []
     for target in targets:
         evaluation, settings = target.experiment.evaluation, target.folder / "experiment.yaml"
         own = load_resolved(settings) if settings.exists() else target.experiment
-        for dataset in evaluation.datasets or (target.experiment.data.dataset,):
+        for dataset in _datasets(target):
             stored = data.dataset(dataset)
             partition = stored.effective(evaluation.partition, keep_copies=target.experiment.asks_copies)
             if episodes is None:
@@ -144,6 +147,10 @@ def one_by_one_notes(questions: Sequence[Question]) -> list[str]:
         if question.reason()
     }
     return sorted(notes)
+
+
+def _datasets(target: Target) -> tuple[str, ...]:
+    return target.experiment.evaluation.datasets or (target.experiment.data.dataset,)
 
 
 def _methods(target: Target) -> tuple[str, ...]:

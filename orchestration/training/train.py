@@ -10,6 +10,7 @@ from typing import Any
 
 import results
 from hcl.assembly import arguments, inputs, models
+from hcl.assembly.draw_faults import ClassSizes, draw_faults
 from hcl.config import Experiment
 from hcl.config.paths import flatten
 from hcl.config.resolve import load_resolved, to_yaml
@@ -18,6 +19,7 @@ from hcl.errors import ConfigError
 from hcl.files.atomic import write_atomically
 from hcl.frames.stored_dataset import DataRoot
 from orchestration.console import notes
+from orchestration.planning.preflight import raise_faults, run_faults
 from orchestration.runtime.connect import connect
 from orchestration.runtime.notices import telling_notices
 from orchestration.storage.clearing import OF_RUN, clear
@@ -167,19 +169,25 @@ def _sizes(partition: Partition) -> dict[str, int]:
 
 
 def check_data(run: Run) -> None:
-    """Raise an error for missing frames, or for batches or episodes that cannot be drawn, before the run starts."""
-    train_partition, val_partition = run.partitions()
-    check_draws(run.experiment, train_partition, val_partition)
-    for partition in (train_partition, val_partition):
-        inputs.class_embeddings(run.experiment, run.stored, partition)
+    """Raise an error before the run starts for everything that its data cannot provide, now or after training.
+
+    These are missing frames, batches, and episodes of validation and test. All faults are in one error.
+    """
+    raise_faults(run_faults(run))
+    _check_fusions(run.experiment)
 
 
 def check_draws(experiment: Experiment, train_partition: Partition, val_partition: Partition) -> None:
     """Raise EpisodeError for batches or validation episodes that the partitions cannot provide."""
-    sampler = models.make_regime(experiment).sampler
-    sampler.draw(train_partition.labels, epoch=0, step=0, class_names=train_partition.classes)
-    for episodes in inputs.val_episodes(experiment, val_partition):
-        arguments.check_fusion(experiment, arguments.defects(experiment).reason(episodes.shot))
+    sizes = [ClassSizes.of(partition) for partition in (train_partition, val_partition)]
+    raise_faults(draw_faults(experiment, train=sizes[0], selection=sizes[1]))
+    _check_fusions(experiment)
+
+
+def _check_fusions(experiment: Experiment) -> None:
+    arguments.check_workers(experiment)
+    for shot in experiment.train.val_shots:
+        arguments.check_fusion(experiment, arguments.defects(experiment).reason(shot))
 
 
 def _differences(old: Experiment, new: Experiment) -> list[str]:

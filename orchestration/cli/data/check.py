@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from hcl.errors import DataError
 from hcl.files.names import some
-from orchestration.cli.options import DATA, Address, Data
+from orchestration.cli.options import DATA, Address, Data, Fits, Set, experiment_for
 from orchestration.console import notes, out, print_rows
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ def check(
             help="Read one frame of every file that is not extracted yet, and all extracted frames that are files.",
         ),
     ] = False,
+    fits: Fits = None,
+    settings: Set = None,
     address: Address = None,
 ) -> None:
     """Check a data set against its lists, and write the effective split that training and evaluation use.
@@ -69,11 +71,15 @@ def check(
     Videos with the same frames as another one are reported together with it. Only one of them is used, that of test
     before val before train, so that no episode has one video as support and query, and none is both trained on and
     tested. They do not fail a strict check. --set data.keep_copies=true uses all, and so do the published protocols.
+
+    The last line says what an experiment can ask of this data set. With --for EXPERIMENT everything that this
+    experiment asks for and the data set or this machine does not have is named at once, with the settings that mend it.
     """
     from hcl.frames.checking import check_dataset, keep_effective, keep_names
     from hcl.frames.stored_dataset import StoredDataset
     from orchestration.extraction.open_files import unreadable
 
+    chosen = experiment_for(fits, settings)
     opened = (lambda files: unreadable(files, address=address)) if open_files else None
     stored = StoredDataset(data, dataset)
     checked = check_dataset(stored, min_frames=min_frames, open_files=opened)
@@ -130,6 +136,12 @@ def check(
         extract = f"hcl extract {shlex.quote(dataset)} --data {shlex.quote(str(data))}"
         text = f"{n_waiting:,} videos have no frames yet: the effective split can be written after `{extract}`"
         notes.print(f"[yellow]note[/] {escape(text)}; then check again", soft_wrap=True)
+    from orchestration.planning.data_fit import limits_text, tell_fit
+
+    out.print(limits_text(checked), soft_wrap=True, highlight=False)
+    if chosen is not None:
+        tell_fit(chosen, checked, data, address)
+        out.print(escape(f"{fits} fits {dataset}"), soft_wrap=True)
 
 
 def tell_copies(part: PartitionCheck) -> None:

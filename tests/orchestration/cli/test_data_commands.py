@@ -68,13 +68,16 @@ def test_copies_are_named_with_what_they_are_copies_of(hcl: Command, data: Path,
     for copy in ("ant/ant_1", "hen/hen_3"):
         shutil.rmtree(images / copy)
         shutil.copytree(images / "hen" / "hen_2", images / copy)
-    train = ("train", experiment_file, "--data", data, "--dry-run")
+    refused = hcl("train", experiment_file, "--data", data, "--dry-run")
+    assert refused.code == 1 and "class 'hen' has 3 clips, an episode needs 5" in refused.err  # of the test classes
+    train = ("train", experiment_file, "--data", data, "--dry-run", "--set", "evaluation.shots=[1]")
     unchecked = hcl(*train)
     assert unchecked.code == 0 and "train: 19 clips of 4 classes" in unchecked.out
     checked = hcl("data", "check", "toy", "--data", data, "--strict")
     assert checked.code == 0, checked.err
     assert "train: 1 videos are copies and left out: ant/ant_1 = hen/hen_2 (test)" in checked.err
     assert "test: 1 videos are copies and left out: hen/hen_3 = hen/hen_2 (test)" in checked.err
+    assert "evaluation.way up to 3, evaluation.shots + evaluation.queries up to 4" in checked.out
     assert "effective train: 19 videos" in checked.out and "effective test: 14 videos" in checked.out
     copies = (data / "splits" / "toy" / "copies.txt").read_text()
     assert copies == "train\tant/ant_1\ttest\then/hen_2\ntest\then/hen_3\ttest\then/hen_2\n"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import results
-from tests.architecture.pages import ROOT, Page, hcl_commands, section
+from tests.architecture.pages import ROOT, hcl_commands, section
 
 pytestmark = [pytest.mark.ray, pytest.mark.long]
 
@@ -47,24 +47,17 @@ def write_videos(folder: Path) -> None:
             writer.release()
 
 
-def commands_of(page: Page) -> list[list[str]]:
-    """Return the commands of a section for few classes: those of the first block, replaced where a later line has the
-    same beginning."""
-    calls = [words for line in page.blocks for words in hcl_commands(line)]
-    latest = {tuple(words[:2]): words for words in calls}
-    return [latest[beginning] for beginning in dict.fromkeys(tuple(words[:2]) for words in calls)]
-
-
 def test_readme_leads_from_a_folder_of_videos_to_a_table(tmp_path: Path) -> None:
     write_videos(tmp_path / "data" / "videos" / "mine")
-    first = commands_of(section(ROOT / "README.md", "From a folder of videos to a table"))
-    assert [words[0] for words in first] == ["data", "extract", "data", "train", "evaluate", "report"]
+    page = section(ROOT / "README.md", "From a folder of videos to a table")
+    first = [words for line in page.blocks for words in hcl_commands(line)]
+    assert [words[0] for words in first] == ["new", "extract", "train", "evaluate", "report"]
     spans = section(ROOT / "README.md", "What next").spans
     further = [words for span in spans for words in hcl_commands(span) if words[0] not in ("sweep", "train")]
     assert len(further) >= 6
     for words in [*first, *further]:
         run_it(words, tmp_path)
-    assert (tmp_path / "runs" / "first" / "report" / "index.html").is_file()
+    assert (tmp_path / "runs" / "mine" / "report" / "index.html").is_file()
     cells = results.load(str(tmp_path / "runs" / "*")).evaluations
     assert set(cells["method"]) >= {"hcl", "untrained", "prototype", "otam"}
     assert set(cells["way"]) == {3} and set(cells["shot"]) == {1, 5}

@@ -46,6 +46,8 @@ def commands(tmp_path: Path, data_root: Path) -> dict[str, list[str | Path]]:
         ],
         "checkpoint import": ["checkpoint", "import", tmp_path / "released.pth", "--to", tmp_path / "to"],
         "data show": ["data", "show", file, "--data", data_root],
+        "data check": ["data", "check", "toy", "--for", file, "--data", data_root],
+        "doctor": ["doctor", "--for", file, *places],
         "data embed": ["data", "embed", "toy", "--data", data_root],
     }
 
