@@ -97,7 +97,7 @@ def test_targets_of_make_exist(page: Page) -> None:
 @pages
 def test_settings_exist(page: Page) -> None:
     named = {match[0] for span in page.spans if (match := re.match(r"\w+\.\w+(?=[=: ]|$)", span))}
-    settings = {path for path in named if path.partition(".")[0] in SECTIONS and not path.endswith(".yaml")}
+    settings = {path for path in named if path.partition(".")[0] in SECTIONS and not path.endswith((".yaml", ".txt"))}
     assert settings <= SETTINGS
 
 
@@ -122,7 +122,11 @@ def test_named_files_exist(page: Page) -> None:
 @pages
 def test_named_modules_exist(page: Page) -> None:
     for span in page.spans:
-        if re.fullmatch(rf"({'|'.join(PACKAGES)})(\.\w+)+", span) and not (ROOT / page.path.parent / span).exists():
+        if (
+            re.fullmatch(rf"({'|'.join(PACKAGES)})(\.\w+)+", span)
+            and not span.endswith(".toml")
+            and not (ROOT / page.path.parent / span).exists()
+        ):
             names = span.split(".")
             for length in range(len(names), 0, -1):
                 try:
