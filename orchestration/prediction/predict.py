@@ -118,9 +118,9 @@ def _classified(
     support = _support_jobs(asked, setup)
     queries: dict[str, QueryJob] = {}
     for index, (clip, digest) in enumerate(zip(asked.queries, digests, strict=True)):
-        job = _query_job(clip, digest, store, has_picture=index < asked.n_pictures, setup=setup)
-        if index not in unreadable and job is not None and digest not in queries:
-            queries[digest] = job
+        missing = _query_job(clip, digest, store, has_picture=index < asked.n_pictures, setup=setup)
+        if index not in unreadable and missing is not None and digest not in queries:
+            queries[digest] = missing
     broken: list[tuple[LooseClip, str]] = []
     fresh: dict[str, dict[str, Any]] = {}
     totals = {_SUPPORT: (len(support), "clips"), _QUERIES: (len(queries), "queries")}
@@ -156,7 +156,7 @@ def _worked(
         if not broken:
             yield from queries
 
-    answers = map_actors(
+    answers: Generator[tuple[Any, Any], None, None] = map_actors(
         lambda: make(sent),
         items(),
         lambda actor, job: actor.work.remote(job),
@@ -185,9 +185,8 @@ def _support_jobs(asked: Asked, setup: Setup) -> list[SupportJob]:
 
 def _query_job(clip: LooseClip, digest: str, store: AnswerStore, *, has_picture: bool, setup: Setup) -> QueryJob | None:
     """Return the job of a query that has no outcome, or lacks the pictures that are asked for."""
-    animation, match = store.animation(digest), store.match(digest)
-    if not isinstance(setup.how, HierarchicalMatching):
-        match = None  # type: ignore[assignment]
+    animation = store.animation(digest)
+    match = store.match(digest) if isinstance(setup.how, HierarchicalMatching) else None
     outcome = store.outcomes.get(digest)
     is_drawn = animation.exists() and (match is None or match.exists())
     if outcome is not None and (not has_picture or is_drawn):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -72,14 +73,16 @@ class Setup:
         return with_one_metric(how, self.shots) if isinstance(how, HierarchicalMatching) else how
 
 
-class SupportJob(NamedTuple):
+@dataclass(frozen=True)
+class SupportJob:
     """Ask for the features of the support clip of this number."""
 
     clip: LooseClip
     number: int
 
 
-class QueryJob(NamedTuple):
+@dataclass(frozen=True)
+class QueryJob:
     """Ask for the scores of a query.
 
     Attributes:
@@ -166,12 +169,10 @@ class Predictor:
             np.arange(way)[None], np.arange(n_support).reshape(1, way, -1), np.full((1, way, 1), n_support)
         )
         joined = {name: torch.cat([support[name], query[name]], dim=1) for name in query}
-        of_views = [
-            how.one_by_one(
-                self._model, lambda clips, v=view: {name: x[v][clips] for name, x in joined.items()}, episode
-            )  # type: ignore[misc]
-            for view in range(views)
-        ]
+        of_views = []
+        for view in range(views):
+            whole = {name: values[view] for name, values in joined.items()}
+            of_views.append(how.one_by_one(self._model, partial(_taken, whole), episode))
         return np.mean([how.fuse(scores)[0, 0] for scores in of_views], axis=0)
 
     @torch.no_grad()
@@ -226,6 +227,10 @@ class Predictor:
                 if name != _FRAMES
             }
         return self._support
+
+
+def _taken(whole: Kept, clips: Tensor) -> Kept:
+    return {name: values[clips] for name, values in whole.items()}
 
 
 def _features(kept: Mapping[str, Tensor], view: int) -> ClipFeatures:
