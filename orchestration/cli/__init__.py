@@ -29,7 +29,6 @@ from orchestration.cli import (
     extract,
     fuse,
     jobs,
-    new,
     report,
     reproduce,
     results,
@@ -37,6 +36,7 @@ from orchestration.cli import (
     sweep,
     train,
 )
+from orchestration.cli.data.new import new
 from orchestration.cli.version import show_version
 from orchestration.console import notes
 from orchestration.runtime.signals import INTERRUPTED, orderly_ends
@@ -66,7 +66,7 @@ def hcl(
 
 for command in (
     demo.demo,
-    new.new,
+    new,
     extract.extract,
     train.train,
     sweep.sweep,
