@@ -29,7 +29,6 @@ from orchestration.cli import (
     extract,
     fuse,
     jobs,
-    new,
     predict,
     report,
     reproduce,
@@ -38,6 +37,7 @@ from orchestration.cli import (
     sweep,
     train,
 )
+from orchestration.cli.data.new import new
 from orchestration.console import notes
 from orchestration.runtime.signals import INTERRUPTED, orderly_ends
 from orchestration.storage.folder_defaults import apply_folder_defaults
@@ -68,7 +68,7 @@ def hcl(
 
 for command in (
     demo.demo,
-    new.new,
+    new,
     extract.extract,
     train.train,
     sweep.sweep,

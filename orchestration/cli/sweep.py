@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from orchestration.cli.option_groups import with_groups
 from orchestration.cli.options import (
     DATA,
     RUNS,
@@ -29,7 +30,6 @@ from orchestration.cli.options import (
 )
 from orchestration.cli.sweep_options import TRIALS, FollowUpOptions, SearchOptions, TrialOptions, space_of
 from orchestration.console import out
-from orchestration.option_groups import with_groups
 from orchestration.storage.run_folders import run_folder
 
 if TYPE_CHECKING:

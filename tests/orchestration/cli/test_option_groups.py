@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from orchestration.option_groups import with_groups
+from orchestration.cli.option_groups import with_groups
 
 
 @dataclass(frozen=True)
