@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from hcl.config import Experiment
 from hcl.config.resolve import load_resolved, resolve
-from hcl.errors import HCLError
+from hcl.errors import ConfigError, HCLError
 from hcl.files.names import some
 from orchestration.console import notes, out
 from orchestration.storage.folder_defaults import VARIABLES

@@ -126,8 +126,8 @@ def predict(
 
 
 def _experiment(folder: Path, settings: list[str] | None, fused: bool) -> Experiment:
-    from orchestration.cli.evaluate import evaluation_settings
     from orchestration.evaluation.fuse import check_fusion_is_of, chosen_fusion
+    from orchestration.evaluation.targets import evaluation_settings
 
     changes = evaluation_settings(settings)
     if fused:

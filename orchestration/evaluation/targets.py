@@ -27,7 +27,7 @@ _OF_EVALUATION = (
 
 
 def target_of(
-    folder: Path, checkpoint: str, methods: tuple[str, ...], changes: Mapping[str, Any], *, fused: bool = False
+    folder: Path, checkpoint: Path | None, methods: tuple[str, ...], changes: Mapping[str, Any], *, fused: bool = False
 ) -> Target:
     """Return a target for the checkpoint of a run.
 
