@@ -26,6 +26,7 @@ from hcl.config import PUBLISHED_EVALUATION, Experiment
 from hcl.config.overrides import Overrides, override_values
 from hcl.config.resolve import load_resolved, override, resolve
 from hcl.errors import ConfigError
+from hcl.frames.loose_clips import find_clips, find_support
 from hcl.frames.stored_dataset import DataRoot, StoredDataset
 from orchestration.evaluation import evaluate as evaluation
 from orchestration.evaluation import fuse as fusion
@@ -33,12 +34,18 @@ from orchestration.evaluation.fusion_search import Search
 from orchestration.evaluation.questions import questions_of
 from orchestration.evaluation.targets import check_methods, evaluation_settings, target_of
 from orchestration.extraction.extract import ExtractSummary, extract_dataset
+from orchestration.prediction.output import write as write_predictions
+from orchestration.prediction.predict import predict as classify
+from orchestration.prediction.request import Asked, default_folder
+from orchestration.prediction.rows import record_of
+from orchestration.prediction.run_calibration import Reliability
 from orchestration.reports.report import Report, make_report
 from orchestration.storage.run_folders import run_and_checkpoint, run_folder
 from orchestration.sweeps.records import best_experiment
 from orchestration.sweeps.study import Limits, Study
 from orchestration.sweeps.sweep import sweep as run_study
 from orchestration.sweeps.sweep import write_best
+from orchestration.training.run_files import BEST
 from orchestration.training.train import train as train_run
 from search_spaces import Space, load_space
 
@@ -46,6 +53,7 @@ __all__ = [
     "Evaluations",
     "ExtractSummary",
     "Fusion",
+    "Predictions",
     "Report",
     "StudyResult",
     "TrainedRun",
@@ -53,6 +61,7 @@ __all__ = [
     "extract",
     "fuse",
     "load_results",
+    "predict",
     "report",
     "sweep",
     "train",
@@ -241,6 +250,42 @@ def fuse(
     )  # fmt: skip
     records = fusion.evaluate_fusion(folder, experiment, data=root, runs=where, address=address, command=_COMMAND)
     return Fusion(search, dict(records))
+
+
+def predict(
+    run: str | Path,
+    support: str | Path,
+    *queries: str | Path,
+    to: str | Path | None = None,
+    settings: Overrides = (),
+    fused: bool = False,
+    calibrated_on: Reliability | None = "test",
+    pictures: int = 50,
+    data: str | Path = "data",
+    runs: str | Path = "runs",
+    address: str | None = None,
+) -> Predictions:
+    """Classify videos that are in no data set: `hcl predict`.
+
+    Args:
+        support: a folder with a folder of labelled clips for each class.
+        queries: videos, folders of frames, or folders that are searched for both.
+        to: the folder of the page and tables; None: below the run's folder.
+        calibrated_on: the partition on which confidences are checked; None: no confidences.
+        pictures: number of queries, from the first, that the page shows.
+    """
+    folder, checkpoint = run_and_checkpoint(Path(run), _folder(runs))
+    experiment = target_of(folder, checkpoint, (), evaluation_settings(settings), fused=fused).experiment
+    clips = [clip for query in queries for clip in find_clips(Path(query))]
+    asked = Asked(
+        folder.absolute(), experiment, (checkpoint or folder / BEST).absolute(), _root(data), _folder(runs),
+        find_support(Path(support)), clips, n_pictures=pictures, calibrated_on=calibrated_on,
+    )  # fmt: skip
+    found = classify(asked, address=address)
+    record = record_of(asked, found, command=_COMMAND)
+    place = Path(to) if to else default_folder(folder, Path(support), [Path(query) for query in queries])
+    write_predictions(place, record, found)
+    return Predictions(place, record, pd.DataFrame(record.rows))
 
 
 def report(*folders: str | Path, to: str | Path = "report", title: str = "HCL results") -> Report:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,19 @@ def test_a_study_returns_its_trials_and_the_best_experiment(places: dict[str, An
     best = found.trials.set_index("trial").loc[found.record.best_trial]
     assert found.best.model.d_model == best["params.model.d_model"]
     assert load_resolved(found.folder / "best.yaml") == found.best
+
+
+def test_predictions_are_rows_of_the_queries(run: api.TrainedRun, places: dict[str, Any], tmp_path: Path) -> None:
+    images = places["data"] / "images" / "toy"
+    for class_name in ("hen", "jay"):
+        (tmp_path / "support" / class_name).mkdir(parents=True)
+        shutil.copytree(images / class_name / f"{class_name}_0", tmp_path / "support" / class_name / "one")
+    found = api.predict(
+        run.folder, tmp_path / "support", images / "hen" / "hen_1", images / "jay" / "jay_2", to=tmp_path / "to",
+        calibrated_on=None, **places,
+    )  # fmt: skip
+    assert found.frame["query"].tolist() == ["hen_1", "jay_2"] and set(found.frame["answer"]) <= {"hen", "jay"}
+    assert found.frame["confidence"].isna().all() and (tmp_path / "to" / "page.html").exists()
 
 
 def test_a_report_has_the_run(run: api.TrainedRun, places: dict[str, Any], tmp_path: Path) -> None:
