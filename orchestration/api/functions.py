@@ -1,21 +1,8 @@
-"""Use the program from Python: the functions that the commands call, with typed results.
-
-    from orchestration import api
-
-    api.extract("mine")
-    run = api.train("metaworld_cpu", ["data.dataset=mine", "name=first"])
-    api.evaluate(run.folder).frame
-
-Each function does what the command of the same name does, with the same files on disk: a repeated call resumes, and a
-finished one returns what is there. Progress goes to standard error, which notebooks show. `address` names a running Ray
-cluster; without it a local Ray is started for the call, and stopped after it. Errors are `hcl.errors.HCLError`, with
-`problem`, `where` and `remedy`.
-"""
+"""Do what the commands do, as functions with typed results."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +15,9 @@ from hcl.config.resolve import load_resolved, override, resolve
 from hcl.errors import ConfigError
 from hcl.frames.loose_clips import find_clips, find_support
 from hcl.frames.stored_dataset import DataRoot, StoredDataset
+from orchestration.api.typed_results import Evaluations, Fusion, Predictions, StudyResult, TrainedRun
 from orchestration.evaluation import evaluate as evaluation
 from orchestration.evaluation import fuse as fusion
-from orchestration.evaluation.fusion_search import Search
 from orchestration.evaluation.questions import questions_of
 from orchestration.evaluation.targets import check_methods, evaluation_settings, target_of
 from orchestration.extraction.extract import ExtractSummary, extract_dataset
@@ -49,79 +36,8 @@ from orchestration.training.run_files import BEST
 from orchestration.training.train import train as train_run
 from search_spaces import Space, load_space
 
-__all__ = [
-    "Evaluations",
-    "ExtractSummary",
-    "Fusion",
-    "Predictions",
-    "Report",
-    "StudyResult",
-    "TrainedRun",
-    "evaluate",
-    "extract",
-    "fuse",
-    "load_results",
-    "predict",
-    "report",
-    "sweep",
-    "train",
-]
-
 Source = str | Path | Experiment
 """The name of a shipped experiment, a YAML file, or an experiment."""
-
-
-@dataclass(frozen=True)
-class TrainedRun:
-    """Hold a finished run.
-
-    Attributes:
-        folder: the run's folder, which `evaluate`, `fuse` and `report` accept.
-        experiment: every setting.
-        epochs: metrics, one row an epoch; accuracies are shares from 0 to 1.
-        best: the row of the epoch whose weights are kept as the best.
-    """
-
-    folder: Path
-    experiment: Experiment
-    epochs: pd.DataFrame
-    best: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class StudyResult:
-    """Hold a finished study.
-
-    Attributes:
-        trials: one row a trial, with its params as `params.<path>`, its value and its state.
-        best: the best trial's settings as an experiment, which `train` accepts.
-    """
-
-    folder: Path
-    record: results.SweepRecord
-    trials: pd.DataFrame
-    best: Experiment
-
-
-@dataclass(frozen=True)
-class Evaluations:
-    """Hold the records of an evaluation.
-
-    Attributes:
-        frame: one row a data set, method and shot; `accuracy` and the half widths of its 95% intervals (`ci95` over
-            episodes, `ci95_classes` over classes) are shares from 0 to 1.
-    """
-
-    records: list[results.EvaluationRecord]
-    frame: pd.DataFrame
-
-
-@dataclass(frozen=True)
-class Fusion:
-    """Hold the fusion that was chosen on val, and the test accuracies of it and of others."""
-
-    search: Search
-    records: dict[str, list[results.EvaluationRecord]]
 
 
 def extract(dataset: str, *, data: str | Path = "data", address: str | None = None, **options: Any) -> ExtractSummary:
