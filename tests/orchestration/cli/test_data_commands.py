@@ -69,7 +69,7 @@ def test_copies_are_named_with_what_they_are_copies_of(hcl: Command, data: Path,
         shutil.rmtree(images / copy)
         shutil.copytree(images / "hen" / "hen_2", images / copy)
     refused = hcl("train", experiment_file, "--data", data, "--dry-run")
-    assert refused.code == 1 and "class 'hen' has 3 clips, an episode needs 5" in refused.err  # of the test classes
+    assert refused.code == 1 and "class 'hen' has 4 clips, an episode needs 5" in refused.err  # of the test classes
     train = ("train", experiment_file, "--data", data, "--dry-run", "--set", "evaluation.shots=[1]")
     unchecked = hcl(*train)
     assert unchecked.code == 0 and "train: 19 clips of 4 classes" in unchecked.out
