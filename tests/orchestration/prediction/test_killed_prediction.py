@@ -21,7 +21,7 @@ N_QUERIES = 400
 PREDICT = (
     "from orchestration.cli import main; sys.argv = ['hcl', 'predict', 'tiny', '--support', sys.argv[1] + '/support', "
     "'--query', sys.argv[1] + '/queries', '--runs', sys.argv[1] + '/runs', '--no-calibration', '--pictures', '0', "
-    "'--short-side', '40', '--to', sys.argv[1] + '/results']; main()"
+    "'--data', sys.argv[1] + '/data', '--to', sys.argv[1] + '/results']; main()"
 )
 
 
@@ -32,6 +32,7 @@ def test_a_killed_command_does_what_is_missing(
 
     folder, experiment = make_run()
     support, queries = place(video_root, tmp_path)
+    (tmp_path / "data").symlink_to(video_root)
     rng = np.random.default_rng(0)
     for index in range(N_QUERIES):
         write_video(queries / f"more-{index}.avi", index % 200, rng)
