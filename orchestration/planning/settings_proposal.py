@@ -105,6 +105,7 @@ def _episodes(split: ProposedSplit) -> list[Choice]:
     return [
         Choice("evaluation.way", way, f"classes of {which}: {split.n_episode_classes} or more"),
         Choice("evaluation.shots", list(clips.shots), "labelled videos a class"),
+        Choice("train.val_shot", list(clips.shots), "the best epoch has the best mean over the same numbers"),
         Choice(
             "evaluation.queries",
             clips.queries,

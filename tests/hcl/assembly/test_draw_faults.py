@@ -88,6 +88,7 @@ def test_ten_classes_of_eight_videos_hear_everything_at_once() -> None:
     assert [dict(fault.settings) for fault in faults] == [
         {"train.classes_per_batch": 4},
         {"evaluation.way": 3},
+        {"evaluation.queries": 3},  # of val, which is asked at 1 and 5 shots too
         {"evaluation.queries": 3},
     ]
     assert "cannot be drawn from 3 classes of toy val, 3 classes of toy test" in str(faults[1].error)

@@ -155,6 +155,12 @@ def test_train_evaluate_and_report_a_run(hcl: Command, trained: Run, data_root: 
     assert {name: after[name] for name in before} == before and before
 
 
+def without_preflight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a command begin its work although there are no data."""
+    for name in ("run_faults", "machine_faults"):
+        monkeypatch.setattr(f"orchestration.planning.preflight.{name}", lambda *_: [])
+
+
 def test_an_interrupt_ends_with_what_to_do_next(
     hcl: Command, experiment_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +168,7 @@ def test_an_interrupt_ends_with_what_to_do_next(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("orchestration.training.train.train", interrupted)
+    without_preflight(monkeypatch)
     code, _, err = hcl("train", experiment_file)
     assert code == 130
     assert "repeat the command to resume" in err
@@ -172,6 +179,7 @@ def test_a_bug_ends_in_a_traceback(hcl: Command, experiment_file: Path, monkeypa
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr("orchestration.training.train.train", broken)
+    without_preflight(monkeypatch)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         hcl("train", experiment_file)
 
