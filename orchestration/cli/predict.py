@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.markup import escape
 
-from hcl.config.resolve import load_resolved, override
 from hcl.errors import ConfigError, DataError
 from orchestration.cli.options import (
     DATA,
@@ -24,7 +23,6 @@ from orchestration.console import notes, out, percent, print_rows
 from orchestration.storage.run_folders import run_and_checkpoint
 
 if TYPE_CHECKING:
-    from hcl.config import Experiment
     from results.records.predictions import PredictionsRecord
 
 _MOST_LINES = 20
@@ -86,6 +84,7 @@ def predict(
     from hcl.frames.decoding import FrameOptions
     from hcl.frames.loose_clips import find_clips, find_support
     from hcl.frames.stored_dataset import DataRoot
+    from orchestration.evaluation.targets import evaluation_settings, target_of
     from orchestration.prediction.output import write
     from orchestration.prediction.predict import predict as classify
     from orchestration.prediction.request import Asked, default_folder
@@ -96,7 +95,7 @@ def predict(
     if not places:
         raise ConfigError("nothing to classify", where="--query", remedy="give a video or a folder: --query PATH")
     folder, checkpoint = run_and_checkpoint(run, runs)
-    experiment = _experiment(folder, settings, fused)
+    experiment = target_of(folder, checkpoint, (), evaluation_settings(settings), fused=fused).experiment
     tell_unfinished(folder)
     clips = list({clip.path.absolute(): clip for place in places for clip in find_clips(place)}.values())
     asked = Asked(
@@ -123,17 +122,6 @@ def predict(
     out.print(escape(f"written: {destination}/ (page.html, predictions.csv, predictions.json)"), soft_wrap=True)
     if all("reason" in outcome for outcome in found.outcomes):
         raise DataError("no query could be read", where=str(places[0]), remedy="the reasons are in predictions.csv")
-
-
-def _experiment(folder: Path, settings: list[str] | None, fused: bool) -> Experiment:
-    from orchestration.evaluation.fuse import check_fusion_is_of, chosen_fusion
-    from orchestration.evaluation.targets import evaluation_settings
-
-    changes = evaluation_settings(settings)
-    if fused:
-        check_fusion_is_of(folder)
-        changes = {**chosen_fusion(folder), **changes}
-    return override(load_resolved(folder / "experiment.yaml"), changes)
 
 
 def _tell(record: PredictionsRecord, n_new: int) -> None:

@@ -171,7 +171,7 @@ def test_the_example_of_search_spaces_runs() -> None:
     space.suggest(drawn)
     values: dict[str, Any] = {"trial": drawn, "check": configuration.setting_of, "params": space.sample(0)}
     values["setting"] = {"model.n_heads": 8}.get
-    exec(example.replace("grid_points(space", "grid_points(load_space('d_model')"), values)
+    exec(example, values)
 
 
 def test_every_page_is_reached_from_the_readme() -> None:
