@@ -39,15 +39,17 @@ def difference(one: Tensor, other: Tensor) -> float:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("dtype", "largest"), [(torch.float64, 1e-13), (torch.float32, 1e-4)], ids=["double", "single"])
 @torch.no_grad()
-def test_a_fast_copy_computes_the_same_features_at_each_stage(name: str) -> None:
-    backbone = backbone_of(name)
+def test_a_fast_copy_computes_the_same_features_at_each_stage(name: str, dtype: torch.dtype, largest: float) -> None:
+    """The formula is checked in double precision; single precision rounds by the order in which a processor adds."""
+    backbone = backbone_of(name).to(dtype)
     fast = fast_backbone(backbone)
     assert fast.n_stages == backbone.n_stages and fast.channels == backbone.channels
     for stages in range(1, N_STAGES + 1):
         below = backbone.below(frames(), stages)
-        assert difference(below, fast.below(frames(), stages)) < 1e-5
-        assert difference(backbone.above(below, stages), fast.above(below, stages)) < 1e-5
+        assert difference(below, fast.below(frames(), stages)) < largest
+        assert difference(backbone.above(below, stages), fast.above(below, stages)) < largest
 
 
 @pytest.mark.parametrize("name", NAMES)
