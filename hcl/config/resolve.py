@@ -17,10 +17,10 @@ from pydantic import ValidationError
 
 from hcl.config import MACHINE_SETTINGS, PUBLISHED, Experiment
 from hcl.config.overrides import SET, Overrides, override_values
-from hcl.config.paths import all_settings, did_you_mean, flatten, nest, setting_of, unit_of
+from hcl.config.paths import all_settings, flatten, nest, setting_of, unit_of
 from hcl.config.strict_yaml import dump_yaml, read_yaml
 from hcl.config.values import check_value, expected, explain
-from hcl.errors import ConfigError
+from hcl.errors import ConfigError, did_you_mean
 
 __all__ = [
     "MAX_BASES",

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
-from hcl.config.paths import all_settings, below, did_you_mean, setting_of, unit_of
-from hcl.errors import ConfigError
+from hcl.config.paths import all_settings, below, setting_of, unit_of
+from hcl.errors import ConfigError, did_you_mean
 
 
 def check_value(path: str, value: Any, origin: str) -> Any:

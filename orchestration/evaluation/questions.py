@@ -12,7 +12,7 @@ from hcl.assembly import arguments, inputs
 from hcl.clips.episode_files import EpisodeList, lists_for
 from hcl.config import Experiment
 from hcl.config.resolve import changes, load_resolved
-from hcl.errors import ConfigError
+from hcl.errors import ConfigError, did_you_mean
 from hcl.frames.stored_dataset import DataRoot
 from orchestration.evaluation.methods import is_trained, methods_of, named
 from orchestration.evaluation.tables import Cell
@@ -157,7 +157,8 @@ def _methods(target: Target) -> tuple[str, ...]:
     available = methods_of(target.experiment)
     if unknown := [method for method in target.methods if method not in available]:
         raise ConfigError(
-            f"method {unknown[0]!r} does not exist for this run, which was trained as {target.experiment.train.regime}",
+            f"method {unknown[0]!r} does not exist for this run, which was trained as "
+            f"{target.experiment.train.regime}{did_you_mean(unknown[0], available)}",
             where=str(target.folder),
             remedy=f"one of {', '.join(available)}",
         )

@@ -9,7 +9,7 @@ from typing import Any
 from hcl.config import REGIMES
 from hcl.config.overrides import SET, Overrides, override_values
 from hcl.config.resolve import load_resolved, override
-from hcl.errors import ConfigError
+from hcl.errors import ConfigError, did_you_mean
 from orchestration.evaluation.fuse import FUSED, check_fusion_is_of, chosen_fusion
 from orchestration.evaluation.methods import METHODS, named
 from orchestration.evaluation.questions import Target
@@ -65,4 +65,8 @@ def check_methods(methods: Sequence[str]) -> None:
     """Raise ConfigError for a method that does not exist."""
     known = dict.fromkeys((*METHODS, *REGIMES))
     if unknown := [name for name in methods if name not in known]:
-        raise ConfigError(f"unknown method {unknown[0]!r}", where="--method", remedy=f"one of {', '.join(known)}")
+        raise ConfigError(
+            f"unknown method {unknown[0]!r}{did_you_mean(unknown[0], known)}",
+            where="--method",
+            remedy=f"one of {', '.join(known)}",
+        )

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from hcl.errors import ConfigError
+from hcl.errors import ConfigError, did_you_mean
 from orchestration.cli.options import DATA, Address, Data
 from orchestration.console import notes, out
 
@@ -37,7 +37,8 @@ def metaworld(
 
     actions = tuple(action or ACTIONS)
     if unknown := [name for name in actions if name not in ACTIONS]:
-        raise ConfigError(f"unknown class {unknown[0]!r}", where="--class", remedy=f"one of {', '.join(ACTIONS)}")
+        problem = f"unknown class {unknown[0]!r}{did_you_mean(unknown[0], ACTIONS)}"
+        raise ConfigError(problem, where="--class", remedy=f"one of {', '.join(ACTIONS)}")
     made = make_metaworld(
         data.absolute(),
         actions=actions,

@@ -58,13 +58,14 @@ def unpack(dataset: DataSet, data: Data = DATA) -> None:
 
 def _stored(data: Path, dataset: str) -> StoredDataset:
     """Open a data set. Raises DataError where it has no folder of frames."""
+    from hcl.datasets.cards import similar_dataset
     from hcl.errors import DataError
     from hcl.frames.stored_dataset import StoredDataset
 
     stored = StoredDataset(data, dataset)
     if not stored.images_root.is_dir():
         raise DataError(
-            "there are no frames",
+            f"there are no frames{similar_dataset(data, dataset)}",
             where=str(stored.images_root),
             remedy=f"run `hcl extract {shlex.quote(dataset)}` first",
         )

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from hcl.config import Experiment
 from hcl.config.resolve import load_resolved, override
-from hcl.errors import ConfigError
+from hcl.errors import ConfigError, did_you_mean
 from orchestration.cli.options import RUNS, Runs
 from orchestration.console import notes, out, print_frame
 from orchestration.storage.run_folders import run_folder
@@ -113,12 +113,16 @@ def _evaluations(text: str, runs: Path, dataset: str | None, run: Path | None) -
     chosen = frame[frame["method"] == method]
     chosen = chosen if dataset is None else chosen[chosen["dataset"] == dataset]
     if chosen.empty:
-        methods = ", ".join(sorted(frame["method"].unique())) or "none"
-        wanted = f"{method!r}" if dataset is None else f"{method!r} on {dataset!r}"
+        methods, datasets = (sorted(frame[name].unique()) for name in ("method", "dataset"))
+        if method not in methods:
+            wanted, hint = f"{method!r}", did_you_mean(method, methods)
+        else:
+            wanted, hint = f"{method!r} on {dataset!r}", did_you_mean(str(dataset), datasets)
+        evaluated = f"{', '.join(methods)}, on {', '.join(datasets)}" if methods else "nothing"
         raise ConfigError(
-            f"holds no evaluation of {wanted}",
+            f"holds no evaluation of {wanted}{hint}",
             where=str(folder),
-            remedy=f"evaluated there: {methods}; see hcl evaluate",
+            remedy=f"evaluated there: {evaluated}; see hcl evaluate",
         )
     return chosen, folder, method
 

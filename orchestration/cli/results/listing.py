@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.markup import escape
 
-from hcl.errors import ConfigError
+from hcl.errors import ConfigError, did_you_mean
 from orchestration.cli.options import RUNS, Runs
 from orchestration.console import notes, out, print_frame
-from orchestration.storage.run_folders import run_folder
+from orchestration.storage.run_folders import run_folder, similar_run
 from orchestration.training.run_files import ERROR_LOG, HUNG_LOG, LOG
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def list_records(
         table = of_dataset(table, dataset, what)
     if sort is not None:
         if sort not in table:
-            raise ConfigError(f"no column {sort!r}", where="--sort", remedy=f"one of {', '.join(table.columns)}")
+            problem = f"no column {sort!r}{did_you_mean(sort, map(str, table.columns))}"
+            raise ConfigError(problem, where="--sort", remedy=f"one of {', '.join(table.columns)}")
         table = table.sort_values(sort, ascending=not descending, kind="stable", na_position="last")
     if table.empty:
         out.print(f"no {what} in {escape(str(runs))}", soft_wrap=True)
@@ -67,7 +68,8 @@ def show_run(
     """
     folder = next((path for path in (run, runs / run) if path.is_dir()), None)
     if folder is None:
-        raise ConfigError("no such folder", where=str(run), remedy="see `hcl results list` and `list studies`")
+        problem = f"no such folder{similar_run(run, runs)}"
+        raise ConfigError(problem, where=str(run), remedy="see `hcl results list` and `list studies`")
     if (folder / "sweep.json").exists():
         from orchestration.sweeps.view import show_status
 
