@@ -38,6 +38,7 @@ from orchestration.cli import (
     train,
 )
 from orchestration.cli.data.new import new
+from orchestration.cli.shell.help_texts import lay_out
 from orchestration.console import notes
 from orchestration.runtime.signals import INTERRUPTED, orderly_ends
 from orchestration.storage.folder_defaults import apply_folder_defaults
@@ -84,6 +85,7 @@ for command in (
     app.command()(command)
 for group in (data, config, checkpoint, results, jobs, cluster):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
+lay_out(app)
 
 
 def main() -> None:

@@ -31,6 +31,9 @@ def import_file(
 
     Every name, shape and type is checked against the experiment's model. Only tensors are read, and no code from the
     file runs. Entries that the model does not use are named.
+
+    \b
+    hcl checkpoint import hcl_ssv2.pth --to runs/released
     """
     from orchestration.training.release_import import import_published
 
@@ -53,7 +56,11 @@ def import_file(
 
 @app.command("show")
 def show(file: File) -> None:
-    """List the content of a file: tensors with shape, type and sum; for a checkpoint of ours also epoch and digest."""
+    """List the content of a file: tensors with shape, type and sum; for a checkpoint of ours also epoch and digest.
+
+    \b
+    hcl checkpoint show runs/mine/checkpoints/best.pt
+    """
     from orchestration.training.release_import import list_checkpoint
 
     listing = list_checkpoint(file)

@@ -75,6 +75,11 @@ def render(
 
     kuberay: for kubectl apply. ray-up: for ray up, on AWS. slurm: for sbatch. laptop: a script that starts a head with
     a job server here. cluster/README.md lists the fields of a description with their defaults.
+
+    \b
+    hcl cluster render laptop --cpus 1x8
+    hcl cluster render slurm --gpus 4x8 -- train hcl --data /data --runs /runs
+    hcl cluster render kuberay --gpus 4x8 --image x/hcl:1 --claim shared
     """
     from cluster.description import counted, read_description
     from cluster.kuberay import render_kuberay
@@ -179,6 +184,9 @@ def plan_study(
     features and of a score table. It assumes that no trial is stopped early, that no node fails, and that workers share
     an epoch without loss. Measure with a run on the cluster how much faster its GPUs are than this machine, and pass
     that as --speed.
+
+    \b
+    hcl cluster plan mine --nodes 4 --gpus-per-node 8 --trials 200
     """
     from cluster.plan import Task, plan
     from hcl.assembly.models import clips_per_step

@@ -22,7 +22,11 @@ app = typer.Typer(help="Show experiments and their settings.", no_args_is_help=T
 
 @app.command("list")
 def list_shipped() -> None:
-    """List the experiments and search spaces that the program ships."""
+    """List the experiments and search spaces that the program ships.
+
+    \b
+    hcl config list
+    """
     out.print("experiments: " + ", ".join(shipped_experiments()))
     out.print("spaces:      " + ", ".join(shipped_spaces()))
 
@@ -35,7 +39,12 @@ def show(
         str, typer.Option(help="Show only values whose origin contains this text, such as `--set`.")
     ] = "",
 ) -> None:
-    """Show the resolved experiment: each setting with its value, origin, unit and meaning."""
+    """Show the resolved experiment: each setting with its value, origin, unit and meaning.
+
+    \b
+    hcl config show metaworld_cpu
+    hcl config show mine.yaml --set optim.lr=1e-4 --origin --set
+    """
     resolved = resolve(experiment, settings or [])
     shown = [row for row in rows(resolved) if origin in row.origin]
     cells = [(row.path, row.value, row.origin, row.unit, row.meaning) for row in shown]
@@ -53,9 +62,11 @@ def from_released(
 ) -> None:
     """Write the experiment of a command line of the released code: give its flags after --.
 
-    hcl config from-released --to mine.yaml -- --dataset ssv2_100_otam --method hcl --shot 1
-
     Flags that are left out have their released defaults. hcl/config/RELEASE.md maps the files and folders.
+
+    \b
+    hcl config from-released -- --dataset ssv2_100_otam --method hcl --shot 1
+    hcl config from-released --to mine.yaml -- --dataset hmdb51 --method hcl
     """
     from hcl.config.released_command import translate
     from hcl.config.strict_yaml import dump_yaml
@@ -88,6 +99,10 @@ def validate(experiment: ExperimentName, settings: Set = None) -> None:
     """Check an experiment's settings without data, Ray or PyTorch, and print its digest; exit 2 names the mistake.
 
     `hcl train EXPERIMENT --dry-run` checks the data set, the memory and the room as well.
+
+    \b
+    hcl config validate mine.yaml
+    hcl config validate hcl --set train.workers=4
     """
     resolved = resolve(experiment, settings or [])
     n_changed = sum(row.origin != "default" for row in rows(resolved))

@@ -21,7 +21,11 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the videos, the weights and the search.")] = 0,
     address: Address = None,
 ) -> None:
-    """Run all steps on generated videos: extract, sweep, train the best, evaluate 5 data sets x 5 shots, report."""
+    """Run all steps on generated videos: extract, sweep, train the best, evaluate 5 data sets x 5 shots, report.
+
+    \b
+    hcl demo
+    """
     from orchestration.demo import run_demo
 
     run_demo(data=data, runs=runs, seed=seed, address=address, command=command_line())

@@ -24,6 +24,10 @@ def doctor(
     GPUs, disk, each with the settings that mend it.
 
     The exit status is 1 if something is wrong.
+
+    \b
+    hcl doctor
+    hcl doctor --for metaworld_cpu
     """
     from orchestration.clusters.doctor import Finding, examine, examine_experiment
 

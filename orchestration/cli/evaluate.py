@@ -78,6 +78,11 @@ def evaluate(
     Repeat the command after an interruption, and it does only the missing work. Episodes of another --set replace a
     record; a setting that makes it another method, such as fusion.sigma_spatial=0, becomes part of the method's name in
     the record.
+
+    \b
+    hcl evaluate mine --method hcl --method untrained --method otam
+    hcl evaluate mine --dataset hmdb51 --set evaluation.shots=[1,5]
+    hcl evaluate runs/mine/checkpoints/last.pt --dry-run
     """
     from hcl.frames.stored_dataset import DataRoot
     from orchestration.evaluation.evaluate import evaluate as answer

@@ -53,6 +53,10 @@ def explain(
 
     --examples N uses N right and N wrong queries of the run's evaluation, each in its episode there. `hcl report` shows
     the pictures in the run's explanations/.
+
+    \b
+    hcl explain mine --examples 3
+    hcl explain mine --query door_open/door_open_003 --to match.png
     """
     from hcl.frames.stored_dataset import DataRoot
     from orchestration.evaluation.explain import Explainer

@@ -32,6 +32,10 @@ def extract(
     continue. OpenCV decodes the videos; PyAV decodes those that OpenCV does not read, or not correctly, such as
     interlaced ones. Frames of 640 x 480 take about a quarter of the space that they would take at full size and quality
     95.
+
+    \b
+    hcl extract mine
+    hcl extract hmdb51 --data /datasets/hcl --short-side 224
     """
     from hcl.frames.stored_dataset import StoredDataset
     from orchestration.extraction.extract import extract_dataset

@@ -35,6 +35,10 @@ def fuse(
 
     --set takes evaluation.* (for instance the shots to choose for: --set evaluation.shots=[5]) and settings of the
     machine.
+
+    \b
+    hcl fuse mine
+    hcl fuse mine --set evaluation.shots=[5] --trials 1000
     """
     from hcl.frames.stored_dataset import DataRoot
     from orchestration.evaluation.fuse import FUSED, evaluate_fusion, search_fusion

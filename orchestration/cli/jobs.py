@@ -18,7 +18,11 @@ Job = Annotated[str, typer.Argument(metavar="ID", help="As `hcl jobs list` shows
 
 @app.command("list")
 def list_jobs(address: Server = None) -> None:
-    """List all jobs of the cluster, the latest first: id, state, start, duration, command."""
+    """List all jobs of the cluster, the latest first: id, state, start, duration, command.
+
+    \b
+    hcl jobs list --address http://HEAD:8265
+    """
     from cluster.jobs import JobServer
 
     rows = [
@@ -46,7 +50,11 @@ def logs(
     ] = False,
     address: Server = None,
 ) -> None:
-    """Print the log of a job."""
+    """Print the log of a job.
+
+    \b
+    hcl jobs logs hcl-train-1 --follow
+    """
     from cluster.jobs import JobServer
 
     server = JobServer(address)
@@ -58,7 +66,11 @@ def logs(
 
 @app.command("stop")
 def stop(job: Job, address: Server = None) -> None:
-    """Stop a job; its files are kept, and the same command resumes from them."""
+    """Stop a job; its files are kept, and the same command resumes from them.
+
+    \b
+    hcl jobs stop hcl-train-1
+    """
     from cluster.jobs import JobServer
 
     server = JobServer(address)

@@ -80,6 +80,9 @@ def predict(
 
     A clip that cannot be read costs a row. Repeat the command after an interruption, and it does only the missing
     queries: features and answers are kept under RUNS/cache.
+
+    \b
+    hcl predict mine --support labelled --query clips
     """
     from hcl.frames.decoding import FrameOptions
     from hcl.frames.loose_clips import find_clips, find_support

@@ -26,6 +26,10 @@ def report(
     The page is one file that needs no network: the results and their uncertainty, classes and confusions, learning
     curves, studies, runs with their costs, and failures. It includes the pictures that `hcl explain` left in a run's
     folder (`hcl explain RUN --examples 3` draws three right and three wrong queries).
+
+    \b
+    hcl report mine
+    hcl report first second 'runs/ssv2*' --to page
     """
     from orchestration.reports.report import make_report
 

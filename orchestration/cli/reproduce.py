@@ -38,11 +38,12 @@ def reproduce(
     run's folder is trained again and then evaluated. The same machine and versions give identical figures; on others
     rounding changes close decisions, which --tolerance allows for.
 
-    \b
-    hcl reproduce runs/ssv2/evaluation/hcl-ssv2_100_otam-test-5way-1shot.json --data data
-    hcl reproduce runs/ssv2 --data data --run --runs again
-
     The exit status is 1 if the figures differ.
+
+    \b
+    hcl reproduce runs/mine
+    hcl reproduce runs/mine --run --runs again
+    hcl reproduce runs/mine/evaluation/hcl-mine-test-5way-1shot.json --run
     """
     import results
     from hcl.frames.stored_dataset import DataRoot

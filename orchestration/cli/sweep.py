@@ -81,6 +81,11 @@ def sweep(
 
     The best value of a study is partly luck. --confirm 3 --seeds 5 trains the best three trials again, with the same
     five new seeds each, and reports which differ significantly.
+
+    \b
+    hcl sweep mine.yaml --set name=search --space sigma
+    hcl sweep metaworld_cpu --set name=search --space small_data --trials 40
+    hcl sweep search --status
     """
     if status:
         from orchestration.sweeps.view import show_status

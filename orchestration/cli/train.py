@@ -53,6 +53,11 @@ def train(
     A checkpoint is written every train.checkpoint_every steps and after every epoch. A killed run loses no more than
     that, and ends with the same weights as an uninterrupted one. A second command on the same run is refused while the
     first one runs. --dry-run also prints the memory of a step, and the settings that reduce it.
+
+    \b
+    hcl train mine.yaml
+    hcl train metaworld_cpu --set name=slower --set optim.lr=1e-4
+    hcl train hcl --workers 4 --dry-run
     """
     from hcl.frames.stored_dataset import DataRoot
     from orchestration.planning.preflight import machine_faults, raise_faults, run_faults

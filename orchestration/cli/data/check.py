@@ -23,6 +23,9 @@ def list_datasets(data: Data = DATA) -> None:
 
     A data set of your own is a file DATA/datasets/NAME.yaml of the same form; without that file it consists of its
     lists only.
+
+    \b
+    hcl data list
     """
     from hcl.frames.stored_dataset import DataRoot
 
@@ -74,6 +77,11 @@ def check(
 
     The last line says what an experiment can ask of this data set. With --for EXPERIMENT everything that this
     experiment asks for and the data set or this machine does not have is named at once, with the settings that mend it.
+
+    \b
+    hcl data check mine
+    hcl data check mine --for metaworld_cpu
+    hcl data check hmdb51 --open-files --strict
     """
     from hcl.frames.checking import check_dataset, keep_effective, keep_names
     from hcl.frames.stored_dataset import StoredDataset

@@ -45,6 +45,10 @@ def embed(
 
     The rows of a published pickle are the lines of the *_dirname2cls.txt beside it; put that file into DATA/embeddings,
     or give it with --names.
+
+    \b
+    hcl data embed hmdb51
+    hcl data embed hmdb51 --published hmdb51_embs.pkl
     """
     from hcl.datasets.class_names import read_names, spelled_out
     from hcl.datasets.embeddings import ClassEmbeddings, embeddings_file, write_embeddings

@@ -31,6 +31,10 @@ def metaworld(
     Meta-World simulates and MuJoCo draws, without a graphics card. Places, camera, lights, colours and clutter vary
     from video to video. The command needs the extra `metaworld` and a software OpenGL of the system, and names what is
     missing. A repeated call makes only the missing videos, and more of them with a larger --videos-per-class.
+
+    \b
+    hcl data metaworld
+    hcl data metaworld --class door_open --class door_close
     """
     from hcl.synthetic.metaworld.actions import ACTIONS
     from orchestration.generation.metaworld import DATASET, make_metaworld

@@ -27,6 +27,9 @@ def pack(
     This helps on file systems that limit the number of files. All commands read both forms. New and changed videos are
     extracted into folders, and join the shards when the command is repeated. Shards are plain tar files with an index
     at the end.
+
+    \b
+    hcl data pack mine
     """
     from hcl.frames.packing import pack_dataset
     from orchestration.runtime.progress import progress
@@ -46,7 +49,11 @@ def pack(
 
 
 def unpack(dataset: DataSet, data: Data = DATA) -> None:
-    """Move the frames of a data set out of shards, into a folder of JPEGs for each video as published."""
+    """Move the frames of a data set out of shards, into a folder of JPEGs for each video as published.
+
+    \b
+    hcl data unpack mine
+    """
     from hcl.frames.packing import unpack_dataset
     from orchestration.runtime.progress import progress
 

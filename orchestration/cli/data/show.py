@@ -29,6 +29,10 @@ def show(
     """Write a contact sheet: a video's frames, those sampled for testing, and augmented training views.
 
     For a class it shows the test views of some videos. A video file need not be extracted.
+
+    \b
+    hcl data show clip.mp4
+    hcl data show mine/door_open --videos 4 --to doors.png
     """
     from hcl.clips.contact_sheet import write_png
     from hcl.frames.stored_dataset import DataRoot

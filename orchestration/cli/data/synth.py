@@ -21,7 +21,12 @@ def synth(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace videos made with other options.")] = False,
 ) -> None:
-    """Make the synthetic benchmark: real video files of 36 actions in five visual domains, with splits."""
+    """Make the synthetic benchmark: real video files of 36 actions in five visual domains, with splits.
+
+    \b
+    hcl data synth
+    hcl data synth --domain plain --videos-per-class 8
+    """
     from hcl.synthetic.benchmark import ACTIONS, DOMAINS, make_benchmark
     from orchestration.runtime.progress import progress
 

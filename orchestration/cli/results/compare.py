@@ -33,6 +33,10 @@ def compare(
     Pairing removes the difficulty that episodes have for both, so that differences smaller than either interval become
     visible. There are two intervals: one over episodes, and one over classes (over videos, where none over classes
     exists). The p-value and the verdict rest on the second; results/STATISTICS.md has the rule.
+
+    \b
+    hcl results compare mine mine:otam
+    hcl results compare first second --dataset hmdb51
     """
     from results.tables.comparison import comparison_table
 
@@ -51,7 +55,11 @@ def classes(
     dataset: Dataset = None,
     runs: Runs = RUNS,
 ) -> None:
-    """Accuracy by class, hardest first, and the classes that are confused most often."""
+    """Accuracy by class, hardest first, and the classes that are confused most often.
+
+    \b
+    hcl results classes mine --method hcl --method otam --shot 5
+    """
     import pandas as pd
 
     from results.tables.details import class_table, confusion_table, outcomes_of
@@ -80,7 +88,11 @@ def seeds(
     run: Annotated[list[Path], typer.Argument(help="Runs that differ in their seed.")],
     runs: Runs = RUNS,
 ) -> None:
-    """Print several training runs of one experiment as mean and standard deviation over the runs."""
+    """Print several training runs of one experiment as mean and standard deviation over the runs.
+
+    \b
+    hcl results seeds mine-seed1 mine-seed2 mine-seed3
+    """
     from results import load
     from results.tables.details import runs_table
 

@@ -53,10 +53,9 @@ def export(
     that the first comment names (results/shipped/README.md).
 
     \b
-    hcl results export tables --format latex
+    hcl results export tables 'runs/ssv2*' --format latex
     hcl results export shipped first second --format records
     hcl results export --readme README.md --check
-    hcl results export frames 'runs/ssv2*' --format parquet
     """
     from orchestration.storage.record_files import storing_records
     from results.exports.exporting import export as write_export
@@ -137,6 +136,10 @@ def published(run: Chosen = None, runs: Runs = RUNS) -> None:
 
     Only data sets with published figures are shown, on their test classes. There is no statistical test between the
     two, because episodes, frames and often the protocol differ.
+
+    \b
+    hcl results published
+    hcl results published ssv2 hmdb51
     """
     from results.tables.published import published_table, read_published
 

@@ -30,12 +30,12 @@ def list_records(
 ) -> None:
     """List runs, studies or evaluations as a table, with a row for each.
 
+    Unreadable files are left out of the table and named below it.
+
     \b
     hcl results list
-    hcl results list evaluations --dataset hmdb51 --sort 'accuracy %' --descending
+    hcl results list evaluations --dataset hmdb51 --sort 'accuracy %'
     hcl results list studies --sort best --descending
-
-    Unreadable files are left out of the table and named below it.
     """
     from orchestration.reports.run_tables import of_dataset, shown
     from results import load
@@ -65,6 +65,10 @@ def show_run(
     """Show one run: its settings that differ from the defaults, its provenance, its epochs, and its table.
 
     For a study it shows the trials.
+
+    \b
+    hcl results show mine
+    hcl results show search
     """
     folder = next((path for path in (run, runs / run) if path.is_dir()), None)
     if folder is None:
