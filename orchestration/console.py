@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.measure import Measurement
 from rich.table import Table
 
+from orchestration.table_layout import fits, fitted
 from results.tables.cells import marked
 
 if TYPE_CHECKING:
@@ -104,17 +104,23 @@ def print_rows(
     for index, row in enumerate(rows):
         cells = zip(columns, map(escape, map(str, row)), strict=True)
         table.add_row(*(f"[bold]{text}[/]" if (index, column) in bold else text for column, text in cells))
-    page().print(table, soft_wrap=False)
+    print_rich(table)
+
+
+def print_rich(table: Table) -> None:
+    """Print a table so that no text is cut, whatever the width of the terminal."""
+    shown = fitted(table, page())
+    page().print(shown, soft_wrap=not isinstance(shown, Table))
 
 
 def page() -> Console:
-    """Return the console for tables: the terminal or, piped into a file, one that is wide enough."""
-    return out if out.is_terminal else Console(width=220)
+    """Return the console for tables: the terminal or, piped into a file, one of $COLUMNS or 220 columns."""
+    return out if out.is_terminal else Console(width=int(os.environ.get("COLUMNS") or 220))
 
 
-def fits(table: Table) -> bool:
-    """Return whether a table fits with all of its text; otherwise its columns would be cut to a few letters."""
-    return Measurement.get(out, out.options.update_width(10_000), table).maximum <= page().width
+def is_wide_enough(table: Table) -> bool:
+    """Return whether a table fits with no cell broken into lines."""
+    return fits(table, page())
 
 
 def settings_text(values: Mapping[str, Any]) -> str:

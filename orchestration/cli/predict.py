@@ -154,7 +154,7 @@ def _tell(record: PredictionsRecord, n_new: int) -> None:
 
 
 def _cells(row: dict) -> list[str]:
-    name = row["query"] if len(row["query"]) <= 34 else f"...{row['query'][-31:]}"
+    name = row["query"]
     if "reason" in row:
         return [name, "could not be read", "", "", ""]
     return [name, row["answer"], f"{row['score']:.3f}", f"{row['margin']:.3f}", _confidence(row)]

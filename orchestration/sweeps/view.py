@@ -15,7 +15,16 @@ from rich.table import Table
 from rich.text import Text
 
 import results
-from orchestration.console import fits, out, page, percent, settings_text, short_names, short_value, show_trial
+from orchestration.console import (
+    is_wide_enough,
+    out,
+    percent,
+    print_rich,
+    settings_text,
+    short_names,
+    short_value,
+    show_trial,
+)
 from orchestration.storage.locks import holder, lock_of
 from orchestration.training.run_files import PROGRESS
 from results.tables.cells import points
@@ -93,7 +102,7 @@ def _with_parameters(
         values = {path: trial.params.get(path) for path in varying}
         wide.add_row(*row, *map(short_value, values.values()))
         narrow.add_row(*row, settings_text(values))
-    return wide if fits(wide) else narrow
+    return wide if is_wide_enough(wide) else narrow
 
 
 class Status(NamedTuple):
@@ -112,7 +121,7 @@ def read_status(folder: Path) -> Status:
 def show_status(folder: Path) -> None:
     """Show a study's state: `hcl sweep --status`."""
     status = read_status(folder)
-    page().print(trials_table(folder, status.trials, status.record.mode, status.record.n_trials), soft_wrap=False)
+    print_rich(trials_table(folder, status.trials, status.record.mode, status.record.n_trials))
     for trial in status.trials:
         if trial.state == "failed":
             out.print(
@@ -154,9 +163,9 @@ def show_end(record: results.SweepRecord, trials: Sequence[results.TrialRecord],
         values = [trial.values.get(metric) for metric in metrics] if front else [trial.value]
         stages = [_number(trial.unfused), settings_text(trial.fusion)] if fused else []
         rows.append([trial.trial, *map(_number, values), *stages])
-    page().print(_with_parameters(["trial", *metrics, *fused], rows, shown, varying, title), soft_wrap=False)
+    print_rich(_with_parameters(["trial", *metrics, *fused], rows, shown, varying, title))
     if any(trial.round for trial in trials) and record.best_trial:
-        page().print(_lineage(trials, record.best_trial, varying), soft_wrap=False)
+        print_rich(_lineage(trials, record.best_trial, varying))
     if record.importances:
         shares = list(record.importances.items())[:_IMPORTANT]
         out.print(
@@ -184,7 +193,7 @@ def show_fused(fused: Sequence[FusedTrial], n_best: int = 5) -> None:
     for trial in fused[:n_best]:
         numbers = map(_number, (trial.trained, trial.published, trial.fused))
         table.add_row(trial.trial, *numbers, settings_text(trial.settings))
-    page().print(table, soft_wrap=False)
+    print_rich(table)
 
 
 def show_candidates(candidates: Sequence[Candidate]) -> None:
@@ -201,7 +210,7 @@ def show_candidates(candidates: Sequence[Candidate]) -> None:
             _number(candidate.mean),
             behind,
         )
-    page().print(table, soft_wrap=False)
+    print_rich(table)
     close = [candidate.trial for candidate in candidates[1:] if not candidate.is_significantly_behind]
     if close:
         out.print(
