@@ -11,7 +11,8 @@ from rich.markup import escape
 
 from hcl.config.resolve import resolve
 from orchestration.cli.options import Set, command_line
-from orchestration.console import notes, out, print_rows
+from orchestration.cli.shell.json_option import with_json
+from orchestration.console import add_json, notes, out, print_rows
 
 app = typer.Typer(help="Import released checkpoints, and show the content of files of weights.", no_args_is_help=True)
 
@@ -55,6 +56,7 @@ def import_file(
 
 
 @app.command("show")
+@with_json
 def show(file: File) -> None:
     """List the content of a file: tensors with shape, type and sum; for a checkpoint of ours also epoch and digest.
 
@@ -64,7 +66,8 @@ def show(file: File) -> None:
     from orchestration.training.release_import import list_checkpoint
 
     listing = list_checkpoint(file)
+    add_json("facts", dict(listing.facts))
     for name, value in listing.facts:
         out.print(f"{name}: {escape(value)}", soft_wrap=True, highlight=False)
     columns = ["tensor", "shape", "type", "sum"]
-    print_rows(columns, [[tensor[name] for name in columns] for tensor in listing.tensors])
+    print_rows(columns, [[tensor[name] for name in columns] for tensor in listing.tensors], name="tensors")

@@ -11,6 +11,7 @@ import typer
 from hcl.errors import ConfigError
 from hcl.files.atomic import write_atomically
 from orchestration.cli.options import RUNS, Runs
+from orchestration.cli.shell.json_option import with_json
 from orchestration.console import out
 from orchestration.storage.run_folders import run_folder
 
@@ -155,6 +156,7 @@ def _is_kept(path: Path, storage: Storage) -> bool:
 
 
 @app.command("plan")
+@with_json
 def plan_study(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A trained run, and evaluated for the costs of that.")],
     runs: Runs = RUNS,

@@ -14,24 +14,29 @@ from hcl.config.resolve import resolve, rows, shipped_experiments
 from hcl.errors import ConfigError
 from hcl.files.atomic import write_atomically
 from orchestration.cli.options import ExperimentName, Set
-from orchestration.console import out, print_rows
+from orchestration.cli.shell.json_option import with_json
+from orchestration.console import add_json, out, print_rows
 from search_spaces import shipped_spaces
 
 app = typer.Typer(help="Show experiments and their settings.", no_args_is_help=True)
 
 
 @app.command("list")
+@with_json
 def list_shipped() -> None:
     """List the experiments and search spaces that the program ships.
 
     \b
     hcl config list
     """
+    add_json("experiments", shipped_experiments())
+    add_json("spaces", shipped_spaces())
     out.print("experiments: " + ", ".join(shipped_experiments()))
     out.print("spaces:      " + ", ".join(shipped_spaces()))
 
 
 @app.command("show")
+@with_json
 def show(
     experiment: ExperimentName,
     settings: Set = None,
@@ -52,6 +57,7 @@ def show(
         ["path", "value", "origin", "unit", "meaning"],
         cells,
         title=f"{experiment}, digest {resolved.experiment.digest()}",
+        name="settings",
     )
 
 

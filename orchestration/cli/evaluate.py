@@ -25,13 +25,15 @@ from orchestration.cli.options import (
     tell_left_out,
     with_cache,
 )
-from orchestration.console import notes, out, print_table, show_records
+from orchestration.cli.shell.json_option import with_json
+from orchestration.console import add_json, notes, out, print_table, show_records
 from orchestration.storage.run_folders import run_and_checkpoint
 
 if TYPE_CHECKING:
     from orchestration.evaluation.questions import Question, Target
 
 
+@with_json
 def evaluate(
     run: Annotated[
         list[Path] | None,
@@ -86,9 +88,10 @@ def evaluate(
     """
     from hcl.frames.stored_dataset import DataRoot
     from orchestration.evaluation.evaluate import evaluate as answer
-    from orchestration.evaluation.questions import encodings, one_by_one_notes, plan, questions_of
+    from orchestration.evaluation.questions import encodings, one_by_one_notes, questions_of
     from orchestration.evaluation.targets import check_methods, evaluation_settings, target_of
     from orchestration.evaluation.training_state import unfinished_notes
+    from orchestration.evaluation.work import plan
 
     methods = tuple(method or ())
     check_methods(methods)
@@ -118,8 +121,9 @@ def evaluate(
     for note in [*unfinished_notes(questions), *one_by_one_notes(questions)]:
         notes.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)
     if dry_run:
-        for line in plan(questions, runs):
-            out.print(line, soft_wrap=True, highlight=False)
+        for work in plan(questions, runs):
+            add_json("plan", [work._asdict()])
+            out.print(work.text(), soft_wrap=True, highlight=False)
         return
     tell_code_state()
     answers = answer(questions, runs=runs, address=address, command=command_line(), on_cell=show_records)

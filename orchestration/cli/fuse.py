@@ -10,11 +10,13 @@ from rich.markup import escape
 
 from hcl.config.resolve import load_resolved, override
 from orchestration.cli.options import DATA, RUNS, Address, Data, Restart, Runs, Set, command_line, tell_unfinished
-from orchestration.console import out, percent, print_frame, show_records
+from orchestration.cli.shell.json_option import with_json
+from orchestration.console import add_json, out, percent, print_frame, show_records
 from orchestration.storage.run_folders import run_folder
 from search_spaces import load_space
 
 
+@with_json
 def fuse(
     run: Annotated[Path, typer.Argument(help="A run's folder, or its name under RUNS.")],
     data: Data = DATA,
@@ -66,4 +68,6 @@ def fuse(
     digests = {record.episodes_digest for record in records[FUSED]}
     frame = frame[(frame["partition"] == "test") & frame["episodes_digest"].isin(digests)]
     chosen, published = (frame[frame["method"] == name] for name in (FUSED, "hcl published weights"))
-    print_frame(comparison_table(chosen, published, names=("fused on val", "published weights")))
+    add_json("chosen", [{**search.settings, "val": search.value, "val_published": search.published}])
+    table = comparison_table(chosen, published, names=("fused on val", "published weights"))
+    print_frame(table, name="differences")

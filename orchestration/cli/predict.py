@@ -19,7 +19,8 @@ from orchestration.cli.options import (
     command_line,
     tell_unfinished,
 )
-from orchestration.console import notes, out, percent, print_rows
+from orchestration.cli.shell.json_option import with_json
+from orchestration.console import add_json, notes, out, percent, print_rows
 from orchestration.storage.run_folders import run_and_checkpoint
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _MOST_LINES = 20
 
 
+@with_json
 def predict(
     run: Annotated[
         Path, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="A run's folder, its name under RUNS, or a checkpoint.")
@@ -133,8 +135,10 @@ def _tell(record: PredictionsRecord, n_new: int) -> None:
 
     answered = [row for row in record.rows if "reason" not in row]
     if len(record.rows) <= _MOST_LINES:
-        print_rows(["query", "answer", "score", "margin", "confidence"], map(_cells, record.rows))
+        columns = ["query", "answer", "score", "margin", "confidence"]
+        print_rows(columns, map(_cells, record.rows), name="predictions", records=record.rows)
     else:
+        add_json("predictions", record.rows)
         counts = Counter(row["answer"] for row in answered)
         out.print(escape(", ".join(f"{name} {n:,}" for name, n in counts.most_common())), highlight=False)
     n, n_lost = len(record.rows), len(record.rows) - len(answered)

@@ -9,10 +9,12 @@ import typer
 from rich.markup import escape
 
 from orchestration.cli.options import RUNS, Runs, command_line
-from orchestration.console import notes, out, print_table
+from orchestration.cli.shell.json_option import with_json
+from orchestration.console import add_json, notes, out, print_table
 from orchestration.storage.run_folders import run_folder
 
 
+@with_json
 def report(
     run: Annotated[list[str], typer.Argument(help="Folders of runs and studies, names under RUNS, or globs.")],
     runs: Runs = RUNS,
@@ -37,6 +39,7 @@ def report(
     folder = to or Path(folders[0] if not any(sign in folders[0] for sign in "*?[") else runs) / "report"
     made = make_report(folders, folder, title=title, command=command_line())
     print_table(folders)
+    add_json("page", str(made.page))
     out.print(f"page: {made.page}", soft_wrap=True)
     for skipped in made.loaded.skipped:
         notes.print(f"  left out {escape(skipped.file)}: {escape(skipped.reason)}", soft_wrap=True)

@@ -12,9 +12,11 @@ from rich.markup import escape
 
 from hcl.errors import HCLError
 from orchestration.cli.options import DATA, Address, Data, place
+from orchestration.cli.shell.json_option import with_json
 from orchestration.console import out, print_frame
 
 
+@with_json
 def reproduce(
     record: Annotated[Path, typer.Argument(help="RUN/evaluation/FILE.json, or a run's folder.")],
     data: Data = DATA,
@@ -56,7 +58,8 @@ def reproduce(
         out.print(f"{what}: {escape(command)}", soft_wrap=True, highlight=False)
     opened = DataRoot(data.absolute())
     checks = checks_of(recorded, opened)
-    print_frame(checks_table(checks), title="recorded and present versions")
+    checked = [{**check._asdict(), "verdict": check.verdict} for check in checks]
+    print_frame(checks_table(checks), title="recorded and present versions", name="checks", records=checked)
     if not run:
         return
     with tempfile.TemporaryDirectory(prefix="hcl-") if runs is None else nullcontext(runs) as place:
@@ -65,7 +68,7 @@ def reproduce(
         if epochs:
             tables.insert(0, epochs_table(results.read_epochs(recorded.folder), epochs, tolerance))
     for table in tables:
-        print_frame(table, title="reproduced figures")
+        print_frame(table, title="reproduced figures", name="epochs" if "epoch" in table else "figures")
     if not all(agrees(table) for table in tables):
         raise HCLError(
             f"was not reproduced within {tolerance:g} points",

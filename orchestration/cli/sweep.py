@@ -28,6 +28,7 @@ from orchestration.cli.options import (
     tell_code_state,
     tell_emulation,
 )
+from orchestration.cli.shell.json_option import with_json
 from orchestration.cli.sweep_options import TRIALS, FollowUpOptions, SearchOptions, TrialOptions, space_of
 from orchestration.console import out
 from orchestration.storage.run_folders import run_folder
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _SEARCH, _TRIALS, _FOLLOW_UP = SearchOptions(), TrialOptions(), FollowUpOptions()
 
 
+@with_json
 @with_groups
 def sweep(
     experiment: ExperimentName,

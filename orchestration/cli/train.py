@@ -29,7 +29,8 @@ from orchestration.cli.options import (
     tell_flips,
     tell_left_out,
 )
-from orchestration.console import out
+from orchestration.cli.shell.json_option import with_json
+from orchestration.console import add_json, out
 from orchestration.training.view import EpochTable, show_memory
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from orchestration.training.run import Run
 
 
+@with_json
 def train(
     experiment: ExperimentName,
     data: Data = DATA,
@@ -101,6 +103,7 @@ def train_and_show(
             on_epoch=table.add,
             on_progress=table.progress,
         )
+    add_json("run", str(run.folder))
     out.print(escape(f"best and last checkpoint: {run.folder / 'checkpoints'}"), soft_wrap=True)
     out.print(
         escape(f"next: hcl evaluate {shlex.quote(str(run.folder))} --data {shlex.quote(str(data))}"), soft_wrap=True
@@ -133,5 +136,10 @@ def _show_plan(run: Run, address: str | None) -> None:
     machine = look_at_machine(run.runs, weights=False)
     seconds = training_seconds(run.experiment, n_training, n_selecting, machine)
     out.print(f"about {duration(seconds)} on this machine; roughly, by figures of two processors")
+    add_json(
+        "partitions",
+        [{"partition": part.name, "videos": len(part.videos), "classes": len(part.classes)} for part in partitions],
+    )
+    add_json("plan", {"steps": steps, "clips": steps * models.clips_per_step(run.experiment), "seconds": seconds})
     raise_faults([*machine_faults(run, address), *memory_faults(run, estimate.peak, address)])
     out.print("nothing was started")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from cluster.plan import Plan, Task, UnitCosts
-from orchestration.console import out, print_rows
+from orchestration.console import add_json, out, print_rows
 from results.records.moments import duration
 
 
@@ -35,7 +37,8 @@ def show_plan(made: Plan, costs: UnitCosts, task: Task, *, n_nodes: int, per_nod
             f"{task.n_datasets} tables",
         ),
     )
-    print_rows(["what", "how much", "of what"], rows)
+    add_json("costs", asdict(costs))
+    print_rows(["what", "how much", "of what"], rows, name="plan", records=[asdict(made)])
 
 
 def size(n_bytes: float) -> str:

@@ -106,26 +106,6 @@ def questions_of(
     return questions
 
 
-def plan(questions: Sequence[Question], runs: Path) -> list[str]:
-    """Return the work that answering takes, in a line for each cell: clips, pairs, episodes, and bytes of features."""
-    lines = []
-    for cell in dict.fromkeys(question.cell for question in questions):
-        of_cell = [question for question in questions if question.cell == cell]
-        pairwise, n_pairs = any(not question.reason() for question in of_cell), 0
-        if pairwise:
-            n_pairs = sum(tile.n_pairs for tile in cell.table(Path(runs).absolute()).missing()) * cell.views
-        is_encoded = n_pairs == 0 and all(not question.reason() for question in of_cell)
-        missing = [] if is_encoded else cell.features(Path(runs).absolute()).missing()
-        n_clips = sum(stop - start for start, stop in missing)
-        n_episodes = sum(len(question.asked.episodes) for question in of_cell)
-        lines.append(
-            f"{cell.method} on {cell.partition.dataset} {cell.partition.name}: {cell.n_clips:,} clips x {cell.views} "
-            f"view(s), {n_clips * cell.views:,} to encode ({cell.feature_bytes() / 1e9:.2f} GB of features), "
-            f"{n_pairs:,} pairs to score, {n_episodes:,} episodes to answer; nothing was started"
-        )
-    return lines
-
-
 def encodings(questions: Sequence[Question], n_encoded: int) -> str:
     """Return how many clips were encoded, and how many an evaluation episode by episode would encode."""
     cells = dict.fromkeys(question.cell for question in questions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +17,7 @@ from rich.text import Text
 
 import results
 from orchestration.console import (
+    add_json,
     is_wide_enough,
     out,
     percent,
@@ -121,6 +123,8 @@ def read_status(folder: Path) -> Status:
 def show_status(folder: Path) -> None:
     """Show a study's state: `hcl sweep --status`."""
     status = read_status(folder)
+    add_json("study", {**asdict(status.record), "running_by": status.holder})
+    add_json("trials", [asdict(trial) for trial in status.trials])
     print_rich(trials_table(folder, status.trials, status.record.mode, status.record.n_trials))
     for trial in status.trials:
         if trial.state == "failed":
@@ -148,6 +152,8 @@ def order_text(*, reproducible: bool, lag: int | None) -> str:
 
 def show_end(record: results.SweepRecord, trials: Sequence[results.TrialRecord], n_best: int = 5) -> None:
     """Show the best trials, the Pareto front if there is one, and the importances of the parameters."""
+    add_json("study", asdict(record))
+    add_json("trials", [asdict(trial) for trial in trials])
     sign = -1 if record.mode == "max" else 1
     scored = sorted(
         (trial for trial in trials if trial.value is not None and trial.state != "failed"),
@@ -190,6 +196,7 @@ def show_fused(fused: Sequence[FusedTrial], n_best: int = 5) -> None:
         title="at their best fusion, on val",
         box=SIMPLE_HEAD,
     )
+    add_json("fused", [asdict(trial) for trial in fused])
     for trial in fused[:n_best]:
         numbers = map(_number, (trial.trained, trial.published, trial.fused))
         table.add_row(trial.trial, *numbers, settings_text(trial.settings))
@@ -201,6 +208,7 @@ def show_candidates(candidates: Sequence[Candidate]) -> None:
     table = Table(
         "trial", "seeds", "mean", "behind the winner", title="the best trials with new seeds", box=SIMPLE_HEAD
     )
+    add_json("candidates", [asdict(candidate) for candidate in candidates])
     for candidate in candidates:
         lead = candidate.behind.difference if candidate.behind else None
         behind = "" if lead is None else f"{points(lead.mean)} ± {points(lead.half_width)}"

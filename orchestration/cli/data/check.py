@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -12,12 +12,14 @@ from rich.markup import escape
 from hcl.errors import DataError
 from hcl.files.names import some
 from orchestration.cli.options import DATA, Address, Data, Fits, Set, experiment_for
-from orchestration.console import notes, out, print_rows
+from orchestration.cli.shell.json_option import with_json
+from orchestration.console import add_json, notes, out, print_rows
 
 if TYPE_CHECKING:
     from hcl.frames.checking import PartitionCheck
 
 
+@with_json
 def list_datasets(data: Data = DATA) -> None:
     """List the named data sets: their expected content, the place of their videos, and where to obtain them.
 
@@ -38,13 +40,15 @@ def list_datasets(data: Data = DATA) -> None:
         ]
         flips = {True: "safe", False: "left and right are classes", None: ""}[card.flips_are_safe]
         rows.append([name, card.title, ", ".join(counts), " ".join(card.extensions), flips])
-    print_rows(["data set", "title", "classes / videos", "files", "flips"], rows)
+    described = [card.model_dump(mode="json") for card in cards.values()]
+    print_rows(["data set", "title", "classes / videos", "files", "flips"], rows, name="datasets", records=described)
     for name, card in cards.items():
         out.print(escape(f"{name}: {', '.join(card.videos).replace('{dataset}', name)}"), soft_wrap=True)
         if card.obtain:
             out.print(escape(f"  {card.obtain}"), soft_wrap=True)
 
 
+@with_json
 def check(
     dataset: Annotated[str, typer.Argument(help="A data set with lists under DATA/splits.")],
     data: Data = DATA,
@@ -107,7 +111,9 @@ def check(
         }
         rows.append(row)
     title = f"{dataset}: {checked.card.title}" if checked.card.title else dataset
-    print_rows(list(rows[0]), [row.values() for row in rows], title)
+    counted = [_counts(part) for part in checked.partitions]
+    print_rows(list(rows[0]), [row.values() for row in rows], title, name="partitions", records=counted)
+    add_json("warnings", checked.warnings())
     for part in checked.partitions:
         if part.short:
             names = ", ".join(f"{video.key} ({n})" for video, n in list(part.short.items())[:3])
@@ -138,6 +144,7 @@ def check(
         )
     if checked.is_extracted:
         for name, partition in keep_effective(stored, checked).items():
+            add_json("effective", [{"partition": name, "videos": len(partition.videos), "digest": partition.digest()}])
             out.print(f"effective {name}: {len(partition.videos):,} videos, digest {partition.digest()}")
     else:
         n_waiting = sum(len(part.waiting) for part in checked.partitions)
@@ -150,6 +157,24 @@ def check(
     if chosen is not None:
         tell_fit(chosen, checked, data, address)
         out.print(escape(f"{fits} fits {dataset}"), soft_wrap=True)
+
+
+def _counts(part: PartitionCheck) -> dict[str, Any]:
+    """Return the numbers of a partition's row; without a card's count of classes or videos, that is None."""
+    due, listed = part.expected, part.listed
+    return {
+        "partition": listed.name,
+        "classes": len(listed.classes),
+        "expected_classes": due and due.classes,
+        "listed": len(listed.videos),
+        "expected_videos": due and due.videos,
+        "present": part.n_present,
+        "not_extracted": len(part.waiting),
+        "missing": len(part.missing),
+        "short": len(part.short),
+        "broken": len(part.broken),
+        "copies": len(part.copies),
+    }
 
 
 def tell_copies(part: PartitionCheck) -> None:

@@ -12,6 +12,7 @@ from hcl.config import Experiment
 from hcl.config.resolve import load_resolved, override
 from hcl.errors import ConfigError, did_you_mean
 from orchestration.cli.options import RUNS, Runs
+from orchestration.cli.shell.json_option import with_json
 from orchestration.console import notes, out, print_frame
 from orchestration.storage.run_folders import run_folder
 from results.tables.cells import CELL, footnotes, marked
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Dataset = Annotated[str | None, typer.Option(help="Only this data set.")]
 
 
+@with_json
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="A run, or RUN:METHOD (`metaworld_cpu:otam`). Default: hcl.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The same; `:METHOD` alone means another method of A's run.")],
@@ -45,9 +47,10 @@ def compare(
     names = (method, other_method) if run == other_run else (f"{run.name}:{method}", f"{other_run.name}:{other_method}")
     names = (f"{names[0]} (A)", f"{names[1]} (B)")
     table = comparison_table(first, second, names=names)
-    print_frame(table)
+    print_frame(table, name="differences")
 
 
+@with_json
 def classes(
     run: Annotated[Path, typer.Argument(help="A run's folder, or its name under RUNS.")],
     method: Annotated[list[str] | None, typer.Option(help="Methods, repeatable. Default: hcl.")] = None,
@@ -79,11 +82,15 @@ def classes(
         out.rule(escape(f"{first['dataset']} {first['partition']}, {first['way']}-way {first['shot']}-shot"))
         table = class_table([(marked(record), outcomes) for record, outcomes in of_cell])
         table.attrs["footnotes"] = footnotes(pd.DataFrame([record for record, _ in of_cell]))
-        print_frame(table)
+        asked = {name: first[name] for name in CELL}
+        print_frame(table, name="classes", records=[{**asked, **row} for row in table.attrs["records"]])
         for record, outcomes in of_cell:
-            print_frame(confusion_table(outcomes), title=marked(record))
+            table = confusion_table(outcomes)
+            rows = [{**asked, "method": marked(record), **row} for row in table.attrs["records"]]
+            print_frame(table, title=marked(record), name="confusions", records=rows)
 
 
+@with_json
 def seeds(
     run: Annotated[list[Path], typer.Argument(help="Runs that differ in their seed.")],
     runs: Runs = RUNS,
@@ -104,7 +111,7 @@ def seeds(
             soft_wrap=True,
         )
     table = runs_table(load(folders).evaluations)
-    print_frame(table)
+    print_frame(table, name="cells")
 
 
 def _evaluations(text: str, runs: Path, dataset: str | None, run: Path | None) -> tuple[pd.DataFrame, Path, str]:

@@ -11,7 +11,8 @@ from rich.markup import escape
 
 from hcl.errors import ConfigError, did_you_mean
 from orchestration.cli.options import RUNS, Runs
-from orchestration.console import notes, out, print_frame
+from orchestration.cli.shell.json_option import with_json
+from orchestration.console import add_json, notes, out, print_frame
 from orchestration.storage.run_folders import run_folder, similar_run
 from orchestration.training.run_files import ERROR_LOG, HUNG_LOG, LOG
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from results import Skipped
 
 
+@with_json
 def list_records(
     what: Annotated[Literal["runs", "studies", "evaluations"], typer.Argument(help="Records to list.")] = "runs",
     runs: Runs = RUNS,
@@ -51,12 +53,15 @@ def list_records(
             raise ConfigError(problem, where="--sort", remedy=f"one of {', '.join(table.columns)}")
         table = table.sort_values(sort, ascending=not descending, kind="stable", na_position="last")
     if table.empty:
+        add_json(what, [])
         out.print(f"no {what} in {escape(str(runs))}", soft_wrap=True)
     else:
-        print_frame(shown(table))
+        rows = loaded.evaluations.loc[table.index] if what == "evaluations" else table
+        print_frame(shown(table), name=what, records=rows.to_dict("records"))
     tell_skipped(loaded.skipped)
 
 
+@with_json
 def show_run(
     run: Annotated[Path, typer.Argument(help="The folder of a run or a study, or its name under RUNS.")],
     runs: Runs = RUNS,
@@ -91,15 +96,19 @@ def show_run(
         print_frame(
             settings_table(record["experiment"], str(folder)),
             title=f"{record['run']}: settings that differ from the defaults",
+            name="settings",
         )
-    print_frame(provenance_table(record), title="provenance")
+    facts = {name: value for name, value in record.items() if name != "experiment"}
+    print_frame(provenance_table(record), title="provenance", name="provenance", records=[facts])
     if len(loaded.epochs):
-        print_frame(epochs_table(loaded.epochs, epochs), title="epochs")
+        table = epochs_table(loaded.epochs, epochs)
+        print_frame(table, title="epochs", name="epochs", records=loaded.epochs.to_dict("records"))
     if len(loaded.evaluations):
-        print_frame(accuracy_table(loaded.evaluations))
+        evaluations = loaded.evaluations.to_dict("records")
+        print_frame(accuracy_table(loaded.evaluations), name="evaluations", records=evaluations)
         levels = levels_table(loaded.evaluations)
         if len(levels):
-            print_frame(levels)
+            print_frame(levels, name="evaluations", records=[])  # the records above hold the levels
     else:
         out.print(f"no evaluations yet: hcl evaluate {escape(shlex.quote(str(folder)))}", soft_wrap=True)
     tell_skipped(loaded.skipped)
