@@ -42,6 +42,7 @@ def write_report(
     changed: Changed | None = None,
     command: str = "",
     evaluated: Evaluated | None = None,
+    caution: str = "",
 ) -> Path:
     """Write the page to `destination` (a .html file, or a folder for its index.html) and return its path.
 
@@ -50,13 +51,14 @@ def write_report(
     Args:
         changed: settings that differ from the defaults, by folder; other folders are shown without settings.
         command: the command that makes this page again.
+        caution: what the figures must not be taken for, below the heading.
     """
     path = Path(destination)
     path = path if path.suffix.lower() in (".html", ".htm") else path / "index.html"
     environment = page_environment()
     environment.filters["hours"] = _hours
     evaluated = evaluated or Evaluated(results.evaluations)
-    context = _context(results, evaluated, title, changed or {}, command)
+    context = {**_context(results, evaluated, title, changed or {}, command), "caution": caution}
     page = environment.get_template("report.html.j2").render(context)
     return write_atomically(path, page.encode("utf-8", errors="backslashreplace"))
 
