@@ -38,6 +38,7 @@ from orchestration.cli import (
     train,
 )
 from orchestration.cli.data.new import new
+from orchestration.cli.shell.completion import run_completing
 from orchestration.cli.shell.help_texts import lay_out
 from orchestration.console import notes
 from orchestration.runtime.signals import INTERRUPTED, orderly_ends
@@ -106,7 +107,7 @@ def main() -> None:
 def _run() -> None:
     try:
         apply_folder_defaults(Path.cwd())
-        app()
+        run_completing(app)
     except (HCLError, SpaceError, RecordError, PlaceError) as error:
         notes.print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from hcl.config.resolve import resolve
 from orchestration.cli.options import Set, command_line
+from orchestration.cli.shell import completion
 from orchestration.cli.shell.json_option import with_json
 from orchestration.console import add_json, notes, out, print_rows
 
@@ -24,7 +25,11 @@ def import_file(
     file: File,
     to: Annotated[Path, typer.Option(help="Folder of the new run, such as runs/released; it must not exist yet.")],
     experiment: Annotated[
-        str, typer.Option(help="Settings with which the file was trained: a YAML file or a shipped experiment.")
+        str,
+        typer.Option(
+            help="Settings with which the file was trained: a YAML file or a shipped experiment.",
+            autocompletion=completion.experiments,
+        ),
     ] = "published",
     settings: Set = None,
 ) -> None:

@@ -11,6 +11,7 @@ import typer
 from hcl.errors import ConfigError
 from hcl.files.atomic import write_atomically
 from orchestration.cli.options import RUNS, Runs
+from orchestration.cli.shell import completion
 from orchestration.cli.shell.json_option import with_json
 from orchestration.console import out
 from orchestration.storage.run_folders import run_folder
@@ -158,7 +159,12 @@ def _is_kept(path: Path, storage: Storage) -> bool:
 @app.command("plan")
 @with_json
 def plan_study(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A trained run, and evaluated for the costs of that.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", help="A trained run, and evaluated for the costs of that.", autocompletion=completion.runs
+        ),
+    ],
     runs: Runs = RUNS,
     nodes: Annotated[int, typer.Option(min=1, help="Number of nodes that train and encode.")] = 1,
     gpus_per_node: Annotated[

@@ -27,7 +27,7 @@ def demo(
         bool,
         typer.Option(
             "--quick",
-            help="Run the same steps on fewer videos, in a minute or two, below runs/demo-quick; its figures mean nothing.",
+            help="Run the same steps on fewer videos, in a minute or two, below runs/demo-quick.",
         ),
     ] = False,
 ) -> None:

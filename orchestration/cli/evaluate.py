@@ -25,6 +25,7 @@ from orchestration.cli.options import (
     tell_left_out,
     with_cache,
 )
+from orchestration.cli.shell import completion
 from orchestration.cli.shell.json_option import with_json
 from orchestration.console import add_json, notes, out, print_table, show_records
 from orchestration.storage.run_folders import run_and_checkpoint
@@ -41,6 +42,7 @@ def evaluate(
             metavar="[RUN_OR_CHECKPOINT]...",
             help="A run's folder, its name under RUNS, or one of its checkpoints (RUN/checkpoints/last.pt).",
             show_default=False,
+            autocompletion=completion.runs,
         ),
     ] = None,
     suite: Annotated[
@@ -53,11 +55,15 @@ def evaluate(
         typer.Option(
             help="The run's own regime (hcl, protonet, ...), untrained, random, prototype, or another matcher on the "
             "run's frame features: otam, bimhm, chamfer, frames-protonet, frames-cosine, frames-matching. Repeatable, "
-            "all on the same episodes. Default: the run's own, with the matcher that it was trained with."
+            "all on the same episodes. Default: the run's own, with the matcher that it was trained with.",
+            autocompletion=completion.methods,
         ),
     ] = None,
     dataset: Annotated[
-        list[str] | None, typer.Option(help="Evaluate the given runs on these data sets; repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="Evaluate the given runs on these data sets; repeatable.", autocompletion=completion.datasets
+        ),
     ] = None,
     fused: Annotated[bool, typer.Option("--fused", help="Use the fusion that `hcl fuse` chose on val.")] = False,
     protocol: Annotated[

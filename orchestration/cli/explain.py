@@ -11,6 +11,7 @@ from rich.markup import escape
 from hcl.config.resolve import load_resolved, override
 from hcl.errors import ConfigError
 from orchestration.cli.options import DATA, RUNS, Data, Runs, Set, command_line, tell_unfinished
+from orchestration.cli.shell import completion
 from orchestration.console import out
 from orchestration.storage.run_folders import run_folder
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def explain(
-    run: Annotated[Path, typer.Argument(help="A run's folder, or its name under RUNS.")],
+    run: Annotated[
+        Path, typer.Argument(help="A run's folder, or its name under RUNS.", autocompletion=completion.runs)
+    ],
     query: Annotated[
         str | None, typer.Option(help="CLASS/VIDEO, or a video's name, in the test partition.", show_default=False)
     ] = None,

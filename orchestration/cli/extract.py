@@ -8,11 +8,17 @@ import typer
 from rich.markup import escape
 
 from orchestration.cli.options import DATA, Address, Data
+from orchestration.cli.shell import completion
 from orchestration.console import notes, out
 
 
 def extract(
-    dataset: Annotated[str, typer.Argument(help="A folder under DATA/videos, with its lists under DATA/splits.")],
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            help="A folder under DATA/videos, with its lists under DATA/splits.", autocompletion=completion.datasets
+        ),
+    ],
     data: Data = DATA,
     actors: Annotated[int | None, typer.Option(min=1, help="Videos decoded at once; default: one per CPU.")] = None,
     short_side: Annotated[

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from hcl.config.resolve import load_resolved, override
 from orchestration.cli.options import DATA, RUNS, Address, Data, Restart, Runs, Set, command_line, tell_unfinished
+from orchestration.cli.shell import completion
 from orchestration.cli.shell.json_option import with_json
 from orchestration.console import add_json, out, percent, print_frame, show_records
 from orchestration.storage.run_folders import run_folder
@@ -18,10 +19,14 @@ from search_spaces import load_space
 
 @with_json
 def fuse(
-    run: Annotated[Path, typer.Argument(help="A run's folder, or its name under RUNS.")],
+    run: Annotated[
+        Path, typer.Argument(help="A run's folder, or its name under RUNS.", autocompletion=completion.runs)
+    ],
     data: Data = DATA,
     runs: Runs = RUNS,
-    space: Annotated[str, typer.Option(help="A YAML file, or a shipped one (`hcl config list`).")] = "fusion",
+    space: Annotated[
+        str, typer.Option(help="A YAML file, or a shipped one (`hcl config list`).", autocompletion=completion.spaces)
+    ] = "fusion",
     trials: Annotated[int, typer.Option(min=1, help="Number of trials of the search.")] = 5000,
     seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
     settings: Set = None,

@@ -19,6 +19,7 @@ from orchestration.cli.options import (
     command_line,
     tell_unfinished,
 )
+from orchestration.cli.shell import completion
 from orchestration.cli.shell.json_option import with_json
 from orchestration.console import add_json, notes, out, percent, print_rows
 from orchestration.storage.run_folders import run_and_checkpoint
@@ -32,7 +33,12 @@ _MOST_LINES = 20
 @with_json
 def predict(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="A run's folder, its name under RUNS, or a checkpoint.")
+        Path,
+        typer.Argument(
+            metavar="RUN_OR_CHECKPOINT",
+            help="A run's folder, its name under RUNS, or a checkpoint.",
+            autocompletion=completion.runs,
+        ),
     ],
     more: Annotated[
         list[Path] | None,

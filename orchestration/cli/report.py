@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from orchestration.cli.options import RUNS, Runs, command_line
+from orchestration.cli.shell import completion
 from orchestration.cli.shell.json_option import with_json
 from orchestration.console import add_json, notes, out, print_table
 from orchestration.storage.run_folders import run_folder
@@ -16,7 +17,10 @@ from orchestration.storage.run_folders import run_folder
 
 @with_json
 def report(
-    run: Annotated[list[str], typer.Argument(help="Folders of runs and studies, names under RUNS, or globs.")],
+    run: Annotated[
+        list[str],
+        typer.Argument(help="Folders of runs and studies, names under RUNS, or globs.", autocompletion=completion.runs),
+    ],
     runs: Runs = RUNS,
     to: Annotated[
         Path | None, typer.Option(help="Folder of the page and tables; default: report/ in the first run.")

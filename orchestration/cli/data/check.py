@@ -12,6 +12,7 @@ from rich.markup import escape
 from hcl.errors import DataError
 from hcl.files.names import some
 from orchestration.cli.options import DATA, Address, Data, Fits, Set, experiment_for
+from orchestration.cli.shell import completion
 from orchestration.cli.shell.json_option import with_json
 from orchestration.console import add_json, notes, out, print_rows
 
@@ -50,7 +51,9 @@ def list_datasets(data: Data = DATA) -> None:
 
 @with_json
 def check(
-    dataset: Annotated[str, typer.Argument(help="A data set with lists under DATA/splits.")],
+    dataset: Annotated[
+        str, typer.Argument(help="A data set with lists under DATA/splits.", autocompletion=completion.datasets)
+    ],
     data: Data = DATA,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with status 1 for missing or broken videos and for wrong counts.")

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestration.cli.options import DATA, Data
+from orchestration.cli.shell import completion
 from orchestration.console import notes, out
 
 if TYPE_CHECKING:
     from hcl.frames.stored_dataset import StoredDataset
 
-DataSet = Annotated[str, typer.Argument(help="A data set with extracted frames.")]
+DataSet = Annotated[str, typer.Argument(help="A data set with extracted frames.", autocompletion=completion.datasets)]
 
 
 def pack(

@@ -12,6 +12,7 @@ from hcl.config import Experiment
 from hcl.config.resolve import load_resolved, override
 from hcl.errors import ConfigError, did_you_mean
 from orchestration.cli.options import RUNS, Runs
+from orchestration.cli.shell import completion
 from orchestration.cli.shell.json_option import with_json
 from orchestration.console import notes, out, print_frame
 from orchestration.storage.run_folders import run_folder
@@ -20,13 +21,27 @@ from results.tables.cells import CELL, footnotes, marked
 if TYPE_CHECKING:
     import pandas as pd
 
-Dataset = Annotated[str | None, typer.Option(help="Only this data set.")]
+Dataset = Annotated[str | None, typer.Option(help="Only this data set.", autocompletion=completion.datasets)]
 
 
 @with_json
 def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="A run, or RUN:METHOD (`metaworld_cpu:otam`). Default: hcl.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="The same; `:METHOD` alone means another method of A's run.")],
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A",
+            help="A run, or RUN:METHOD (`metaworld_cpu:otam`). Default: hcl.",
+            autocompletion=completion.runs_with_methods,
+        ),
+    ],
+    b: Annotated[
+        str,
+        typer.Argument(
+            metavar="B",
+            help="The same; `:METHOD` alone means another method of A's run.",
+            autocompletion=completion.runs_with_methods,
+        ),
+    ],
     runs: Runs = RUNS,
     dataset: Dataset = None,
 ) -> None:
@@ -52,8 +67,12 @@ def compare(
 
 @with_json
 def classes(
-    run: Annotated[Path, typer.Argument(help="A run's folder, or its name under RUNS.")],
-    method: Annotated[list[str] | None, typer.Option(help="Methods, repeatable. Default: hcl.")] = None,
+    run: Annotated[
+        Path, typer.Argument(help="A run's folder, or its name under RUNS.", autocompletion=completion.runs)
+    ],
+    method: Annotated[
+        list[str] | None, typer.Option(help="Methods, repeatable. Default: hcl.", autocompletion=completion.methods)
+    ] = None,
     shot: Annotated[int | None, typer.Option(min=1, help="Shot to show. Default: the smallest.")] = None,
     dataset: Dataset = None,
     runs: Runs = RUNS,
@@ -92,7 +111,7 @@ def classes(
 
 @with_json
 def seeds(
-    run: Annotated[list[Path], typer.Argument(help="Runs that differ in their seed.")],
+    run: Annotated[list[Path], typer.Argument(help="Runs that differ in their seed.", autocompletion=completion.runs)],
     runs: Runs = RUNS,
 ) -> None:
     """Print several training runs of one experiment as mean and standard deviation over the runs.

@@ -12,6 +12,7 @@ from hcl.config.paths import machine_settings
 from hcl.errors import ConfigError
 from orchestration.cli.options import RUNS, Runs
 from orchestration.cli.results.listing import tell_skipped
+from orchestration.cli.shell import completion
 from orchestration.cli.shell.json_option import with_json
 from orchestration.console import add_json, out, print_frame
 from orchestration.storage.run_folders import run_folder
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 Chosen = Annotated[
     list[str] | None,
-    typer.Argument(metavar="RUN", help="Folders, names under RUNS, or globs. Default: all in RUNS."),
+    typer.Argument(
+        metavar="RUN", help="Folders, names under RUNS, or globs. Default: all in RUNS.", autocompletion=completion.runs
+    ),
 ]
 
 
@@ -107,7 +110,7 @@ def ablation(
     run: Chosen = None,
     runs: Runs = RUNS,
     over: Annotated[str, typer.Option(help="Beginning of the paths of settings that may differ.")] = TERMS,
-    dataset: Annotated[str | None, typer.Option(help="Only this data set.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only this data set.", autocompletion=completion.datasets)] = None,
 ) -> None:
     """Compare runs that differ only in the weights of the loss, term by term, with paired differences.
 

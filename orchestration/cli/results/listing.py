@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from hcl.errors import ConfigError, did_you_mean
 from orchestration.cli.options import RUNS, Runs
+from orchestration.cli.shell import completion
 from orchestration.cli.shell.json_option import with_json
 from orchestration.console import add_json, notes, out, print_frame
 from orchestration.storage.run_folders import run_folder, similar_run
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 def list_records(
     what: Annotated[Literal["runs", "studies", "evaluations"], typer.Argument(help="Records to list.")] = "runs",
     runs: Runs = RUNS,
-    dataset: Annotated[str | None, typer.Option(help="Only this data set.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only this data set.", autocompletion=completion.datasets)] = None,
     sort: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Sort by a column, such as 'accuracy %'.", show_default=False)
     ] = None,
@@ -63,7 +64,10 @@ def list_records(
 
 @with_json
 def show_run(
-    run: Annotated[Path, typer.Argument(help="The folder of a run or a study, or its name under RUNS.")],
+    run: Annotated[
+        Path,
+        typer.Argument(help="The folder of a run or a study, or its name under RUNS.", autocompletion=completion.runs),
+    ],
     runs: Runs = RUNS,
     epochs: Annotated[int, typer.Option(min=1, help="Number of epochs, counted from the last.")] = 10,
 ) -> None:
@@ -115,7 +119,10 @@ def show_run(
 
 
 def show_log(
-    run: Annotated[Path, typer.Argument(help="A run's folder, its name under RUNS, or STUDY/TRIAL.")],
+    run: Annotated[
+        Path,
+        typer.Argument(help="A run's folder, its name under RUNS, or STUDY/TRIAL.", autocompletion=completion.runs),
+    ],
     runs: Runs = RUNS,
 ) -> None:
     """Print the log of a run or trial: the process and host that trained it, its epochs, and how it stopped.
