@@ -73,10 +73,17 @@ def faults_at(where: str) -> Iterator[None]:
     except ConfigError:
         raise
     except Exception as error:  # whatever the code of a user raises
-        frames = traceback.extract_tb(error.__traceback__)
-        line = error.lineno if isinstance(error, SyntaxError) else frames[-1].lineno
         raise ConfigError(
-            f"cannot be loaded: {type(error).__name__}: {error} (line {line})",
+            f"cannot be loaded: {type(error).__name__}: {error}{_line_of(error)}",
             where=where,
             remedy="mend the file, or install what it imports",
         ) from error
+
+
+def _line_of(error: Exception) -> str:
+    """Return the place of an error in the code outside this package; empty where only this package called wrongly."""
+    if isinstance(error, SyntaxError):
+        return f" (line {error.lineno})"
+    ours = str(Path(__file__).parents[1])
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours)]
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
