@@ -190,5 +190,5 @@ def _check_fusions(experiment: Experiment) -> None:
 
 
 def _differences(old: Experiment, new: Experiment) -> list[str]:
-    before, after = (flatten(experiment.model_dump(mode="json"), "experiment") for experiment in (old, new))
+    before, after = (flatten(experiment.identity(), "experiment") for experiment in (old, new))
     return [f"{path} {before.get(path)} there, {after[path]} now" for path in after if before.get(path) != after[path]]
