@@ -5,6 +5,7 @@ The code that encodes clips and fills score tables works with every method and d
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -181,6 +182,45 @@ class PooledHead:
 
     def reason(self, shot: int) -> str | None:
         return "a regime's head sees all supports of an episode at once"
+
+    def metric(self, shot: int) -> str:
+        return ""
+
+    def fuse(self, scores: Scores) -> Float[np.ndarray, "episode query way"]:
+        return scores[SCORE]
+
+
+class BySimilarity:
+    """Score a query and a class by the mean similarity to the class's clips; a base of methods of one similarity.
+
+    A subclass defines `keep`, as in `Method`, and `similarity`. It can have `Settings`, a section whose values are in
+    `settings`, and `reads_checkpoint`: false compares the features of the untrained model.
+    """
+
+    kept = "clips"
+    of_pairs: Mapping[str, Any] = {}
+    reads_names = False
+    reads_checkpoint = True
+    settings: Any = None
+
+    def make(self, settings: Any) -> BySimilarity:
+        """Return the method with the values of its own section."""
+        made = copy.copy(self)
+        made.settings = settings
+        return made
+
+    def similarity(self, query: Kept, support: Kept) -> Float[Tensor, "query support"]:
+        """Return the similarity of each query clip and each support clip; larger is likelier."""
+        raise NotImplementedError
+
+    def pairs(self, query: Kept, support: Kept) -> dict[str, Float[Tensor, "query support"]]:
+        return {"similarity": self.similarity(query, support)}
+
+    def look_up(self, table: Mapping[str, Float[np.ndarray, "clip clip"]], episodes: Episodes) -> Scores:
+        return {SCORE: look_up_global(table["similarity"], episodes, "cosine")}
+
+    def reason(self, shot: int) -> str | None:
+        return None
 
     def metric(self, shot: int) -> str:
         return ""

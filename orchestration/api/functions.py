@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 
 import results
+from hcl.assembly.experiment_files import load_resolved
 from hcl.config import PUBLISHED_EVALUATION, Experiment
 from hcl.config.overrides import Overrides, override_values
-from hcl.config.resolve import load_resolved, override, resolve
+from hcl.config.resolve import override, resolve
 from hcl.errors import ConfigError
 from hcl.frames.loose_clips import find_clips, find_support
 from hcl.frames.stored_dataset import DataRoot, StoredDataset

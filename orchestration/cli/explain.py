@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from hcl.config.resolve import load_resolved, override
+from hcl.assembly.experiment_files import load_resolved
+from hcl.config.resolve import override
 from hcl.errors import ConfigError
 from orchestration.cli.options import DATA, RUNS, Data, Runs, Set, command_line, tell_unfinished
 from orchestration.console import out

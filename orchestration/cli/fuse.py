@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from hcl.config.resolve import load_resolved, override
+from hcl.assembly.experiment_files import load_resolved
+from hcl.config.resolve import override
 from orchestration.cli.options import DATA, RUNS, Address, Data, Restart, Runs, Set, command_line, tell_unfinished
 from orchestration.console import out, percent, print_frame, show_records
 from orchestration.storage.run_folders import run_folder

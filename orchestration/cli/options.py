@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from hcl.assembly.experiment_files import load_resolved
 from hcl.config import Experiment
-from hcl.config.resolve import load_resolved, resolve
+from hcl.config.resolve import resolve
 from hcl.errors import ConfigError, HCLError
 from hcl.files.names import some
 from orchestration.console import notes, out

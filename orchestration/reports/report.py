@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import results
-from hcl.config.paths import machine_settings
+from hcl.config.extensions import portable
+from hcl.config.paths import machine_settings, settings_with
 from hcl.config.resolve import resolve, rows
 from hcl.errors import ConfigError
 from orchestration.storage.record_files import storing_records
@@ -63,19 +64,19 @@ _PAGE = "index.html"
 def changed_settings(folder: Path | str) -> list[Setting] | None:
     """Return the settings of a run's experiment.yaml that differ from the defaults; None if it cannot be read."""
     try:
-        here = rows(resolve(Path(folder) / "experiment.yaml"))
+        resolved = resolve(Path(folder) / "experiment.yaml")
     except ConfigError:
         return None
-    defaults = {row.path: row.value for row in rows(resolve(None))}
+    settings = settings_with(resolved.experiment.sections)
     return [
-        Setting(row.path, _spelled(row.value, row.unit), _spelled(defaults[row.path], row.unit), row.meaning)
-        for row in here
-        if row.value != defaults[row.path] and row.path != "name"
+        Setting(row.path, _spelled(row.value, row.unit), _spelled(default, row.unit), row.meaning)
+        for row in rows(resolved)
+        if row.value != (default := settings[row.path].default) and row.path != "name"
     ]
 
 
 def _spelled(value: Any, unit: str) -> str:
     if value is None or value == () or value == []:
         return "none"
-    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else portable(str(value))
     return f"{text} {unit}".rstrip()

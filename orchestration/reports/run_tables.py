@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from hcl.config.paths import flatten
+from hcl.config.paths import flatten, is_own
 from hcl.config.resolve import resolve
 from hcl.errors import ConfigError
 from results.records.settings import settings_of
@@ -49,7 +49,7 @@ def settings_table(text: str, folder: str) -> pd.DataFrame:
     default = flatten(resolve(None).experiment.model_dump(mode="json"), "experiment")
     rows = []
     for path, value in settings_of(text, f"{folder}/experiment.yaml").items():
-        standard = default.get(path, "no such setting any more")
+        standard = default.get(path, "set by its own code" if is_own(path) else "no such setting any more")
         standard = tuple(standard) if isinstance(standard, list) else standard
         if value != standard:
             rows.append({"setting": path, "value": _text(value), "default": _text(standard)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from hcl.assembly.arguments import check_workers
@@ -36,7 +37,7 @@ def check_study(study: Study) -> None:
 def check_space(study: Study) -> None:
     """Check every path and bound of the space against the experiment's schema."""
     space = study.space.with_points(study.points)
-    space.validate_paths(_require)
+    space.validate_paths(partial(setting_of, sections=study.experiment.sections))
     for objective in space.objectives:
         if objective.metric not in METRICS:
             raise ConfigError(
@@ -128,10 +129,6 @@ def _check_comparable(study: Study) -> None:
             where="--independent",
             remedy="leave it out, or set model.cached_views=0",
         )
-
-
-def _require(path: str) -> None:
-    setting_of(path)
 
 
 _SECTIONS_FOR_ALL = ("data.", "evaluation.", "train.val_")

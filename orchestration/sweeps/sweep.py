@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import results
+from hcl.assembly.experiment_files import write_experiment
 from hcl.config import Experiment
-from hcl.config.resolve import override, to_yaml
+from hcl.config.resolve import override
 from hcl.errors import ConfigError, HCLError
-from hcl.files.atomic import write_atomically
 from orchestration.runtime.connect import connect
 from orchestration.runtime.notices import telling_notices
 from orchestration.storage.clearing import OF_STUDY, clear
@@ -140,7 +140,7 @@ def full_length(
 
 def write_best(study: Study, best: Experiment) -> Path:
     """Write the experiment file for `hcl train`."""
-    return write_atomically(study.folder / BEST, to_yaml(best).encode())
+    return write_experiment(study.folder / BEST, best)
 
 
 def _forget(study: Study) -> None:

@@ -10,8 +10,9 @@ import torch
 
 import results
 from hcl.assembly import models
+from hcl.assembly.experiment_files import to_yaml
 from hcl.config import Experiment
-from hcl.config.resolve import override, to_yaml
+from hcl.config.resolve import override
 from hcl.errors import CheckpointError, ConfigError, StorageError
 from hcl.files.atomic import whole_folder, write_atomically
 from hcl.files.json_files import write_json

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import results
-from hcl.assembly import arguments, inputs, models
+from hcl.assembly import arguments, backbones, inputs
 from hcl.assembly.draw_faults import ClassSizes, draw_faults
+from hcl.assembly.experiment_files import load_resolved, write_experiment
 from hcl.config import Experiment
 from hcl.config.paths import flatten
-from hcl.config.resolve import load_resolved, to_yaml
 from hcl.datasets.splits import Partition
 from hcl.errors import ConfigError
-from hcl.files.atomic import write_atomically
 from hcl.frames.stored_dataset import DataRoot
 from orchestration.console import notes
 from orchestration.planning.preflight import raise_faults, run_faults
@@ -108,7 +107,7 @@ def _open_folder(run: Run, *, restart: bool) -> None:
             remedy=f"go on with its own settings (hcl train {shlex.quote(str(settings))}), "
             "give this one another name (--set name=...), or start over with --restart",
         )
-    write_atomically(settings, to_yaml(experiment).encode())
+    write_experiment(settings, experiment)
 
 
 def _provenance(run: Run, command: str) -> results.Provenance:
@@ -159,7 +158,7 @@ def data_digests(run: Run) -> dict[str, str]:
     digests |= {f"frames.{partition.name}": run.stored.frames_identity(partition) for partition in partitions}
     if names := inputs.embeddings_identity(run.experiment, run.stored):
         digests["embeddings"] = names
-    if weights := models.weights_digest(run.experiment):
+    if weights := backbones.weights_digest(run.experiment):
         digests["weights"] = weights
     return digests
 
@@ -191,5 +190,5 @@ def _check_fusions(experiment: Experiment) -> None:
 
 
 def _differences(old: Experiment, new: Experiment) -> list[str]:
-    before, after = (flatten(experiment.model_dump(mode="json"), "experiment") for experiment in (old, new))
+    before, after = (flatten(experiment.identity(), "experiment") for experiment in (old, new))
     return [f"{path} {before.get(path)} there, {after[path]} now" for path in after if before.get(path) != after[path]]

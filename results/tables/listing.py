@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from results.errors import RecordError
-from results.records.settings import settings_of
+from results.records.settings import regime_in, settings_of
 from results.records.store import Results
 from results.tables.cells import footnotes, marked
 
@@ -26,7 +26,7 @@ def runs_listing(loaded: Results) -> pd.DataFrame:
             {
                 "run": run["run"],
                 "data set": settings.get("data.dataset"),
-                "regime": settings.get("train.regime"),
+                "regime": regime_in(settings),
                 "backbone": settings.get("model.backbone"),
                 "epochs": epochs["epoch"].max() if len(epochs) else 0,
                 "of": settings.get("train.epochs"),

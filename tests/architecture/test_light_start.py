@@ -21,7 +21,8 @@ import pytest
 import ray
 
 import results
-from hcl.config.resolve import resolve, to_yaml
+from hcl.assembly.experiment_files import to_yaml
+from hcl.config.resolve import resolve
 from hcl.frames.decoding import FrameOptions
 from hcl.frames.extraction import ExtractionJob
 from orchestration.extraction.extractor import Extractor, Place

@@ -59,7 +59,7 @@ NAMES = torch.randn(CLASSES, 16, generator=torch.Generator().manual_seed(1))  # 
 def prepared(experiment: Experiment) -> tuple[nn.Module, torch.optim.Optimizer]:
     """Prepare a model and its optimiser like a training worker, on a backbone of one layer."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(models, "make_backbone", tiny_backbone)
+        patched.setattr(models, "backbone_of", tiny_backbone)
         model = models.make_model(experiment, CLASSES)
     optimizer = models.optimizer_of(experiment, model)
     models.prepare_training(experiment, model)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import results
-from hcl.config.resolve import to_yaml
+from hcl.assembly.experiment_files import to_yaml
 from tests.orchestration.conftest import Command, tiny_experiment
 from tests.results.conftest import made
 

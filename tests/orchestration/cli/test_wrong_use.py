@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hcl.config.resolve import to_yaml
+from hcl.assembly.experiment_files import to_yaml
 from hcl.frames.store import FrameStore
 from orchestration.runtime import connect
 from orchestration.training.run import Run

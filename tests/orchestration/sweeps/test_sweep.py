@@ -15,7 +15,8 @@ import torch
 import yaml
 
 import results
-from hcl.config.resolve import load_resolved, override
+from hcl.assembly.experiment_files import load_resolved
+from hcl.config.resolve import override
 from hcl.errors import ConfigError, EpisodeError, HCLError
 from hcl.frames.stored_dataset import DataRoot
 from hcl.models.checkpoint import load_checkpoint, save_checkpoint

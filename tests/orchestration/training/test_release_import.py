@@ -12,7 +12,8 @@ from torch import Tensor
 
 import results
 from hcl.assembly import models
-from hcl.config.resolve import load_resolved, resolve, to_yaml
+from hcl.assembly.experiment_files import load_resolved, to_yaml
+from hcl.config.resolve import resolve
 from hcl.errors import CheckpointError, ConfigError, StorageError
 from hcl.models.checkpoint import file_digest, load_checkpoint
 from orchestration.training.release_import import IMPORTED, import_published

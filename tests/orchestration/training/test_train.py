@@ -16,7 +16,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import results
-from hcl.config.resolve import load_resolved, override
+from hcl.assembly.experiment_files import load_resolved
+from hcl.config.resolve import override
 from hcl.errors import ConfigError, DataError, TrainingError
 from hcl.frames.stored_dataset import DataRoot
 from hcl.models.checkpoint import load_checkpoint
