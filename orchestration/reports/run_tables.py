@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -9,6 +11,7 @@ import pandas as pd
 from hcl.config.paths import flatten
 from hcl.config.resolve import resolve
 from hcl.errors import ConfigError
+from orchestration.state.study_state import state_of
 from results.records.settings import settings_of
 from results.tables.accuracy import number
 
@@ -30,6 +33,13 @@ def of_dataset(table: pd.DataFrame, dataset: str, what: str) -> pd.DataFrame:
     return chosen
 
 
+def of_status(table: pd.DataFrame, status: str, what: str) -> pd.DataFrame:
+    """Return the rows in one state. Raises ConfigError for a table without states."""
+    if "status" not in table:
+        raise ConfigError(f"{what} have no status", where="--status", remedy="leave it out")
+    return table[[str(text).startswith(status) for text in table["status"]]]
+
+
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """Return the values as text: percents with one decimal, times without seconds."""
     shown = pd.DataFrame(index=table.index)
@@ -42,6 +52,18 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
             shown[column] = ["" if pd.isna(value) else number(value) for value in values]
     shown.attrs = table.attrs
     return shown
+
+
+def with_states(table: pd.DataFrame, folders: Mapping[str, str]) -> pd.DataFrame:
+    """Return a list of runs or studies with their state behind the name.
+
+    Args:
+        folders: the folder of each run or study by name.
+    """
+    name = str(table.columns[0])
+    with_state = table.copy()
+    with_state.insert(1, "status", [state_of(Path(folders[run])).short for run in table[name]])
+    return with_state
 
 
 def settings_table(text: str, folder: str) -> pd.DataFrame:

@@ -25,12 +25,13 @@ from orchestration.runtime.notices import telling_notices
 from orchestration.storage.clearing import OF_RUN, clear
 from orchestration.storage.locks import held, lock_of
 from orchestration.storage.record_files import write_provenance
+from orchestration.training.failure import recording_failures
 from orchestration.training.grids import ensure_grids
 from orchestration.training.progress import watching
 from orchestration.training.ray_train import fit
-from orchestration.training.release_import import IMPORTED
 from orchestration.training.resumption import PARTS, settle
 from orchestration.training.run import Run, gpus_here, resources_of
+from orchestration.training.run_files import IMPORTED
 
 STUDY = "study.yaml"  # marks a study's folder
 
@@ -68,7 +69,7 @@ def train(
             return run
         provenance = _provenance(run, command)
         write_provenance(run.folder, provenance)
-        with telling_notices(run.runs), connect(address):
+        with recording_failures(run.folder), telling_notices(run.runs), connect(address):
             ensure_grids(run.grid_jobs(), run.runs)
             with watching(run, on_epoch, on_progress):
                 fit(run)

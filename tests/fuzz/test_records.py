@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import results
-from orchestration.training.ray_train import _raise_recorded
+from orchestration.training.failure import raise_recorded
 from orchestration.training.run_files import FAILED
 from results.exports.tracked import tracked_runs, tracked_studies
 from results.page.report import write_report
@@ -242,11 +242,6 @@ def test_the_note_of_packed_code(tmp_path: Path, content: bytes) -> None:
         _packed_state(tmp_path / "revision.json", "no checkout")
 
 
-class _Run:
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-
 @fuzzed(40)
 @given(altered({"kind": "DataError", "problem": "p", "where": "w", "remedy": None}) | values)
 @example({"kind": "NonFiniteLossError", "problem": "p", "where": "w", "remedy": "r"})
@@ -255,7 +250,7 @@ class _Run:
 def test_errors_that_a_worker_left_behind(tmp_path: Path, content: Any) -> None:
     (tmp_path / FAILED).write_text(json.dumps(content))
     with contained(tmp_path):
-        _raise_recorded(_Run(tmp_path))  # type: ignore[arg-type]
+        raise_recorded(tmp_path)
 
 
 @fuzzed(6)

@@ -47,12 +47,32 @@ def test_lists_of_each_kind(hcl: Command, runs: Path) -> None:
     assert code == 0 and 0 < out.index("│ all") < out.index("│ no-spatial")
 
 
+def test_lists_tell_the_state_of_each(hcl: Command, runs: Path) -> None:
+    settings = runs / "no-spatial" / "experiment.yaml"
+    settings.write_text(settings.read_text().replace("epochs: 2", "epochs: 9"))
+    (runs / "no-spatial" / "failed.json").write_text('{"problem": "no frames of [clip]"}')
+    code, out, _ = hcl("results", "list")
+    words = " ".join(out.split())
+    assert code == 0 and "│ all │ done │" in words and "│ failed: no frames of [clip] │" in words
+    code, out, _ = hcl("results", "list", "--status", "failed")
+    assert code == 0 and "no-spatial" in out and "│ all" not in out
+    code, out, _ = hcl("results", "list", "studies", "--status", "done")
+    assert code == 0 and "study" in out
+    code, out, _ = hcl("results", "list", "studies", "--status", "running")
+    assert code == 0 and "no studies in runs" in out
+    code, _, err = hcl("report", "runs/all", "runs/no-spatial", "--to", "page")
+    assert code == 0, err
+    page = (runs.parent / "page" / "index.html").read_text()
+    assert "<bdi>failed: no frames of [clip]</bdi>" in page and "<bdi>done</bdi>" in page
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("list", "--sort", "speed"), "one of run, data set, regime"),
+        (("list", "--sort", "speed"), "one of run, status, data set, regime"),
         (("list", "--dataset", "ucf101"), "there are: toy"),
         (("list", "studies", "--dataset", "toy"), "have no column for the data set"),
+        (("list", "evaluations", "--status", "done"), "evaluations have no status"),
         (("show", "nobody"), "no such folder"),
         (("show", "."), "is not a run"),
         (("export", "runs/all/experiment.yaml"), "is a file"),
