@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from orchestration.state.study_state import state_of
 from results.records.settings import settings_of
 from results.tables.accuracy import number
 
+_NOTE = 40  # characters of a note in a table
 _OF_EPOCHS = ("val_accuracy", "val_ci95", "train_accuracy")
 
 
@@ -40,6 +41,13 @@ def of_status(table: pd.DataFrame, status: str, what: str) -> pd.DataFrame:
     return table[[str(text).startswith(status) for text in table["status"]]]
 
 
+def of_tags(table: pd.DataFrame, tags: Sequence[str], what: str) -> pd.DataFrame:
+    """Return the rows that have all of the tags. Raises ConfigError for a table without tags."""
+    if "tags" not in table:
+        raise ConfigError(f"{what} have no tags, but their runs may", where="--tag", remedy="leave it out")
+    return table[[set(tags) <= set(text.split() if isinstance(text, str) else ()) for text in table["tags"]]]
+
+
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """Return the values as text: percents with one decimal, times without seconds."""
     shown = pd.DataFrame(index=table.index)
@@ -48,6 +56,8 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
             shown[column] = ["" if pd.isna(value) else f"{value:.1f}" for value in values]
         elif column in ("started", "created"):
             shown[column] = ["" if pd.isna(value) else str(value)[:16].replace("T", " ") for value in values]
+        elif column == "note":
+            shown[column] = ["" if pd.isna(value) else _first_line(value) for value in values]
         else:
             shown[column] = ["" if pd.isna(value) else number(value) for value in values]
     shown.attrs = table.attrs
@@ -103,6 +113,11 @@ def epochs_table(epochs: pd.DataFrame, n: int) -> pd.DataFrame:
     if best in chosen.index:
         table.attrs["caption"] = "* the best epoch by its accuracy on val."
     return table
+
+
+def _first_line(note: str) -> str:
+    line = note.partition("\n")[0]
+    return line if line == note and len(line) <= _NOTE else f"{line[: _NOTE - 3]}..."
 
 
 def _text(value: Any) -> str:

@@ -72,8 +72,10 @@ def trials_table(folder: Path, trials: Sequence[results.TrialRecord], mode: str,
     running = [trial for trial in trials if trial.state == "running"]
     ended = [trial for trial in trials if trial.state != "running"]
     shown = [*ended[-max(1, _ROWS - len(running)) :], *running]
-    rows = [(trial.trial, _epoch(folder, trial), score_text(trial.value), score_text(so_far.get(trial.trial)), trial.state)
-            for trial in shown]  # fmt: skip
+    rows = [
+        (trial.trial, _epoch(folder, trial), *map(score_text, (trial.value, so_far.get(trial.trial))), trial.state)
+        for trial in shown
+    ]
     title = f"{state_counts or 'no trial yet'} of {n_trials}"
     return _with_parameters(("trial", "epoch", "objective", "best so far", "state"), rows, shown, varying, title)
 

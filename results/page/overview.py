@@ -55,6 +55,8 @@ def runs_overview(results: Results, changed: Changed, states: States | None = No
                 "name": run,
                 "kind": "run" if sweep is None else "study",
                 "path": fields["path"],
+                "tags": fields.get("tags", "").split(),
+                "note": fields.get("note", ""),
                 "state": (states or {}).get(fields["path"], ""),
                 "command": fields.get("command", ""),
                 "started": fields.get("started", ""),

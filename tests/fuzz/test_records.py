@@ -21,6 +21,7 @@ from results.exports.tracked import tracked_runs, tracked_studies
 from results.page.report import write_report
 from results.records.codec import encode
 from results.records.explanations import ExplanationRecord, read_explanations
+from results.records.labels import LABELS, Labels
 from results.records.outcomes import Outcomes, Questions, read_outcomes, write_outcomes
 from results.records.provenance import _packed_state
 from results.records.records import (
@@ -97,7 +98,12 @@ def lay(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
-JSON_FILES = {"evaluation/one.json": EVALUATION, "provenance.json": PROVENANCE, "sweep.json": SWEEP}
+JSON_FILES = {
+    "evaluation/one.json": EVALUATION,
+    "provenance.json": PROVENANCE,
+    "sweep.json": SWEEP,
+    LABELS: Labels(tags=["a"], note="n"),
+}
 
 
 @fuzzed(6)

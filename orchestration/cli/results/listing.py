@@ -27,6 +27,10 @@ def list_records(
         Literal["running", "stopped", "failed", "done", "imported"] | None,
         typer.Option(help="Only runs or studies in this state.", show_default=False),
     ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(help="Only runs or studies with this tag; repeatable, for all of them.", show_default=False),
+    ] = None,
     sort: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Sort by a column, such as 'accuracy %'.", show_default=False)
     ] = None,
@@ -37,6 +41,7 @@ def list_records(
     \b
     hcl results list
     hcl results list --status failed
+    hcl results list --tag baseline
     hcl results list evaluations --dataset hmdb51 --sort 'accuracy %' --descending
     hcl results list studies --sort best --descending
 
@@ -44,7 +49,7 @@ def list_records(
     that the run no longer has. `hcl status` adds the command that resumes. Unreadable files are left out of the table
     and named below it.
     """
-    from orchestration.reports.run_tables import of_dataset, of_status, shown, with_states
+    from orchestration.reports.run_tables import of_dataset, of_status, of_tags, shown, with_states
     from results import load
     from results.tables.listing import LISTINGS
 
@@ -56,6 +61,8 @@ def list_records(
         table = with_states(table, dict(zip(loaded.sweeps["sweep"], loaded.sweeps["path"], strict=True)))
     if status is not None:
         table = of_status(table, status, what)
+    if tag:
+        table = of_tags(table, tag, what)
     if dataset is not None:
         table = of_dataset(table, dataset, what)
     if sort is not None:

@@ -10,7 +10,7 @@ import pytest
 
 import results
 from hcl.config.resolve import to_yaml
-from tests.orchestration.conftest import Command, tiny_experiment
+from tests.orchestration.conftest import Command, tiny_experiment, tree
 from tests.results.conftest import made
 
 
@@ -64,6 +64,34 @@ def test_lists_tell_the_state_of_each(hcl: Command, runs: Path) -> None:
     assert code == 0, err
     page = (runs.parent / "page" / "index.html").read_text()
     assert "<bdi>failed: no frames of [clip]</bdi>" in page and "<bdi>done</bdi>" in page
+
+
+def test_tags_and_notes_are_kept_shown_and_filtered_by(hcl: Command, runs: Path) -> None:
+    code, out, err = hcl("results", "tag", "all", "no-spatial", "--add", "good", "--add", "paper")
+    assert code == 0 and out.splitlines() == ["all: good, paper", "no-spatial: good, paper"], err
+    assert hcl("results", "tag", "all", "--remove", "good", "--add", "final").out == "all: final, paper\n"
+    assert hcl("results", "tag", "all").out == "all: final, paper\n"
+    assert hcl("results", "note", "all", "why [it] is\nbest").code == 0
+    assert hcl("results", "note", "all").out == "all: why [it] is\nbest\n"
+    assert hcl("results", "note", "no-spatial").out == "no-spatial: no note\n"
+    out = hcl("results", "list", "--tag", "paper", "--tag", "final").out
+    assert "│ all" in out and "no-spatial" not in out and "final paper" in out and "why [it] is..." in out
+    out = hcl("results", "show", "all").out
+    assert "final paper" in out and "why [it] is" in out
+    assert hcl("results", "note", "all", "").out == "all: no note\n"
+    assert not list(runs.glob("*/.*lock"))
+    code, _, err = hcl("results", "tag", "all", "--add", "two words")
+    assert code == 1 and "'two words' is not a tag" in err
+    code, _, err = hcl("results", "list", "evaluations", "--tag", "good")
+    assert code == 2 and "have no tags" in err
+
+
+def test_a_look_at_labels_writes_nothing(hcl: Command, runs: Path) -> None:
+    before = tree(runs)
+    assert (
+        hcl("results", "tag", "all").out == "all: no tags\n" and hcl("results", "tag", "all", "--remove", "x").code == 0
+    )
+    assert tree(runs) == before
 
 
 @pytest.mark.parametrize(
