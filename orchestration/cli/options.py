@@ -43,6 +43,16 @@ Data = Annotated[
         envvar=VARIABLES["data"],
     ),
 ]
+DataOfRun = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        help="Data root, a folder or s3://. Default: the one that the run was trained with, or else data.",
+        callback=place("--data"),
+        envvar=VARIABLES["data"],
+        show_default=False,
+    ),
+]
 Runs = Annotated[
     Path,
     typer.Option(

@@ -10,11 +10,10 @@ from rich.markup import escape
 
 from hcl.config import Experiment
 from orchestration.cli.options import (
-    DATA,
     RUNS,
     Address,
     CacheDir,
-    Data,
+    DataOfRun,
     DryRun,
     ExperimentName,
     Restart,
@@ -30,6 +29,7 @@ from orchestration.cli.options import (
     tell_left_out,
 )
 from orchestration.console import out
+from orchestration.storage.data_roots import data_of
 from orchestration.training.view import EpochTable, show_memory
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 def train(
     experiment: ExperimentName,
-    data: Data = DATA,
+    data: DataOfRun = None,
     runs: Runs = RUNS,
     settings: Set = None,
     cache_dir: CacheDir = None,
@@ -58,8 +58,9 @@ def train(
     from orchestration.planning.preflight import machine_faults, raise_faults, run_faults
     from orchestration.training.run import Run
 
-    opened = DataRoot(data.absolute())
     chosen = experiment_of(experiment, settings, workers, cache_dir)
+    data = data_of([runs / chosen.name], data)
+    opened = DataRoot(data.absolute())
     announce(chosen)
     tell_flips(opened.dataset(chosen.data.dataset), chosen)
     tell_emulation(chosen, address)

@@ -23,6 +23,7 @@ _ANY = (
     "provenance.json",
     "labels.json",
     ".labels.lock",
+    "data_root.json",
 )
 OF_RUN = (
     "checkpoints", "metrics.parquet", "evaluation", "explanations", "predictions", "fusion", "fusion.yaml",

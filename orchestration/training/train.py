@@ -23,6 +23,7 @@ from orchestration.planning.preflight import raise_faults, run_faults
 from orchestration.runtime.connect import connect
 from orchestration.runtime.notices import telling_notices
 from orchestration.storage.clearing import OF_RUN, clear
+from orchestration.storage.data_roots import remember_data, remembered_data
 from orchestration.storage.locks import held, lock_of
 from orchestration.storage.record_files import write_provenance
 from orchestration.training.failure import recording_failures
@@ -66,8 +67,11 @@ def train(
         resumption = run.resumption(holding=PARTS)
         if resumption.file and resumption.state["epoch"] >= experiment.train.epochs:
             settle(run, resumption, lambda text: notes.print(f"note: {text}", markup=False, soft_wrap=True))
+            if not remembered_data(run.folder):
+                remember_data(run.folder, data.path)
             return run
         provenance = _provenance(run, command)
+        remember_data(run.folder, data.path)
         write_provenance(run.folder, provenance)
         with recording_failures(run.folder), telling_notices(run.runs), connect(address):
             ensure_grids(run.grid_jobs(), run.runs)
