@@ -105,8 +105,7 @@ def main() -> None:
 
 def _run() -> None:
     try:
-        apply_folder_defaults(Path.cwd())
-        app()
+        app(obj=apply_folder_defaults(Path.cwd()))
     except (HCLError, SpaceError, RecordError, PlaceError) as error:
         notes.print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)
