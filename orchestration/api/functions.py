@@ -55,6 +55,7 @@ def train(
     experiment: Source,
     settings: Overrides = (),
     *,
+    epochs: int | None = None,
     data: str | Path | None = None,
     runs: str | Path = "runs",
     restart: bool = False,
@@ -64,13 +65,16 @@ def train(
 
     Args:
         settings: `path=value` texts as of `--set`, or values by dotted path.
+        epochs: number of all epochs, in place of the experiment's; a run of fewer epochs is trained further.
         restart: start over, and remove the run's earlier files.
     """
     chosen = _experiment(experiment, settings)
+    chosen = override(chosen, {"train.epochs": epochs}) if epochs else chosen
     root, where = _root(data, _folder(runs) / chosen.name), _folder(runs)
-    run = train_run(chosen, data=root, runs=where, restart=restart, address=address, command=_COMMAND)
-    epochs = results.read_epochs(run.folder)
-    return TrainedRun(run.folder, chosen, pd.DataFrame(epochs), run.resumption(holding=["best"]).state["best"])
+    further = epochs is not None
+    run = train_run(chosen, data=root, runs=where, restart=restart, further=further, address=address, command=_COMMAND)
+    rows = pd.DataFrame(results.read_epochs(run.folder))
+    return TrainedRun(run.folder, chosen, rows, run.resumption(holding=["best"]).state["best"])
 
 
 def sweep(

@@ -121,4 +121,6 @@ def _first_line(note: str) -> str:
 
 
 def _text(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_text(item)}" for name, item in value.items())
+    return ", ".join(map(_text, value)) if isinstance(value, (list, tuple)) else str(value)

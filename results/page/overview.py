@@ -55,6 +55,7 @@ def runs_overview(results: Results, changed: Changed, states: States | None = No
                 "name": run,
                 "kind": "run" if sweep is None else "study",
                 "path": fields["path"],
+                "extended": [(_extension(one), str(one.get("command", ""))) for one in fields.get("extended", [])],
                 "tags": fields.get("tags", "").split(),
                 "note": fields.get("note", ""),
                 "state": (states or {}).get(fields["path"], ""),
@@ -71,6 +72,12 @@ def runs_overview(results: Results, changed: Changed, states: States | None = No
             }
         )
     return descriptions
+
+
+def _extension(extension: Mapping[str, Any]) -> str:
+    """Return a sentence on a run that was trained for more epochs than it was started with."""
+    after, old, new = (extension.get(name, "?") for name in ("after", "from", "to"))
+    return f"Trained further after epoch {after}: from {old} to {new} epochs."
 
 
 def total_cost(runs: Sequence[Mapping[str, Any]]) -> Cost | None:

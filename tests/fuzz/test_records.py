@@ -45,6 +45,7 @@ EVALUATION = EvaluationRecord(
 PROVENANCE = Provenance(
     command="hcl train a", versions={"torch": "2"}, hardware={"cpus": 2, "gpus": ["H100"]}, seeds={"experiment": 1},
     resources={"workers": 1.0}, started="2026-01-01T00:00:00+00:00", data={"train.videos": 3},
+    extended=[{"from": 2, "to": 3, "digest": "d", "after": 2, "command": "hcl train a --epochs 3"}],
 )  # fmt: skip
 SWEEP = SweepRecord(name="s", space={"parameters": {"a": 1}}, objective="val_accuracy", importances={"a": 0.5})
 TRIALS = [
