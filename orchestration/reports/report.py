@@ -14,6 +14,7 @@ from hcl.config.extensions import portable
 from hcl.config.paths import machine_settings, settings_with
 from hcl.config.resolve import resolve, rows
 from hcl.errors import ConfigError
+from orchestration.state.study_state import state_of
 from orchestration.storage.record_files import storing_records
 from results.exports.exporting import TABLES, write_tables
 from results.page.overview import Setting
@@ -40,9 +41,12 @@ def make_report(folders: Sequence[str | Path], to: Path, *, title: str = "HCL re
     _refuse_foreign(to)
     loaded = results.load(folders)
     changed = {str(path): settings for path in loaded.runs["path"] if (settings := changed_settings(path)) is not None}
+    states = {str(path): state_of(Path(path)).short for path in [*loaded.runs["path"], *loaded.sweeps["path"]]}
     evaluated = Evaluated(loaded.evaluations)
     with storing_records():
-        page = write_report(loaded, to / _PAGE, title=title, changed=changed, command=command, evaluated=evaluated)
+        page = write_report(
+            loaded, to / _PAGE, title=title, changed=changed, states=states, command=command, evaluated=evaluated
+        )
         write_tables(loaded, to, machine_settings(), evaluated)
     return Report(page, loaded)
 
