@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -50,7 +52,8 @@ class UpBlock(nn.Module):
         self.conv = nn.ModuleDict({"double_conv": nn.ModuleList([convolution, EpisodeBatchNorm(out_channels)])})
 
     def forward(self, x: Float[Tensor, "episode image channel row column"]) -> Tensor:
-        convolution, norm = self.conv["double_conv"]  # type: ignore[misc]
+        block: Any = self.conv["double_conv"]
+        convolution, norm = block
         size = functional.interpolate(x.flatten(0, 1), scale_factor=self.factor, mode="bilinear", align_corners=True)
         return norm(convolution(size).unflatten(0, x.shape[:2])).relu()
 

@@ -32,11 +32,6 @@ class Draws:
     support: Int[Tensor, "episode way shot"]
     query: Int[Tensor, "episode query"]
 
-    @property
-    def clips(self) -> Int[Tensor, "clip"]:
-        """Return the keys in the order of `joined`."""
-        return torch.cat([self.support.flatten(), self.query.flatten()])
-
 
 @dataclass(frozen=True)
 class Output:
@@ -192,6 +187,11 @@ def active(draws: Draws | None, *, training: bool, rates: tuple[float, ...]) -> 
     if draws is None:
         raise ValueError(f"dropout of {', '.join(map(str, rates))} in training needs the draws of each clip")
     return draws
+
+
+def clip_keys(draws: Draws | None) -> Keys:
+    """Return the keys in the order of `joined`."""
+    return None if draws is None else torch.cat([draws.support.flatten(), draws.query.flatten()])
 
 
 def thinned(x: Float[Tensor, "clip *value"], keys: Keys, place: int, rate: float) -> Float[Tensor, "clip *value"]:

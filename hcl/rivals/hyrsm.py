@@ -28,6 +28,7 @@ from hcl.rivals.heads import (
     active,
     by_episode,
     classification_loss,
+    clip_keys,
     divided,
     joined,
     matching_loss,
@@ -144,9 +145,9 @@ class Hyrsm(nn.Module):
         items = support.mean(dim=2) if self.settings.average_shots else support.flatten(1, 2)
         keys = None if draws is None else draws.query.flatten()
         relation = self.temporal_atte(items.mean(dim=2), query.mean(dim=2), keys).relu()
-        convolution = self.layer2[0]
-        of_frame, of_relation = convolution.weight[..., 0].chunk(2, dim=1)  # type: ignore[union-attr, operator]
-        added = functional.linear(relation, of_relation, convolution.bias)  # type: ignore[arg-type]
+        convolution: Any = self.layer2[0]
+        of_frame, of_relation = convolution.weight[..., 0].chunk(2, dim=1)
+        added = functional.linear(relation, of_relation, convolution.bias)
         adapted_items = functional.linear(items, of_frame)[:, None] + added[:, :, :-1, None]
         return adapted_items, functional.linear(query, of_frame) + added[:, :, -1, None]
 
@@ -161,7 +162,7 @@ class Hyrsm(nn.Module):
             settings.position_dropout, settings.frame_dropout, settings.attention_dropout, settings.episode_dropout,
         )  # fmt: skip
         draws = active(draws, training=self.training, rates=rates)
-        encoded = divided(self.encode(joined(support, query), draws and draws.clips), support, query)
+        encoded = divided(self.encode(joined(support, query), clip_keys(draws)), support, query)
         classes = self.classification_layer(by_episode(*encoded))
         return replace(self.match(*encoded, draws), class_logits=classes)
 

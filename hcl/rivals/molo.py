@@ -26,6 +26,7 @@ from hcl.rivals.heads import (
     active,
     by_episode,
     classification_loss,
+    clip_keys,
     divided,
     joined,
     matching_loss,
@@ -112,7 +113,8 @@ class Stream(nn.Module):
         tokens = torch.cat([token.to(frames.dtype).expand(len(frames), -1, -1), frames], dim=1)
         scale = settings.scale or feature_scale(tokens.shape[-1], settings.position_a)
         placed = scale * tokens + settings.position_b * hyrsm_positions(tokens.shape[1], tokens)
-        ((attention, network),) = self.layers  # type: ignore[misc]
+        layers: Any = self.layers
+        ((attention, network),) = layers
         return network(attention(thinned(placed, keys, self.place, settings.position_dropout), keys), keys)
 
 
@@ -190,7 +192,7 @@ class Molo(nn.Module):
         draws = active(draws, training=self.training, rates=rates)
         clips = joined(support, query)
         motion = self._motion(clips)
-        encoded = divided(self._tokens(clips, motion, draws and draws.clips), support, query)
+        encoded = divided(self._tokens(clips, motion, clip_keys(draws)), support, query)
         means = sum(tokens.mean(dim=2) for tokens in _streams(by_episode(*encoded)))
         output = replace(self.match(*encoded, draws), class_logits=self.classification_layer(means))
         if self.training and settings.reconstruction:
@@ -246,7 +248,7 @@ class Molo(nn.Module):
         query: Float[Tensor, "episode query token channel"],
         scale: Float[Tensor, "1"],
     ) -> list[Float[Tensor, "episode query way"]]:
-        """Return minus the distance of local tokens to the global one: the support's to the query's, and the reverse."""
+        """Return minus the distance of the support's local tokens to the query's global one, and the reverse."""
         tokens = (query[:, :, :1], support[:, :, 1:]), (query[:, :, 1:], support[:, :, :1])
         cosines = (frame_cosines(*pair, offset=self.settings.cosine_offset) for pair in tokens)
         return [-scale * (1 - each).sum(dim=(-2, -1)) for each in cosines]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hcl.models.tuples import tuple_frames
-from hcl.rivals.heads import Draws, Keys, Output, Targets, active, divided, joined, matching_loss, thinned
+from hcl.rivals.heads import Draws, Keys, Output, Targets, active, clip_keys, divided, joined, matching_loss, thinned
 from hcl.rivals.positions import trx_positions
 
 
@@ -183,7 +183,7 @@ class Trx(nn.Module):
         draws: Draws | None = None,
     ) -> Output:
         draws = active(draws, training=self.training, rates=(self.settings.dropout,))
-        encoded = self.encode(joined(support, query), draws and draws.clips)
+        encoded = self.encode(joined(support, query), clip_keys(draws))
         return self.match(*divided(encoded, support, query))
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Float[Tensor, ""]]:

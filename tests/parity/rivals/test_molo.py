@@ -20,7 +20,10 @@ def head(**changes) -> Molo:
     return Molo(CASES[CASE]["episode"]["dim"], settings["classes"], MoloSettings(**given))
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+DOUBLE = pytest.param(torch.float64, marks=pytest.mark.long)  # convolutions in double precision take a minute
+
+
+@pytest.mark.parametrize("dtype", [DOUBLE, torch.float32], ids=str)
 def test_values_and_gradients(dtype):
     compare(head(), CASE, dtype)
 
