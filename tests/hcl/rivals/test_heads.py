@@ -29,7 +29,7 @@ WITH_DROPOUT = {
     "trx": {"dropout": 0.3},
     "hyrsm": {"attention_dropout": 0.3, "episode_dropout": 0.3},
     "hyrsm++": {"position_dropout": 0.3, "frame_dropout": 0.3},
-    "molo": {"position_dropout": 0.3, "frame_dropout": 0.3, "hidden_dropout": 0.3},
+    "molo": {"position_dropout": 0.3, "frame_dropout": 0.3, "hidden_dropout": 0.3, "reconstruction": 0.0},
 }
 BY_PAIRS = {"otam": (1, 2, 3), "trx": (1,), "molo": (1,)}
 

@@ -12,7 +12,7 @@ from hcl.rivals.otam import Otam, OtamSettings
 from hcl.rivals.probe import Probe, ProbeSettings
 from hcl.rivals.trx import Trx, TrxSettings
 
-EPISODES, WAY, SHOT, QUERIES, FRAMES, CHANNELS, GRID, CLASSES = 2, 3, 2, 5, 4, 16, (3, 2), 7
+EPISODES, WAY, SHOT, QUERIES, FRAMES, CHANNELS, GRID, CLASSES = 2, 3, 2, 5, 4, 16, (2, 1), 7
 
 STILL_HYRSM = {"position_dropout": 0.0, "frame_dropout": 0.0, "attention_dropout": 0.0, "episode_dropout": 0.0}
 STILL_MOLO = {"position_dropout": 0.0, "frame_dropout": 0.0, "hidden_dropout": 0.0}
