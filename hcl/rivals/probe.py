@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hcl.models.baselines import Classifier
 from hcl.models.precision import in_full_precision
 from hcl.rivals.heads import Draws, Keys, Output, Targets, divided, joined
 from hcl.rivals.minimisation import minimise
@@ -102,6 +103,27 @@ class Probe(nn.Module):
     def losses(self, output: Output, targets: Targets) -> dict[str, Float[Tensor, ""]]:
         """Return no terms: the features are frozen, or trained in another way."""
         return {}
+
+
+class ProbeHead(Classifier):
+    """Learn a classifier of the training classes; classify new classes by a probe of its input features.
+
+    Args:
+        channels: width of the pooled features.
+        n_classes: number of training classes.
+    """
+
+    takes_many = True
+
+    def __init__(self, channels: int, n_classes: int, settings: ProbeSettings | None = None):
+        super().__init__(channels, n_classes)
+        self.probe = Probe(settings)
+
+    def forward(
+        self, query: Float[Tensor, "episode query dim"], support: Float[Tensor, "episode way shot dim"]
+    ) -> Float[Tensor, "episode query way"]:
+        frames = (support[..., None, :], query[..., None, :])  # `Probe` averages over time, which `pool` has done
+        return self.probe(*frames).logits
 
 
 def logistic_logits(
