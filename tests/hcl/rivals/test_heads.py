@@ -9,6 +9,7 @@ import torch
 
 from hcl.rivals.heads import Draws, Head, Targets, divided, in_mode, joined, pair_scores
 from hcl.rivals.otam import OtamSettings
+from tests.architecture.pages import ROOT, read_page
 from tests.hcl.rivals.naive import loop
 from tests.hcl.rivals.tiny import (
     CLASSES,
@@ -202,3 +203,10 @@ def test_a_mode_has_a_name():
     )
     with pytest.raises(ValueError, match="neither"):
         in_mode(OtamSettings, "sane")
+
+
+def test_the_example_of_the_readme_runs():
+    page = read_page(ROOT / "hcl/rivals/README.md")
+    values: dict = {}
+    exec(page.python[0], values)
+    assert values["loss"].requires_grad and values["output"].logits.shape == (2, 10, 5)
