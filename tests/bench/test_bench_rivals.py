@@ -64,4 +64,6 @@ def test_batched_classifiers_against_one_episode_at_a_time(kind, capsys):
             head.match(support[each : each + 1], query[each : each + 1])
 
     ours, naive = seconds(lambda: head.match(support, query), repeats=1), seconds(one_by_one, repeats=1)
-    tell(capsys, f"probe {kind}: {len(support)} episodes {ours:.2f} s, one at a time {naive:.2f} s: {naive / ours:.1f} x")
+    tell(
+        capsys, f"probe {kind}: {len(support)} episodes {ours:.2f} s, one at a time {naive:.2f} s: {naive / ours:.1f} x"
+    )
