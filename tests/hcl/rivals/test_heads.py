@@ -18,6 +18,8 @@ from tests.hcl.rivals.tiny import (
     HEADS,
     LEARNING,
     QUERIES,
+    STILL_HYRSM,
+    STILL_MOLO,
     WAY,
     draws,
     episodes,
@@ -32,6 +34,7 @@ WITH_DROPOUT = {
     "hyrsm++": {"position_dropout": 0.3, "frame_dropout": 0.3},
     "molo": {"position_dropout": 0.3, "frame_dropout": 0.3, "hidden_dropout": 0.3, "reconstruction": 0.0},
 }
+DROPOUT = {"trx": ("dropout",), "hyrsm": tuple(STILL_HYRSM), "molo": tuple(STILL_MOLO)}
 BY_PAIRS = {"otam": (1, 2, 3), "trx": (1,), "molo": (1,)}
 
 
@@ -147,6 +150,16 @@ def test_dropout_follows_the_keys_of_the_clips(name):
         head(support, query)
     head.eval()
     assert torch.equal(head(support, query, keys).logits, head(support, query).logits)
+
+
+@pytest.mark.parametrize(("name", "n_dropouts"), [("trx", 2), ("hyrsm", 4), ("molo", 8)])
+def test_no_two_dropouts_draw_the_same_values(name, n_dropouts, monkeypatch):
+    """Check that each dropout has a place of its own."""
+    head = make(name, torch.float32, **{rate: 0.3 for rate in DROPOUT[name]})
+    places = []
+    monkeypatch.setattr("hcl.rivals.heads.dropped", lambda x, keys, place, rate: places.append((place, rate)) or x)
+    head(*episodes(head, dtype=torch.float32), draws())
+    assert sorted(places) == [(place, 0.3) for place in range(n_dropouts)]
 
 
 @pytest.mark.parametrize("name", LEARNING)
