@@ -155,7 +155,7 @@ def test_dropout_follows_the_keys_of_the_clips(name):
 @pytest.mark.parametrize(("name", "n_dropouts"), [("trx", 2), ("hyrsm", 4), ("molo", 8)])
 def test_no_two_dropouts_draw_the_same_values(name, n_dropouts, monkeypatch):
     """Check that each dropout has a place of its own."""
-    head = make(name, torch.float32, **{rate: 0.3 for rate in DROPOUT[name]})
+    head = make(name, torch.float32, **dict.fromkeys(DROPOUT[name], 0.3))
     places = []
     monkeypatch.setattr("hcl.rivals.heads.dropped", lambda x, keys, place, rate: places.append((place, rate)) or x)
     head(*episodes(head, dtype=torch.float32), draws())
