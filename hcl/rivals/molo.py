@@ -15,7 +15,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hcl.matching.alignment import bimhm_similarity, frame_cosines
-from hcl.rivals.attention import NormedAttention
 from hcl.rivals.decoder import decoder_blocks, reconstruction_loss
 from hcl.rivals.heads import (
     N_HEADS,
@@ -30,14 +29,12 @@ from hcl.rivals.heads import (
     divided,
     joined,
     matching_loss,
-    thinned,
 )
-from hcl.rivals.positions import feature_scale, hyrsm_positions
+from hcl.rivals.positions import feature_scale
+from hcl.rivals.streams import DROPOUTS, Stream
 
 CONTRASTIVE = ("s2q", "q2s", "s2q_motion", "q2s_motion")
 """The names of the contrastive terms: supports' frames with the query's token, and the reverse, in each stream."""
-
-_PLACES = 4  # dropouts in a stream
 
 
 @dataclass(frozen=True)
@@ -77,47 +74,6 @@ class MoloSettings:
     CORRECTED: ClassVar[Mapping[str, Any]] = {"scale": feature_scale(2048, 10.0), "cosine_offset": 0.0}
 
 
-class FeedForward(nn.Module):
-    """Add a network with one hidden layer to the tokens and apply ReLU; there is no layer norm, as released."""
-
-    def __init__(self, channels: int, hidden: int, *, dropout: float, place: int):
-        super().__init__()
-        # The second linear map is the fourth entry in the released checkpoints.
-        self.net = nn.ModuleDict({"0": nn.Linear(channels, hidden), "3": nn.Linear(hidden, channels)})
-        self.rate, self.place = dropout, place
-
-    def forward(self, x: Float[Tensor, "clip token channel"], keys: Keys) -> Float[Tensor, "clip token channel"]:
-        hidden = thinned(nn.functional.gelu(self.net["0"](x)), keys, self.place, self.rate)
-        return (x + thinned(self.net["3"](hidden), keys, self.place + 1, self.rate)).relu()
-
-
-class Stream(nn.Module):
-    """Relate the tokens of a clip in one transformer layer, after scaling them and adding positions.
-
-    Args:
-        place: index of the first of the stream's dropouts in the model.
-    """
-
-    def __init__(self, channels: int, settings: MoloSettings, *, place: int):
-        super().__init__()
-        self.settings, self.place = settings, place
-        attention = NormedAttention(channels, settings.n_heads, dropout=settings.frame_dropout, place=place + 1)
-        network = FeedForward(channels, settings.hidden, dropout=settings.hidden_dropout, place=place + 2)
-        self.layers = nn.ModuleList([nn.ModuleList([attention, network])])
-
-    def forward(
-        self, frames: Float[Tensor, "clip frame channel"], token: Float[Tensor, "1 1 channel"], keys: Keys
-    ) -> Float[Tensor, "clip token channel"]:
-        """Return the tokens: the clip's own, which stands for all of it, and those of its frames."""
-        settings = self.settings
-        tokens = torch.cat([token.to(frames.dtype).expand(len(frames), -1, -1), frames], dim=1)
-        scale = settings.scale or feature_scale(tokens.shape[-1], settings.position_a)
-        placed = scale * tokens + settings.position_b * hyrsm_positions(tokens.shape[1], tokens)
-        layers: Any = self.layers
-        ((attention, network),) = layers
-        return network(attention(thinned(placed, keys, self.place, settings.position_dropout), keys), keys)
-
-
 class Molo(nn.Module):
     """Compare the frames and the motion of clips, each with a token that learns to stand for the whole clip.
 
@@ -134,8 +90,18 @@ class Molo(nn.Module):
         n_motion = channels // settings.motion_share
         self.scale, self.scale_motion = (nn.Parameter(torch.ones(1)) for _ in range(2))
         self.class_token, self.class_token_motion = (nn.Parameter(torch.randn(1, 1, channels)) for _ in range(2))
-        self.temporal_atte_before = Stream(channels, settings, place=0)
-        self.temporal_atte_before_motion = Stream(channels, settings, place=_PLACES)
+        self.temporal_atte_before, self.temporal_atte_before_motion = (
+            Stream(
+                channels,
+                n_heads=settings.n_heads,
+                hidden=settings.hidden,
+                scale=settings.scale or feature_scale(channels, settings.position_a),
+                position_factor=settings.position_b,
+                dropouts=self._rates,
+                place=place,
+            )
+            for place in (0, DROPOUTS)
+        )
         self.motion_reduce = nn.Conv3d(channels, n_motion, kernel_size=3, padding=1)
         self.motion_conv = nn.Conv2d(n_motion, n_motion, kernel_size=3, padding=1)
         self.motion_up = nn.Conv2d(n_motion, channels, kernel_size=1)
@@ -187,15 +153,13 @@ class Molo(nn.Module):
         query: Float[Tensor, "episode query frame channel row column"],
         draws: Draws | None = None,
     ) -> Output:
-        settings = self.settings
-        rates = (settings.position_dropout, settings.frame_dropout, settings.hidden_dropout)
-        draws = active(draws, training=self.training, rates=rates)
+        draws = active(draws, training=self.training, rates=self._rates)
         clips = joined(support, query)
         motion = self._motion(clips)
         encoded = divided(self._tokens(clips, motion, clip_keys(draws)), support, query)
         means = sum(tokens.mean(dim=2) for tokens in _streams(by_episode(*encoded)))
         output = replace(self.match(*encoded, draws), class_logits=self.classification_layer(means))
-        if self.training and settings.reconstruction:
+        if self.training and self.settings.reconstruction:
             output = replace(output, differences=self._decoded(by_episode(*divided(motion, support, query))))
         return output
 
@@ -212,6 +176,11 @@ class Molo(nn.Module):
                 raise ValueError("the reconstruction loss needs the images of the clips")
             terms["reconstruction"] = reconstruction_loss(output.differences, targets.images)
         return terms
+
+    @property
+    def _rates(self) -> tuple[float, float, float]:
+        settings = self.settings
+        return settings.position_dropout, settings.frame_dropout, settings.hidden_dropout
 
     def _motion(
         self, clips: Float[Tensor, "clip frame channel row column"]

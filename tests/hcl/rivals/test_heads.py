@@ -9,6 +9,7 @@ import torch
 
 from hcl.rivals.heads import Draws, Head, Targets, divided, in_mode, joined, pair_scores
 from hcl.rivals.otam import OtamSettings
+from tests.architecture.pages import ROOT, read_page
 from tests.hcl.rivals.naive import loop
 from tests.hcl.rivals.tiny import (
     CLASSES,
@@ -17,6 +18,8 @@ from tests.hcl.rivals.tiny import (
     HEADS,
     LEARNING,
     QUERIES,
+    STILL_HYRSM,
+    STILL_MOLO,
     WAY,
     draws,
     episodes,
@@ -31,6 +34,7 @@ WITH_DROPOUT = {
     "hyrsm++": {"position_dropout": 0.3, "frame_dropout": 0.3},
     "molo": {"position_dropout": 0.3, "frame_dropout": 0.3, "hidden_dropout": 0.3, "reconstruction": 0.0},
 }
+DROPOUT = {"trx": ("dropout",), "hyrsm": tuple(STILL_HYRSM), "molo": tuple(STILL_MOLO)}
 BY_PAIRS = {"otam": (1, 2, 3), "trx": (1,), "molo": (1,)}
 
 
@@ -148,6 +152,16 @@ def test_dropout_follows_the_keys_of_the_clips(name):
     assert torch.equal(head(support, query, keys).logits, head(support, query).logits)
 
 
+@pytest.mark.parametrize(("name", "n_dropouts"), [("trx", 2), ("hyrsm", 4), ("molo", 8)])
+def test_no_two_dropouts_draw_the_same_values(name, n_dropouts, monkeypatch):
+    """Check that each dropout has a place of its own."""
+    head = make(name, torch.float32, **dict.fromkeys(DROPOUT[name], 0.3))
+    places = []
+    monkeypatch.setattr("hcl.rivals.heads.dropped", lambda x, keys, place, rate: places.append((place, rate)) or x)
+    head(*episodes(head, dtype=torch.float32), draws())
+    assert sorted(places) == [(place, 0.3) for place in range(n_dropouts)]
+
+
 @pytest.mark.parametrize("name", LEARNING)
 @pytest.mark.parametrize("mode", ["published", "corrected"])
 def test_half_precision_stays_finite(name, mode):
@@ -202,3 +216,10 @@ def test_a_mode_has_a_name():
     )
     with pytest.raises(ValueError, match="neither"):
         in_mode(OtamSettings, "sane")
+
+
+def test_the_example_of_the_readme_runs():
+    page = read_page(ROOT / "hcl/rivals/README.md")
+    values: dict = {}
+    exec(page.python[0], values)
+    assert values["loss"].requires_grad and values["output"].logits.shape == (2, 10, 5)

@@ -132,3 +132,12 @@ def test_the_minimum_of_quadratics_and_of_rosenbrocks_valley():
 
     found = minimise(valley, torch.tensor([[-1.2, 1.0], [0.0, 0.0]]).double(), steps=300)
     torch.testing.assert_close(found, torch.ones(2, 2).double(), rtol=1e-5, atol=1e-6)
+
+
+def test_where_no_step_lowers_the_value_the_point_stays():
+    start = torch.ones(2, 3).double()
+
+    def pit(x: torch.Tensor) -> torch.Tensor:
+        return x.sum(dim=1) + 9 * (x != start).any(dim=1)
+
+    assert torch.equal(minimise(pit, start, steps=5), start)
