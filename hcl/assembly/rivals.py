@@ -12,6 +12,8 @@ from hcl.clips.batches import EpisodeSampler
 from hcl.config import Experiment, Section
 from hcl.errors import ConfigError
 from hcl.evaluation.methods import HeadByPairs, Method
+from hcl.models.backbone import Backbone
+from hcl.models.pooled import PooledModel
 from hcl.rivals.hyrsm import Hyrsm, HyrsmSettings
 from hcl.rivals.model import HeadModel
 from hcl.rivals.molo import CONTRASTIVE, Molo, MoloSettings
@@ -30,12 +32,21 @@ class HeadParts(PooledParts):
     def regime(
         self, experiment: Experiment, *, class_embeddings: Tensor | None, val_embeddings: Tensor | None
     ) -> Regime:
-        self.check(experiment)
         train = experiment.train
         shape = (train.episode_way, train.episode_shot, train.episode_queries)
         sampler = EpisodeSampler(*shape, train.episodes_per_step, experiment.seed)
         terms = self.terms(experiment)
         return HeadEpisodes(sampler, terms, reconstructs="reconstruction" in terms)
+
+    def model(
+        self, experiment: Experiment, backbone: Backbone, n_classes: int, *, frozen_stages: int, batch_norm: str
+    ) -> PooledModel:
+        try:
+            return super().model(experiment, backbone, n_classes, frozen_stages=frozen_stages, batch_norm=batch_norm)
+        except ValueError as error:  # a width that the head cannot divide
+            raise ConfigError(
+                str(error), where=f"train.regime={experiment.train.regime}", remedy="choose another model.backbone"
+            ) from error
 
     def terms(self, experiment: Experiment) -> tuple[str, ...]:
         """Return the names of the loss terms."""
@@ -62,6 +73,16 @@ class OtamParts(HeadParts):
 
 
 class TrxParts(HeadParts):
+    def check(self, experiment: Experiment) -> None:
+        super().check(experiment)
+        sizes = TrxSettings(**_values(experiment.regime)).tuple_sizes
+        if max(sizes) > experiment.clips.n_frames:
+            raise ConfigError(
+                f"tuples of {max(sizes)} frames from clips of {experiment.clips.n_frames}",
+                where="regime.tuple_sizes",
+                remedy="set smaller regime.tuple_sizes, or more frames (clips.n_frames)",
+            )
+
     def head(self, experiment: Experiment, channels: int, n_classes: int) -> nn.Module:
         return Trx(channels, TrxSettings(**_values(experiment.regime)))
 
