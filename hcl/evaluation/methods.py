@@ -24,6 +24,7 @@ from hcl.models.features import ClipFeatures, pack, unpack
 from hcl.models.hcl import HCL
 from hcl.models.pooled import PooledModel
 from hcl.models.precision import autocast
+from hcl.rivals.heads import pair_scores
 
 Kept = Mapping[str, Tensor]
 """Features kept of some clips: named tensors (clip, ...)."""
@@ -188,6 +189,26 @@ class PooledHead:
 
     def fuse(self, scores: Scores) -> Float[np.ndarray, "episode query way"]:
         return scores[SCORE]
+
+
+@dataclass(frozen=True)
+class HeadByPairs(PooledHead):
+    """Score by a head whose scores follow from pairs of clips, at the shots for which it says so.
+
+    Attributes:
+        head: a head of `hcl.rivals` whose matching reads no weights.
+    """
+
+    head: Any = field(default=None, compare=False)
+
+    def pairs(self, query: Kept, support: Kept) -> dict[str, Float[Tensor, "query support"]]:
+        return {SCORE: pair_scores(self.head, query["pooled"], support["pooled"])}
+
+    def look_up(self, table: Mapping[str, Float[np.ndarray, "clip clip"]], episodes: Episodes) -> Scores:
+        return {SCORE: look_up_global(table[SCORE], episodes, "cosine")}
+
+    def reason(self, shot: int) -> str | None:
+        return None if self.head.scores_by_pairs(shot) else super().reason(shot)
 
 
 class BySimilarity:

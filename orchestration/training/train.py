@@ -214,7 +214,7 @@ def check_draws(experiment: Experiment, train_partition: Partition, val_partitio
 
 
 def _check_fusions(experiment: Experiment) -> None:
-    arguments.check_workers(experiment)
+    arguments.check_regime(experiment)
     for shot in experiment.train.val_shots:
         arguments.check_fusion(experiment, arguments.defects(experiment).reason(shot))
 
