@@ -49,9 +49,11 @@ def of_tags(table: pd.DataFrame, tags: Sequence[str], what: str) -> pd.DataFrame
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the values as text: percents with one decimal, times without seconds."""
+    """Return the values as text: percents with one decimal, times without seconds; empty labels have no column."""
     shown = pd.DataFrame(index=table.index)
     for column, values in table.items():
+        if column in ("tags", "note") and values.isna().all():
+            continue
         if "%" in str(column) or str(column).startswith("±"):
             shown[column] = ["" if pd.isna(value) else f"{value:.1f}" for value in values]
         elif column in ("started", "created"):

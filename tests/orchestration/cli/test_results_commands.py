@@ -67,6 +67,7 @@ def test_lists_tell_the_state_of_each(hcl: Command, runs: Path) -> None:
 
 
 def test_tags_and_notes_are_kept_shown_and_filtered_by(hcl: Command, runs: Path) -> None:
+    assert "tags" not in hcl("results", "list").out
     code, out, err = hcl("results", "tag", "all", "no-spatial", "--add", "good", "--add", "paper")
     assert code == 0 and out.splitlines() == ["all: good, paper", "no-spatial: good, paper"], err
     assert hcl("results", "tag", "all", "--remove", "good", "--add", "final").out == "all: final, paper\n"
