@@ -61,6 +61,11 @@ def add_json(name: str, value: Any) -> None:
     _document[name] = value
 
 
+def makes_json() -> bool:
+    """Return whether the command makes a JSON document."""
+    return _document is not None
+
+
 def key_of(heading: str) -> str:
     """Return the heading of a column as a key: `data set` becomes data_set, `val %` val_percent, `± classes`
     half_width_classes."""
@@ -223,3 +228,10 @@ def percent(value: float | None) -> str:
 
 def short_value(value: Any) -> str:
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def score_text(value: float | None) -> str:
+    """Return the value of an objective: in percent if it may be a share."""
+    if value is None:
+        return ""
+    return percent(value) if 0 <= value <= 1 else f"{value:.4g}"

@@ -161,7 +161,7 @@ class Space(Part):
         content = {"parameters": parameters, "first_points": points, "constraints": constraints}
         return Space.model_validate({**dict(self), **content})
 
-    def validate_paths(self, check: Callable[[str], None]) -> None:
+    def validate_paths(self, check: Callable[[str], object]) -> None:
         """Call `check`, which raises for a path that the experiment lacks, for all paths of parameters and constraints.
 
         Raises:

@@ -9,11 +9,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from hcl.assembly import arguments
+from hcl.assembly.backbones import backbone_of, frozen_stages
 from hcl.assembly.regimes import Model, parts_of
 from hcl.config import Experiment
-from hcl.errors import BackboneError
-from hcl.models.backbone import N_STAGES, make_backbone
-from hcl.models.checkpoint import file_digest, load_checkpoint, load_model
+from hcl.models.checkpoint import load_checkpoint, load_model
 from hcl.models.recomputing import recompute_blocks
 from hcl.training.optimisation import learning_rate_factor, make_optimizer, parameter_groups
 from hcl.training.regimes import Regime
@@ -31,7 +30,7 @@ def make_model(experiment: Experiment, n_classes: int, *, random_weights: bool =
     settings = experiment.model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
-        backbone = make_backbone(settings.backbone, "none" if random_weights else settings.weights)
+        backbone = backbone_of(experiment, random_weights=random_weights)
         if experiment.train.channels_last:
             backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         make = parts_of(experiment).model
@@ -57,9 +56,9 @@ def make_regime(
         val_embeddings: embeddings of the validation clips' class names.
 
     Raises:
-        ConfigError: as `hcl.assembly.arguments.check_workers`.
+        ConfigError: as `hcl.assembly.arguments.check_regime`.
     """
-    arguments.check_workers(experiment)
+    arguments.check_regime(experiment)
     return parts_of(experiment).regime(experiment, class_embeddings=class_embeddings, val_embeddings=val_embeddings)
 
 
@@ -102,16 +101,6 @@ def prepare_training(experiment: Experiment, model: Model, *, compile_parts: boo
             part.compile()
 
 
-def frozen_stages(experiment: Experiment) -> int:
-    """Return the number of the backbone's lowest stages that are not trained."""
-    return experiment.model.frozen_stages if experiment.model.train_backbone else N_STAGES
-
-
-def caches_grids(experiment: Experiment) -> bool:
-    """Return true if the output of the frozen stages is computed once for every clip and cached."""
-    return frozen_stages(experiment) > 0 and experiment.model.cached_views > 0
-
-
 def optimizer_of(experiment: Experiment, model: nn.Module) -> Optimizer:
     """Build the optimiser with its groups. Raises TrainingError if no parameter is trainable."""
     optim = experiment.optim
@@ -133,21 +122,3 @@ def rate_factor(experiment: Experiment, epoch: int) -> float:
         warmup_epochs=optim.warmup_epochs,
         epochs=experiment.train.epochs,
     )
-
-
-def weights_digest(experiment: Experiment) -> str:
-    """Return the digest of the file that `model.weights` names; empty if it names no file. Raises BackboneError."""
-    weights = experiment.model.weights
-    return "" if weights in ("imagenet", "none") else weights_identity(weights)
-
-
-def weights_identity(weights: str) -> str:
-    """Return `imagenet` and `none` unchanged, and the digest of a file. Raises BackboneError for a missing file."""
-    if weights in ("imagenet", "none"):
-        return weights
-    try:
-        return file_digest(Path(weights))
-    except OSError as error:
-        raise BackboneError(
-            f"cannot be read: {error.strerror}", where=f"model.weights={weights}", remedy="check the path"
-        ) from error

@@ -1,12 +1,11 @@
-"""The regimes by name: for each, how its parts are made from an experiment, and nothing else asks which regime it is.
+"""The regimes: how the parts of each are made from an experiment. Nothing else asks which regime it is.
 
-To add one: its traits in `hcl.config.regimes` and an entry of `PARTS` here.
+`hcl.config.regimes` lists those of this package; an extension names a class of its own (hcl/EXTENSIONS.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from hcl.assembly import arguments
 from hcl.clips.batches import EpisodeSampler, PairSampler
 from hcl.config import Experiment
+from hcl.config.regimes import Traits
 from hcl.evaluation.methods import HierarchicalMatching, Method, PooledHead
 from hcl.models.backbone import Backbone
 from hcl.models.baselines import Classifier, CosineNet, MatchingNet, ProtoNet, RelationNet
@@ -59,8 +59,9 @@ class Parts(Protocol):
 
 
 def parts_of(experiment: Experiment) -> Parts:
-    """Return the parts of an experiment's regime."""
-    return PARTS[experiment.train.regime]
+    """Return the parts of an experiment's regime, ours or an extension's."""
+    parts: Parts = experiment.definition("regime").implementation
+    return parts
 
 
 class HierarchicalParts:
@@ -124,15 +125,23 @@ class HierarchicalParts:
         return parts
 
 
-@dataclass(frozen=True)
 class PooledParts:
     """A head that compares pooled features of the backbone or the encoder, trained by episodes or as a classifier.
 
-    Args:
-        head: makes it from the experiment, the channels of the pooled features and the number of training classes.
+    A regime of this kind defines `head`. An extension also has `traits` and, for settings of its own, `Settings`.
     """
 
-    head: Callable[[Experiment, int, int], nn.Module]
+    traits = Traits()
+    network: type[PooledModel] = PooledModel
+
+    def head(self, experiment: Experiment, channels: int, n_classes: int) -> nn.Module:
+        """Make the head: a module with `pool`, `loss` and a forward pass, as those of `hcl.models.baselines`.
+
+        Args:
+            channels: of the pooled features.
+            n_classes: number of training classes.
+        """
+        raise NotImplementedError
 
     def model(
         self, experiment: Experiment, backbone: Backbone, n_classes: int, *, frozen_stages: int, batch_norm: str
@@ -140,7 +149,7 @@ class PooledParts:
         encoder = _encoder(experiment, backbone.channels) if experiment.model.pooled_from == "encoder" else None
         channels = backbone.channels if encoder is None else experiment.model.d_model
         head = self.head(experiment, channels, n_classes)
-        return PooledModel(backbone, encoder, head, frozen_stages=frozen_stages, batch_norm=batch_norm)
+        return self.network(backbone, encoder, head, frozen_stages=frozen_stages, batch_norm=batch_norm)
 
     def freeze_unused(self, experiment: Experiment, model: PooledModel) -> None:
         pass
@@ -161,16 +170,29 @@ class PooledParts:
         return dict  # heads take next to nothing beside the model
 
 
-PARTS: dict[str, Parts] = {
-    "hcl": HierarchicalParts(),
-    "classification": PooledParts(lambda experiment, channels, n_classes: Classifier(channels, n_classes)),
-    "protonet": PooledParts(lambda experiment, channels, n_classes: ProtoNet()),
-    "cosine": PooledParts(lambda experiment, channels, n_classes: CosineNet(experiment.loss.temperature)),
-    "matching": PooledParts(lambda experiment, channels, n_classes: MatchingNet(channels)),
-    "relation": PooledParts(
-        lambda experiment, channels, n_classes: RelationNet(channels, chunk_size=experiment.matching.chunk_size)
-    ),
-}
+class ClassifierParts(PooledParts):
+    def head(self, experiment: Experiment, channels: int, n_classes: int) -> nn.Module:
+        return Classifier(channels, n_classes)
+
+
+class ProtoNetParts(PooledParts):
+    def head(self, experiment: Experiment, channels: int, n_classes: int) -> nn.Module:
+        return ProtoNet()
+
+
+class CosineParts(PooledParts):
+    def head(self, experiment: Experiment, channels: int, n_classes: int) -> nn.Module:
+        return CosineNet(experiment.loss.temperature)
+
+
+class MatchingParts(PooledParts):
+    def head(self, experiment: Experiment, channels: int, n_classes: int) -> nn.Module:
+        return MatchingNet(channels)
+
+
+class RelationParts(PooledParts):
+    def head(self, experiment: Experiment, channels: int, n_classes: int) -> nn.Module:
+        return RelationNet(channels, chunk_size=experiment.matching.chunk_size)
 
 
 def _encoder(experiment: Experiment, channels: int) -> Encoder:

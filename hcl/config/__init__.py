@@ -11,7 +11,7 @@ from hcl.config.model import Matching, Model
 from hcl.config.presets import ADDED, MACHINE_SETTINGS, PUBLISHED, PUBLISHED_EVALUATION
 from hcl.config.regimes import REGIMES
 from hcl.config.section import Section, setting
-from hcl.config.training import Loss, Optim, RegimeName, Train
+from hcl.config.training import Loss, Optim, Train
 
 __all__ = [
     "ADDED",
@@ -28,7 +28,6 @@ __all__ = [
     "Matching",
     "Model",
     "Optim",
-    "RegimeName",
     "Section",
     "Train",
     "setting",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import model_validator
 
+from hcl.config.extensions import Named
 from hcl.config.section import Section, setting
 
 
@@ -57,6 +58,11 @@ class Clips(Section):
     jitter: float = setting(0.8, "probability of colour jitter (0.4, 0.4, 0.4, 0.1)", ge=0, le=1)
     grey: float = setting(0.2, "probability of a grey clip", ge=0, le=1)
     per_frame: bool = setting(False, "draw the augmentation separately for each frame, as released, not once a clip")
+    augmentation: Annotated[str, Named("augmentation")] = setting(
+        "none",
+        "your own augmentation of training clips, in place of crop, flip, jitter and grey; the section `augmentation` "
+        "holds its settings",
+    )
     reduced_decoding: bool = setting(
         False, "decode at a half, quarter or eighth of the size if enough pixels are left: faster, but pixels differ"
     )

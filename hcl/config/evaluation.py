@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from hcl.config.extensions import Named
 from hcl.config.section import Section, setting
 
 MAX_WAY = 256
@@ -37,6 +38,10 @@ class Evaluation(Section):
     )
     keep_features: bool = setting(
         True, "keep the encoded features under runs/cache after all pairs are scored, for later evaluations"
+    )
+    method: Annotated[str, Named("method")] = setting(
+        "none",
+        "your own method of comparison, under its class's name; the section `method` holds its settings",
     )
     protocol: Literal["standard", "published"] = setting(
         "standard", "`published` evaluates like the printed results (`--protocol published`), and tables mark it"

@@ -7,14 +7,15 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import ModelWrapValidatorHandler, PrivateAttr, SerializeAsAny, ValidationInfo, model_validator
 
 from hcl.config.data import Clips, Data
 from hcl.config.evaluation import Evaluation, Fusion
+from hcl.config.extensions import SETTINGS, Definition, Sources, definitions_of
 from hcl.config.model import Matching, Model
 from hcl.config.presets import ADDED, MACHINE_SETTINGS, PUBLISHED_EVALUATION
 from hcl.config.regimes import WITH_LEVELS
-from hcl.config.section import Section, setting
+from hcl.config.section import NoSettings, Section, setting
 from hcl.config.training import Loss, Optim, Train
 
 _TIMES = ("never", "once", "twice")
@@ -35,6 +36,30 @@ class Experiment(Section):
     optim: Optim = Optim()
     train: Train = Train()
     evaluation: Evaluation = Evaluation()
+    backbone: SerializeAsAny[Section] = NoSettings()
+    regime: SerializeAsAny[Section] = NoSettings()
+    method: SerializeAsAny[Section] = NoSettings()
+    augmentation: SerializeAsAny[Section] = NoSettings()
+    _definitions: dict[str, Definition] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _with_extensions(
+        cls, content: Any, handler: ModelWrapValidatorHandler[Experiment], info: ValidationInfo
+    ) -> Experiment:
+        """Find what the experiment names, and read the section of each by its own class."""
+        if isinstance(content, cls):
+            return content
+        definitions = definitions_of(content, (info.context or {}).get("sources"))
+        sections = {
+            kind: content[kind]
+            if isinstance(content.get(kind), Section)
+            else definition.settings.model_validate(content.get(kind) or {})
+            for kind, definition in definitions.items()
+        }
+        experiment = handler({**content, **sections})
+        experiment._definitions = definitions
+        return experiment
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -50,6 +75,7 @@ class Experiment(Section):
             raise ValueError(
                 f"clips.n_frames={self.clips.n_frames} exceeds model.max_positions={self.model.max_positions}"
             )
+        self._check_backbone()
         side = self.grid_side
         if side > self.model.max_positions and self.model.position_embedding != "2d_sine":
             raise ValueError(
@@ -69,6 +95,21 @@ class Experiment(Section):
             )
         return self
 
+    def _check_backbone(self) -> None:
+        name, grid = self.model.backbone, self.definition("backbone").traits
+        if self.model.frozen_stages >= grid.stages:
+            raise ValueError(
+                f"model.frozen_stages={self.model.frozen_stages}: model.backbone={name} has {grid.stages} stages, of "
+                f"which at most {grid.stages - 1} can be frozen while it is trained; model.train_backbone=false "
+                "freezes all"
+            )
+        if grid.whole_cells and (rest := self.clips.size % grid.cell):
+            below = self.clips.size - rest
+            raise ValueError(
+                f"clips.size={self.clips.size}: model.backbone={name} cuts frames into patches of {grid.cell} pixels; "
+                f"set clips.size={below or grid.cell} or {below + grid.cell}"
+            )
+
     @model_validator(mode="after")
     def _regime_can_learn(self) -> Self:
         regime, traits, model = self.train.regime, self.train.traits, self.model
@@ -78,9 +119,10 @@ class Experiment(Section):
                 "set model.pooled_from=encoder or model.train_backbone=true"
             )
         if (side := self.grid_side) < (least := traits.smallest_grid):
+            cell = self.definition("backbone").traits.cell
             raise ValueError(
                 f"train.regime={regime} halves the feature grid {_TIMES[traits.grid_halvings]} and needs {least} cells "
-                f"a side, clips.size={self.clips.size} gives {side}; set clips.size={32 * least} or more"
+                f"a side, clips.size={self.clips.size} gives {side}; set clips.size={cell * least} or more"
             )
         if self.matching.semantic and not traits.has_levels:
             raise ValueError(f"matching.semantic concerns train.regime={WITH_LEVELS} alone, got {regime}")
@@ -118,11 +160,33 @@ class Experiment(Section):
             )
         return self
 
+    def definition(self, kind: str) -> Definition:
+        """Return what the setting of a kind (`hcl.config.extensions.SETTINGS`) names."""
+        return self._definitions[kind]
+
+    @property
+    def regime_name(self) -> str:
+        """Return the name of the regime, which is also that of its method in records: for an extension its class."""
+        return self.definition("regime").title
+
+    @property
+    def sections(self) -> dict[str, type[Section]]:
+        """Return the classes of the sections of what the experiment names, by kind."""
+        return {kind: definition.settings for kind, definition in self._definitions.items()}
+
+    @property
+    def sources(self) -> Sources:
+        """Return the text of the extension files of this experiment, by absolute path."""
+        return {path: text for one in self._definitions.values() for path, text in one.source.items()}
+
+    def __reduce__(self) -> Any:
+        """Pickle the settings and the text of extension files, so that a process elsewhere finds the same code."""
+        return _restored, (self.model_dump(), dict(self.sources))
+
     @property
     def grid_side(self) -> int:
-        """Return the side of the backbone's grid in cells: size / 32, rounded up, but down for EfficientNet."""
-        whole, rest = divmod(self.clips.size, 32)
-        return whole + (1 if rest and self.model.backbone != "efficientnet_lite0" else 0)
+        """Return the side of the backbone's grid in cells."""
+        return self.definition("backbone").traits.side(self.clips.size)
 
     @property
     def learns_from_copies(self) -> bool:
@@ -158,10 +222,29 @@ class Experiment(Section):
             workers: number of workers of the training, if it differs from `train.workers`.
         """
         content = self.model_dump(mode="json", exclude=MACHINE_SETTINGS)
+        for kind, path in SETTINGS.items():
+            section, name = path.split(".")
+            content[section][name] = self.definition(kind).identity
+            if not content[kind]:
+                del content[kind]
         workers = self.train.workers if workers is None else workers
         if workers > 1 and self.depends_on_workers:  # one worker keeps the digest of earlier versions
             content["train"]["workers"] = workers
         return content
+
+    def identity_of(self, section: str) -> dict[str, Any]:
+        """Return the settings of one section for the keys of caches, with the settings of what it names.
+
+        As in `digest`, settings that earlier versions did not have count only if they differ from `ADDED`.
+        """
+        content = getattr(self, section).model_dump(mode="json")
+        for kind, path in SETTINGS.items():
+            if path.startswith(f"{section}."):
+                content[path.partition(".")[2]] = self.definition(kind).identity
+                if own := getattr(self, kind).model_dump(mode="json"):
+                    content[f"{kind}_settings"] = own
+        added = ADDED.get(section, {})
+        return {name: value for name, value in content.items() if name not in added or value != added[name]}
 
     def digest(self, workers: int | None = None) -> str:
         """Return twelve hexadecimal digits that identify these settings, independent of their origin.
@@ -170,6 +253,10 @@ class Experiment(Section):
             workers: as in `identity`; 1 gives the digest of earlier versions, which ignored the number of workers.
         """
         return settings_digest(self.identity(workers))
+
+
+def _restored(content: dict[str, Any], sources: dict[str, str]) -> Experiment:
+    return Experiment.model_validate(content, context={"sources": sources})
 
 
 def settings_digest(settings: Mapping[str, Any]) -> str:

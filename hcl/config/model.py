@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import model_validator
 
+from hcl.config.extensions import Named
 from hcl.config.section import Section, setting
 
 
 class Model(Section):
-    backbone: Literal["resnet18", "resnet34", "resnet50", "efficientnet_lite0"] = setting(
-        "resnet50", "network that turns a frame into a grid of patches"
+    backbone: Annotated[str, Named("backbone")] = setting(
+        "resnet50", "network that turns a frame into a grid of patches; the section `backbone` holds its settings"
     )
     weights: str = setting(
         "imagenet", "`imagenet`, `none` (random), or the path of a state dict of the backbone", min_length=1
@@ -19,10 +20,10 @@ class Model(Section):
     train_backbone: bool = setting(True, "false freezes the whole backbone, its batch norm included")
     frozen_stages: int = setting(
         0,
-        "lowest of the backbone's five stages that stay frozen while the others are trained",
+        "lowest of the backbone's stages (five, if convolutional) that stay frozen while the others are trained",
         unit="stages",
         ge=0,
-        le=4,
+        le=64,
     )
     cached_views: int = setting(
         2,

@@ -10,14 +10,27 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from hcl.config import MACHINE_SETTINGS, Experiment
+from hcl.config.experiment import Experiment
+from hcl.config.extensions import SETTINGS
+from hcl.config.presets import MACHINE_SETTINGS
+from hcl.config.section import Section
 from hcl.errors import ConfigError, did_you_mean
+
+Sections = Mapping[str, type[Section]]
+"""The classes of the sections of what an experiment names, by kind (`Experiment.sections`)."""
 
 
 @cache
 def all_settings() -> dict[str, FieldInfo]:
     """Return every setting by its dotted path (`clips.n_frames`), in the order of `hcl.config.Experiment`."""
     return dict(_walk(Experiment, ""))
+
+
+def settings_with(sections: Sections) -> dict[str, FieldInfo]:
+    """Return every setting by its dotted path, those of an experiment's own sections included."""
+    return all_settings() | {
+        path: field for kind, section in sections.items() for path, field in _walk(section, kind + ".")
+    }
 
 
 def machine_settings() -> frozenset[str]:
@@ -29,22 +42,34 @@ def machine_settings() -> frozenset[str]:
     )
 
 
-def setting_of(path: str, where: str = "experiment") -> FieldInfo:
+def setting_of(path: str, where: str = "experiment", sections: Sections | None = None) -> FieldInfo:
     """Return type (`annotation`), bounds (`metadata`), `default` and meaning (`description`) of a setting.
+
+    Args:
+        sections: those of the experiment; without them, the settings of what it names are not known.
 
     Raises:
         ConfigError: there is no such setting, or the path names a section.
     """
     if path in all_settings():
         return all_settings()[path]
+    kind, _, name = path.partition(".")
+    if kind in SETTINGS and name and sections is not None:
+        return _own_setting(kind, name, sections[kind], where)
     if path in _sections():
         raise ConfigError(f"`{path}` is a section, not a setting", where=where, remedy=_listing(path))
     raise _unknown(path, where)
 
 
-def unit_of(path: str) -> str:
+def is_own(path: str) -> bool:
+    """Return true for a path in the section of what the experiment names, whose settings depend on it."""
+    kind, _, name = path.partition(".")
+    return kind in SETTINGS and name.isidentifier()
+
+
+def unit_of(path: str, sections: Sections | None = None) -> str:
     """Return the unit of a setting, or an empty text."""
-    extra = setting_of(path).json_schema_extra
+    extra = setting_of(path, sections=sections).json_schema_extra
     return str(extra.get("unit", "")) if isinstance(extra, dict) else ""
 
 
@@ -65,7 +90,7 @@ def flatten(content: Mapping[Any, Any], where: str, prefix: str = "") -> dict[st
 
 def expand(path: str, value: Any, where: str) -> dict[str, Any]:
     """Return the values that `path = value` sets by dotted path: one setting, or those of a whole section."""
-    if path in all_settings():
+    if path in all_settings() or is_own(path):
         return {path: value}
     if path not in _sections():
         raise _unknown(path, where)
@@ -108,7 +133,18 @@ def _walk(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]
 
 @cache
 def _sections() -> frozenset[str]:
-    return frozenset(path.rpartition(".")[0] for path in all_settings() if "." in path)
+    return frozenset((*SETTINGS, *(path.rpartition(".")[0] for path in all_settings() if "." in path)))
+
+
+def _own_setting(kind: str, name: str, section: type[Section], where: str) -> FieldInfo:
+    if name in section.model_fields:
+        return section.model_fields[name]
+    known = list(section.model_fields)
+    raise ConfigError(
+        f"unknown setting `{kind}.{name}`{did_you_mean(name, known)}",
+        where=where,
+        remedy=f"the section {kind} holds the settings of what {SETTINGS[kind]} names: {', '.join(known) or 'none'}",
+    )
 
 
 def _names_in(section: str) -> list[str]:

@@ -28,7 +28,11 @@ differently too, but no setting names their models, so `train.use_gpu` is listed
 batch norm makes results depend on it (`Experiment.depends_on_workers`).
 """
 
-ADDED: dict[str, dict[str, Any]] = {"data": {"keep_copies": False}}
+ADDED: dict[str, dict[str, Any]] = {
+    "data": {"keep_copies": False},
+    "clips": {"augmentation": "none"},
+    "evaluation": {"method": "none"},
+}
 """Settings that earlier versions did not have, by section, with the values that keep the digests of those versions."""
 
 PUBLISHED: dict[str, Any] = {

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hcl.config import rivals
+from hcl.config.extensions import Own
+
 
 @dataclass(frozen=True)
 class Traits:
@@ -34,12 +37,18 @@ class Traits:
 
 
 REGIMES = {
-    "hcl": Traits(is_episodic=False, has_levels=True),
-    "classification": Traits(is_episodic=False),
-    "protonet": Traits(head_learns=False),
-    "cosine": Traits(head_learns=False),
-    "matching": Traits(),
-    "relation": Traits(head_has_batch_norms=True, grid_halvings=2),
+    "hcl": Own("hcl.assembly.regimes:HierarchicalParts", Traits(is_episodic=False, has_levels=True)),
+    "classification": Own("hcl.assembly.regimes:ClassifierParts", Traits(is_episodic=False)),
+    "protonet": Own("hcl.assembly.regimes:ProtoNetParts", Traits(head_learns=False)),
+    "cosine": Own("hcl.assembly.regimes:CosineParts", Traits(head_learns=False)),
+    "matching": Own("hcl.assembly.regimes:MatchingParts", Traits()),
+    "relation": Own("hcl.assembly.regimes:RelationParts", Traits(head_has_batch_norms=True, grid_halvings=2)),
+    "otam": Own("hcl.assembly.rivals:OtamParts", Traits(head_learns=False), rivals.OtamSettings),
+    "trx": Own("hcl.assembly.rivals:TrxParts", Traits(), rivals.TrxSettings),
+    "hyrsm": Own("hcl.assembly.rivals:HyrsmParts", Traits(), rivals.HyrsmSettings),
+    "hyrsm++": Own("hcl.assembly.rivals:HyrsmParts", Traits(), rivals.HyrsmPlusSettings),
+    "molo": Own("hcl.assembly.rivals:MoloParts", Traits(), rivals.MoloSettings),
+    "probe": Own("hcl.assembly.rivals:ProbeParts", Traits(is_episodic=False), rivals.ProbeSettings),
 }
-WITH_LEVELS = " or ".join(name for name, traits in REGIMES.items() if traits.has_levels)
+WITH_LEVELS = " or ".join(name for name, own in REGIMES.items() if own.traits.has_levels)
 """The regimes that have levels, as messages name them."""

@@ -16,9 +16,11 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from hcl.config import MACHINE_SETTINGS, PUBLISHED, Experiment
+from hcl.config.extensions import SETTINGS, Sources, absolute, find
 from hcl.config.overrides import SET, Overrides, override_values
-from hcl.config.paths import all_settings, flatten, nest, setting_of, unit_of
-from hcl.config.strict_yaml import dump_yaml, read_yaml
+from hcl.config.paths import all_settings, flatten, nest, setting_of, settings_with, unit_of
+from hcl.config.section import Section
+from hcl.config.strict_yaml import read_yaml
 from hcl.config.values import check_value, expected, explain
 from hcl.errors import ConfigError, did_you_mean
 
@@ -31,13 +33,11 @@ __all__ = [
     "changes",
     "check_value",
     "expected",
-    "load_resolved",
     "override",
     "resolve",
     "rows",
     "setting_of",
     "shipped_experiments",
-    "to_yaml",
 ]
 
 DEFAULT, PRESET, OVERRIDE = "default", "mode: published", SET
@@ -90,31 +90,22 @@ def override(experiment: Experiment, overrides: Overrides) -> Experiment:
                 where=f"{OVERRIDE} mode",
                 remedy="set mode in the experiment's file or when it is first resolved",
             )
-    return _merge([("experiment", flatten(experiment.model_dump(), "experiment")), *layers]).experiment
+    values = flatten(experiment.model_dump(), "experiment")
+    return _merge([("experiment", values), *layers], experiment.sources).experiment
 
 
 def changes(old: Experiment, new: Experiment) -> list[str]:
     """Return the `path=value` texts that turn `old` into `new`, without the name and the machine's settings."""
     before, after = (flatten(one.model_dump(mode="json", exclude=MACHINE_SETTINGS), "experiment") for one in (old, new))
-    return [f"{path}={json.dumps(value)}" for path, value in after.items() if value != before[path]]
-
-
-def to_yaml(experiment: Experiment) -> str:
-    """Return every setting as YAML, which `load_resolved` reads."""
-    return dump_yaml(experiment.model_dump(mode="json"))
-
-
-def load_resolved(path: str | Path) -> Experiment:
-    """Read the experiment of a run from its experiment.yaml."""
-    return resolve(Path(path)).experiment
+    return [f"{path}={json.dumps(value)}" for path, value in after.items() if value != before.get(path)]
 
 
 def rows(resolved: Resolved) -> list[Row]:
     """Return every setting with value, origin, unit and meaning, in the order of `hcl.config.Experiment`."""
-    values = flatten(resolved.experiment.model_dump(), "experiment")
+    values, sections = flatten(resolved.experiment.model_dump(), "experiment"), resolved.experiment.sections
     return [
-        Row(path, values[path], resolved.origins[path], unit_of(path), setting_of(path).description or "")
-        for path in all_settings()
+        Row(path, values[path], resolved.origins[path], unit_of(path, sections), field.description or "")
+        for path, field in settings_with(sections).items()
     ]
 
 
@@ -127,7 +118,12 @@ def shipped_experiments() -> list[str]:
 Layer = tuple[str, dict[str, Any]]
 
 
-def _merge(layers: Sequence[Layer]) -> Resolved:
+def _merge(layers: Sequence[Layer], sources: Sources | None = None) -> Resolved:
+    """Check and merge layers.
+
+    Args:
+        sources: the text of extension files, used in place of the files.
+    """
     modes = [values["mode"] for _, values in layers if "mode" in values]
     if modes and modes[-1] == "published":
         layers = [(PRESET, PUBLISHED), *layers]
@@ -136,17 +132,36 @@ def _merge(layers: Sequence[Layer]) -> Resolved:
     for origin, values in layers:
         merged |= values
         origins |= dict.fromkeys(values, origin)
+    sections = _sections_of(merged, origins, sources)
+    if modes and modes[-1] == "published":
+        for kind, section in sections.items():
+            preset = {f"{kind}.{name}": value for name, value in getattr(section, "PUBLISHED", {}).items()}
+            merged = preset | merged
+            origins = dict.fromkeys(preset, PRESET) | origins
     for path, value in merged.items():
-        check_value(path, value, origins[path])
+        check_value(path, value, origins[path], sections)
+    origins = dict.fromkeys(settings_with(sections), DEFAULT) | origins
     try:
-        experiment = Experiment.model_validate(nest(merged))
+        experiment = Experiment.model_validate(nest(merged), context={"sources": sources})
     except ValidationError as error:  # each value is valid, but they do not fit together
         raise explain(error, origins) from None
     return Resolved(experiment, origins)
 
 
+def _sections_of(merged: dict[str, Any], origins: dict[str, str], sources: Sources | None) -> dict[str, type[Section]]:
+    """Return the classes of the sections of what the values name. Raises ConfigError."""
+    sections = {}
+    for kind, path in SETTINGS.items():
+        reference = check_value(path, merged.get(path, setting_of(path).default), origins[path])
+        try:
+            sections[kind] = find(kind, reference, sources).settings
+        except ConfigError as error:
+            raise ConfigError(error.problem, where=f"{origins[path]}: {error.where}", remedy=error.remedy) from error
+    return sections
+
+
 def _override_layers(overrides: Overrides) -> list[Layer]:
-    return [(OVERRIDE, override_values(overrides))]
+    return [(OVERRIDE, _with_absolute_files(override_values(overrides), Path()))]
 
 
 def _file_layers(source: str | Path) -> list[Layer]:
@@ -168,9 +183,15 @@ def _file_layers(source: str | Path) -> list[Layer]:
             problem = "is empty" if content is None else f"holds a {type(content).__name__}"
             raise ConfigError(f"{problem}, expected a mapping of settings", where=label, remedy="see `hcl config show`")
         base = content.pop("base", None)
-        layers.insert(0, (label, flatten(content, label)))
+        layers.insert(0, (label, _with_absolute_files(flatten(content, label), path.parent)))
         place = None if base is None else _locate(base, path.parent, f"{label}: base")
     return layers
+
+
+def _with_absolute_files(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return a layer's values with absolute paths of the extension files that it names."""
+    named = {path: absolute(values[path], folder) for path in SETTINGS.values() if path in values}
+    return values | named
 
 
 def _locate(source: Any, folder: Path | None, where: str) -> tuple[Path, str]:

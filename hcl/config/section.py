@@ -14,4 +14,10 @@ def setting(default: Any, meaning: str, *, unit: str | None = None, **bounds: An
 
 
 class Section(BaseModel):
+    """Hold settings that belong together; every field is made by `setting`."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class NoSettings(Section):
+    """The section of what has no settings of its own."""

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hcl.config.regimes import REGIMES, Traits
+from hcl.config.extensions import Named, latest
+from hcl.config.regimes import Traits
 from hcl.config.section import Section, setting
-
-if TYPE_CHECKING:
-    RegimeName = str
-else:
-    RegimeName = Literal[tuple(REGIMES)]
 
 _Shot = Annotated[int, Field(ge=1)]
 Shots = _Shot | Annotated[tuple[_Shot, ...], Field(min_length=1)]
@@ -50,10 +46,10 @@ class Optim(Section):
 
 
 class Train(Section):
-    regime: RegimeName = setting(
+    regime: Annotated[str, Named("regime")] = setting(
         "hcl",
-        "training regime: HCL's pair batches, a plain classifier of pooled features, or one of four baselines that "
-        "learn from episodes",
+        "training regime: HCL's pair batches, a plain classifier of pooled features, one of the baselines that learn "
+        "from episodes, or your own; the section `regime` holds its settings",
     )
     episodes_per_step: int = setting(
         4, "episodic regimes: episodes whose gradients a step accumulates, over all workers", unit="episodes", ge=1
@@ -109,7 +105,7 @@ class Train(Section):
     @property
     def traits(self) -> Traits:
         """The properties of the regime."""
-        return REGIMES[self.regime]
+        return latest("regime", self.regime).traits
 
     @model_validator(mode="after")
     def _validates_what_it_has(self) -> Self:

@@ -11,20 +11,25 @@ from reprlib import Repr
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
-from hcl.config.paths import all_settings, below, setting_of, unit_of
+from hcl.config.extensions import Named, accepted
+from hcl.config.paths import Sections, all_settings, below, setting_of, unit_of
 from hcl.errors import ConfigError, did_you_mean
 
 
-def check_value(path: str, value: Any, origin: str) -> Any:
+def check_value(path: str, value: Any, origin: str, sections: Sections | None = None) -> Any:
     """Convert a value to the setting's own type (a list becomes a tuple, "8" becomes 8).
+
+    Args:
+        sections: as in `hcl.config.paths.setting_of`.
 
     Raises:
         ConfigError: it names origin, setting, the given and the expected value.
     """
-    field = setting_of(path, origin)
+    field = setting_of(path, origin, sections)
     try:
-        checked = _adapter(path).validate_python(value)
+        checked = (_adapter(path) if path in all_settings() else _adapter_of(field)).validate_python(value)
     except ValidationError:
         pass
     else:
@@ -33,16 +38,16 @@ def check_value(path: str, value: Any, origin: str) -> Any:
             return checked
     hint = did_you_mean(value, choices(field.annotation)) if isinstance(value, str) else ""
     raise ConfigError(
-        f"got {shown(value)}, expected {expected(path)}{hint}",
+        f"got {shown(value)}, expected {expected(path, sections)}{hint}",
         where=f"{origin}: {path}",
         remedy=f"{path}: {field.description} (default: {shown(field.default)})",
     )
 
 
-def expected(path: str) -> str:
+def expected(path: str, sections: Sections | None = None) -> str:
     """Describe the accepted values of a setting: `a whole number, at least 2, at most 64 (frames)`."""
-    field = setting_of(path)
-    unit = unit_of(path)
+    field = setting_of(path, sections=sections)
+    unit = unit_of(path, sections)
     return _in_words(field.annotation, field.metadata) + (f" ({unit})" if unit else "")
 
 
@@ -66,7 +71,10 @@ def shown(value: Any) -> str:
 
 @cache
 def _adapter(path: str) -> TypeAdapter[Any]:
-    field = setting_of(path)
+    return _adapter_of(setting_of(path))
+
+
+def _adapter_of(field: FieldInfo) -> TypeAdapter[Any]:
     kind: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
     return TypeAdapter(kind)
 
@@ -106,6 +114,8 @@ _BOUNDS = {
 
 def _in_words(kind: Any, metadata: Iterable[Any] = ()) -> str:
     origin, parts = get_origin(kind), get_args(kind)
+    if names := [extra for extra in metadata if isinstance(extra, Named)]:
+        return accepted(names[0].kind)
     if origin is Annotated:
         text = _in_words(parts[0], [bound for extra in parts[1:] for bound in getattr(extra, "metadata", [extra])])
     elif origin is Literal:

@@ -18,6 +18,8 @@ from einops import rearrange
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
+from hcl.config.backbones import BACKBONES
+from hcl.config.section import Section
 from hcl.errors import BackboneError, CheckpointError
 from hcl.models.tensor_files import read_tensor_file, state_dict_in, without_wrappers
 
@@ -89,6 +91,17 @@ def make_backbone(name: str, weights: str = "imagenet") -> Backbone:
     if name == "efficientnet_lite0":
         return _make_lite0(weights)
     return _make_resnet(name, weights)
+
+
+class OwnBackbone:
+    """Make one of this package's backbones; the interface that extensions share (hcl/EXTENSIONS.md)."""
+
+    def __init__(self, name: str):
+        self.name, self.traits = name, BACKBONES[name].traits
+
+    def make(self, weights: str, settings: Section) -> Backbone:
+        """Build the backbone; arguments and errors as in `make_backbone`, and it has no settings of its own."""
+        return make_backbone(self.name, weights)
 
 
 class OnBackbone(nn.Module):

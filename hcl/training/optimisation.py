@@ -92,6 +92,11 @@ def learning_rate_factor(
     raise ValueError(f"schedule {schedule!r} is none of step, multi_step, cosine, constant")
 
 
+def depends_on_total(schedule: Schedule) -> bool:
+    """Return whether the factor of an epoch depends on the number of all epochs, so that they cannot become more."""
+    return schedule == "cosine"
+
+
 def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Set every group to its initial learning rate times `factor`; repeated calls do not multiply."""
     for group in optimizer.param_groups:

@@ -38,6 +38,7 @@ from orchestration.cli import (
     train,
 )
 from orchestration.cli.data.new import new
+from orchestration.cli.results.status import status
 from orchestration.cli.shell.completion import run_completing
 from orchestration.cli.shell.help_texts import lay_out
 from orchestration.console import notes
@@ -79,6 +80,7 @@ for command in (
     explain.explain,
     predict.predict,
     report.report,
+    status,
     reproduce.reproduce,
     submit.submit,
     doctor.doctor,
@@ -106,8 +108,8 @@ def main() -> None:
 
 def _run() -> None:
     try:
-        apply_folder_defaults(Path.cwd())
-        run_completing(app)
+        origins = apply_folder_defaults(Path.cwd())
+        run_completing(lambda: app(obj=origins))
     except (HCLError, SpaceError, RecordError, PlaceError) as error:
         notes.print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)

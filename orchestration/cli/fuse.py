@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from hcl.config.resolve import load_resolved, override
-from orchestration.cli.options import DATA, RUNS, Address, Data, Restart, Runs, Set, command_line, tell_unfinished
+from hcl.assembly.experiment_files import load_resolved
+from hcl.config.resolve import override
+from orchestration.cli.options import RUNS, Address, DataOfRun, Restart, Runs, Set, command_line, tell_unfinished
 from orchestration.cli.shell import completion
 from orchestration.cli.shell.json_option import with_json
 from orchestration.console import add_json, out, percent, print_frame, show_records
+from orchestration.storage.data_roots import data_of
 from orchestration.storage.run_folders import run_folder
 from search_spaces import load_space
 
@@ -22,7 +24,7 @@ def fuse(
     run: Annotated[
         Path, typer.Argument(help="A run's folder, or its name under RUNS.", autocompletion=completion.runs)
     ],
-    data: Data = DATA,
+    data: DataOfRun = None,
     runs: Runs = RUNS,
     space: Annotated[
         str, typer.Option(help="A YAML file, or a shipped one (`hcl config list`).", autocompletion=completion.spaces)
@@ -56,7 +58,7 @@ def fuse(
     folder = run_folder(run, runs)
     tell_unfinished(folder)
     experiment = override(load_resolved(folder / "experiment.yaml"), evaluation_settings(settings))
-    opened = DataRoot(data.absolute())
+    opened = DataRoot(data_of([folder], data).absolute())
     search = search_fusion(
         folder, experiment, data=opened, runs=runs, space=load_space(space), n_trials=trials, seed=seed,
         restart=restart, address=address,

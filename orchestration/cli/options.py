@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from hcl.assembly.experiment_files import load_resolved
 from hcl.config import Experiment
-from hcl.config.resolve import load_resolved, resolve
+from hcl.config.resolve import resolve
 from hcl.errors import ConfigError, HCLError
 from hcl.files.names import some
 from orchestration.cli.shell import completion
@@ -44,6 +45,16 @@ Data = Annotated[
         help="Data root, a folder or s3://, with videos/, splits/, images/.",
         callback=place("--data"),
         envvar=VARIABLES["data"],
+    ),
+]
+DataOfRun = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        help="Data root, a folder or s3://. Default: the one that the run was trained with, or else data.",
+        callback=place("--data"),
+        envvar=VARIABLES["data"],
+        show_default=False,
     ),
 ]
 Runs = Annotated[
@@ -106,10 +117,15 @@ DATA, RUNS = Path("data"), Path("runs")
 
 
 def experiment_of(
-    source: str, settings: list[str] | None, workers: int | None, cache_dir: Path | None = None
+    source: str,
+    settings: list[str] | None,
+    workers: int | None,
+    cache_dir: Path | None = None,
+    epochs: int | None = None,
 ) -> Experiment:
     """Return the resolved experiment of a command. Raises ConfigError."""
     changes = [*with_cache(settings, cache_dir), *([f"train.workers={workers}"] if workers else [])]
+    changes += [f"train.epochs={epochs}"] if epochs else []
     return resolve(source, changes).experiment
 
 

@@ -14,8 +14,11 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from hcl.config.extensions import SETTINGS, absolute, is_file
+from hcl.config.paths import flatten
 from hcl.config.strict_yaml import read_yaml
 from hcl.errors import ConfigError
+from orchestration.storage.data_roots import DEFAULT
 from orchestration.storage.places import ELSEWHERE
 
 _LOCAL = ("submit", "jobs", "cluster")  # commands that manage a cluster instead of running on it
@@ -77,7 +80,8 @@ def check_command(group: TyperGroup, words: Sequence[str], *, stays_here: bool =
             where="--address",
             remedy="leave it out, or give it to hcl submit before --:  hcl submit --address http://HOST:8265 -- ...",
         )
-    folders = {option: Path(folder) for name, option in _KEPT.items() if (folder := parsed.params.get(name))}
+    options = {**parsed.params, "data": parsed.params["data"] or DEFAULT} if "data" in parsed.params else parsed.params
+    folders = {option: Path(folder) for name, option in _KEPT.items() if (folder := options.get(name))}
     if not stays_here:
         for option, folder in folders.items():
             if not folder.is_absolute():
@@ -95,12 +99,41 @@ def check_command(group: TyperGroup, words: Sequence[str], *, stays_here: bool =
         path = Path(value)
         if path.suffix in (".yaml", ".yml") and os.path.isfile(path):
             chain = _with_bases(path)
-            root = Path(os.path.commonpath([file.parent for file in chain]))
+            needed = [*chain, *_extension_files(chain)]
+            root = Path(os.path.commonpath([file.parent for file in needed]))
             place = f"{_FILES}/{len(packed)}"
-            files |= {f"{place}/{file.relative_to(root)}": file for file in chain}
+            files |= {f"{place}/{file.relative_to(root)}": file for file in needed}
             word = f"{option}{is_equals}{place}/{chain[0].relative_to(root)}"
+        elif file := _extension_file(value):
+            setting, _, reference = value.partition("=")
+            place = f"{_FILES}/{len(packed)}/{file.name}"
+            files[place] = file
+            word = f"{option}{is_equals}{setting}={place}:{reference.rpartition(':')[2]}"
         packed.append(word)
     return JobCommand(tuple(packed), files, folders)
+
+
+def _extension_file(word: str) -> Path | None:
+    """Return the file of the user's own code that `SETTING=FILE.py:CLASS` names; None for every other word."""
+    setting, _, reference = word.partition("=")
+    if setting not in SETTINGS.values() or not is_file(reference):
+        return None
+    path = Path(absolute(reference, Path()).rpartition(":")[0])
+    return path if path.is_file() else None
+
+
+def _extension_files(chain: Sequence[Path]) -> list[Path]:
+    """Return the files of the user's own code that settings files name; the job's command reports missing ones."""
+    found = []
+    for path in chain:
+        try:
+            content = read_yaml(path, str(path))
+            values = flatten({key: value for key, value in content.items() if key != "base"}, str(path))
+        except (ConfigError, AttributeError):  # the job's command reports what is wrong with it
+            continue
+        named = [absolute(values.get(setting), path.parent) for setting in SETTINGS.values()]
+        found += [Path(one.rpartition(":")[0]) for one in named if isinstance(one, str) and is_file(one)]
+    return [path for path in dict.fromkeys(found) if path.is_file()]
 
 
 def _check_folders(parsed: typer.Context) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import results
 from cluster.plan import UnitCosts
 from hcl.assembly import models
+from hcl.assembly.experiment_files import load_resolved
 from hcl.config import Experiment
-from hcl.config.resolve import load_resolved
 from hcl.errors import ConfigError
 from hcl.files.arrays import load_arrays
 

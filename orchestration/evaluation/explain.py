@@ -60,7 +60,7 @@ class Explainer:
         self.folder, self.experiment, self.command = folder.absolute(), experiment, command
         if not experiment.train.traits.has_levels:
             raise ConfigError(
-                f"was trained as {experiment.train.regime}, which matches neither tuples nor patches",
+                f"was trained as {experiment.regime_name}, which matches neither tuples nor patches",
                 where=str(self.folder),
                 remedy=f"explain a run of train.regime: {WITH_LEVELS}",
             )
@@ -135,7 +135,7 @@ class Explainer:
 
         Raises ConfigError if no answers of an evaluation are kept.
         """
-        regime = self.experiment.train.regime
+        regime = self.experiment.regime_name
         for example in asked_examples(self.folder, self.partition, regime, n, shot=shot, seed=seed):
             yield self.explain(example.query, support=example.support)
 

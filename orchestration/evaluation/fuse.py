@@ -158,7 +158,7 @@ def _checked(space: Space, experiment: Experiment) -> Space:
         )
     if not experiment.train.traits.has_levels:
         raise ConfigError(
-            f"was trained as {experiment.train.regime}, which has no levels to weight",
+            f"was trained as {experiment.regime_name}, which has no levels to weight",
             where="train.regime",
             remedy=f"fuse a run of train.regime: {WITH_LEVELS}",
         )

@@ -9,9 +9,10 @@ from typing import Any
 
 import results
 from hcl.assembly import arguments, inputs
+from hcl.assembly.experiment_files import load_resolved
 from hcl.clips.episode_files import EpisodeList, lists_for
 from hcl.config import Experiment
-from hcl.config.resolve import changes, load_resolved
+from hcl.config.resolve import changes
 from hcl.errors import ConfigError, did_you_mean
 from hcl.frames.stored_dataset import DataRoot
 from orchestration.evaluation.methods import is_trained, methods_of, named
@@ -138,7 +139,7 @@ def _methods(target: Target) -> tuple[str, ...]:
     if unknown := [method for method in target.methods if method not in available]:
         raise ConfigError(
             f"method {unknown[0]!r} does not exist for this run, which was trained as "
-            f"{target.experiment.train.regime}{did_you_mean(unknown[0], available)}",
+            f"{target.experiment.regime_name}{did_you_mean(unknown[0], available)}",
             where=str(target.folder),
             remedy=f"one of {', '.join(available)}",
         )
@@ -170,7 +171,7 @@ def _record_fields(
     experiment, episodes = cell.experiment, asked.episodes
     evaluation = experiment.evaluation
     is_best = cell.checkpoint is None or cell.checkpoint == (target.folder / BEST).absolute()
-    is_labelled = bool(target.label) and cell.method == experiment.train.regime
+    is_labelled = bool(target.label) and cell.method == experiment.regime_name
     name = target.label if is_labelled else named(cell.method, cell.method, own, experiment)
     return {
         "run": target.folder.name,

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hcl.assembly import inputs, models
+from hcl.assembly import backbones, inputs, models
 from hcl.clips.blocks import BlockStore
 from hcl.config import Experiment
 from hcl.datasets.splits import Partition
@@ -32,7 +32,7 @@ from hcl.files.archives import archive_problem
 from hcl.files.arrays import load_arrays, save_arrays
 from hcl.frames.stored_dataset import StoredDataset
 from hcl.models.checkpoint import check_checkpoint
-from orchestration.evaluation.methods import method_of
+from orchestration.evaluation.methods import is_own, method_of
 from orchestration.training.grids import GridJob
 from results.records.weights import read_digest
 
@@ -85,7 +85,7 @@ class Cell:
         digests = {
             "frames": self.stored.frames_identity(self.partition),
             "embeddings": inputs.embeddings_identity(self.experiment, self.stored),
-            "weights": models.weights_digest(self.experiment),
+            "weights": backbones.weights_digest(self.experiment),
         }
         return {name: digest for name, digest in digests.items() if digest}
 
@@ -95,10 +95,15 @@ class Cell:
         return {
             **encoding_of(self.experiment, self.how, self.checkpoint_digest, weights=self.digests.get("weights", "")),
             "random": self.has_random_weights,
+            **(self._own_method() if is_own(self.method, self.experiment) else {}),
             "videos": self.partition.digest(),
             "frames": self.digests["frames"],
             "embeddings": self.digests.get("embeddings", ""),
         }
+
+    def _own_method(self) -> dict[str, Any]:
+        evaluation = self.experiment.identity_of("evaluation")
+        return {name: evaluation[name] for name in ("method", "method_settings") if name in evaluation}
 
     @cached_property
     def meaning(self) -> dict[str, Any]:
@@ -125,7 +130,7 @@ class Cell:
 
     def grid_job(self) -> GridJob | None:
         """Return the cached grids to read instead of frames, if stages of the backbone are frozen."""
-        if not models.caches_grids(self.experiment):
+        if not backbones.caches_grids(self.experiment):
             return None
         return GridJob(
             self.experiment,
@@ -172,14 +177,19 @@ def encoding_of(experiment: Experiment, how: Method, checkpoint_digest: str, *, 
         "random": False,
         "checkpoint": checkpoint_digest,
         "seed": experiment.seed,
-        "clips": experiment.clips.model_dump(mode="json"),
-        "model": experiment.model.model_dump(mode="json"),
-        "regime": experiment.train.regime,
+        "clips": experiment.identity_of("clips"),
+        "model": experiment.identity_of("model"),
+        **_regime(experiment),
         "weights": weights or experiment.model.weights,
         "matching": matching.model_dump(mode="json", exclude={"chunk_size", "metric", *_OF_PAIRS}),
         "precision": [experiment.train.precision, experiment.evaluation.precision],
         "views": experiment.evaluation.views,
     }
+
+
+def _regime(experiment: Experiment) -> dict[str, Any]:
+    train = experiment.identity_of("train")
+    return {name: train[name] for name in ("regime", "regime_settings") if name in train}
 
 
 _OF_PAIRS = {"top_tuples", "top_patches", "zoom_ranks_train", "zoom_ranks_test", "renormalise"}

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hcl.config import REGIMES
+from hcl.assembly.experiment_files import load_resolved
+from hcl.config.extensions import names
 from hcl.config.overrides import SET, Overrides, override_values
-from hcl.config.resolve import load_resolved, override
+from hcl.config.resolve import override
 from hcl.errors import ConfigError, did_you_mean
 from orchestration.evaluation.fuse import FUSED, check_fusion_is_of, chosen_fusion
 from orchestration.evaluation.methods import METHODS, named
@@ -17,6 +18,7 @@ from orchestration.evaluation.questions import Target
 _OF_EVALUATION = (
     "evaluation.",
     "fusion.",
+    "method.",
     "matching.metric",
     "matching.chunk_size",
     "train.use_gpu",
@@ -40,7 +42,7 @@ def target_of(
         check_fusion_is_of(folder)
         experiment = override(experiment, chosen_fusion(folder))
     evaluated = override(experiment, changes)
-    label = named(FUSED, experiment.train.regime, experiment, evaluated) if fused else ""
+    label = named(FUSED, experiment.regime_name, experiment, evaluated) if fused else ""
     return Target(folder, evaluated, checkpoint, methods, label)
 
 
@@ -57,14 +59,15 @@ def check_settings(values: Mapping[str, Any], where: str) -> None:
         raise ConfigError(
             f"{wrong[0]!r} would evaluate another model than the trained one",
             where=where,
-            remedy="an evaluation may change evaluation.*, fusion.*, matching.metric and settings of the machine",
+            remedy="an evaluation may change evaluation.*, method.*, fusion.*, matching.metric and settings of the "
+            "machine",
         )
 
 
 def check_methods(methods: Sequence[str]) -> None:
-    """Raise ConfigError for a method that does not exist."""
-    known = dict.fromkeys((*METHODS, *REGIMES))
-    if unknown := [name for name in methods if name not in known]:
+    """Raise ConfigError for a method that no run has; a class of the user's own is checked against each run later."""
+    known = dict.fromkeys((*METHODS, *names("regime")))
+    if unknown := [name for name in methods if name not in known and not name[:1].isupper()]:
         raise ConfigError(
             f"unknown method {unknown[0]!r}{did_you_mean(unknown[0], known)}",
             where="--method",

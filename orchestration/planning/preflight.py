@@ -12,7 +12,8 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hcl.assembly import inputs, models
+from hcl.assembly import inputs
+from hcl.assembly.backbones import weights_identity
 from hcl.assembly.draw_faults import ClassSizes, Fault, draw_faults
 from hcl.config import Experiment
 from hcl.datasets.splits import Partition, merge
@@ -166,11 +167,12 @@ def _weight_faults(experiment: Experiment, *, is_here: bool) -> Iterator[Fault]:
     """Yield the fault of pretrained weights that are not here and cannot be downloaded."""
     backbone, weights = experiment.model.backbone, experiment.model.weights
     try:
-        models.weights_identity(weights)
+        weights_identity(experiment)
     except BackboneError as error:
         yield Fault(error)
         return
-    if weights != "imagenet" or not is_here or has_weights(backbone):
+    is_own = not experiment.definition("backbone").digest
+    if weights != "imagenet" or not is_here or not is_own or has_weights(backbone):
         return
     if backbone == "efficientnet_lite0":
         try:

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from hcl.assembly import inputs, models
+from hcl.assembly import backbones, inputs
 from hcl.assembly.regimes import parts_of
 from hcl.clips.episodes import Episodes
 from hcl.config import Experiment
@@ -199,7 +199,7 @@ class Predictor:
             return frames.to(self.device)
         experiment = self.setup.experiment
         with autocast(self.device, experiment.train.precision):
-            return self._below.below(frames.to(self.device), models.frozen_stages(experiment)).half()
+            return self._below.below(frames.to(self.device), backbones.frozen_stages(experiment)).half()
 
     @torch.no_grad()
     def _grid(self, frames: UInt8[np.ndarray, "frame 3 side side"]) -> tuple[int, int]:
@@ -213,7 +213,7 @@ class Predictor:
         experiment = self.setup.experiment
         set_convolutions(experiment.train.precision)
         model = checked_model(experiment, self.setup.checkpoint, self.setup.checkpoint_digest)
-        has_grids = models.caches_grids(experiment)
+        has_grids = backbones.caches_grids(experiment)
         self._below = fast_backbone(model.backbone).to(self.device) if has_grids else None
         self._model = for_inference(model, has_grids=has_grids).to(self.device)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hcl.assembly import inputs, models
+from hcl.assembly import backbones, inputs
 from hcl.config import Experiment
 from hcl.datasets.splits import Partition
 from hcl.errors import ConfigError, DataError, HCLError
@@ -69,7 +69,7 @@ class Asked:
 
 def check(asked: Asked) -> None:
     """Raise ConfigError if the run cannot classify single queries with this support."""
-    shots, regime = asked.shots, asked.experiment.train.regime
+    shots, regime = asked.shots, asked.experiment.regime_name
     how = Setup(asked.experiment, Path(), "", (), (), shots, None, DEFAULT_OPTIONS, asked.runs).how
     if isinstance(how, HierarchicalMatching):
         if reason := how.reason(max(shots)):
@@ -141,7 +141,7 @@ def _options(asked: Asked) -> FrameOptions:
 
 def _encoding(setup: Setup) -> dict[str, Any]:
     experiment = setup.experiment
-    weights = models.weights_digest(experiment) if models.caches_grids(experiment) else ""
+    weights = backbones.weights_digest(experiment) if backbones.caches_grids(experiment) else ""
     return {
         **encoding_of(experiment, setup.how, setup.checkpoint_digest, weights=weights),
         "frames": setup.options.digest,

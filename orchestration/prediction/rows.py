@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 import results
-from hcl.config.resolve import changes, load_resolved
+from hcl.assembly.experiment_files import load_resolved
+from hcl.config.resolve import changes
 from hcl.evaluation.methods import HierarchicalMatching
 from orchestration.prediction.predict import Found
 from orchestration.prediction.request import Asked

@@ -125,7 +125,7 @@ def calibrate(
 
 def _cells(experiment: Experiment, checkpoint: Path, data: DataRoot, measured_on: Reliability) -> list[Cell]:
     """Return the cell of val and, if it is asked for and there, that of test."""
-    stored, method = data.dataset(experiment.data.dataset), experiment.train.regime
+    stored, method = data.dataset(experiment.data.dataset), experiment.regime_name
     partitions = [stored.effective("val", keep_copies=experiment.asks_copies)]
     if measured_on == "test":
         with suppress(DataError):  # no such list, or its videos have no frames: the record says where it was measured

@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import results
+from hcl.assembly.experiment_files import load_resolved
 from hcl.clips.episode_files import EpisodeList
 from hcl.clips.episodes import Episodes
 from hcl.config import MACHINE_SETTINGS, PUBLISHED_EVALUATION, Experiment, settings_digest
 from hcl.config.paths import flatten, nest
-from hcl.config.resolve import load_resolved, override
+from hcl.config.resolve import override
 from hcl.config.strict_yaml import read_yaml
 from hcl.errors import ConfigError
 from hcl.frames.stored_dataset import DataRoot
 from orchestration.evaluation.fuse import named_fusions
 from orchestration.evaluation.methods import methods_of, plain_name
 from orchestration.evaluation.questions import Question, Target, questions_of
-from orchestration.training.release_import import IMPORTED
-from orchestration.training.run_files import BEST, FUSION
+from orchestration.training.run_files import BEST, FUSION, IMPORTED
 from results.records.outcomes import read_questions
 
 
@@ -132,7 +132,7 @@ def target_of(recorded: Recorded, record: results.EvaluationRecord, folder: Path
         checkpoint = folder / "checkpoints" / Path(record.checkpoint).name
         name = name.removesuffix(f" {checkpoint.stem}")
     is_known = plain_name(name) in methods_of(experiment)
-    method = plain_name(name) if is_known else experiment.train.regime
+    method = plain_name(name) if is_known else experiment.regime_name
     return Target(folder, experiment, checkpoint, (method,), "" if is_known else name)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from hcl.assembly.arguments import check_workers
+from hcl.assembly.arguments import check_regime
 from hcl.config.resolve import override, setting_of
 from hcl.errors import ConfigError, did_you_mean
 from orchestration.sweeps.population import MAY_CHANGE
@@ -36,7 +37,7 @@ def check_study(study: Study) -> None:
 def check_space(study: Study) -> None:
     """Check every path and bound of the space against the experiment's schema."""
     space = study.space.with_points(study.points)
-    space.validate_paths(_require)
+    space.validate_paths(partial(setting_of, sections=study.experiment.sections))
     for objective in space.objectives:
         if objective.metric not in METRICS:
             raise ConfigError(
@@ -54,7 +55,7 @@ def check_space(study: Study) -> None:
     if study.is_population:
         _check_population(study, space)
     for probe in space.probes():
-        check_workers(override(study.experiment, probe))
+        check_regime(override(study.experiment, probe))
         _check_fused(study, probe)
     for index, point in enumerate(space.first_points):
         if set(space.searched) <= set(point) and (problem := study.problem_with(space.decode(space.encode(point)))):
@@ -128,10 +129,6 @@ def _check_comparable(study: Study) -> None:
             where="--independent",
             remedy="leave it out, or set model.cached_views=0",
         )
-
-
-def _require(path: str) -> None:
-    setting_of(path)
 
 
 _SECTIONS_FOR_ALL = ("data.", "evaluation.", "train.val_")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import results
-from hcl.config.resolve import load_resolved
+from hcl.assembly.experiment_files import load_resolved
 from hcl.errors import HCLError
 from hcl.files.json_files import write_checked_json
 from orchestration.evaluation.fuse import search_fusion

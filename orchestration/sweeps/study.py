@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hcl.assembly.arguments import check_workers
+from hcl.assembly.arguments import check_regime
+from hcl.assembly.experiment_files import load_resolved, write_experiment
 from hcl.config import Experiment
 from hcl.config.paths import flatten
-from hcl.config.resolve import load_resolved, override, to_yaml
+from hcl.config.resolve import override
 from hcl.config.strict_yaml import dump_yaml, read_yaml
 from hcl.errors import ConfigError
 from hcl.files.atomic import write_atomically
@@ -147,7 +148,7 @@ class Study:
         try:
             if broken := self.space.broken_constraint(params, settings.__getitem__):
                 return f"breaks {broken}"
-            check_workers(override(self.experiment, dict(params)))
+            check_regime(override(self.experiment, dict(params)))
         except ValueError as error:
             return str(error)
         except ConfigError as error:
@@ -198,7 +199,7 @@ def open_folder(study: Study) -> Study:
         content["n_trials"] = max(study.n_trials, int(description["n_trials"]))
         content |= {name: description[name] for name in (IDENTITIES,) if name in description}
     write_atomically(path, dump_yaml(content).encode())
-    write_atomically(study.folder / "experiment.yaml", to_yaml(study.experiment).encode())
+    write_experiment(study.folder / "experiment.yaml", study.experiment)
     return replace(study, n_trials=content["n_trials"], grace_epochs=content.get(GRACE))
 
 

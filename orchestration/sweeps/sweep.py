@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import results
+from hcl.assembly.experiment_files import write_experiment
 from hcl.config import Experiment
-from hcl.config.resolve import override, to_yaml
+from hcl.config.resolve import override
 from hcl.errors import ConfigError, HCLError
-from hcl.files.atomic import write_atomically
 from orchestration.runtime.connect import connect
 from orchestration.runtime.notices import telling_notices
 from orchestration.storage.clearing import OF_STUDY, clear
+from orchestration.storage.data_roots import remember_data
 from orchestration.storage.locks import held, lock_of
 from orchestration.storage.record_files import write_provenance
 from orchestration.storage.run_folders import similar_run
@@ -79,6 +80,7 @@ def sweep(
         is_new = not (study.folder / STUDY).exists()
         study = open_folder(study)
         take_possession(study)
+        remember_data(study.folder, study.data.path)
         ledger = study.ledger()
         if add_trials and study.is_population:
             raise ConfigError("a population does not grow", where="--add-trials", remedy="start another study")
@@ -141,7 +143,7 @@ def full_length(
 
 def write_best(study: Study, best: Experiment) -> Path:
     """Write the experiment file for `hcl train`."""
-    return write_atomically(study.folder / BEST, to_yaml(best).encode())
+    return write_experiment(study.folder / BEST, best)
 
 
 def _forget(study: Study) -> None:

@@ -23,7 +23,7 @@ from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
 import results
-from hcl.config.resolve import load_resolved, to_yaml
+from hcl.assembly.experiment_files import load_resolved, write_experiment
 from hcl.errors import CheckpointError, HCLError, StorageError
 from hcl.files.atomic import discard_folder, write_atomically
 from hcl.frames.stored_dataset import DataRoot
@@ -113,7 +113,7 @@ def _resume(given: Given, study: Study, train: Train) -> None:
         discard_folder(folder)  # left by a trial of this name in a study whose ledger is gone
         folder.mkdir()
     _start(run, None if given.parent is None else study.trial_folder(given.parent))
-    write_atomically(settings, to_yaml(run.experiment).encode())
+    write_experiment(settings, run.experiment)
     report = _Reporter(study.space.objectives, folder)
     if (n_done := run.epochs_done()) and (last_report := report.last(n_done)):
         tune.report(last_report)  # report the epochs that were trained before

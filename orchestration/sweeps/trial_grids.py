@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
-from hcl.assembly.models import caches_grids
+from hcl.assembly.backbones import caches_grids
 from hcl.config import Experiment
 from hcl.config.resolve import override
 from hcl.errors import ConfigError

@@ -19,8 +19,8 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.utils.tensorboard import SummaryWriter
 
+from hcl.assembly.experiment_files import to_yaml
 from hcl.assembly.models import Model
-from hcl.config.resolve import to_yaml
 from hcl.datasets.splits import Partition
 from hcl.errors import CheckpointError, NonFiniteLossError, StorageError, TrainingError
 from hcl.files.atomic import write_atomically

@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hcl.assembly.backbones import backbone_of, frozen_stages, weights_identity
 from hcl.assembly.inputs import frame_store, make_dataset, test_draws
-from hcl.assembly.models import frozen_stages, weights_identity
 from hcl.clips.dataset import Draw
 from hcl.clips.grids import GridDataset, GridStore
 from hcl.config import Experiment
 from hcl.datasets.splits import Partition
 from hcl.errors import HCLError
 from hcl.frames.stored_dataset import StoredDataset
-from hcl.models.backbone import Backbone, make_backbone
+from hcl.models.backbone import Backbone
 from hcl.models.inference import fast_backbone
 from hcl.models.precision import autocast, set_convolutions
 from orchestration.runtime.actors import map_actors
@@ -54,16 +54,15 @@ class GridJob:
         return self.experiment.model.cached_views if self.training else self.test_views
 
     def backbone(self) -> Backbone:
-        model = self.experiment.model
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.experiment.seed)
-            return make_backbone(model.backbone, "none" if self.random_backbone else model.weights)
+            return backbone_of(self.experiment, random_weights=self.random_backbone)
 
     def clip_shape(self) -> tuple[int, ...]:
         """Return (frame, channel, row, column), without computing anything."""
         clips = self.experiment.clips
         frame = torch.empty(1, 3, clips.size, clips.size, device="meta")
-        backbone = make_backbone(self.experiment.model.backbone, "none").eval().to("meta")
+        backbone = backbone_of(self.experiment, random_weights=True).eval().to("meta")
         return (clips.n_frames, *backbone.below(frame, frozen_stages(self.experiment)).shape[1:])
 
     def draws(self, clip: int) -> list[Draw]:
@@ -89,13 +88,15 @@ class GridJob:
 
     def meaning(self) -> dict[str, Any]:
         experiment = self.experiment
-        weights = "none" if self.random_backbone else experiment.model.weights
+        weights = "none" if self.random_backbone else weights_identity(experiment)
+        model = experiment.identity_of("model")
+        backbone: dict[str, Any] = {name: model[name] for name in ("backbone", "backbone_settings") if name in model}
         return {
             "revision": REVISION,
-            "backbone": experiment.model.backbone,
-            "weights": weights_identity(weights),
+            **backbone,
+            "weights": weights,
             "stages": frozen_stages(experiment),
-            "clips": experiment.clips.model_dump(mode="json"),
+            "clips": experiment.identity_of("clips"),
             "precision": experiment.train.precision,
             "views": self.views,
             "training": self.training,

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import Dataset
 
 import results
-from hcl.assembly import inputs, models
+from hcl.assembly import backbones, inputs
 from hcl.config import Experiment
 from hcl.config.paths import nest
 from hcl.config.strict_yaml import dump_yaml
@@ -81,7 +81,7 @@ class Run:
 
     def grid_jobs(self) -> list[GridJob]:
         """Return the grids that frozen stages encode before the run."""
-        if not models.caches_grids(self.experiment):
+        if not backbones.caches_grids(self.experiment):
             return []
         train, selection = self.partitions()
         return [

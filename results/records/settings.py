@@ -47,6 +47,12 @@ def settings_of(text: str, where: str = "experiment.yaml") -> dict[str, Any]:
     return dict(_leaves(content, ""))
 
 
+def regime_in(settings: Mapping[str, Any]) -> str | None:
+    """Return the name of the regime, as methods of records have it: the class alone if it is of the user's own."""
+    regime = settings.get("train.regime")
+    return str(regime).rpartition(":")[2] if regime else None
+
+
 def differing(settings: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the paths whose values differ, in the order of the settings; a missing value differs from all others."""
     all_settings = list(settings)

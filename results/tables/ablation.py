@@ -10,7 +10,7 @@ import pandas as pd
 
 from results.errors import RecordError
 from results.records.codec import plain
-from results.records.settings import NAME, TERMS, differing, settings_of
+from results.records.settings import NAME, TERMS, differing, regime_in, settings_of
 from results.records.store import Results
 from results.statistics.significance import LEVEL, Difference, Verdict, judged
 from results.tables.cells import MARKED, MISSING, footnotes, latest_cells, marks, p_text, record_text, wider_intervals
@@ -65,7 +65,7 @@ def _tables(
     runs: list[tuple[str, dict[str, Any]]], paths: list[str], evaluations: pd.DataFrame, answers: Answers
 ) -> list[pd.DataFrame]:
     """Make a table for each data set, partition, way and protocol that some run was asked; one without any."""
-    own = {run: settings.get("train.regime", "hcl") for run, settings in runs}
+    own = {run: regime_in(settings) or "hcl" for run, settings in runs}
     mine = evaluations[evaluations["method"] == evaluations["run"].map(own)]
     latest = latest_cells(mine, ["run", *_QUESTION])
     weights = {run: [_weight(settings.get(path)) for path in paths] for run, settings in runs}

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 import results
-from hcl.config.resolve import to_yaml
+from hcl.assembly.experiment_files import to_yaml
 from hcl.models.checkpoint import load_checkpoint
 from orchestration.training.run_files import LAST
 from tests.cluster.compare import (

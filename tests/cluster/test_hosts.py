@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pytest
 
-from hcl.config.resolve import to_yaml
+from hcl.assembly.experiment_files import to_yaml
 from hcl.datasets.manifest import read_manifest
 from tests.cluster.compare import assert_same_run, ended_well, epochs_of, evaluations
 from tests.cluster.hosts import LINK, Host, NotPermitted, two_hosts

@@ -11,8 +11,8 @@ import pytest
 import results
 from cluster.errors import DescriptionError
 from cluster.plan import Task, UnitCosts, plan
+from hcl.assembly.experiment_files import to_yaml
 from hcl.assembly.models import clips_per_epoch
-from hcl.config.resolve import to_yaml
 from hcl.errors import ConfigError
 from orchestration.clusters.plan_table import size
 from orchestration.clusters.unit_costs import measured

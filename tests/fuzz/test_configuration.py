@@ -12,8 +12,9 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from hcl.assembly.experiment_files import load_resolved, to_yaml
 from hcl.config.overrides import parse_point
-from hcl.config.resolve import all_settings, load_resolved, override, resolve, shipped_experiments, to_yaml
+from hcl.config.resolve import all_settings, override, resolve, shipped_experiments
 from hcl.datasets.cards import card_of
 from results.records.settings import settings_of
 from search_spaces import Space, SpaceError, grid_points, load_space, shipped_spaces

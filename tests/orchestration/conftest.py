@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
+from hcl.assembly.experiment_files import to_yaml
 from hcl.config import Experiment
-from hcl.config.resolve import resolve, to_yaml
+from hcl.config.resolve import resolve
 from hcl.datasets.splits import Partition, Video, write_split
 from hcl.frames.stored_dataset import DataRoot
 from orchestration.cli import main

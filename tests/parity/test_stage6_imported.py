@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from hcl.assembly import arguments, models
+from hcl.assembly.experiment_files import load_resolved
 from hcl.clips.episodes import Episodes
 from hcl.config import Experiment
-from hcl.config.resolve import load_resolved, resolve
+from hcl.config.resolve import resolve
 from hcl.evaluation.matcher import levels_by_shot
 from hcl.evaluation.scores import fused
 from hcl.models.hcl import HCL

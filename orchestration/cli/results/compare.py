@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from hcl.assembly.experiment_files import load_resolved
 from hcl.config import Experiment
-from hcl.config.resolve import load_resolved, override
+from hcl.config.resolve import override
 from hcl.errors import ConfigError, did_you_mean
 from orchestration.cli.options import RUNS, Runs
 from orchestration.cli.shell import completion

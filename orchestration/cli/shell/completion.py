@@ -66,10 +66,10 @@ def studies_or_experiments(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def methods(incomplete: str) -> Described:
     """Return the methods that can be evaluated."""
-    from hcl.config import REGIMES
+    from hcl.config.extensions import names
     from orchestration.evaluation.method_names import METHODS
 
-    regimes = {name: "the run's own, of this regime" for name in REGIMES if name not in METHODS}
+    regimes = {name: "the run's own, of this regime" for name in names("regime") if name not in METHODS}
     return [(name, text) for name, text in {**METHODS, **regimes}.items() if name.startswith(incomplete)]
 
 
@@ -108,12 +108,16 @@ def settings(ctx: typer.Context, incomplete: str) -> Described:
 
 
 def _values(ctx: typer.Context, path: str) -> list[str]:
+    from hcl.config.extensions import SETTINGS, names
     from hcl.config.paths import setting_of
     from hcl.config.values import choices
 
     field = setting_of(path)
     if path == "data.dataset":
         return datasets(ctx, "")
+    for kind, named_by in SETTINGS.items():
+        if path == named_by:
+            return names(kind)
     default = "" if field.default is None else field.default
     return choices(field.annotation) or [
         default if isinstance(default, str) else json.dumps(default, separators=(",", ":"))

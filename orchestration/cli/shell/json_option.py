@@ -29,14 +29,14 @@ def with_json(command: Callable[..., None]) -> Callable[..., None]:
     signature = inspect.signature(command, eval_str=True)
 
     @functools.wraps(command)
-    def told(*, as_json: bool, **values: Any) -> None:
+    def told(*arguments: Any, as_json: bool = False, **options: Any) -> None:
         if not as_json:
-            command(**values)
+            command(*arguments, **options)
             return
         code = 0
         with json_document():
             try:
-                command(**values)
+                command(*arguments, **options)
             except typer.Exit as stop:
                 code = stop.exit_code
         raise typer.Exit(code)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from hcl.assembly.experiment_files import load_resolved, to_yaml
 from hcl.config import PUBLISHED, Experiment
 from hcl.config.resolve import (
     MAX_BASES,
@@ -15,13 +16,11 @@ from hcl.config.resolve import (
     changes,
     check_value,
     expected,
-    load_resolved,
     override,
     resolve,
     rows,
     setting_of,
     shipped_experiments,
-    to_yaml,
 )
 from hcl.errors import ConfigError
 

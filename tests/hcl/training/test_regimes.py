@@ -62,12 +62,25 @@ class Spots(Dataset):
         return torch.from_numpy(frames)
 
 
+SMALL_OF: dict[str, dict[str, Any]] = {  # in the section of a regime
+    "trx": {"regime.key_dim": 16, "regime.tuple_sizes": [2]},  # an episode of one shot has one tuple of three
+    "hyrsm": {"regime.scale": 1.0},
+    "hyrsm++": {"regime.scale": 1.0},
+    "molo": {"regime.scale": 2.0, "regime.hidden": 16},
+}
+
+
 def experiment_of(name: str, **changes: Any) -> Experiment:
-    settings = SMALL | {"train.regime": name} | {key.replace("__", "."): value for key, value in changes.items()}
+    settings = (
+        SMALL
+        | SMALL_OF.get(name, {})
+        | {"train.regime": name}
+        | {key.replace("__", "."): value for key, value in changes.items()}
+    )
     return resolve(None, settings).experiment
 
 
-def tiny_backbone(*_: Any) -> Backbone:
+def tiny_backbone(*_: Any, **__: Any) -> Backbone:
     body = nn.Sequential(nn.Conv2d(3, CHANNELS, 4, stride=4), nn.Tanh())
     return Backbone(body, CHANNELS, (0.5,) * 3, (0.25,) * 3)
 
@@ -76,7 +89,7 @@ def make(name: str, **changes: Any) -> tuple[Regime, nn.Module]:
     """Build the regime and its model from settings, like the program, on a backbone of one layer."""
     experiment = experiment_of(name, **changes)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(models, "make_backbone", tiny_backbone)
+        patched.setattr(models, "backbone_of", tiny_backbone)
         return models.make_regime(experiment), models.make_model(experiment, CLASSES)
 
 
@@ -218,7 +231,7 @@ def test_episodes_that_cannot_be_shared_evenly_are_refused() -> None:
         experiment_of("protonet", train__workers=4)
 
 
-@pytest.mark.parametrize("name", [name for name, traits in REGIMES.items() if traits.is_episodic])
+@pytest.mark.parametrize("name", [name for name, own in REGIMES.items() if own.traits.is_episodic])
 def test_the_sum_of_a_steps_gradients_is_that_of_the_mean_loss(name: str) -> None:
     """Compare gradients accumulated episode by episode with those of all episodes at once."""
     regime, model = make(name)

@@ -59,7 +59,7 @@ NAMES = torch.randn(CLASSES, 16, generator=torch.Generator().manual_seed(1))  # 
 def prepared(experiment: Experiment) -> tuple[nn.Module, torch.optim.Optimizer]:
     """Prepare a model and its optimiser like a training worker, on a backbone of one layer."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(models, "make_backbone", tiny_backbone)
+        patched.setattr(models, "backbone_of", tiny_backbone)
         model = models.make_model(experiment, CLASSES)
     optimizer = models.optimizer_of(experiment, model)
     models.prepare_training(experiment, model)
@@ -114,7 +114,12 @@ def waited_for(model: nn.Module) -> list[str]:
     return [name for name, value in model.named_parameters() if value.requires_grad and value.grad is None]
 
 
-REGIMES_AND_FEATURES = [("hcl", "encoder"), *product(list(REGIMES)[1:], ["encoder", "backbone"])]
+RIVALS = ("otam", "trx", "hyrsm", "hyrsm++", "molo", "probe")
+REGIMES_AND_FEATURES = [
+    ("hcl", "encoder"),
+    *product((name for name in REGIMES if name not in ("hcl", *RIVALS)), ["encoder", "backbone"]),
+    *((name, "backbone") for name in RIVALS),  # an encoder's dropout and gradients are covered by the others
+]
 
 
 def everything(group: ProcessGroup) -> dict[str, Any]:

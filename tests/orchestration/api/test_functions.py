@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from hcl.config.resolve import load_resolved
+from hcl.assembly.experiment_files import load_resolved
 from hcl.errors import ConfigError
 from orchestration import api
 from orchestration.training.run import Run

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import results
-from hcl.config.resolve import load_resolved, resolve
+from hcl.assembly.experiment_files import load_resolved
+from hcl.config.resolve import resolve
 from orchestration.cli.options import command_line
 from orchestration.training.run import Run
 from tests.orchestration.conftest import Command, tree

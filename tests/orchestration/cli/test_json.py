@@ -17,7 +17,8 @@ import typer
 from typer.core import TyperGroup
 
 import results
-from hcl.config.resolve import resolve, to_yaml
+from hcl.assembly.experiment_files import to_yaml
+from hcl.config.resolve import resolve
 from orchestration.cli import app
 from orchestration.console import add_json, json_document, key_of
 from orchestration.training.run import Run
@@ -68,6 +69,7 @@ def document(outcome: Outcome, code: int = 0) -> dict[str, Any]:
 
 CASES: dict[str, dict[str, set[str]]] = {
     "results list": {"runs": {"run", "data_set", "val_percent", "started"}},
+    "status": {"states": {"name", "kind", "status", "folder"}},
     "results list studies": {"studies": {"study", "best", "sampler"}},
     "results list evaluations": {"evaluations": {"run", "method", "accuracy", "ci95", "settings"}},
     "results show first": {
@@ -122,6 +124,8 @@ def test_numbers_are_not_rounded_and_notes_go_to_stderr(hcl: Command, runs: Path
 def test_a_command_that_fails_prints_no_document(hcl: Command, runs: Path) -> None:
     outcome = hcl("results", "show", "nobody", "--json")
     assert outcome.code == 2 and outcome.out == "" and "no such folder" in outcome.err
+    outcome = hcl("status", "--watch", "--json")
+    assert outcome.code == 2 and outcome.out == "" and "leave out one of the two" in outcome.err
 
 
 def test_an_empty_list_is_a_document(hcl: Command, tmp_path: Path) -> None:

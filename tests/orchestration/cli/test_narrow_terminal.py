@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import results
-from hcl.config.resolve import resolve, to_yaml
+from hcl.assembly.experiment_files import to_yaml
+from hcl.config.resolve import resolve
 from tests.orchestration.conftest import Command
 
 RUNS = ("metaworld_cpu_with_a_name_of_forty_letters", "metaworld_cpu_with_a_name_of_forty_letterz")

@@ -9,8 +9,9 @@ import pytest
 import torch
 import typer
 
+from hcl.assembly.experiment_files import to_yaml
 from hcl.config.overrides import parse_overrides, parse_point
-from hcl.config.resolve import resolve, to_yaml
+from hcl.config.resolve import resolve
 from hcl.errors import ConfigError
 from orchestration.cli import app
 from orchestration.cli.sweep_options import space_of

@@ -12,9 +12,10 @@ import torch
 
 import results
 from hcl.assembly import inputs, models
+from hcl.assembly.experiment_files import to_yaml
 from hcl.clips.episodes import sample_episodes
 from hcl.config import Experiment
-from hcl.config.resolve import override, to_yaml
+from hcl.config.resolve import override
 from hcl.errors import ConfigError
 from hcl.frames.store import FrameStore
 from hcl.frames.stored_dataset import DataRoot, StoredDataset

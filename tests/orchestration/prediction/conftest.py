@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from hcl.assembly import models
+from hcl.assembly.experiment_files import to_yaml
 from hcl.config import Experiment
-from hcl.config.resolve import to_yaml
 from hcl.datasets.manifest import write_manifest
 from hcl.datasets.splits import Partition, Video, write_split
 from hcl.frames.decoding import FrameOptions

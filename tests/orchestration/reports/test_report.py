@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hcl.config.resolve import override, resolve, to_yaml
+from hcl.assembly.experiment_files import to_yaml
+from hcl.config.resolve import override, resolve
 from hcl.errors import ConfigError
 from hcl.frames.stored_dataset import DataRoot
 from orchestration.reports.report import changed_settings, make_report

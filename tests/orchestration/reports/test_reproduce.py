@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 import results
+from hcl.assembly.experiment_files import load_resolved, to_yaml
 from hcl.config import Experiment
-from hcl.config.resolve import load_resolved, override, to_yaml
+from hcl.config.resolve import override
 from hcl.frames.stored_dataset import DataRoot
 from orchestration.evaluation import evaluate as evaluating
 from orchestration.evaluation import scorer, scoring

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import results
-from hcl.config.resolve import to_yaml
+from hcl.assembly.experiment_files import to_yaml
 from results.exports.tracked import tracked_runs, tracked_studies
 from tests.orchestration.conftest import Command, tiny_experiment
 

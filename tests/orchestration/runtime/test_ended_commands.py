@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from hcl.config.resolve import to_yaml
+from hcl.assembly.experiment_files import to_yaml
 from tests.conftest import ROOT
 from tests.orchestration.conftest import N_FRAMES, tiny_experiment
 from tests.orchestration.sweeps.test_killed_study import processes_below

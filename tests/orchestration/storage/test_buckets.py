@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import results
-from hcl.config.resolve import to_yaml
+from hcl.assembly.experiment_files import to_yaml
 from hcl.errors import ConfigError, StorageError
 from orchestration.runtime import mounts
 from orchestration.runtime.mounts import is_in_bucket, mount_here, runtime_env, set_up_worker, unmount

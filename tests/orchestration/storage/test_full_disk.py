@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import results
-from hcl.config.resolve import to_yaml
+from hcl.assembly.experiment_files import to_yaml
 from hcl.errors import HCLError, StorageError
 from hcl.frames.stored_dataset import DataRoot
 from orchestration.evaluation import evaluate as evaluation

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import results
-from hcl.config.resolve import to_yaml
+from hcl.assembly.experiment_files import to_yaml
 from hcl.errors import HCLError
 from orchestration.evaluation.fusion_search import Search
 from orchestration.sweeps import confirm as confirming

@@ -15,7 +15,8 @@ import torch
 import yaml
 
 import results
-from hcl.config.resolve import load_resolved, override
+from hcl.assembly.experiment_files import load_resolved
+from hcl.config.resolve import override
 from hcl.errors import ConfigError, EpisodeError, HCLError
 from hcl.frames.stored_dataset import DataRoot
 from hcl.models.checkpoint import load_checkpoint, save_checkpoint
@@ -274,7 +275,7 @@ def test_status_of_a_study_under_way(data_root: Path, tmp_path: Path, capsys: py
     out = capsys.readouterr().out
     assert "1 complete, 1 failed, 1 running of 4" in out
     assert "trial-0002 failed: it broke (error.log)" in out
-    assert "best trial-0001 50.0%; not running; to resume: hcl sweep tiny" in out
+    assert "study stopped: 2 of 4 trials, 1 failed; best trial-0001 50.0%; to resume: hcl sweep tiny" in out
 
 
 def test_params_that_contradict_each_other_are_never_run(data_root: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import results
-from hcl.config.resolve import to_yaml
+from hcl.assembly.experiment_files import to_yaml
 from hcl.frames.stored_dataset import DataRoot
 from orchestration.training.run import Run
 from tests.cluster.nodes import ROOT

@@ -14,8 +14,8 @@ import torch
 from pydantic import ValidationError
 from ray.exceptions import RayActorError
 
+from hcl.assembly.experiment_files import to_yaml
 from hcl.config import Train
-from hcl.config.resolve import to_yaml
 from hcl.errors import ClusterError, StorageError
 from hcl.frames.stored_dataset import DataRoot
 from hcl.models.checkpoint import load_checkpoint

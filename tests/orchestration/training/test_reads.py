@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from hcl.config.resolve import to_yaml
+from hcl.assembly.experiment_files import to_yaml
 from hcl.datasets.manifest import VideoRecord, write_manifest
 from hcl.frames.checking import check_dataset, keep_effective
 from hcl.frames.stored_dataset import DataRoot, StoredDataset
