@@ -30,7 +30,7 @@ from hcl.models.precision import autocast
 
 @dataclass(frozen=True)
 class FrameMatching:
-    """Implement the method protocol for one of `FRAME_MATCHERS`.
+    """Implement the method protocol for one of `hcl.evaluation.matcher_names.FRAME_MATCHERS`.
 
     Attributes:
         seed: seed of MatchingNet's weights.
