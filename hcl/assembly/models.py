@@ -121,4 +121,5 @@ def rate_factor(experiment: Experiment, epoch: int) -> float:
         gamma=optim.gamma,
         warmup_epochs=optim.warmup_epochs,
         epochs=experiment.train.epochs,
+        factors=optim.factors,
     )
