@@ -15,6 +15,7 @@ import pytest
 import typer
 
 import hcl.config.resolve as configuration
+from hcl.config.paths import is_own
 from orchestration.cli import app
 from orchestration.storage.places import ELSEWHERE
 from search_spaces import load_space, shipped_spaces
