@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 NON_FINITE_REMEDY = "lower optim.lr, raise loss.temperature, or train in float32 (train.precision)"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `, did you mean X?` for the most similar name, or an empty text; the problem of an error ends with it."""
+    name = most_similar(word, known)
+    return f", did you mean `{name}`?" if name not in (None, word) else ""
+
+
+def most_similar(word: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like a word, or the only one that contains it; None if none is like it.
+
+    The case of letters does not matter.
+    """
+    word, by_fold = word.casefold(), {name.casefold(): name for name in known}
+    containing = [name for name in by_fold if word in name] if len(word) > 2 else []
+    close = containing if len(containing) == 1 else difflib.get_close_matches(word, list(by_fold), n=1, cutoff=0.6)
+    return by_fold[close[0]] if close else None
 
 
 class HCLError(Exception):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.measure import Measurement
 from rich.table import Table
 
+from orchestration.table_layout import fits, fitted
+from results.records.codec import plain
 from results.tables.cells import marked
 
 if TYPE_CHECKING:
@@ -22,6 +26,51 @@ if TYPE_CHECKING:
 out, notes = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
 """Output and messages. Lines are never broken, so that commands in them can be copied. Tables, whose cells and titles
 are wrapped, are printed with `soft_wrap=False`."""
+
+
+_document: dict[str, Any] | None = None  # the JSON document that a command makes with --json
+
+
+@contextmanager
+def json_document() -> Iterator[None]:
+    """Print what `add_json` gets as one JSON document on stdout; all else that is printed goes to stderr.
+
+    Nothing is printed on stdout if an exception ends it.
+    """
+    global _document
+    document: dict[str, Any] = {}
+    _document = document
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _document = None
+    print(json.dumps(plain(document), indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def add_json(name: str, value: Any) -> None:
+    """Put a value into the JSON document under a name; a list is appended to one that is there. No document: nothing.
+
+    Args:
+        value: anything of plain values, numbers of numpy, tuples and paths. Numbers that are not finite become null.
+    """
+    if _document is None:
+        return
+    if isinstance(value, list) and isinstance(_document.get(name), list):
+        value = [*_document[name], *value]
+    _document[name] = value
+
+
+def makes_json() -> bool:
+    """Return whether the command makes a JSON document."""
+    return _document is not None
+
+
+def key_of(heading: str) -> str:
+    """Return the heading of a column as a key: `data set` becomes data_set, `val %` val_percent, `± classes`
+    half_width_classes."""
+    words = heading.replace("%", " percent ").replace("±", " half width ").replace("/", " ").split()
+    return "_".join(words).casefold()
 
 
 def show_epoch(row: dict[str, Any]) -> None:
@@ -63,7 +112,8 @@ def show_trials(folder: Path) -> None:
     from results import load
     from results.tables.accuracy import trials_table
 
-    print_frame(trials_table(load(folder).trials))
+    trials = load(folder).trials
+    print_frame(trials_table(trials), name="trials", records=trials.to_dict("records"))
 
 
 def print_table(folders: Sequence[Any]) -> None:
@@ -73,16 +123,32 @@ def print_table(folders: Sequence[Any]) -> None:
 
     evaluations = load(folders).evaluations
     if evaluations.empty:
+        add_json("evaluations", [])
         out.print("no evaluations yet: hcl evaluate RUN")
         return
-    print_frame(accuracy_table(evaluations))
+    print_frame(accuracy_table(evaluations), name="evaluations", records=evaluations.to_dict("records"))
 
 
-def print_frame(frame: pd.DataFrame, title: str | None = None) -> None:
-    """Print a frame with its caption and its footnotes below it."""
+def print_frame(
+    frame: pd.DataFrame,
+    title: str | None = None,
+    *,
+    name: str = "rows",
+    records: Sequence[Mapping[Any, Any]] | None = None,
+) -> None:
+    """Print a frame with its caption and its footnotes below it, or add its rows to the JSON document.
+
+    Args:
+        name: of the rows in the JSON document.
+        records: the rows with unrounded values; default: `records` of the frame's attributes, else the frame's rows.
+    """
     from results.tables.markup import bold_cells
 
-    print_rows(list(frame.columns), frame.itertuples(index=False), title, bold=bold_cells(frame))
+    if _document is not None:
+        rows = frame.attrs.get("records") or frame.to_dict("records") if records is None else records
+        add_json(name, [{key_of(str(key)): value for key, value in row.items()} for row in rows])
+        return
+    _print_rows(list(frame.columns), frame.itertuples(index=False), title, bold=bold_cells(frame))
     for line in (frame.attrs.get("caption", ""), *frame.attrs.get("footnotes", ())):
         if line:
             out.print(escape(line), soft_wrap=True, highlight=False)
@@ -93,28 +159,54 @@ def print_rows(
     rows: Iterable[Iterable[Any]],
     title: str | None = None,
     *,
-    bold: Collection[tuple[int, str]] = (),
+    name: str = "rows",
+    records: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
-    """Print a table of values, each as its text.
+    """Print a table of values, each as its text, or add its rows to the JSON document.
 
     Args:
-        bold: row and column of the cells that are printed bold.
+        name: of the rows in the JSON document.
+        records: the rows with unrounded values and names for keys; default: `rows` under the names of the columns.
     """
+    if _document is None:
+        _print_rows(columns, rows, title)
+    elif records is None:
+        add_json(name, [dict(zip(map(key_of, columns), row, strict=True)) for row in rows])
+    else:
+        add_json(name, list(records))
+
+
+def _print_rows(
+    columns: Sequence[str],
+    rows: Iterable[Iterable[Any]],
+    title: str | None = None,
+    *,
+    bold: Collection[tuple[int, str]] = (),
+) -> None:
+    """Print a table; `bold` holds row and column of the cells that are printed bold."""
     table = Table(*map(str, columns), title=escape(title) if title else None)
     for index, row in enumerate(rows):
         cells = zip(columns, map(escape, map(str, row)), strict=True)
         table.add_row(*(f"[bold]{text}[/]" if (index, column) in bold else text for column, text in cells))
-    page().print(table, soft_wrap=False)
+    print_rich(table)
+
+
+def print_rich(table: Table) -> None:
+    """Print a table so that no text is cut, whatever the width of the terminal; with --json, print nothing."""
+    if _document is not None:
+        return
+    shown = fitted(table, page())
+    page().print(shown, soft_wrap=not isinstance(shown, Table))
 
 
 def page() -> Console:
-    """Return the console for tables: the terminal or, piped into a file, one that is wide enough."""
-    return out if out.is_terminal else Console(width=220)
+    """Return the console for tables: the terminal or, piped into a file, one of $COLUMNS or 220 columns."""
+    return out if out.is_terminal else Console(width=int(os.environ.get("COLUMNS") or 220))
 
 
-def fits(table: Table) -> bool:
-    """Return whether a table fits with all of its text; otherwise its columns would be cut to a few letters."""
-    return Measurement.get(out, out.options.update_width(10_000), table).maximum <= page().width
+def is_wide_enough(table: Table) -> bool:
+    """Return whether a table fits with no cell broken into lines."""
+    return fits(table, page())
 
 
 def settings_text(values: Mapping[str, Any]) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import results
+from hcl.config import Experiment
 from hcl.config.resolve import override, resolve
 from hcl.frames.stored_dataset import DataRoot, StoredDataset
 from hcl.synthetic.benchmark import ACTIONS, DOMAINS, dataset_name, make_benchmark
@@ -26,51 +29,113 @@ from orchestration.training.train import train
 from results.tables.trials import lead_of_best, lead_text
 from search_spaces import load_space
 
-VIDEOS_PER_CLASS = 14
-TRIALS = 6
-TRAIN_EPOCHS = 10  # for the longer training with the best trial's settings
-EXAMPLES = 2  # pictures of right queries, and as many of wrong ones
-METHODS = ("hcl", "untrained", "random", "prototype")
+
+@dataclass(frozen=True)
+class DemoPlan:
+    """Hold the sizes of a demo.
+
+    Attributes:
+        name: of the run; its study is called NAME-sweep.
+        domains: visual domains of the videos, one a data set; the first is trained on.
+        train_epochs: epochs of the longer training with the best trial's settings.
+        examples: pictures of right queries, and as many of wrong ones.
+        settings: changes to the experiment `demo`, by dotted path.
+        caution: what its figures must not be taken for; on the page and in the output.
+    """
+
+    name: str = "demo"
+    domains: tuple[str, ...] = DOMAINS
+    videos_per_class: int = 14
+    trials: int = 6
+    train_epochs: int = 10
+    examples: int = 2
+    methods: tuple[str, ...] = ("hcl", "untrained", "random", "prototype")
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    caution: str = ""
+
+    def experiment(self, seed: int) -> Experiment:
+        """Return the experiment of the study's trials."""
+        datasets = [dataset_name(domain) for domain in self.domains]
+        own = {"name": f"{self.name}-sweep", "seed": seed, "evaluation.datasets": datasets, **self.settings}
+        return resolve("demo", own).experiment
 
 
-def run_demo(*, data: Path, runs: Path, seed: int = 0, address: str | None = None, command: str = "") -> None:
+FULL = DemoPlan()
+QUICK = DemoPlan(
+    name="demo-quick",
+    domains=("plain", "cluttered"),
+    videos_per_class=6,
+    trials=2,
+    train_epochs=2,
+    examples=1,
+    methods=("hcl", "prototype"),
+    settings={
+        "clips.n_frames": 4,
+        "model.cached_views": 1,
+        "optim.warmup_epochs": 0,
+        "train.epochs": 1,
+        "train.batches_per_epoch": 6,
+        "train.val_shot": 1,
+        "train.val_episodes": 30,
+        "evaluation.shots": [1, 3],
+        "evaluation.queries": 3,
+        "evaluation.episodes": 200,
+    },
+    caution="The quick demo shows the way from videos to a page. Its accuracies mean nothing: it trains for seconds on "
+    "few videos. `hcl demo` takes some minutes and has the figures.",
+)
+
+
+def run_demo(
+    *,
+    data: Path,
+    runs: Path,
+    seed: int = 0,
+    address: str | None = None,
+    command: str = "",
+    plan: DemoPlan = FULL,
+) -> None:
     """Make videos, extract, sweep, train the best, evaluate, explain, report; repeated, it goes on."""
     began = time.monotonic()
     data, runs = Path(data).absolute(), Path(runs).absolute()
-    base = resolve("demo", {"seed": seed}).experiment
-    with _step("videos of 36 actions in five domains"):
-        total = len(DOMAINS) * len(ACTIONS) * VIDEOS_PER_CLASS
+    base = plan.experiment(seed)
+    if plan.caution:
+        out.print(plan.caution, highlight=False)
+    with _step(f"videos of {len(ACTIONS)} actions in {len(plan.domains)} domains"):
+        total = len(plan.domains) * len(ACTIONS) * plan.videos_per_class
         with progress(total, "make videos", "videos") as advance:
             make_benchmark(
                 data,
-                videos_per_class=VIDEOS_PER_CLASS,
+                domains=plan.domains,
+                videos_per_class=plan.videos_per_class,
                 size=base.clips.size,
                 seed=seed,
                 on_video=lambda done, total: advance(),
             )
     with connect(address):
         with _step("frames, by Ray actors"):
-            for domain in DOMAINS:
+            for domain in plan.domains:
                 summary = extract_dataset(StoredDataset(data, dataset_name(domain)), short_side=base.clips.size)
                 out.print(f"{summary.dataset}: {summary.n_ok} extracted, {summary.n_skipped} there already")
-        with _step(f"{TRIALS} trials by Ray Tune and Optuna"):
-            experiment = override(base, {"name": "demo-sweep"})
-            study = Study(experiment, load_space("two_stage"), DataRoot(data), runs, TRIALS, seed)
+        with _step(f"{plan.trials} trials by Ray Tune and Optuna"):
+            study = Study(base, load_space("two_stage"), DataRoot(data), runs, plan.trials, seed)
             record, trials = sweep(study, command=command, on_trial=show_trial)
             show_trials(study.folder)
         with _step("the best trial's settings, trained for longer by Ray Train on two workers"):
-            length = {"name": "demo", "train.epochs": TRAIN_EPOCHS, "train.workers": 2}
+            length = {"name": plan.name, "train.epochs": plan.train_epochs, "train.workers": 2}
             best = override(best_experiment(study, trials), length)
             run = train(best, data=DataRoot(data), runs=runs, command=command, on_epoch=show_epoch)
-        with _step("5 data sets x 5 shots, by Ray actors"):
-            questions = questions_of([Target(run.folder, best, methods=METHODS)], DataRoot(data))
+        n_shots = len(best.evaluation.shots)
+        with _step(f"{len(plan.domains)} data sets x {n_shots} shots, by Ray actors"):
+            questions = questions_of([Target(run.folder, best, methods=plan.methods)], DataRoot(data))
             answers = evaluate(questions, runs=runs, command=command, on_cell=show_records)
             out.print(encodings(questions, answers.n_encoded))
     with _step("single queries, explained"):
         explainer = Explainer(run.folder, best, data=DataRoot(data), command=command)
-        for explained in explainer.examples(EXAMPLES, seed=seed):
+        for explained in explainer.examples(plan.examples, seed=seed):
             out.print(f"{explained.query}: taken for {explained.scores[0][0]}", markup=False)
-    page = make_report([run.folder, study.folder], run.folder / "report", title="HCL demo", command=command).page
+    folders, report = [run.folder, study.folder], run.folder / "report"
+    page = make_report(folders, report, title="HCL demo", command=command, caution=plan.caution).page
     out.print()
     print_table([run.folder])
     out.print(f"best trial {record.best_trial}: {', '.join(f'{k}={v:.3g}' for k, v in _best(record, trials).items())}")
@@ -80,6 +145,8 @@ def run_demo(*, data: Path, runs: Path, seed: int = 0, address: str | None = Non
     out.print(f"tables:      {page.parent}", soft_wrap=True)
     out.print(f"checkpoints: {run.folder / 'checkpoints'}", soft_wrap=True)
     out.print(f"study:       {study.folder}", soft_wrap=True)
+    if plan.caution:
+        out.print(plan.caution, highlight=False)
     out.print(f"done in {time.monotonic() - began:.0f} s")
 
 

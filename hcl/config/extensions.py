@@ -22,7 +22,7 @@ from pydantic import BaseModel
 
 from hcl.config.extension_code import code_digest, faults_at, module_of, read_source
 from hcl.config.section import NoSettings, Section
-from hcl.errors import ConfigError
+from hcl.errors import ConfigError, did_you_mean
 
 SETTINGS = {
     "backbone": "model.backbone",
@@ -210,8 +210,6 @@ def _from_entry_point(kind: str, reference: str) -> Definition | None:
 def _from_code(kind: str, reference: str, sources: Sources | None) -> Definition:
     place, colon, name = reference.rpartition(":")
     if not colon or not place or not name.isidentifier():
-        from hcl.config.paths import did_you_mean
-
         raise ConfigError(
             f"got {reference!r}, expected {accepted(kind)}{did_you_mean(reference, names(kind))}",
             where=SETTINGS[kind],
@@ -226,8 +224,6 @@ def _from_code(kind: str, reference: str, sources: Sources | None) -> Definition
         with faults_at(where):
             module = importlib.import_module(place)
     if not hasattr(module, name):
-        from hcl.config.paths import did_you_mean
-
         raise ConfigError(f"has no {name}{did_you_mean(name, vars(module))}", where=where, remedy=_REMEDY)
     return _extension(kind, reference, name, getattr(module, name), None, source)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -14,7 +14,7 @@ from hcl.config.experiment import Experiment
 from hcl.config.extensions import SETTINGS
 from hcl.config.presets import MACHINE_SETTINGS
 from hcl.config.section import Section
-from hcl.errors import ConfigError
+from hcl.errors import ConfigError, did_you_mean
 
 Sections = Mapping[str, type[Section]]
 """The classes of the sections of what an experiment names, by kind (`Experiment.sections`)."""
@@ -120,12 +120,6 @@ def nest(values: Mapping[str, Any]) -> dict[str, Any]:
 def below(path: str, section: str) -> str | None:
     """Return the rest of a path below a section, or None if the path is not in it."""
     return path.removeprefix(f"{section}.") if path.startswith(f"{section}.") else None
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `, did you mean X?` for the most similar word, or an empty text."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f", did you mean `{close[0]}`?" if close else ""
 
 
 def _walk(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:

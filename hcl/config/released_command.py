@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from hcl.config.paths import did_you_mean, flatten
+from hcl.config.paths import flatten
 from hcl.config.released_flags import DEFAULTS, ELSEWHERE, IDLE, UNSUPPORTED
 from hcl.config.resolve import resolve
-from hcl.errors import ConfigError
+from hcl.errors import ConfigError, did_you_mean
 
 BASES = {
     "ssv2_100_otam": "published",
@@ -53,7 +53,8 @@ def translate(words: Sequence[str]) -> Translation:
     flags = argparse.Namespace(**(DEFAULTS | given))
     if flags.dataset not in BASES:
         raise ConfigError(
-            f"{flags.dataset!r} is no data set of the release, which has {', '.join(BASES)}",
+            f"{flags.dataset!r} is no data set of the release, which has {', '.join(BASES)}"
+            f"{did_you_mean(flags.dataset, BASES)}",
             where="--dataset",
             remedy="write an experiment with data.dataset of your own instead",
         )
@@ -182,7 +183,9 @@ def _among(values: dict[str, Any], name: str, flag: str) -> Any:
     if name not in values:
         known = ", ".join(repr(one) for one in values)
         raise ConfigError(
-            f"{name!r} has no counterpart here", where=f"--{flag}", remedy=f"give one of {known}, or write the settings"
+            f"{name!r} has no counterpart here{did_you_mean(name, values)}",
+            where=f"--{flag}",
+            remedy=f"give one of {known}, or write the settings",
         )
     return values[name]
 

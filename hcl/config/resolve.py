@@ -18,11 +18,11 @@ from pydantic import ValidationError
 from hcl.config import MACHINE_SETTINGS, PUBLISHED, Experiment
 from hcl.config.extensions import SETTINGS, Sources, absolute, find
 from hcl.config.overrides import SET, Overrides, override_values
-from hcl.config.paths import all_settings, did_you_mean, flatten, nest, setting_of, settings_with, unit_of
+from hcl.config.paths import all_settings, flatten, nest, setting_of, settings_with, unit_of
 from hcl.config.section import Section
 from hcl.config.strict_yaml import read_yaml
 from hcl.config.values import check_value, expected, explain
-from hcl.errors import ConfigError
+from hcl.errors import ConfigError, did_you_mean
 
 __all__ = [
     "MAX_BASES",

@@ -14,8 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from hcl.config.extensions import Named, accepted
-from hcl.config.paths import Sections, all_settings, below, did_you_mean, setting_of, unit_of
-from hcl.errors import ConfigError
+from hcl.config.paths import Sections, all_settings, below, setting_of, unit_of
+from hcl.errors import ConfigError, did_you_mean
 
 
 def check_value(path: str, value: Any, origin: str, sections: Sections | None = None) -> Any:
@@ -36,7 +36,7 @@ def check_value(path: str, value: Any, origin: str, sections: Sections | None = 
         # pydantic accepts true as 1, and inf as a number, which are mistakes here
         if (field.annotation is bool or not _holds(value, _is_bool)) and not _holds(checked, _is_infinite):
             return checked
-    hint = did_you_mean(value, _choices(field.annotation)) if isinstance(value, str) else ""
+    hint = did_you_mean(value, choices(field.annotation)) if isinstance(value, str) else ""
     raise ConfigError(
         f"got {shown(value)}, expected {expected(path, sections)}{hint}",
         where=f"{origin}: {path}",
@@ -91,10 +91,13 @@ def _is_infinite(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-def _choices(kind: Any) -> list[str]:
+def choices(kind: Any) -> list[str]:
+    """Return the words that a setting of this type accepts, true and false among them; none for numbers and texts."""
+    if kind is bool:
+        return ["true", "false"]
     if get_origin(kind) is Literal:
         return [str(choice) for choice in get_args(kind)]
-    return [choice for part in get_args(kind) for choice in _choices(part)]
+    return [choice for part in get_args(kind) for choice in choices(part)]
 
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "empty"}

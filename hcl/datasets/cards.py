@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from hcl.config import Section, setting
 from hcl.config.strict_yaml import read_yaml
-from hcl.errors import ConfigError
+from hcl.errors import ConfigError, did_you_mean
 from hcl.files.names import refuse_unsafe_name
 
 PartitionName = Literal["train", "val", "test"]
@@ -100,6 +100,12 @@ def known_datasets(data_root: Path) -> list[str]:
     own = [path.stem for path in (Path(data_root) / "datasets").glob("*.yaml")]
     listed = [path.parent.name for path in (Path(data_root) / "splits").glob("*/train_class.txt")]
     return sorted({*shipped_datasets(), *own, *listed})
+
+
+def similar_dataset(data_root: Path, dataset: str) -> str:
+    """Return `, did you mean X?` for the known data set with the most similar name; empty for a known one."""
+    known = known_datasets(data_root)
+    return "" if dataset in known else did_you_mean(dataset, known)
 
 
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")

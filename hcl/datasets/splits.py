@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hcl.datasets.cards import PARTITIONS
+from hcl.datasets.cards import PARTITIONS, similar_dataset
 from hcl.datasets.list_formats import Known, put_right
 from hcl.datasets.text_lists import numbered_lines
 from hcl.errors import SplitError
@@ -157,12 +158,15 @@ def _files(data_root: Path, dataset: str, partition: str) -> tuple[Path, Path]:
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
-    names = ",".join(PARTITIONS)
-    return numbered_lines(
-        path,
-        remedy=f"a split has {{{names}}}.list and {{{names}}}_class.txt; check the data root and the name of the "
-        "dataset, or make a split of your own videos with `hcl data splits make`",
+    names, folder = ",".join(PARTITIONS), path.parent
+    remedy = (
+        f"a split has {{{names}}}.list and {{{names}}}_class.txt; check the data root and the name of the "
+        "dataset, or make a split of your own videos with `hcl data splits make`"
     )
+    if not os.path.lexists(folder):
+        hint = similar_dataset(folder.parent.parent, folder.name)
+        raise SplitError(f"there are no lists of data set {shown(folder.name)}{hint}", where=str(path), remedy=remedy)
+    return numbered_lines(path, remedy=remedy)
 
 
 def _verified(dataset: str, name: str, class_lines: _Lines, video_lines: _Lines) -> Partition:

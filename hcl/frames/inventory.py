@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hcl.datasets.cards import similar_dataset
 from hcl.datasets.manifest import VideoRecord
 from hcl.datasets.sources import find_sources
 from hcl.datasets.spellings import nearest
@@ -88,8 +89,9 @@ def nothing_found(stored: StoredDataset, n_listed: int | None, example: Video | 
         path = Path(data_root, folder, stem)
         near = nearest(path, Path(path.anchor) if Path(folder).is_absolute() else Path(data_root))
         places += f"; {path}.* was looked for, and {near}"
+    empty = f"holds no videos{similar_dataset(data_root, card.name)}"
     return DataError(
-        "holds no videos" if n_listed is None else f"holds none of the {n_listed:,} videos that the split lists",
+        empty if n_listed is None else f"holds none of the {n_listed:,} videos that the split lists",
         where=str(data_root / "videos" / card.name),
         remedy=f"below {data_root}, videos are looked for as {places}; check the data root and the name of the dataset"
         f"{f'. {card.title}: {card.obtain}' if card.obtain else ''}",

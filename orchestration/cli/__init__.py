@@ -39,6 +39,8 @@ from orchestration.cli import (
 )
 from orchestration.cli.data.new import new
 from orchestration.cli.results.status import status
+from orchestration.cli.shell.completion import run_completing
+from orchestration.cli.shell.help_texts import lay_out
 from orchestration.console import notes
 from orchestration.runtime.signals import INTERRUPTED, orderly_ends
 from orchestration.storage.folder_defaults import apply_folder_defaults
@@ -86,6 +88,7 @@ for command in (
     app.command()(command)
 for group in (data, config, checkpoint, results, jobs, cluster):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
+lay_out(app)
 
 
 def main() -> None:
@@ -105,7 +108,8 @@ def main() -> None:
 
 def _run() -> None:
     try:
-        app(obj=apply_folder_defaults(Path.cwd()))
+        origins = apply_folder_defaults(Path.cwd())
+        run_completing(lambda: app(obj=origins))
     except (HCLError, SpaceError, RecordError, PlaceError) as error:
         notes.print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)

@@ -11,7 +11,9 @@ from rich.markup import escape
 
 from hcl.config.resolve import resolve
 from orchestration.cli.options import Set, command_line
-from orchestration.console import notes, out, print_rows
+from orchestration.cli.shell import completion
+from orchestration.cli.shell.json_option import with_json
+from orchestration.console import add_json, notes, out, print_rows
 
 app = typer.Typer(help="Import released checkpoints, and show the content of files of weights.", no_args_is_help=True)
 
@@ -23,7 +25,11 @@ def import_file(
     file: File,
     to: Annotated[Path, typer.Option(help="Folder of the new run, such as runs/released; it must not exist yet.")],
     experiment: Annotated[
-        str, typer.Option(help="Settings with which the file was trained: a YAML file or a shipped experiment.")
+        str,
+        typer.Option(
+            help="Settings with which the file was trained: a YAML file or a shipped experiment.",
+            autocompletion=completion.experiments,
+        ),
     ] = "published",
     settings: Set = None,
 ) -> None:
@@ -31,6 +37,9 @@ def import_file(
 
     Every name, shape and type is checked against the experiment's model. Only tensors are read, and no code from the
     file runs. Entries that the model does not use are named.
+
+    \b
+    hcl checkpoint import hcl_ssv2.pth --to runs/released
     """
     from orchestration.training.release_import import import_published
 
@@ -52,12 +61,18 @@ def import_file(
 
 
 @app.command("show")
+@with_json
 def show(file: File) -> None:
-    """List the content of a file: tensors with shape, type and sum; for a checkpoint of ours also epoch and digest."""
+    """List the content of a file: tensors with shape, type and sum; for a checkpoint of ours also epoch and digest.
+
+    \b
+    hcl checkpoint show runs/mine/checkpoints/best.pt
+    """
     from orchestration.training.release_import import list_checkpoint
 
     listing = list_checkpoint(file)
+    add_json("facts", dict(listing.facts))
     for name, value in listing.facts:
         out.print(f"{name}: {escape(value)}", soft_wrap=True, highlight=False)
     columns = ["tensor", "shape", "type", "sum"]
-    print_rows(columns, [[tensor[name] for name in columns] for tensor in listing.tensors])
+    print_rows(columns, [[tensor[name] for name in columns] for tensor in listing.tensors], name="tensors")

@@ -11,6 +11,8 @@ import typer
 from hcl.errors import ConfigError
 from hcl.files.atomic import write_atomically
 from orchestration.cli.options import RUNS, Runs
+from orchestration.cli.shell import completion
+from orchestration.cli.shell.json_option import with_json
 from orchestration.console import out
 from orchestration.storage.run_folders import run_folder
 
@@ -75,6 +77,11 @@ def render(
 
     kuberay: for kubectl apply. ray-up: for ray up, on AWS. slurm: for sbatch. laptop: a script that starts a head with
     a job server here. cluster/README.md lists the fields of a description with their defaults.
+
+    \b
+    hcl cluster render laptop --cpus 1x8
+    hcl cluster render slurm --gpus 4x8 -- train hcl --data /data --runs /runs
+    hcl cluster render kuberay --gpus 4x8 --image x/hcl:1 --claim shared
     """
     from cluster.description import counted, read_description
     from cluster.kuberay import render_kuberay
@@ -150,8 +157,14 @@ def _is_kept(path: Path, storage: Storage) -> bool:
 
 
 @app.command("plan")
+@with_json
 def plan_study(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A trained run, and evaluated for the costs of that.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", help="A trained run, and evaluated for the costs of that.", autocompletion=completion.runs
+        ),
+    ],
     runs: Runs = RUNS,
     nodes: Annotated[int, typer.Option(min=1, help="Number of nodes that train and encode.")] = 1,
     gpus_per_node: Annotated[
@@ -179,6 +192,9 @@ def plan_study(
     features and of a score table. It assumes that no trial is stopped early, that no node fails, and that workers share
     an epoch without loss. Measure with a run on the cluster how much faster its GPUs are than this machine, and pass
     that as --speed.
+
+    \b
+    hcl cluster plan mine --nodes 4 --gpus-per-node 8 --trials 200
     """
     from cluster.plan import Task, plan
     from hcl.assembly.models import clips_per_step

@@ -16,7 +16,8 @@ from hcl.config.resolve import resolve, rows, shipped_experiments
 from hcl.errors import ConfigError
 from hcl.files.atomic import write_atomically
 from orchestration.cli.options import DATA, RUNS, ExperimentName, Set
-from orchestration.console import out, print_rows
+from orchestration.cli.shell.json_option import with_json
+from orchestration.console import add_json, out, print_rows
 from orchestration.storage.folder_defaults import VARIABLES
 from search_spaces import shipped_spaces
 
@@ -24,13 +25,21 @@ app = typer.Typer(help="Show experiments and their settings.", no_args_is_help=T
 
 
 @app.command("list")
+@with_json
 def list_shipped() -> None:
-    """List the experiments and search spaces that the program ships."""
+    """List the experiments and search spaces that the program ships.
+
+    \b
+    hcl config list
+    """
+    add_json("experiments", shipped_experiments())
+    add_json("spaces", shipped_spaces())
     out.print("experiments: " + ", ".join(shipped_experiments()))
     out.print("spaces:      " + ", ".join(shipped_spaces()))
 
 
 @app.command("show")
+@with_json
 def show(
     context: typer.Context,
     experiment: ExperimentName,
@@ -45,6 +54,10 @@ def show(
 
     Origins are default, mode: published (its preset), a YAML file, or --set. A second table shows the folders that
     commands use, and the cluster and storage, if any: from an option, an environment variable or hcl.toml.
+
+    \b
+    hcl config show metaworld_cpu
+    hcl config show mine.yaml --set optim.lr=1e-4 --origin --set
     """
     resolved = resolve(experiment, settings or [])
     shown = [row for row in rows(resolved) if origin in row.origin]
@@ -53,11 +66,12 @@ def show(
         ["path", "value", "origin", "unit", "meaning"],
         cells,
         title=f"{experiment}, digest {resolved.experiment.digest()}",
+        name="settings",
     )
     origins = context.find_root().obj
     folders = folder_rows({"data": data, "runs": runs}, origins if isinstance(origins, dict) else {})
     if shown_folders := [row for row in folders if origin in row[2]]:
-        print_rows(["option", "value", "origin", "meaning"], shown_folders, title="folders and places")
+        print_rows(["option", "value", "origin", "meaning"], shown_folders, title="folders and places", name="folders")
 
 
 def folder_rows(given: Mapping[str, str | None], origins: Mapping[str, str]) -> list[tuple[str, str, str, str]]:
@@ -97,9 +111,11 @@ def from_released(
 ) -> None:
     """Write the experiment of a command line of the released code: give its flags after --.
 
-    hcl config from-released --to mine.yaml -- --dataset ssv2_100_otam --method hcl --shot 1
-
     Flags that are left out have their released defaults. hcl/config/RELEASE.md maps the files and folders.
+
+    \b
+    hcl config from-released -- --dataset ssv2_100_otam --method hcl --shot 1
+    hcl config from-released --to mine.yaml -- --dataset hmdb51 --method hcl
     """
     from hcl.config.released_command import translate
     from hcl.config.strict_yaml import dump_yaml
@@ -132,6 +148,10 @@ def validate(experiment: ExperimentName, settings: Set = None) -> None:
     """Check an experiment's settings without data, Ray or PyTorch, and print its digest; exit 2 names the mistake.
 
     `hcl train EXPERIMENT --dry-run` checks the data set, the memory and the room as well.
+
+    \b
+    hcl config validate mine.yaml
+    hcl config validate hcl --set train.workers=4
     """
     resolved = resolve(experiment, settings or [])
     n_changed = sum(row.origin != "default" for row in rows(resolved))

@@ -7,9 +7,11 @@ from dataclasses import astuple, fields
 import typer
 
 from orchestration.cli.options import DATA, RUNS, Address, Data, Fits, Runs, Set, experiment_for
+from orchestration.cli.shell.json_option import with_json
 from orchestration.console import out, print_rows
 
 
+@with_json
 def doctor(
     data: Data = DATA, runs: Runs = RUNS, fits: Fits = None, settings: Set = None, address: Address = None
 ) -> None:
@@ -24,6 +26,10 @@ def doctor(
     GPUs, disk, each with the settings that mend it.
 
     The exit status is 1 if something is wrong.
+
+    \b
+    hcl doctor
+    hcl doctor --for metaworld_cpu
     """
     from orchestration.clusters.doctor import Finding, examine, examine_experiment
 
@@ -31,7 +37,7 @@ def doctor(
     findings = examine(data, runs, address)
     if chosen is not None:
         findings += examine_experiment(chosen, data, runs, address)
-    print_rows([field.name for field in fields(Finding)], map(astuple, findings))
+    print_rows([field.name for field in fields(Finding)], map(astuple, findings), name="findings")
     n_wrong = sum(finding.state == "wrong" for finding in findings)
     out.print("nothing is wrong" if not n_wrong else f"{n_wrong} findings are wrong, each with its remedy")
     raise typer.Exit(1 if n_wrong else 0)

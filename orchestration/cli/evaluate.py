@@ -24,7 +24,9 @@ from orchestration.cli.options import (
     tell_left_out,
     with_cache,
 )
-from orchestration.console import notes, out, print_table, show_records
+from orchestration.cli.shell import completion
+from orchestration.cli.shell.json_option import with_json
+from orchestration.console import add_json, notes, out, print_table, show_records
 from orchestration.storage.data_roots import data_of
 from orchestration.storage.run_folders import run_and_checkpoint
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from orchestration.evaluation.questions import Question, Target
 
 
+@with_json
 def evaluate(
     run: Annotated[
         list[Path] | None,
@@ -39,6 +42,7 @@ def evaluate(
             metavar="[RUN_OR_CHECKPOINT]...",
             help="A run's folder, its name under RUNS, or one of its checkpoints (RUN/checkpoints/last.pt).",
             show_default=False,
+            autocompletion=completion.runs,
         ),
     ] = None,
     suite: Annotated[
@@ -51,11 +55,15 @@ def evaluate(
         typer.Option(
             help="The run's own regime (hcl, protonet, ...), untrained, random, prototype, or another matcher on the "
             "run's frame features: otam, bimhm, chamfer, frames-protonet, frames-cosine, frames-matching. Repeatable, "
-            "all on the same episodes. Default: the run's own, with the matcher that it was trained with."
+            "all on the same episodes. Default: the run's own, with the matcher that it was trained with.",
+            autocompletion=completion.methods,
         ),
     ] = None,
     dataset: Annotated[
-        list[str] | None, typer.Option(help="Evaluate the given runs on these data sets; repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="Evaluate the given runs on these data sets; repeatable.", autocompletion=completion.datasets
+        ),
     ] = None,
     fused: Annotated[bool, typer.Option("--fused", help="Use the fusion that `hcl fuse` chose on val.")] = False,
     protocol: Annotated[
@@ -78,12 +86,18 @@ def evaluate(
     Repeat the command after an interruption, and it does only the missing work. Episodes of another --set replace a
     record; a setting that makes it another method, such as fusion.sigma_spatial=0, becomes part of the method's name in
     the record.
+
+    \b
+    hcl evaluate mine --method hcl --method untrained --method otam
+    hcl evaluate mine --dataset hmdb51 --set evaluation.shots=[1,5]
+    hcl evaluate runs/mine/checkpoints/last.pt --dry-run
     """
     from hcl.frames.stored_dataset import DataRoot
     from orchestration.evaluation.evaluate import evaluate as answer
-    from orchestration.evaluation.questions import encodings, one_by_one_notes, plan, questions_of
+    from orchestration.evaluation.questions import encodings, one_by_one_notes, questions_of
     from orchestration.evaluation.targets import check_methods, evaluation_settings, target_of
     from orchestration.evaluation.training_state import unfinished_notes
+    from orchestration.evaluation.work import plan
 
     methods = tuple(method or ())
     check_methods(methods)
@@ -113,8 +127,9 @@ def evaluate(
     for note in [*unfinished_notes(questions), *one_by_one_notes(questions)]:
         notes.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)
     if dry_run:
-        for line in plan(questions, runs):
-            out.print(line, soft_wrap=True, highlight=False)
+        for work in plan(questions, runs):
+            add_json("plan", [work._asdict()])
+            out.print(work.text(), soft_wrap=True, highlight=False)
         return
     tell_code_state()
     answers = answer(questions, runs=runs, address=address, command=command_line(), on_cell=show_records)

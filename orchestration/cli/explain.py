@@ -12,6 +12,7 @@ from hcl.assembly.experiment_files import load_resolved
 from hcl.config.resolve import override
 from hcl.errors import ConfigError
 from orchestration.cli.options import RUNS, DataOfRun, Runs, Set, command_line, tell_unfinished
+from orchestration.cli.shell import completion
 from orchestration.console import out
 from orchestration.storage.data_roots import data_of
 from orchestration.storage.run_folders import run_folder
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 
 def explain(
-    run: Annotated[Path, typer.Argument(help="A run's folder, or its name under RUNS.")],
+    run: Annotated[
+        Path, typer.Argument(help="A run's folder, or its name under RUNS.", autocompletion=completion.runs)
+    ],
     query: Annotated[
         str | None, typer.Option(help="CLASS/VIDEO, or a video's name, in the test partition.", show_default=False)
     ] = None,
@@ -55,6 +58,10 @@ def explain(
 
     --examples N uses N right and N wrong queries of the run's evaluation, each in its episode there. `hcl report` shows
     the pictures in the run's explanations/.
+
+    \b
+    hcl explain mine --examples 3
+    hcl explain mine --query door_open/door_open_003 --to match.png
     """
     from hcl.frames.stored_dataset import DataRoot
     from orchestration.evaluation.explain import Explainer

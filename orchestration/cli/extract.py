@@ -8,11 +8,17 @@ import typer
 from rich.markup import escape
 
 from orchestration.cli.options import DATA, Address, Data
+from orchestration.cli.shell import completion
 from orchestration.console import notes, out
 
 
 def extract(
-    dataset: Annotated[str, typer.Argument(help="A folder under DATA/videos, with its lists under DATA/splits.")],
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            help="A folder under DATA/videos, with its lists under DATA/splits.", autocompletion=completion.datasets
+        ),
+    ],
     data: Data = DATA,
     actors: Annotated[int | None, typer.Option(min=1, help="Videos decoded at once; default: one per CPU.")] = None,
     short_side: Annotated[
@@ -32,6 +38,10 @@ def extract(
     continue. OpenCV decodes the videos; PyAV decodes those that OpenCV does not read, or not correctly, such as
     interlaced ones. Frames of 640 x 480 take about a quarter of the space that they would take at full size and quality
     95.
+
+    \b
+    hcl extract mine
+    hcl extract hmdb51 --data /datasets/hcl --short-side 224
     """
     from hcl.frames.stored_dataset import StoredDataset
     from orchestration.extraction.extract import extract_dataset

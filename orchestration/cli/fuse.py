@@ -11,17 +11,24 @@ from rich.markup import escape
 from hcl.assembly.experiment_files import load_resolved
 from hcl.config.resolve import override
 from orchestration.cli.options import RUNS, Address, DataOfRun, Restart, Runs, Set, command_line, tell_unfinished
-from orchestration.console import out, percent, print_frame, show_records
+from orchestration.cli.shell import completion
+from orchestration.cli.shell.json_option import with_json
+from orchestration.console import add_json, out, percent, print_frame, show_records
 from orchestration.storage.data_roots import data_of
 from orchestration.storage.run_folders import run_folder
 from search_spaces import load_space
 
 
+@with_json
 def fuse(
-    run: Annotated[Path, typer.Argument(help="A run's folder, or its name under RUNS.")],
+    run: Annotated[
+        Path, typer.Argument(help="A run's folder, or its name under RUNS.", autocompletion=completion.runs)
+    ],
     data: DataOfRun = None,
     runs: Runs = RUNS,
-    space: Annotated[str, typer.Option(help="A YAML file, or a shipped one (`hcl config list`).")] = "fusion",
+    space: Annotated[
+        str, typer.Option(help="A YAML file, or a shipped one (`hcl config list`).", autocompletion=completion.spaces)
+    ] = "fusion",
     trials: Annotated[int, typer.Option(min=1, help="Number of trials of the search.")] = 5000,
     seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
     settings: Set = None,
@@ -37,6 +44,10 @@ def fuse(
 
     --set takes evaluation.* (for instance the shots to choose for: --set evaluation.shots=[5]) and settings of the
     machine.
+
+    \b
+    hcl fuse mine
+    hcl fuse mine --set evaluation.shots=[5] --trials 1000
     """
     from hcl.frames.stored_dataset import DataRoot
     from orchestration.evaluation.fuse import FUSED, evaluate_fusion, search_fusion
@@ -64,4 +75,6 @@ def fuse(
     digests = {record.episodes_digest for record in records[FUSED]}
     frame = frame[(frame["partition"] == "test") & frame["episodes_digest"].isin(digests)]
     chosen, published = (frame[frame["method"] == name] for name in (FUSED, "hcl published weights"))
-    print_frame(comparison_table(chosen, published, names=("fused on val", "published weights")))
+    add_json("chosen", [{**search.settings, "val": search.value, "val_published": search.published}])
+    table = comparison_table(chosen, published, names=("fused on val", "published weights"))
+    print_frame(table, name="differences")

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from orchestration.cli.shell.json_option import with_json
 from orchestration.cli.submit import Server, follow, write_log
-from orchestration.console import out, print_rows
+from orchestration.console import add_json, out, print_rows
 from results.records.moments import duration
 
 app = typer.Typer(help="List, follow and stop jobs that `hcl submit` started on a cluster.", no_args_is_help=True)
@@ -17,10 +18,16 @@ Job = Annotated[str, typer.Argument(metavar="ID", help="As `hcl jobs list` shows
 
 
 @app.command("list")
+@with_json
 def list_jobs(address: Server = None) -> None:
-    """List all jobs of the cluster, the latest first: id, state, start, duration, command."""
+    """List all jobs of the cluster, the latest first: id, state, start, duration, command.
+
+    \b
+    hcl jobs list --address http://HEAD:8265
+    """
     from cluster.jobs import JobServer
 
+    jobs = JobServer(address).jobs()
     rows = [
         {
             "job": job.submission_id,
@@ -30,12 +37,24 @@ def list_jobs(address: Server = None) -> None:
             "exit": "" if job.driver_exit_code is None else job.driver_exit_code,
             "command": (job.metadata or {}).get("hcl", job.entrypoint),
         }
-        for job in JobServer(address).jobs()
+        for job in jobs
     ]
     if not rows:
+        add_json("jobs", [])
         out.print("no jobs yet: hcl submit -- COMMAND")
         return
-    print_rows(list(rows[0]), [row.values() for row in rows])
+    records = [
+        {
+            "job": job.submission_id,
+            "state": job.status.lower(),
+            "started_ms": job.start_time,
+            "ended_ms": job.end_time,
+            "exit": job.driver_exit_code,
+            "command": row["command"],
+        }
+        for job, row in zip(jobs, rows, strict=True)
+    ]
+    print_rows(list(rows[0]), [row.values() for row in rows], name="jobs", records=records)
 
 
 @app.command("logs")
@@ -46,7 +65,11 @@ def logs(
     ] = False,
     address: Server = None,
 ) -> None:
-    """Print the log of a job."""
+    """Print the log of a job.
+
+    \b
+    hcl jobs logs hcl-train-1 --follow
+    """
     from cluster.jobs import JobServer
 
     server = JobServer(address)
@@ -58,7 +81,11 @@ def logs(
 
 @app.command("stop")
 def stop(job: Job, address: Server = None) -> None:
-    """Stop a job; its files are kept, and the same command resumes from them."""
+    """Stop a job; its files are kept, and the same command resumes from them.
+
+    \b
+    hcl jobs stop hcl-train-1
+    """
     from cluster.jobs import JobServer
 
     server = JobServer(address)

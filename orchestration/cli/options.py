@@ -17,6 +17,7 @@ from hcl.config import Experiment
 from hcl.config.resolve import resolve
 from hcl.errors import ConfigError, HCLError
 from hcl.files.names import some
+from orchestration.cli.shell import completion
 from orchestration.console import notes, out
 from orchestration.storage.folder_defaults import VARIABLES
 from orchestration.storage.places import ELSEWHERE, check_place
@@ -29,6 +30,8 @@ def place(option: str) -> Callable[[typer.Context, Path | None], Path | None]:
     """Return the callback that turns an option's value into a folder; see `check_place`."""
 
     def check(context: typer.Context, folder: Path | None) -> Path | None:
+        if context.resilient_parsing:  # the shell completes a word: no file system is asked
+            return folder
         here = context.find_root().obj != ELSEWHERE
         return check_place(folder, option, here=here) if folder else None
 
@@ -65,7 +68,13 @@ Runs = Annotated[
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Override a setting; repeatable.", show_default=False),
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Override a setting; repeatable.",
+        show_default=False,
+        autocompletion=completion.settings,
+    ),
 ]
 Address = Annotated[
     str | None,
@@ -85,13 +94,22 @@ CacheDir = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would run, and stop.")]
 ExperimentName = Annotated[
-    str, typer.Argument(metavar="EXPERIMENT", help="A YAML file, or a shipped one (`hcl config list`).")
+    str,
+    typer.Argument(
+        metavar="EXPERIMENT",
+        help="A YAML file, or a shipped one (`hcl config list`).",
+        autocompletion=completion.studies_or_experiments,
+    ),
 ]
 
 Fits = Annotated[
     str | None,
     typer.Option(
-        "--for", metavar="EXPERIMENT", help="Also find everything that this experiment lacks here.", show_default=False
+        "--for",
+        metavar="EXPERIMENT",
+        help="Also find everything that this experiment lacks here.",
+        show_default=False,
+        autocompletion=completion.experiments,
     ),
 ]
 

@@ -18,7 +18,9 @@ from orchestration.cli.options import (
     command_line,
     tell_unfinished,
 )
-from orchestration.console import notes, out, percent, print_rows
+from orchestration.cli.shell import completion
+from orchestration.cli.shell.json_option import with_json
+from orchestration.console import add_json, notes, out, percent, print_rows
 from orchestration.storage.data_roots import data_of
 from orchestration.storage.run_folders import run_and_checkpoint
 
@@ -28,9 +30,15 @@ if TYPE_CHECKING:
 _MOST_LINES = 20
 
 
+@with_json
 def predict(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="A run's folder, its name under RUNS, or a checkpoint.")
+        Path,
+        typer.Argument(
+            metavar="RUN_OR_CHECKPOINT",
+            help="A run's folder, its name under RUNS, or a checkpoint.",
+            autocompletion=completion.runs,
+        ),
     ],
     more: Annotated[
         list[Path] | None,
@@ -80,6 +88,9 @@ def predict(
 
     A clip that cannot be read costs a row. Repeat the command after an interruption, and it does only the missing
     queries: features and answers are kept under RUNS/cache.
+
+    \b
+    hcl predict mine --support labelled --query clips
     """
     from hcl.frames.decoding import FrameOptions
     from hcl.frames.loose_clips import find_clips, find_support
@@ -130,8 +141,10 @@ def _tell(record: PredictionsRecord, n_new: int) -> None:
 
     answered = [row for row in record.rows if "reason" not in row]
     if len(record.rows) <= _MOST_LINES:
-        print_rows(["query", "answer", "score", "margin", "confidence"], map(_cells, record.rows))
+        columns = ["query", "answer", "score", "margin", "confidence"]
+        print_rows(columns, map(_cells, record.rows), name="predictions", records=record.rows)
     else:
+        add_json("predictions", record.rows)
         counts = Counter(row["answer"] for row in answered)
         out.print(escape(", ".join(f"{name} {n:,}" for name, n in counts.most_common())), highlight=False)
     n, n_lost = len(record.rows), len(record.rows) - len(answered)
@@ -151,7 +164,7 @@ def _tell(record: PredictionsRecord, n_new: int) -> None:
 
 
 def _cells(row: dict) -> list[str]:
-    name = row["query"] if len(row["query"]) <= 34 else f"...{row['query'][-31:]}"
+    name = row["query"]
     if "reason" in row:
         return [name, "could not be read", "", "", ""]
     return [name, row["answer"], f"{row['score']:.3f}", f"{row['margin']:.3f}", _confidence(row)]

@@ -12,10 +12,12 @@ from rich.markup import escape
 
 from hcl.errors import HCLError
 from orchestration.cli.options import Address, DataOfRun, place
+from orchestration.cli.shell.json_option import with_json
 from orchestration.console import out, print_frame
 from orchestration.storage.data_roots import data_of
 
 
+@with_json
 def reproduce(
     record: Annotated[Path, typer.Argument(help="RUN/evaluation/FILE.json, or a run's folder.")],
     data: DataOfRun = None,
@@ -39,11 +41,12 @@ def reproduce(
     run's folder is trained again and then evaluated. The same machine and versions give identical figures; on others
     rounding changes close decisions, which --tolerance allows for.
 
-    \b
-    hcl reproduce runs/ssv2/evaluation/hcl-ssv2_100_otam-test-5way-1shot.json --data data
-    hcl reproduce runs/ssv2 --data data --run --runs again
-
     The exit status is 1 if the figures differ.
+
+    \b
+    hcl reproduce runs/mine
+    hcl reproduce runs/mine --run --runs again
+    hcl reproduce runs/mine/evaluation/hcl-mine-test-5way-1shot.json --run
     """
     import results
     from hcl.frames.stored_dataset import DataRoot
@@ -57,7 +60,8 @@ def reproduce(
         out.print(f"{what}: {escape(command)}", soft_wrap=True, highlight=False)
     opened = DataRoot(data.absolute())
     checks = checks_of(recorded, opened)
-    print_frame(checks_table(checks), title="recorded and present versions")
+    checked = [{**check._asdict(), "verdict": check.verdict} for check in checks]
+    print_frame(checks_table(checks), title="recorded and present versions", name="checks", records=checked)
     if not run:
         return
     with tempfile.TemporaryDirectory(prefix="hcl-") if runs is None else nullcontext(runs) as place:
@@ -66,7 +70,7 @@ def reproduce(
         if epochs:
             tables.insert(0, epochs_table(results.read_epochs(recorded.folder), epochs, tolerance))
     for table in tables:
-        print_frame(table, title="reproduced figures")
+        print_frame(table, title="reproduced figures", name="epochs" if "epoch" in table else "figures")
     if not all(agrees(table) for table in tables):
         raise HCLError(
             f"was not reproduced within {tolerance:g} points",

@@ -49,7 +49,7 @@ def submit(
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUE",
-            help="An environment variable of job and workers, such as NCCL_SOCKET_IFNAME=eth0; repeatable. "
+            help="An environment variable of job and workers, such as NCCL_DEBUG=INFO; repeatable. "
             "The dashboard shows it, so it must be no secret.",
             show_default=False,
         ),
@@ -72,6 +72,10 @@ def submit(
 
     Ctrl-C stops following the log, but not the job; for that use hcl jobs stop ID. A job that was killed with its
     cluster is submitted again and resumes.
+
+    \b
+    hcl submit -- train hcl --data /shared/data --runs /shared/runs
+    hcl submit --address http://HEAD:8265 -- report mine --runs /shared/runs
     """
     from cluster.jobs import STOP_S, JobServer, Resources
     from cluster.packing import megabytes, pack

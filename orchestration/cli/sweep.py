@@ -27,6 +27,7 @@ from orchestration.cli.options import (
     tell_code_state,
     tell_emulation,
 )
+from orchestration.cli.shell.json_option import with_json
 from orchestration.cli.sweep_options import TRIALS, FollowUpOptions, SearchOptions, TrialOptions, space_of
 from orchestration.console import out
 from orchestration.storage.data_roots import data_of
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _SEARCH, _TRIALS, _FOLLOW_UP = SearchOptions(), TrialOptions(), FollowUpOptions()
 
 
+@with_json
 @with_groups
 def sweep(
     experiment: ExperimentName,
@@ -81,6 +83,11 @@ def sweep(
 
     The best value of a study is partly luck. --confirm 3 --seeds 5 trains the best three trials again, with the same
     five new seeds each, and reports which differ significantly.
+
+    \b
+    hcl sweep mine.yaml --set name=search --space sigma
+    hcl sweep metaworld_cpu --set name=search --space small_data --trials 40
+    hcl sweep search --status
     """
     if status:
         from orchestration.sweeps.view import show_status

@@ -14,6 +14,7 @@ import typer
 from hcl.config.overrides import SET, parse_overrides
 from hcl.config.values import check_value
 from orchestration.cli.options import Workers
+from orchestration.cli.shell import completion
 from orchestration.sweeps.sampling.choices import SamplerName, StopRule
 from search_spaces import Space, load_space
 
@@ -26,7 +27,12 @@ class SearchOptions:
     """The space, its sampler and the number of trials."""
 
     space: Annotated[
-        str, typer.Option(help="A YAML file, or a shipped one (`hcl config list`).", rich_help_panel=_SEARCH)
+        str,
+        typer.Option(
+            help="A YAML file, or a shipped one (`hcl config list`).",
+            rich_help_panel=_SEARCH,
+            autocompletion=completion.spaces,
+        ),
     ] = "sigma"
     trials: Annotated[
         int | None,
@@ -65,6 +71,7 @@ class SearchOptions:
             help="An earlier study whose trials inform the sampler.",
             show_default=False,
             rich_help_panel=_SEARCH,
+            autocompletion=completion.studies,
         ),
     ] = None
     seed: Annotated[int, typer.Option(help="Seed of the sampler.", rich_help_panel=_SEARCH)] = 0

@@ -29,7 +29,8 @@ from orchestration.cli.options import (
     tell_flips,
     tell_left_out,
 )
-from orchestration.console import out
+from orchestration.cli.shell.json_option import with_json
+from orchestration.console import add_json, out
 from orchestration.storage.data_roots import data_of
 from orchestration.training.view import EpochTable, show_memory
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from orchestration.training.run import Run
 
 
+@with_json
 def train(
     experiment: ExperimentName,
     data: DataOfRun = None,
@@ -67,6 +69,11 @@ def train(
     provenance keeps both numbers. It is refused for optim.schedule=cosine, whose learning rates depend on the total.
 
     --dry-run also prints the memory of a step, and the settings that reduce it.
+
+    \b
+    hcl train mine.yaml
+    hcl train metaworld_cpu --set name=slower --set optim.lr=1e-4
+    hcl train hcl --workers 4 --dry-run
     """
     from hcl.frames.stored_dataset import DataRoot
     from orchestration.planning.preflight import machine_faults, raise_faults, run_faults
@@ -114,6 +121,7 @@ def train_and_show(
             on_epoch=table.add,
             on_progress=table.progress,
         )
+    add_json("run", str(run.folder))
     out.print(escape(f"best and last checkpoint: {run.folder / 'checkpoints'}"), soft_wrap=True)
     out.print(
         escape(f"next: hcl evaluate {shlex.quote(str(run.folder))} --data {shlex.quote(str(data))}"), soft_wrap=True
@@ -146,5 +154,10 @@ def _show_plan(run: Run, address: str | None) -> None:
     machine = look_at_machine(run.runs, weights=False)
     seconds = training_seconds(run.experiment, n_training, n_selecting, machine)
     out.print(f"about {duration(seconds)} on this machine; roughly, by figures of two processors")
+    add_json(
+        "partitions",
+        [{"partition": part.name, "videos": len(part.videos), "classes": len(part.classes)} for part in partitions],
+    )
+    add_json("plan", {"steps": steps, "clips": steps * models.clips_per_step(run.experiment), "seconds": seconds})
     raise_faults([*machine_faults(run, address), *memory_faults(run, estimate.peak, address)])
     out.print("nothing was started")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from rich.table import Table
+from dataclasses import asdict
 
 from cluster.plan import Plan, Task, UnitCosts
-from orchestration.console import out
+from orchestration.console import add_json, out, print_rows
 from results.records.moments import duration
 
 
@@ -16,8 +16,7 @@ def show_plan(made: Plan, costs: UnitCosts, task: Task, *, n_nodes: int, per_nod
         soft_wrap=True,
         highlight=False,
     )
-    table = Table("what", "how much", "of what")
-    for row in (
+    rows = (
         ("trials at once", f"{made.concurrency}", f"{n_nodes} nodes x {per_node}, limited by {made.limited_by}"),
         ("one trial", duration(made.trial_s), f"{task.workers} workers, {task.epochs} epochs and a start"),
         ("the study", duration(made.study_s), f"{task.n_trials} trials in {made.rounds} rounds, none stopped early"),
@@ -37,9 +36,9 @@ def show_plan(made: Plan, costs: UnitCosts, task: Task, *, n_nodes: int, per_nod
             size(made.table_bytes) if costs.table_bytes is not None else "not measured",
             f"{task.n_datasets} tables",
         ),
-    ):  # fmt: skip
-        table.add_row(*row)
-    out.print(table, soft_wrap=False)
+    )
+    add_json("costs", asdict(costs))
+    print_rows(["what", "how much", "of what"], rows, name="plan", records=[asdict(made)])
 
 
 def size(n_bytes: float) -> str:

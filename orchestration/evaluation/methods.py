@@ -1,4 +1,4 @@
-"""Define the methods that can be evaluated for a run: their names, and their meaning for an experiment."""
+"""Define what the methods of `method_names` mean for an experiment."""
 
 from __future__ import annotations
 
@@ -8,20 +8,10 @@ import json
 from hcl.assembly.regimes import parts_of
 from hcl.config import PUBLISHED_EVALUATION, Experiment
 from hcl.config.resolve import changes
-from hcl.evaluation.frame_matchers import FRAME_MATCHERS, FrameMatching
+from hcl.evaluation.frame_matchers import FrameMatching
+from hcl.evaluation.matcher_names import FRAME_MATCHERS
 from hcl.evaluation.methods import Method, OrderedPrototype
-
-METHODS = {
-    "hcl": "the run's best checkpoint, or the one that was given",
-    "untrained": "the same model before training: pretrained backbone, random heads",
-    "random": "the same model with random weights everywhere",
-    "prototype": "the backbone's frame features in order, without training: nearest class mean",
-    **FRAME_MATCHERS,
-}
-"""Methods by their names in records; the others are compared with `hcl`.
-
-A run of another regime has that regime's name in place of `hcl`: see `methods_of`.
-"""
+from orchestration.evaluation.method_names import METHODS
 
 
 def methods_of(experiment: Experiment) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from hcl.assembly.experiment_files import load_resolved
 from hcl.clips.episode_files import EpisodeList, lists_for
 from hcl.config import Experiment
 from hcl.config.resolve import changes
-from hcl.errors import ConfigError
+from hcl.errors import ConfigError, did_you_mean
 from hcl.frames.stored_dataset import DataRoot
 from orchestration.evaluation.methods import is_trained, methods_of, named
 from orchestration.evaluation.tables import Cell
@@ -107,26 +107,6 @@ def questions_of(
     return questions
 
 
-def plan(questions: Sequence[Question], runs: Path) -> list[str]:
-    """Return the work that answering takes, in a line for each cell: clips, pairs, episodes, and bytes of features."""
-    lines = []
-    for cell in dict.fromkeys(question.cell for question in questions):
-        of_cell = [question for question in questions if question.cell == cell]
-        pairwise, n_pairs = any(not question.reason() for question in of_cell), 0
-        if pairwise:
-            n_pairs = sum(tile.n_pairs for tile in cell.table(Path(runs).absolute()).missing()) * cell.views
-        is_encoded = n_pairs == 0 and all(not question.reason() for question in of_cell)
-        missing = [] if is_encoded else cell.features(Path(runs).absolute()).missing()
-        n_clips = sum(stop - start for start, stop in missing)
-        n_episodes = sum(len(question.asked.episodes) for question in of_cell)
-        lines.append(
-            f"{cell.method} on {cell.partition.dataset} {cell.partition.name}: {cell.n_clips:,} clips x {cell.views} "
-            f"view(s), {n_clips * cell.views:,} to encode ({cell.feature_bytes() / 1e9:.2f} GB of features), "
-            f"{n_pairs:,} pairs to score, {n_episodes:,} episodes to answer; nothing was started"
-        )
-    return lines
-
-
 def encodings(questions: Sequence[Question], n_encoded: int) -> str:
     """Return how many clips were encoded, and how many an evaluation episode by episode would encode."""
     cells = dict.fromkeys(question.cell for question in questions)
@@ -158,7 +138,8 @@ def _methods(target: Target) -> tuple[str, ...]:
     available = methods_of(target.experiment)
     if unknown := [method for method in target.methods if method not in available]:
         raise ConfigError(
-            f"method {unknown[0]!r} does not exist for this run, which was trained as {target.experiment.regime_name}",
+            f"method {unknown[0]!r} does not exist for this run, which was trained as "
+            f"{target.experiment.regime_name}{did_you_mean(unknown[0], available)}",
             where=str(target.folder),
             remedy=f"one of {', '.join(available)}",
         )

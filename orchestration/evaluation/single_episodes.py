@@ -12,7 +12,7 @@ import numpy as np
 import results
 from hcl.config import Experiment
 from hcl.datasets.splits import Partition
-from hcl.errors import ConfigError, EpisodeError
+from hcl.errors import ConfigError, EpisodeError, did_you_mean
 from results.tables.details import outcomes_of
 
 
@@ -83,9 +83,10 @@ def video_index(name: str, partition: Partition) -> int:
     matches = [i for i, video in enumerate(partition.videos) if name in (video.key, video.name)]
     if len(matches) == 1:
         return matches[0]
+    known = keys if "/" in name else [video.name for video in partition.videos]
     near = [key for key in keys if name.partition("/")[0] in key][:3] or keys[:3]
     raise ConfigError(
-        f"is no video of {partition.dataset} {partition.name}"
+        f"is no video of {partition.dataset} {partition.name}{did_you_mean(name, known)}"
         if not matches
         else f"{len(matches)} videos have this name",
         where=name,

@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from hcl.config.paths import setting_of
 from hcl.config.strict_yaml import read_yaml
-from hcl.errors import ConfigError
+from hcl.errors import ConfigError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,17 @@ def read_suite(path: Path) -> list[Entry]:
 def _entry(content: Any, where: str) -> Entry:
     if not isinstance(content, dict):
         raise ConfigError(f"is {content!r}, expected run and dataset", where=where, remedy=_REMEDY)
-    if unknown := content.keys() - {"run", "dataset", "partition", "settings"}:
-        raise ConfigError(f"unknown field {min(map(str, unknown))!r}", where=where, remedy=_REMEDY)
+    if unknown := sorted(map(str, content.keys() - _FIELDS)):
+        problem = f"unknown field {unknown[0]!r}{did_you_mean(unknown[0], _FIELDS)}"
+        raise ConfigError(problem, where=where, remedy=_REMEDY)
     for name in ("run", "dataset"):
         if not isinstance(content.get(name), str) or not content[name]:
             raise ConfigError(f"expected a text, got {content.get(name)!r}", where=f"{where}: {name}", remedy=_REMEDY)
     partition = content.get("partition")
     allowed = get_args(setting_of("evaluation.partition").annotation)
     if partition not in (None, *allowed):
-        raise ConfigError(f"got {partition!r}", where=f"{where}: partition", remedy=f"one of {', '.join(allowed)}")
+        problem = f"got {partition!r}{did_you_mean(str(partition), allowed)}"
+        raise ConfigError(problem, where=f"{where}: partition", remedy=f"one of {', '.join(allowed)}")
     settings = content.get("settings") or {}
     if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
         raise ConfigError(
@@ -62,4 +64,5 @@ def _entry(content: Any, where: str) -> Entry:
     return Entry(Path(content["run"]), content["dataset"], partition, settings)
 
 
+_FIELDS = ("run", "dataset", "partition", "settings")
 _REMEDY = "an entry has run, dataset and, optionally, partition and settings"

@@ -10,7 +10,7 @@ from hcl.assembly.experiment_files import load_resolved
 from hcl.config.extensions import names
 from hcl.config.overrides import SET, Overrides, override_values
 from hcl.config.resolve import override
-from hcl.errors import ConfigError
+from hcl.errors import ConfigError, did_you_mean
 from orchestration.evaluation.fuse import FUSED, check_fusion_is_of, chosen_fusion
 from orchestration.evaluation.methods import METHODS, named
 from orchestration.evaluation.questions import Target
@@ -68,4 +68,8 @@ def check_methods(methods: Sequence[str]) -> None:
     """Raise ConfigError for a method that no run has; a class of the user's own is checked against each run later."""
     known = dict.fromkeys((*METHODS, *names("regime")))
     if unknown := [name for name in methods if name not in known and not name[:1].isupper()]:
-        raise ConfigError(f"unknown method {unknown[0]!r}", where="--method", remedy=f"one of {', '.join(known)}")
+        raise ConfigError(
+            f"unknown method {unknown[0]!r}{did_you_mean(unknown[0], known)}",
+            where="--method",
+            remedy=f"one of {', '.join(known)}",
+        )

@@ -27,12 +27,15 @@ class Report(NamedTuple):
     loaded: results.Results
 
 
-def make_report(folders: Sequence[str | Path], to: Path, *, title: str = "HCL results", command: str = "") -> Report:
+def make_report(
+    folders: Sequence[str | Path], to: Path, *, title: str = "HCL results", command: str = "", caution: str = ""
+) -> Report:
     """Write `to`/index.html and the tables beside it.
 
     Args:
         folders: folders of runs and studies, or globs.
         command: the command that makes the page again.
+        caution: what the figures must not be taken for, below the heading of the page.
 
     Raises:
         RecordError: if a folder does not exist, or the place cannot be written.
@@ -45,7 +48,14 @@ def make_report(folders: Sequence[str | Path], to: Path, *, title: str = "HCL re
     evaluated = Evaluated(loaded.evaluations)
     with storing_records():
         page = write_report(
-            loaded, to / _PAGE, title=title, changed=changed, states=states, command=command, evaluated=evaluated
+            loaded,
+            to / _PAGE,
+            title=title,
+            changed=changed,
+            states=states,
+            command=command,
+            evaluated=evaluated,
+            caution=caution,
         )
         write_tables(loaded, to, machine_settings(), evaluated)
     return Report(page, loaded)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from hcl.config.paths import flatten, is_own
 from hcl.config.resolve import resolve
-from hcl.errors import ConfigError
+from hcl.errors import ConfigError, did_you_mean
 from orchestration.state.study_state import state_of
 from results.records.settings import settings_of
 from results.tables.accuracy import number
@@ -29,8 +29,12 @@ def of_dataset(table: pd.DataFrame, dataset: str, what: str) -> pd.DataFrame:
         raise ConfigError(f"{what} have no column for the data set", where="--dataset", remedy="leave it out")
     chosen = table[table["data set"] == dataset]
     if chosen.empty:
-        datasets = ", ".join(sorted(set(table["data set"].dropna()))) or "none"
-        raise ConfigError(f"has no records of data set {dataset!r}", where="--dataset", remedy=f"there are: {datasets}")
+        datasets = sorted(set(table["data set"].dropna()))
+        raise ConfigError(
+            f"has no records of data set {dataset!r}{did_you_mean(dataset, datasets)}",
+            where="--dataset",
+            remedy=f"there are: {', '.join(datasets) or 'none'}",
+        )
     return chosen
 
 

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.live import Live
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 import results
-from orchestration.console import out
-from orchestration.state.study_state import State
+from orchestration.console import add_json, out
+from orchestration.state.run_state import holder_text
+from orchestration.state.study_state import State, StudyState
 
 _COLOURS = {"running": "green", "failed": "red", "stopped": "yellow"}
 
 
 def show(states: Sequence[State]) -> None:
     """Print a line for each run and study."""
+    add_json("states", [_record(state) for state in states])
     for state in states:
         out.print(_line(state), soft_wrap=True, highlight=False)
+
+
+def _record(state: State) -> dict[str, Any]:
+    """Return a state's fields; `kind` is run or study, and `holder` the process in words."""
+    kind = "study" if isinstance(state, StudyState) else "run"
+    fields = {one.name: getattr(state, one.name) for one in dataclasses.fields(state)}
+    return {"name": state.name, "kind": kind, **fields, "holder": state.holder and holder_text(state.holder)}
 
 
 def watch(look: Callable[[], Sequence[State]], every: float) -> None:
@@ -41,7 +52,7 @@ def watch(look: Callable[[], Sequence[State]], every: float) -> None:
 
 def states_table(states: Sequence[State]) -> Table:
     """Return a table with a row for each run and study."""
-    table = Table("name", "state", box=SIMPLE_HEAD)
+    table = Table(Column("name", overflow="fold"), Column("state", overflow="fold"), box=SIMPLE_HEAD)
     for state in states:
         table.add_row(escape(state.name), _coloured(state, state.text()))
     return table

@@ -11,8 +11,7 @@ import tomllib
 from collections.abc import MutableMapping
 from pathlib import Path
 
-from hcl.config.paths import did_you_mean
-from hcl.errors import ConfigError
+from hcl.errors import ConfigError, did_you_mean
 
 FILE = "hcl.toml"
 VARIABLES = {"data": "HCL_DATA", "runs": "HCL_RUNS", "address": "HCL_ADDRESS", "storage": "HCL_STORAGE"}

@@ -7,7 +7,7 @@ from typing import Any
 
 from hcl.assembly.arguments import check_regime
 from hcl.config.resolve import override, setting_of
-from hcl.errors import ConfigError
+from hcl.errors import ConfigError, did_you_mean
 from orchestration.sweeps.population import MAY_CHANGE
 from orchestration.sweeps.sampling.samplers import check_sampler
 from orchestration.sweeps.study import Study
@@ -41,7 +41,7 @@ def check_space(study: Study) -> None:
     for objective in space.objectives:
         if objective.metric not in METRICS:
             raise ConfigError(
-                f"trials do not report {objective.metric!r}",
+                f"trials do not report {objective.metric!r}{did_you_mean(objective.metric, METRICS)}",
                 where=f"space {space.name}, objective.metric",
                 remedy=f"name one of {', '.join(METRICS)}",
             )

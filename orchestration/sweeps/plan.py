@@ -17,7 +17,7 @@ from hcl.config import Experiment
 from hcl.config.resolve import override
 from hcl.datasets.splits import Partition
 from hcl.training.validation import clips_needed
-from orchestration.console import out
+from orchestration.console import add_json, out
 from orchestration.runtime.connect import connect
 from orchestration.sweeps.concurrency import default_lag, room_for
 from orchestration.sweeps.study import Study, n_trials_in_all
@@ -71,6 +71,23 @@ def show_plan(study: Study, address: str | None) -> None:
         f"about {duration(total_s)} in all, {duration(cost.seconds / settings.workers)} a trial, none stopped early; "
         f"by {_STEPS} steps timed on this machine",
         soft_wrap=True,
+    )
+    seconds = cost.seconds / settings.workers
+    add_json(
+        "plan",
+        {
+            "trials": n_trials,
+            "epochs": settings.epochs,
+            "sampler": study.sampler,
+            "stop": None if study.is_population else study.stop_rule,
+            "space": space.name,
+            "parameters": {path: one.model_dump(exclude_defaults=True) for path, one in space.parameters.items()},
+            "at_once": room,
+            "lag": study.lag if study.has_lag else None,
+            "seconds": total_s,
+            "trial_seconds": seconds,
+            "trial_bytes": cost.size,
+        },
     )
     size = n_trials_in_all(study) * cost.size if study.is_population else n_trials * cost.size
     out.print(f"about {size / 1e9:.2f} GB on disk, {cost.size / 1e6:.0f} MB a trial; nothing was started")

@@ -19,6 +19,7 @@ from orchestration.storage.clearing import OF_STUDY, clear
 from orchestration.storage.data_roots import remember_data
 from orchestration.storage.locks import held, lock_of
 from orchestration.storage.record_files import write_provenance
+from orchestration.storage.run_folders import similar_run
 from orchestration.sweeps.checks import check_study
 from orchestration.sweeps.concurrency import choose_lag
 from orchestration.sweeps.ledger import Ledger
@@ -172,7 +173,8 @@ def _earlier_trials(folder: Path, space: Space) -> list[tuple[dict[str, Any], li
     try:
         record, trials = results.read_sweep(folder), results.read_trials(folder)
     except results.RecordError as error:
-        raise ConfigError(error.problem, where=where, remedy="give the folder of a study to --warm-start") from error
+        problem = f"{error.problem}{similar_run(folder, Path())}"
+        raise ConfigError(problem, where=where, remedy="give the folder of a study to --warm-start") from error
     theirs = Space.model_validate(record.space)
     if theirs.objectives != space.objectives:
         raise ConfigError(

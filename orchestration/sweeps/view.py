@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,17 @@ from rich.table import Table
 from rich.text import Text
 
 import results
-from orchestration.console import fits, out, page, score_text, settings_text, short_names, short_value, show_trial
+from orchestration.console import (
+    add_json,
+    is_wide_enough,
+    out,
+    print_rich,
+    score_text,
+    settings_text,
+    short_names,
+    short_value,
+    show_trial,
+)
 from orchestration.state.study_state import study_state
 from orchestration.training.run_files import PROGRESS
 from results.tables.cells import points
@@ -95,13 +106,15 @@ def _with_parameters(
         values = {path: trial.params.get(path) for path in varying}
         wide.add_row(*row, *map(short_value, values.values()))
         narrow.add_row(*row, settings_text(values))
-    return wide if fits(wide) else narrow
+    return wide if is_wide_enough(wide) else narrow
 
 
 def show_status(folder: Path) -> None:
     """Show a study's trials and state: `hcl sweep --status`. Raises RecordError."""
     record, trials = results.read_sweep(folder), results.read_trials(folder)
-    page().print(trials_table(folder, trials, record.mode, record.n_trials), soft_wrap=False)
+    add_json("study", asdict(record))
+    add_json("trials", [asdict(trial) for trial in trials])
+    print_rich(trials_table(folder, trials, record.mode, record.n_trials))
     for trial in trials:
         if trial.state == "failed":
             out.print(
@@ -121,6 +134,8 @@ def order_text(*, reproducible: bool, lag: int | None) -> str:
 
 def show_end(record: results.SweepRecord, trials: Sequence[results.TrialRecord], n_best: int = 5) -> None:
     """Show the best trials, the Pareto front if there is one, and the importances of the parameters."""
+    add_json("study", asdict(record))
+    add_json("trials", [asdict(trial) for trial in trials])
     sign = -1 if record.mode == "max" else 1
     scored = sorted(
         (trial for trial in trials if trial.value is not None and trial.state != "failed"),
@@ -136,9 +151,9 @@ def show_end(record: results.SweepRecord, trials: Sequence[results.TrialRecord],
         values = [trial.values.get(metric) for metric in metrics] if front else [trial.value]
         stages = [score_text(trial.unfused), settings_text(trial.fusion)] if fused else []
         rows.append([trial.trial, *map(score_text, values), *stages])
-    page().print(_with_parameters(["trial", *metrics, *fused], rows, shown, varying, title), soft_wrap=False)
+    print_rich(_with_parameters(["trial", *metrics, *fused], rows, shown, varying, title))
     if any(trial.round for trial in trials) and record.best_trial:
-        page().print(_lineage(trials, record.best_trial, varying), soft_wrap=False)
+        print_rich(_lineage(trials, record.best_trial, varying))
     if record.importances:
         shares = list(record.importances.items())[:_IMPORTANT]
         out.print(
@@ -163,10 +178,11 @@ def show_fused(fused: Sequence[FusedTrial], n_best: int = 5) -> None:
         title="at their best fusion, on val",
         box=SIMPLE_HEAD,
     )
+    add_json("fused", [asdict(trial) for trial in fused])
     for trial in fused[:n_best]:
         numbers = map(score_text, (trial.trained, trial.published, trial.fused))
         table.add_row(trial.trial, *numbers, settings_text(trial.settings))
-    page().print(table, soft_wrap=False)
+    print_rich(table)
 
 
 def show_candidates(candidates: Sequence[Candidate]) -> None:
@@ -174,6 +190,7 @@ def show_candidates(candidates: Sequence[Candidate]) -> None:
     table = Table(
         "trial", "seeds", "mean", "behind the winner", title="the best trials with new seeds", box=SIMPLE_HEAD
     )
+    add_json("candidates", [asdict(candidate) for candidate in candidates])
     for candidate in candidates:
         lead = candidate.behind.difference if candidate.behind else None
         behind = "" if lead is None else f"{points(lead.mean)} ± {points(lead.half_width)}"
@@ -183,7 +200,7 @@ def show_candidates(candidates: Sequence[Candidate]) -> None:
             score_text(candidate.mean),
             behind,
         )
-    page().print(table, soft_wrap=False)
+    print_rich(table)
     close = [candidate.trial for candidate in candidates[1:] if not candidate.is_significantly_behind]
     if close:
         out.print(

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from orchestration.console import fits, out, percent, show_epoch
+from orchestration.console import add_json, is_wide_enough, out, percent, print_rows, show_epoch
 
 if TYPE_CHECKING:
     from orchestration.training.memory import Estimate
@@ -42,6 +42,7 @@ class EpochTable:
     def add(self, row: dict[str, Any]) -> None:
         """Add a finished epoch."""
         self.rows.append(row)
+        add_json("epochs", [row])
         if self._live is None:
             show_epoch(row)
         else:
@@ -65,7 +66,7 @@ class EpochTable:
         terms = [name for name in named if name != "loss_total"]
         columns = ["epoch", "val", "classified", "loss_total", "clips_per_second", *terms, "data_wait", "memory_gb"]
         table = self._table(columns)
-        while not fits(table) and len(columns) > 2:
+        while not is_wide_enough(table) and len(columns) > 2:
             columns.pop()
             table = self._table(columns)
         return table
@@ -99,12 +100,10 @@ def _cell(row: Mapping[str, Any], column: str) -> str:
 
 def show_memory(estimate: Estimate) -> None:
     """Print the memory of a step by parts, and how to reduce it if it exceeds a small GPU."""
-    table = Table("memory of a worker", "GB")
-    for name, size in estimate.parts.items():
-        table.add_row(name, f"{size / 1e9:.2f}")
-    table.add_section()
-    table.add_row("peak (dry run)", f"{estimate.peak / 1e9:.2f}")
-    out.print(table, soft_wrap=False)
+    sizes = {**estimate.parts, "peak (dry run)": estimate.peak}
+    rows = [(name, f"{size / 1e9:.2f}") for name, size in sizes.items()]
+    records = [{"part": name, "bytes": size} for name, size in sizes.items()]
+    print_rows(["memory of a worker", "GB"], rows, name="memory", records=records)
     if estimate.peak > _SMALL_GPU_GB * 1e9:
         out.print(
             f"more than {_SMALL_GPU_GB:.0f} GB: train.precision=bfloat16 about halves the activations, "

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from results.errors import RecordError
+from results.records.codec import plain
 from results.records.outcomes import read_outcomes
 from results.records.provenance import code_state, versions_of
 from results.records.records import EvaluationRecord
@@ -99,9 +100,12 @@ def figures_table(pairs: Sequence[Repeated], tolerance: float) -> pd.DataFrame:
     Args:
         tolerance: points of accuracy by which the two may differ.
     """
-    rows = []
+    rows, records = [], []
     for pair in pairs:
         alike = pair.share_alike()
+        cell = {name: getattr(pair.old, name) for name in ("method", "dataset", "partition", "way", "shot")}
+        accuracies = {"recorded": pair.old.accuracy, "reproduced": pair.new.accuracy, "equal_answers": alike}
+        records.append({**cell, **accuracies, "agrees": pair.points <= tolerance})
         rows.append(
             {
                 "method": pair.old.method,
@@ -115,6 +119,7 @@ def figures_table(pairs: Sequence[Repeated], tolerance: float) -> pd.DataFrame:
             }
         )
     table = pd.DataFrame(rows)
+    table.attrs["records"] = records
     table.attrs["caption"] = f"Accuracies in percent; they may differ by {tolerance:g} points."
     return table
 
@@ -125,10 +130,16 @@ def epochs_table(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, An
     Only the accuracies are judged, because sums in another order change a loss in its last digits.
     """
     new_by_epoch = {row["epoch"]: row for row in new}
-    rows = []
+    rows, records = [], []
     for row in old:
         other = new_by_epoch.get(row["epoch"], {})
         points = 100 * abs(_number(row, "val_accuracy") - _number(other, "val_accuracy"))
+        numbers = {
+            f"{name}_{which}": _number(of, name)
+            for name in ("val_accuracy", "loss_total")
+            for which, of in (("recorded", row), ("reproduced", other))
+        }
+        records.append(plain({"epoch": row["epoch"], **numbers, "agrees": points <= tolerance}))
         rows.append(
             {
                 "epoch": row["epoch"],
@@ -140,6 +151,7 @@ def epochs_table(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, An
             }
         )
     table = pd.DataFrame(rows)
+    table.attrs["records"] = records
     table.attrs["caption"] = f"Accuracies on val in percent; they may differ by {tolerance:g} points."
     return table
 

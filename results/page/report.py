@@ -43,6 +43,7 @@ def write_report(
     states: States | None = None,
     command: str = "",
     evaluated: Evaluated | None = None,
+    caution: str = "",
 ) -> Path:
     """Write the page to `destination` (a .html file, or a folder for its index.html) and return its path.
 
@@ -52,13 +53,15 @@ def write_report(
         changed: settings that differ from the defaults, by folder; other folders are shown without settings.
         states: the state of runs and studies at this time, by folder; others are shown without one.
         command: the command that makes this page again.
+        caution: what the figures must not be taken for, below the heading.
     """
     path = Path(destination)
     path = path if path.suffix.lower() in (".html", ".htm") else path / "index.html"
     environment = page_environment()
     environment.filters["hours"] = _hours
     evaluated = evaluated or Evaluated(results.evaluations)
-    context = _context(results, evaluated, title, runs_overview(results, changed or {}, states), command)
+    overview = runs_overview(results, changed or {}, states)
+    context = {**_context(results, evaluated, title, overview, command), "caution": caution}
     page = environment.get_template("report.html.j2").render(context)
     return write_atomically(path, page.encode("utf-8", errors="backslashreplace"))
 

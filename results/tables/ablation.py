@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection
 from typing import Any
 
 import pandas as pd
 
 from results.errors import RecordError
+from results.records.codec import plain
 from results.records.settings import NAME, TERMS, differing, regime_in, settings_of
 from results.records.store import Results
 from results.statistics.significance import LEVEL, Difference, Verdict, judged
@@ -86,6 +88,7 @@ def _table(
             row[f"Δ {shot}-shot"] = _difference(verdicts[shot].get(run)) if run != reference else ""
         rows.append(row)
     table = pd.DataFrame(rows)
+    table.attrs["records"] = _unrounded(runs, paths, by_cell, verdicts)
     if len(records):
         first = records.iloc[0].to_dict()
         about = f"{first['dataset']} {marks(first)}".rstrip() + f", {first['partition']} classes, {first['way']}-way"
@@ -99,6 +102,25 @@ def _table(
         table.attrs["caption"] = "None of these runs has been evaluated yet."
     table.attrs["footnotes"] = footnotes(records)
     return table
+
+
+def _unrounded(
+    runs: list[tuple[str, dict[str, Any]]],
+    paths: list[str],
+    by_cell: dict[Any, dict[Any, Any]],
+    verdicts: dict[Any, dict[str, Verdict]],
+) -> list[dict[str, Any]]:
+    """Return an evaluated cell of a run a row: its settings, accuracy and difference to the reference, from 0 to 1."""
+    rows = []
+    for (run, settings), shot in itertools.product(runs, verdicts):
+        record, verdict = by_cell.get((run, shot)), verdicts[shot].get(run)
+        if record is None:
+            continue
+        row = {"run": run, "reference": runs[0][0], **{path: settings.get(path) for path in paths}}
+        row |= {name: record[name] for name in (*_QUESTION, "shot", "accuracy", "ci95", "ci95_classes", "ci95_videos")}
+        row |= {"difference": verdict and verdict.difference.mean, "p_value": verdict and verdict.p_value}
+        rows.append(plain(row))
+    return rows
 
 
 def _verdicts(

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from results.errors import RecordError
+from results.records.codec import plain
 from results.records.outcomes import Outcomes, read_outcomes
 from results.statistics.episodes import mean_and_ci95
 from results.statistics.significance import RULE, Difference, judged, paired_t_test
@@ -52,6 +53,8 @@ def comparison_table(first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[
 
     Raises:
         RecordError: if there is nothing in common, episodes differ, or records have no answers.
+
+    `attrs["records"]` holds the rows with unrounded values, shares from 0 to 1.
     """
     latest = [
         frame.sort_values("created", kind="stable").drop_duplicates(CELL, keep="last") for frame in (first, second)
@@ -63,15 +66,17 @@ def comparison_table(first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[
             remedy="evaluate both on the same data sets and shots: hcl evaluate",
         )
     _check_digests(pairs)
-    rows = []
+    rows, records = [], []
     for cell in pairs.to_dict("records"):
         comparison = Comparison(*(_outcomes(cell, side) for side in ("a", "b")))
+        records.append(_record(cell, comparison))
         accuracies = {name: f"{100 * cell[f'accuracy_{side}']:.1f}" for name, side in zip(names, "ab", strict=True)}
         rows.append(_about(cell) | accuracies | _row(comparison))
     table = pd.DataFrame(rows)
     table.attrs["footnotes"] = footnotes(pd.concat(latest))
     if len(set(pairs["partition"])) == 1:
         table = table.drop(columns="partition")
+    table.attrs["records"] = records
     table.attrs["caption"] = (
         "Accuracy in percent; difference in points with 95% intervals: over episodes (other episodes of the same "
         "classes and videos; no basis for a claim) and over classes (other classes with their videos) or, where every "
@@ -108,6 +113,26 @@ def _about(cell: dict[Any, Any]) -> dict[str, Any]:
     signs = "".join(mark.sign for name, mark in MARKED.items() if mark.value in both[name])
     shown = {_HEADINGS.get(name, name): cell[name] for name in CELL if name not in MARKED}
     return shown | {"data set": f"{cell['dataset']} {signs}".rstrip()}
+
+
+def _record(cell: dict[Any, Any], comparison: Comparison) -> dict[str, Any]:
+    """Return a row of the table with unrounded values: accuracies, difference and half widths from 0 to 1."""
+    difference = comparison.difference
+    [verdict] = judged([difference])
+    sides = {f"{name}_{side}": cell[f"{name}_{side}"] for side in "ab" for name in ("run", "method", "accuracy")}
+    return {name: cell[name] for name in CELL} | plain(
+        {
+            **sides,
+            "difference": difference.mean,
+            "ci95": comparison.ci95,
+            **{
+                f"ci95_{over}": difference.half_width if difference.over == over else None
+                for over in ("classes", "videos")
+            },
+            "p_value": verdict.p_value,
+            "verdict": verdict.words,
+        }
+    )
 
 
 def _row(comparison: Comparison) -> dict[str, Any]:

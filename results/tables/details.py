@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from results.errors import RecordError
+from results.records.codec import plain
 from results.records.outcomes import Outcomes
 from results.tables.cells import CELL, MARKED, MISSING, footnotes, marked
 from results.tables.evaluated import Answers
@@ -37,6 +38,13 @@ def class_table(named: Sequence[tuple[str, Outcomes]]) -> pd.DataFrame:
     table = pd.DataFrame({"class": [first.questions.class_names[index] for index in order]})
     for name, shares in columns.items():
         table[name] = [MISSING if np.isnan(shares[index]) else f"{100 * shares[index]:.1f}" for index in order]
+    table.attrs["records"] = plain(
+        [
+            {"method": name, "class": first.questions.class_names[index], "accuracy": shares[index]}
+            for name, shares in columns.items()
+            for index in order
+        ]
+    )
     table.attrs["caption"] = "Share of each class's queries that were right, in percent."
     return table
 
@@ -47,12 +55,14 @@ def confusion_table(outcomes: Outcomes, n: int = 10) -> pd.DataFrame:
     np.fill_diagonal(rates, 0)
     names = outcomes.questions.class_names
     worst = np.argsort(-rates, axis=None, kind="stable")[:n]
-    rows = [
-        {"class": names[row], "taken for": names[column], "percent": f"{100 * rates[row, column]:.1f}"}
+    records = [
+        {"class": names[row], "taken for": names[column], "share": float(rates[row, column])}
         for row, column in zip(*np.unravel_index(worst, rates.shape), strict=True)
         if rates[row, column] > 0
     ]
+    rows = [{**record, "percent": f"{100 * record['share']:.1f}"} for record in records]
     table = pd.DataFrame(rows, columns=["class", "taken for", "percent"])
+    table.attrs["records"] = records
     table.attrs["caption"] = "Most frequent confusions, in percent of the queries in episodes with both classes."
     return table
 
@@ -74,16 +84,18 @@ def runs_table(evaluations: pd.DataFrame) -> pd.DataFrame:
     """
     keys = ["method", *dict.fromkeys([*CELL, *MARKED])]
     latest = evaluations.sort_values("created", kind="stable").drop_duplicates(["run", *keys], keep="last")
-    rows = []
+    rows, records = [], []
     for values, cells in latest.groupby(keys, sort=True):
-        accuracies = 100 * cells["accuracy"].to_numpy(dtype=np.float64)
+        accuracies = cells["accuracy"].to_numpy(dtype=np.float64)
         row = dict(zip(keys, values, strict=True))
         row = {"method": marked(row)} | {name: row[name] for name in CELL if name not in MARKED}
         if len(accuracies) < 2:
             continue
-        row |= {"runs": len(accuracies), "mean": f"{accuracies.mean():.1f}", "sd": f"{accuracies.std(ddof=1):.1f}"}
-        row |= {"lowest": f"{accuracies.min():.1f}", "highest": f"{accuracies.max():.1f}"}
-        rows.append(row)
+        shares = {"mean": accuracies.mean(), "sd": accuracies.std(ddof=1)}
+        shares |= {"lowest": accuracies.min(), "highest": accuracies.max()}
+        row["runs"] = len(accuracies)
+        records.append(plain(row | shares))
+        rows.append(row | {name: f"{100 * share:.1f}" for name, share in shares.items()})
     if not rows:
         raise RecordError(
             "no method was evaluated in the same way in two runs", remedy="give runs that differ in their seed"
@@ -91,6 +103,7 @@ def runs_table(evaluations: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame(rows).rename(columns={"dataset": "data set"})
     if table["partition"].nunique() == 1:
         table = table.drop(columns="partition")
+    table.attrs["records"] = records
     table.attrs["caption"] = "Mean accuracy over training runs and its standard deviation over them, in percent."
     table.attrs["footnotes"] = footnotes(latest)
     return table

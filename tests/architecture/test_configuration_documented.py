@@ -51,7 +51,7 @@ def test_no_two_settings_share_a_meaning() -> None:
 def test_config_show_documents_every_setting_under_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[dict[str, Any]] = []
 
-    def keep(columns: list[str], rows: list[Any], title: str) -> None:
+    def keep(columns: list[str], rows: list[Any], title: str, *, name: str) -> None:
         if "path" in columns:
             shown.extend(dict(zip(columns, row, strict=True)) for row in rows)
 

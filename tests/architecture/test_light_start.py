@@ -170,9 +170,33 @@ def test_jobs_are_looked_at_without_ray(server: str, words: list[str], output: s
     assert not loaded & HEAVY
 
 
-def test_the_shell_completes_without_heavy_packages() -> None:
-    text, loaded = run(_HCL_COMPLETE="complete_bash", COMP_WORDS="hcl res", COMP_CWORD="1")
-    assert text.split() == ["results"]
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("hcl res", ["results"]),
+        ("hcl train metaworld_p", ["metaworld_protonet"]),
+        ("hcl train demo --set train.use_g", ["train.use_gpu=true", "train.use_gpu=false"]),
+        ("hcl train demo --set train.use_gpu = t", ["true"]),  # as bash takes the word apart
+        ("hcl train demo --set optim.schedule =", ["constant", "cosine", "multi_step", "step"]),
+        ("hcl train demo --set optim.l", ["optim.lr=0.0001"]),
+        ("hcl train demo --set data.dataset = hmd", ["hmdb51"]),
+        ("hcl sweep demo --space tw", ["two_stage"]),
+        ("hcl evaluate trained --method frames-p", ["frames-protonet"]),
+        ("hcl evaluate trained --dataset hmd", ["hmdb51"]),
+        ("hcl evaluate trained --protocol p", ["published"]),
+        ("hcl data check kin", ["kinetics100"]),
+        ("hcl evaluate --runs RUNS tr", ["trained"]),
+        ("hcl results show --runs RUNS stu", ["study"]),
+        ("hcl results compare --runs RUNS trained : h", ["hcl"]),
+        ("hcl sweep demo --runs RUNS --warm-start RUNS/s", ["RUNS/study"]),
+        ("hcl evaluate --runs s3 : //lab/runs t", []),  # no bucket is mounted for a word
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_shell_completes_without_heavy_packages(runs: Path, words: str, offered: list[str]) -> None:
+    words = words.replace("RUNS", str(runs))
+    text, loaded = run(_HCL_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(len(words.split()) - 1))
+    assert sorted(text.split()) == sorted(word.replace("RUNS", str(runs)) for word in offered)
     assert not loaded & HEAVY
 
 

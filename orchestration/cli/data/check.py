@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -12,17 +12,23 @@ from rich.markup import escape
 from hcl.errors import DataError
 from hcl.files.names import some
 from orchestration.cli.options import DATA, Address, Data, Fits, Set, experiment_for
-from orchestration.console import notes, out, print_rows
+from orchestration.cli.shell import completion
+from orchestration.cli.shell.json_option import with_json
+from orchestration.console import add_json, notes, out, print_rows
 
 if TYPE_CHECKING:
     from hcl.frames.checking import PartitionCheck
 
 
+@with_json
 def list_datasets(data: Data = DATA) -> None:
     """List the named data sets: their expected content, the place of their videos, and where to obtain them.
 
     A data set of your own is a file DATA/datasets/NAME.yaml of the same form; without that file it consists of its
     lists only.
+
+    \b
+    hcl data list
     """
     from hcl.frames.stored_dataset import DataRoot
 
@@ -35,15 +41,19 @@ def list_datasets(data: Data = DATA) -> None:
         ]
         flips = {True: "safe", False: "left and right are classes", None: ""}[card.flips_are_safe]
         rows.append([name, card.title, ", ".join(counts), " ".join(card.extensions), flips])
-    print_rows(["data set", "title", "classes / videos", "files", "flips"], rows)
+    described = [card.model_dump(mode="json") for card in cards.values()]
+    print_rows(["data set", "title", "classes / videos", "files", "flips"], rows, name="datasets", records=described)
     for name, card in cards.items():
         out.print(escape(f"{name}: {', '.join(card.videos).replace('{dataset}', name)}"), soft_wrap=True)
         if card.obtain:
             out.print(escape(f"  {card.obtain}"), soft_wrap=True)
 
 
+@with_json
 def check(
-    dataset: Annotated[str, typer.Argument(help="A data set with lists under DATA/splits.")],
+    dataset: Annotated[
+        str, typer.Argument(help="A data set with lists under DATA/splits.", autocompletion=completion.datasets)
+    ],
     data: Data = DATA,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with status 1 for missing or broken videos and for wrong counts.")
@@ -74,6 +84,11 @@ def check(
 
     The last line says what an experiment can ask of this data set. With --for EXPERIMENT everything that this
     experiment asks for and the data set or this machine does not have is named at once, with the settings that mend it.
+
+    \b
+    hcl data check mine
+    hcl data check mine --for metaworld_cpu
+    hcl data check hmdb51 --open-files --strict
     """
     from hcl.frames.checking import check_dataset, keep_effective, keep_names
     from hcl.frames.stored_dataset import StoredDataset
@@ -99,7 +114,9 @@ def check(
         }
         rows.append(row)
     title = f"{dataset}: {checked.card.title}" if checked.card.title else dataset
-    print_rows(list(rows[0]), [row.values() for row in rows], title)
+    counted = [_counts(part) for part in checked.partitions]
+    print_rows(list(rows[0]), [row.values() for row in rows], title, name="partitions", records=counted)
+    add_json("warnings", checked.warnings())
     for part in checked.partitions:
         if part.short:
             names = ", ".join(f"{video.key} ({n})" for video, n in list(part.short.items())[:3])
@@ -130,6 +147,7 @@ def check(
         )
     if checked.is_extracted:
         for name, partition in keep_effective(stored, checked).items():
+            add_json("effective", [{"partition": name, "videos": len(partition.videos), "digest": partition.digest()}])
             out.print(f"effective {name}: {len(partition.videos):,} videos, digest {partition.digest()}")
     else:
         n_waiting = sum(len(part.waiting) for part in checked.partitions)
@@ -142,6 +160,24 @@ def check(
     if chosen is not None:
         tell_fit(chosen, checked, data, address)
         out.print(escape(f"{fits} fits {dataset}"), soft_wrap=True)
+
+
+def _counts(part: PartitionCheck) -> dict[str, Any]:
+    """Return the numbers of a partition's row; without a card's count of classes or videos, that is None."""
+    due, listed = part.expected, part.listed
+    return {
+        "partition": listed.name,
+        "classes": len(listed.classes),
+        "expected_classes": due and due.classes,
+        "listed": len(listed.videos),
+        "expected_videos": due and due.videos,
+        "present": part.n_present,
+        "not_extracted": len(part.waiting),
+        "missing": len(part.missing),
+        "short": len(part.short),
+        "broken": len(part.broken),
+        "copies": len(part.copies),
+    }
 
 
 def tell_copies(part: PartitionCheck) -> None:

@@ -13,11 +13,14 @@ from hcl.config.paths import setting_of
 from hcl.config.values import check_value
 from hcl.errors import ConfigError
 from orchestration.cli.options import DATA, Data
+from orchestration.cli.shell import completion
 from orchestration.console import notes, out
 
 
 def embed(
-    dataset: Annotated[str, typer.Argument(help="A data set with lists under DATA/splits.")],
+    dataset: Annotated[
+        str, typer.Argument(help="A data set with lists under DATA/splits.", autocompletion=completion.datasets)
+    ],
     data: Data = DATA,
     model: Annotated[
         str, typer.Option(help="A transformers model: a local folder, or a name on the hub. Default: as published.")
@@ -45,6 +48,10 @@ def embed(
 
     The rows of a published pickle are the lines of the *_dirname2cls.txt beside it; put that file into DATA/embeddings,
     or give it with --names.
+
+    \b
+    hcl data embed hmdb51
+    hcl data embed hmdb51 --published hmdb51_embs.pkl
     """
     from hcl.datasets.class_names import read_names, spelled_out
     from hcl.datasets.embeddings import ClassEmbeddings, embeddings_file, write_embeddings

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from hcl.errors import ConfigError
+from hcl.errors import ConfigError, did_you_mean
 from orchestration.cli.options import DATA, Address, Data
 from orchestration.console import notes, out
 
@@ -31,13 +31,18 @@ def metaworld(
     Meta-World simulates and MuJoCo draws, without a graphics card. Places, camera, lights, colours and clutter vary
     from video to video. The command needs the extra `metaworld` and a software OpenGL of the system, and names what is
     missing. A repeated call makes only the missing videos, and more of them with a larger --videos-per-class.
+
+    \b
+    hcl data metaworld
+    hcl data metaworld --class door_open --class door_close
     """
     from hcl.synthetic.metaworld.actions import ACTIONS
     from orchestration.generation.metaworld import DATASET, make_metaworld
 
     actions = tuple(action or ACTIONS)
     if unknown := [name for name in actions if name not in ACTIONS]:
-        raise ConfigError(f"unknown class {unknown[0]!r}", where="--class", remedy=f"one of {', '.join(ACTIONS)}")
+        problem = f"unknown class {unknown[0]!r}{did_you_mean(unknown[0], ACTIONS)}"
+        raise ConfigError(problem, where="--class", remedy=f"one of {', '.join(ACTIONS)}")
     made = make_metaworld(
         data.absolute(),
         actions=actions,

@@ -54,6 +54,10 @@ def new(
 
     Read are class folders, with further folders in or above them; folders or lists of train, val and test; folders of
     frames; and videos in one folder, with a list of their classes or with classes in their names.
+
+    \b
+    hcl new mine --from data/videos/mine
+    hcl new mine --from data/videos/mine --dry-run
     """
     from orchestration.planning.new_state import check_name, read_state, write_state
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestration.cli.options import DATA, Data
+from orchestration.cli.shell import completion
 from orchestration.console import notes, out
 
 if TYPE_CHECKING:
     from hcl.frames.stored_dataset import StoredDataset
 
-DataSet = Annotated[str, typer.Argument(help="A data set with extracted frames.")]
+DataSet = Annotated[str, typer.Argument(help="A data set with extracted frames.", autocompletion=completion.datasets)]
 
 
 def pack(
@@ -27,6 +28,9 @@ def pack(
     This helps on file systems that limit the number of files. All commands read both forms. New and changed videos are
     extracted into folders, and join the shards when the command is repeated. Shards are plain tar files with an index
     at the end.
+
+    \b
+    hcl data pack mine
     """
     from hcl.frames.packing import pack_dataset
     from orchestration.runtime.progress import progress
@@ -46,7 +50,11 @@ def pack(
 
 
 def unpack(dataset: DataSet, data: Data = DATA) -> None:
-    """Move the frames of a data set out of shards, into a folder of JPEGs for each video as published."""
+    """Move the frames of a data set out of shards, into a folder of JPEGs for each video as published.
+
+    \b
+    hcl data unpack mine
+    """
     from hcl.frames.packing import unpack_dataset
     from orchestration.runtime.progress import progress
 
@@ -58,13 +66,14 @@ def unpack(dataset: DataSet, data: Data = DATA) -> None:
 
 def _stored(data: Path, dataset: str) -> StoredDataset:
     """Open a data set. Raises DataError where it has no folder of frames."""
+    from hcl.datasets.cards import similar_dataset
     from hcl.errors import DataError
     from hcl.frames.stored_dataset import StoredDataset
 
     stored = StoredDataset(data, dataset)
     if not stored.images_root.is_dir():
         raise DataError(
-            "there are no frames",
+            f"there are no frames{similar_dataset(data, dataset)}",
             where=str(stored.images_root),
             remedy=f"run `hcl extract {shlex.quote(dataset)}` first",
         )

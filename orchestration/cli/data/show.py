@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from orchestration.cli.options import DATA, Data, Set, experiment_of
+from orchestration.cli.shell import completion
 from orchestration.console import out
 
 
@@ -20,7 +21,9 @@ def show(
     ],
     data: Data = DATA,
     to: Annotated[Path | None, typer.Option(help="PNG file; default: named after the video, in this folder.")] = None,
-    experiment: Annotated[str, typer.Option(help="Its clips.* settings sample and augment frames.")] = "hcl",
+    experiment: Annotated[
+        str, typer.Option(help="Its clips.* settings sample and augment frames.", autocompletion=completion.experiments)
+    ] = "hcl",
     settings: Set = None,
     views: Annotated[int, typer.Option(min=0, max=50, help="Number of training views of a video.")] = 3,
     videos: Annotated[int, typer.Option(min=1, max=100, help="Number of videos of a class.")] = 8,
@@ -29,6 +32,10 @@ def show(
     """Write a contact sheet: a video's frames, those sampled for testing, and augmented training views.
 
     For a class it shows the test views of some videos. A video file need not be extracted.
+
+    \b
+    hcl data show clip.mp4
+    hcl data show mine/door_open --videos 4 --to doors.png
     """
     from hcl.clips.contact_sheet import write_png
     from hcl.frames.stored_dataset import DataRoot

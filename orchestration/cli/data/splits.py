@@ -46,6 +46,10 @@ def make(
 
     Excluded files are reported with a number and an example: copies, leftovers of downloaders, files that are no
     videos. If it is not clear which folders are the classes, nothing is made.
+
+    \b
+    hcl data splits make mine --from data/videos/mine
+    hcl data splits make mine --from videos --train 24 --val 8 --test 8
     """
     from hcl.frames.split_making import make_splits
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hcl.errors import ConfigError
+from hcl.errors import ConfigError, did_you_mean
 from orchestration.cli.options import DATA, Data
 from orchestration.console import out
 
@@ -21,13 +21,19 @@ def synth(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace videos made with other options.")] = False,
 ) -> None:
-    """Make the synthetic benchmark: real video files of 36 actions in five visual domains, with splits."""
+    """Make the synthetic benchmark: real video files of 36 actions in five visual domains, with splits.
+
+    \b
+    hcl data synth
+    hcl data synth --domain plain --videos-per-class 8
+    """
     from hcl.synthetic.benchmark import ACTIONS, DOMAINS, make_benchmark
     from orchestration.runtime.progress import progress
 
     domains = tuple(domain or DOMAINS)
     if unknown := [name for name in domains if name not in DOMAINS]:
-        raise ConfigError(f"unknown domain {unknown[0]!r}", where="--domain", remedy=f"one of {', '.join(DOMAINS)}")
+        problem = f"unknown domain {unknown[0]!r}{did_you_mean(unknown[0], DOMAINS)}"
+        raise ConfigError(problem, where="--domain", remedy=f"one of {', '.join(DOMAINS)}")
     with progress(len(domains) * len(ACTIONS) * videos_per_class, "make videos", "videos") as advance:
         made = make_benchmark(
             data,

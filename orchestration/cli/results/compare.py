@@ -11,8 +11,10 @@ from rich.markup import escape
 from hcl.assembly.experiment_files import load_resolved
 from hcl.config import Experiment
 from hcl.config.resolve import override
-from hcl.errors import ConfigError
+from hcl.errors import ConfigError, did_you_mean
 from orchestration.cli.options import RUNS, Runs
+from orchestration.cli.shell import completion
+from orchestration.cli.shell.json_option import with_json
 from orchestration.console import notes, out, print_frame
 from orchestration.storage.run_folders import run_folder
 from results.tables.cells import CELL, footnotes, marked
@@ -20,12 +22,27 @@ from results.tables.cells import CELL, footnotes, marked
 if TYPE_CHECKING:
     import pandas as pd
 
-Dataset = Annotated[str | None, typer.Option(help="Only this data set.")]
+Dataset = Annotated[str | None, typer.Option(help="Only this data set.", autocompletion=completion.datasets)]
 
 
+@with_json
 def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="A run, or RUN:METHOD (`metaworld_cpu:otam`). Default: hcl.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="The same; `:METHOD` alone means another method of A's run.")],
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A",
+            help="A run, or RUN:METHOD (`metaworld_cpu:otam`). Default: hcl.",
+            autocompletion=completion.runs_with_methods,
+        ),
+    ],
+    b: Annotated[
+        str,
+        typer.Argument(
+            metavar="B",
+            help="The same; `:METHOD` alone means another method of A's run.",
+            autocompletion=completion.runs_with_methods,
+        ),
+    ],
     runs: Runs = RUNS,
     dataset: Dataset = None,
 ) -> None:
@@ -34,6 +51,10 @@ def compare(
     Pairing removes the difficulty that episodes have for both, so that differences smaller than either interval become
     visible. There are two intervals: one over episodes, and one over classes (over videos, where none over classes
     exists). The p-value and the verdict rest on the second; results/STATISTICS.md has the rule.
+
+    \b
+    hcl results compare mine mine:otam
+    hcl results compare first second --dataset hmdb51
     """
     from results.tables.comparison import comparison_table
 
@@ -42,17 +63,26 @@ def compare(
     names = (method, other_method) if run == other_run else (f"{run.name}:{method}", f"{other_run.name}:{other_method}")
     names = (f"{names[0]} (A)", f"{names[1]} (B)")
     table = comparison_table(first, second, names=names)
-    print_frame(table)
+    print_frame(table, name="differences")
 
 
+@with_json
 def classes(
-    run: Annotated[Path, typer.Argument(help="A run's folder, or its name under RUNS.")],
-    method: Annotated[list[str] | None, typer.Option(help="Methods, repeatable. Default: hcl.")] = None,
+    run: Annotated[
+        Path, typer.Argument(help="A run's folder, or its name under RUNS.", autocompletion=completion.runs)
+    ],
+    method: Annotated[
+        list[str] | None, typer.Option(help="Methods, repeatable. Default: hcl.", autocompletion=completion.methods)
+    ] = None,
     shot: Annotated[int | None, typer.Option(min=1, help="Shot to show. Default: the smallest.")] = None,
     dataset: Dataset = None,
     runs: Runs = RUNS,
 ) -> None:
-    """Accuracy by class, hardest first, and the classes that are confused most often."""
+    """Accuracy by class, hardest first, and the classes that are confused most often.
+
+    \b
+    hcl results classes mine --method hcl --method otam --shot 5
+    """
     import pandas as pd
 
     from results.tables.details import class_table, confusion_table, outcomes_of
@@ -72,16 +102,24 @@ def classes(
         out.rule(escape(f"{first['dataset']} {first['partition']}, {first['way']}-way {first['shot']}-shot"))
         table = class_table([(marked(record), outcomes) for record, outcomes in of_cell])
         table.attrs["footnotes"] = footnotes(pd.DataFrame([record for record, _ in of_cell]))
-        print_frame(table)
+        asked = {name: first[name] for name in CELL}
+        print_frame(table, name="classes", records=[{**asked, **row} for row in table.attrs["records"]])
         for record, outcomes in of_cell:
-            print_frame(confusion_table(outcomes), title=marked(record))
+            table = confusion_table(outcomes)
+            rows = [{**asked, "method": marked(record), **row} for row in table.attrs["records"]]
+            print_frame(table, title=marked(record), name="confusions", records=rows)
 
 
+@with_json
 def seeds(
-    run: Annotated[list[Path], typer.Argument(help="Runs that differ in their seed.")],
+    run: Annotated[list[Path], typer.Argument(help="Runs that differ in their seed.", autocompletion=completion.runs)],
     runs: Runs = RUNS,
 ) -> None:
-    """Print several training runs of one experiment as mean and standard deviation over the runs."""
+    """Print several training runs of one experiment as mean and standard deviation over the runs.
+
+    \b
+    hcl results seeds mine-seed1 mine-seed2 mine-seed3
+    """
     from results import load
     from results.tables.details import runs_table
 
@@ -93,7 +131,7 @@ def seeds(
             soft_wrap=True,
         )
     table = runs_table(load(folders).evaluations)
-    print_frame(table)
+    print_frame(table, name="cells")
 
 
 def _evaluations(text: str, runs: Path, dataset: str | None, run: Path | None) -> tuple[pd.DataFrame, Path, str]:
@@ -114,12 +152,16 @@ def _evaluations(text: str, runs: Path, dataset: str | None, run: Path | None) -
     chosen = frame[frame["method"] == method]
     chosen = chosen if dataset is None else chosen[chosen["dataset"] == dataset]
     if chosen.empty:
-        methods = ", ".join(sorted(frame["method"].unique())) or "none"
-        wanted = f"{method!r}" if dataset is None else f"{method!r} on {dataset!r}"
+        methods, datasets = (sorted(frame[name].unique()) for name in ("method", "dataset"))
+        if method not in methods:
+            wanted, hint = f"{method!r}", did_you_mean(method, methods)
+        else:
+            wanted, hint = f"{method!r} on {dataset!r}", did_you_mean(str(dataset), datasets)
+        evaluated = f"{', '.join(methods)}, on {', '.join(datasets)}" if methods else "nothing"
         raise ConfigError(
-            f"holds no evaluation of {wanted}",
+            f"holds no evaluation of {wanted}{hint}",
             where=str(folder),
-            remedy=f"evaluated there: {methods}; see hcl evaluate",
+            remedy=f"evaluated there: {evaluated}; see hcl evaluate",
         )
     return chosen, folder, method
 

@@ -12,7 +12,9 @@ from hcl.config.paths import machine_settings
 from hcl.errors import ConfigError
 from orchestration.cli.options import RUNS, Runs
 from orchestration.cli.results.listing import tell_skipped
-from orchestration.console import out, print_frame
+from orchestration.cli.shell import completion
+from orchestration.cli.shell.json_option import with_json
+from orchestration.console import add_json, out, print_frame
 from orchestration.storage.run_folders import run_folder
 from results.exports.choices import Format
 from results.records.settings import TERMS
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 
 Chosen = Annotated[
     list[str] | None,
-    typer.Argument(metavar="RUN", help="Folders, names under RUNS, or globs. Default: all in RUNS."),
+    typer.Argument(
+        metavar="RUN", help="Folders, names under RUNS, or globs. Default: all in RUNS.", autocompletion=completion.runs
+    ),
 ]
 
 
@@ -53,10 +57,9 @@ def export(
     that the first comment names (results/shipped/README.md).
 
     \b
-    hcl results export tables --format latex
+    hcl results export tables 'runs/ssv2*' --format latex
     hcl results export shipped first second --format records
     hcl results export --readme README.md --check
-    hcl results export frames 'runs/ssv2*' --format parquet
     """
     from orchestration.storage.record_files import storing_records
     from results.exports.exporting import export as write_export
@@ -102,11 +105,12 @@ def _write_pages(pages: list[Path], *, is_check: bool) -> None:
         raise typer.Exit(1)
 
 
+@with_json
 def ablation(
     run: Chosen = None,
     runs: Runs = RUNS,
     over: Annotated[str, typer.Option(help="Beginning of the paths of settings that may differ.")] = TERMS,
-    dataset: Annotated[str | None, typer.Option(help="Only this data set.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only this data set.", autocompletion=completion.datasets)] = None,
 ) -> None:
     """Compare runs that differ only in the weights of the loss, term by term, with paired differences.
 
@@ -128,36 +132,38 @@ def ablation(
             remedy="train another with --set loss.sigma_spatial=0 --set name=..., or choose other settings with --over",
         )
     for table in tables:
-        print_frame(table)
+        print_frame(table, name="cells")
     tell_skipped(loaded.skipped)
 
 
+@with_json
 def published(run: Chosen = None, runs: Runs = RUNS) -> None:
     """Print published figures beside ours, each with its source and with marks for how it was obtained.
 
     Only data sets with published figures are shown, on their test classes. There is no statistical test between the
     two, because episodes, frames and often the protocol differ.
+
+    \b
+    hcl results published
+    hcl results published ssv2 hmdb51
     """
-    from results.tables.published import published_table, read_published
+    from results.tables.published import published_figures, published_table, read_published
 
     loaded = load_chosen(run, runs)
     table = published_table(loaded.evaluations)
     if table.empty:
-        published_figures = read_published()
-        named = ", ".join(
-            sorted(
-                {
-                    f"{dataset} ({way}-way)"
-                    for dataset, way in zip(published_figures["dataset"], published_figures["way"], strict=True)
-                }
-            )
-        )
+        printed = read_published()
+        cells = zip(printed["dataset"], printed["way"], strict=True)
+        named = ", ".join(sorted({f"{dataset} ({way}-way)" for dataset, way in cells}))
         raise ConfigError(
             "no evaluation on the test classes of a data set with published figures",
             where=str(runs),
             remedy=f"evaluate on one of {named}",
         )
-    print_frame(table)
+    figures = published_figures()
+    figures = figures[figures["dataset"].isin(set(loaded.evaluations["dataset"]))]
+    add_json("evaluations", loaded.evaluations.to_dict("records"))
+    print_frame(table, name="published", records=figures.to_dict("records"))
     tell_skipped(loaded.skipped)
 
 

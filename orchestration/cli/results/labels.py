@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from orchestration.cli.options import RUNS, Runs
+from orchestration.cli.shell import completion
 from orchestration.console import out
 from orchestration.storage.locks import held
 from orchestration.storage.record_files import write_labels
@@ -20,18 +21,22 @@ if TYPE_CHECKING:
 
 
 def tag(
-    run: Annotated[list[Path], typer.Argument(help="Folders of runs or studies, names under RUNS, or STUDY/TRIAL.")],
+    run: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folders of runs or studies, names under RUNS, or STUDY/TRIAL.", autocompletion=completion.runs
+        ),
+    ],
     add: Annotated[list[str] | None, typer.Option("--add", help="A tag to add; repeatable.")] = None,
     remove: Annotated[list[str] | None, typer.Option("--remove", help="A tag to remove; repeatable.")] = None,
     runs: Runs = RUNS,
 ) -> None:
     """Add tags to runs and studies, and remove tags; without either, show their tags.
 
+    Lists, `hcl results show` and the page show them. They are kept in the run's folder, and change no result.
+
     \b
     hcl results tag first second --add baseline --remove draft
-    hcl results list --tag baseline
-
-    Lists, `hcl results show` and the page show them. They are kept in the run's folder, and change no result.
     """
     from results.records.labels import tagged
 
@@ -41,7 +46,12 @@ def tag(
 
 
 def note(
-    run: Annotated[Path, typer.Argument(help="The folder of a run or a study, its name under RUNS, or STUDY/TRIAL.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="The folder of a run or a study, its name under RUNS, or STUDY/TRIAL.", autocompletion=completion.runs
+        ),
+    ],
     text: Annotated[
         str | None,
         typer.Argument(help="The new note, in place of an earlier one; '' removes it.", show_default=False),
@@ -50,10 +60,10 @@ def note(
 ) -> None:
     """Write a note on a run or a study; without a text, show it.
 
+    Lists show its first line, `hcl results show` and the page all of it. It is kept in the run's folder.
+
     \b
     hcl results note first 'learning rate of the paper, more frames'
-
-    Lists show its first line, `hcl results show` and the page all of it. It is kept in the run's folder.
     """
     from results.records.labels import noted
 

@@ -9,20 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.markup import escape
 
-from hcl.errors import ConfigError
+from hcl.errors import ConfigError, did_you_mean
 from orchestration.cli.options import RUNS, Runs
-from orchestration.console import notes, out, print_frame
-from orchestration.storage.run_folders import run_folder
+from orchestration.cli.shell import completion
+from orchestration.cli.shell.json_option import with_json
+from orchestration.console import add_json, notes, out, print_frame
+from orchestration.storage.run_folders import run_folder, similar_run
 from orchestration.training.run_files import ERROR_LOG, HUNG_LOG, LOG
 
 if TYPE_CHECKING:
     from results import Skipped
 
 
+@with_json
 def list_records(
     what: Annotated[Literal["runs", "studies", "evaluations"], typer.Argument(help="Records to list.")] = "runs",
     runs: Runs = RUNS,
-    dataset: Annotated[str | None, typer.Option(help="Only this data set.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only this data set.", autocompletion=completion.datasets)] = None,
     status: Annotated[
         Literal["running", "stopped", "failed", "done", "imported"] | None,
         typer.Option(help="Only runs or studies in this state.", show_default=False),
@@ -38,16 +41,14 @@ def list_records(
 ) -> None:
     """List runs, studies or evaluations as a table, with a row for each.
 
-    \b
-    hcl results list
-    hcl results list --status failed
-    hcl results list --tag baseline
-    hcl results list evaluations --dataset hmdb51 --sort 'accuracy %' --descending
-    hcl results list studies --sort best --descending
-
     The status is running (by whom), stopped, failed (why), done or imported; `2 stale` counts evaluations of weights
     that the run no longer has. `hcl status` adds the command that resumes. Unreadable files are left out of the table
     and named below it.
+
+    \b
+    hcl results list --status failed
+    hcl results list evaluations --dataset hmdb51 --sort 'accuracy %'
+    hcl results list studies --tag baseline --sort best --descending
     """
     from orchestration.reports.run_tables import of_dataset, of_status, of_tags, shown, with_states
     from results import load
@@ -67,27 +68,39 @@ def list_records(
         table = of_dataset(table, dataset, what)
     if sort is not None:
         if sort not in table:
-            raise ConfigError(f"no column {sort!r}", where="--sort", remedy=f"one of {', '.join(table.columns)}")
+            problem = f"no column {sort!r}{did_you_mean(sort, map(str, table.columns))}"
+            raise ConfigError(problem, where="--sort", remedy=f"one of {', '.join(table.columns)}")
         table = table.sort_values(sort, ascending=not descending, kind="stable", na_position="last")
     if table.empty:
+        add_json(what, [])
         out.print(f"no {what} in {escape(str(runs))}", soft_wrap=True)
     else:
-        print_frame(shown(table))
+        rows = loaded.evaluations.loc[table.index] if what == "evaluations" else table
+        print_frame(shown(table), name=what, records=rows.to_dict("records"))
     tell_skipped(loaded.skipped)
 
 
+@with_json
 def show_run(
-    run: Annotated[Path, typer.Argument(help="The folder of a run or a study, or its name under RUNS.")],
+    run: Annotated[
+        Path,
+        typer.Argument(help="The folder of a run or a study, or its name under RUNS.", autocompletion=completion.runs),
+    ],
     runs: Runs = RUNS,
     epochs: Annotated[int, typer.Option(min=1, help="Number of epochs, counted from the last.")] = 10,
 ) -> None:
     """Show one run: its settings that differ from the defaults, its provenance, its epochs, and its table.
 
     For a study it shows the trials.
+
+    \b
+    hcl results show mine
+    hcl results show search
     """
     folder = next((path for path in (run, runs / run) if path.is_dir()), None)
     if folder is None:
-        raise ConfigError("no such folder", where=str(run), remedy="see `hcl results list` and `list studies`")
+        problem = f"no such folder{similar_run(run, runs)}"
+        raise ConfigError(problem, where=str(run), remedy="see `hcl results list` and `list studies`")
     if (folder / "sweep.json").exists():
         from orchestration.sweeps.view import show_status
 
@@ -105,22 +118,29 @@ def show_run(
         print_frame(
             settings_table(record["experiment"], str(folder)),
             title=f"{record['run']}: settings that differ from the defaults",
+            name="settings",
         )
-    print_frame(provenance_table(record), title="provenance")
+    facts = {name: value for name, value in record.items() if name != "experiment"}
+    print_frame(provenance_table(record), title="provenance", name="provenance", records=[facts])
     if len(loaded.epochs):
-        print_frame(epochs_table(loaded.epochs, epochs), title="epochs")
+        table = epochs_table(loaded.epochs, epochs)
+        print_frame(table, title="epochs", name="epochs", records=loaded.epochs.to_dict("records"))
     if len(loaded.evaluations):
-        print_frame(accuracy_table(loaded.evaluations))
+        evaluations = loaded.evaluations.to_dict("records")
+        print_frame(accuracy_table(loaded.evaluations), name="evaluations", records=evaluations)
         levels = levels_table(loaded.evaluations)
         if len(levels):
-            print_frame(levels)
+            print_frame(levels, name="evaluations", records=[])  # the records above hold the levels
     else:
         out.print(f"no evaluations yet: hcl evaluate {escape(shlex.quote(str(folder)))}", soft_wrap=True)
     tell_skipped(loaded.skipped)
 
 
 def show_log(
-    run: Annotated[Path, typer.Argument(help="A run's folder, its name under RUNS, or STUDY/TRIAL.")],
+    run: Annotated[
+        Path,
+        typer.Argument(help="A run's folder, its name under RUNS, or STUDY/TRIAL.", autocompletion=completion.runs),
+    ],
     runs: Runs = RUNS,
 ) -> None:
     """Print the log of a run or trial: the process and host that trained it, its epochs, and how it stopped.

@@ -10,13 +10,16 @@ from rich.markup import escape
 
 from hcl.errors import ConfigError
 from orchestration.cli.options import RUNS, Runs
-from orchestration.console import out
+from orchestration.cli.shell import completion
+from orchestration.cli.shell.json_option import with_json
+from orchestration.console import makes_json, out
 from orchestration.storage.run_folders import run_folder
 
 if TYPE_CHECKING:
     from orchestration.state.study_state import State
 
 
+@with_json
 def status(
     run: Annotated[
         list[Path] | None,
@@ -24,6 +27,7 @@ def status(
             metavar="[RUN]...",
             help="Folders of runs or studies, names under RUNS, or STUDY/TRIAL. Default: all under RUNS.",
             show_default=False,
+            autocompletion=completion.runs,
         ),
     ] = None,
     runs: Runs = RUNS,
@@ -37,12 +41,12 @@ def status(
     For what is stopped or failed, the command that resumes it is printed. Only the files of the runs folder are read,
     so that any machine that sees it can ask. A run whose process was killed is stopped, not running.
 
+    With --watch a terminal gets a table that changes in place. Piped, each change is a line.
+
     \b
     hcl status
     hcl status first first-study
     hcl status --watch
-
-    With --watch a terminal gets a table that changes in place. Piped, each change is a line.
     """
     from orchestration.runtime.signals import resumed_by
     from orchestration.state.state_table import show
@@ -56,6 +60,8 @@ def status(
     def look() -> list[State]:
         return [state_of(folder) for folder in folders] if folders else states_in(runs)
 
+    if watch and makes_json():
+        raise ConfigError("changes make no document", where="--watch and --json", remedy="leave out one of the two")
     if watch:
         with resumed_by("stopped watching; runs are not affected"):
             watch_states(look, every)

@@ -31,7 +31,7 @@ def track(
 
     \b
     hcl results track --to http://localhost:5000
-    hcl results track 'runs/ssv2*' --to sqlite:///mlflow.db --experiment ssv2
+    hcl results track 'runs/ssv2*' --to sqlite:///mlflow.db
     """
     from orchestration.reports.tracking import push
     from results.exports.tracked import tracked_runs, tracked_studies

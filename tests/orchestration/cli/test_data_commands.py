@@ -228,7 +228,7 @@ def test_a_sheet_of_a_video_a_class_and_a_file(hcl: Command, data: Path, tmp_pat
         ("toy/ant/ant_9", ("no video 'ant_9' of 'ant'", "did you mean 'ant_")),
         ("toy", ("is neither a file nor DATASET/CLASS",)),
         ("../toy/ant", ("dataset name '..'",)),
-        ("none/ant", ("train_class.txt: cannot be read",)),
+        ("none/ant", ("train_class.txt: there are no lists of data set 'none'",)),
     ],
 )
 def test_what_cannot_be_shown_is_named(hcl: Command, data: Path, what: str, texts: tuple[str, ...]) -> None:

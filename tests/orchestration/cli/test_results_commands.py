@@ -99,10 +99,18 @@ def test_a_look_at_labels_writes_nothing(hcl: Command, runs: Path) -> None:
     ("arguments", "said"),
     [
         (("list", "--sort", "speed"), "one of run, status, data set, regime"),
+        (("list", "--sort", "Epoch"), "did you mean `epochs`?"),
         (("list", "--dataset", "ucf101"), "there are: toy"),
+        (("list", "--dataset", "tyo"), "did you mean `toy`?"),
         (("list", "studies", "--dataset", "toy"), "have no column for the data set"),
         (("list", "evaluations", "--status", "done"), "evaluations have no status"),
         (("show", "nobody"), "no such folder"),
+        (("show", "no_spatial"), "did you mean `no-spatial`?"),
+        (
+            ("compare", "all:hlc", "no-spatial"),
+            "holds no evaluation of 'hlc', did you mean `hcl`? -> evaluated there: hcl",
+        ),
+        (("compare", "all", "no-spatial", "--dataset", "hmdb5"), "of 'hcl' on 'hmdb5', did you mean `hmdb51`?"),
         (("show", "."), "is not a run"),
         (("export", "runs/all/experiment.yaml"), "is a file"),
         (("export", "out", "nobody"), "runs in runs: all, no-spatial"),

@@ -59,7 +59,16 @@ TRAIN, SWEEP = "train tiny.yaml --data data", "sweep tiny.yaml --data data"
 CASES: list[tuple[str, int, tuple[str, ...]]] = [
     # no data, or data that contradict themselves
     ("train tiny.yaml --data nowhere", 1, ("nowhere/splits/toy/train_class.txt", "check the data root")),
-    (f"{TRAIN} --set data.dataset=tyo", 1, ("splits/tyo/train_class.txt", "name of the dataset")),
+    (
+        f"{TRAIN} --set data.dataset=tyo",
+        1,
+        ("splits/tyo/train_class.txt", "did you mean `toy`?", "name of the dataset"),
+    ),
+    ("data check othr --data data", 1, ("no lists of data set 'othr', did you mean `other`?",)),
+    ("data show tyo/ant --data data", 1, ("no lists of data set 'tyo', did you mean `toy`?",)),
+    ("data pack tyo --data data", 1, ("images/tyo: there are no frames, did you mean `toy`?",)),
+    ("data pack hmdb51 --data data", 1, ("images/hmdb51: there are no frames\n", "hcl extract hmdb51")),
+    ("extract HMDB_51 --data nowhere", 1, ("videos/HMDB_51: holds no videos, did you mean `hmdb51`?",)),
     (f"{TRAIN} --set data.dataset=../toy", 1, ("'../toy' cannot be a folder", "no slash")),
     ("sweep tiny.yaml --data nowhere", 1, ("nowhere/splits/toy/train_class.txt",)),
     ("sweep tiny.yaml --data nowhere --dry-run", 1, ("nowhere/splits/toy/train_class.txt",)),
@@ -94,7 +103,7 @@ CASES: list[tuple[str, int, tuple[str, ...]]] = [
     (f"{SWEEP} --space space_bound.yaml", 2, ("optim.lr: got 0", "expected a number, above 0")),
     (f"{SWEEP} --space space_batch.yaml", 1, ("8 classes cannot be drawn from 4 classes", "at most 4")),
     (f"{SWEEP} --space space_frozen.yaml", 2, ("clips.jitter: has more values than grids", "model.cached_views=0")),
-    (f"{SWEEP} --space space_metric.yaml", 2, ("trials do not report 'accuracy'", "val_accuracy")),
+    (f"{SWEEP} --space space_metric.yaml", 2, ("not report 'accuracy', did you mean `val_accuracy`?", "name one of")),
     # places that cannot be written: a file is in the way, which stops even root
     (f"{TRAIN} --runs file", 1, ("file/.tiny.lock: cannot be written", "--runs")),
     (f"{SWEEP} --runs file/deeper", 1, ("deeper/.tiny.lock: cannot be written: Not a directory", "--runs")),
@@ -106,9 +115,14 @@ CASES: list[tuple[str, int, tuple[str, ...]]] = [
     ("evaluate nowhere --data data", 2, ("nowhere: is not a run: it has no experiment.yaml", "hcl train")),
     ("report nowhere", 2, ("nowhere: is not a run", "hcl train")),
     ("report 'no*where'", 1, ("no*where: does not exist or matches nothing", "give a run")),
-    ("evaluate nowhere --method hlc", 2, ("unknown method 'hlc'", "one of hcl, untrained")),
-    ("data synth --domain plian", 2, ("unknown domain 'plian'", "one of plain")),
-    ("data metaworld --class dor_open", 2, ("unknown class 'dor_open'", "one of assembly")),
+    ("evaluate nowhere --method hlc", 2, ("unknown method 'hlc', did you mean `hcl`?", "one of hcl, untrained")),
+    ("data synth --domain plian", 2, ("unknown domain 'plian', did you mean `plain`?", "one of plain")),
+    ("data metaworld --class dor_open", 2, ("unknown class 'dor_open', did you mean `door_open`?", "one of assembly")),
+    (
+        "config from-released -- --dataset ssv2_100_otm",
+        2,
+        ("'ssv2_100_otm' is no data set", "did you mean `ssv2_100_otam`"),
+    ),
     ("data metaworld --data file/x", 1, ("cannot be written", "file/x")),
     ("data synth --size 33", 2, ("got 33", "even")),
 ]
@@ -222,10 +236,11 @@ def test_checkpoints_that_are_damaged_or_gone(place: Path, hcl: Command, trained
     [
         ("--set model.d_model=32", 2, ("would evaluate another model than the trained one",)),
         ("--set evaluation.shots=[1,4]", 1, ("class 'hen' has 5 clips, an episode needs 6", "fewer shots")),
-        ("--dataset tyo", 1, ("splits/tyo/test_class.txt", "name of the dataset")),
+        ("--dataset tyo", 1, ("splits/tyo/test_class.txt", "did you mean `toy`?", "name of the dataset")),
         ("--dataset ../toy", 1, ("'../toy' cannot be a folder",)),
         ("--set evaluation.shots=[0]", 2, ("evaluation.shots", "at least 1")),
         ("--method hlc", 2, ("unknown method 'hlc'",)),
+        ("--method protonet", 2, ("does not exist for this run", "did you mean `frames-protonet`?")),
     ],
 )
 def test_a_run_asked_for_what_it_cannot_answer(

@@ -34,7 +34,8 @@ from hcl.models.checkpoint import file_digest, load_checkpoint, load_model
 from hcl.models.hcl import HCL
 from orchestration.evaluation import scorer, scoring, tables
 from orchestration.evaluation.evaluate import Answers, evaluate
-from orchestration.evaluation.questions import Target, encodings, one_by_one_notes, plan, questions_of
+from orchestration.evaluation.questions import Target, encodings, one_by_one_notes, questions_of
+from orchestration.evaluation.work import plan
 from orchestration.training.run import Run
 from orchestration.training.run_files import BEST, LAST
 from results.records.outcomes import read_questions
@@ -255,8 +256,9 @@ def test_other_numbers_of_kept_tuples_score_again_without_encoding(
 ) -> None:
     fewer = override(experiment, {"matching.top_patches": 2, "evaluation.datasets": ["toy"], "evaluation.shots": [1]})
     questions = questions_of([Target(run_folder, fewer)], DataRoot(data_root))
-    lines = plan(questions, trained.runs)
-    assert len(lines) == 1 and "0 to encode" in lines[0] and "225 pairs to score" in lines[0]
+    [work] = plan(questions, trained.runs)
+    assert (work.views_to_encode, work.pairs_to_score) == (0, 225)
+    assert "0 to encode" in work.text() and "225 pairs to score" in work.text()
     answers = evaluate(questions, runs=trained.runs)
     assert answers.n_encoded == 0
     summary = encodings(questions, answers.n_encoded)

@@ -185,6 +185,8 @@ def test_a_query_is_drawn_with_its_class_and_a_rival(
     ("query", "support", "message"),
     [
         ("hen/nobody", [], "is no video of toy test"),
+        ("hen/hn_1", [], "is no video of toy test, did you mean `hen/hen_1`?"),
+        ("hn_1", [], "is no video of toy test, did you mean `hen_1`?"),
         ("hen/hen_1", ["hen/hen_1", "jay/jay_2"], "is the query itself"),
         ("hen/hen_1", ["jay/jay_2"], "form no episode"),
         ("hen/hen_1", ["hen/hen_0", "jay/jay_2", "jay/jay_3"], "form no episode"),

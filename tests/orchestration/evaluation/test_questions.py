@@ -18,7 +18,11 @@ from tests.orchestration.conftest import tiny_experiment, tree
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
-        ({"evaluation.datasets": ["toy", "tyo"]}, SplitError, "splits/tyo/test_class.txt: cannot be read"),
+        (
+            {"evaluation.datasets": ["toy", "tyo"]},
+            SplitError,
+            "splits/tyo/test_class.txt: there are no lists of data set 'tyo', did you mean .toy.",
+        ),
         ({"evaluation.datasets": ["../toy"]}, SplitError, "'../toy' cannot be a folder"),
         ({"evaluation.shots": [1, 4]}, DataError, "class 'hen' has 5 clips, an episode needs 6"),
     ],

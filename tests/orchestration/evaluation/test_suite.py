@@ -39,6 +39,8 @@ def test_entries_in_their_order(tmp_path: Path) -> None:
         ("- {run: a, dataset: x}\n- {run: a}\n", "entry 2: dataset: expected a text, got None"),
         ("- {run: 3, dataset: x}\n", "entry 1: run: expected a text, got 3"),
         ("- {run: a, dataset: x, shots: 1}\n", "entry 1: unknown field 'shots'"),
+        ("- {run: a, dataset: x, setings: {}}\n", "unknown field 'setings', did you mean `settings`?"),
+        ("- {run: a, dataset: x, partition: tset}\n", "got 'tset', did you mean `test`?"),
         ("- {run: a, dataset: x, partition: train}\n", "entry 1: partition: got 'train'"),
         ("- {run: a, dataset: x, settings: [1]}\n", r"entry 1: settings: expected settings by path, got \[1\]"),
         ("- {run: a\n", "not valid YAML"),

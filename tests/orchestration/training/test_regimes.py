@@ -22,7 +22,8 @@ from hcl.frames.stored_dataset import DataRoot, StoredDataset
 from hcl.models.checkpoint import file_digest, load_checkpoint
 from hcl.models.encoding import encode
 from orchestration.evaluation.evaluate import evaluate
-from orchestration.evaluation.questions import Target, plan, questions_of
+from orchestration.evaluation.questions import Target, questions_of
+from orchestration.evaluation.work import plan
 from orchestration.training.checkpointing import Keeper
 from orchestration.training.run import Run
 from orchestration.training.run_files import BEST, LAST

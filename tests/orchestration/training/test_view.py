@@ -9,7 +9,6 @@ import pytest
 from rich.console import Console
 
 from orchestration import console
-from orchestration.training import view
 from orchestration.training.memory import Estimate
 from orchestration.training.view import EpochTable, show_memory
 
@@ -58,12 +57,10 @@ def test_outside_a_terminal_an_epoch_is_a_line(capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize(("peak", "is_much"), [(23.9e9, False), (24.1e9, True)])
 def test_more_than_a_small_gpu_comes_with_what_helps(
-    peak: float, is_much: bool, monkeypatch: pytest.MonkeyPatch
+    peak: float, is_much: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    console = Console(width=200, record=True, file=io.StringIO())
-    monkeypatch.setattr(view, "out", console)
     show_memory(Estimate({"weights": 170_000_000}, int(peak)))
-    text = console.export_text()
+    text = capsys.readouterr().out
     assert "weights" in text and "0.17" in text and f"{peak / 1e9:.2f}" in text
     assert ("train.recompute_backbone=true" in text) == is_much
 

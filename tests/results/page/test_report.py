@@ -221,3 +221,9 @@ def test_printed_figures_stand_beside_ours_on_the_same_split(tmp_path, evaluatio
     page = page_of(results.load(tmp_path / "r"), tmp_path / "report")
     assert ("HCL (released checkpoint) †‡, published" in page.text) == printed
     assert ("README of github.com/zhengsipeng/HCL-FSAR" in page.text) == printed
+
+
+def test_a_caution_stands_below_the_heading(full, tmp_path):
+    page = write_report(full, tmp_path / "a.html", caution="<b>not</b> for quoting").read_text()
+    assert '<p class="alert">&lt;b&gt;not&lt;/b&gt; for quoting</p>' in page
+    assert "for quoting" not in write_report(full, tmp_path / "b.html").read_text()

@@ -1,0 +1,1 @@
+"""Help a user of a shell: texts of `--help`, completion of names."""
