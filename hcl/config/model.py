@@ -15,7 +15,10 @@ class Model(Section):
         "resnet50", "network that turns a frame into a grid of patches; the section `backbone` holds its settings"
     )
     weights: str = setting(
-        "imagenet", "`imagenet`, `none` (random), or the path of a state dict of the backbone", min_length=1
+        "imagenet",
+        "`imagenet` (for a network of timm its pretrained weights, whatever data they are of), `none` (random), or the "
+        "path of a state dict of the backbone",
+        min_length=1,
     )
     train_backbone: bool = setting(True, "false freezes the whole backbone, its batch norm included")
     frozen_stages: int = setting(
