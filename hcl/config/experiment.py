@@ -209,7 +209,7 @@ class Experiment(Section):
         if traits.head_has_batch_norms:
             return True
         has_norms = self.definition("backbone").traits.batch_norms
-        if not has_norms or not model.train_backbone or model.batch_norm == "frozen":
+        if not has_norms or not model.train_backbone or model.is_adapted or model.batch_norm == "frozen":
             return False
         return model.batch_norm == "train" or traits.is_episodic
 

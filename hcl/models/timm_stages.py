@@ -121,7 +121,7 @@ def groups_of(network: Any) -> Stages:
     """Cut a vision transformer into the embedding and four groups of blocks; it is taken apart."""
     blocks, rope, n_prefix = list(network.blocks), getattr(network, "rope", None), network.num_prefix_tokens
     n_groups = min(GROUPS, len(blocks))
-    bounds = [round(group * len(blocks) / n_groups) for group in range(n_groups + 1)]
+    bounds = [group * len(blocks) // n_groups for group in range(n_groups + 1)]
     groups = [Blocks(blocks[first:last], copy.deepcopy(rope), n_prefix) for first, last in pairwise(bounds)]
     end = PatchGrid(network.norm, n_prefix)
     network.blocks, network.norm = type(network.blocks)(), nn.Identity()

@@ -15,7 +15,7 @@ from hcl.assembly import arguments, models
 from hcl.clips.batches import Batch
 from hcl.config import Experiment
 from hcl.config.resolve import resolve
-from hcl.errors import BackboneError
+from hcl.errors import BackboneError, ConfigError
 from hcl.models.inference import for_inference
 from hcl.training.epoch import train_step
 from hcl.training.losses import contrastive_terms, neighbouring_pairs
@@ -135,11 +135,13 @@ def test_a_dry_run_counts_what_real_tensors_take_and_recomputing_keeps_less() ->
     for ours, theirs in zip(kept[0], real, strict=True):
         assert ours == pytest.approx(theirs, rel=0.03)
     assert kept[1].backbone < 0.5 * kept[0].backbone
+    with without_content() as peak:
+        assert 0 < memory(peak, model__tune="lora").peak < kept[0].peak
 
 
-def gradients(group: ProcessGroup) -> dict[str, Any]:
-    """Return the loss and the gradients of one step, in float64."""
-    settings = experiment()
+def gradients(group: ProcessGroup, **changes: Any) -> dict[str, Any]:
+    """Return the gradients of one step, in float64."""
+    settings = experiment(**changes)
     model = models.make_model(settings, 4)
     models.prepare_training(settings, model)
     model = model.double()
@@ -148,14 +150,19 @@ def gradients(group: ProcessGroup) -> dict[str, Any]:
     share = 8 // group.world_size
     result = loss_of(settings, whole, group)(batch(group.rank * share, (group.rank + 1) * share))
     result.total.backward()
-    return {key: value.grad for key, value in model.named_parameters()}
+    return {key: value.grad for key, value in model.named_parameters() if value.requires_grad}
 
 
-def test_two_workers_have_the_gradients_of_one(tmp_path: Path) -> None:
+def gradients_of_updates(group: ProcessGroup) -> dict[str, Any]:
+    return gradients(group, model__tune="lora", model__tune_targets="all")
+
+
+@pytest.mark.parametrize("compute", [gradients, gradients_of_updates])
+def test_two_workers_have_the_gradients_of_one(compute: Any, tmp_path: Path) -> None:
     """Features are gathered with their gradients, and class and position tokens learn on every worker."""
-    alone = gradients(SingleProcess())
+    alone = compute(SingleProcess())
     assert not experiment(train__workers=2).depends_on_workers
-    for found in computed(gradients, (2,), tmp_path)[2]:
+    for found in computed(compute, (2,), tmp_path)[2]:
         assert found.keys() == alone.keys()
         for key, value in alone.items():
             # timm resizes positions in single precision
@@ -179,3 +186,67 @@ def test_a_network_of_one_size_names_the_setting() -> None:
 def test_the_example_of_the_page_runs() -> None:
     (example,) = read_page(ROOT / "hcl" / "models" / "VIT.md").python
     exec(example, {})
+
+
+# --- tuning ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_setting_of_tuning_reaches_the_model() -> None:
+    settings = experiment(
+        model__tune="lora",
+        model__tune_rank=5,
+        model__tune_targets="mlp",
+        model__frozen_stages=3,
+        model__batch_norm="train",
+    )
+    model = models.make_model(settings, 3)
+    learning = {key: value.shape for key, value in model.backbone.named_parameters() if value.requires_grad}
+    assert {key.split(".")[-3] for key in learning} == {"fc1", "fc2"} and len(learning) == 12
+    assert {key.split(".")[1] for key in learning} == {"3", "4"}
+    assert all(shape[0] == 5 for key, shape in learning.items() if key.endswith("down.weight"))
+    assert model.batch_norm == "frozen"
+    adapters = models.make_model(experiment(model__tune="adapters"), 3)
+    assert any("attn.down" in key for key in adapters.state_dict())
+    named = {parameter for group in models.optimizer_of(settings, model).param_groups for parameter in group["params"]}
+    assert {id(value) for value in named} == {id(value) for value in model.parameters() if value.requires_grad}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model__tune": "lora", "model__train_backbone": False}, "tune=lora learns in the backbone"),
+        ({"model__tune": "all", "model__frozen_stages": 2}, "tune=all contradicts frozen_stages=2"),
+        ({"model__tune": "lora", "model__tune_rank": 0}, "at least 1"),
+        ({"model__tune": "lor"}, "did you mean `lora`"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        experiment(**changes)
+
+
+def test_updates_do_not_depend_on_the_number_of_workers_even_below_batch_norms() -> None:
+    resnet = {"model__backbone": "resnet18", "train__workers": 2}
+    assert experiment(**resnet).depends_on_workers
+    assert not experiment(**resnet, model__tune="lora", model__tune_targets="all").depends_on_workers
+
+
+def test_settings_of_tuning_change_the_digest_only_if_they_are_used() -> None:
+    plain = experiment()
+    assert experiment(model__tune="stages").digest() == plain.digest()
+    assert (
+        len({experiment(model__tune="lora", model__tune_rank=rank).digest() for rank in (4, 8)} - {plain.digest()}) == 2
+    )
+
+
+def test_low_rank_updates_learn() -> None:
+    settings = experiment(model__tune="lora", optim__lr=1e-2)
+    model = models.make_model(settings, 4).train()
+    before = {key: value.clone() for key, value in model.backbone.state_dict().items()}
+    optimizer, loss = models.optimizer_of(settings, model), loss_of(settings, model)
+    step = {"loss": loss, "clip_norm": 1.0, "group": SingleProcess()}
+    values = [train_step(model, optimizer, [batch()], **step)["total"] for _ in range(4)]
+    after = model.backbone.state_dict()
+    assert values[-1] < values[0]
+    assert all(torch.equal(after[key], before[key]) for key in model.backbone.given)
+    assert any(not torch.equal(after[key], value) for key, value in before.items() if key.endswith("up.weight"))
