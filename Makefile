@@ -30,7 +30,7 @@ test-processors: $(STAMP) ## the numeric tests with each of torch's instruction 
 test-cluster: $(STAMP) ## a head, worker nodes and a job server on this machine, and nodes killed at work
 	$(BIN)/python -m pytest -m cluster tests/cluster
 test-long: $(STAMP) ## tests of half a minute and more, such as series of kills
-	$(BIN)/python -m pytest -m long tests/orchestration
+	$(BIN)/python -m pytest -m long tests/orchestration tests/parity
 fuzz: $(STAMP) ## hostile input, EXAMPLES=5000 of each kind, other ones each time; TESTS=tests/fuzz/test_videos.py runs one
 	HCL_FUZZ_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest $(or $(TESTS),tests/fuzz)
 check: $(STAMP) ## format, lint, types, import rules

@@ -136,3 +136,10 @@ def percent(value: float | None) -> str:
 
 def short_value(value: Any) -> str:
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def score_text(value: float | None) -> str:
+    """Return the value of an objective: in percent if it may be a share."""
+    if value is None:
+        return ""
+    return percent(value) if 0 <= value <= 1 else f"{value:.4g}"

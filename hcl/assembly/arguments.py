@@ -93,8 +93,11 @@ def defects(experiment: Experiment) -> Defects:
     )
 
 
-def check_workers(experiment: Experiment) -> None:
-    """Raise ConfigError if several workers would give other losses than one worker."""
+def check_regime(experiment: Experiment) -> None:
+    """Raise ConfigError for what the regime cannot train, or if several workers would give other losses than one."""
+    check = getattr(experiment.definition("regime").implementation, "check", None)
+    if check is not None:
+        check(experiment)
     train = experiment.train
     if train.workers > 1 and train.traits.has_levels and defects(experiment).mix_scales:
         raise ConfigError(

@@ -35,8 +35,10 @@ def make_dataset(
     Args:
         random_views: at test, let the seeds of a draw choose random views (`test_draws`) instead of the single view.
     """
-    settings = experiment.clips
-    if training:
+    settings, own = experiment.clips, experiment.definition("augmentation")
+    if training and settings.augmentation != "none":
+        transform = own.implementation.make(settings.size, experiment.augmentation)
+    elif training:
         transform = clips.train_transform(
             settings.size,
             crop_scale=settings.crop_scale,

@@ -70,9 +70,9 @@ def make_regime(
         val_embeddings: embeddings of the validation clips' class names.
 
     Raises:
-        ConfigError: as `hcl.assembly.arguments.check_workers`.
+        ConfigError: as `hcl.assembly.arguments.check_regime`.
     """
-    arguments.check_workers(experiment)
+    arguments.check_regime(experiment)
     return parts_of(experiment).regime(experiment, class_embeddings=class_embeddings, val_embeddings=val_embeddings)
 
 
@@ -135,4 +135,5 @@ def rate_factor(experiment: Experiment, epoch: int) -> float:
         gamma=optim.gamma,
         warmup_epochs=optim.warmup_epochs,
         epochs=experiment.train.epochs,
+        factors=optim.factors,
     )

@@ -132,6 +132,7 @@ class PooledParts:
     """
 
     traits = Traits()
+    network: type[PooledModel] = PooledModel
 
     def head(self, experiment: Experiment, channels: int, n_classes: int) -> nn.Module:
         """Make the head: a module with `pool`, `loss` and a forward pass, as those of `hcl.models.baselines`.
@@ -148,7 +149,7 @@ class PooledParts:
         encoder = _encoder(experiment, backbone.channels) if experiment.model.pooled_from == "encoder" else None
         channels = backbone.channels if encoder is None else experiment.model.d_model
         head = self.head(experiment, channels, n_classes)
-        return PooledModel(backbone, encoder, head, frozen_stages=frozen_stages, batch_norm=batch_norm)
+        return self.network(backbone, encoder, head, frozen_stages=frozen_stages, batch_norm=batch_norm)
 
     def freeze_unused(self, experiment: Experiment, model: PooledModel) -> None:
         pass

@@ -85,8 +85,8 @@ class Definition:
 
     @property
     def identity(self) -> str:
-        """Return the reference without its folder and, for an extension, the digest of its code in brackets."""
-        return f"{portable(self.reference)} ({self.digest})" if self.digest else self.reference
+        """Return the name and, for an extension, the digest of its code in brackets; not the name of its file."""
+        return f"{self.title} ({self.digest})" if self.digest else self.reference
 
     @cached_property
     def implementation(self) -> Any:

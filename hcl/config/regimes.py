@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hcl.config import rivals
 from hcl.config.extensions import Own
 
 
@@ -42,6 +43,12 @@ REGIMES = {
     "cosine": Own("hcl.assembly.regimes:CosineParts", Traits(head_learns=False)),
     "matching": Own("hcl.assembly.regimes:MatchingParts", Traits()),
     "relation": Own("hcl.assembly.regimes:RelationParts", Traits(head_has_batch_norms=True, grid_halvings=2)),
+    "otam": Own("hcl.assembly.rivals:OtamParts", Traits(head_learns=False), rivals.OtamSettings),
+    "trx": Own("hcl.assembly.rivals:TrxParts", Traits(), rivals.TrxSettings),
+    "hyrsm": Own("hcl.assembly.rivals:HyrsmParts", Traits(), rivals.HyrsmSettings),
+    "hyrsm++": Own("hcl.assembly.rivals:HyrsmParts", Traits(), rivals.HyrsmPlusSettings),
+    "molo": Own("hcl.assembly.rivals:MoloParts", Traits(), rivals.MoloSettings),
+    "probe": Own("hcl.assembly.rivals:ProbeParts", Traits(is_episodic=False), rivals.ProbeSettings),
 }
 WITH_LEVELS = " or ".join(name for name, own in REGIMES.items() if own.traits.has_levels)
 """The regimes that have levels, as messages name them."""

@@ -133,6 +133,11 @@ def _merge(layers: Sequence[Layer], sources: Sources | None = None) -> Resolved:
         merged |= values
         origins |= dict.fromkeys(values, origin)
     sections = _sections_of(merged, origins, sources)
+    if modes and modes[-1] == "published":
+        for kind, section in sections.items():
+            preset = {f"{kind}.{name}": value for name, value in getattr(section, "PUBLISHED", {}).items()}
+            merged = preset | merged
+            origins = dict.fromkeys(preset, PRESET) | origins
     for path, value in merged.items():
         check_value(path, value, origins[path], sections)
     origins = dict.fromkeys(settings_with(sections), DEFAULT) | origins

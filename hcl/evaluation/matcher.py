@@ -154,16 +154,21 @@ def levels_one_by_one(
 def pooled_scores(
     model: PooledModel, pooled: Callable[[Int[Tensor, "clip"]], Float[Tensor, "clip ..."]], episodes: Episodes
 ) -> Float[np.ndarray, "episode query way"]:
-    """Return the scores of episodes by the head of a regime, episode by episode.
+    """Return the scores of episodes by the head of a regime, which sees an episode's clips together.
 
     Args:
         pooled: returns the features of clips by index; the support of an episode comes before its queries.
     """
     model.eval()
-    scores = [
-        model.scores(pooled(clips), episodes.way, episodes.shot).float().cpu().numpy() for clips in _clips_of(episodes)
-    ]
-    return np.stack(scores)
+    scores, each = [], list(_clips_of(episodes))
+    for start in range(0, len(each), _EPISODES):
+        some = each[start : start + _EPISODES]
+        features = pooled(torch.cat(some)).unflatten(0, (len(some), -1))
+        scores.append(model.scores_of_many(features, episodes.way, episodes.shot).float().cpu().numpy())
+    return np.concatenate(scores)
+
+
+_EPISODES = 8  # scored at a time, which bounds memory
 
 
 def _clips_of(episodes: Episodes) -> Iterator[Int[Tensor, "clip"]]:

@@ -5,6 +5,7 @@ The code that encodes clips and fills score tables works with every method and d
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ from hcl.models.features import ClipFeatures, pack, unpack
 from hcl.models.hcl import HCL
 from hcl.models.pooled import PooledModel
 from hcl.models.precision import autocast
+from hcl.rivals.heads import pair_scores
 
 Kept = Mapping[str, Tensor]
 """Features kept of some clips: named tensors (clip, ...)."""
@@ -181,6 +183,65 @@ class PooledHead:
 
     def reason(self, shot: int) -> str | None:
         return "a regime's head sees all supports of an episode at once"
+
+    def metric(self, shot: int) -> str:
+        return ""
+
+    def fuse(self, scores: Scores) -> Float[np.ndarray, "episode query way"]:
+        return scores[SCORE]
+
+
+@dataclass(frozen=True)
+class HeadByPairs(PooledHead):
+    """Score by a head whose scores follow from pairs of clips, at the shots for which it says so.
+
+    Attributes:
+        head: a head of `hcl.rivals` whose matching reads no weights.
+    """
+
+    head: Any = field(default=None, compare=False)
+
+    def pairs(self, query: Kept, support: Kept) -> dict[str, Float[Tensor, "query support"]]:
+        return {SCORE: pair_scores(self.head, query["pooled"], support["pooled"])}
+
+    def look_up(self, table: Mapping[str, Float[np.ndarray, "clip clip"]], episodes: Episodes) -> Scores:
+        return {SCORE: look_up_global(table[SCORE], episodes, "cosine")}
+
+    def reason(self, shot: int) -> str | None:
+        return None if self.head.scores_by_pairs(shot) else super().reason(shot)
+
+
+class BySimilarity:
+    """Score a query and a class by the mean similarity to the class's clips; a base of methods of one similarity.
+
+    A subclass defines `keep`, as in `Method`, and `similarity`. It can have `Settings`, a section whose values are in
+    `settings`, and `reads_checkpoint`: false compares the features of the untrained model.
+    """
+
+    kept = "clips"
+    of_pairs: Mapping[str, Any] = {}
+    reads_names = False
+    reads_checkpoint = True
+    settings: Any = None
+
+    def make(self, settings: Any) -> BySimilarity:
+        """Return the method with the values of its own section."""
+        made = copy.copy(self)
+        made.settings = settings
+        return made
+
+    def similarity(self, query: Kept, support: Kept) -> Float[Tensor, "query support"]:
+        """Return the similarity of each query clip and each support clip; larger is likelier."""
+        raise NotImplementedError
+
+    def pairs(self, query: Kept, support: Kept) -> dict[str, Float[Tensor, "query support"]]:
+        return {"similarity": self.similarity(query, support)}
+
+    def look_up(self, table: Mapping[str, Float[np.ndarray, "clip clip"]], episodes: Episodes) -> Scores:
+        return {SCORE: look_up_global(table["similarity"], episodes, "cosine")}
+
+    def reason(self, shot: int) -> str | None:
+        return None
 
     def metric(self, shot: int) -> str:
         return ""

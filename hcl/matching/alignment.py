@@ -12,6 +12,7 @@ class scores the mean over its shots, as for HCL's temporal and spatial levels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -25,26 +26,51 @@ OTAM_TEMPERATURE = 0.1
 
 
 def frame_cosines(
-    query: Float[Tensor, "query frame dim"], support: Float[Tensor, "support other dim"]
-) -> Float[Tensor, "query support frame other"]:
-    """Return the cosine of every frame of one clip and every frame of another, for all pairs of clips."""
-    q, s = functional.normalize(query, dim=-1), functional.normalize(support, dim=-1)
-    products = q.flatten(0, 1) @ s.flatten(0, 1).T
-    return rearrange(products, "(q t) (s u) -> q s t u", q=len(query), s=len(support))
+    query: Float[Tensor, "*#episode query frame dim"],
+    support: Float[Tensor, "*#episode support other dim"],
+    *,
+    offset: float = 0.0,
+) -> Float[Tensor, "..."]:
+    """Return the cosine of every frame of one clip and every frame of another, for all pairs of clips.
+
+    The axes of the result are (*episode, query, support, frame, other).
+
+    Args:
+        offset: added to the product of the two lengths, so that short features look distant; released code of OTAM and
+            MoLo adds 0.01.
+    """
+    frames, others = query.flatten(-3, -2), support.flatten(-3, -2)
+    if offset:
+        lengths = frames.norm(dim=-1)[..., :, None] * others.norm(dim=-1)[..., None, :]
+        products = frames @ others.transpose(-1, -2) / (lengths + offset)
+    else:
+        products = functional.normalize(frames, dim=-1) @ functional.normalize(others, dim=-1).transpose(-1, -2)
+    return rearrange(products, "... (q t) (s u) -> ... q s t u", t=query.shape[-2], u=support.shape[-2])
 
 
 def otam_similarity(
-    cosines: Float[Tensor, "*pair frame other"], *, temperature: float = OTAM_TEMPERATURE
+    cosines: Float[Tensor, "*pair frame other"],
+    *,
+    temperature: float = OTAM_TEMPERATURE,
+    plain_exponentials: bool = False,
 ) -> Float[Tensor, "*pair"]:
     """Return minus the cost of the soft-minimum alignment with free ends, averaged over both directions.
 
     The cost of two frames is 1 - cosine. The path visits all frames of the second clip in order and may skip frames of
     the first clip before its start and after its end at no cost (the paper's relaxed boundary: a column of zeros before
-    and after the distances); for the other direction the clips are exchanged.
+    and after the distances); for the other direction the clips are exchanged. Half precision is computed in float32.
+
+    Args:
+        plain_exponentials: take exponentials without subtracting the largest exponent, as released: at the default
+            temperature float32 loses digits above a cost of 8.7 and is infinite above 10.3.
     """
-    cost = 1 - cosines
-    forward = _alignment_cost(cost, temperature)
-    return -(forward + _alignment_cost(cost.transpose(-1, -2), temperature)) / 2
+    cost = 1 - cosines.to(torch.promote_types(cosines.dtype, torch.float32))
+    add = _plain_logaddexp if plain_exponentials else torch.logaddexp
+    if cost.shape[-1] == cost.shape[-2]:
+        both = torch.stack([cost, cost.transpose(-1, -2)])
+        return -_alignment_cost(both, temperature, add).mean(dim=0)
+    turned = _alignment_cost(cost.transpose(-1, -2), temperature, add)
+    return -(_alignment_cost(cost, temperature, add) + turned) / 2
 
 
 def bimhm_similarity(cosines: Float[Tensor, "*pair frame other"]) -> Float[Tensor, "*pair"]:
@@ -90,25 +116,39 @@ def score_frames(
     return torch.cat([similarity(frame_cosines(part, support)) for part in query.split(chunk_size)])
 
 
-def _alignment_cost(cost: Float[Tensor, "*pair step place"], temperature: float) -> Float[Tensor, "*pair"]:
+def _alignment_cost(
+    cost: Float[Tensor, "*pair step place"], temperature: float, add: Callable[[Tensor, Tensor], Tensor]
+) -> Float[Tensor, "*pair"]:
     """Return the soft-minimum cost of a path through all places in order, at rising steps.
 
-    With the free columns `place` runs from 0 to places + 1. A cell's predecessors are (step - 1, place - 1) and (step,
-    place - 1), and next to and in the last free column also (step - 1, place).
+    A cell's predecessors are (step - 1, place - 1) and (step, place - 1), and in the first and in the last, free column
+    also (step - 1, place). So a column between those follows from the one before it at once, for all steps.
+
+    Args:
+        add: returns log(exp(a) + exp(b)).
     """
-    padded = functional.pad(cost, (1, 1))
-    steps, places = padded.shape[-2:]
-    previous = list(padded[..., 0, :].cumsum(dim=-1).unbind(dim=-1))
-    for step in range(1, steps):
-        current = [previous[0]]  # the free first column costs nothing
-        for place in range(1, places):
-            predecessors = [previous[place - 1], current[place - 1]]
-            if place in (1, places - 1):
-                predecessors.append(previous[place])
-            current.append(padded[..., step, place] + _soft_minimum(predecessors, temperature))
-        previous = current
-    return previous[-1]
+    logs = rearrange(cost / -temperature, "... step place -> place step ...").contiguous()
+    first_step = logs[:, 0].cumsum(dim=0)
+    column = [logs[0, 0]]
+    free = torch.full_like(column[0], math.log(2))  # the free column before the first place costs nothing
+    for step in range(1, logs.shape[1]):
+        column.append(logs[0, step] + add(free, column[-1]))
+    total = torch.stack(column)
+    for place in range(1, len(logs)):
+        total = torch.cat([first_step[place : place + 1], logs[place, 1:] + add(total[:-1], total[1:])])
+    return -temperature * _sum_of_ends(total, add)
 
 
-def _soft_minimum(predecessors: list[Tensor], temperature: float) -> Tensor:
-    return -temperature * torch.logsumexp(torch.stack(predecessors) / -temperature, dim=0)
+def _sum_of_ends(total: Float[Tensor, "step *pair"], add: Callable[[Tensor, Tensor], Tensor]) -> Float[Tensor, "*pair"]:
+    """Return the log of all paths through the free column after the last place.
+
+    Each step enters it on the same or on the next row, but the last step has no next row.
+    """
+    ends = total[-1]
+    for step in range(len(total) - 1):
+        ends = add(ends, total[step] + math.log(2))
+    return ends
+
+
+def _plain_logaddexp(a: Tensor, b: Tensor) -> Tensor:
+    return (a.exp() + b.exp()).log()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from einops import rearrange
 from jaxtyping import Float, Num
 from torch import Tensor, nn
@@ -56,8 +57,16 @@ class PooledModel(OnBackbone):
 
     def scores(self, pooled: Pooled, way: int, shot: int) -> Float[Tensor, "query way"]:
         """Return the scores of an episode's clips, ordered as the support set class by class, then the queries."""
-        support, query = pooled[: way * shot], pooled[way * shot :]
-        return self.head(query, support.unflatten(0, (way, shot)))
+        return self.scores_of_many(pooled[None], way, shot)[0]
+
+    def scores_of_many(
+        self, pooled: Float[Tensor, "episode clip ..."], way: int, shot: int
+    ) -> Float[Tensor, "episode query way"]:
+        """Return the scores of several episodes of the same shape; a head that takes many at once gets all of them."""
+        support, query = pooled[:, : way * shot].unflatten(1, (way, shot)), pooled[:, way * shot :]
+        if getattr(self.head, "takes_many", False):
+            return self.head(query, support)
+        return torch.stack([self.head(*episode) for episode in zip(query, support, strict=True)])
 
     def forward(
         self,

@@ -29,7 +29,8 @@ def emulated_on_cpu() -> tuple[str, ...]:
 
 def in_full_precision(device: torch.device | str) -> AbstractContextManager:
     """Disable autocast in a block. The caller must cast values that were computed under it."""
-    return torch.autocast(torch.device(device).type, enabled=False)
+    kind = torch.device(device).type
+    return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
 
 
 def set_convolutions(precision: str) -> None:

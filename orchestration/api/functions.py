@@ -28,6 +28,7 @@ from orchestration.prediction.request import Asked, default_folder
 from orchestration.prediction.rows import record_of
 from orchestration.prediction.run_calibration import Reliability
 from orchestration.reports.report import Report, make_report
+from orchestration.storage.data_roots import data_of
 from orchestration.storage.run_folders import run_and_checkpoint, run_folder
 from orchestration.sweeps.records import best_experiment
 from orchestration.sweeps.study import Limits, Study
@@ -55,7 +56,8 @@ def train(
     experiment: Source,
     settings: Overrides = (),
     *,
-    data: str | Path = "data",
+    epochs: int | None = None,
+    data: str | Path | None = None,
     runs: str | Path = "runs",
     restart: bool = False,
     address: str | None = None,
@@ -64,12 +66,16 @@ def train(
 
     Args:
         settings: `path=value` texts as of `--set`, or values by dotted path.
+        epochs: number of all epochs, in place of the experiment's; a run of fewer epochs is trained further.
         restart: start over, and remove the run's earlier files.
     """
     chosen = _experiment(experiment, settings)
-    run = train_run(chosen, data=_root(data), runs=_folder(runs), restart=restart, address=address, command=_COMMAND)
-    epochs = results.read_epochs(run.folder)
-    return TrainedRun(run.folder, chosen, pd.DataFrame(epochs), run.resumption(holding=["best"]).state["best"])
+    chosen = override(chosen, {"train.epochs": epochs}) if epochs else chosen
+    root, where = _root(data, _folder(runs) / chosen.name), _folder(runs)
+    further = epochs is not None
+    run = train_run(chosen, data=root, runs=where, restart=restart, further=further, address=address, command=_COMMAND)
+    rows = pd.DataFrame(results.read_epochs(run.folder))
+    return TrainedRun(run.folder, chosen, rows, run.resumption(holding=["best"]).state["best"])
 
 
 def sweep(
@@ -78,7 +84,7 @@ def sweep(
     settings: Overrides = (),
     *,
     trials: int = 20,
-    data: str | Path = "data",
+    data: str | Path | None = None,
     runs: str | Path = "runs",
     concurrency: int | None = None,
     restart: bool = False,
@@ -97,7 +103,7 @@ def sweep(
     study = Study(
         chosen,
         found.pin(override_values(settings)),
-        _root(data),
+        _root(data, _folder(runs) / chosen.name),
         _folder(runs),
         trials,
         limits=Limits(concurrency=concurrency),
@@ -116,7 +122,7 @@ def evaluate(
     datasets: Sequence[str] = (),
     protocol: str = "standard",
     fused: bool = False,
-    data: str | Path = "data",
+    data: str | Path | None = None,
     runs: str | Path = "runs",
     address: str | None = None,
 ) -> Evaluations:
@@ -136,9 +142,8 @@ def evaluate(
     if not given:
         raise ConfigError("nothing to evaluate", where="run", remedy="give a run's folder, its name or a checkpoint")
     targets = [target_of(*one, tuple(methods), changes, fused=fused) for one in given]
-    answers = evaluation.evaluate(
-        questions_of(targets, _root(data)), runs=_folder(runs), address=address, command=_COMMAND
-    )
+    root = _root(data, *(target.folder for target in targets))
+    answers = evaluation.evaluate(questions_of(targets, root), runs=_folder(runs), address=address, command=_COMMAND)
     frame = results.load([target.folder for target in targets]).evaluations
     asked = {(record.method, record.episodes_digest) for record in answers.records}
     kept = [pair in asked for pair in zip(frame["method"], frame["episodes_digest"], strict=True)]
@@ -152,13 +157,14 @@ def fuse(
     *,
     trials: int = 5000,
     seed: int = 0,
-    data: str | Path = "data",
+    data: str | Path | None = None,
     runs: str | Path = "runs",
     restart: bool = False,
     address: str | None = None,
 ) -> Fusion:
     """Choose the weights of the levels on val, then evaluate them on test once: `hcl fuse`."""
-    folder, root, where = run_folder(Path(run), _folder(runs)), _root(data), _folder(runs)
+    folder, where = run_folder(Path(run), _folder(runs)), _folder(runs)
+    root = _root(data, folder)
     experiment = override(load_resolved(folder / "experiment.yaml"), evaluation_settings(settings))
     found = space if isinstance(space, Space) else load_space(str(space))
     search = fusion.search_fusion(
@@ -178,7 +184,7 @@ def predict(
     fused: bool = False,
     calibrated_on: Reliability | None = "test",
     pictures: int = 50,
-    data: str | Path = "data",
+    data: str | Path | None = None,
     runs: str | Path = "runs",
     address: str | None = None,
 ) -> Predictions:
@@ -195,7 +201,7 @@ def predict(
     experiment = target_of(folder, checkpoint, (), evaluation_settings(settings), fused=fused).experiment
     clips = [clip for query in queries for clip in find_clips(Path(query))]
     asked = Asked(
-        folder.absolute(), experiment, (checkpoint or folder / BEST).absolute(), _root(data), _folder(runs),
+        folder.absolute(), experiment, (checkpoint or folder / BEST).absolute(), _root(data, folder), _folder(runs),
         find_support(Path(support)), clips, n_pictures=pictures, calibrated_on=calibrated_on,
     )  # fmt: skip
     found = classify(asked, address=address)
@@ -219,8 +225,9 @@ def _experiment(source: Source, settings: Overrides) -> Experiment:
     return override(source, settings) if isinstance(source, Experiment) else resolve(source, settings).experiment
 
 
-def _root(data: str | Path) -> DataRoot:
-    return DataRoot(Path(data).absolute())
+def _root(data: str | Path | None, *folders: Path) -> DataRoot:
+    """Return the data root: the given one, or the one that the folders of runs remember, or `data`."""
+    return DataRoot(data_of(folders, None if data is None else Path(data)).absolute())
 
 
 def _folder(runs: str | Path) -> Path:

@@ -38,6 +38,7 @@ from orchestration.cli import (
     train,
 )
 from orchestration.cli.data.new import new
+from orchestration.cli.results.status import status
 from orchestration.console import notes
 from orchestration.runtime.signals import INTERRUPTED, orderly_ends
 from orchestration.storage.folder_defaults import apply_folder_defaults
@@ -77,6 +78,7 @@ for command in (
     explain.explain,
     predict.predict,
     report.report,
+    status,
     reproduce.reproduce,
     submit.submit,
     doctor.doctor,
@@ -103,8 +105,7 @@ def main() -> None:
 
 def _run() -> None:
     try:
-        apply_folder_defaults(Path.cwd())
-        app()
+        app(obj=apply_folder_defaults(Path.cwd()))
     except (HCLError, SpaceError, RecordError, PlaceError) as error:
         notes.print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +15,9 @@ from hcl.config.paths import nest
 from hcl.config.resolve import resolve, rows, shipped_experiments
 from hcl.errors import ConfigError
 from hcl.files.atomic import write_atomically
-from orchestration.cli.options import ExperimentName, Set
+from orchestration.cli.options import DATA, RUNS, ExperimentName, Set
 from orchestration.console import out, print_rows
+from orchestration.storage.folder_defaults import VARIABLES
 from search_spaces import shipped_spaces
 
 app = typer.Typer(help="Show experiments and their settings.", no_args_is_help=True)
@@ -29,13 +32,20 @@ def list_shipped() -> None:
 
 @app.command("show")
 def show(
+    context: typer.Context,
     experiment: ExperimentName,
     settings: Set = None,
     origin: Annotated[
         str, typer.Option(help="Show only values whose origin contains this text, such as `--set`.")
     ] = "",
+    data: Annotated[str | None, typer.Option(help="Show this data root, as another command would take it.")] = None,
+    runs: Annotated[str | None, typer.Option(help="Show this folder of the runs likewise.")] = None,
 ) -> None:
-    """Show the resolved experiment: each setting with its value, origin, unit and meaning."""
+    """Show the resolved experiment: each setting with its value, origin, unit and meaning.
+
+    Origins are default, mode: published (its preset), a YAML file, or --set. A second table shows the folders that
+    commands use, and the cluster and storage, if any: from an option, an environment variable or hcl.toml.
+    """
     resolved = resolve(experiment, settings or [])
     shown = [row for row in rows(resolved) if origin in row.origin]
     cells = [(row.path, row.value, row.origin, row.unit, row.meaning) for row in shown]
@@ -44,6 +54,40 @@ def show(
         cells,
         title=f"{experiment}, digest {resolved.experiment.digest()}",
     )
+    origins = context.find_root().obj
+    folders = folder_rows({"data": data, "runs": runs}, origins if isinstance(origins, dict) else {})
+    if shown_folders := [row for row in folders if origin in row[2]]:
+        print_rows(["option", "value", "origin", "meaning"], shown_folders, title="folders and places")
+
+
+def folder_rows(given: Mapping[str, str | None], origins: Mapping[str, str]) -> list[tuple[str, str, str, str]]:
+    """Return option, value, origin and meaning of each folder, and of the cluster and the storage that are set.
+
+    Args:
+        given: values from the command line, by name.
+        origins: the variable or the file that sets each other value, by name.
+    """
+    rows = []
+    for name, (default, meaning) in _PLACES.items():
+        value, origin = given.get(name), f"--{name}"
+        if not value and name in origins:
+            value, origin = os.environ.get(VARIABLES[name]), origins[name]
+        if name == "storage" and value:
+            from orchestration.sweeps.storage.database import without_password  # loads SQLAlchemy
+
+            value = without_password(value)
+        if value or default:
+            rows.append((f"--{name}", value or default, origin if value else "default", meaning))
+    return rows
+
+
+_PLACES = {
+    "data": (str(DATA), "data root; a run's own comes before the default"),
+    "runs": (str(RUNS), "folder of the runs"),
+    "address": ("", "a running Ray cluster"),
+    "storage": ("", "place of studies"),
+}
+"""The default and the meaning of each option that `hcl.toml` may hold."""
 
 
 @app.command("from-released", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})

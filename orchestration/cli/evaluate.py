@@ -12,11 +12,10 @@ from rich.markup import escape
 from hcl.config import PUBLISHED_EVALUATION
 from hcl.errors import ConfigError
 from orchestration.cli.options import (
-    DATA,
     RUNS,
     Address,
     CacheDir,
-    Data,
+    DataOfRun,
     DryRun,
     Runs,
     Set,
@@ -26,6 +25,7 @@ from orchestration.cli.options import (
     with_cache,
 )
 from orchestration.console import notes, out, print_table, show_records
+from orchestration.storage.data_roots import data_of
 from orchestration.storage.run_folders import run_and_checkpoint
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def evaluate(
     suite: Annotated[
         Path | None, typer.Option(help="YAML list of {run, dataset, partition, settings}: more pairs to evaluate.")
     ] = None,
-    data: Data = DATA,
+    data: DataOfRun = None,
     runs: Runs = RUNS,
     method: Annotated[
         list[str] | None,
@@ -98,7 +98,7 @@ def evaluate(
     if not targets:
         raise ConfigError("nothing to evaluate", where="RUN_OR_CHECKPOINT", remedy="give a run, or --suite FILE")
     keeps = {name: target.experiment.asks_copies for target in targets for name in _datasets(target)}
-    opened = DataRoot(data.absolute())
+    opened = DataRoot(data_of([target.folder for target in targets], data).absolute())
     for name, keep_copies in keeps.items():
         tell_left_out(opened.dataset(name), keep_copies=keep_copies)
     lists = None

@@ -11,8 +11,9 @@ from rich.markup import escape
 from hcl.assembly.experiment_files import load_resolved
 from hcl.config.resolve import override
 from hcl.errors import ConfigError
-from orchestration.cli.options import DATA, RUNS, Data, Runs, Set, command_line, tell_unfinished
+from orchestration.cli.options import RUNS, DataOfRun, Runs, Set, command_line, tell_unfinished
 from orchestration.console import out
+from orchestration.storage.data_roots import data_of
 from orchestration.storage.run_folders import run_folder
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def explain(
         int | None, typer.Option(min=1, help="Support clips per class. Default: 1, or the evaluation's fewest.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the drawn episode or examples.")] = 0,
-    data: Data = DATA,
+    data: DataOfRun = None,
     runs: Runs = RUNS,
     settings: Set = None,
     to: Annotated[Path | None, typer.Option(help="PNG file for --query. Default: explanations/ in the run.")] = None,
@@ -68,7 +69,7 @@ def explain(
     folder = run_folder(run, runs)
     tell_unfinished(folder)
     experiment = override(load_resolved(folder / "experiment.yaml"), evaluation_settings(settings))
-    explainer = Explainer(folder, experiment, data=DataRoot(data), command=command_line())
+    explainer = Explainer(folder, experiment, data=DataRoot(data_of([folder], data)), command=command_line())
     if examples is not None:
         for explained in explainer.examples(examples, shot=shot, seed=seed):
             _tell(explained)

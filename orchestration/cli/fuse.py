@@ -10,15 +10,16 @@ from rich.markup import escape
 
 from hcl.assembly.experiment_files import load_resolved
 from hcl.config.resolve import override
-from orchestration.cli.options import DATA, RUNS, Address, Data, Restart, Runs, Set, command_line, tell_unfinished
+from orchestration.cli.options import RUNS, Address, DataOfRun, Restart, Runs, Set, command_line, tell_unfinished
 from orchestration.console import out, percent, print_frame, show_records
+from orchestration.storage.data_roots import data_of
 from orchestration.storage.run_folders import run_folder
 from search_spaces import load_space
 
 
 def fuse(
     run: Annotated[Path, typer.Argument(help="A run's folder, or its name under RUNS.")],
-    data: Data = DATA,
+    data: DataOfRun = None,
     runs: Runs = RUNS,
     space: Annotated[str, typer.Option(help="A YAML file, or a shipped one (`hcl config list`).")] = "fusion",
     trials: Annotated[int, typer.Option(min=1, help="Number of trials of the search.")] = 5000,
@@ -46,7 +47,7 @@ def fuse(
     folder = run_folder(run, runs)
     tell_unfinished(folder)
     experiment = override(load_resolved(folder / "experiment.yaml"), evaluation_settings(settings))
-    opened = DataRoot(data.absolute())
+    opened = DataRoot(data_of([folder], data).absolute())
     search = search_fusion(
         folder, experiment, data=opened, runs=runs, space=load_space(space), n_trials=trials, seed=seed,
         restart=restart, address=address,

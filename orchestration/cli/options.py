@@ -44,6 +44,16 @@ Data = Annotated[
         envvar=VARIABLES["data"],
     ),
 ]
+DataOfRun = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        help="Data root, a folder or s3://. Default: the one that the run was trained with, or else data.",
+        callback=place("--data"),
+        envvar=VARIABLES["data"],
+        show_default=False,
+    ),
+]
 Runs = Annotated[
     Path,
     typer.Option(
@@ -89,10 +99,15 @@ DATA, RUNS = Path("data"), Path("runs")
 
 
 def experiment_of(
-    source: str, settings: list[str] | None, workers: int | None, cache_dir: Path | None = None
+    source: str,
+    settings: list[str] | None,
+    workers: int | None,
+    cache_dir: Path | None = None,
+    epochs: int | None = None,
 ) -> Experiment:
     """Return the resolved experiment of a command. Raises ConfigError."""
     changes = [*with_cache(settings, cache_dir), *([f"train.workers={workers}"] if workers else [])]
+    changes += [f"train.epochs={epochs}"] if epochs else []
     return resolve(source, changes).experiment
 
 

@@ -10,16 +10,16 @@ from rich.markup import escape
 
 from hcl.errors import ConfigError, DataError
 from orchestration.cli.options import (
-    DATA,
     RUNS,
     Address,
-    Data,
+    DataOfRun,
     Runs,
     Set,
     command_line,
     tell_unfinished,
 )
 from orchestration.console import notes, out, percent, print_rows
+from orchestration.storage.data_roots import data_of
 from orchestration.storage.run_folders import run_and_checkpoint
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def predict(
         Path | None,
         typer.Option(help="Folder for the results. Default: in the run's predictions/.", show_default=False),
     ] = None,
-    data: Data = DATA,
+    data: DataOfRun = None,
     runs: Runs = RUNS,
     fused: Annotated[bool, typer.Option("--fused", help="Use the fusion that `hcl fuse` chose on val.")] = False,
     calibration: Annotated[
@@ -102,7 +102,7 @@ def predict(
         folder.absolute(),
         experiment,
         (checkpoint or folder / BEST).absolute(),
-        DataRoot(data.absolute()),
+        DataRoot(data_of([folder], data).absolute()),
         runs.absolute(),
         find_support(support),
         clips,

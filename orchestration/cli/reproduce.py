@@ -11,13 +11,14 @@ import typer
 from rich.markup import escape
 
 from hcl.errors import HCLError
-from orchestration.cli.options import DATA, Address, Data, place
+from orchestration.cli.options import Address, DataOfRun, place
 from orchestration.console import out, print_frame
+from orchestration.storage.data_roots import data_of
 
 
 def reproduce(
     record: Annotated[Path, typer.Argument(help="RUN/evaluation/FILE.json, or a run's folder.")],
-    data: Data = DATA,
+    data: DataOfRun = None,
     run: Annotated[bool, typer.Option("--run", help="Repeat it and compare the figures.")] = False,
     runs: Annotated[
         Path | None,
@@ -51,6 +52,7 @@ def reproduce(
     from results.exports.reproduction import agrees, checks_table, epochs_table, figures_table
 
     recorded = read_recorded(record)
+    data = data_of([recorded.folder], data)
     for what, command in commands_of(recorded, data):
         out.print(f"{what}: {escape(command)}", soft_wrap=True, highlight=False)
     opened = DataRoot(data.absolute())

@@ -12,11 +12,10 @@ from rich.markup import escape
 
 from orchestration.cli.option_groups import with_groups
 from orchestration.cli.options import (
-    DATA,
     RUNS,
     Address,
     CacheDir,
-    Data,
+    DataOfRun,
     DryRun,
     ExperimentName,
     Restart,
@@ -30,6 +29,7 @@ from orchestration.cli.options import (
 )
 from orchestration.cli.sweep_options import TRIALS, FollowUpOptions, SearchOptions, TrialOptions, space_of
 from orchestration.console import out
+from orchestration.storage.data_roots import data_of
 from orchestration.storage.run_folders import run_folder
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ _SEARCH, _TRIALS, _FOLLOW_UP = SearchOptions(), TrialOptions(), FollowUpOptions(
 @with_groups
 def sweep(
     experiment: ExperimentName,
-    data: Data = DATA,
+    data: DataOfRun = None,
     runs: Runs = RUNS,
     settings: Set = None,
     cache_dir: CacheDir = None,
@@ -88,6 +88,7 @@ def sweep(
         show_status(run_folder(Path(experiment), runs))
         return
     chosen = experiment_of(experiment, settings, how.workers, cache_dir)
+    data = data_of([runs / chosen.name], data)
     study = _study(chosen, data, runs, settings, search, how, restart=restart)
     tell_emulation(chosen, address)
     if dry_run:

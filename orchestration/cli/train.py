@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.markup import escape
 
 from hcl.config import Experiment
 from orchestration.cli.options import (
-    DATA,
     RUNS,
     Address,
     CacheDir,
-    Data,
+    DataOfRun,
     DryRun,
     ExperimentName,
     Restart,
@@ -30,6 +30,7 @@ from orchestration.cli.options import (
     tell_left_out,
 )
 from orchestration.console import out
+from orchestration.storage.data_roots import data_of
 from orchestration.training.view import EpochTable, show_memory
 
 if TYPE_CHECKING:
@@ -39,11 +40,19 @@ if TYPE_CHECKING:
 
 def train(
     experiment: ExperimentName,
-    data: Data = DATA,
+    data: DataOfRun = None,
     runs: Runs = RUNS,
     settings: Set = None,
     cache_dir: CacheDir = None,
     workers: Workers = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Epochs in all; short for --set train.epochs=N. A run of fewer epochs is trained further.",
+            show_default=False,
+        ),
+    ] = None,
     restart: Restart = False,
     address: Address = None,
     dry_run: DryRun = False,
@@ -52,14 +61,20 @@ def train(
 
     A checkpoint is written every train.checkpoint_every steps and after every epoch. A killed run loses no more than
     that, and ends with the same weights as an uninterrupted one. A second command on the same run is refused while the
-    first one runs. --dry-run also prints the memory of a step, and the settings that reduce it.
+    first one runs.
+
+    --epochs N trains a finished run further, up to N epochs, with the weights of a run that was started with N. Its
+    provenance keeps both numbers. It is refused for optim.schedule=cosine, whose learning rates depend on the total.
+
+    --dry-run also prints the memory of a step, and the settings that reduce it.
     """
     from hcl.frames.stored_dataset import DataRoot
     from orchestration.planning.preflight import machine_faults, raise_faults, run_faults
     from orchestration.training.run import Run
 
+    chosen = experiment_of(experiment, settings, workers, cache_dir, epochs)
+    data = data_of([runs / chosen.name], data)
     opened = DataRoot(data.absolute())
-    chosen = experiment_of(experiment, settings, workers, cache_dir)
     announce(chosen)
     tell_flips(opened.dataset(chosen.data.dataset), chosen)
     tell_emulation(chosen, address)
@@ -68,7 +83,8 @@ def train(
         _show_plan(run, address)
         return
     raise_faults([*run_faults(run), *machine_faults(run, address)])
-    train_and_show(chosen, opened, data=data, runs=runs, restart=restart, address=address)
+    further = epochs is not None
+    train_and_show(chosen, opened, data=data, runs=runs, restart=restart, further=further, address=address)
 
 
 def train_and_show(
@@ -78,6 +94,7 @@ def train_and_show(
     data: Path,
     runs: Path,
     restart: bool = False,
+    further: bool = False,
     address: str | None = None,
 ) -> None:
     """Train with Ray Train under a live table, and print the next command."""
@@ -91,6 +108,7 @@ def train_and_show(
             data=opened,
             runs=runs,
             restart=restart,
+            further=further,
             address=address,
             command=command_line(),
             on_epoch=table.add,

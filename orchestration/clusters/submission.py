@@ -18,6 +18,7 @@ from hcl.config.extensions import SETTINGS, absolute, is_file
 from hcl.config.paths import flatten
 from hcl.config.strict_yaml import read_yaml
 from hcl.errors import ConfigError
+from orchestration.storage.data_roots import DEFAULT
 from orchestration.storage.places import ELSEWHERE
 
 _LOCAL = ("submit", "jobs", "cluster")  # commands that manage a cluster instead of running on it
@@ -79,7 +80,8 @@ def check_command(group: TyperGroup, words: Sequence[str], *, stays_here: bool =
             where="--address",
             remedy="leave it out, or give it to hcl submit before --:  hcl submit --address http://HOST:8265 -- ...",
         )
-    folders = {option: Path(folder) for name, option in _KEPT.items() if (folder := parsed.params.get(name))}
+    options = {**parsed.params, "data": parsed.params["data"] or DEFAULT} if "data" in parsed.params else parsed.params
+    folders = {option: Path(folder) for name, option in _KEPT.items() if (folder := options.get(name))}
     if not stays_here:
         for option, folder in folders.items():
             if not folder.is_absolute():

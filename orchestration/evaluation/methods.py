@@ -27,7 +27,8 @@ A run of another regime has that regime's name in place of `hcl`: see `methods_o
 def methods_of(experiment: Experiment) -> tuple[str, ...]:
     """Return the methods for a run of this experiment; the first is its checkpoint with its own regime's matcher."""
     own = experiment.definition("method").title
-    return (experiment.regime_name, *(name for name in METHODS if name != "hcl"), *(() if own == "none" else (own,)))
+    others = (name for name in METHODS if name not in ("hcl", experiment.regime_name))
+    return (experiment.regime_name, *others, *(() if own == "none" else (own,)))
 
 
 def is_own(name: str, experiment: Experiment) -> bool:
@@ -37,6 +38,8 @@ def is_own(name: str, experiment: Experiment) -> bool:
 
 def method_of(name: str, experiment: Experiment) -> Method:
     """Return how a method of `methods_of` compares clips."""
+    if name == experiment.regime_name:  # also where frames are matched by a method of the same name (otam)
+        return parts_of(experiment).method(experiment)
     if name == "prototype":
         return OrderedPrototype()
     if name in FRAME_MATCHERS:

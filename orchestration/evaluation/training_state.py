@@ -11,8 +11,7 @@ import results
 from hcl.config import Experiment
 from hcl.models.checkpoint import load_checkpoint
 from orchestration.storage.locks import holder
-from orchestration.training.release_import import IMPORTED
-from orchestration.training.run_files import BEST, WRITER
+from orchestration.training.run_files import BEST, IMPORTED, WRITER
 
 if TYPE_CHECKING:
     from orchestration.evaluation.questions import Question

@@ -19,8 +19,7 @@ from hcl.frames.stored_dataset import DataRoot
 from orchestration.evaluation.fuse import named_fusions
 from orchestration.evaluation.methods import methods_of, plain_name
 from orchestration.evaluation.questions import Question, Target, questions_of
-from orchestration.training.release_import import IMPORTED
-from orchestration.training.run_files import BEST, FUSION
+from orchestration.training.run_files import BEST, FUSION, IMPORTED
 from results.records.outcomes import read_questions
 
 

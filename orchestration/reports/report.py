@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import results
-from hcl.config.paths import machine_settings
+from hcl.config.extensions import portable
+from hcl.config.paths import machine_settings, settings_with
 from hcl.config.resolve import resolve, rows
 from hcl.errors import ConfigError
+from orchestration.state.study_state import state_of
 from orchestration.storage.record_files import storing_records
 from results.exports.exporting import TABLES, write_tables
 from results.page.overview import Setting
@@ -39,9 +41,12 @@ def make_report(folders: Sequence[str | Path], to: Path, *, title: str = "HCL re
     _refuse_foreign(to)
     loaded = results.load(folders)
     changed = {str(path): settings for path in loaded.runs["path"] if (settings := changed_settings(path)) is not None}
+    states = {str(path): state_of(Path(path)).short for path in [*loaded.runs["path"], *loaded.sweeps["path"]]}
     evaluated = Evaluated(loaded.evaluations)
     with storing_records():
-        page = write_report(loaded, to / _PAGE, title=title, changed=changed, command=command, evaluated=evaluated)
+        page = write_report(
+            loaded, to / _PAGE, title=title, changed=changed, states=states, command=command, evaluated=evaluated
+        )
         write_tables(loaded, to, machine_settings(), evaluated)
     return Report(page, loaded)
 
@@ -63,19 +68,19 @@ _PAGE = "index.html"
 def changed_settings(folder: Path | str) -> list[Setting] | None:
     """Return the settings of a run's experiment.yaml that differ from the defaults; None if it cannot be read."""
     try:
-        here = rows(resolve(Path(folder) / "experiment.yaml"))
+        resolved = resolve(Path(folder) / "experiment.yaml")
     except ConfigError:
         return None
-    defaults = {row.path: row.value for row in rows(resolve(None))}
+    settings = settings_with(resolved.experiment.sections)
     return [
-        Setting(row.path, _spelled(row.value, row.unit), _spelled(defaults[row.path], row.unit), row.meaning)
-        for row in here
-        if row.value != defaults[row.path] and row.path != "name"
+        Setting(row.path, _spelled(row.value, row.unit), _spelled(default, row.unit), row.meaning)
+        for row in rows(resolved)
+        if row.value != (default := settings[row.path].default) and row.path != "name"
     ]
 
 
 def _spelled(value: Any, unit: str) -> str:
     if value is None or value == () or value == []:
         return "none"
-    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else portable(str(value))
     return f"{text} {unit}".rstrip()

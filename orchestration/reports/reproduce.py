@@ -38,6 +38,8 @@ def commands_of(recorded: Recorded, data: Path) -> list[tuple[str, str]]:
     commands = []
     if recorded.provenance is not None:
         commands.append(("trained, as typed", recorded.provenance.command))
+        extensions = recorded.provenance.extended or ()
+        commands += [("trained further, as typed", str(one.get("command", ""))) for one in extensions]
         commands.append(("train the same", shlex.join(["hcl", "train", str(folder / "experiment.yaml"), *places])))
     commands += [
         ("evaluated, as typed", command) for command in dict.fromkeys(r.command for r in recorded.records.values())

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from hcl.config.paths import flatten
+from hcl.config.paths import flatten, is_own
 from hcl.config.resolve import resolve
 from hcl.errors import ConfigError
+from orchestration.state.study_state import state_of
 from results.records.settings import settings_of
 from results.tables.accuracy import number
 
+_NOTE = 40  # characters of a note in a table
 _OF_EPOCHS = ("val_accuracy", "val_ci95", "train_accuracy")
 
 
@@ -30,18 +34,48 @@ def of_dataset(table: pd.DataFrame, dataset: str, what: str) -> pd.DataFrame:
     return chosen
 
 
+def of_status(table: pd.DataFrame, status: str, what: str) -> pd.DataFrame:
+    """Return the rows in one state. Raises ConfigError for a table without states."""
+    if "status" not in table:
+        raise ConfigError(f"{what} have no status", where="--status", remedy="leave it out")
+    return table[[str(text).startswith(status) for text in table["status"]]]
+
+
+def of_tags(table: pd.DataFrame, tags: Sequence[str], what: str) -> pd.DataFrame:
+    """Return the rows that have all of the tags. Raises ConfigError for a table without tags."""
+    if "tags" not in table:
+        raise ConfigError(f"{what} have no tags, but their runs may", where="--tag", remedy="leave it out")
+    return table[[set(tags) <= set(text.split() if isinstance(text, str) else ()) for text in table["tags"]]]
+
+
 def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the values as text: percents with one decimal, times without seconds."""
+    """Return the values as text: percents with one decimal, times without seconds; empty labels have no column."""
     shown = pd.DataFrame(index=table.index)
     for column, values in table.items():
+        if column in ("tags", "note") and values.isna().all():
+            continue
         if "%" in str(column) or str(column).startswith("±"):
             shown[column] = ["" if pd.isna(value) else f"{value:.1f}" for value in values]
         elif column in ("started", "created"):
             shown[column] = ["" if pd.isna(value) else str(value)[:16].replace("T", " ") for value in values]
+        elif column == "note":
+            shown[column] = ["" if pd.isna(value) else _first_line(value) for value in values]
         else:
             shown[column] = ["" if pd.isna(value) else number(value) for value in values]
     shown.attrs = table.attrs
     return shown
+
+
+def with_states(table: pd.DataFrame, folders: Mapping[str, str]) -> pd.DataFrame:
+    """Return a list of runs or studies with their state behind the name.
+
+    Args:
+        folders: the folder of each run or study by name.
+    """
+    name = str(table.columns[0])
+    with_state = table.copy()
+    with_state.insert(1, "status", [state_of(Path(folders[run])).short for run in table[name]])
+    return with_state
 
 
 def settings_table(text: str, folder: str) -> pd.DataFrame:
@@ -49,7 +83,7 @@ def settings_table(text: str, folder: str) -> pd.DataFrame:
     default = flatten(resolve(None).experiment.model_dump(mode="json"), "experiment")
     rows = []
     for path, value in settings_of(text, f"{folder}/experiment.yaml").items():
-        standard = default.get(path, "no such setting any more")
+        standard = default.get(path, "set by its own code" if is_own(path) else "no such setting any more")
         standard = tuple(standard) if isinstance(standard, list) else standard
         if value != standard:
             rows.append({"setting": path, "value": _text(value), "default": _text(standard)})
@@ -83,5 +117,12 @@ def epochs_table(epochs: pd.DataFrame, n: int) -> pd.DataFrame:
     return table
 
 
+def _first_line(note: str) -> str:
+    line = note.partition("\n")[0]
+    return line if line == note and len(line) <= _NOTE else f"{line[: _NOTE - 3]}..."
+
+
 def _text(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_text(item)}" for name, item in value.items())
+    return ", ".join(map(_text, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from cluster.tokens import home_folder
 from hcl.errors import HCLError, StorageError
@@ -78,6 +79,18 @@ def mount_for_command(bucket: Bucket) -> None:
 def is_in_bucket(path: Path) -> bool:
     """Return whether a file lies in a bucket that this command has mounted, where locks do not reach other hosts."""
     return any(Path(folder) in path.absolute().parents for folder in _mounted_buckets())
+
+
+def uri_of(path: Path) -> str | None:
+    """Return the URI of a folder in a bucket that this command has mounted, as `--data` takes it; None for others."""
+    for folder, fields in _mounted_buckets().items():
+        if path.absolute() == Path(folder) or Path(folder) in path.absolute().parents:
+            scheme, _, host = (fields["endpoint"] or "").partition("://")
+            query = {"endpoint_override": host, "scheme": scheme, "region": fields["region"]}
+            query = {name: value for name, value in query.items() if value}
+            inside = path.absolute().relative_to(folder).as_posix()
+            return f"s3://{fields['name']}/{inside}" + (f"?{urlencode(query)}" if query else "")
+    return None
 
 
 def lock_here(path: Path) -> Path:

@@ -5,6 +5,7 @@ No clocks are compared: a claim that another host has left is watched, and is vo
 
 from __future__ import annotations
 
+import getpass
 import itertools
 import os
 import signal
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import results
 from hcl.errors import StorageError
 from hcl.files.disk_errors import storing
 
@@ -30,6 +32,15 @@ _SETTLE_S = 3.0  # time until a host sees another's writes
 def signature() -> str:
     """Return a description of this process for people and for other hosts."""
     return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def details() -> str:
+    """Return the user of this process and the present time, as a line that follows the signature."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number without a name
+        user = str(os.getuid())
+    return f"user {user} since {results.now()}"
 
 
 def is_free(path: Path, until: float) -> bool:
@@ -58,7 +69,7 @@ def claimed(path: Path) -> Iterator[bool]:
 
     Raises StorageError if the file cannot be written, or was taken over.
     """
-    mine = f"{signature()}\n{uuid.uuid4().hex}\n"
+    mine = f"{signature()}\n{uuid.uuid4().hex}\n{details()}\n"
     done, lost = threading.Event(), threading.Event()
     is_main = threading.current_thread() is threading.main_thread()
 

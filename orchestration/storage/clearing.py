@@ -13,7 +13,18 @@ from hcl.files.disk_errors import storing
 from hcl.files.names import some
 from orchestration.console import notes
 
-_ANY = (".*.partial", ".*.tmp", "report", "cache", "reproduces.json", "experiment.yaml", "provenance.json")
+_ANY = (
+    ".*.partial",
+    ".*.tmp",
+    "report",
+    "cache",
+    "reproduces.json",
+    "experiment.yaml",
+    "provenance.json",
+    "labels.json",
+    ".labels.lock",
+    "data_root.json",
+)
 OF_RUN = (
     "checkpoints", "metrics.parquet", "evaluation", "explanations", "predictions", "fusion", "fusion.yaml",
     "tensorboard", "progress.json", "log.txt", "error.log", "hung.log", "failed.json", "non_finite.json",

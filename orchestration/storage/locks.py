@@ -5,16 +5,37 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from hcl.errors import StorageError
 from hcl.files.disk_errors import remedy_for, storing
 from orchestration.runtime.mounts import is_in_bucket, lock_here
-from orchestration.storage.claims import claimed, is_free, signature
+from orchestration.storage.claims import claimed, details, is_free, signature
+
+_LOOK_S = 0.5
+"""How long `held` tries at least, because `holder` has the lock for a moment while it looks at it."""
+
+
+class Holder(NamedTuple):
+    """Describe the process that holds a lock.
+
+    Attributes:
+        process: process and host, such as `process 12 on node7`.
+        user: the name of its user; empty if an earlier version wrote the file.
+        since: the time from which it holds the lock, UTC, ISO 8601; empty likewise.
+    """
+
+    process: str
+    user: str = ""
+    since: str = ""
+
+    def __str__(self) -> str:
+        return self.process
 
 
 def lock_of(folder: Path) -> Path:
@@ -38,7 +59,7 @@ def held(path: Path, *, what: str, wait_s: float = 0.0) -> Iterator[None]:
     Raises:
         StorageError: if another process holds it, which is named, or it cannot be written.
     """
-    deadline = time.monotonic() + wait_s
+    deadline = time.monotonic() + max(wait_s, _LOOK_S)
     if is_in_bucket(path):
         with _held(lock_here(path), what, deadline), _claim(path, what, deadline):
             yield
@@ -47,16 +68,22 @@ def held(path: Path, *, what: str, wait_s: float = 0.0) -> Iterator[None]:
             yield
 
 
-def holder(path: Path) -> str | None:
-    """Return a description of the holder of a file's lock; None if there is none. Not for the process that holds it."""
+def holder(path: Path) -> Holder | None:
+    """Return the holder of a file's lock; None if there is none. Not for the process that holds it.
+
+    Nothing is written: the file may be in a folder of another user, or on storage of another machine.
+    """
     if is_in_bucket(path):
-        return holder(lock_here(path)) or (None if is_free(path, time.monotonic()) else _holder(path))
-    if not path.exists():
-        return None
-    file = _try(path)
-    if file is None:
-        return _holder(path)
-    file.close()
+        return holder(lock_here(path)) or (None if is_free(path, time.monotonic()) else last_holder(path))
+    return last_holder(path) if _is_locked(path) else None
+
+
+def last_holder(path: Path) -> Holder | None:
+    """Return the process that a lock's file names, even if that was killed; None if there is no such file."""
+    with suppress(OSError, UnicodeError):
+        process, _, rest = path.read_text().partition("\n")
+        named = _DETAILS.search(rest)
+        return Holder(process or "another process", *(named.groups() if named else ()))
     return None
 
 
@@ -70,7 +97,7 @@ def _held(path: Path, what: str, deadline: float) -> Iterator[None]:
         try:
             with storing(path):
                 file.truncate(0)
-                os.write(file.fileno(), signature().encode())
+                os.write(file.fileno(), f"{signature()}\n{details()}\n".encode())
             yield
         finally:
             path.unlink(missing_ok=True)  # before closing, which releases the lock
@@ -89,16 +116,24 @@ def _claim(path: Path, what: str, deadline: float) -> Iterator[None]:
 
 def _under_way(path: Path, what: str) -> StorageError:
     return StorageError(
-        f"{what} is already running, by {_holder(path)}",
+        f"{what} is already running, by {last_holder(path) or 'a process that has just ended'}",
         where=str(path.parent),
         remedy="wait until it has ended, or stop it",
     )
 
 
-def _holder(path: Path) -> str:
-    with suppress(OSError):
-        return path.read_text().partition("\n")[0] or "another process"
-    return "a process that has just ended"
+def _is_locked(path: Path) -> bool:
+    """Return whether another process has the lock of a file, which is read only."""
+    try:
+        file = path.open()
+    except OSError:
+        return False
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno in (errno.EAGAIN, errno.EACCES)
+    return False
 
 
 def _try(path: Path) -> TextIO | None:
@@ -126,3 +161,6 @@ def _try(path: Path) -> TextIO | None:
             return file
     file.close()
     return None
+
+
+_DETAILS = re.compile(r"^user (.+) since (\S+)$", re.MULTILINE)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import results
 from hcl.files.disk_errors import refused
+from results.records import labels
 
 
 @contextmanager
@@ -25,6 +26,7 @@ def storing_records() -> Iterator[None]:
 
 write_epochs = storing_records()(results.write_epochs)
 write_evaluation = storing_records()(results.write_evaluation)
+write_labels = storing_records()(labels.write_labels)
 write_outcomes = storing_records()(results.write_outcomes)
 write_provenance = storing_records()(results.write_provenance)
 write_sweep = storing_records()(results.write_sweep)

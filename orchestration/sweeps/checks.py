@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from hcl.assembly.arguments import check_workers
+from hcl.assembly.arguments import check_regime
 from hcl.config.resolve import override, setting_of
 from hcl.errors import ConfigError
 from orchestration.sweeps.population import MAY_CHANGE
@@ -55,7 +55,7 @@ def check_space(study: Study) -> None:
     if study.is_population:
         _check_population(study, space)
     for probe in space.probes():
-        check_workers(override(study.experiment, probe))
+        check_regime(override(study.experiment, probe))
         _check_fused(study, probe)
     for index, point in enumerate(space.first_points):
         if set(space.searched) <= set(point) and (problem := study.problem_with(space.decode(space.encode(point)))):

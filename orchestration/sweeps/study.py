@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hcl.assembly.arguments import check_workers
+from hcl.assembly.arguments import check_regime
 from hcl.assembly.experiment_files import load_resolved, write_experiment
 from hcl.config import Experiment
 from hcl.config.paths import flatten
@@ -148,7 +148,7 @@ class Study:
         try:
             if broken := self.space.broken_constraint(params, settings.__getitem__):
                 return f"breaks {broken}"
-            check_workers(override(self.experiment, dict(params)))
+            check_regime(override(self.experiment, dict(params)))
         except ValueError as error:
             return str(error)
         except ConfigError as error:

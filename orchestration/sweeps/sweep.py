@@ -16,6 +16,7 @@ from hcl.errors import ConfigError, HCLError
 from orchestration.runtime.connect import connect
 from orchestration.runtime.notices import telling_notices
 from orchestration.storage.clearing import OF_STUDY, clear
+from orchestration.storage.data_roots import remember_data
 from orchestration.storage.locks import held, lock_of
 from orchestration.storage.record_files import write_provenance
 from orchestration.sweeps.checks import check_study
@@ -78,6 +79,7 @@ def sweep(
         is_new = not (study.folder / STUDY).exists()
         study = open_folder(study)
         take_possession(study)
+        remember_data(study.folder, study.data.path)
         ledger = study.ledger()
         if add_trials and study.is_population:
             raise ConfigError("a population does not grow", where="--add-trials", remedy="start another study")

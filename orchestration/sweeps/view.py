@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.live import Live
@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 import results
-from orchestration.console import fits, out, page, percent, settings_text, short_names, short_value, show_trial
-from orchestration.storage.locks import holder, lock_of
+from orchestration.console import fits, out, page, score_text, settings_text, short_names, short_value, show_trial
+from orchestration.state.study_state import study_state
 from orchestration.training.run_files import PROGRESS
 from results.tables.cells import points
 
@@ -72,8 +72,10 @@ def trials_table(folder: Path, trials: Sequence[results.TrialRecord], mode: str,
     running = [trial for trial in trials if trial.state == "running"]
     ended = [trial for trial in trials if trial.state != "running"]
     shown = [*ended[-max(1, _ROWS - len(running)) :], *running]
-    rows = [(trial.trial, _epoch(folder, trial), _number(trial.value), _number(so_far.get(trial.trial)), trial.state)
-            for trial in shown]  # fmt: skip
+    rows = [
+        (trial.trial, _epoch(folder, trial), *map(score_text, (trial.value, so_far.get(trial.trial))), trial.state)
+        for trial in shown
+    ]
     title = f"{state_counts or 'no trial yet'} of {n_trials}"
     return _with_parameters(("trial", "epoch", "objective", "best so far", "state"), rows, shown, varying, title)
 
@@ -96,38 +98,18 @@ def _with_parameters(
     return wide if fits(wide) else narrow
 
 
-class Status(NamedTuple):
-    """Hold a study's records. `holder`: a description of the command that runs it; None if none does."""
-
-    record: results.SweepRecord
-    trials: list[results.TrialRecord]
-    holder: str | None
-
-
-def read_status(folder: Path) -> Status:
-    """Read a study's state from its records, without Ray or Optuna. Raises RecordError."""
-    return Status(results.read_sweep(folder), results.read_trials(folder), holder(lock_of(folder)))
-
-
 def show_status(folder: Path) -> None:
-    """Show a study's state: `hcl sweep --status`."""
-    status = read_status(folder)
-    page().print(trials_table(folder, status.trials, status.record.mode, status.record.n_trials), soft_wrap=False)
-    for trial in status.trials:
+    """Show a study's trials and state: `hcl sweep --status`. Raises RecordError."""
+    record, trials = results.read_sweep(folder), results.read_trials(folder)
+    page().print(trials_table(folder, trials, record.mode, record.n_trials), soft_wrap=False)
+    for trial in trials:
         if trial.state == "failed":
             out.print(
                 f"{trial.trial} failed: {escape(trial.error or '')} ({trial.log})", soft_wrap=True, highlight=False
             )
-    best = f"best {status.record.best_trial} {_number(status.record.best_value)}; " if status.record.best_trial else ""
-    if status.record.reproducible is not None:
-        out.print(order_text(reproducible=status.record.reproducible, lag=status.record.lag), soft_wrap=True)
-    n_ended = sum(trial.state != "running" for trial in status.trials)
-    if status.holder:
-        out.print(f"{best}running, by {status.holder}", soft_wrap=True)
-    elif n_ended < status.record.n_trials:
-        out.print(f"{best}not running; to resume: {escape(status.record.command)}", soft_wrap=True)
-    else:
-        out.print(f"{best}done", soft_wrap=True)
+    if record.reproducible is not None:
+        out.print(order_text(reproducible=record.reproducible, lag=record.lag), soft_wrap=True)
+    out.print(escape(study_state(folder).text()), soft_wrap=True)
 
 
 def order_text(*, reproducible: bool, lag: int | None) -> str:
@@ -152,8 +134,8 @@ def show_end(record: results.SweepRecord, trials: Sequence[results.TrialRecord],
     shown, rows = front or scored[:n_best], []
     for trial in shown:
         values = [trial.values.get(metric) for metric in metrics] if front else [trial.value]
-        stages = [_number(trial.unfused), settings_text(trial.fusion)] if fused else []
-        rows.append([trial.trial, *map(_number, values), *stages])
+        stages = [score_text(trial.unfused), settings_text(trial.fusion)] if fused else []
+        rows.append([trial.trial, *map(score_text, values), *stages])
     page().print(_with_parameters(["trial", *metrics, *fused], rows, shown, varying, title), soft_wrap=False)
     if any(trial.round for trial in trials) and record.best_trial:
         page().print(_lineage(trials, record.best_trial, varying), soft_wrap=False)
@@ -182,7 +164,7 @@ def show_fused(fused: Sequence[FusedTrial], n_best: int = 5) -> None:
         box=SIMPLE_HEAD,
     )
     for trial in fused[:n_best]:
-        numbers = map(_number, (trial.trained, trial.published, trial.fused))
+        numbers = map(score_text, (trial.trained, trial.published, trial.fused))
         table.add_row(trial.trial, *numbers, settings_text(trial.settings))
     page().print(table, soft_wrap=False)
 
@@ -197,8 +179,8 @@ def show_candidates(candidates: Sequence[Candidate]) -> None:
         behind = "" if lead is None else f"{points(lead.mean)} ± {points(lead.half_width)}"
         table.add_row(
             candidate.trial,
-            ", ".join(_number(value) for value in candidate.values.values()),
-            _number(candidate.mean),
+            ", ".join(score_text(value) for value in candidate.values.values()),
+            score_text(candidate.mean),
             behind,
         )
     page().print(table, soft_wrap=False)
@@ -236,9 +218,3 @@ def _epoch(folder: Path, trial: results.TrialRecord) -> str:
 def _varying(trials: Sequence[results.TrialRecord]) -> list[str]:
     paths = dict.fromkeys(path for trial in trials for path in trial.params)
     return [path for path in paths if len({json.dumps(trial.params.get(path)) for trial in trials}) > 1]
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return ""
-    return percent(value) if 0 <= value <= 1 else f"{value:.4g}"

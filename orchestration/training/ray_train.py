@@ -7,7 +7,6 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,7 @@ from ray.train import CheckpointConfig, ControllerError, FailureConfig, RunConfi
 from ray.train.torch import TorchConfig, TorchTrainer, get_device, prepare_model
 from torch import nn
 
-from hcl import errors
-from hcl.errors import ClusterError, HCLError, StorageError, TrainingError
-from hcl.files.json_files import read_json, write_json
+from hcl.errors import ClusterError, HCLError, StorageError
 from hcl.training.process_group import DistributedGroup, ProcessGroup, SingleProcess
 from orchestration.console import notes
 from orchestration.runtime import meters
@@ -28,6 +25,7 @@ from orchestration.runtime.ray_gaps import ctrl_c_ends_training, work_in
 from orchestration.runtime.roles import wait_for_nodes
 from orchestration.storage.places import SAME_RUNS, check_seen, storage_error
 from orchestration.training.elastic import could_be_more, first_count, n_that_fit, next_count, worker_resources
+from orchestration.training.failure import raise_recorded, record_failure
 from orchestration.training.run import Run
 from orchestration.training.run_files import FAILED
 from orchestration.training.worker import run_epochs
@@ -87,7 +85,7 @@ def fit(run: Run, *, callbacks: Sequence[Any] = (), report: Callable[[dict], dic
     except HCLError:
         raise
     except Exception as error:
-        _raise_recorded(run)
+        raise_recorded(run.folder)
         failures = getattr(error, "worker_failures", {}).values()
         for one in (error, *failures):  # a full disk has no room for what a worker leaves behind either
             if told := storage_error(one, run.folder):
@@ -106,7 +104,7 @@ def fit(run: Run, *, callbacks: Sequence[Any] = (), report: Callable[[dict], dic
         ) from error
     finally:
         shutil.rmtree(state, ignore_errors=True)
-    _raise_recorded(run)
+    raise_recorded(run.folder)
 
 
 def _trainer(
@@ -168,9 +166,7 @@ def _train_worker(config: dict[str, Any]) -> None:
             on_epoch=ends_here,
         )
     except (HCLError, RecordError) as error:
-        content = {"kind": type(error).__name__, "problem": error.problem, "where": error.where}
-        with suppress(StorageError):  # Ray hands the error on as well, where a full disk has no room for it
-            write_json(run.folder / FAILED, content | {"remedy": error.remedy})
+        record_failure(run.folder, error)
         raise
 
 
@@ -182,19 +178,3 @@ def _is_death(failure: Exception) -> bool:
 def _synchronised(model: nn.Module) -> nn.Module:
     """Share batch-norm statistics over all workers (deviation 22), which torch supports on CUDA only."""
     return nn.SyncBatchNorm.convert_sync_batchnorm(model)
-
-
-def _raise_recorded(run: Run) -> None:
-    """Raise the error that a worker has recorded, if there is one."""
-    path = run.folder / FAILED
-    if path.exists():
-        content = read_json(path, remedy="remove it, then repeat the command")
-        told = content if isinstance(content, dict) else {}
-        kind = _KINDS.get(str(told.get("kind")), TrainingError)
-        raise kind(str(told.get("problem")), where=str(told.get("where") or path), remedy=told.get("remedy"))
-
-
-# Errors that a worker can record; a name in the file selects nothing else.
-_KINDS: dict[str, type[HCLError]] = {
-    name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, HCLError)
-} | {"RecordError": StorageError, "NonFiniteLossError": TrainingError}

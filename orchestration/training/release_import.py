@@ -21,9 +21,8 @@ from hcl.models.hcl import HCL
 from hcl.models.published import fit_published, read_published, was_never_trained
 from hcl.models.tensor_files import state_dict_in, without_wrappers
 from orchestration.storage.record_files import write_provenance
-from orchestration.training.run_files import BEST
+from orchestration.training.run_files import BEST, IMPORTED
 
-IMPORTED = "imported.json"  # marks a folder of imported weights, into which nothing trains
 _PROJECTIONS = ("temp_linear.weight", "heads.temporal_linear.weight")  # name in the release, name here
 
 

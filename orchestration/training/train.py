@@ -22,14 +22,17 @@ from orchestration.planning.preflight import raise_faults, run_faults
 from orchestration.runtime.connect import connect
 from orchestration.runtime.notices import telling_notices
 from orchestration.storage.clearing import OF_RUN, clear
+from orchestration.storage.data_roots import remember_data, remembered_data
 from orchestration.storage.locks import held, lock_of
 from orchestration.storage.record_files import write_provenance
+from orchestration.training.failure import recording_failures
+from orchestration.training.further_training import check_extension, is_extension, with_extension
 from orchestration.training.grids import ensure_grids
 from orchestration.training.progress import watching
 from orchestration.training.ray_train import fit
-from orchestration.training.release_import import IMPORTED
 from orchestration.training.resumption import PARTS, settle
 from orchestration.training.run import Run, gpus_here, resources_of
+from orchestration.training.run_files import IMPORTED
 
 STUDY = "study.yaml"  # marks a study's folder
 
@@ -40,6 +43,7 @@ def train(
     data: DataRoot,
     runs: Path,
     restart: bool = False,
+    further: bool = False,
     address: str | None = None,
     command: str = "",
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
@@ -49,25 +53,33 @@ def train(
 
     Args:
         restart: start over instead.
+        further: train a run that was started with fewer epochs for those of the experiment.
         on_epoch: called in the driver with each epoch's metrics when they appear.
         on_progress: called about once a second with the current epoch and step.
 
     Raises:
-        ConfigError: if the folder holds a run of another experiment.
+        ConfigError: if the folder holds a run of another experiment, or one that cannot be trained further.
         DataError: if frames are missing, or the splits cannot provide the batches and episodes.
         StorageError: if another command trains this run.
         TrainingError, ClusterError: if training fails, or the cluster does.
     """
     run = _checked(experiment, data, runs)  # before the lock: a mistake leaves no file behind
     with held(lock_of(run.folder), what=f"training of {experiment.name}"):
-        _open_folder(run, restart=restart)
+        shorter = _open_folder(run, restart=restart, further=further)
         resumption = run.resumption(holding=PARTS)
         if resumption.file and resumption.state["epoch"] >= experiment.train.epochs:
             settle(run, resumption, lambda text: notes.print(f"note: {text}", markup=False, soft_wrap=True))
+            if not remembered_data(run.folder):
+                remember_data(run.folder, data.path)
             return run
         provenance = _provenance(run, command)
+        if shorter is not None:
+            epoch = resumption.state["epoch"]
+            provenance = with_extension(provenance, shorter, experiment, after=epoch, command=command)
+        remember_data(run.folder, data.path)
         write_provenance(run.folder, provenance)
-        with telling_notices(run.runs), connect(address):
+        _write_settings(run)  # after the provenance: a killed command that is repeated does both again
+        with recording_failures(run.folder), telling_notices(run.runs), connect(address):
             ensure_grids(run.grid_jobs(), run.runs)
             with watching(run, on_epoch, on_progress):
                 fit(run)
@@ -81,7 +93,11 @@ def _checked(experiment: Experiment, data: DataRoot, runs: Path) -> Run:
     return run
 
 
-def _open_folder(run: Run, *, restart: bool) -> None:
+def _open_folder(run: Run, *, restart: bool, further: bool = False) -> Experiment | None:
+    """Check a run's folder, and write its settings; return the earlier settings of a run that is trained further.
+
+    The settings of such a run are still to be written.
+    """
     experiment, settings = run.experiment, run.folder / "experiment.yaml"
     if (run.folder / STUDY).exists():
         raise ConfigError(
@@ -100,14 +116,28 @@ def _open_folder(run: Run, *, restart: bool) -> None:
             remedy="give this run another name (--set name=...), or start over with --restart",
         )
     if settings.exists() and (old := load_resolved(settings)).digest() != experiment.digest():
-        differences = _differences(old, experiment)
-        raise ConfigError(
-            f"holds a run with other settings: {'; '.join(differences[:3])} ({len(differences)} differences)",
-            where=str(run.folder),
-            remedy=f"go on with its own settings (hcl train {shlex.quote(str(settings))}), "
-            "give this one another name (--set name=...), or start over with --restart",
-        )
-    write_experiment(settings, experiment)
+        if not (further and is_extension(old, experiment)):
+            raise _other_settings(run, old)
+        if run.has_last():
+            check_extension(run, old)
+            return old
+    _write_settings(run)
+    return None
+
+
+def _write_settings(run: Run) -> None:
+    write_experiment(run.folder / "experiment.yaml", run.experiment)
+
+
+def _other_settings(run: Run, old: Experiment) -> ConfigError:
+    differences = _differences(old, run.experiment)
+    longer = f"train it further (--epochs {run.experiment.train.epochs}), " if is_extension(old, run.experiment) else ""
+    return ConfigError(
+        f"holds a run with other settings: {'; '.join(differences[:3])} ({len(differences)} differences)",
+        where=str(run.folder),
+        remedy=f"{longer}go on with its own settings (hcl train {shlex.quote(str(run.folder / 'experiment.yaml'))}), "
+        "give this one another name (--set name=...), or start over with --restart",
+    )
 
 
 def _provenance(run: Run, command: str) -> results.Provenance:
@@ -184,11 +214,11 @@ def check_draws(experiment: Experiment, train_partition: Partition, val_partitio
 
 
 def _check_fusions(experiment: Experiment) -> None:
-    arguments.check_workers(experiment)
+    arguments.check_regime(experiment)
     for shot in experiment.train.val_shots:
         arguments.check_fusion(experiment, arguments.defects(experiment).reason(shot))
 
 
 def _differences(old: Experiment, new: Experiment) -> list[str]:
-    before, after = (flatten(experiment.model_dump(mode="json"), "experiment") for experiment in (old, new))
+    before, after = (flatten(experiment.identity(), "experiment") for experiment in (old, new))
     return [f"{path} {before.get(path)} there, {after[path]} now" for path in after if before.get(path) != after[path]]

@@ -61,7 +61,7 @@ def tracked_runs(loaded: Results) -> Iterator[Tracked]:
         metrics += [metric for record in evaluations.to_dict("records") for metric in _of_evaluation(record)]
         began = fields.get("started", "")
         yield Tracked(
-            identity=_identity("run", run["run"], fields.get("digests.experiment", ""), began),
+            identity=_identity("run", run["run"], _first_digest(fields), began),
             name=run["run"],
             parameters={path: _text(value) for path, value in settings.items()},
             metrics=metrics,
@@ -93,6 +93,12 @@ def tracked_studies(loaded: Results) -> Iterator[Tracked]:
                 state=values["state"] if values["state"] in ("running", "failed") else "finished",
                 parent=identity,
             )
+
+
+def _first_digest(fields: Mapping[str, Any]) -> str:
+    """Return the digest of the settings with which a run was started, before it was trained further."""
+    extended = fields.get("extended") or [{}]
+    return str(extended[0].get("digest", fields.get("digests.experiment", "")))
 
 
 def _of_epoch(row: Mapping[Any, Any]) -> Iterator[Metric]:

@@ -27,11 +27,14 @@ Changed = Mapping[str, Sequence[Setting]]
 """Settings that differ from the defaults, by folder of a run or study; the caller knows the defaults and provides them.
 """
 
+States = Mapping[str, str]
+"""The state of runs and studies in one line, by folder; the caller, who knows their locks, provides it."""
+
 _FACTS = ("resources", "hardware", "versions", "seeds", "digests", "data")
 _NON_FINITE, _FAILED = "non_finite.json", "failed.json"  # files in which a run explains why it stopped
 
 
-def runs_overview(results: Results, changed: Changed) -> list[dict[str, Any]]:
+def runs_overview(results: Results, changed: Changed, states: States | None = None) -> list[dict[str, Any]]:
     """Return a description of every run and study, in the order of the results."""
     sweeps = {row["path"]: row for row in records(results.sweeps)}
     descriptions = []
@@ -52,6 +55,10 @@ def runs_overview(results: Results, changed: Changed) -> list[dict[str, Any]]:
                 "name": run,
                 "kind": "run" if sweep is None else "study",
                 "path": fields["path"],
+                "extended": [(_extension(one), str(one.get("command", ""))) for one in fields.get("extended", [])],
+                "tags": fields.get("tags", "").split(),
+                "note": fields.get("note", ""),
+                "state": (states or {}).get(fields["path"], ""),
                 "command": fields.get("command", ""),
                 "started": fields.get("started", ""),
                 "duration": "" if lasted is None else duration(lasted),
@@ -65,6 +72,12 @@ def runs_overview(results: Results, changed: Changed) -> list[dict[str, Any]]:
             }
         )
     return descriptions
+
+
+def _extension(extension: Mapping[str, Any]) -> str:
+    """Return a sentence on a run that was trained for more epochs than it was started with."""
+    after, old, new = (extension.get(name, "?") for name in ("after", "from", "to"))
+    return f"Trained further after epoch {after}: from {old} to {new} epochs."
 
 
 def total_cost(runs: Sequence[Mapping[str, Any]]) -> Cost | None:

@@ -16,7 +16,7 @@ from results.page import charts, leads, learning_charts, sweep_charts
 from results.page.costs import Cost, is_known
 from results.page.environment import TEMPLATES, page_environment, page_style
 from results.page.evidence import class_cells, examples
-from results.page.overview import Changed, failures, records, runs_overview, total_cost
+from results.page.overview import Changed, States, failures, records, runs_overview, total_cost
 from results.page.page_tables import best_first, page_table, without_shared
 from results.records.files import write_atomically
 from results.records.moments import duration
@@ -40,6 +40,7 @@ def write_report(
     *,
     title: str = "HCL results",
     changed: Changed | None = None,
+    states: States | None = None,
     command: str = "",
     evaluated: Evaluated | None = None,
 ) -> Path:
@@ -49,6 +50,7 @@ def write_report(
 
     Args:
         changed: settings that differ from the defaults, by folder; other folders are shown without settings.
+        states: the state of runs and studies at this time, by folder; others are shown without one.
         command: the command that makes this page again.
     """
     path = Path(destination)
@@ -56,7 +58,7 @@ def write_report(
     environment = page_environment()
     environment.filters["hours"] = _hours
     evaluated = evaluated or Evaluated(results.evaluations)
-    context = _context(results, evaluated, title, changed or {}, command)
+    context = _context(results, evaluated, title, runs_overview(results, changed or {}, states), command)
     page = environment.get_template("report.html.j2").render(context)
     return write_atomically(path, page.encode("utf-8", errors="backslashreplace"))
 
@@ -67,9 +69,10 @@ def is_page(file: Path) -> bool:
         return b"content=\"default-src 'none'; style-src" in content.read(2000)
 
 
-def _context(results: Results, evaluated: Evaluated, title: str, changed: Changed, command: str) -> dict[str, Any]:
+def _context(
+    results: Results, evaluated: Evaluated, title: str, runs: list[dict[str, Any]], command: str
+) -> dict[str, Any]:
     epochs = results.epochs
-    runs = runs_overview(results, changed)
     curves = [
         (run, learning_charts.learning_chart(epochs, run)) for run in list(dict.fromkeys(epochs["run"]))[:MOST_CURVES]
     ]

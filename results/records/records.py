@@ -140,6 +140,7 @@ class Provenance:
     resources: dict[str, float] = field(default_factory=dict)  # held while it runs: workers, cpus, gpus
     started: str = ""
     finished: str | None = None
+    extended: list[dict[str, Any]] | None = None  # by more epochs: from, to, after, digest before, command, started
     schema: int = SCHEMA
 
 

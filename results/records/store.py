@@ -16,6 +16,7 @@ import pandas as pd
 from results.errors import RecordError
 from results.records.answers import episode_frame
 from results.records.files import Skipped
+from results.records.labels import LABELS, read_labels
 from results.records.records import (
     EvaluationRecord,
     SweepRecord,
@@ -37,7 +38,7 @@ class Results:
 
     Nested values are spread over dotted columns: `versions.torch`, `levels.global`, `params.loss.sigma_ce`. Trials
     repeat their study's `objective` and `mode`. An evaluation is `stale` if its run now has other weights than those
-    that were evaluated (`results.records.weights`).
+    that were evaluated (`results.records.weights`). `tags` of runs and studies are separated by blanks.
     """
 
     runs: pd.DataFrame
@@ -113,7 +114,7 @@ class _Reader:
         if (folder / "experiment.yaml").exists():
             text = self._try(_read_text, folder / "experiment.yaml", folder / "experiment.yaml")
             run |= {"experiment": text} if text is not None else {}
-        self.rows["runs"].append(run)
+        self.rows["runs"].append(run | self._labels(folder))
         if (folder / "metrics.parquet").exists():
             epochs = self._try(read_epochs, folder, folder / "metrics.parquet")
             self.rows["epochs"] += [{"run": label} | row | {"run": label} for row in epochs or []]
@@ -124,10 +125,16 @@ class _Reader:
                 row["stale"] = self.weights.is_stale(folder, record.checkpoint, record.checkpoint_digest)
                 self.rows["evaluations"].append({**row, "run": label, "path": str(file)})
 
+    def _labels(self, folder: Path) -> dict[str, str]:
+        """Return the tags, separated by blanks, and the note; each only if there is one."""
+        labels = self._try(read_labels, folder, folder / LABELS)
+        known = {"tags": " ".join(labels.tags), "note": labels.note} if labels else {}
+        return {name: text for name, text in known.items() if text}
+
     def _read_sweep(self, label: str, folder: Path) -> None:
         sweep = self._try(read_sweep, folder, folder / "sweep.json") if (folder / "sweep.json").exists() else None
         fields = dataclasses.asdict(sweep) if sweep else {}
-        self.rows["sweeps"].append({"sweep": label, "path": str(folder), **fields})
+        self.rows["sweeps"].append({"sweep": label, "path": str(folder), **fields, **self._labels(folder)})
         aim = {"objective": fields.get("objective", "objective"), "mode": fields.get("mode", "max")}
         for trial in self._try(read_trials, folder, folder / "trials.parquet") or []:
             row = dataclasses.asdict(trial)
@@ -210,9 +217,9 @@ def _names(record: type[Any], *, without: tuple[str, ...] = ()) -> list[str]:
 
 _COLUMNS: dict[str, list[str]] = {
     # present even in an empty frame, so that readers need no special case
-    "runs": ["run", "path", "command", "revision", "dirty", "started", "finished", "experiment"],
+    "runs": ["run", "path", "command", "revision", "dirty", "started", "finished", "experiment", "tags", "note"],
     "epochs": ["run", "epoch"],
     "evaluations": [*_names(EvaluationRecord, without=("levels",)), "stale", "path"],
-    "sweeps": ["sweep", "path", *_names(SweepRecord)],
+    "sweeps": ["sweep", "path", *_names(SweepRecord), "tags", "note"],
     "trials": ["sweep", "objective", "mode", *_names(TrialRecord, without=("params",))],
 }

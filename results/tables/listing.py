@@ -33,11 +33,13 @@ def runs_listing(loaded: Results) -> pd.DataFrame:
                 "val %": 100 * epochs["val_accuracy"].max() if "val_accuracy" in epochs and len(epochs) else None,
                 "evaluations": int(evaluations.get(run["run"], 0)),
                 "seed": settings.get("seed"),
+                "tags": _known(run.get("tags")),
+                "note": _known(run.get("note")),
                 "started": _known(run.get("started")),
                 "revision": (_known(run.get("revision")) or "")[:10] + ("+" if run.get("dirty") is True else ""),
             }
         )
-    columns = ["run", "data set", "regime", "backbone", "epochs", "of", "val %", "evaluations", "seed"]
+    columns = ["run", "data set", "regime", "backbone", "epochs", "of", "val %", "evaluations", "seed", "tags", "note"]
     return pd.DataFrame(rows, columns=[*columns, "started", "revision"])
 
 
@@ -59,9 +61,12 @@ def studies_listing(loaded: Results) -> pd.DataFrame:
                 "sampler": _known(study["sampler"]),
                 "minutes": study["seconds"] / 60 if _known(study["seconds"]) is not None else None,
                 "created": _known(study["created"]),
+                "tags": _known(study.get("tags")),
+                "note": _known(study.get("note")),
             }
         )
     columns = ["study", "objective", "aim", "ended", "of", "failed", "best", "trial", "sampler", "minutes", "created"]
+    columns += ["tags", "note"]
     return pd.DataFrame(rows, columns=columns)
 
 

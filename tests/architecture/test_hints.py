@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("hcl", "orchestration", "search_spaces", "cluster", "results")
 COMMANDS = (
-    "new|extract|data|train|sweep|evaluate|fuse|explain|predict|report|results|reproduce|submit|jobs|cluster|checkpoint"
+    "new|extract|data|train|sweep|evaluate|fuse|explain"
+    "|predict|report|results|status|reproduce|submit|jobs|cluster|checkpoint"
 )
 UNFINISHED = re.compile(rf"(\bhcl ({COMMANDS})\b|\bgit \w)[^`;,:]*$")
 QUOTED = {"options", "at", "first", "quoted"}

@@ -143,6 +143,7 @@ def run(*words: str, **variables: str) -> tuple[str, set[str]]:
         (["sweep", "--status", "study"], "trial-1", HEAVY - {"pyarrow"}),  # trials are kept in a Parquet file
         (["results", "list"], "trained", NEVER),
         (["results", "list", "studies"], "study", NEVER),
+        (["status"], "stopped: 1 of 15 epochs", HEAVY - {"pyarrow"}),
         (["results", "show", "trained"], "50.0 ± 10.0", NEVER),
         (["results", "show", "study"], "trial-1", HEAVY - {"pyarrow"}),
         (["cluster", "render", "laptop", "--cpus", "1x2"], "ray start", HEAVY),
@@ -153,7 +154,7 @@ def run(*words: str, **variables: str) -> tuple[str, set[str]]:
     ids=lambda words: " ".join(words) if isinstance(words, list) else None,
 )
 def test_a_command_that_reads_starts_light(runs: Path, words: list[str], output: str, forbidden: set[str]) -> None:
-    where = ["--runs", str(runs)] if words[0] in ("results", "sweep") else []
+    where = ["--runs", str(runs)] if words[0] in ("results", "sweep", "status") else []
     words = [str(runs / word) if word == "cluster.yaml" else word for word in words]
     text, loaded = run(*words, *where)
     assert output in text

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from ray import tune
 
+from orchestration.state.study_state import study_state
 from orchestration.sweeps.study import Limits
 from orchestration.sweeps.sweep import sweep
-from orchestration.sweeps.view import read_status
 from orchestration.training.run import Run
 from tests.orchestration.conftest import write_data
 from tests.orchestration.sweeps.stub_trials import PARAMETERS, Report, instant, row_of, stub_study
@@ -102,10 +102,10 @@ def test_a_thousand_instant_trials(local_ray: Any, data_root: Path, tmp_path: Pa
     took = time.perf_counter() - began
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     began = time.perf_counter()
-    status = read_status(study.folder)
+    state = study_state(study.folder)
     looked = time.perf_counter() - began
     tell(capsys, f"1,000 trials in {took:.0f} s, driver {grown:.0f} MB more, status in {looked:.2f} s")
-    assert len(trials) == len(status.trials) == 1000 and all(trial.state == "complete" for trial in trials)
+    assert len(trials) == state.n_ended == 1000 and all(trial.state == "complete" for trial in trials)
     assert grown < 300 and looked < 1
 
 

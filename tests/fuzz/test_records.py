@@ -15,12 +15,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import results
-from orchestration.training.ray_train import _raise_recorded
+from orchestration.training.failure import raise_recorded
 from orchestration.training.run_files import FAILED
 from results.exports.tracked import tracked_runs, tracked_studies
 from results.page.report import write_report
 from results.records.codec import encode
 from results.records.explanations import ExplanationRecord, read_explanations
+from results.records.labels import LABELS, Labels
 from results.records.outcomes import Outcomes, Questions, read_outcomes, write_outcomes
 from results.records.provenance import _packed_state
 from results.records.records import (
@@ -44,6 +45,7 @@ EVALUATION = EvaluationRecord(
 PROVENANCE = Provenance(
     command="hcl train a", versions={"torch": "2"}, hardware={"cpus": 2, "gpus": ["H100"]}, seeds={"experiment": 1},
     resources={"workers": 1.0}, started="2026-01-01T00:00:00+00:00", data={"train.videos": 3},
+    extended=[{"from": 2, "to": 3, "digest": "d", "after": 2, "command": "hcl train a --epochs 3"}],
 )  # fmt: skip
 SWEEP = SweepRecord(name="s", space={"parameters": {"a": 1}}, objective="val_accuracy", importances={"a": 0.5})
 TRIALS = [
@@ -97,7 +99,12 @@ def lay(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
-JSON_FILES = {"evaluation/one.json": EVALUATION, "provenance.json": PROVENANCE, "sweep.json": SWEEP}
+JSON_FILES = {
+    "evaluation/one.json": EVALUATION,
+    "provenance.json": PROVENANCE,
+    "sweep.json": SWEEP,
+    LABELS: Labels(tags=["a"], note="n"),
+}
 
 
 @fuzzed(6)
@@ -242,11 +249,6 @@ def test_the_note_of_packed_code(tmp_path: Path, content: bytes) -> None:
         _packed_state(tmp_path / "revision.json", "no checkout")
 
 
-class _Run:
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-
 @fuzzed(40)
 @given(altered({"kind": "DataError", "problem": "p", "where": "w", "remedy": None}) | values)
 @example({"kind": "NonFiniteLossError", "problem": "p", "where": "w", "remedy": "r"})
@@ -255,7 +257,7 @@ class _Run:
 def test_errors_that_a_worker_left_behind(tmp_path: Path, content: Any) -> None:
     (tmp_path / FAILED).write_text(json.dumps(content))
     with contained(tmp_path):
-        _raise_recorded(_Run(tmp_path))  # type: ignore[arg-type]
+        raise_recorded(tmp_path)
 
 
 @fuzzed(6)

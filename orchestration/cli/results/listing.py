@@ -23,6 +23,14 @@ def list_records(
     what: Annotated[Literal["runs", "studies", "evaluations"], typer.Argument(help="Records to list.")] = "runs",
     runs: Runs = RUNS,
     dataset: Annotated[str | None, typer.Option(help="Only this data set.")] = None,
+    status: Annotated[
+        Literal["running", "stopped", "failed", "done", "imported"] | None,
+        typer.Option(help="Only runs or studies in this state.", show_default=False),
+    ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(help="Only runs or studies with this tag; repeatable, for all of them.", show_default=False),
+    ] = None,
     sort: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Sort by a column, such as 'accuracy %'.", show_default=False)
     ] = None,
@@ -32,17 +40,29 @@ def list_records(
 
     \b
     hcl results list
+    hcl results list --status failed
+    hcl results list --tag baseline
     hcl results list evaluations --dataset hmdb51 --sort 'accuracy %' --descending
     hcl results list studies --sort best --descending
 
-    Unreadable files are left out of the table and named below it.
+    The status is running (by whom), stopped, failed (why), done or imported; `2 stale` counts evaluations of weights
+    that the run no longer has. `hcl status` adds the command that resumes. Unreadable files are left out of the table
+    and named below it.
     """
-    from orchestration.reports.run_tables import of_dataset, shown
+    from orchestration.reports.run_tables import of_dataset, of_status, of_tags, shown, with_states
     from results import load
     from results.tables.listing import LISTINGS
 
     loaded = load(runs)
     table = LISTINGS[what](loaded)
+    if what == "runs":
+        table = with_states(table, dict(zip(loaded.runs["run"], loaded.runs["path"], strict=True)))
+    elif what == "studies":
+        table = with_states(table, dict(zip(loaded.sweeps["sweep"], loaded.sweeps["path"], strict=True)))
+    if status is not None:
+        table = of_status(table, status, what)
+    if tag:
+        table = of_tags(table, tag, what)
     if dataset is not None:
         table = of_dataset(table, dataset, what)
     if sort is not None:

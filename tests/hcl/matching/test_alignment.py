@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -94,3 +96,36 @@ def test_pairs_are_symmetric_and_chunks_change_nothing(matcher):
     torch.testing.assert_close(whole, whole.T)
     torch.testing.assert_close(score_frames(clips, clips, matcher=matcher, chunk_size=2), whole)
     assert (whole.argmax(dim=1) == torch.arange(5)).all()  # the clip itself is the nearest
+
+
+def test_cosines_of_a_batch_with_an_offset():
+    """Compare with the released form, in which 0.01 added to the lengths makes short features look distant."""
+    query, support = (
+        torch.stack([frames(2, 3), frames(2, 3, seed=1)]),
+        torch.stack([frames(4, 5), frames(4, 5, seed=2)]),
+    )
+    found = frame_cosines(query, support, offset=0.01)
+    assert found.shape == (2, 2, 4, 3, 5)
+    for e, q, s, a, b in itertools.product(range(2), range(2), range(4), range(3), range(5)):
+        x, y = query[e, q, a], support[e, s, b]
+        assert float(found[e, q, s, a, b]) == pytest.approx(float(x @ y / (x.norm() * y.norm() + 0.01)))
+    short = frame_cosines(1e-2 * query, 1e-2 * support, offset=0.01)
+    assert short.abs().max() < 0.2 < found.abs().max()
+    torch.testing.assert_close(frame_cosines(1e-2 * query, support), frame_cosines(query, support))
+
+
+@pytest.mark.parametrize(("t", "u"), [(3, 3), (3, 4), (1, 3), (3, 1), (1, 1)])
+@pytest.mark.parametrize("plain", [True, False])
+def test_the_gradient_of_the_soft_minimum_recursion(t, u, plain):
+    cosines = frames(2, t, dim=u).tanh().requires_grad_()
+    recursion = partial(otam_similarity, temperature=0.1, plain_exponentials=plain)
+    assert torch.autograd.gradcheck(recursion, (cosines,))
+    torch.testing.assert_close(recursion(cosines), otam_similarity(cosines, temperature=0.1))
+
+
+def test_plain_exponentials_overflow_in_single_precision_where_costs_are_high():
+    opposed = -torch.ones(1, 8, 8)
+    assert otam_similarity(opposed, plain_exponentials=True).isinf().all()
+    torch.testing.assert_close(
+        otam_similarity(opposed).double(), otam_similarity(opposed.double(), plain_exponentials=True)
+    )

@@ -13,6 +13,7 @@ from hcl.evaluation.methods import HierarchicalMatching, PooledHead
 from hcl.models.encoding import encode, features_of
 from hcl.models.features import unpack
 from hcl.models.precision import autocast, emulated_on_cpu, in_full_precision, set_convolutions
+from hcl.rivals.model import HeadModel
 from hcl.training.process_group import SingleProcess
 from tests.hcl.evaluation.test_matcher import SIGMAS, Clips
 from tests.hcl.models.test_hcl import pixels, tiny_model
@@ -54,10 +55,12 @@ def test_the_heads_of_the_regimes_compare_the_same_rounded_features(name: str) -
     model = model.eval()
     clips = torch.stack([Spots()[clip] for clip in range(6)])
     kept = PooledHead().keep(model, clips, None, precision="bfloat16")["pooled"]
-    episode = () if name == "classification" else (3, 1)
+    episode = () if name in ("classification", "probe") else (3, 1)
     with torch.no_grad(), autocast("cpu", "bfloat16"):
-        assert model.tokens(clips)[0].dtype == torch.bfloat16
+        rounded = model.frames if isinstance(model, HeadModel) else model.tokens
+        assert rounded(clips)[0].dtype == torch.bfloat16
         trained = model(clips, *episode)
+    trained = trained.logits[0] if isinstance(model, HeadModel) else trained
     with torch.no_grad():
         tested = model.scores(kept, *episode) if episode else model.head.classify(kept)
     assert trained.dtype == tested.dtype == torch.float32

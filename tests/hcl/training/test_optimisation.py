@@ -9,7 +9,13 @@ from torch import nn
 
 from hcl.config import Experiment, Optim
 from hcl.errors import TrainingError
-from hcl.training.optimisation import learning_rate_factor, make_optimizer, parameter_groups, set_learning_rates
+from hcl.training.optimisation import (
+    depends_on_total,
+    learning_rate_factor,
+    make_optimizer,
+    parameter_groups,
+    set_learning_rates,
+)
 
 SETTINGS = {"step_size": 3, "milestones": (2, 5), "gamma": 0.5, "warmup_epochs": 0, "epochs": 8}
 
@@ -114,6 +120,12 @@ def test_cosine_starts_after_the_warm_up():
     assert warm[:3] == pytest.approx([1 / 3, 2 / 3, 1])
     assert warm[5] == pytest.approx(0.5)
     assert factors("cosine", warmup_epochs=20) == pytest.approx([(epoch + 1) / 21 for epoch in range(8)])
+
+
+@pytest.mark.parametrize("schedule", Optim.model_fields["schedule"].annotation.__args__)
+def test_a_schedule_is_known_to_depend_on_the_total_or_not(schedule):
+    others = [factors(schedule, epochs=epochs, warmup_epochs=1) for epochs in (9, 20)]
+    assert depends_on_total(schedule) == any(other != factors(schedule, warmup_epochs=1) for other in others)
 
 
 def test_unknown_names_are_refused():

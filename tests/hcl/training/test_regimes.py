@@ -62,8 +62,21 @@ class Spots(Dataset):
         return torch.from_numpy(frames)
 
 
+SMALL_OF: dict[str, dict[str, Any]] = {  # in the section of a regime
+    "trx": {"regime.key_dim": 16, "regime.tuple_sizes": [2]},  # an episode of one shot has one tuple of three
+    "hyrsm": {"regime.scale": 1.0},
+    "hyrsm++": {"regime.scale": 1.0},
+    "molo": {"regime.scale": 2.0, "regime.hidden": 16},
+}
+
+
 def experiment_of(name: str, **changes: Any) -> Experiment:
-    settings = SMALL | {"train.regime": name} | {key.replace("__", "."): value for key, value in changes.items()}
+    settings = (
+        SMALL
+        | SMALL_OF.get(name, {})
+        | {"train.regime": name}
+        | {key.replace("__", "."): value for key, value in changes.items()}
+    )
     return resolve(None, settings).experiment
 
 

@@ -114,7 +114,12 @@ def waited_for(model: nn.Module) -> list[str]:
     return [name for name, value in model.named_parameters() if value.requires_grad and value.grad is None]
 
 
-REGIMES_AND_FEATURES = [("hcl", "encoder"), *product(list(REGIMES)[1:], ["encoder", "backbone"])]
+RIVALS = ("otam", "trx", "hyrsm", "hyrsm++", "molo", "probe")
+REGIMES_AND_FEATURES = [
+    ("hcl", "encoder"),
+    *product((name for name in REGIMES if name not in ("hcl", *RIVALS)), ["encoder", "backbone"]),
+    *((name, "backbone") for name in RIVALS),  # an encoder's dropout and gradients are covered by the others
+]
 
 
 def everything(group: ProcessGroup) -> dict[str, Any]:

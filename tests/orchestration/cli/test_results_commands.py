@@ -10,7 +10,7 @@ import pytest
 
 import results
 from hcl.assembly.experiment_files import to_yaml
-from tests.orchestration.conftest import Command, tiny_experiment
+from tests.orchestration.conftest import Command, tiny_experiment, tree
 from tests.results.conftest import made
 
 
@@ -47,12 +47,61 @@ def test_lists_of_each_kind(hcl: Command, runs: Path) -> None:
     assert code == 0 and 0 < out.index("│ all") < out.index("│ no-spatial")
 
 
+def test_lists_tell_the_state_of_each(hcl: Command, runs: Path) -> None:
+    settings = runs / "no-spatial" / "experiment.yaml"
+    settings.write_text(settings.read_text().replace("epochs: 2", "epochs: 9"))
+    (runs / "no-spatial" / "failed.json").write_text('{"problem": "no frames of [clip]"}')
+    code, out, _ = hcl("results", "list")
+    words = " ".join(out.split())
+    assert code == 0 and "│ all │ done │" in words and "│ failed: no frames of [clip] │" in words
+    code, out, _ = hcl("results", "list", "--status", "failed")
+    assert code == 0 and "no-spatial" in out and "│ all" not in out
+    code, out, _ = hcl("results", "list", "studies", "--status", "done")
+    assert code == 0 and "study" in out
+    code, out, _ = hcl("results", "list", "studies", "--status", "running")
+    assert code == 0 and "no studies in runs" in out
+    code, _, err = hcl("report", "runs/all", "runs/no-spatial", "--to", "page")
+    assert code == 0, err
+    page = (runs.parent / "page" / "index.html").read_text()
+    assert "<bdi>failed: no frames of [clip]</bdi>" in page and "<bdi>done</bdi>" in page
+
+
+def test_tags_and_notes_are_kept_shown_and_filtered_by(hcl: Command, runs: Path) -> None:
+    assert "tags" not in hcl("results", "list").out
+    code, out, err = hcl("results", "tag", "all", "no-spatial", "--add", "good", "--add", "paper")
+    assert code == 0 and out.splitlines() == ["all: good, paper", "no-spatial: good, paper"], err
+    assert hcl("results", "tag", "all", "--remove", "good", "--add", "final").out == "all: final, paper\n"
+    assert hcl("results", "tag", "all").out == "all: final, paper\n"
+    assert hcl("results", "note", "all", "why [it] is\nbest").code == 0
+    assert hcl("results", "note", "all").out == "all: why [it] is\nbest\n"
+    assert hcl("results", "note", "no-spatial").out == "no-spatial: no note\n"
+    out = hcl("results", "list", "--tag", "paper", "--tag", "final").out
+    assert "│ all" in out and "no-spatial" not in out and "final paper" in out and "why [it] is..." in out
+    out = hcl("results", "show", "all").out
+    assert "final paper" in out and "why [it] is" in out
+    assert hcl("results", "note", "all", "").out == "all: no note\n"
+    assert not list(runs.glob("*/.*lock"))
+    code, _, err = hcl("results", "tag", "all", "--add", "two words")
+    assert code == 1 and "'two words' is not a tag" in err
+    code, _, err = hcl("results", "list", "evaluations", "--tag", "good")
+    assert code == 2 and "have no tags" in err
+
+
+def test_a_look_at_labels_writes_nothing(hcl: Command, runs: Path) -> None:
+    before = tree(runs)
+    assert (
+        hcl("results", "tag", "all").out == "all: no tags\n" and hcl("results", "tag", "all", "--remove", "x").code == 0
+    )
+    assert tree(runs) == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("list", "--sort", "speed"), "one of run, data set, regime"),
+        (("list", "--sort", "speed"), "one of run, status, data set, regime"),
         (("list", "--dataset", "ucf101"), "there are: toy"),
         (("list", "studies", "--dataset", "toy"), "have no column for the data set"),
+        (("list", "evaluations", "--status", "done"), "evaluations have no status"),
         (("show", "nobody"), "no such folder"),
         (("show", "."), "is not a run"),
         (("export", "runs/all/experiment.yaml"), "is a file"),

@@ -114,6 +114,9 @@ CASES: list[tuple[str, int, tuple[str, ...]]] = [
 ]
 
 
+_OF_STARTED = ("experiment.yaml", "provenance.json", "data_root.json", "failed.json")
+
+
 @pytest.mark.parametrize(("command", "code", "texts"), CASES, ids=[case[0] for case in CASES])
 def test_a_mistake_ends_in_one_message_and_leaves_nothing_half_written(
     command: str, code: int, texts: tuple[str, ...], place: Path, hcl: Command, monkeypatch: pytest.MonkeyPatch
@@ -126,7 +129,8 @@ def test_a_mistake_ends_in_one_message_and_leaves_nothing_half_written(
     after = tree(place)
     left = set(after) - set(before)
     if "--address" in command:  # the run waits for its cluster, and the same command resumes it
-        assert left == {"runs/tiny/experiment.yaml", "runs/tiny/provenance.json"}
+        assert left == {f"runs/tiny/{name}" for name in _OF_STARTED}
+        assert "stopped" not in hcl("status", "tiny").out, "the reason is kept in failed.json"
     else:
         assert left == set()
         assert not (place / "runs").exists() or not any((place / "runs").iterdir())

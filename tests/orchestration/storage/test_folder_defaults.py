@@ -78,6 +78,33 @@ def test_commands_use_it_and_an_option_comes_first(hcl: Command, tmp_path: Path)
     assert code == 2 and str(tmp_path / "kept") in err
 
 
+def test_config_show_tells_where_each_folder_comes_from(
+    hcl: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shown(*words: str) -> dict[str, tuple[str, str]]:
+        code, out, err = hcl("config", "show", "demo", *words)
+        assert code == 0, err
+        cells = [
+            [cell.strip() for cell in line.split("│")[1:4]] for line in out.splitlines() if line.startswith("│ --")
+        ]
+        return {option: (value, origin) for option, value, origin in cells}
+
+    assert shown() == {"--data": ("data", "default"), "--runs": ("runs", "default")}
+    file = write(tmp_path, 'data = "videos"\nruns = "kept"\nstorage = "postgresql://me:secret@host/studies"\n')
+    monkeypatch.setenv("HCL_ADDRESS", "head:6379")
+    assert shown() == {
+        "--data": (str(tmp_path / "videos"), str(file)),
+        "--runs": (str(tmp_path / "kept"), str(file)),
+        "--address": ("head:6379", "HCL_ADDRESS"),
+        "--storage": ("postgresql://me:***@host/studies", str(file)),
+    }
+    for variable in ("HCL_RUNS", "HCL_STORAGE"):
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("HCL_DATA", "/mine")
+    assert shown("--runs", "other", "--origin", "--runs") == {"--runs": ("other", "--runs")}
+    assert shown("--origin", "HCL_DATA") == {"--data": ("/mine", "HCL_DATA")}
+
+
 def test_a_default_of_this_machine_does_not_reach_a_job(hcl: Command, tmp_path: Path) -> None:
     write(tmp_path, 'data = "/shared/data"\n')
     code, _, err = hcl("submit", "--address", "http://127.0.0.1:1", "--", "train", "demo", "--runs", "/shared/runs")

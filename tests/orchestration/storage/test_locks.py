@@ -60,7 +60,7 @@ def test_a_killed_holder_holds_nothing_and_its_children_neither(tmp_path: Path) 
         process.kill()
         process.wait()
         with held(path, what="the test"):
-            assert path.read_text() == f"process {os.getpid()} on {socket.gethostname()}"
+            assert path.read_text().startswith(f"process {os.getpid()} on {socket.gethostname()}\n")
     assert not path.exists()
 
 

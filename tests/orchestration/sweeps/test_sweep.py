@@ -275,7 +275,7 @@ def test_status_of_a_study_under_way(data_root: Path, tmp_path: Path, capsys: py
     out = capsys.readouterr().out
     assert "1 complete, 1 failed, 1 running of 4" in out
     assert "trial-0002 failed: it broke (error.log)" in out
-    assert "best trial-0001 50.0%; not running; to resume: hcl sweep tiny" in out
+    assert "study stopped: 2 of 4 trials, 1 failed; best trial-0001 50.0%; to resume: hcl sweep tiny" in out
 
 
 def test_params_that_contradict_each_other_are_never_run(data_root: Path, tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from hcl.assembly.experiment_files import load_resolved, to_yaml
 from hcl.config.resolve import resolve
 from hcl.errors import CheckpointError, ConfigError, StorageError
 from hcl.models.checkpoint import file_digest, load_checkpoint
-from orchestration.training.release_import import IMPORTED, import_published
+from orchestration.training.release_import import import_published
 from orchestration.training.run import Run
-from orchestration.training.run_files import BEST, LAST
+from orchestration.training.run_files import BEST, IMPORTED, LAST
 from tests.orchestration.conftest import TINY, Command, prepare, tree
 from tests.parity.recorded import published_name
 

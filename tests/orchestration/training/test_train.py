@@ -52,7 +52,9 @@ def test_a_run_leaves_its_settings_provenance_metrics_and_checkpoints(
 ) -> None:
     files = {str(path.relative_to(trained.folder)) for path in trained.folder.rglob("*") if path.is_file()}
     events = {name for name in files if name.startswith("tensorboard/")}
-    assert files - events == {"experiment.yaml", "provenance.json", "metrics.parquet", LOG, LAST, PREVIOUS, BEST}
+    assert files - events == {
+        "experiment.yaml", "provenance.json", "data_root.json", "metrics.parquet", LOG, LAST, PREVIOUS, BEST,
+    }  # fmt: skip
     assert load_resolved(trained.folder / "experiment.yaml") == trained.experiment
     assert "the first of 2 workers" in (trained.folder / LOG).read_text()
     provenance = results.read_provenance(trained.folder)
