@@ -285,6 +285,20 @@ def test_pretrained_weights_come_from_the_cache_of_the_library(hub: Path, tmp_pa
     assert [identity(one, NoSettings()) for one in ("imagenet", str(path), "none")] == [digest, digest, "none"]
 
 
+def test_pretrained_weights_of_an_address_are_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Old networks of timm are not on the hub."""
+    path = saved("test_vit", tmp_path)
+    config = timm.models.PretrainedCfg(url=path.as_uri())
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(timm, "get_pretrained_cfg", lambda name: config)
+    timm_weights._pretrained_file.cache_clear()
+    for _ in range(2):
+        file = timm_weights.weights_file("test_vit", "imagenet")
+        assert file.read_bytes() == path.read_bytes() and file.is_relative_to(tmp_path / "torch")
+        config.url = "file:///gone/model.safetensors"  # the second time it is there
+        timm_weights._pretrained_file.cache_clear()
+
+
 @pytest.mark.usefixtures("hub")
 def test_pretrained_weights_that_cannot_be_had_name_the_remedies() -> None:
     for call in (TimmBackbone("test_vit").make, TimmBackbone("test_vit").weights_identity):

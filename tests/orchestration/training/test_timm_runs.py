@@ -3,6 +3,7 @@ a file."""
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from types import ModuleType
@@ -14,17 +15,19 @@ import torch
 import results
 from hcl.assembly.experiment_files import to_yaml
 from hcl.assembly.models import trained_model
-from hcl.config.resolve import override
+from hcl.config.resolve import override, resolve
 from hcl.errors import CheckpointError
 from hcl.frames.stored_dataset import DataRoot
 from hcl.models.checkpoint import file_digest, load_checkpoint
 from hcl.models.inference import for_inference
 from hcl.models.tuning import LowRank
 from orchestration.training.grids import ensure_grids
+from orchestration.training.memory import estimate_memory
 from orchestration.training.run import Run
 from orchestration.training.run_files import BEST, LAST
 from orchestration.training.train import train
 from orchestration.training.worker import run_epochs
+from tests.architecture.pages import ROOT
 from tests.orchestration.conftest import Command, prepare, tiny_experiment
 
 timm = pytest.importorskip("timm", reason="the extra `vit` is not installed")
@@ -79,6 +82,17 @@ def test_a_dry_run_names_the_memory(data_root: Path, weights: Path, tmp_path: Pa
     assert outcome.code == 0 and "memory" in outcome.out, outcome.err
     weights_gone = hcl("train", file, "--data", data_root, "--dry-run", "--set", "model.weights=gone.safetensors")
     assert weights_gone.code == 1 and "no such file" in weights_gone.err
+
+
+def test_the_memory_on_the_page_is_that_of_a_dry_run(tmp_path: Path) -> None:
+    page = (ROOT / "hcl" / "models" / "VIT.md").read_text()
+    rows = re.findall(r"^\| (.*) \| ([\d.]+) GB \|$", page, re.MULTILINE)
+    assert len(rows) == 5
+    for settings, memory in rows:
+        changes = re.findall(r"`(\w+\.\w+=\w+)`", settings)
+        experiment = resolve("vit_small", changes).experiment
+        estimate = estimate_memory(Run(experiment, DataRoot(tmp_path), tmp_path, tmp_path / "run"), 64)
+        assert f"{estimate.peak / 1e9:.1f}" == memory, settings
 
 
 LORA: dict[str, Any] = {"model__frozen_stages": 2, "model__tune": "lora", "model__tune_rank": 4}
