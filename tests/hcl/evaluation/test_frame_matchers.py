@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from hcl.clips.episodes import sample_episodes
-from hcl.evaluation.frame_matchers import FRAME_MATCHERS, FrameMatching, score_pairs_of_frames
+from hcl.evaluation.frame_matchers import FrameMatching, score_pairs_of_frames
+from hcl.evaluation.matcher_names import FRAME_MATCHERS
 from hcl.evaluation.methods import SCORE
 from hcl.models.baselines import MatchingNet, cosine_scores, prototype_scores
 from tests.hcl.models.test_hcl import pixels, tiny_model
