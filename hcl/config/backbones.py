@@ -19,12 +19,14 @@ class Grid:
         rounds_up: a rest of pixels makes another cell; otherwise it is left out.
         stages: number of stages.
         whole_cells: the side of a frame must be a multiple of `cell`.
+        batch_norms: it has batch norms, whose statistics can depend on the number of workers.
     """
 
     cell: int = 32
     rounds_up: bool = True
     stages: int = 5
     whole_cells: bool = False
+    batch_norms: bool = True
 
     def side(self, size: int) -> int:
         """Return the cells a side of a square frame of `size` pixels."""
@@ -41,4 +43,5 @@ BACKBONES = {
     "resnet34": _own("resnet34", Grid()),
     "resnet50": _own("resnet50", Grid()),
     "efficientnet_lite0": _own("efficientnet_lite0", Grid(rounds_up=False)),
+    "timm": Own("hcl.models.timm_backbone:TimmBackbone", takes_argument=True),
 }

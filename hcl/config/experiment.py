@@ -208,7 +208,8 @@ class Experiment(Section):
         traits, model = self.train.traits, self.model
         if traits.head_has_batch_norms:
             return True
-        if not model.train_backbone or model.batch_norm == "frozen":
+        has_norms = self.definition("backbone").traits.batch_norms
+        if not has_norms or not model.train_backbone or model.is_adapted or model.batch_norm == "frozen":
             return False
         return model.batch_norm == "train" or traits.is_episodic
 

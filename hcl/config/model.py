@@ -15,7 +15,10 @@ class Model(Section):
         "resnet50", "network that turns a frame into a grid of patches; the section `backbone` holds its settings"
     )
     weights: str = setting(
-        "imagenet", "`imagenet`, `none` (random), or the path of a state dict of the backbone", min_length=1
+        "imagenet",
+        "`imagenet` (for a network of timm its pretrained weights, whatever data they are of), `none` (random), or the "
+        "path of a state dict of the backbone",
+        min_length=1,
     )
     train_backbone: bool = setting(True, "false freezes the whole backbone, its batch norm included")
     frozen_stages: int = setting(
@@ -24,6 +27,17 @@ class Model(Section):
         unit="stages",
         ge=0,
         le=64,
+    )
+    tune: Literal["all", "stages", "lora", "adapters"] = setting(
+        "stages",
+        "what is learnt of the backbone: stages: those that are not frozen; all: the whole of it; lora: low-rank "
+        "updates of layers, adapters: small networks after parts of blocks, both in the stages that are not frozen",
+    )
+    tune_rank: int = setting(8, "with lora and adapters: width of the new layers between their ends", ge=1, le=512)
+    tune_targets: Literal["attention", "mlp", "all"] = setting(
+        "attention",
+        "with lora and adapters: the parts of blocks that they change; all: both and, with lora, every other linear "
+        "layer and convolution too, which convolutional networks need",
     )
     cached_views: int = setting(
         2,
@@ -57,6 +71,25 @@ class Model(Section):
         "features that the regimes other than hcl pool: the backbone's grids, as released, or the encoder's tokens",
     )
     embedding_dim: int = setting(768, "width of class-name embeddings, read only with matching.semantic", ge=1, le=8192)
+
+    @property
+    def is_adapted(self) -> bool:
+        """Return true if the backbone's own weights stay as given, and only new ones learn."""
+        return self.tune in ("lora", "adapters")
+
+    @model_validator(mode="after")
+    def _tuning_finds_weights(self) -> Self:
+        if self.is_adapted and not self.train_backbone:
+            raise ValueError(
+                f"tune={self.tune} learns in the backbone, all of which train_backbone=false freezes; set "
+                "train_backbone=true, which keeps the backbone's own weights here too"
+            )
+        if self.tune == "all" and (self.frozen_stages or not self.train_backbone):
+            raise ValueError(
+                f"tune=all contradicts frozen_stages={self.frozen_stages} with train_backbone={self.train_backbone}; "
+                "set tune=stages, or frozen_stages=0 and train_backbone=true"
+            )
+        return self
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:

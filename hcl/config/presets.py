@@ -31,6 +31,8 @@ batch norm makes results depend on it (`Experiment.depends_on_workers`).
 ADDED: dict[str, dict[str, Any]] = {
     "data": {"keep_copies": False},
     "clips": {"augmentation": "none"},
+    "model": {"tune": "stages", "tune_rank": 8, "tune_targets": "attention"},
+    "optim": {"factors": []},
     "evaluation": {"method": "none"},
 }
 """Settings that earlier versions did not have, by section, with the values that keep the digests of those versions."""

@@ -41,8 +41,20 @@ class Optim(Section):
     step_size: int = setting(10, "step: epochs between two drops", unit="epochs", ge=1)
     milestones: tuple[int, ...] = setting((5, 8, 11, 13, 15), "multi_step: epochs of the drops")
     gamma: float = setting(0.1, "factor of a drop", gt=0, le=1)
+    factors: tuple[Annotated[float, Field(gt=0, le=1)], ...] = setting(
+        (), "multi_step: share of lr from each milestone on; empty: gamma to the power of the milestones passed"
+    )
     warmup_epochs: int = setting(0, "epochs of linear warm-up", unit="epochs", ge=0)
     clip_norm: float = setting(0.1, "largest norm of the gradient; 0 does not clip", ge=0)
+
+    @model_validator(mode="after")
+    def _each_milestone_has_a_factor(self) -> Self:
+        if self.factors and len(self.factors) != len(self.milestones):
+            raise ValueError(
+                f"optim.factors={list(self.factors)} needs one factor for each of optim.milestones="
+                f"{list(self.milestones)}"
+            )
+        return self
 
 
 class Train(Section):

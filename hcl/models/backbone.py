@@ -38,7 +38,12 @@ class Backbone(nn.Module):
         channels: channels of the grid.
         mean, std: normalisation of each channel, for values between 0 and 1.
         stage_starts: index in `body` of the first layer of each stage after the first; empty means one stage.
+
+    Attributes:
+        given: entries of the state dict that are not learnt and in no checkpoint, after `hcl.models.tuning.adapt`.
     """
+
+    given: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -71,7 +76,11 @@ class Backbone(nn.Module):
 
     def above(self, grids: Tensor, stages: int) -> Float[Tensor, "frame channel row column"]:
         """Compute the network's grid from the output of its lowest `stages` stages."""
-        return self.body[self._bounds[stages] :](grids)
+        return self.layers_above(stages)(grids)
+
+    def layers_above(self, stages: int) -> nn.Sequential:
+        """Return the layers above the lowest `stages` stages."""
+        return self.body[self._bounds[stages] :]
 
     def freeze(self, stages: int) -> None:
         """Exclude the lowest stages, batch norm included, from training; call it again after `module.train()`."""

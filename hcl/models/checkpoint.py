@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from hcl.errors import CheckpointError
 from hcl.files.archives import archive_problem
 from hcl.files.atomic import PARTIAL, whole_file
+from hcl.models.backbone import Backbone
 from hcl.models.tensor_files import read_tensor_file
+from hcl.models.tuning import base_digest
 
 FORMAT = "hcl-checkpoint-1"
 _REMEDY = "name a run's folder or one of its files under checkpoints/"
@@ -30,9 +32,26 @@ _OTHERS = (
 def save_checkpoint(path: Path, *, model: nn.Module, state: dict[str, Any]) -> None:
     """Write the model's tensors and `state` (tensors, numbers, strings, lists, dicts) atomically.
 
+    Of an adapted backbone only what was learnt is written, and the digest of the weights that it was given (`base`).
+
     Raises StorageError if the disk is full or not writable.
     """
-    write_checkpoint(path, {"format": FORMAT, "model": model.state_dict(), **state})
+    base = base_of(model)
+    identified = {"base": base} if base else {}
+    write_checkpoint(path, {"format": FORMAT, "model": learnt_state(model), **identified, **state})
+
+
+def learnt_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return the state of a model without the weights that an adapted backbone was given."""
+    backbone = getattr(model, "backbone", None)
+    given = {f"backbone.{name}" for name in backbone.given} if isinstance(backbone, Backbone) else set()
+    return {name: value for name, value in model.state_dict().items() if name not in given}
+
+
+def base_of(model: nn.Module) -> str:
+    """Return the digest of the weights that an adapted backbone was given; empty for other models."""
+    backbone = getattr(model, "backbone", None)
+    return base_digest(backbone) if isinstance(backbone, Backbone) else ""
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
@@ -106,18 +125,39 @@ def _misshapen(content: Mapping[Any, Any], holding: Collection[str]) -> str:
     return f"`model` holds {other[0]!r:.80}, which is no named tensor" if other else ""
 
 
-_KINDS: dict[str, type] = {"model": dict, "epoch": int, "classes": list, "metrics": dict, "best": dict, "sums": dict}
+_KINDS: dict[str, type] = {
+    "model": dict,
+    "epoch": int,
+    "classes": list,
+    "metrics": dict,
+    "best": dict,
+    "sums": dict,
+    "base": str,
+}
 
 
-def load_model(model: nn.Module, state: dict[str, Tensor], *, source: str) -> None:
-    """Load a state whose every key and shape must fit. Raises CheckpointError naming the first differences."""
-    if problems := state_problems(state, model.state_dict()):
+def load_model(model: nn.Module, state: dict[str, Tensor], *, source: str, base: str = "") -> None:
+    """Load a state whose every key and shape must fit.
+
+    Args:
+        base: digest of the weights that an adapted backbone was given when this state was learnt.
+
+    Raises:
+        CheckpointError: it does not fit, and the first differences are named; or it was learnt on other weights.
+    """
+    if problems := state_problems(state, learnt_state(model)):
         raise CheckpointError(
             f"does not fit the model: {'; '.join(problems[:3])} ({len(problems)} differences)",
             where=source,
             remedy="evaluate it with the experiment that it was trained with (experiment.yaml beside checkpoints/)",
         )
-    model.load_state_dict(state)
+    if base != base_of(model):
+        raise CheckpointError(
+            "was learnt on other weights of the backbone than those of model.weights here",
+            where=source,
+            remedy="set model.weights to the file that it was trained with (experiment.yaml beside checkpoints/)",
+        )
+    model.load_state_dict(state, strict=False)  # what an adapted backbone was given is there
 
 
 def state_problems(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Speed up backbones that are not trained: fold batch norms into convolutions, and lay channels last in memory.
+"""Speed up backbones that are not trained: merge low-rank updates, fold batch norms, lay channels last in memory.
 
 The features equal those of the original to about 1e-5 of their largest value. On a CPU they cost about half the time.
 """
@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hcl.models.backbone import Backbone, OnBackbone
+from hcl.models.tuning import merge
 
 M = TypeVar("M", bound=OnBackbone)
 
@@ -41,6 +42,7 @@ def fast_backbone(backbone: Backbone) -> Backbone:
     fast = copy.deepcopy(backbone).eval().requires_grad_(False)
     for module in fast.modules():
         module.__dict__.pop("forward", None)  # one that computes blocks again for a backward pass
+    merge(fast)
     with torch.no_grad():
         if not _fold(fast.body):
             for block in fast.body:

@@ -15,15 +15,30 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-_BLOCKS = ("BasicBlock", "Bottleneck", "MBConvBlock")  # class names, because a package may be absent
-
 
 def recompute_blocks(backbone: nn.Module) -> int:
-    """Make every residual block of a backbone keep only its input, and return the number of blocks."""
-    blocks = [module for module in backbone.modules() if type(module).__name__ in _BLOCKS]
+    """Make every block of a backbone keep only its input, and return the number of blocks.
+
+    A block is what stands in a sequence or list of modules and has parts of its own: a residual block, or a block of a
+    transformer. Stages, which hold their blocks under the name `blocks`, are looked into.
+    """
+    blocks = list(_blocks(backbone))
     for block in blocks:
         block.forward = partial(_recomputed, block)  # type: ignore[method-assign]  # a wrapper would change names
     return len(blocks)
+
+
+def _blocks(parent: nn.Module) -> Iterator[nn.Module]:
+    for child in parent.children():
+        if not any(True for _ in child.children()) or isinstance(child, nn.Conv2d):  # a layer
+            continue
+        if isinstance(child, _SEQUENCES) or isinstance(getattr(child, "blocks", None), _SEQUENCES):
+            yield from _blocks(child)
+        elif isinstance(parent, _SEQUENCES):
+            yield child
+
+
+_SEQUENCES = (nn.Sequential, nn.ModuleList)
 
 
 def _recomputed(block: nn.Module, *inputs: Any, **options: Any) -> Tensor:

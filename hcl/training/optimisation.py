@@ -68,11 +68,12 @@ def learning_rate_factor(
     gamma: float,
     warmup_epochs: int,
     epochs: int,
+    factors: Sequence[float] = (),
 ) -> float:
     """Return the factor of the initial learning rates in an epoch; epochs count from 0.
 
     - step: times gamma after every step_size epochs (the release's `default` and `lr_drop`).
-    - multi_step: times gamma from each milestone on.
+    - multi_step: times gamma from each milestone on or, with factors, the factor of the last milestone.
     - cosine: half a cosine from 1 after the warm-up towards 0 at `epochs`, which no epoch reaches.
     - constant: 1.
 
@@ -83,6 +84,9 @@ def learning_rate_factor(
     if schedule == "step":
         return warmup * gamma ** (epoch // step_size)
     if schedule == "multi_step":
+        if factors:
+            passed = [factor for milestone, factor in zip(milestones, factors, strict=True) if epoch >= milestone]
+            return warmup * (passed[-1] if passed else 1.0)
         return warmup * gamma ** sum(epoch >= milestone for milestone in milestones)
     if schedule == "cosine":
         progress = max(0, epoch - warmup_epochs) / max(1, epochs - warmup_epochs)

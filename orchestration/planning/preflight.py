@@ -19,7 +19,7 @@ from hcl.config import Experiment
 from hcl.datasets.splits import Partition, merge
 from hcl.errors import BackboneError, ClusterError, DataError, HCLError, SplitError, StorageError
 from hcl.frames.stored_dataset import DataRoot, StoredDataset
-from hcl.models.backbone import make_backbone
+from hcl.models.backbone import OwnBackbone, make_backbone
 from orchestration.planning.machine import free_gb, has_weights, memory_bytes
 from orchestration.training.run import Run
 
@@ -171,7 +171,7 @@ def _weight_faults(experiment: Experiment, *, is_here: bool) -> Iterator[Fault]:
     except BackboneError as error:
         yield Fault(error)
         return
-    is_own = not experiment.definition("backbone").digest
+    is_own = isinstance(experiment.definition("backbone").implementation, OwnBackbone)
     if weights != "imagenet" or not is_here or not is_own or has_weights(backbone):
         return
     if backbone == "efficientnet_lite0":

@@ -53,7 +53,7 @@ class Trained:
     scaler: GradScaler
 
     def restore(self, state: dict[str, Any], source: str) -> None:
-        load_model(self.model, state["model"], source=source)
+        load_model(self.model, state["model"], source=source, base=state.get("base", ""))
         try:
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])

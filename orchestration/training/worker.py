@@ -61,7 +61,9 @@ def run_epochs(
     partition, val_partition = run.partitions()
     train_clips, val_clips = run.datasets(partition, val_partition)
     episodes = inputs.val_episodes(experiment, val_partition)
-    model = models.make_model(experiment, len(partition.classes), random_weights=run.has_last())
+    model = models.make_model(
+        experiment, len(partition.classes), random_weights=run.has_last() and not experiment.model.is_adapted
+    )
     optimizer = models.optimizer_of(experiment, model)
     models.prepare_training(experiment, model)
     wrapped = wrap(model)

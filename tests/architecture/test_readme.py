@@ -15,6 +15,7 @@ import pytest
 import typer
 
 import hcl.config.resolve as configuration
+from hcl.config.paths import is_own
 from orchestration.cli import app
 from orchestration.storage.places import ELSEWHERE
 from search_spaces import load_space, shipped_spaces
@@ -52,9 +53,13 @@ def check_call(words: list[str]) -> None:
         context = command.make_context("hcl", rest, obj=ELSEWHERE)  # no place that it names is looked at here
     except USAGE_ERROR as refusal:
         raise AssertionError(f"hcl {' '.join(words)}: {refusal}") from refusal
-    for override in context.params.get("settings") or []:
+    overrides = context.params.get("settings") or []
+    own = [override for override in overrides if is_own(override.partition("=")[0])]
+    for override in overrides:
         path = override.partition("=")[0]
-        assert path in SETTINGS, f"hcl {' '.join(words)}: no setting {path}"
+        assert path in SETTINGS or override in own, f"hcl {' '.join(words)}: no setting {path}"
+    if own:  # of what another override names
+        configuration.resolve(context.params["experiment"], overrides)
     space = context.params.get("space")
     assert space is None or space in shipped_spaces() or str(space).endswith(".yaml"), f"no space {space}"
     experiment = str(context.params.get("experiment") or "hcl")

@@ -240,6 +240,7 @@ def test_shipped_names():
         "shots",
         "sigma",
         "small_data",
+        "tuning",
         "two_stage",
     ]
 

@@ -26,6 +26,7 @@ OTHER: dict[str, Any] = {
     "clips.n_frames": 4,
     "clips.crop_scale": [0.5, 1.0],
     "model.weights": "none",
+    "optim.factors": [0.5, 0.4, 0.3, 0.2, 0.1],
     "model.d_model": 64,
     "model.dim_feedforward": 64,
     "evaluation.datasets": ["hmdb51"],

@@ -267,7 +267,7 @@ def test_a_wrong_override_is_named(text: str, parts: list[str]) -> None:
 
 def test_unknown_and_unreadable_sources(tmp_path: Path) -> None:
     assert "did you mean `published`" in refusal("publshed")
-    assert "hmdb51, kinetics100" in refusal("nothing_like_it")
+    assert "hmdb51, hyrsm_hmdb51" in refusal("nothing_like_it")
     assert "no such file" in refusal(str(tmp_path / "gone.yaml"))
     assert "cannot be read" in refusal(tmp_path)
     assert "expected a YAML file" in refusal("")

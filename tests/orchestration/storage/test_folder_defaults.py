@@ -89,6 +89,7 @@ def test_config_show_tells_where_each_folder_comes_from(
         ]
         return {option: (value, origin) for option, value, origin in cells}
 
+    monkeypatch.setenv("COLUMNS", "500")  # a path of any length stays on its line
     assert shown() == {"--data": ("data", "default"), "--runs": ("runs", "default")}
     file = write(tmp_path, 'data = "videos"\nruns = "kept"\nstorage = "postgresql://me:secret@host/studies"\n')
     monkeypatch.setenv("HCL_ADDRESS", "head:6379")
