@@ -109,7 +109,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     content = io.BytesIO(read_bytes(path))
     try:
         # read_table() would take "a=b" in a folder's name for a partition column
-        table = pq.ParquetFile(content).read()
+        # One thread: a pool that a command starts just before it ends can abort the process at its exit.
+        table = pq.ParquetFile(content).read(use_threads=False)
         rows = table.to_pylist()
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:  # text and times are converted last
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
