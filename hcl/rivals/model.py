@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from einops import rearrange
 from jaxtyping import Float, Num
 from torch import Tensor
@@ -12,7 +9,7 @@ from torch import Tensor
 from hcl.models.encoder import Draws as ClipDraws
 from hcl.models.pooled import PooledModel
 from hcl.models.precision import in_full_precision
-from hcl.rivals.heads import Draws, Output, Targets
+from hcl.rivals.heads import Draws, Output
 
 _HEAD_PLACES = 1000
 """Added to the keys of the head's dropout draws, so that the encoder's dropouts draw other numbers."""
@@ -65,20 +62,6 @@ class HeadModel(PooledModel):
         if self.encoder is not None:
             grids = rearrange(self.encoder(grids, draws), "v t (y x) d -> v t d y x", y=rows)
         return grids if self.head.takes_maps else grids.mean(dim=(-1, -2)), rows
-
-
-def episode_targets(
-    way: int, shot: int, queries: int, classes: Tensor, images: Tensor | None, normalise: Any
-) -> Targets:
-    """Return what the losses of one episode compare with.
-
-    Args:
-        classes: training class of each clip, the support class by class and then the queries.
-        images: the clips' frames as uint8, for a head that reconstructs them; None without them.
-        normalise: as in the backbone's pretraining.
-    """
-    labels = torch.arange(way, device=classes.device).repeat_interleave(queries)
-    return Targets(labels[None], classes[None], None if images is None else normalise(images)[None])
 
 
 def _divided(clips: Num[Tensor, "episode clip ..."], way: int, shot: int) -> tuple[Tensor, Tensor]:

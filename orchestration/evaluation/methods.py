@@ -21,7 +21,7 @@ def methods_of(experiment: Experiment) -> tuple[str, ...]:
     return (experiment.regime_name, *others, *(() if own == "none" else (own,)))
 
 
-def is_own(name: str, experiment: Experiment) -> bool:
+def is_users_own(name: str, experiment: Experiment) -> bool:
     """Return true for the method of the user's own that `evaluation.method` names."""
     return name == experiment.definition("method").title != "none"
 
@@ -34,7 +34,7 @@ def method_of(name: str, experiment: Experiment) -> Method:
         return OrderedPrototype()
     if name in FRAME_MATCHERS:
         return FrameMatching(name, experiment.seed)
-    if is_own(name, experiment):
+    if is_users_own(name, experiment):
         method: Method = experiment.definition("method").implementation.make(experiment.method)
         return method
     return parts_of(experiment).method(experiment)
@@ -42,7 +42,7 @@ def method_of(name: str, experiment: Experiment) -> Method:
 
 def is_trained(name: str, experiment: Experiment) -> bool:
     """Return whether a method reads the run's checkpoint; the others use initial weights."""
-    if is_own(name, experiment):
+    if is_users_own(name, experiment):
         return bool(getattr(experiment.definition("method").implementation, "reads_checkpoint", True))
     return name == experiment.regime_name or name in FRAME_MATCHERS
 
@@ -80,7 +80,7 @@ def plain_name(name: str) -> str:
 
 def _settings(method: str, own: Experiment, asked: Experiment) -> dict[str, str]:
     """Return the settings that make it another method, as JSON by dotted path."""
-    if is_own(method, asked):
+    if is_users_own(method, asked):
         return _own_settings(asked)
     changed = dict(text.split("=", 1) for text in changes(own, asked))
     changed = {path: value for path, value in changed.items() if not path.startswith("method.")}

@@ -32,7 +32,7 @@ from hcl.files.archives import archive_problem
 from hcl.files.arrays import load_arrays, save_arrays
 from hcl.frames.stored_dataset import StoredDataset
 from hcl.models.checkpoint import check_checkpoint
-from orchestration.evaluation.methods import is_own, method_of
+from orchestration.evaluation.methods import is_users_own, method_of
 from orchestration.training.grids import GridJob
 from results.records.weights import read_digest
 
@@ -95,7 +95,7 @@ class Cell:
         return {
             **encoding_of(self.experiment, self.how, self.checkpoint_digest, weights=self.digests.get("weights", "")),
             "random": self.has_random_weights,
-            **(self._own_method() if is_own(self.method, self.experiment) else {}),
+            **(self._own_method() if is_users_own(self.method, self.experiment) else {}),
             "videos": self.partition.digest(),
             "frames": self.digests["frames"],
             "embeddings": self.digests.get("embeddings", ""),
