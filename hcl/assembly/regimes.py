@@ -14,7 +14,8 @@ from hcl.assembly import arguments
 from hcl.clips.batches import EpisodeSampler, PairSampler
 from hcl.config import Experiment
 from hcl.config.regimes import Traits
-from hcl.evaluation.methods import HierarchicalMatching, Method, PooledHead
+from hcl.evaluation.head_methods import PooledHead
+from hcl.evaluation.methods import HierarchicalMatching, Method
 from hcl.models.backbone import Backbone
 from hcl.models.baselines import Classifier, CosineNet, MatchingNet, ProtoNet, RelationNet
 from hcl.models.encoder import Encoder

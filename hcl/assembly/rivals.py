@@ -11,7 +11,8 @@ from hcl.assembly.regimes import ClassifierParts, PooledParts
 from hcl.clips.batches import EpisodeSampler
 from hcl.config import Experiment, Section
 from hcl.errors import ConfigError
-from hcl.evaluation.methods import HeadByPairs, Method
+from hcl.evaluation.head_methods import HeadByPairs
+from hcl.evaluation.methods import Method
 from hcl.models.backbone import Backbone
 from hcl.models.pooled import PooledModel
 from hcl.rivals.hyrsm import Hyrsm, HyrsmSettings

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hcl.config.extensions import Own
+from hcl.config.definitions import Own
 
 
 @dataclass(frozen=True)

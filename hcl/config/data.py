@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import model_validator
 
-from hcl.config.extensions import Named
+from hcl.config.definitions import Named
 from hcl.config.section import Section, setting
 
 

@@ -10,8 +10,9 @@ from typing import Any, Literal, Self
 from pydantic import ModelWrapValidatorHandler, PrivateAttr, SerializeAsAny, ValidationInfo, model_validator
 
 from hcl.config.data import Clips, Data
+from hcl.config.definitions import Definition, Sources
 from hcl.config.evaluation import Evaluation, Fusion
-from hcl.config.extensions import SETTINGS, Definition, Sources, definitions_of
+from hcl.config.extensions import SETTINGS, definitions_of
 from hcl.config.model import Matching, Model
 from hcl.config.presets import ADDED, MACHINE_SETTINGS, PUBLISHED_EVALUATION
 from hcl.config.regimes import WITH_LEVELS

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from hcl.config import MACHINE_SETTINGS, PUBLISHED, Experiment
-from hcl.config.extensions import SETTINGS, Sources, absolute, find
+from hcl.config.definitions import Sources
+from hcl.config.extensions import SETTINGS, absolute, find
 from hcl.config.overrides import SET, Overrides, override_values
 from hcl.config.paths import all_settings, flatten, nest, setting_of, settings_with, unit_of
 from hcl.config.section import Section

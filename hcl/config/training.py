@@ -6,7 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hcl.config.extensions import Named, latest
+from hcl.config.definitions import Named
+from hcl.config.extensions import latest
 from hcl.config.regimes import Traits
 from hcl.config.section import Section, setting
 

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from hcl.config.extensions import Named, accepted
+from hcl.config.definitions import Named
+from hcl.config.extensions import accepted
 from hcl.config.paths import Sections, all_settings, below, setting_of, unit_of
 from hcl.errors import ConfigError, did_you_mean
 

@@ -2,7 +2,7 @@
 
 All read the same (clip, frame, dim) features: the mean of a frame's tokens, of which HCL's tuples consist too. Most
 compare pairs of clips, which are scored once; MatchingNet reads an episode's support as a sequence and scores episode
-by episode. A baseline that was trained is evaluated by `hcl.evaluation.methods.PooledHead` instead.
+by episode. A baseline that was trained is evaluated by `hcl.evaluation.head_methods.PooledHead` instead.
 """
 
 from __future__ import annotations

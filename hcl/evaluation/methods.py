@@ -17,14 +17,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from hcl.clips.episodes import Episodes
-from hcl.evaluation.matcher import Matcher, levels_one_by_one, pooled_scores
+from hcl.evaluation.matcher import Matcher, levels_one_by_one
 from hcl.evaluation.scores import LEVELS, Levels, fused, look_up, look_up_global, metric_of, score_pairs
 from hcl.models.encoding import features_of
 from hcl.models.features import ClipFeatures, pack, unpack
 from hcl.models.hcl import HCL
-from hcl.models.pooled import PooledModel
 from hcl.models.precision import autocast
-from hcl.rivals.heads import pair_scores
 
 Kept = Mapping[str, Tensor]
 """Features kept of some clips: named tensors (clip, ...)."""
@@ -161,54 +159,6 @@ class HierarchicalMatching:
 
     def fuse(self, scores: Scores) -> Float[np.ndarray, "episode query way"]:
         return fused(Levels(*(scores[level] for level in LEVELS)), self.sigmas)
-
-
-@dataclass(frozen=True)
-class PooledHead:
-    """Score by the head of a regime on pooled features."""
-
-    kept: str = "pooled"
-    of_pairs: Mapping[str, Any] = field(default_factory=dict)
-    reads_names: bool = False
-
-    def keep(
-        self, model: PooledModel, clips: Num[Tensor, "clip frame ..."], embeddings: Tensor | None, *, precision: str
-    ) -> dict[str, Tensor]:
-        with autocast(clips.device, precision):
-            pooled, _ = model.tokens(clips)
-        return {"pooled": pooled.float()}
-
-    def one_by_one(self, model: PooledModel, take: Take, episodes: Episodes) -> Scores:
-        return {SCORE: pooled_scores(model, lambda clips: take(clips)["pooled"], episodes)}
-
-    def reason(self, shot: int) -> str | None:
-        return "a regime's head sees all supports of an episode at once"
-
-    def metric(self, shot: int) -> str:
-        return ""
-
-    def fuse(self, scores: Scores) -> Float[np.ndarray, "episode query way"]:
-        return scores[SCORE]
-
-
-@dataclass(frozen=True)
-class HeadByPairs(PooledHead):
-    """Score by a head whose scores follow from pairs of clips, at the shots for which it says so.
-
-    Attributes:
-        head: a head of `hcl.rivals` whose matching reads no weights.
-    """
-
-    head: Any = field(default=None, compare=False)
-
-    def pairs(self, query: Kept, support: Kept) -> dict[str, Float[Tensor, "query support"]]:
-        return {SCORE: pair_scores(self.head, query["pooled"], support["pooled"])}
-
-    def look_up(self, table: Mapping[str, Float[np.ndarray, "clip clip"]], episodes: Episodes) -> Scores:
-        return {SCORE: look_up_global(table[SCORE], episodes, "cosine")}
-
-    def reason(self, shot: int) -> str | None:
-        return None if self.head.scores_by_pairs(shot) else super().reason(shot)
 
 
 class BySimilarity:

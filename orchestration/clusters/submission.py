@@ -14,7 +14,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from hcl.config.extensions import SETTINGS, absolute, is_file
+from hcl.config.definitions import is_file
+from hcl.config.extensions import SETTINGS, absolute
 from hcl.config.paths import flatten
 from hcl.config.strict_yaml import read_yaml
 from hcl.errors import ConfigError

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import results
-from hcl.config.extensions import portable
+from hcl.config.definitions import portable
 from hcl.config.paths import machine_settings, settings_with
 from hcl.config.resolve import resolve, rows
 from hcl.errors import ConfigError

@@ -11,7 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from hcl.config import ADDED, MACHINE_SETTINGS, PUBLISHED, PUBLISHED_EVALUATION, REGIMES, Experiment
-from hcl.config.extensions import SETTINGS, Named, names
+from hcl.config.definitions import Named
+from hcl.config.extensions import SETTINGS, names
 from hcl.config.resolve import all_settings, override, resolve
 from hcl.errors import ConfigError
 

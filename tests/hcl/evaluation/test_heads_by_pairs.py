@@ -9,7 +9,7 @@ import torch
 from hcl.assembly import models
 from hcl.assembly.regimes import parts_of
 from hcl.clips.episodes import sample_episodes
-from hcl.evaluation.methods import HeadByPairs
+from hcl.evaluation.head_methods import HeadByPairs
 from tests.hcl.training.test_regimes import LABELS, Spots, experiment_of, make
 
 ALWAYS = {"otam": (1, 2), "molo": (1,), "trx": (), "hyrsm": (), "hyrsm++": (), "probe": ()}

@@ -8,8 +8,9 @@ from torch import nn
 
 from hcl.clips.batches import sampled_batches
 from hcl.config import REGIMES
+from hcl.evaluation.head_methods import PooledHead
 from hcl.evaluation.matcher import Matcher
-from hcl.evaluation.methods import HierarchicalMatching, PooledHead
+from hcl.evaluation.methods import HierarchicalMatching
 from hcl.models.encoding import encode, features_of
 from hcl.models.features import unpack
 from hcl.models.precision import autocast, emulated_on_cpu, in_full_precision, set_convolutions
