@@ -117,7 +117,7 @@ def from_released(
     hcl config from-released -- --dataset ssv2_100_otam --method hcl --shot 1
     hcl config from-released --to mine.yaml -- --dataset hmdb51 --method hcl
     """
-    from hcl.config.released_command import translate
+    from hcl.config.released.command import translate
     from hcl.config.strict_yaml import dump_yaml
 
     translation = translate(context.args)

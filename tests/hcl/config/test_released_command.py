@@ -8,8 +8,8 @@ import pytest
 
 from hcl.config import Experiment
 from hcl.config.paths import nest
-from hcl.config.released_command import BASES, translate
-from hcl.config.released_flags import DEFAULTS, ELSEWHERE, IDLE, UNSUPPORTED
+from hcl.config.released.command import BASES, translate
+from hcl.config.released.flags import DEFAULTS, ELSEWHERE, IDLE, UNSUPPORTED
 from hcl.config.resolve import changes, resolve
 from hcl.config.strict_yaml import dump_yaml
 from hcl.errors import ConfigError

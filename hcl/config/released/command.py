@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from hcl.config.paths import flatten
-from hcl.config.released_flags import DEFAULTS, ELSEWHERE, IDLE, UNSUPPORTED
+from hcl.config.released.flags import DEFAULTS, ELSEWHERE, IDLE, UNSUPPORTED
 from hcl.config.resolve import resolve
 from hcl.errors import ConfigError, did_you_mean
 

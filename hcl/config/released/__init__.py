@@ -1,0 +1,1 @@
+"""Translate command lines of the released code into experiments."""
