@@ -10,11 +10,11 @@ import torch
 
 import results
 from hcl.assembly import models
-from hcl.assembly.experiment_files import to_yaml
+from hcl.assembly.experiment_files import to_yaml, write_experiment
 from hcl.config import Experiment
 from hcl.config.resolve import override
 from hcl.errors import CheckpointError, ConfigError, StorageError
-from hcl.files.atomic import whole_folder, write_atomically
+from hcl.files.atomic import whole_folder
 from hcl.files.json_files import write_json
 from hcl.models.checkpoint import FORMAT, file_digest, read_tensors_only, save_checkpoint, tensors_in
 from hcl.models.hcl import HCL
@@ -86,7 +86,7 @@ def import_published(file: Path, experiment: Experiment, folder: Path, *, comman
         model = model_on_meta.to_empty(device="cpu")
         model.load_state_dict(state)
         save_checkpoint(partial / BEST, model=model, state=content)
-        write_atomically(partial / "experiment.yaml", to_yaml(experiment).encode())
+        write_experiment(partial / "experiment.yaml", experiment)
         write_json(partial / IMPORTED, origin)
         digests = {"experiment": experiment.digest(), "released file": digest}
         provenance = results.collect_provenance(command, seeds={"experiment": experiment.seed}, digests=digests)
